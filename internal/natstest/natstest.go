@@ -1,0 +1,162 @@
+// Package natstest runs a real NATS server inside a test process, and breaks it on demand.
+//
+// It owns the server it starts and stops it with the test. It never fakes the protocol, never uses a
+// fixed port, and is imported by tests only.
+package natstest
+
+import (
+	"net"
+	"net/url"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// patience bounds every wait for the server. It is reached only when something is broken.
+const patience = 30 * time.Second
+
+// Server is a NATS server on a loopback port. Its methods may be called from any goroutine; Stop,
+// Start and Restart not at the same time.
+type Server struct {
+	tb testing.TB
+
+	// Fixed by the first start.
+	opts *server.Options
+	port int
+
+	mu  sync.Mutex
+	srv *server.Server // nil while stopped
+}
+
+// Start runs a server on a port chosen by the system until the test ends. Each change may alter the
+// server's options (accounts, TLS, limits) before it starts.
+func Start(tb testing.TB, change ...func(*server.Options)) *Server {
+	tb.Helper()
+	s := New(tb, change...)
+	s.Start()
+	return s
+}
+
+// New reserves a port for a server that Start runs later. Nothing listens on it until then.
+func New(tb testing.TB, change ...func(*server.Options)) *Server {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatalf("choosing a port: %v", err)
+	}
+	s := &Server{tb: tb, port: l.Addr().(*net.TCPAddr).Port}
+	if err := l.Close(); err != nil {
+		tb.Fatalf("choosing a port: %v", err)
+	}
+	s.opts = &server.Options{Host: "127.0.0.1", Port: s.port, NoLog: true, NoSigs: true, MaxControlLine: 4096}
+	for _, f := range change {
+		f(s.opts)
+	}
+	tb.Cleanup(s.Stop)
+	return s
+}
+
+// Start runs the server and returns when it accepts connections. On a running one it does nothing.
+func (s *Server) Start() {
+	s.tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.srv != nil {
+		return
+	}
+	srv, err := server.NewServer(s.opts.Clone())
+	if err != nil {
+		s.tb.Fatalf("nats-server: %v", err)
+	}
+	srv.Start()
+	if !srv.ReadyForConnections(patience) {
+		srv.Shutdown()
+		s.tb.Fatalf("nats-server does not accept connections on port %d", s.port)
+	}
+	s.srv = srv
+}
+
+// Stop shuts the server down and returns when its port is free. On a stopped one it does nothing.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	srv := s.srv
+	s.srv = nil
+	s.mu.Unlock()
+	if srv != nil {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+	}
+}
+
+// Restart stops the server and starts it again on the same port, with no memory of its clients.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.Stop()
+	s.Start()
+}
+
+// URL is the server's address, also while it is stopped.
+func (s *Server) URL() string {
+	u := url.URL{Scheme: "nats", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))}
+	return u.String()
+}
+
+// Server returns the running server, nil while it is stopped.
+func (s *Server) Server() *server.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.srv
+}
+
+// InProcess opens a connection that does not pass through the network stack.
+func (s *Server) InProcess() (net.Conn, error) {
+	srv := s.Server()
+	if srv == nil {
+		return nil, net.ErrClosed
+	}
+	return srv.InProcessConn()
+}
+
+// Cut closes the server's side of every connection whose client calls itself name (all if empty) and
+// returns how many there were.
+func (s *Server) Cut(name string) int {
+	s.tb.Helper()
+	srv := s.Server()
+	if srv == nil {
+		return 0
+	}
+	conns, err := srv.Connz(&server.ConnzOptions{Limit: 1 << 20})
+	if err != nil {
+		s.tb.Fatalf("listing the server's connections: %v", err)
+	}
+	cut := 0
+	for _, c := range conns.Conns {
+		if name != "" && c.Name != name {
+			continue
+		}
+		if srv.DisconnectClientByID(c.Cid) == nil {
+			cut++
+		}
+	}
+	return cut
+}
+
+// Client connects as a service would, until the test ends. It comes back quickly after Cut and Restart.
+func (s *Server) Client(options ...nats.Option) *nats.Conn {
+	s.tb.Helper()
+	nc, err := nats.Connect(s.URL(), append([]nats.Option{
+		nats.Name("natstest"),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(10 * time.Millisecond),
+		nats.ReconnectJitter(0, 0),
+	}, options...)...)
+	if err != nil {
+		s.tb.Fatalf("connecting to %s: %v", s.URL(), err)
+	}
+	s.tb.Cleanup(nc.Close)
+	return nc
+}

@@ -1,0 +1,121 @@
+package natsbus
+
+import (
+	"strings"
+
+	"github.com/nats-io/nats.go"
+)
+
+// dispatch is the dispatcher's loop. nats.go's read loop puts the messages of all subscriptions into one
+// channel, which keeps their order.
+//
+// When the channel is full, nats.go drops the message and says so only for the first one of each
+// subscription, later and on another goroutine. That is not enough to know that state fetched after a
+// report is whole, so the dispatcher finds out by itself: it is the channel's only reader, hence the
+// channel was full at some time between two receives only if it holds at least capacity-1 messages
+// right after the second. Then a Gap is signalled as soon as half of the backlog is gone. A channel that
+// became full without a drop gives a needless Gap, which costs some requests and loses nothing.
+func (l *link) dispatch() {
+	defer close(l.dispatched)
+	for {
+		select {
+		case m := <-l.msgs:
+			l.take(m)
+			// Only this goroutine receives, so these do not wait.
+			for n := len(l.msgs); n > 0; n-- {
+				l.take(<-l.msgs)
+			}
+			l.flushCounts()
+		case s := <-l.signals:
+			l.signal(s)
+		case <-l.stopping:
+			for n := len(l.msgs); n > 0; n-- {
+				l.take(<-l.msgs)
+			}
+			l.flushCounts()
+			return
+		}
+	}
+}
+
+func (l *link) take(m *nats.Msg) {
+	left := len(l.msgs)
+	if left >= cap(l.msgs)-1 {
+		l.overrun = true
+	}
+	l.route(m)
+	if l.overrun && left <= cap(l.msgs)/2 {
+		l.overrun = false
+		l.signal(Gap)
+	}
+}
+
+// counts are the dispatcher's own, added to the shared metrics once per run of messages.
+type counts struct {
+	events, system, bytes uint64
+}
+
+func (l *link) flushCounts() {
+	m := l.opts.Metrics
+	if l.counts.events > 0 {
+		m.Events.Add(l.counts.events)
+	}
+	if l.counts.system > 0 {
+		m.SystemEvents.Add(l.counts.system)
+	}
+	m.BytesIn.Add(l.counts.bytes)
+	l.counts = counts{}
+}
+
+// route hands a message on by its subject alone.
+func (l *link) route(m *nats.Msg) {
+	l.counts.bytes += uint64(len(m.Data))
+	subject := m.Subject
+	if rest, ok := strings.CutPrefix(subject, "event."); ok {
+		dot := strings.LastIndexByte(rest, '.')
+		if dot > 0 {
+			l.counts.events++
+			l.opts.Receiver.Event(rest[:dot], rest[dot+1:], m.Data)
+		}
+		return
+	}
+	if token, ok := strings.CutPrefix(subject, l.inbox); ok {
+		if r, ok := parseReplyToken(token); ok {
+			r.Data = m.Data
+			if len(m.Data) == 0 && isNoResponders(m) {
+				r.Err = ErrNoResponders
+			}
+			l.opts.Receiver.Reply(r)
+		}
+		return
+	}
+	if rest, ok := strings.CutPrefix(subject, "system."); ok {
+		l.counts.system++
+		l.opts.Receiver.System(rest, m.Data)
+		return
+	}
+	if rest, ok := strings.CutPrefix(subject, "conn."); ok {
+		if cid, ok := strings.CutSuffix(rest, ".token"); ok {
+			l.counts.system++
+			l.opts.Receiver.Token(cid, m.Data)
+		}
+	}
+}
+
+// isNoResponders: the server answers itself, with an empty message and this status, when nobody listens.
+func isNoResponders(m *nats.Msg) bool {
+	return len(m.Header) > 0 && m.Header.Get("Status") == "503"
+}
+
+func (l *link) signal(s Signal) {
+	switch s {
+	case Gap:
+		l.opts.Metrics.Gaps.Inc()
+		l.opts.Log.Warn("NATS messages may have been missed", "connection", l.number)
+	case Connected:
+		l.opts.Log.Info("NATS connected", "connection", l.number, "url", l.nc.ConnectedUrlRedacted())
+	case Disconnected:
+		l.opts.Log.Warn("NATS disconnected", "connection", l.number)
+	}
+	l.opts.Signal(l.number, s)
+}

@@ -1,0 +1,182 @@
+package natsbus
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+)
+
+type opKind uint8
+
+const (
+	opRequest opKind = iota
+	opSubscribe
+	opUnsubscribe
+)
+
+// op is one operation for the publisher. For (un)subscribe, subject is the resource name.
+type op struct {
+	kind        opKind
+	subject     string
+	owner, hash uint32
+	slot        *slot
+	gen         uint32
+	start, end  int // the payload in the batch
+}
+
+// batch is a turn's operations of one owner for one connection. It belongs to the owner until it is
+// enqueued, then to the publisher.
+type batch struct {
+	ops      []op
+	payloads []byte
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+func takeBatch() *batch { return batches.Get().(*batch) }
+
+// A batch that once was larger than this is left to the garbage collector.
+const (
+	keepOps   = 4096
+	keepBytes = 1 << 20
+)
+
+func (b *batch) release() {
+	if cap(b.ops) > keepOps || cap(b.payloads) > keepBytes {
+		return
+	}
+	clear(b.ops) // no references to slots and subjects from the pool
+	b.ops, b.payloads = b.ops[:0], b.payloads[:0]
+	batches.Put(b)
+}
+
+// enqueue hands a batch to the publisher; any goroutine.
+func (l *link) enqueue(b *batch) {
+	l.queued.Add(int64(len(b.ops)))
+	l.queuedBytes.Add(int64(len(b.payloads)))
+	l.opts.Metrics.Queue.Add(int64(len(b.ops)))
+	l.queue.Put(b)
+}
+
+// post enqueues a single operation on a resource name; any goroutine.
+func (l *link) post(kind opKind, name string) {
+	b := takeBatch()
+	b.ops = append(b.ops, op{kind: kind, subject: name})
+	l.enqueue(b)
+}
+
+// publish is the publisher's loop.
+func (l *link) publish() {
+	defer close(l.published)
+	for {
+		select {
+		case <-l.work:
+			l.queue.Drain(0, l.run)
+		case <-l.closing:
+			l.queue.Drain(0, l.run)
+			return
+		}
+	}
+}
+
+// run performs a batch. While the connection is down it waits in the middle of it: what comes later
+// queues up behind, and requests that run out of time meanwhile are left out when it goes on.
+func (l *link) run(b *batch) {
+	for i := range b.ops {
+		switch o := &b.ops[i]; o.kind {
+		case opSubscribe:
+			l.subscribe(o.subject)
+		case opUnsubscribe:
+			l.unsubscribe(o.subject)
+		case opRequest:
+			l.request(o, b.payloads[o.start:o.end])
+		}
+		l.queued.Add(-1)
+		l.opts.Metrics.Queue.Dec()
+	}
+	l.queuedBytes.Add(-int64(len(b.payloads)))
+	b.release()
+}
+
+func (l *link) request(o *op, payload []byte) {
+	l.reply = appendReplyToken(append(l.reply[:0], l.inbox...), o.owner, o.hash, o.slot.index, o.gen)
+	reply := string(l.reply)
+	for {
+		if o.slot.gen.Load() != o.gen {
+			l.opts.Metrics.Unsent.Inc()
+			return
+		}
+		err := l.nc.PublishRequest(o.subject, reply, payload)
+		switch {
+		case err == nil:
+			l.opts.Metrics.BytesOut.Add(uint64(len(payload)))
+			return
+		case errors.Is(err, nats.ErrReconnectBufExceeded):
+			// Disconnected. nats.go is told to keep no buffer for this time, see connectOptions.
+			if !l.awaitConnection() {
+				l.fail(o, ErrClosed)
+				return
+			}
+		default:
+			l.opts.Metrics.Failed.Inc()
+			l.fail(o, publishError(err))
+			return
+		}
+	}
+}
+
+// awaitConnection waits until the connection may be up again; false when the link closes instead.
+func (l *link) awaitConnection() bool {
+	select {
+	case <-l.restored:
+		return true
+	case <-l.closing:
+		return false
+	}
+}
+
+func (l *link) fail(o *op, err error) {
+	l.opts.Receiver.Reply(Reply{Owner: o.owner, Hash: o.hash, Err: err, slot: o.slot.index, gen: o.gen})
+}
+
+func publishError(err error) error {
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return ErrPayloadTooLarge
+	case errors.Is(err, nats.ErrConnectionClosed):
+		return ErrClosed
+	case errors.Is(err, nats.ErrBadSubject):
+		return ErrBadSubject
+	}
+	return err
+}
+
+// subscribe and unsubscribe work without a connection too: nats.go repeats all subscriptions of the
+// moment when it reconnects, before anything else is published.
+func (l *link) subscribe(name string) {
+	if l.subs[name] != nil {
+		return
+	}
+	sub, err := l.nc.ChanSubscribe("event."+name+".*", l.msgs)
+	if err != nil {
+		if !errors.Is(err, nats.ErrConnectionClosed) {
+			l.opts.Log.Error("NATS subscription failed", "resource", name, "error", err)
+		}
+		return
+	}
+	l.subs[name] = sub
+	l.opts.Metrics.Subscriptions.Inc()
+}
+
+func (l *link) unsubscribe(name string) {
+	sub := l.subs[name]
+	if sub == nil {
+		return
+	}
+	delete(l.subs, name)
+	l.opts.Metrics.Subscriptions.Dec()
+	if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		l.opts.Log.Warn("NATS unsubscribe failed", "resource", name, "error", err)
+	}
+}

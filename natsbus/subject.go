@@ -1,0 +1,124 @@
+package natsbus
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxControlLine is what a NATS server accepts by default as the arguments of one protocol line
+// (max_control_line). A longer line makes it drop the whole connection.
+const maxControlLine = 4096
+
+// checkSubject refuses what would make a NATS server drop the connection or what would reach more than
+// one subject: empty tokens, white space, control characters, wildcards.
+func checkSubject(s string) error {
+	if s == "" || s[len(s)-1] == '.' {
+		return ErrBadSubject
+	}
+	last := byte('.')
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c <= ' ' || c == 0x7f || c == '*' || c == '>':
+			return ErrBadSubject
+		case c == '.' && last == '.':
+			return ErrBadSubject
+		}
+		last = c
+	}
+	return nil
+}
+
+// checkPublish also holds the line `<subject> <reply> <size>` against the limit.
+func checkPublish(subject string, replyLen, size int) error {
+	digits := 1
+	for n := size; n >= 10; n /= 10 {
+		digits++
+	}
+	if len(subject)+1+replyLen+1+digits > maxControlLine {
+		return ErrSubjectTooLong
+	}
+	return checkSubject(subject)
+}
+
+// checkEventName holds `event.<name>.*  <sid>` against the limit. nats.go leaves two spaces where the
+// queue group would be, and a sid has at most 19 digits.
+func checkEventName(name string) error {
+	if len("event.")+len(name)+len(".*")+2+19 > maxControlLine {
+		return ErrSubjectTooLong
+	}
+	return checkSubject(name)
+}
+
+// replyToken is the last token of a reply subject: owner, hash of the name, slot and generation of the
+// request. It finds the request without a table that dispatcher and owners would share.
+const replyTokenLen = 22 // 16 bytes in unpadded base64
+
+// The URL alphabet has no character that means something in a NATS subject.
+var replyEncoding = base64.RawURLEncoding
+
+func appendReplyToken(dst []byte, owner, hash, slot, gen uint32) []byte {
+	var raw [16]byte
+	binary.BigEndian.PutUint32(raw[0:], owner)
+	binary.BigEndian.PutUint32(raw[4:], hash)
+	binary.BigEndian.PutUint32(raw[8:], slot)
+	binary.BigEndian.PutUint32(raw[12:], gen)
+	return replyEncoding.AppendEncode(dst, raw[:])
+}
+
+func parseReplyToken(token string) (r Reply, ok bool) {
+	if len(token) != replyTokenLen {
+		return Reply{}, false
+	}
+	var src [replyTokenLen]byte
+	copy(src[:], token)
+	var raw [18]byte
+	if n, err := replyEncoding.Decode(raw[:], src[:]); err != nil || n != 16 {
+		return Reply{}, false
+	}
+	return Reply{
+		Owner: binary.BigEndian.Uint32(raw[0:]),
+		Hash:  binary.BigEndian.Uint32(raw[4:]),
+		slot:  binary.BigEndian.Uint32(raw[8:]),
+		gen:   binary.BigEndian.Uint32(raw[12:]),
+	}, true
+}
+
+// isPreResponse: an answer that begins with a letter is no answer yet (RES.md 3.1).
+func isPreResponse(data []byte) bool {
+	return len(data) > 0 && (data[0]|0x20) >= 'a' && (data[0]|0x20) <= 'z'
+}
+
+// maxExtension keeps a pre-response from holding a request for longer than anybody can mean.
+const maxExtension = 24 * time.Hour
+
+// parsePreResponse reads the timeout out of `timeout:"15000"`, which may stand among other
+// key:"value" pairs. ok is false if there is no usable timeout.
+func parsePreResponse(data []byte) (timeout time.Duration, ok bool) {
+	rest := string(data)
+	for rest != "" {
+		key, after, found := strings.Cut(rest, `:"`)
+		if !found {
+			return 0, false
+		}
+		value, next, found := strings.Cut(after, `"`)
+		if !found {
+			return 0, false
+		}
+		if strings.TrimSpace(key) == "timeout" {
+			ms, err := strconv.ParseInt(value, 10, 64)
+			if err != nil || ms < 0 {
+				return 0, false
+			}
+			if ms > int64(maxExtension/time.Millisecond) {
+				return maxExtension, true
+			}
+			return time.Duration(ms) * time.Millisecond, true
+		}
+		rest = next
+	}
+	return 0, false
+}
