@@ -1,0 +1,51 @@
+// Package restest proves the gateway's behaviour from outside: transcripts that are read and replayed line
+// by line, and a chaos test that folds what clients receive as a client library would.
+//
+// It owns the transcript language (script.go), its runner (run.go, quiet.go), a WebSocket client and a
+// scripted service that only do what they are told, the model of a strict client (view.go) and a model
+// store that answers as a service does (store.go). It is for tests only: nothing in the product imports it,
+// and it never looks inside the gateway, never sleeps to let something happen, and never takes silence for
+// proof: that nothing was sent is shown by a round trip through the same owners (see quiet.go).
+//
+// # The language
+//
+// A transcript is a text file. A line that begins with # is a comment; an indented line continues the line
+// before it. $name stands for a variable: $cid.a is the connection ID of client a, $long a run of 5,000
+// letters, $n the pass of the innermost loop.
+//
+//	set KEY VALUE                   a setting of the gateway; only before the first step
+//	client a connects [VERSION]     opens a connection and states the version; "raw" states none
+//	client a > MESSAGE              sends a text frame ("client a >binary MESSAGE" a binary one)
+//	client a < PATTERN              the next message that a receives must match
+//	client a disconnects            cuts the connection without a word
+//	client a closes CODE            the closing handshake, begun by the client
+//	client a closed CODE            the gateway must close with that code
+//	client a subscribes RID VALUE   the usual exchange, see below
+//	client a turns RID FROM into TO by N
+//	                                the next N messages are events that make TO of FROM
+//	service < SUBJECT [PATTERN] [as NAME]
+//	                                a request with that subject must have come or come
+//	service > reply SUBJECT PAYLOAD answers the oldest open request with that subject, or NAME
+//	service > SUBJECT [PAYLOAD]     publishes
+//	service deaf SUBJECT            stops listening ("no responders"); "service listens SUBJECT" ends it
+//	subscribed SUBJECT              NATS must have (or get) a subscription on exactly that subject
+//	unsubscribed SUBJECT            NATS must have lost (or lose) it
+//	advance DURATION                moves the gateway's clock
+//	quiet                           proves that no client and not the service received anything more
+//	quiet auth                      the same without the get that a query event would hold back
+//	logs N TEXT                     N log records contain TEXT
+//	any ... end                     the client lines inside match in any order
+//	repeat N ... end                the body N times
+//	each NAME ... do ... end        the body once for each line between each and do
+//
+// Requests need no order among each other (different owners send them), messages to one client do. Whatever
+// was not expected makes the transcript fail, at the latest at its end, where a quiet is implied.
+//
+// A PATTERN is JSON compared by structure, numbers by their text. "$any" matches anything, and {...} or
+// {"a":1,...} allows more members.
+//
+// "client a subscribes RID VALUE" stands for the subscribe request, the access and get requests with their
+// answers and the result. Indented lines "RID VALUE" name the references that are loaded with it. Before a
+// RID, "cached" means that the gateway needs no get for it, "held" that the client has it already, so that
+// it is not in the result either.
+package restest

@@ -1,0 +1,197 @@
+package restest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+	"github.com/nats-io/nats.go"
+)
+
+// fake is just enough of a gateway to test the runner: it answers version, subscribe (access and get, no
+// references, no cache), get and auth, passes events on, and misbehaves on request. It keeps the order of
+// what NATS sends by handling one message at a time.
+type fake struct {
+	nc   *nats.Conn
+	l    net.Listener
+	http *http.Server
+	in   chan *nats.Msg
+	stop chan struct{}
+
+	faults
+
+	mu      sync.Mutex
+	replies map[string]func(data []byte)
+	watch   map[string][]*fakeConn // by resource name
+	next    int
+}
+
+// faults are what a fake does wrong.
+type faults struct {
+	superfluous bool // each event is sent twice
+	deaf        bool // events are not passed on
+	asksTwice   bool // each get request is sent twice
+}
+
+type fakeConn struct {
+	conn net.Conn
+	cid  string
+	mu   sync.Mutex
+}
+
+func (c *fakeConn) send(format string, a ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = wsutil.WriteServerText(c.conn, fmt.Appendf(nil, format, a...))
+}
+
+func startFake(st Start, wrong faults) (*fake, error) {
+	var err error
+	f := &fake{faults: wrong}
+	if f.nc, err = nats.Connect(st.NATS); err != nil {
+		return nil, err
+	}
+	f.in, f.stop = make(chan *nats.Msg, 1024), make(chan struct{})
+	f.replies, f.watch = map[string]func([]byte){}, map[string][]*fakeConn{}
+	for _, subject := range []string{"event.>", "_FAKE.*"} {
+		if _, err := f.nc.ChanSubscribe(subject, f.in); err != nil {
+			return nil, err
+		}
+	}
+	if f.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return nil, err
+	}
+	f.http = &http.Server{Handler: http.HandlerFunc(f.serve), ReadHeaderTimeout: time.Minute}
+	go func() { _ = f.http.Serve(f.l) }()
+	go f.dispatch()
+	return f, f.nc.Flush()
+}
+
+func (f *fake) URL() string { return "ws://" + f.l.Addr().String() + "/" }
+
+func (f *fake) Stop() {
+	close(f.stop)
+	_ = f.http.Close()
+	f.nc.Close()
+}
+
+func (f *fake) dispatch() {
+	for {
+		select {
+		case <-f.stop:
+			return
+		case m := <-f.in:
+			if event, ok := strings.CutPrefix(m.Subject, "event."); ok {
+				f.event(event, m.Data)
+				continue
+			}
+			f.mu.Lock()
+			done := f.replies[m.Subject]
+			delete(f.replies, m.Subject)
+			f.mu.Unlock()
+			if done != nil {
+				done(m.Data)
+			}
+		}
+	}
+}
+
+func (f *fake) event(event string, data []byte) {
+	name := event[:strings.LastIndexByte(event, '.')]
+	f.mu.Lock()
+	conns := f.watch[name]
+	f.mu.Unlock()
+	for _, c := range conns {
+		if f.deaf {
+			continue
+		}
+		c.send(`{"event":%q,"data":%s}`, event, data)
+		if f.superfluous {
+			c.send(`{"event":%q,"data":%s}`, event, data)
+		}
+	}
+}
+
+func (f *fake) request(subject string, payload map[string]any, done func(data []byte)) {
+	f.mu.Lock()
+	f.next++
+	reply := fmt.Sprintf("_FAKE.%d", f.next)
+	f.replies[reply] = done
+	f.mu.Unlock()
+	b, _ := json.Marshal(payload)
+	_ = f.nc.PublishRequest(subject, reply, b)
+	if f.asksTwice && strings.HasPrefix(subject, "get.") {
+		_ = f.nc.PublishRequest(subject, "_NOWHERE", b)
+	}
+}
+
+func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
+	conn, _, _, err := ws.UpgradeHTTP(r, w)
+	if err != nil {
+		return
+	}
+	f.mu.Lock()
+	f.next++
+	c := &fakeConn{conn: conn, cid: fmt.Sprintf("cid%d", f.next)}
+	f.mu.Unlock()
+	defer conn.Close()
+	for {
+		b, err := wsutil.ReadClientText(conn)
+		if err != nil {
+			return
+		}
+		var req struct {
+			ID     json.Number
+			Method string
+		}
+		if json.Unmarshal(b, &req) != nil || req.ID == "" {
+			continue
+		}
+		f.handle(c, req.ID.String(), req.Method)
+	}
+}
+
+func (f *fake) handle(c *fakeConn, id, method string) {
+	verb, rid, _ := strings.Cut(method, ".")
+	name, query, _ := strings.Cut(rid, "?")
+	payload := map[string]any{"cid": c.cid}
+	if query != "" {
+		payload["query"] = query
+	}
+	switch verb {
+	case "version":
+		c.send(`{"id":%s,"result":{"protocol":"1.2.3"}}`, id)
+	case "auth":
+		f.request("auth."+rid, payload, func([]byte) { c.send(`{"id":%s,"result":{"payload":null}}`, id) })
+	case "subscribe", "get":
+		get := map[string]any{}
+		if query != "" {
+			get["query"] = query
+		}
+		f.request("access."+name, payload, func([]byte) {})
+		f.request("get."+name, get, func(data []byte) {
+			var a struct {
+				Result struct{ Model json.RawMessage }
+			}
+			_ = json.Unmarshal(data, &a)
+			if a.Result.Model == nil {
+				c.send(`{"id":%s,"error":{"code":"system.notFound","message":"Not found"}}`, id)
+				return
+			}
+			if verb == "subscribe" {
+				f.mu.Lock()
+				f.watch[name] = append(f.watch[name], c)
+				f.mu.Unlock()
+			}
+			c.send(`{"id":%s,"result":{"models":{%q:%s}}}`, id, rid, a.Result.Model)
+		})
+	case "close":
+		_ = ws.WriteFrame(c.conn, ws.NewCloseFrame(ws.NewCloseFrameBody(1013, "")))
+	}
+}

@@ -1,0 +1,210 @@
+package restest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// How quiet proves that nothing more was sent.
+//
+// What the gateway does for a resource passes through three kinds of owners: the NATS dispatcher, the
+// resource's cache shard, the clients' event loops; each handles its messages in order, and what they send
+// to NATS leaves in the order of their turns. So a round trip that passes through the same owners, begun
+// after the cause, ends after the effect:
+//
+//  1. Every client sends an auth request on every resource name that the transcript has mentioned. Auth
+//     needs no access. The service answers over the connection on which it published what came before; the
+//     answer follows the events of that name through its shard to the client's loop. When all answers are
+//     there, every event published before has reached every client.
+//  2. The same again: a loop that was made to ask for access by such an event has sent that request before
+//     the second round's auth request, and a loop that lost a subscription has told the shard.
+//  3. Once per name, a get of a query resource that never exists. Its get request comes from the shard that
+//     owns the name, so every get that the shard was made to send before has arrived. The answer is an error,
+//     so that nothing of it stays in the cache. While a query event waits for its answers, the shard may hold
+//     this one back: then "quiet auth" leaves it out.
+//
+// After that, whatever a client or the service received and no line took is too much.
+
+// quiet settles and fails if anything came that no line took.
+func (s *session) quiet(strong bool, extra []string) error {
+	if err := s.settle(strong, extra); err != nil {
+		return err
+	}
+	if all := s.unexpected(); len(all) > 0 {
+		return fmt.Errorf("too much:\n%s", strings.Join(all, "\n"))
+	}
+	return nil
+}
+
+// settle makes the round trips.
+func (s *session) settle(strong bool, extra []string) error {
+	if s.deafAuth {
+		return errors.New("quiet, advance and logs need a service that listens on auth.>")
+	}
+	for _, name := range extra {
+		s.learnName(name)
+	}
+	names := s.names
+	if len(names) == 0 {
+		names = []string{"restest"}
+	}
+	var open []*Client
+	for _, name := range s.order {
+		if c := s.clients[name]; !s.ended[name] && !s.gone(c) {
+			open = append(open, c)
+		}
+	}
+	if len(open) == 0 {
+		c, err := Dial("probe", s.gateway.URL(), s.notify)
+		if err != nil {
+			return err
+		}
+		defer c.Cut()
+		open = []*Client{c}
+	}
+	for range 2 {
+		if err := s.roundTrip(open, names, func(name, id string) string { return "auth." + name + "." + quietMethod + id }); err != nil {
+			return err
+		}
+	}
+	if !strong {
+		return nil
+	}
+	return s.roundTrip(open[:1], names, func(name, id string) string { return "get." + name + "?" + quietQuery + id })
+}
+
+// roundTrip sends one hidden request per client and name and waits for all the answers. A client that is
+// closed meanwhile owes none.
+func (s *session) roundTrip(clients []*Client, names []string, method func(name, id string) string) error {
+	type trip struct {
+		c  *Client
+		id string
+	}
+	var trips []trip
+	for _, c := range clients {
+		for _, name := range names {
+			t := trip{c, s.hiddenID()}
+			if err := c.Send(`{"id":` + t.id + `,"method":"` + method(name, t.id) + `"}`); err != nil && !s.gone(c) {
+				return err
+			}
+			trips = append(trips, t)
+		}
+	}
+	if !s.wait(func() bool {
+		trips = slices.DeleteFunc(trips, func(t trip) bool { return t.c.answered(t.id) || s.gone(t.c) })
+		return len(trips) == 0
+	}) {
+		return fmt.Errorf("the round trip of quiet did not come back: %d requests such as %s are open",
+			len(trips), method(names[0], trips[0].id))
+	}
+	return nil
+}
+
+// learnCID finds out a client's connection ID, by the way of a hidden auth request.
+func (s *session) learnCID(client string) (string, error) {
+	c := s.clients[client]
+	if c == nil {
+		return "", fmt.Errorf("client %s is not connected", client)
+	}
+	id := s.hiddenID()
+	if err := c.Send(`{"id":` + id + `,"method":"auth.restest.` + quietMethod + id + `"}`); err != nil {
+		return "", err
+	}
+	if !s.wait(func() bool { return c.answered(id) }) || s.service.cid(id) == "" {
+		return "", fmt.Errorf("the connection ID of client %s did not show up", client)
+	}
+	return s.service.cid(id), nil
+}
+
+func (s *session) hiddenID() string {
+	s.nextID++
+	return strconv.Itoa(s.nextID)
+}
+
+var (
+	methodNames  = regexp.MustCompile(`"method":"(subscribe|unsubscribe|get|new|call|auth)\.([^"?]+)`)
+	subjectNames = regexp.MustCompile(`^(?:reply )?(access|get|call|auth|event)\.(\S+)`)
+	refNames     = regexp.MustCompile(`"rid":"([^"?]+)`)
+	goodName     = regexp.MustCompile(`^[!-~]{1,200}$`)
+)
+
+// learnNames remembers the resource names in a line's text.
+func (s *session) learnNames(text string) {
+	lastPart := func(kind, name string) string {
+		if kind == "call" || kind == "auth" || kind == "event" {
+			if i := strings.LastIndexByte(name, '.'); i >= 0 {
+				return name[:i]
+			}
+		}
+		return name
+	}
+	for _, m := range methodNames.FindAllStringSubmatch(text, -1) {
+		s.learnName(lastPart(m[1], m[2]))
+	}
+	if m := subjectNames.FindStringSubmatch(text); m != nil {
+		s.learnName(lastPart(m[1], m[2]))
+	}
+	for _, m := range refNames.FindAllStringSubmatch(text, -1) {
+		s.learnName(m[1])
+	}
+}
+
+// learnName remembers a name if requests can be sent about it.
+func (s *session) learnName(name string) {
+	if !goodName.MatchString(name) || strings.ContainsAny(name, `*>?{}$"\`) || strings.Contains("."+name+".", "..") {
+		return
+	}
+	if !slices.Contains(s.names, name) {
+		s.names = append(s.names, name)
+	}
+}
+
+// logBook keeps log records as text. Any goroutine may use it.
+type logBook struct {
+	mu      sync.Mutex
+	records []string
+}
+
+// Enabled implements slog.Handler: everything is kept.
+func (l *logBook) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle implements slog.Handler.
+func (l *logBook) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s", r.Level, r.Message)
+	r.Attrs(func(a slog.Attr) bool { fmt.Fprintf(&b, " %s=%v", a.Key, a.Value); return true })
+	l.mu.Lock()
+	l.records = append(l.records, b.String())
+	l.mu.Unlock()
+	return nil
+}
+
+// WithAttrs implements slog.Handler; attributes of the logger are not kept.
+func (l *logBook) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+// WithGroup implements slog.Handler; groups are not kept.
+func (l *logBook) WithGroup(string) slog.Handler { return l }
+
+func (l *logBook) count(text string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.records {
+		if strings.Contains(r, text) {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *logBook) last(n int) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.records[max(0, len(l.records)-n):])
+}

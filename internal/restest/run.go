@@ -1,0 +1,431 @@
+package restest
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/owner"
+)
+
+// Gateway is the gateway under test, as far as a transcript needs it.
+type Gateway interface {
+	URL() string // ws://host:port/path
+	Stop()
+}
+
+// Start says how a gateway is to be started for one transcript.
+type Start struct {
+	NATS     string
+	Settings map[string]string
+	Clock    *owner.ManualClock
+	Log      *slog.Logger
+}
+
+// Env is where transcripts run: a NATS server and a way to start gateways on it.
+type Env struct {
+	NATS       string
+	Subscribed func(subject string) bool // whether NATS has a subscription on exactly that subject; may be nil
+	Start      func(Start) (Gateway, error)
+	Watchdog   time.Duration // real time after which a missing message counts as missing
+	Rewrite    bool          // replace client expectations that differ instead of failing
+}
+
+// session is one run of one transcript.
+type session struct {
+	env     Env
+	script  *Script
+	gateway Gateway
+	clock   *owner.ManualClock
+	service *Service
+	logs    *logBook
+	wake    chan struct{} // something arrived
+
+	clients  map[string]*Client
+	order    []string        // client names, oldest first
+	ended    map[string]bool // clients whose end the transcript spoke of
+	vars     map[string]string
+	names    []string // resource names seen so far, for quiet
+	nextID   int      // of hidden requests
+	visible  int      // of the requests behind "subscribes"
+	trace    []string
+	depth    int // of loops
+	rewrote  bool
+	deafAuth bool
+}
+
+// Run replays a transcript. The error names the line, what was expected, and what came.
+func (e Env) Run(script *Script) error {
+	s := &session{env: e, script: script, clock: owner.NewManualClock(), logs: &logBook{},
+		wake: make(chan struct{}, 1), clients: map[string]*Client{}, ended: map[string]bool{},
+		vars:   map[string]string{"long": strings.Repeat("a", 5000), "badutf8": "\xff"},
+		nextID: hiddenIDs, visible: 1_000_000}
+	var err error
+	if s.service, err = NewService(e.NATS, s.notify); err != nil {
+		return err
+	}
+	defer s.service.Close()
+	s.gateway, err = e.Start(Start{NATS: e.NATS, Settings: script.Settings, Clock: s.clock, Log: slog.New(s.logs)})
+	if err != nil {
+		return fmt.Errorf("%s: the gateway did not start: %w", script.File, err)
+	}
+	defer s.gateway.Stop()
+	defer func() {
+		for _, c := range s.clients {
+			c.Cut()
+		}
+	}()
+	if err = s.steps(script.Steps); err == nil {
+		last := Step{Line: len(script.source), Verb: "quiet"}
+		if n := len(script.Steps); n == 0 || script.Steps[n-1].Verb != "quiet" {
+			err = s.step(&last)
+		}
+	}
+	if err == nil && s.rewrote {
+		err = script.save()
+	}
+	return err
+}
+
+func (s *session) notify() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns true as soon as cond holds, false if it does not within the watchdog's time. Alarms that the
+// gateway arms for a time already past are fired meanwhile.
+func (s *session) wait(cond func() bool) bool {
+	if cond() {
+		return true
+	}
+	watchdog := time.NewTimer(s.env.Watchdog)
+	defer watchdog.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.wake:
+		case <-tick.C:
+			s.clock.Advance(0)
+		case <-watchdog.C:
+			return cond()
+		}
+		if cond() {
+			return true
+		}
+	}
+}
+
+func (s *session) note(format string, a ...any) {
+	s.trace = append(s.trace, fmt.Sprintf(format, a...))
+}
+
+// steps runs steps one after the other and turns an error into the transcript's verdict.
+func (s *session) steps(steps []Step) error {
+	for i := range steps {
+		if err := s.step(&steps[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verdict is an error that already names its line.
+type verdict struct{ text string }
+
+func (v *verdict) Error() string { return v.text }
+
+func (s *session) step(st *Step) error {
+	err := s.do(st)
+	var v *verdict
+	if err == nil || errors.As(err, &v) {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s:%d: %s %s: %v\n", s.script.File, st.Line, st.Verb, clip(st.Arg), err)
+	from := max(0, len(s.trace)-40)
+	b.WriteString("so far:\n")
+	for _, t := range s.trace[from:] {
+		fmt.Fprintf(&b, "    %s\n", clip(t))
+	}
+	for _, w := range s.unexpected() {
+		fmt.Fprintf(&b, "  + %s\n", clip(w))
+	}
+	for _, l := range s.logs.last(10) {
+		fmt.Fprintf(&b, "  log %s\n", clip(l))
+	}
+	return &verdict{b.String()}
+}
+
+func clip(t string) string {
+	if len(t) > 1500 {
+		return t[:700] + " … " + t[len(t)-700:]
+	}
+	return t
+}
+
+// unexpected lists what came and no line asked for.
+func (s *session) unexpected() []string {
+	var all []string
+	for _, name := range s.order {
+		c := s.clients[name]
+		for _, m := range c.Waiting() {
+			all = append(all, "client "+name+" received "+m)
+		}
+		if code, closed := c.Closed(); closed && !s.ended[name] {
+			all = append(all, fmt.Sprintf("client %s was closed with %d", name, code))
+		}
+	}
+	for _, r := range s.service.Waiting() {
+		all = append(all, "service received "+r)
+	}
+	return all
+}
+
+var variable = regexp.MustCompile(`\$(cid\.\w+|\w+)`)
+
+// expand replaces variables and remembers the resource names that a text mentions.
+func (s *session) expand(text string) (string, error) {
+	var err error
+	text = variable.ReplaceAllStringFunc(text, func(v string) string {
+		name := v[1:]
+		if client, ok := strings.CutPrefix(name, "cid."); ok && s.vars[name] == "" {
+			if s.vars[name], err = s.learnCID(client); err != nil {
+				return v
+			}
+		}
+		if value, ok := s.vars[name]; ok {
+			return value
+		}
+		return v
+	})
+	s.learnNames(text)
+	return text, err
+}
+
+func (s *session) do(st *Step) error {
+	switch st.Verb {
+	case "repeat":
+		n, err := strconv.Atoi(st.Arg)
+		if err != nil {
+			return err
+		}
+		return s.loop(st, n, func(int) {})
+	case "each":
+		outer, had := s.vars[st.Arg]
+		defer func() {
+			if s.vars[st.Arg] = outer; !had {
+				delete(s.vars, st.Arg)
+			}
+		}()
+		return s.loop(st, len(st.Values), func(i int) { s.vars[st.Arg] = st.Values[i] })
+	case "any":
+		return s.anyOrder(st)
+	}
+	arg, err := s.expand(st.Arg)
+	if err != nil {
+		return err
+	}
+	switch st.Verb {
+	case "service <":
+		return s.expectRequest(arg)
+	case "service >":
+		return s.serviceSends(arg)
+	case "service deaf":
+		s.deafAuth = s.deafAuth || arg == "auth.>"
+		return s.service.Deaf(arg)
+	case "service listens":
+		s.deafAuth = s.deafAuth && arg != "auth.>"
+		return s.service.Listen(arg)
+	case "subscribed", "unsubscribed":
+		want := st.Verb == "subscribed"
+		if s.env.Subscribed == nil {
+			return errors.New("this environment cannot look into NATS")
+		}
+		if !s.wait(func() bool { return s.env.Subscribed(arg) == want }) {
+			return fmt.Errorf("want %s", st.Verb)
+		}
+		return nil
+	case "advance":
+		d, err := time.ParseDuration(arg)
+		if err != nil {
+			return err
+		}
+		if err := s.settle(false, nil); err != nil {
+			return err
+		}
+		s.note("advance %v", d)
+		s.clock.Advance(d)
+		return nil
+	case "quiet":
+		words := strings.Fields(arg)
+		weak := len(words) > 0 && words[0] == "auth"
+		if weak {
+			words = words[1:]
+		}
+		return s.quiet(!weak, words)
+	case "logs":
+		count, text, _ := strings.Cut(arg, " ")
+		n, err := strconv.Atoi(count)
+		if err != nil {
+			return err
+		}
+		s.wait(func() bool { return s.logs.count(text) >= n })
+		if err := s.settle(false, nil); err != nil {
+			return err
+		}
+		if got := s.logs.count(text); got != n {
+			return fmt.Errorf("%d log records contain %q, want %d", got, text, n)
+		}
+		return nil
+	}
+	if strings.HasPrefix(st.Verb, "client ") {
+		return s.client(st, arg)
+	}
+	return fmt.Errorf("unknown line")
+}
+
+// loop runs a block n times; $n counts from 1.
+func (s *session) loop(st *Step, n int, bind func(i int)) error {
+	outer, had := s.vars["n"]
+	s.depth++
+	defer func() {
+		s.depth--
+		if s.vars["n"] = outer; !had {
+			delete(s.vars, "n")
+		}
+	}()
+	for i := range n {
+		s.vars["n"] = strconv.Itoa(i + 1)
+		bind(i)
+		if err := s.steps(st.Body); err != nil {
+			return fmt.Errorf("%w(pass %d of %s %s)", err, i+1, st.Verb, st.Arg)
+		}
+	}
+	return nil
+}
+
+func (s *session) client(st *Step, arg string) error {
+	name := st.Client
+	c := s.clients[name]
+	if st.Verb == "client connects" {
+		return s.connect(name, arg)
+	}
+	if c == nil {
+		return fmt.Errorf("client %s is not connected", name)
+	}
+	switch st.Verb {
+	case "client >":
+		s.note("client %s > %s", name, arg)
+		return c.Send(arg)
+	case "client >binary":
+		s.note("client %s >binary %s", name, arg)
+		return c.SendBinary(arg)
+	case "client <":
+		m, err := s.receive(c)
+		if err != nil {
+			return err
+		}
+		if err := Match(arg, m); err != nil {
+			if s.env.Rewrite && s.depth == 0 && !strings.Contains(st.Arg, "$") {
+				s.script.replace(st, "client "+name+" < "+m)
+				s.rewrote = true
+				return nil
+			}
+			return fmt.Errorf("the message differs\n%w\ngot %s", err, m)
+		}
+		return nil
+	case "client disconnects":
+		s.ended[name] = true
+		c.Cut()
+		return nil
+	case "client closes":
+		code, err := strconv.Atoi(arg)
+		if err != nil {
+			return err
+		}
+		s.ended[name] = true
+		if err := c.Close(code); err != nil {
+			return err
+		}
+		return s.closedWith(c, code)
+	case "client closed":
+		code, err := strconv.Atoi(arg)
+		if err != nil {
+			return err
+		}
+		s.ended[name] = true
+		return s.closedWith(c, code)
+	case "client subscribes":
+		return s.subscribes(c, st, arg)
+	case "client turns":
+		return s.turns(c, arg)
+	}
+	return fmt.Errorf("unknown client line")
+}
+
+func (s *session) connect(name, version string) error {
+	if old := s.clients[name]; old != nil {
+		if !s.ended[name] {
+			return fmt.Errorf("client %s is connected", name)
+		}
+		s.order = slices.DeleteFunc(s.order, func(n string) bool { return n == name })
+	}
+	c, err := Dial(name, s.gateway.URL(), s.notify)
+	if err != nil {
+		return err
+	}
+	s.clients[name], s.ended[name] = c, false
+	s.order = append(s.order, name)
+	delete(s.vars, "cid."+name)
+	if version == "raw" {
+		return nil
+	}
+	if version == "" {
+		version = "1.2.3"
+	}
+	id := s.hiddenID()
+	if err := c.Send(`{"id":` + id + `,"method":"version","params":{"protocol":"` + version + `"}}`); err != nil {
+		return err
+	}
+	if !s.wait(func() bool { return c.answered(id) || s.gone(c) }) || s.gone(c) {
+		return errors.New("no answer to the version request")
+	}
+	return nil
+}
+
+func (s *session) gone(c *Client) bool { _, closed := c.Closed(); return closed }
+
+// receive takes a client's next message.
+func (s *session) receive(c *Client) (string, error) {
+	var m string
+	var ok bool
+	s.wait(func() bool { m, ok = c.Next(); return ok || s.gone(c) })
+	if !ok {
+		if m, ok = c.Next(); !ok {
+			if code, closed := c.Closed(); closed {
+				return "", fmt.Errorf("the connection was closed with %d", code)
+			}
+			return "", errors.New("no message came")
+		}
+	}
+	s.note("client %s < %s", c.Name, m)
+	return m, nil
+}
+
+func (s *session) closedWith(c *Client, want int) error {
+	if !s.wait(func() bool { return s.gone(c) }) {
+		return errors.New("the connection is still open")
+	}
+	if code, _ := c.Closed(); code != want {
+		return fmt.Errorf("closed with %d, want %d", code, want)
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package restest
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+)
+
+// The marks of the runner's own requests, which the service answers by itself (see quiet.go).
+const (
+	quietMethod = "restest-quiet"
+	quietQuery  = "restest-quiet="
+)
+
+// listens are the subjects on which a service gets its requests.
+var listens = []string{"access.>", "get.>", "call.>", "auth.>", "_EVENT_.>"}
+
+// Service is the other end of NATS: it keeps the requests it receives in the order of arrival and answers
+// them only when told. All its traffic goes over one connection, so that what it sends keeps its order.
+type Service struct {
+	nc      *nats.Conn
+	in      chan *nats.Msg
+	arrived func()
+	done    chan struct{}
+
+	mu       sync.Mutex
+	subs     map[string]*nats.Subscription
+	requests []*Request
+	cids     map[string]string // by the ID of the hidden request that asked for it
+}
+
+// Request is one request from the gateway. Its fields do not change, except as noted.
+type Request struct {
+	Subject, Data string
+	Name          string // "as NAME" of the transcript; owned by the runner
+	reply         string
+	taken         bool // guarded by Service.mu
+	answered      bool // guarded by Service.mu
+}
+
+// NewService connects to NATS and listens. arrived is called, from the receiving goroutine, after each request.
+func NewService(url string, arrived func()) (*Service, error) {
+	nc, err := nats.Connect(url, nats.Name("restest service"), nats.MaxReconnects(0))
+	if err != nil {
+		return nil, fmt.Errorf("service: %w", err)
+	}
+	s := &Service{nc: nc, in: make(chan *nats.Msg, 65536), arrived: arrived, done: make(chan struct{}),
+		subs: map[string]*nats.Subscription{}, cids: map[string]string{}}
+	for _, subject := range listens {
+		if err := s.Listen(subject); err != nil {
+			nc.Close()
+			return nil, err
+		}
+	}
+	go s.receive()
+	return s, nil
+}
+
+// Listen subscribes to a subject; when it returns, NATS knows.
+func (s *Service) Listen(subject string) error {
+	sub, err := s.nc.ChanSubscribe(subject, s.in)
+	if err != nil {
+		return fmt.Errorf("service: %s: %w", subject, err)
+	}
+	s.mu.Lock()
+	s.subs[subject] = sub
+	s.mu.Unlock()
+	return s.nc.Flush()
+}
+
+// Deaf ends the subscription of a subject that was given to Listen; when it returns, NATS knows.
+func (s *Service) Deaf(subject string) error {
+	s.mu.Lock()
+	sub := s.subs[subject]
+	delete(s.subs, subject)
+	s.mu.Unlock()
+	if sub == nil {
+		return fmt.Errorf("service: does not listen on %s", subject)
+	}
+	if err := sub.Unsubscribe(); err != nil {
+		return err
+	}
+	return s.nc.Flush()
+}
+
+func (s *Service) receive() {
+	for {
+		select {
+		case <-s.done:
+			return
+		case m := <-s.in:
+			if !s.hidden(m) {
+				s.mu.Lock()
+				s.requests = append(s.requests, &Request{Subject: m.Subject, Data: string(m.Data), reply: m.Reply})
+				s.mu.Unlock()
+			}
+			s.arrived()
+		}
+	}
+}
+
+// hidden answers a request of the runner's own.
+func (s *Service) hidden(m *nats.Msg) bool {
+	kind, _, _ := strings.Cut(m.Subject, ".")
+	var p struct{ CID, Query string }
+	_ = json.Unmarshal(m.Data, &p)
+	answer := ""
+	switch {
+	case kind == "auth" && strings.Contains(m.Subject, "."+quietMethod):
+		_, id, _ := strings.Cut(m.Subject, "."+quietMethod)
+		s.mu.Lock()
+		s.cids[id] = p.CID
+		s.mu.Unlock()
+		answer = `{"result":null}`
+	case kind == "access" && strings.HasPrefix(p.Query, quietQuery):
+		answer = `{"result":{"get":true}}`
+	case kind == "get" && strings.HasPrefix(p.Query, quietQuery):
+		answer = `{"error":{"code":"restest.quiet","message":"Not kept"}}`
+	default:
+		return false
+	}
+	_ = s.nc.Publish(m.Reply, []byte(answer))
+	return true
+}
+
+// cid returns the connection ID that a hidden auth request carried.
+func (s *Service) cid(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cids[id]
+}
+
+// Take takes the oldest request with the subject whose payload fits (nil: any). It returns nil if there is
+// none, with the payloads that did not fit.
+func (s *Service) Take(subject string, fits func(data string) error) (r *Request, misfits []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.requests {
+		if r.taken || r.Subject != subject {
+			continue
+		}
+		if fits != nil {
+			if err := fits(r.Data); err != nil {
+				misfits = append(misfits, r.Data+"\n"+err.Error())
+				continue
+			}
+		}
+		r.taken = true
+		return r, nil
+	}
+	return nil, misfits
+}
+
+// Reply answers the oldest request that was taken, not answered, and has the name or subject.
+func (s *Service) Reply(name, payload string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.requests {
+		if !r.taken || r.answered || r.Name != name && (r.Name != "" || r.Subject != name) {
+			continue
+		}
+		// A pre-response (RES.md 3.1) begins with a letter and leaves the request open.
+		r.answered = payload == "" || !strings.ContainsAny(payload[:1], "abcdefghijklmnopqrstuvwxyz")
+		return s.nc.Publish(r.reply, []byte(payload))
+	}
+	return fmt.Errorf("no open request %s to reply to", name)
+}
+
+// Answer answers a request, once.
+func (s *Service) Answer(r *Request, payload string) error {
+	return s.nc.Publish(r.reply, []byte(payload))
+}
+
+// Publish sends a message.
+func (s *Service) Publish(subject, payload string) error {
+	return s.nc.Publish(subject, []byte(payload))
+}
+
+// Waiting returns the requests not yet taken.
+func (s *Service) Waiting() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var w []string
+	for _, r := range s.requests {
+		if !r.taken {
+			w = append(w, r.Subject+" "+r.Data)
+		}
+	}
+	return w
+}
+
+// Flush returns when NATS has handled all that was sent.
+func (s *Service) Flush() error { return s.nc.Flush() }
+
+// Close ends the connection.
+func (s *Service) Close() {
+	close(s.done)
+	s.nc.Close()
+}
