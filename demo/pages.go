@@ -1,0 +1,93 @@
+package demo
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"html"
+	"io/fs"
+	"net/http"
+	"path"
+	"time"
+)
+
+//go:embed web
+var web embed.FS
+
+// contentTypes are those of the embedded files. The table is ours because the one of package mime depends on the machine.
+var contentTypes = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml; charset=utf-8",
+}
+
+// wsPathMark stands in index.html where the WebSocket's path belongs.
+const wsPathMark = "{{wsPath}}"
+
+// contentPolicy lets the page load its own files and talk to its own gateway, nothing else.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// pages serves the embedded files from memory. It is immutable.
+type pages struct{ files map[string]file }
+
+type file struct {
+	content []byte
+	kind    string // Content-Type
+	etag    string
+}
+
+func newPages(wsPath string) (*pages, error) {
+	p := &pages{files: map[string]file{}}
+	entries, err := fs.ReadDir(web, "web")
+	if err != nil {
+		return nil, fmt.Errorf("demo: embedded files: %w", err)
+	}
+	for _, e := range entries {
+		content, err := web.ReadFile("web/" + e.Name())
+		if err != nil {
+			return nil, fmt.Errorf("demo: embedded files: %w", err)
+		}
+		kind, ok := contentTypes[path.Ext(e.Name())]
+		if !ok {
+			return nil, fmt.Errorf("demo: no content type for embedded file %s", e.Name())
+		}
+		url := "/" + e.Name()
+		if e.Name() == "index.html" {
+			url = "/"
+			content = bytes.ReplaceAll(content, []byte(wsPathMark), []byte(html.EscapeString(wsPath)))
+		}
+		sum := sha256.Sum256(content)
+		p.files[url] = file{content: content, kind: kind, etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
+	}
+	return p, nil
+}
+
+// Pages serves the demo's page at "/" and its files beside it; any other path is answered with 404. Browsers may keep the
+// files but ask each time whether they are still good, so a new binary shows its own page at once.
+func (d *Demo) Pages() http.Handler { return d.pages }
+
+func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f, ok := p.files[r.URL.Path]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "Method not allowed", http.StatusMethodNotAllowed)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", f.kind)
+	h.Set("ETag", f.etag)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.content))
+}
