@@ -1,6 +1,9 @@
 package wsproto
 
-import "bytes"
+import (
+	"bytes"
+	"math"
+)
 
 // DefaultMaxHead is the limit, in bytes, of a request head when none is given.
 const DefaultMaxHead = 16 << 10
@@ -54,6 +57,7 @@ func (s *HeadScanner) Parse(buf []byte, limit int, h *Head) (n int, err error) {
 	if limit <= 0 {
 		limit = DefaultMaxHead
 	}
+	limit = min(limit, math.MaxInt32) // offsets are 32 bits
 	in := buf[:min(len(buf), limit)]
 	resumed := s.line > 0
 	h.raw, h.fields = in, h.fields[:0]
@@ -76,7 +80,6 @@ func (s *HeadScanner) Parse(buf []byte, limit int, h *Head) (n int, err error) {
 			return 0, ErrHeadLineEnd
 		}
 		start := int(s.line)
-		s.line, s.scan = int32(end+2), int32(end+2)
 		switch {
 		case start == 0:
 			err = h.parseRequestLine(in[:end])
@@ -97,6 +100,7 @@ func (s *HeadScanner) Parse(buf []byte, limit int, h *Head) (n int, err error) {
 		if err != nil {
 			return 0, err
 		}
+		s.line, s.scan = int32(end+2), int32(end+2)
 	}
 	rest := in[s.scan:]
 	if len(rest) > 0 && rest[len(rest)-1] == '\r' {
@@ -193,7 +197,7 @@ func (h *Head) Each(f func(name, value []byte)) {
 // and authority forms are returned as they are.
 func (h *Head) Path() []byte {
 	path := h.Target
-	if path[0] != '/' {
+	if !bytes.HasPrefix(path, slash) {
 		if _, rest, ok := bytes.Cut(path, schemeEnd); ok {
 			i := bytes.IndexAny(rest, "/?")
 			if i < 0 || rest[i] == '?' {

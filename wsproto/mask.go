@@ -1,7 +1,45 @@
 package wsproto
 
-import "github.com/gobwas/ws"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // mask applies a masking key in place (RFC 6455 §5.3); applied twice it gives
 // the original. offset is the position of b within the frame's payload.
-func mask(b []byte, key [4]byte, offset int) { ws.Cipher(b, key, offset) }
+//
+// It reports whether the result is pure ASCII, which the same pass finds out
+// for next to nothing and which spares most text messages the UTF-8 check. In
+// the package's benchmark it takes half to three quarters of the time of ws.Cipher, which
+// goes by 16 bytes, and subtle.XORBytes against a repeated key gains nothing.
+func mask(b []byte, key [4]byte, offset int) (ascii bool) {
+	k := bits.RotateLeft32(binary.LittleEndian.Uint32(key[:]), -8*(offset&3))
+	kk := uint64(k)<<32 | uint64(k)
+	var seen uint64
+	for len(b) >= 32 {
+		c := b[:32:32]
+		w0 := binary.LittleEndian.Uint64(c) ^ kk
+		w1 := binary.LittleEndian.Uint64(c[8:]) ^ kk
+		w2 := binary.LittleEndian.Uint64(c[16:]) ^ kk
+		w3 := binary.LittleEndian.Uint64(c[24:]) ^ kk
+		binary.LittleEndian.PutUint64(c, w0)
+		binary.LittleEndian.PutUint64(c[8:], w1)
+		binary.LittleEndian.PutUint64(c[16:], w2)
+		binary.LittleEndian.PutUint64(c[24:], w3)
+		seen |= w0 | w1 | w2 | w3
+		b = b[32:]
+	}
+	for len(b) >= 8 {
+		w := binary.LittleEndian.Uint64(b) ^ kk
+		binary.LittleEndian.PutUint64(b, w)
+		seen |= w
+		b = b[8:]
+	}
+	for i := range b {
+		c := b[i] ^ byte(k)
+		b[i] = c
+		seen |= uint64(c)
+		k = bits.RotateLeft32(k, -8)
+	}
+	return seen&0x8080808080808080 == 0
+}

@@ -1,6 +1,10 @@
 package wsproto
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"sluice/pool"
+)
 
 // DefaultMaxMessage is the limit, in bytes, of a message when none is given.
 const DefaultMaxMessage = 1 << 20
@@ -19,10 +23,11 @@ type Message struct {
 
 // Parser is what one connection remembers of its client's frames. The zero
 // value is ready. It is small while no fragmented message is open: only such a
-// message takes a buffer, and that never holds more than has arrived.
+// message takes a buffer, whose size follows what has arrived and not what the
+// client announced.
 type Parser struct {
-	frag *buffer // payload of the fragmented message so far; nil while there is none
-	need int     // see Need
+	frag *pool.Buffer // payload of the fragmented message so far; nil while it has none
+	need int          // see Need; 0: all that is known is that a header comes
 
 	// seen is how many payload bytes of the unfinished text frame at the
 	// beginning of the input text has been fed with.
@@ -44,9 +49,10 @@ type Parser struct {
 //   - n == 0: buf does not hold a whole frame. It is unchanged; the next call
 //     must pass the same bytes and those that came since, possibly moved
 //     elsewhere in memory.
-//   - err != nil: a *CloseError, the connection is to be failed with its code.
-//     Errors show as soon as the bytes seen cannot be continued correctly:
-//     lengths are judged on the header, text while its frame is coming in.
+//   - err != nil: a *CloseError, the connection is to be failed with its code;
+//     n is 0 and the rest of buf is of no use. Errors show as soon as the bytes
+//     seen cannot be continued correctly: lengths are judged on the header,
+//     text while its frame is still coming in.
 //
 // Control frames are returned between the fragments of a message. After a close
 // frame or an error everything else is consumed and ignored (RFC 6455 §1.4,
@@ -57,7 +63,6 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 		p.release()
 	}
 	if p.ended {
-		p.need = 1
 		return m, len(buf), false, nil
 	}
 	if lim.Message <= 0 {
@@ -80,40 +85,46 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 		return m, 0, false, nil
 	}
 	payload := buf[h.size:n:n]
-	mask(payload, h.key, 0)
-	if text {
-		if !p.text.write(payload[p.seen:]) || h.fin && p.text.missing > 0 {
-			return m, 0, false, p.fail(ErrInvalidUTF8)
+	if ascii := mask(payload, h.key, 0); text {
+		if !ascii || p.text.missing > 0 {
+			if !p.text.write(payload[p.seen:]) || h.fin && p.text.missing > 0 {
+				return m, 0, false, p.fail(ErrInvalidUTF8)
+			}
 		}
 		p.seen = 0
 	}
-	p.need = 2
+	p.need = 0
+	if m, done, err = p.take(h, payload, lim.Message); err != nil {
+		return m, 0, false, p.fail(err)
+	}
+	return m, n, done, nil
+}
+
+// take handles a whole frame, unmasked and, if text, validated.
+func (p *Parser) take(h frameHeader, payload []byte, limit int) (m Message, done bool, err error) {
 	switch {
 	case h.op == OpClose:
-		m.Op = OpClose
-		if m.Code, m.Payload, err = parseClose(payload); err != nil {
-			return Message{}, 0, false, p.fail(err)
-		}
+		code, reason, err := parseClose(payload)
 		p.end()
-		return m, n, true, nil
+		return Message{Op: OpClose, Payload: reason, Code: code}, true, err
 	case h.op.Control():
-		return Message{Op: h.op, Payload: payload}, n, true, nil
+		return Message{Op: h.op, Payload: payload}, true, nil
 	case !h.fin:
 		if h.op != OpContinuation {
 			p.open = h.op
 		}
-		p.store(payload, lim.Message)
-		return m, n, false, nil
+		p.store(payload, limit)
+		return m, false, nil
 	case h.op != OpContinuation:
-		return Message{Op: h.op, Payload: payload}, n, true, nil
+		return Message{Op: h.op, Payload: payload}, true, nil
 	}
 	m = Message{Op: p.open, Payload: payload}
 	p.open = OpContinuation
 	if p.frag != nil {
-		p.store(payload, lim.Message)
-		m.Payload, p.delivered = p.frag.b, true
+		p.store(payload, limit)
+		m.Payload, p.delivered = p.frag.B, true
 	}
-	return m, n, true, nil
+	return m, true, nil
 }
 
 // Need returns how many bytes, at least, the next call of Next needs to take a
@@ -142,8 +153,8 @@ type frameHeader struct {
 // follow the order of the bytes, so that the error does not depend on how many
 // of them are there.
 func (p *Parser) header(buf []byte, limit int) (h frameHeader, err error) {
+	p.need = 0
 	if len(buf) == 0 {
-		p.need = 2
 		return h, nil
 	}
 	h.op, h.fin = Op(buf[0]&bitsOp), buf[0]&bitFin != 0
@@ -164,7 +175,6 @@ func (p *Parser) header(buf []byte, limit int) (h frameHeader, err error) {
 		return h, ErrExpectedContinuation
 	}
 	if len(buf) == 1 {
-		p.need = 2
 		return h, nil
 	}
 	if buf[1]&bitMask == 0 {
@@ -234,4 +244,36 @@ func (p *Parser) fail(err error) error {
 func (p *Parser) end() {
 	p.Reset()
 	p.ended = true
+}
+
+// stored returns how much of the open message has arrived, in bytes.
+func (p *Parser) stored() int {
+	if p.frag == nil {
+		return 0
+	}
+	return len(p.frag.B)
+}
+
+// store appends a fragment to the open message. The limit has been checked.
+func (p *Parser) store(payload []byte, limit int) {
+	if len(payload) == 0 {
+		return
+	}
+	if p.frag == nil {
+		p.frag = pool.GetBuffer(len(payload))
+	} else if need := p.stored() + len(payload); need > cap(p.frag.B) {
+		// Doubling keeps many small fragments linear where the pool no longer rounds up.
+		larger := pool.GetBuffer(max(need, min(2*cap(p.frag.B), limit)))
+		larger.B = append(larger.B, p.frag.B...)
+		p.frag.Put()
+		p.frag = larger
+	}
+	p.frag.B = append(p.frag.B, payload...)
+}
+
+func (p *Parser) release() {
+	if p.frag != nil {
+		p.frag.Put()
+	}
+	p.frag, p.delivered = nil, false
 }
