@@ -1,0 +1,224 @@
+// Package fanout owns one event loop's topics: which resources the loop's
+// clients look at, who the subscribers of each are, and the frames that carry
+// their events. It encodes an event once for every variant of its bytes and
+// hands the same immutable slice to all subscribers.
+//
+// It never does I/O, never asks for access, and knows neither connections nor
+// shards: both meet it through the interfaces declared here. Everything in it
+// belongs to one loop and must only be used there.
+package fanout
+
+import (
+	"sync/atomic"
+
+	"sluice/pool"
+	"sluice/res"
+	"sluice/state"
+)
+
+// Source is where a hub gets its resources from: the cache shards. A
+// subscription is named by ref, which the hub never uses twice. The answer to
+// Subscribe, and everything after it, comes back as updates with the same ref.
+type Source interface {
+	Subscribe(ref uint64, name, query string)
+	Unsubscribe(ref uint64, name, query string)
+}
+
+// Outbox takes frames for one client. It keeps the slice, which never changes
+// again, and must not call back into the hub.
+type Outbox interface{ Send(frame []byte) }
+
+// Framer makes a transport frame of a JSON message by appending it to dst.
+type Framer func(dst, message []byte) []byte
+
+// Metrics counts what hubs do. The hubs of all loops share one.
+type Metrics struct {
+	Topics     atomic.Int64  // topics there are now
+	Members    atomic.Int64  // memberships there are now
+	Events     atomic.Uint64 // events applied to topics
+	Deliveries atomic.Uint64 // events handed to an outbox
+	Encodings  atomic.Uint64 // frames built for events; compare with Deliveries
+}
+
+// Hub is one loop's registry of topics.
+type Hub struct {
+	// Fixed after construction.
+	source  Source
+	framer  Framer
+	arena   *pool.Arena
+	metrics *Metrics
+
+	// Owned by the loop.
+	topics  map[topicKey]*Topic
+	slots   []slot   // topics by the low half of their ref
+	free    []uint32 // slots not in use
+	buf     []byte   // the message being encoded
+	recent  recentFrames
+	scratch []member // memory for take
+}
+
+// slot finds a topic by its ref; the generation tells a late update for a
+// topic that is gone from one for its successor.
+type slot struct {
+	topic *Topic
+	gen   uint32
+}
+
+// topicKey names a topic. Two clients that wrote the same resource ID share a
+// topic unless {cid} made different resources of it.
+type topicKey struct{ rid, name, query string }
+
+// NewHub returns an empty hub. Frames are cut from arena.
+func NewHub(source Source, framer Framer, arena *pool.Arena, m *Metrics) *Hub {
+	return &Hub{source: source, framer: framer, arena: arena, metrics: m, topics: make(map[topicKey]*Topic)}
+}
+
+// Lookup returns the topic of a resource if it is loaded on this loop, so that
+// joining it costs no request.
+func (h *Hub) Lookup(rid, name, query string) *Topic {
+	if t := h.topics[topicKey{rid, name, query}]; t != nil && t.phase == phaseReady {
+		return t
+	}
+	return nil
+}
+
+// Join makes sub, which embeds m, a member of the topic of rid (as the client
+// writes it; name and query are what the services know it by) and returns the
+// topic. If it is not loaded yet, sub.Loaded is called when it is, or when it
+// failed. A new member gets no events on the fast path before SetReady.
+func (h *Hub) Join(sub Subscriber, m *Member, out Outbox, v Variant, rid, name, query string) *Topic {
+	key := topicKey{rid, name, query}
+	t := h.topics[key]
+	if t == nil {
+		t = &Topic{hub: h, key: key}
+		h.topics[key] = t
+		h.metrics.Topics.Add(1)
+		t.ref = h.allot(t)
+		h.source.Subscribe(t.ref, name, query)
+	}
+	t.add(sub, m, out, v)
+	h.metrics.Members.Add(1)
+	return t
+}
+
+// Leave ends a membership; without one it does nothing. A topic without
+// members is given back to the source.
+func (h *Hub) Leave(m *Member) {
+	t := m.topic
+	if t == nil {
+		return
+	}
+	t.remove(m)
+	h.metrics.Members.Add(-1)
+	if len(t.members) == 0 && t.phase < phaseGone {
+		h.source.Unsubscribe(t.ref, t.key.name, t.key.query)
+		h.forget(t)
+	}
+}
+
+// Apply handles an update from the source. An update for a topic that is gone
+// is ignored.
+func (h *Hub) Apply(u state.Update) {
+	t := h.byRef(u.Ref)
+	if t == nil {
+		return
+	}
+	switch u.Kind {
+	case state.Loaded:
+		t.snap, t.phase = u.Snapshot, phaseReady
+		t.each(Subscriber.Loaded)
+	case state.Failed:
+		t.err = u.Err
+		h.forget(t)
+		t.each(Subscriber.Loaded)
+	case state.Applied:
+		h.applyEvent(t, u.Event)
+	case state.Synced:
+		h.sync(t, u.Snapshot)
+	case state.Reaccess:
+		t.each(Subscriber.Reaccess)
+	}
+}
+
+// EndTurn lets go of what the hub kept for reuse within a turn of the loop.
+func (h *Hub) EndTurn() { h.recent.reset() }
+
+// applyEvent moves the topic on by one event and delivers it.
+func (h *Hub) applyEvent(t *Topic, e *state.Event) {
+	if t.phase != phaseReady {
+		return
+	}
+	prev := t.snap
+	switch e.Kind {
+	case state.Delete:
+		h.forget(t)
+	case state.Custom:
+	default:
+		t.snap = e.Next
+	}
+	h.metrics.Events.Add(1)
+	t.deliver(e, prev)
+}
+
+// sync brings a topic that missed events to the newest snapshot. Clients get
+// the difference.
+func (h *Hub) sync(t *Topic, next *state.Snapshot) {
+	if t.phase != phaseReady {
+		return
+	}
+	events, err := state.Diff(t.snap, next)
+	if err != nil {
+		// A model became a collection or the other way round: the shard never
+		// does that to a live subscription, it deletes it.
+		h.applyEvent(t, state.NewDelete(t.snap))
+		return
+	}
+	for _, e := range events {
+		h.applyEvent(t, e)
+	}
+}
+
+// allot gives a topic its ref.
+func (h *Hub) allot(t *Topic) uint64 {
+	var i uint32
+	if n := len(h.free); n > 0 {
+		i, h.free = h.free[n-1], h.free[:n-1]
+	} else {
+		i = uint32(len(h.slots))
+		h.slots = append(h.slots, slot{})
+	}
+	s := &h.slots[i]
+	s.topic = t
+	return uint64(s.gen)<<32 | uint64(i)
+}
+
+func (h *Hub) byRef(ref uint64) *Topic {
+	i := uint32(ref)
+	if int(i) >= len(h.slots) || h.slots[i].gen != uint32(ref>>32) {
+		return nil
+	}
+	return h.slots[i].topic
+}
+
+// forget takes a topic out of the registry. Its members, if any, keep what
+// they know of it until they leave; whoever joins from now on gets a new one.
+func (h *Hub) forget(t *Topic) {
+	t.phase = phaseGone
+	delete(h.topics, t.key)
+	h.metrics.Topics.Add(-1)
+	i := uint32(t.ref)
+	h.slots[i].topic = nil
+	h.slots[i].gen++
+	h.free = append(h.free, i)
+}
+
+// Len returns how many topics the loop has.
+func (h *Hub) Len() int { return len(h.topics) }
+
+// Message frames a JSON message for one client. The frame is immutable.
+func (h *Hub) Message(message []byte) []byte {
+	return h.arena.Commit(h.framer(h.arena.Begin(), message))
+}
+
+// Error returns why the topic failed to load, nil if it did not.
+func (t *Topic) Error() *res.Error { return t.err }

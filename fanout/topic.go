@@ -1,0 +1,168 @@
+package fanout
+
+import (
+	"sluice/res"
+	"sluice/state"
+)
+
+// Variant tells apart the forms that the bytes of one event can have.
+type Variant uint8
+
+const (
+	// Current is the form for clients of protocol 1.2.1 and later.
+	Current Variant = iota
+	// Legacy writes soft references as strings and data values as "[Data]" (RES.md 2.5).
+	Legacy
+	variants
+)
+
+// Subscriber is a client's interest in a topic. The hub calls it on its loop.
+type Subscriber interface {
+	// Loaded says that the topic is loaded, or that it failed (Topic.Error).
+	Loaded()
+	// Event hands over an event that the hub could not send by itself: the
+	// member is not ready, or the event changes references or ends the
+	// resource. prev is the resource before it. If the member is not ready,
+	// Event must leave all memberships of the hub alone.
+	Event(e *state.Event, prev *state.Snapshot)
+	// Reaccess says that access to the resource must be asked again.
+	Reaccess()
+}
+
+// Member is the subscriber's side of a membership, embedded in it. The zero
+// value is not a member of anything.
+type Member struct {
+	topic *Topic
+	pos   int32 // index in topic.members
+}
+
+// Topic returns the topic, nil if there is none.
+func (m *Member) Topic() *Topic { return m.topic }
+
+// SetReady says whether the hub may send events that change no references
+// straight to the client's outbox.
+func (m *Member) SetReady(ready bool) {
+	if m.topic != nil {
+		m.topic.members[m.pos].ready = ready
+	}
+}
+
+// SetVariant changes which form of events the client gets.
+func (m *Member) SetVariant(v Variant) {
+	if m.topic != nil {
+		m.topic.members[m.pos].variant = v
+	}
+}
+
+// member is what delivery needs of a membership, side by side with its
+// neighbours so that a broadcast reads memory in order.
+type member struct {
+	out     Outbox
+	sub     Subscriber
+	m       *Member
+	ready   bool
+	variant Variant
+}
+
+type phase uint8
+
+const (
+	phaseLoading phase = iota
+	phaseReady
+	phaseGone // failed, deleted or given back: no updates any more
+)
+
+// Topic is one client-visible resource with its subscribers on this loop.
+type Topic struct {
+	hub     *Hub
+	key     topicKey
+	ref     uint64
+	phase   phase
+	snap    *state.Snapshot // the newest; set when loaded
+	err     *res.Error
+	members []member
+}
+
+// RID returns the resource ID as clients write it.
+func (t *Topic) RID() string { return t.key.rid }
+
+// Snapshot returns the resource as it is now; nil while it is not loaded.
+func (t *Topic) Snapshot() *state.Snapshot { return t.snap }
+
+// Settled reports whether the topic is loaded or has failed: whether there is
+// nothing left to wait for.
+func (t *Topic) Settled() bool { return t.phase != phaseLoading }
+
+// Alive reports whether the topic is loaded and follows its resource.
+func (t *Topic) Alive() bool { return t.phase == phaseReady }
+
+func (t *Topic) add(sub Subscriber, m *Member, out Outbox, v Variant) {
+	m.topic, m.pos = t, int32(len(t.members))
+	t.members = append(t.members, member{out: out, sub: sub, m: m, variant: v})
+}
+
+func (t *Topic) remove(m *Member) {
+	last := len(t.members) - 1
+	if pos := m.pos; int(pos) != last {
+		t.members[pos] = t.members[last]
+		t.members[pos].m.pos = pos
+	}
+	t.members[last] = member{}
+	t.members = t.members[:last]
+	if cap(t.members) > 64 && last < cap(t.members)/4 {
+		t.members = append(make([]member, 0, cap(t.members)/2), t.members...)
+	}
+	m.topic = nil
+}
+
+// each calls f for every subscriber that is still a member when its turn comes.
+// Calls may join and leave at will, so it works on a copy.
+func (t *Topic) each(f func(Subscriber)) {
+	members := t.hub.take(t.members)
+	for i := range members {
+		if members[i].m.topic == t {
+			f(members[i].sub)
+		}
+	}
+	t.hub.giveBack(members)
+}
+
+// deliver hands an event to all members. An event that changes no references
+// goes to the ready ones as shared bytes; every other way leads through the
+// session, which may change memberships.
+func (t *Topic) deliver(e *state.Event, prev *state.Snapshot) {
+	if e.Kind == state.Delete || len(e.AddedRefs)+len(e.RemovedRefs) > 0 {
+		t.each(func(s Subscriber) { s.Event(e, prev) })
+		return
+	}
+	var frames [variants][]byte
+	sent := 0
+	for i := range t.members {
+		m := &t.members[i]
+		if !m.ready {
+			m.sub.Event(e, prev)
+			continue
+		}
+		f := frames[m.variant]
+		if f == nil {
+			f = t.hub.Event(t.key.rid, e, m.variant, nil)
+			frames[m.variant] = f
+		}
+		m.out.Send(f)
+		sent++
+	}
+	t.hub.metrics.Deliveries.Add(uint64(sent))
+}
+
+// take copies members into the hub's scratch memory; a nested take finds none
+// there and makes its own.
+func (h *Hub) take(members []member) []member {
+	scratch := h.scratch
+	h.scratch = nil
+	return append(scratch[:0], members...)
+}
+
+func (h *Hub) giveBack(members []member) {
+	clear(members)
+	h.scratch = members[:0]
+}

@@ -1,0 +1,230 @@
+package session
+
+import "sluice/res"
+
+// access is a service's answer to an access request.
+type access struct {
+	res.AccessResult
+	err *res.Error
+}
+
+func (a *access) canGet() *res.Error {
+	switch {
+	case a.err != nil:
+		return a.err
+	case !a.Get:
+		return res.ErrAccessDenied
+	}
+	return nil
+}
+
+func (a *access) canCall(method string) *res.Error {
+	switch {
+	case a.err != nil:
+		return a.err
+	case !a.CanCall(method):
+		return res.ErrAccessDenied
+	}
+	return nil
+}
+
+// Answers that nearly all clients get, shared so that a subscription's kept
+// answer costs no memory of its own.
+var (
+	accessGet    = &access{AccessResult: res.AccessResult{Get: true}}
+	accessAll    = &access{AccessResult: res.AccessResult{Get: true, Call: "*"}}
+	accessDenied = &access{err: res.ErrAccessDenied}
+)
+
+// parseAccess returns what a service, or the lack of one, says.
+func (s *Session) parseAccess(payload []byte, err *res.Error) *access {
+	var result res.AccessResult
+	if err == nil {
+		result, _, err = s.env.Parser.Access(payload)
+	}
+	switch {
+	case err != nil && err.Code == res.ErrAccessDenied.Code && err.Message == res.ErrAccessDenied.Message && err.Data == "":
+		return accessDenied
+	case err != nil:
+		return &access{err: err}
+	case result == accessGet.AccessResult:
+		return accessGet
+	case result == accessAll.AccessResult:
+		return accessAll
+	}
+	return &access{AccessResult: result}
+}
+
+// askAccess sends an access request for a resource.
+func (s *Session) askAccess(name, query string, answer func(*access)) {
+	s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, false)
+	s.env.Bus.Request(name, "access."+name, s.env.payload, func(payload []byte, err *res.Error) {
+		if !s.closed {
+			answer(s.parseAccess(payload, err))
+		}
+	})
+}
+
+// withAccess calls f with the answer kept for b, or asks for one. b must be
+// pinned or held until f is called.
+func (b *Sub) withAccess(f func(*access)) {
+	if b.acc != nil {
+		f(b.acc)
+		return
+	}
+	w := b.busy()
+	w.onAccess = append(w.onAccess, f)
+	if b.asking {
+		return
+	}
+	b.asking = true
+	name, query := b.name()
+	b.s.askAccess(name, query, b.answered)
+}
+
+// answered hands an access answer to those who wait for it. It is kept if it
+// grants or denies; other errors may pass.
+func (b *Sub) answered(a *access) {
+	b.asking = false
+	if b.state == subDisposed {
+		return
+	}
+	if a.err == nil || a.err.Code == res.ErrAccessDenied.Code {
+		b.acc = a
+	}
+	w := b.busy()
+	fs := w.onAccess
+	w.onAccess = nil
+	for _, f := range fs {
+		f(a)
+	}
+	if b.state == subSent {
+		b.resume() // access may have to be asked anew since
+	}
+}
+
+// Reaccess implements fanout.Subscriber: a reaccess event came.
+func (b *Sub) Reaccess() { b.again(false) }
+
+// again asks for b's access anew, at once if nothing holds its events back,
+// else as soon as nothing does. limited says that the request must wait for
+// its turn among those that a system.reset caused.
+func (b *Sub) again(limited bool) {
+	if b.held == 0 && b.pending == 0 {
+		b.acc = nil // asked when it is needed; nobody relies on it now
+		return
+	}
+	if b.state != subSent || b.hold != 0 || b.asking || b.held == 0 {
+		b.reaccess = true
+		return
+	}
+	b.reask(limited)
+}
+
+// reask holds b's events, asks for access, and ends the direct subscriptions
+// if it is denied.
+func (b *Sub) reask(limited bool) {
+	s := b.s
+	b.reaccess = false
+	b.acc = nil
+	b.pin(b.Topic().Snapshot())
+	b.hold |= holdAccess
+	if !limited || s.env.Reset == nil {
+		b.withAccess(b.judge)
+		return
+	}
+	env := s.env
+	env.Reset.Acquire(func() {
+		env.Post(func() {
+			if s.closed || b.hold&holdAccess == 0 || b.state == subDisposed {
+				env.Reset.Release()
+				return
+			}
+			name, query := b.name()
+			s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, false)
+			b.asking = true
+			b.busy().onAccess = append(b.busy().onAccess, b.judge)
+			env.Bus.Request(name, "access."+name, s.env.payload, func(payload []byte, err *res.Error) {
+				env.Reset.Release()
+				if !s.closed {
+					b.answered(s.parseAccess(payload, err))
+				}
+			})
+		})
+	})
+}
+
+// judge acts on the answer to reask.
+func (b *Sub) judge(a *access) {
+	if b.hold&holdAccess == 0 {
+		return // not held any more when the answer came
+	}
+	b.hold &^= holdAccess
+	if err := a.canGet(); err != nil && b.held > 0 {
+		b.revoke(err)
+	}
+	b.resume()
+}
+
+// revoke ends b's direct subscriptions and tells the client why.
+func (b *Sub) revoke(reason *res.Error) {
+	s := b.s
+	s.env.Metrics.Revoked.Add(1)
+	data := append(s.env.buf[:0], `{"reason":`...)
+	data = append(reason.AppendJSON(data), '}')
+	s.env.buf = data
+	s.event(b.rid, "unsubscribe", data)
+	b.held = 0
+	b.acc = nil
+	s.collect(b)
+}
+
+// SetToken gives the client a token, raw JSON, or takes it away with "". If it
+// had one before, access to all it is subscribed to directly is asked anew.
+func (s *Session) SetToken(token, tid string) {
+	had := s.token != ""
+	s.token, s.tid = token, tid
+	if !had || s.closed {
+		return
+	}
+	for _, b := range s.subs.all() {
+		if b.state != subDisposed {
+			b.again(false)
+		}
+	}
+}
+
+// ResetAccess asks anew for access to all direct subscriptions whose resource
+// name matches.
+func (s *Session) ResetAccess(match func(name string) bool) {
+	for _, b := range s.subs.all() {
+		if b.state == subDisposed {
+			continue
+		}
+		if name, _ := b.name(); match(name) {
+			b.again(true)
+		}
+	}
+}
+
+// ResetToken sends an auth request to subject if the client's token ID is
+// among tids. What comes of it arrives as a token event.
+func (s *Session) ResetToken(tids []string, subject string) {
+	if s.tid == "" || s.closed {
+		return
+	}
+	for _, tid := range tids {
+		if tid != s.tid {
+			continue
+		}
+		r := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token}}
+		s.peer.Describe(&r)
+		s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
+		s.env.Bus.Request(subject, subject, s.env.payload, func(_ []byte, err *res.Error) {
+			if err != nil {
+				s.env.Log.Error("token reset: auth request failed; see that a service answers its subject", "subject", subject, "cid", s.cid, "err", err)
+			}
+		})
+		return
+	}
+}

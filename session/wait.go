@@ -1,0 +1,180 @@
+package session
+
+import (
+	"sluice/fanout"
+	"sluice/res"
+)
+
+// waiter lets something happen once all that can be reached from some
+// subscriptions, and is not held by the client already, is loaded or failed.
+type waiter struct {
+	s     *Session
+	roots []*Sub
+	left  int    // subscriptions that step is still to be called for
+	fire  func() // nil: done or cancelled
+}
+
+// wait calls fire when roots and what they refer to are settled; at once if
+// they are. A subscription that loads may refer to others that do not, so the
+// search is made again until it finds nothing that loads.
+func (s *Session) wait(roots []*Sub, fire func()) *waiter {
+	w := &waiter{s: s, roots: roots, fire: fire}
+	w.search()
+	return w
+}
+
+func (w *waiter) search() {
+	w.left++ // so that nothing fires while the search is on
+	w.s.unsent(w.roots, func(b *Sub) {
+		if b.state == subLoading {
+			w.left++
+			b.busy().waiters = append(b.busy().waiters, w)
+		}
+	})
+	w.left--
+	if w.left == 0 && w.fire != nil {
+		fire := w.fire
+		w.fire = nil
+		fire()
+	}
+}
+
+// step notes that one of the subscriptions waited for has settled.
+func (w *waiter) step() {
+	w.left--
+	if w.left == 0 && w.fire != nil {
+		w.search()
+	}
+}
+
+// cancel keeps the waiter from firing.
+func (w *waiter) cancel() {
+	if w != nil {
+		w.fire = nil
+	}
+}
+
+// unsent calls f for all that can be reached from roots, themselves included,
+// without passing through what the client holds.
+func (s *Session) unsent(roots []*Sub, f func(*Sub)) {
+	s.mark++
+	var found []*Sub
+	add := func(b *Sub) {
+		if b.visit != s.mark && b.state != subSent && b.state != subDeleted && b.state != subDisposed {
+			b.visit = s.mark
+			found = append(found, b)
+		}
+	}
+	for _, b := range roots {
+		add(b)
+	}
+	for i := 0; i < len(found); i++ {
+		if found[i].state == subReady {
+			found[i].targets(false, add)
+		}
+	}
+	for _, b := range found {
+		f(b)
+	}
+}
+
+// collectSet appends to set what the client must be sent to hold roots.
+func (s *Session) collectSet(set []fanout.Resource, roots ...*Sub) []fanout.Resource {
+	s.unsent(roots, func(b *Sub) {
+		switch b.state {
+		case subReady:
+			set = append(set, fanout.Resource{RID: b.rid, Snapshot: b.snapshot()})
+		case subFailed:
+			set = append(set, fanout.Resource{RID: b.rid, Err: b.work.err})
+		}
+	})
+	return set
+}
+
+// markSent notes that the client has been sent roots and all that came with
+// them. The subscriptions returned may have events waiting: resume them when
+// the message is on its way and the edge or root that leads to them counts.
+func (s *Session) markSent(roots ...*Sub) []*Sub {
+	var sent []*Sub
+	s.unsent(roots, func(b *Sub) {
+		if b.state == subReady {
+			sent = append(sent, b)
+		}
+	})
+	for _, b := range sent {
+		b.state = subSent
+	}
+	for _, b := range sent {
+		b.targets(true, func(c *Sub) { c.inSent++ })
+	}
+	return sent
+}
+
+// resume lets the events of subscriptions go that have just been sent.
+func (s *Session) resume(sent []*Sub) {
+	for _, b := range sent {
+		b.resume()
+	}
+}
+
+// fetch gets a resource for a request: access is asked, the resource and its
+// references are loaded, and then answer is called, once, with the
+// subscription or the reason why there is none. If keep is true, a direct
+// subscription is held from then on, unless unsubscribe has taken it back.
+func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Error)) {
+	b := s.subs.get(rid)
+	if b == nil {
+		if max := s.env.Limits.Subscriptions; max > 0 && s.subs.len() >= max {
+			s.env.Metrics.Refused.Add(1)
+			answer(nil, res.ErrSubscriptionLimit)
+			return
+		}
+	} else if keep && int(b.held)+int(b.pending)-int(b.cancelled) >= s.env.Limits.DirectPerRID {
+		s.env.Metrics.Refused.Add(1)
+		answer(nil, res.ErrSubscriptionLimit)
+		return
+	}
+	b = s.need(rid, nil)
+	b.pins++
+	if keep {
+		b.pending++
+	}
+	b.withAccess(func(a *access) {
+		if err := a.canGet(); err != nil {
+			answer(b, err)
+			s.done(b, keep, false)
+			return
+		}
+		if b.state == subDeleted {
+			s.reload(b, nil)
+		}
+		s.wait([]*Sub{b}, func() {
+			if b.state == subFailed {
+				answer(b, b.work.err)
+				s.done(b, keep, false)
+				return
+			}
+			answer(b, nil)
+			s.done(b, keep, true)
+		})
+	})
+}
+
+// done ends a request that needed b; ok says whether it was answered with the
+// resource.
+func (s *Session) done(b *Sub, keep, ok bool) {
+	b.pins--
+	if keep {
+		b.pending--
+		if b.cancelled > 0 {
+			b.cancelled--
+			keep = false
+		}
+	}
+	if ok && keep {
+		b.held++
+		s.resume(s.markSent(b))
+		b.resume()
+	}
+	s.collect(b)
+}
