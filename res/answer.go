@@ -1,0 +1,383 @@
+package res
+
+import (
+	"net/textproto"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fastjson"
+)
+
+// What a client is told when a service's answer is none (RES.md 3.1).
+var (
+	errInvalidResponse = InternalError("invalid service response")
+	errMissingResult   = InternalError("response missing result")
+)
+
+// MaxPreResponse bounds what a pre-response can extend a request's timeout to.
+const MaxPreResponse = 24 * time.Hour
+
+// maxPreResponseText bounds the text of a pre-response that is looked at.
+const maxPreResponseText = 1 << 10
+
+// PreResponse tells whether a payload that came in answer to a request is a pre-response, that is, begins with a letter,
+// and which timeout it asks for, counted from now (RES.md 3.1). 0: it asks for none that can be used, and the request
+// goes on waiting as before. It may be called on a nil Parser.
+func (*Parser) PreResponse(payload []byte) (timeout time.Duration, ok bool) {
+	if len(payload) == 0 || payload[0]|0x20 < 'a' || payload[0]|0x20 > 'z' {
+		return 0, false
+	}
+	if len(payload) > maxPreResponseText {
+		return 0, true
+	}
+	// The form is that of Go's struct tags: key:"value" key:"value" …
+	ms, err := strconv.ParseUint(reflect.StructTag(payload).Get("timeout"), 10, 64)
+	if err != nil {
+		return 0, true
+	}
+	return time.Duration(min(ms, uint64(MaxPreResponse/time.Millisecond))) * time.Millisecond, true
+}
+
+// Meta is what an answer says about the HTTP response that it leads to (RES.md sections 3.1 and 4). Which statuses and
+// fields count is the HTTP side's business.
+type Meta struct {
+	Status int // 0: not said
+	// Header has canonical names; names and values are such that they can stand in an HTTP message (RFC 9110 section 5).
+	Header map[string][]string
+}
+
+// answer is an answer's envelope.
+type answer struct {
+	result, resource *fastjson.Value
+	meta             *Meta
+	err              *Error // the service's, or that the envelope is invalid
+}
+
+// answer reads the envelope of a service's answer. An error wins over everything else, so the other members need not
+// make sense then.
+func (p *Parser) answer(payload []byte) (a answer) {
+	root, err := p.load(payload)
+	o := object(root)
+	if err != nil || o == nil {
+		a.err = errInvalidResponse
+		return a
+	}
+	var fault, meta *fastjson.Value
+	o.Visit(func(key []byte, v *fastjson.Value) {
+		switch string(key) {
+		case "result":
+			a.result = v
+		case "resource":
+			a.resource = v
+		case "error":
+			fault = v
+		case "meta":
+			meta = v
+		}
+	})
+	m, ok := readMeta(meta)
+	if ok {
+		a.meta = m
+	}
+	switch {
+	case !isNull(fault):
+		a.err = p.readError(fault)
+	case !ok:
+		a.err = errInvalidResponse
+	}
+	return a
+}
+
+// readError reads an error object of a service. One without a code is itself an invalid answer.
+func (p *Parser) readError(v *fastjson.Value) *Error {
+	o := object(v)
+	if o == nil {
+		return errInvalidResponse
+	}
+	var code, message, data *fastjson.Value
+	o.Visit(func(key []byte, v *fastjson.Value) {
+		switch string(key) {
+		case "code":
+			code = v
+		case "message":
+			message = v
+		case "data":
+			data = v
+		}
+	})
+	c, ok1 := text(code)
+	m, ok2 := optText(message)
+	if !ok1 || !ok2 || len(c) == 0 {
+		return errInvalidResponse
+	}
+	p.buf = append(append(p.buf[:0], c...), m...)
+	p.buf = appendRaw(p.buf, data)
+	s := string(p.buf)
+	return &Error{Code: s[:len(c)], Message: s[len(c) : len(c)+len(m)], Data: s[len(c)+len(m):]}
+}
+
+// readMeta reads a meta object, which may be absent or null.
+func readMeta(v *fastjson.Value) (m *Meta, ok bool) {
+	if isNull(v) {
+		return nil, true
+	}
+	o := object(v)
+	if o == nil {
+		return nil, false
+	}
+	var status, header *fastjson.Value
+	o.Visit(func(key []byte, v *fastjson.Value) {
+		switch string(key) {
+		case "status":
+			status = v
+		case "header":
+			header = v
+		}
+	})
+	m = &Meta{}
+	if !isNull(status) {
+		n, err := status.Int()
+		if err != nil {
+			return nil, false
+		}
+		m.Status = n
+	}
+	if isNull(header) {
+		return m, true
+	}
+	h := object(header)
+	if h == nil {
+		return nil, false
+	}
+	m.Header = make(map[string][]string, h.Len())
+	ok = true
+	h.Visit(func(key []byte, v *fastjson.Value) {
+		values, good := texts(v)
+		ok = ok && good && validFieldName(key)
+		for _, s := range values {
+			ok = ok && validFieldValue(s)
+		}
+		if ok {
+			k := textproto.CanonicalMIMEHeaderKey(string(key))
+			m.Header[k] = append(m.Header[k], values...)
+		}
+	})
+	return m, ok
+}
+
+// validFieldName is RFC 9110 section 5.1: a token of section 5.6.2.
+func validFieldName(b []byte) bool {
+	for _, c := range b {
+		alnum := c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
+		if !alnum && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// validFieldValue is RFC 9110 section 5.5: no control characters but the tab, so nothing that could end the field.
+func validFieldValue(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' && c != '\t' || c == 0x7F {
+			return false
+		}
+	}
+	return true
+}
+
+// AccessResult is what a client may do with a resource (RES.md 3.3).
+type AccessResult struct {
+	Get  bool
+	Call string // method names joined by commas, or "*" for all
+}
+
+// CanCall tells whether the method may be called. It does not allocate.
+func (a AccessResult) CanCall(method string) bool {
+	if a.Call == "*" {
+		return true
+	}
+	for rest, more := a.Call, a.Call != ""; more; {
+		var m string
+		if m, rest, more = strings.Cut(rest, ","); m == method {
+			return true
+		}
+	}
+	return false
+}
+
+// Access reads the answer to an access request. The error is the service's, or a system.internalError if the answer is
+// none. Meta is nil if there is none; it may come with an error.
+func (p *Parser) Access(payload []byte) (AccessResult, *Meta, *Error) {
+	defer p.done()
+	a := p.answer(payload)
+	switch {
+	case a.err != nil:
+		return AccessResult{}, a.meta, a.err
+	case isNull(a.result):
+		return AccessResult{}, a.meta, errMissingResult
+	}
+	o := object(a.result)
+	if o == nil {
+		return AccessResult{}, a.meta, errInvalidResponse
+	}
+	var get, call *fastjson.Value
+	o.Visit(func(key []byte, v *fastjson.Value) {
+		switch string(key) {
+		case "get":
+			get = v
+		case "call":
+			call = v
+		}
+	})
+	g, ok1 := optBool(get)
+	c, ok2 := optText(call)
+	if !ok1 || !ok2 {
+		return AccessResult{}, a.meta, errInvalidResponse
+	}
+	r := AccessResult{Get: g, Call: "*"}
+	if string(c) != "*" {
+		r.Call = string(c)
+	}
+	return r, a.meta, nil
+}
+
+// GetResult is a resource: a model or a collection, never both.
+type GetResult struct {
+	IsModel, IsCollection bool
+	Props                 []Prop  // of a model: sorted by key, each key once
+	Values                []Value // of a collection
+	Query                 string  // the normalised query, empty if the service gave none
+}
+
+// Get reads the answer to a get request. The error is the service's, or a system.internalError if the answer is none, has
+// neither or both of model and collection, or holds an improper value (RES.md 3.1).
+func (p *Parser) Get(payload []byte) (GetResult, *Error) {
+	defer p.done()
+	a := p.answer(payload)
+	switch {
+	case a.err != nil:
+		return GetResult{}, a.err
+	case isNull(a.result):
+		return GetResult{}, errMissingResult
+	}
+	r, _, err := p.resource(a.result)
+	if err != nil {
+		return GetResult{}, err
+	}
+	if !r.IsModel && !r.IsCollection {
+		return GetResult{}, errInvalidResponse
+	}
+	return r, nil
+}
+
+// resource reads the result of an answer that can hold a model, a collection or, to a query request, events.
+func (p *Parser) resource(result *fastjson.Value) (r GetResult, events *fastjson.Value, err *Error) {
+	o := object(result)
+	if o == nil {
+		return r, nil, errInvalidResponse
+	}
+	var model, collection, query *fastjson.Value
+	o.Visit(func(key []byte, v *fastjson.Value) {
+		switch string(key) {
+		case "model":
+			model = v
+		case "collection":
+			collection = v
+		case "query":
+			query = v
+		case "events":
+			events = v
+		}
+	})
+	if isNull(events) {
+		events = nil
+	}
+	q, ok := optText(query)
+	if !ok || !isNull(model) && !isNull(collection) {
+		return r, nil, errInvalidResponse
+	}
+	r.Query = string(q)
+	var e error
+	switch {
+	case !isNull(model):
+		o := object(model)
+		if o == nil {
+			return r, nil, errInvalidResponse
+		}
+		r.IsModel = true
+		r.Props, e = p.props(o, false)
+	case !isNull(collection):
+		a, ok := array(collection)
+		if !ok {
+			return r, nil, errInvalidResponse
+		}
+		r.IsCollection = true
+		r.Values, e = p.values(a)
+	}
+	if e != nil {
+		return r, nil, InternalError(e.Error())
+	}
+	return r, events, nil
+}
+
+// CallResult is the answer to a call or auth request: a resource, or else a payload.
+type CallResult struct {
+	RID string // valid; empty if the answer is a payload
+	// Payload is raw compact JSON, not nil if RID is empty; valid until the next Call of the same Parser.
+	Payload []byte
+	// Legacy: the resource came in the old form of a call of method "new". Log a deprecation once per resource name.
+	Legacy bool
+}
+
+// Call reads the answer to a call or auth request. method is that of a call, and empty for auth: a call of "new" whose
+// result is exactly {"rid":"…"} is a resource answer (RES.md 3.1). The error is the service's, or a
+// system.internalError if the answer is none. Meta is nil if there is none; it may come with an error.
+func (p *Parser) Call(payload []byte, method string) (CallResult, *Meta, *Error) {
+	defer p.done()
+	a := p.answer(payload)
+	switch {
+	case a.err != nil:
+		return CallResult{}, a.meta, a.err
+	case !isNull(a.resource):
+		rid, ok := ridOf(a.resource)
+		if !ok {
+			return CallResult{}, a.meta, errInvalidResponse
+		}
+		return CallResult{RID: rid}, a.meta, nil
+	case a.result == nil:
+		return CallResult{}, a.meta, errMissingResult
+	}
+	p.out = a.result.MarshalTo(reuse(p.out))
+	if o := object(a.result); method == "new" && o != nil && o.Len() == 1 {
+		if v := o.Get("rid"); v != nil && v.Type() == fastjson.TypeString {
+			rid, ok := ridOf(a.result)
+			if !ok {
+				return CallResult{}, a.meta, errInvalidResponse
+			}
+			return CallResult{RID: rid, Legacy: true}, a.meta, nil
+		}
+	}
+	return CallResult{Payload: p.out}, a.meta, nil
+}
+
+// ridOf reads {"rid":"…"}.
+func ridOf(v *fastjson.Value) (rid string, ok bool) {
+	o := object(v)
+	if o == nil {
+		return "", false
+	}
+	var r *fastjson.Value
+	o.Visit(func(key []byte, v *fastjson.Value) {
+		if string(key) == "rid" {
+			r = v
+		}
+	})
+	b, ok := text(r)
+	if !ok || !ValidRID(view(b)) {
+		return "", false
+	}
+	return string(b), true
+}

@@ -1,0 +1,301 @@
+package res
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"unicode/utf8"
+)
+
+// MaxDepth is how deep JSON text may nest objects and arrays: enough for any honest value, and a bound for everybody
+// who reads it recursively after us.
+const MaxDepth = 256
+
+// traits are what check noticed in a valid text.
+type traits uint8
+
+const (
+	spaced traits = 1 << iota // white space between tokens: not compact
+	lone                      // an escaped surrogate without its other half: see repair
+)
+
+// check tells whether b is strict JSON in valid UTF-8 within MaxDepth. It allocates nothing, and unlike fastjson it also
+// refuses cheaply: fastjson's parser takes NaN, control characters and broken escapes, and both its parser and its
+// validator quote the whole rest of the text into their error, once more at each level of nesting, so that a hostile
+// megabyte costs gigabytes of copying. So no text reaches fastjson that has not passed here.
+func check(b []byte) (traits, bool) {
+	if !utf8.Valid(b) {
+		return 0, false
+	}
+	c := checker{b: b}
+	if !c.space() || !c.value(0) || c.space() {
+		return 0, false
+	}
+	return c.traits, true
+}
+
+type checker struct {
+	b      []byte
+	i      int
+	traits traits
+}
+
+// space skips white space and tells whether anything follows.
+func (c *checker) space() bool {
+	if c.i < len(c.b) && c.b[c.i] > ' ' {
+		return true
+	}
+	for ; c.i < len(c.b); c.i++ {
+		switch c.b[c.i] {
+		case ' ', '\t', '\n', '\r':
+			c.traits |= spaced
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// take skips one given byte, which must come next.
+func (c *checker) take(ch byte) bool {
+	if c.i < len(c.b) && c.b[c.i] == ch {
+		c.i++
+		return true
+	}
+	return false
+}
+
+func (c *checker) value(depth int) bool {
+	if c.i >= len(c.b) {
+		return false
+	}
+	switch c.b[c.i] {
+	case '{':
+		return depth < MaxDepth && c.object(depth+1)
+	case '[':
+		return depth < MaxDepth && c.array(depth+1)
+	case '"':
+		return c.str()
+	case 't':
+		return c.word("true")
+	case 'f':
+		return c.word("false")
+	case 'n':
+		return c.word("null")
+	}
+	return c.number()
+}
+
+func (c *checker) object(depth int) bool {
+	c.i++
+	c.space()
+	if c.take('}') {
+		return true
+	}
+	for {
+		if c.i >= len(c.b) || c.b[c.i] != '"' || !c.str() {
+			return false
+		}
+		c.space()
+		if !c.take(':') {
+			return false
+		}
+		c.space()
+		if !c.value(depth) {
+			return false
+		}
+		c.space()
+		if c.take('}') {
+			return true
+		}
+		if !c.take(',') {
+			return false
+		}
+		c.space()
+	}
+}
+
+func (c *checker) array(depth int) bool {
+	c.i++
+	c.space()
+	if c.take(']') {
+		return true
+	}
+	for {
+		if !c.value(depth) {
+			return false
+		}
+		c.space()
+		if c.take(']') {
+			return true
+		}
+		if !c.take(',') {
+			return false
+		}
+		c.space()
+	}
+}
+
+func (c *checker) word(w string) bool {
+	if !bytes.HasPrefix(c.b[c.i:], []byte(w)) {
+		return false
+	}
+	c.i += len(w)
+	return true
+}
+
+// digits skips decimal digits and tells how many there were.
+func (c *checker) digits() int {
+	from := c.i
+	for c.i < len(c.b) && c.b[c.i]-'0' <= 9 {
+		c.i++
+	}
+	return c.i - from
+}
+
+func (c *checker) number() bool {
+	c.take('-')
+	zero := c.i < len(c.b) && c.b[c.i] == '0'
+	if n := c.digits(); n == 0 || zero && n > 1 {
+		return false
+	}
+	if c.take('.') && c.digits() == 0 {
+		return false
+	}
+	if c.take('e') || c.take('E') {
+		if !c.take('-') {
+			c.take('+')
+		}
+		return c.digits() > 0
+	}
+	return true
+}
+
+const (
+	ones = 0x0101010101010101
+	high = 0x8080808080808080
+)
+
+// str skips a string; UTF-8 has been checked before.
+func (c *checker) str() bool {
+	b, i := c.b, c.i+1
+	for i < len(b) {
+		// Eight bytes at a time while none of them is a quote, a backslash or below the space. The lowest marked byte is
+		// exact; those above it may not be.
+		if i+8 <= len(b) {
+			x := binary.LittleEndian.Uint64(b[i:])
+			q, s := x^ones*'"', x^ones*'\\'
+			m := ((x-ones*' ')&^x | (q-ones)&^q | (s-ones)&^s) & high
+			if m == 0 {
+				i += 8
+				continue
+			}
+			i += bits.TrailingZeros64(m) / 8
+		}
+		switch ch := b[i]; {
+		case ch == '"':
+			c.i = i + 1
+			return true
+		case ch < ' ':
+			return false
+		case ch != '\\':
+			i++
+		default:
+			n, isLone := escape(b[i:])
+			if n == 0 {
+				return false
+			}
+			if isLone {
+				c.traits |= lone
+			}
+			i += n
+		}
+	}
+	return false
+}
+
+// escape reads the escape sequence at the start of b: n is its length, a surrogate pair taken as one, and 0 if it is
+// invalid. isLone: it is a surrogate without its other half.
+func escape(b []byte) (n int, isLone bool) {
+	if len(b) < 2 {
+		return 0, false
+	}
+	switch b[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2, false
+	case 'u':
+		u, ok := hex4(b[2:])
+		switch {
+		case !ok:
+			return 0, false
+		case u < 0xD800 || u > 0xDFFF:
+			return 6, false
+		case u < 0xDC00 && len(b) >= 12 && b[6] == '\\' && b[7] == 'u':
+			if low, ok := hex4(b[8:]); ok && low >= 0xDC00 && low <= 0xDFFF {
+				return 12, false
+			}
+		}
+		return 6, true
+	}
+	return 0, false
+}
+
+func hex4(b []byte) (u uint16, ok bool) {
+	if len(b) < 4 {
+		return 0, false
+	}
+	for _, ch := range b[:4] {
+		switch {
+		case ch-'0' <= 9:
+			ch -= '0'
+		case ch|0x20-'a' <= 5:
+			ch = ch | 0x20 - 'a' + 10
+		default:
+			return 0, false
+		}
+		u = u<<4 | uint16(ch)
+	}
+	return u, true
+}
+
+// repair appends valid JSON text with each lone surrogate replaced by U+FFFD, as encoding/json reads it.
+func repair(dst, b []byte) []byte {
+	for {
+		i := bytes.IndexByte(b, '\\')
+		if i < 0 {
+			return append(dst, b...)
+		}
+		dst = append(dst, b[:i]...)
+		n, isLone := escape(b[i:])
+		if isLone {
+			dst = append(dst, `\ufffd`...)
+		} else {
+			dst = append(dst, b[i:i+n]...)
+		}
+		b = b[i+n:]
+	}
+}
+
+// compact appends valid JSON text without the white space between its tokens.
+func compact(dst, b []byte) []byte {
+	for i := 0; i < len(b); {
+		switch b[i] {
+		case ' ', '\t', '\n', '\r':
+			i++
+		case '"':
+			end := i + 1
+			for b[end] != '"' {
+				if b[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			dst = append(dst, b[i:end+1]...)
+			i = end + 1
+		default:
+			dst = append(dst, b[i])
+			i++
+		}
+	}
+	return dst
+}

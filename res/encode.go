@@ -1,0 +1,219 @@
+package res
+
+import (
+	"net/textproto"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+const hexDigits = "0123456789abcdef"
+
+// AppendString appends s as a JSON string. What is not UTF-8 in it becomes U+FFFD, so the result always is.
+func AppendString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r != utf8.RuneError || n != 1 {
+				i += n
+				continue
+			}
+		}
+		dst = append(dst, s[from:i]...)
+		switch {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c == '\n':
+			dst = append(dst, '\\', 'n')
+		case c == '\r':
+			dst = append(dst, '\\', 'r')
+		case c == '\t':
+			dst = append(dst, '\\', 't')
+		case c < ' ':
+			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&0xF])
+		default:
+			dst = append(dst, "\ufffd"...)
+		}
+		i++
+		from = i
+	}
+	dst = append(dst, s[from:]...)
+	return append(dst, '"')
+}
+
+// AppendResult appends the answer to a client's request (RES.md 2.1). id and result are raw JSON; without a result
+// (nil) the member is left out.
+func AppendResult(dst []byte, id string, result []byte) []byte {
+	dst = append(dst, '{')
+	if result != nil {
+		dst = append(dst, `"result":`...)
+		dst = append(dst, result...)
+		dst = append(dst, ',')
+	}
+	return AppendID(dst, id)
+}
+
+// AppendID appends the id member and the closing brace of an answer: the end of one that the caller writes piece by
+// piece, after {"result":… and a comma.
+func AppendID(dst []byte, id string) []byte {
+	dst = append(dst, `"id":`...)
+	dst = append(dst, id...)
+	return append(dst, '}')
+}
+
+// AppendError appends the error answer to a client's request (RES.md 2.1). id is raw JSON.
+func AppendError(dst []byte, id string, e *Error) []byte {
+	dst = append(dst, `{"error":`...)
+	dst = e.AppendJSON(dst)
+	dst = append(dst, ',')
+	return AppendID(dst, id)
+}
+
+// AppendEvent appends an event to a client (RES.md 2.1). data is raw JSON; without any (nil) the member is left out.
+func AppendEvent(dst []byte, rid, event string, data []byte) []byte {
+	dst = AppendEventStart(dst, rid, event)
+	if data != nil {
+		dst = append(dst, `,"data":`...)
+		dst = append(dst, data...)
+	}
+	return append(dst, '}')
+}
+
+// AppendEventStart appends an event up to its name: the caller adds ,"data":… if there is any, and the closing brace.
+func AppendEventStart(dst []byte, rid, event string) []byte {
+	dst = append(dst, `{"event":`...)
+	dst = AppendString(dst, rid)
+	// The quote that ends the rid and the one that begins the name make place for the dot.
+	at := len(dst) - 1
+	dst = AppendString(dst[:at], event)
+	dst[at] = '.'
+	return dst
+}
+
+// AppendAccessRequest appends the payload of a request to access.<name> (RES.md 3.1). token is raw JSON; empty token and
+// query are left out.
+func AppendAccessRequest(dst []byte, cid, token, query string, isHTTP bool) []byte {
+	return AppendCallRequest(dst, CallRequest{CID: cid, Token: token, Query: query, IsHTTP: isHTTP})
+}
+
+// AppendGetRequest appends the payload of a request to get.<name> (RES.md 3.1). An empty query is left out.
+func AppendGetRequest(dst []byte, query string) []byte {
+	if query == "" {
+		return append(dst, '{', '}')
+	}
+	return AppendQueryRequest(dst, query)
+}
+
+// AppendQueryRequest appends the payload of a request to the subject of a query event (RES.md 3.2).
+func AppendQueryRequest(dst []byte, query string) []byte {
+	dst = append(dst, `{"query":`...)
+	dst = AppendString(dst, query)
+	return append(dst, '}')
+}
+
+// CallRequest is the payload of a request to call.<name>.<method> (RES.md 3.1). Empty members except CID are left out.
+type CallRequest struct {
+	CID    string
+	Token  string // raw JSON
+	Query  string
+	Params []byte // raw JSON
+	IsHTTP bool
+}
+
+// AppendCallRequest appends the payload of a request to call.<name>.<method>.
+func AppendCallRequest(dst []byte, r CallRequest) []byte {
+	return append(appendCallMembers(dst, r), '}')
+}
+
+func appendCallMembers(dst []byte, r CallRequest) []byte {
+	dst = append(dst, '{')
+	if len(r.Params) > 0 {
+		dst = append(dst, `"params":`...)
+		dst = append(dst, r.Params...)
+		dst = append(dst, ',')
+	}
+	if r.Token != "" {
+		dst = append(dst, `"token":`...)
+		dst = append(dst, r.Token...)
+		dst = append(dst, ',')
+	}
+	if r.Query != "" {
+		dst = append(dst, `"query":`...)
+		dst = AppendString(dst, r.Query)
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `"cid":`...)
+	dst = AppendString(dst, r.CID)
+	if r.IsHTTP {
+		dst = append(dst, `,"isHttp":true`...)
+	}
+	return dst
+}
+
+// AuthRequest is the payload of a request to auth.<name>.<method>, or to the subject of a token reset: a call and what is
+// known of the client's HTTP request (RES.md 3.1). Empty members except CID are left out.
+type AuthRequest struct {
+	CallRequest
+	// Header is the raw JSON object that AppendHeader makes: one piece of memory to keep for a connection's life.
+	Header     string
+	Host       string
+	RemoteAddr string
+	URI        string
+}
+
+// AppendAuthRequest appends the payload of a request to auth.<name>.<method>.
+func AppendAuthRequest(dst []byte, r AuthRequest) []byte {
+	dst = appendCallMembers(dst, r.CallRequest)
+	if r.Header != "" {
+		dst = append(dst, `,"header":`...)
+		dst = append(dst, r.Header...)
+	}
+	for _, m := range [...]struct{ name, value string }{{"host", r.Host}, {"remoteAddr", r.RemoteAddr}, {"uri", r.URI}} {
+		if m.value != "" {
+			dst = append(dst, ',')
+			dst = AppendString(dst, m.name)
+			dst = append(dst, ':')
+			dst = AppendString(dst, m.value)
+		}
+	}
+	return append(dst, '}')
+}
+
+// AppendHeader appends header fields as the JSON object of an AuthRequest: canonical names in alphabetical order, each
+// with the array of its values in the order of their coming. Host is left out, it has its own member. each calls f for
+// every field; bytes are read only during that call. Not for hot paths: it allocates.
+func AppendHeader(dst []byte, each func(f func(name, value []byte))) []byte {
+	type field struct{ name, value string }
+	var fields []field
+	each(func(name, value []byte) {
+		if n := textproto.CanonicalMIMEHeaderKey(string(name)); n != "Host" {
+			fields = append(fields, field{n, string(value)})
+		}
+	})
+	slices.SortStableFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	dst = append(dst, '{')
+	for i, f := range fields {
+		switch {
+		case i > 0 && f.name == fields[i-1].name:
+			dst = append(dst, ',')
+		case i > 0:
+			dst = append(dst, ']', ',')
+			fallthrough
+		default:
+			dst = AppendString(dst, f.name)
+			dst = append(dst, ':', '[')
+		}
+		dst = AppendString(dst, f.value)
+	}
+	if len(fields) > 0 {
+		dst = append(dst, ']')
+	}
+	return append(dst, '}')
+}

@@ -1,0 +1,205 @@
+package res
+
+import (
+	"bytes"
+
+	"github.com/valyala/fastjson"
+)
+
+// Change reads the payload of a change event: the properties, sorted by key, each key once, some of them perhaps delete
+// actions (RES.md 3.2). legacy tells that it came in the form of RES 1.0, without "values": log a deprecation once per
+// resource name. Like Resgate it takes an object for the current form if "values" is its only member and an object.
+func (p *Parser) Change(payload []byte) (props []Prop, legacy bool, err error) {
+	defer p.done()
+	root, err := p.load(payload)
+	if err != nil {
+		return nil, false, err
+	}
+	o := object(root)
+	if o == nil {
+		return nil, false, ErrForm
+	}
+	legacy = true
+	if o.Len() == 1 {
+		var values *fastjson.Object
+		o.Visit(func(key []byte, v *fastjson.Value) {
+			if string(key) == "values" {
+				values = v.GetObject()
+			}
+		})
+		if values != nil {
+			o, legacy = values, false
+		}
+	}
+	props, err = p.props(o, true)
+	return props, legacy, err
+}
+
+// Add reads the payload of an add event. Whether the index is in the collection is known where the collection is.
+// ErrIndex: it is missing, negative, no whole number written in plain digits, or above 2^31-1.
+func (p *Parser) Add(payload []byte) (idx int, v Value, err error) {
+	defer p.done()
+	idx, value, err := p.indexed(payload)
+	if err != nil {
+		return 0, Value{}, err
+	}
+	if value == nil {
+		return 0, Value{}, ErrForm
+	}
+	p.buf = p.buf[:0]
+	c, err := p.gather(value)
+	if err != nil {
+		return 0, Value{}, err
+	}
+	if c.kind == Delete {
+		return 0, Value{}, errDelete
+	}
+	return idx, c.value(string(p.buf)), nil
+}
+
+// Remove reads the payload of a remove event; its errors are those of Add.
+func (p *Parser) Remove(payload []byte) (idx int, err error) {
+	defer p.done()
+	idx, _, err = p.indexed(payload)
+	return idx, err
+}
+
+func (p *Parser) indexed(payload []byte) (idx int, value *fastjson.Value, err error) {
+	root, err := p.load(payload)
+	if err != nil {
+		return 0, nil, err
+	}
+	o := object(root)
+	if o == nil {
+		return 0, nil, ErrForm
+	}
+	var at *fastjson.Value
+	o.Visit(func(key []byte, v *fastjson.Value) {
+		switch string(key) {
+		case "idx":
+			at = v
+		case "value":
+			value = v
+		}
+	})
+	idx, err = p.index(at)
+	return idx, value, err
+}
+
+// Custom checks the payload of a custom event, which is passed through: raw is compact JSON, nil if the service sent no
+// payload. It is the payload itself if that is compact already, so the payload must be immutable and may be kept; else a
+// copy.
+func (p *Parser) Custom(payload []byte) (raw []byte, err error) {
+	if len(payload) == 0 {
+		return nil, nil
+	}
+	t, ok := check(payload)
+	switch {
+	case !ok:
+		return nil, ErrMalformed
+	case t == 0:
+		return payload, nil
+	}
+	raw = compact(make([]byte, 0, len(payload)), payload)
+	if t&lone != 0 {
+		raw = repair(make([]byte, 0, len(raw)), raw)
+	}
+	return raw, nil
+}
+
+// QueryEvent reads the payload of a query event: the subject to ask, checked (RES.md 3.2). ErrSubject: there is none
+// that NATS could take.
+func (p *Parser) QueryEvent(payload []byte) (subject string, err error) {
+	defer p.done()
+	root, err := p.load(payload)
+	if err != nil {
+		return "", err
+	}
+	o := object(root)
+	if o == nil {
+		return "", ErrForm
+	}
+	var s *fastjson.Value
+	o.Visit(func(key []byte, v *fastjson.Value) {
+		if string(key) == "subject" {
+			s = v
+		}
+	})
+	b, ok := text(s)
+	if !ok || !ValidSubject(view(b)) {
+		return "", ErrSubject
+	}
+	return string(b), nil
+}
+
+// RawEvent is an event in the answer to a query request: Data is what the payload of event.<name>.<Name> would be, to be
+// read by the same methods. It is compact JSON and owned by the caller; nil if there was none.
+type RawEvent struct {
+	Name string
+	Data []byte
+}
+
+// QueryResult is the answer to a query request: events, or a model, or a collection. None of them: nothing changed.
+type QueryResult struct {
+	Events                []RawEvent
+	IsModel, IsCollection bool
+	Props                 []Prop  // of a model: sorted by key, each key once
+	Values                []Value // of a collection
+}
+
+// QueryResponse reads the answer to a query request. The error is the service's (system.notFound deletes the resource), or
+// a system.internalError if the answer is none or holds more than one of events, model and collection (RES.md 3.2).
+func (p *Parser) QueryResponse(payload []byte) (QueryResult, *Error) {
+	defer p.done()
+	a := p.answer(payload)
+	switch {
+	case a.err != nil:
+		return QueryResult{}, a.err
+	case isNull(a.result):
+		return QueryResult{}, errMissingResult
+	}
+	r, events, err := p.resource(a.result)
+	if err != nil {
+		return QueryResult{}, err
+	}
+	q := QueryResult{IsModel: r.IsModel, IsCollection: r.IsCollection, Props: r.Props, Values: r.Values}
+	if events == nil {
+		return q, nil
+	}
+	list, ok := array(events)
+	if !ok || r.IsModel || r.IsCollection {
+		return QueryResult{}, errInvalidResponse
+	}
+	q.Events = make([]RawEvent, len(list))
+	for i, e := range list {
+		if q.Events[i], ok = rawEvent(e); !ok {
+			return QueryResult{}, errInvalidResponse
+		}
+	}
+	return q, nil
+}
+
+func rawEvent(v *fastjson.Value) (e RawEvent, ok bool) {
+	o := object(v)
+	if o == nil {
+		return e, false
+	}
+	var name, data *fastjson.Value
+	o.Visit(func(key []byte, v *fastjson.Value) {
+		switch string(key) {
+		case "event":
+			name = v
+		case "data":
+			data = v
+		}
+	})
+	b, ok := text(name)
+	if !ok || !ValidSubject(view(b)) || bytes.IndexByte(b, '.') >= 0 {
+		return e, false // no event.<name>.<event> could have had this name
+	}
+	e.Name = string(b)
+	if data != nil {
+		e.Data = data.MarshalTo(nil)
+	}
+	return e, true
+}

@@ -1,0 +1,65 @@
+package res
+
+import "strings"
+
+// Pattern is what system.reset names resources by: a resource name in which a part may be '*', any one part, and the
+// last one '>', one or more parts (RES.md 3.2). It is comparable and immutable; the zero Pattern matches nothing.
+type Pattern struct {
+	s       string
+	literal int // length of the prefix before the first wildcard; len(s) without one
+}
+
+// ParsePattern reads a pattern. ok is false if s is none: an empty part, a character that no name has, a wildcard that is
+// not a part of its own, or '>' before the end.
+func ParsePattern(s string) (p Pattern, ok bool) {
+	literal := len(s)
+	for at := 0; ; {
+		part, _, more := strings.Cut(s[at:], ".")
+		switch {
+		case part == "*" || part == ">" && !more:
+			literal = min(literal, at)
+		case !ValidPart(part):
+			return Pattern{}, false
+		}
+		if !more {
+			return Pattern{s: s, literal: literal}, true
+		}
+		at += len(part) + 1
+	}
+}
+
+// String is the pattern as it was written.
+func (p Pattern) String() string { return p.s }
+
+// Literal is the longest prefix that every name which matches has: all before the first wildcard, the dot included.
+func (p Pattern) Literal() string { return p.s[:p.literal] }
+
+// Wild tells whether the pattern has a wildcard. Without one it matches exactly the name that it spells, which is
+// Literal.
+func (p Pattern) Wild() bool { return p.literal < len(p.s) }
+
+// Match tells whether a valid resource name matches. It does not allocate.
+func (p Pattern) Match(name string) bool {
+	if p.s == "" || !strings.HasPrefix(name, p.s[:p.literal]) {
+		return false
+	}
+	if !p.Wild() {
+		return len(name) == len(p.s)
+	}
+	// The literal prefix ends at the start of a part, in the pattern and therefore in the name.
+	rest, name := p.s[p.literal:], name[p.literal:]
+	for {
+		want, wantRest, wantMore := strings.Cut(rest, ".")
+		if want == ">" {
+			return name != ""
+		}
+		have, haveRest, haveMore := strings.Cut(name, ".")
+		if have == "" || want != "*" && want != have || wantMore != haveMore {
+			return false
+		}
+		if !wantMore {
+			return true
+		}
+		rest, name = wantRest, haveRest
+	}
+}

@@ -1,0 +1,64 @@
+package res
+
+import "strconv"
+
+// Version is a version of the RES protocol, as one number that can be compared: major·1,000,000 + minor·1,000 + patch.
+type Version uint32
+
+// Versions in which what a client gets changed (RES.md 2.5), and the one that the gateway speaks.
+const (
+	V1_1_1  Version = 1_001_001 // what a client counts as that states none
+	V1_2_0  Version = 1_002_000 // call and auth results are wrapped, and resource answers subscribe
+	V1_2_1  Version = 1_002_001 // soft references and data values
+	Current Version = 1_002_003
+)
+
+// ParseVersion reads what a client states. An empty string counts as V1_1_1. ErrInvalidParams: not three decimal
+// numbers below 1000 joined by dots. ErrUnsupportedProtocol: a major version other than 1 (RES.md 2.1).
+func ParseVersion(s string) (Version, *Error) {
+	if s == "" {
+		return V1_1_1, nil
+	}
+	var v Version
+	dots, digits, n := 0, 0, Version(0)
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			n = n*10 + Version(c-'0')
+			digits++
+			if n >= 1000 {
+				return 0, ErrInvalidParams
+			}
+		case c == '.' && digits > 0 && dots < 2:
+			v = v*1000 + n
+			dots, digits, n = dots+1, 0, 0
+		default:
+			return 0, ErrInvalidParams
+		}
+	}
+	if dots != 2 || digits == 0 {
+		return 0, ErrInvalidParams
+	}
+	v = v*1000 + n
+	if v/1_000_000 != 1 {
+		return 0, ErrUnsupportedProtocol
+	}
+	return v, nil
+}
+
+// BareResults tells whether results of call and auth go to such a client bare, not wrapped in {"payload":…}, and a
+// resource answer as {"rid":…} without subscribing (below 1.2.0).
+func (v Version) BareResults() bool { return v < V1_2_0 }
+
+// LegacyValues tells whether such a client gets the older form of soft references and data values (below 1.2.1):
+// the legacy of Value.AppendJSON.
+func (v Version) LegacyValues() bool { return v < V1_2_1 }
+
+// String is the version in its dotted form.
+func (v Version) String() string {
+	b := strconv.AppendUint(nil, uint64(v/1_000_000), 10)
+	b = append(b, '.')
+	b = strconv.AppendUint(b, uint64(v/1000%1000), 10)
+	b = append(b, '.')
+	return string(strconv.AppendUint(b, uint64(v%1000), 10))
+}
