@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,20 +45,42 @@ func Start(tb testing.TB, change ...func(*server.Options)) *Server {
 // New reserves a port for a server that Start runs later. Nothing listens on it until then.
 func New(tb testing.TB, change ...func(*server.Options)) *Server {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := reservePort()
 	if err != nil {
-		tb.Fatalf("choosing a port: %v", err)
+		tb.Fatalf("reserving a port: %v", err)
 	}
-	s := &Server{tb: tb, port: l.Addr().(*net.TCPAddr).Port}
-	if err := l.Close(); err != nil {
-		tb.Fatalf("choosing a port: %v", err)
-	}
+	tb.Cleanup(release)
+	s := &Server{tb: tb, port: port}
 	s.opts = &server.Options{Host: "127.0.0.1", Port: s.port, NoLog: true, NoSigs: true, MaxControlLine: 4096}
 	for _, f := range change {
 		f(s.opts)
 	}
 	tb.Cleanup(s.Stop)
 	return s
+}
+
+// reservePort binds a socket to a port of the system's choice and leaves it at that. Connections to the
+// port are refused, nobody is given it by chance, and a server (which binds with SO_REUSEADDR as well)
+// can listen on it as often as the test wants.
+func reservePort() (port int, release func(), err error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	release = func() { _ = syscall.Close(fd) } // nothing was written to it
+	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+	if err == nil {
+		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	var sa syscall.Sockaddr
+	if err == nil {
+		sa, err = syscall.Getsockname(fd)
+	}
+	if err != nil {
+		release()
+		return 0, nil, err
+	}
+	return sa.(*syscall.SockaddrInet4).Port, release, nil
 }
 
 // Start runs the server and returns when it accepts connections. On a running one it does nothing.
