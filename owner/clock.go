@@ -1,0 +1,134 @@
+package owner
+
+import (
+	"sync"
+	"time"
+)
+
+// Clock is the source of time. Owners read it once per turn and pass the reading down.
+type Clock interface {
+	// Now returns the monotonic time since an arbitrary start. Any goroutine may call it.
+	Now() time.Duration
+	// AfterFunc runs f once, on any goroutine, when d has passed. f must not block.
+	AfterFunc(d time.Duration, f func()) Alarm
+}
+
+// Alarm is a pending call of Clock.AfterFunc. Its methods may be called from any goroutine, but a call
+// that is already under way is neither waited for nor taken back.
+type Alarm interface {
+	// Reset makes the call happen once when d has passed from now, whether or not it happened before.
+	Reset(d time.Duration)
+	// Stop takes the call back.
+	Stop()
+}
+
+// SystemClock returns the machine's monotonic clock.
+func SystemClock() Clock { return systemClock{time.Now()} }
+
+type systemClock struct{ start time.Time }
+
+func (c systemClock) Now() time.Duration { return time.Since(c.start) }
+
+func (c systemClock) AfterFunc(d time.Duration, f func()) Alarm {
+	return systemAlarm{time.AfterFunc(d, f)}
+}
+
+type systemAlarm struct{ t *time.Timer }
+
+func (a systemAlarm) Reset(d time.Duration) { a.t.Reset(d) }
+func (a systemAlarm) Stop()                 { a.t.Stop() }
+
+// ManualClock is a Clock that stands still until Advance moves it: time as an input of a test.
+// Any goroutine may use it.
+type ManualClock struct {
+	advancing sync.Mutex // one Advance at a time; never taken by an alarm's f
+
+	mu     sync.Mutex
+	now    time.Duration
+	seq    uint64
+	alarms map[*manualAlarm]struct{} // the armed ones
+}
+
+type manualAlarm struct {
+	clock *ManualClock
+	f     func()
+	at    time.Duration // guarded by clock.mu, as seq is
+	seq   uint64        // order of arming, for alarms of the same time
+}
+
+// NewManualClock returns a clock that stands at an hour, so that differences backwards stay positive.
+func NewManualClock() *ManualClock {
+	return &ManualClock{now: time.Hour, alarms: map[*manualAlarm]struct{}{}}
+}
+
+// Now returns the time the clock stands at.
+func (c *ManualClock) Now() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// AfterFunc arms f for the Advance that reaches d from now.
+func (c *ManualClock) AfterFunc(d time.Duration, f func()) Alarm {
+	a := &manualAlarm{clock: c, f: f}
+	a.Reset(d)
+	return a
+}
+
+// Advance moves the clock by d and runs what becomes due in the calling goroutine, in order of time.
+// The clock shows an alarm's own time while its f runs. An alarm armed meanwhile runs too if it is due.
+func (c *ManualClock) Advance(d time.Duration) {
+	c.advancing.Lock()
+	defer c.advancing.Unlock()
+	c.mu.Lock()
+	end := c.now + d
+	for {
+		first := c.first()
+		if first == nil || first.at > end {
+			break
+		}
+		delete(c.alarms, first)
+		c.now = max(c.now, first.at)
+		c.mu.Unlock()
+		first.f()
+		c.mu.Lock()
+	}
+	c.now = end
+	c.mu.Unlock()
+}
+
+func (c *ManualClock) first() (first *manualAlarm) {
+	for a := range c.alarms {
+		if first == nil || a.at < first.at || a.at == first.at && a.seq < first.seq {
+			first = a
+		}
+	}
+	return first
+}
+
+// Next returns the time of the earliest armed alarm; ok is false if none is armed.
+func (c *ManualClock) Next() (at time.Duration, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a := c.first(); a != nil {
+		return a.at, true
+	}
+	return 0, false
+}
+
+// Reset implements Alarm.
+func (a *manualAlarm) Reset(d time.Duration) {
+	c := a.clock
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seq++
+	a.at, a.seq = c.now+max(d, 0), c.seq
+	c.alarms[a] = struct{}{}
+}
+
+// Stop implements Alarm.
+func (a *manualAlarm) Stop() {
+	a.clock.mu.Lock()
+	defer a.clock.mu.Unlock()
+	delete(a.clock.alarms, a)
+}

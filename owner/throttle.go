@@ -1,0 +1,66 @@
+package owner
+
+import "sync"
+
+// Throttle limits how much work of one kind is in progress across owners. It is used where NATS
+// requests are made, never on the path of an event, so it may lock. Any goroutine may use it.
+type Throttle struct {
+	limit int // fixed; 0: none
+
+	mu      sync.Mutex
+	running int
+	waiting []func() // in order of arrival, from first
+	first   int
+}
+
+// NewThrottle returns a throttle that lets limit pieces of work be in progress; limit < 1: any number.
+func NewThrottle(limit int) *Throttle { return &Throttle{limit: max(limit, 0)} }
+
+// Acquire asks for a slot. grant is called once: at once in this goroutine if a slot is free, else later
+// in the goroutine of the Release that frees one. So it must do no more than post to its owner. Every
+// grant is answered by one Release.
+func (t *Throttle) Acquire(grant func()) {
+	if t.limit > 0 {
+		t.mu.Lock()
+		if t.running >= t.limit {
+			t.waiting = append(t.waiting, grant)
+			t.mu.Unlock()
+			return
+		}
+		t.running++
+		t.mu.Unlock()
+	}
+	grant()
+}
+
+// Release gives a slot back; the one who has waited longest gets it.
+func (t *Throttle) Release() {
+	if t.limit == 0 {
+		return
+	}
+	t.mu.Lock()
+	if t.first == len(t.waiting) {
+		t.running--
+		t.mu.Unlock()
+		return
+	}
+	grant := t.waiting[t.first]
+	t.waiting[t.first] = nil
+	t.first++
+	if t.first == len(t.waiting) {
+		t.waiting, t.first = t.waiting[:0], 0
+	} else if t.first > 64 && t.first > len(t.waiting)/2 {
+		n := copy(t.waiting, t.waiting[t.first:])
+		clear(t.waiting[n:])
+		t.waiting, t.first = t.waiting[:n], 0
+	}
+	t.mu.Unlock()
+	grant()
+}
+
+// Waiting returns how many grants are outstanding.
+func (t *Throttle) Waiting() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.waiting) - t.first
+}

@@ -1,0 +1,204 @@
+package owner
+
+import (
+	"math/bits"
+	"time"
+)
+
+const (
+	wheelBits   = 6
+	wheelSlots  = 1 << wheelBits
+	wheelLevels = 8 // 2^48 ticks: more than time.Duration can say at minTick
+	minTick     = 100 * time.Microsecond
+)
+
+// Expirer is told when its timer is due. now is the time given to Advance, at or after the deadline.
+type Expirer interface{ Expire(now time.Duration) }
+
+// Func is a function as an Expirer.
+type Func func(now time.Duration)
+
+// Expire implements Expirer.
+func (f Func) Expire(now time.Duration) { f(now) }
+
+// Timer is one deadline on a wheel, held by value in what it belongs to. The zero value is idle. It
+// must not be moved or copied while armed, and belongs to the owner of the wheel it is armed on.
+type Timer struct {
+	next, prev *Timer // in a ring with its slot's head; nil if idle
+	tick       int64  // deadline in ticks; in a head: which slot it is, or noSlot
+	e          Expirer
+}
+
+const noSlot = -1
+
+// Armed reports whether the timer waits for its deadline.
+func (t *Timer) Armed() bool { return t.next != nil }
+
+// Wheel is a hierarchical timing wheel: arming and cancelling cost the same however many timers there
+// are, and time that passes without a deadline costs nothing. It belongs to one owner and never locks;
+// nothing is allocated after NewWheel.
+//
+// A level has 64 slots, and a slot of level n spans 64^n ticks. With time written as digits of base 64,
+// a timer lives on the level of the highest digit in which its deadline differs from the present, in
+// the slot of that digit. Hence, at any time:
+//
+//   - a timer on a lower level is due before every timer on a higher one;
+//   - within a level, only slots after the present digit are taken;
+//   - when time reaches the start of a slot, its timers are due or belong to a lower level.
+type Wheel struct {
+	tick      time.Duration
+	present   int64 // ticks; every deadline up to it has been handled
+	advancing bool
+	taken     [wheelLevels]uint64            // bit set: the slot has timers
+	slots     [wheelLevels][wheelSlots]Timer // heads of the slots' rings
+	late      Timer                          // head: deadline not after present when armed
+	due       Timer                          // head: about to be fired by the Advance under way
+}
+
+// NewWheel returns a wheel whose deadlines are rounded up to multiples of tick (at least 100 µs).
+// now is the owner's present time.
+func NewWheel(tick, now time.Duration) *Wheel {
+	tick = max(tick, minTick)
+	w := &Wheel{tick: tick, present: max(int64(now/tick), 0)}
+	for l := range w.slots {
+		for s := range w.slots[l] {
+			w.slots[l][s].makeHead(int64(l<<wheelBits | s))
+		}
+	}
+	w.late.makeHead(noSlot)
+	w.due.makeHead(noSlot)
+	return w
+}
+
+func (t *Timer) makeHead(slot int64) { t.next, t.prev, t.tick = t, t, slot }
+
+func (t *Timer) empty() bool { return t.next == t }
+
+// push adds t at the end of the ring of head h.
+func (h *Timer) push(t *Timer) {
+	t.prev, t.next = h.prev, h
+	h.prev.next = t
+	h.prev = t
+}
+
+// moveTo puts the ring of head h behind that of head to, keeping its order.
+func (h *Timer) moveTo(to *Timer) {
+	if h.empty() {
+		return
+	}
+	h.next.prev, h.prev.next = to.prev, to
+	to.prev.next, to.prev = h.next, h.prev
+	h.next, h.prev = h, h
+}
+
+// Schedule arms t for the first Advance at or after at; if it is armed, the former deadline is
+// forgotten. A deadline that has passed already is due at the next Advance, never within the call.
+func (w *Wheel) Schedule(t *Timer, at time.Duration, e Expirer) {
+	if t.Armed() {
+		w.unlink(t)
+	}
+	t.e = e
+	t.tick = int64(at / w.tick)
+	if at > 0 && at%w.tick != 0 {
+		t.tick++
+	}
+	if t.tick <= w.present {
+		w.late.push(t)
+		return
+	}
+	w.insert(t)
+}
+
+// insert puts a timer whose deadline is after the present into its slot.
+func (w *Wheel) insert(t *Timer) {
+	level := (63 - bits.LeadingZeros64(uint64(t.tick^w.present))) / wheelBits
+	slot := t.tick >> (level * wheelBits) & (wheelSlots - 1)
+	w.slots[level][slot].push(t)
+	w.taken[level] |= 1 << slot
+}
+
+// Cancel disarms t. Cancelling an idle timer does nothing.
+func (w *Wheel) Cancel(t *Timer) {
+	if t.Armed() {
+		w.unlink(t)
+		t.e = nil
+	}
+}
+
+func (w *Wheel) unlink(t *Timer) {
+	t.prev.next, t.next.prev = t.next, t.prev
+	if h := t.next; h == t.prev && h.tick != noSlot && h.empty() {
+		w.taken[h.tick>>wheelBits] &^= 1 << (h.tick & (wheelSlots - 1))
+	}
+	t.next, t.prev = nil, nil
+}
+
+// Advance fires every timer whose deadline is at or before now, in order of deadline (in ticks), those
+// of one tick in an order of their own. A timer is idle when its Expire is called; Expire may schedule and cancel any timer of the
+// wheel, but a call of Advance from within it does nothing.
+func (w *Wheel) Advance(now time.Duration) {
+	if w.advancing {
+		return
+	}
+	w.advancing = true
+	end := int64(now / w.tick)
+	w.late.moveTo(&w.due)
+	w.fire(now)
+	for {
+		start, level, ok := w.first()
+		if !ok || start > end {
+			break
+		}
+		w.present = start
+		slot := start >> (level * wheelBits) & (wheelSlots - 1)
+		w.taken[level] &^= 1 << slot
+		head := &w.slots[level][slot]
+		if level == 0 {
+			head.moveTo(&w.due)
+		}
+		for !head.empty() {
+			t := head.next
+			head.next, t.next.prev = t.next, head
+			if t.tick <= start {
+				w.due.push(t)
+			} else {
+				w.insert(t)
+			}
+		}
+		w.fire(now)
+	}
+	w.present = max(w.present, end)
+	w.advancing = false
+}
+
+func (w *Wheel) fire(now time.Duration) {
+	for !w.due.empty() {
+		t := w.due.next
+		e := t.e
+		w.Cancel(t)
+		e.Expire(now)
+	}
+}
+
+// first returns the taken slot that time reaches first: its start in ticks and its level.
+func (w *Wheel) first() (start int64, level int, ok bool) {
+	for level := range w.taken {
+		if w.taken[level] != 0 {
+			slot := int64(bits.TrailingZeros64(w.taken[level]))
+			above := (level + 1) * wheelBits
+			return w.present>>above<<above | slot<<(level*wheelBits), level, true
+		}
+	}
+	return 0, 0, false
+}
+
+// Next returns when Advance should be called next; ok is false if no timer is armed. For deadlines
+// further than 64 ticks away the time may be early, by at most one slot of the deadline's level: Advance
+// then only moves the timers of that slot nearer.
+func (w *Wheel) Next() (at time.Duration, ok bool) {
+	if !w.late.empty() || !w.due.empty() {
+		return time.Duration(w.present) * w.tick, true
+	}
+	start, _, ok := w.first()
+	return time.Duration(start) * w.tick, ok
+}
