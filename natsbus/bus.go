@@ -13,6 +13,7 @@ package natsbus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -25,7 +26,7 @@ import (
 // What a request can end with instead of an answer.
 var (
 	ErrTimeout         = errors.New("natsbus: no answer within the request timeout")
-	ErrDisconnected    = errors.New("natsbus: no answer within the request timeout, NATS is disconnected")
+	ErrDisconnected    = fmt.Errorf("%w: NATS is disconnected", ErrTimeout)
 	ErrNoResponders    = errors.New("natsbus: no service listens to the subject")
 	ErrSubjectTooLong  = errors.New("natsbus: subject too long for the NATS control line")
 	ErrBadSubject      = errors.New("natsbus: invalid subject")
