@@ -95,7 +95,7 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 	}
 	p.need = 0
 	if m, done, err = p.take(h, payload, lim.Message); err != nil {
-		return m, 0, false, p.fail(err)
+		return Message{}, 0, false, p.fail(err)
 	}
 	return m, n, done, nil
 }

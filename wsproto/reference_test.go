@@ -1,0 +1,176 @@
+package wsproto
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
+
+// The reference decoder: the rules of RFC 6455 in the plainest form, over a
+// whole stream at once, with nothing kept between calls and nothing in place.
+// Tests hold Parser to its outcome.
+
+func reference(in []byte, limit int) (events []string) {
+	var message []byte
+	open := OpContinuation
+	for len(in) > 0 {
+		f, err := referenceFrame(in, open, len(message), limit)
+		if err == nil && f.op&8 == 0 {
+			kind := f.op
+			if kind == OpContinuation {
+				kind = open
+			}
+			text := append(append([]byte(nil), message...), f.payload...)
+			if kind == OpText && (!viableText(text) || f.whole && f.fin && !utf8.Valid(text)) {
+				err = ErrInvalidUTF8
+			}
+		}
+		if err != nil {
+			return append(events, failed(err))
+		}
+		if !f.whole {
+			return events
+		}
+		in = in[f.size:]
+		switch {
+		case f.op == OpClose && len(f.payload) == 0:
+			return append(events, gotClose(CloseNoStatus, ""))
+		case f.op == OpClose:
+			if len(f.payload) == 1 {
+				return append(events, failed(ErrCloseLength))
+			}
+			code, reason := uint16(f.payload[0])<<8|uint16(f.payload[1]), f.payload[2:]
+			if !referenceCode(code) {
+				return append(events, failed(ErrCloseCode))
+			}
+			if !utf8.Valid(reason) {
+				return append(events, failed(ErrCloseReason))
+			}
+			return append(events, gotClose(code, string(reason)))
+		case f.op == OpPing || f.op == OpPong:
+			events = append(events, got(f.op, string(f.payload)))
+		default:
+			message = append(message, f.payload...)
+			if f.op != OpContinuation {
+				open = f.op
+			}
+			if f.fin {
+				events = append(events, got(open, string(message)))
+				message, open = nil, OpContinuation
+			}
+		}
+	}
+	return events
+}
+
+type referencedFrame struct {
+	op      Op
+	fin     bool
+	whole   bool
+	size    int
+	payload []byte // as far as it has come
+}
+
+func referenceFrame(in []byte, open Op, stored, limit int) (f referencedFrame, err error) {
+	f.op, f.fin = Op(in[0]%16), in[0] >= 128
+	control := f.op >= 8
+	if in[0]/16%8 != 0 {
+		return f, ErrReservedBits
+	}
+	if f.op >= 3 && f.op <= 7 || f.op >= 11 {
+		return f, ErrReservedOpcode
+	}
+	if control && !f.fin {
+		return f, ErrControlFragmented
+	}
+	if !control && f.op == OpContinuation && open == OpContinuation {
+		return f, ErrUnexpectedContinuation
+	}
+	if !control && f.op != OpContinuation && open != OpContinuation {
+		return f, ErrExpectedContinuation
+	}
+	if len(in) < 2 {
+		return f, nil
+	}
+	if in[1] < 128 {
+		return f, ErrUnmasked
+	}
+	length, at := uint64(in[1]%128), 2
+	if control && length > 125 {
+		return f, ErrControlTooLong
+	}
+	if length == 126 {
+		if len(in) < 4 {
+			return f, nil
+		}
+		length, at = uint64(binary.BigEndian.Uint16(in[2:4])), 4
+		if length < 126 {
+			return f, ErrLengthEncoding
+		}
+	} else if length == 127 {
+		if len(in) < 10 {
+			return f, nil
+		}
+		length, at = binary.BigEndian.Uint64(in[2:10]), 10
+		if length >= 1<<63 {
+			return f, ErrLengthSign
+		}
+		if length < 65536 {
+			return f, ErrLengthEncoding
+		}
+	}
+	if !control && uint64(stored)+length > uint64(limit) {
+		return f, ErrMessageTooLarge
+	}
+	if len(in) < at+4 {
+		return f, nil
+	}
+	key := in[at : at+4]
+	for i, c := range in[at+4:] {
+		if uint64(i) == length {
+			break
+		}
+		f.payload = append(f.payload, c^key[i%4])
+	}
+	f.size = at + 4 + int(length)
+	f.whole = len(in) >= f.size
+	return f, nil
+}
+
+// referenceCode is the registry of close codes, spelled out.
+func referenceCode(code uint16) bool {
+	switch code {
+	case 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014:
+		return true
+	}
+	return 3000 <= code && code <= 4999
+}
+
+// viableText reports whether b can be continued, or is already, valid UTF-8. It
+// tries: if any completion exists, one of boundary values does.
+func viableText(b []byte) bool {
+	if utf8.Valid(b) {
+		return true
+	}
+	// A completion only helps if the part before the unfinished character is valid.
+	for n := 1; n <= 3 && n <= len(b); n++ {
+		if utf8.Valid(b[:len(b)-n]) && completable(b[len(b)-n:], 3) {
+			return true
+		}
+	}
+	return false
+}
+
+func completable(b []byte, more int) bool {
+	if utf8.Valid(b) {
+		return true
+	}
+	if more == 0 {
+		return false
+	}
+	for _, c := range []byte{0x80, 0x90, 0xa0, 0xbf} {
+		if completable(append(append([]byte(nil), b...), c), more-1) {
+			return true
+		}
+	}
+	return false
+}
