@@ -96,6 +96,14 @@ func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 			return nil, fmt.Errorf("subscribing to %s on NATS: %w", s, err)
 		}
 	}
+	if err := nc.FlushWithContext(ctx); err != nil && ctx.Err() != nil {
+		l.cancel()
+		nc.Close()
+		return nil, fmt.Errorf("NATS at %s does not confirm subscriptions: %w", redact(o.URL), err)
+	} else if err != nil {
+		// Cut meanwhile: nats.go reconnects and subscribes again.
+		o.Log.Warn("NATS connection lost at once", "error", err)
+	}
 	go l.dispatch()
 	go l.publish()
 	return l, nil

@@ -287,9 +287,9 @@ func TestPayloadTooLarge(t *testing.T) {
 
 func TestForgedReplies(t *testing.T) {
 	h := newHarness(t)
-	nc := h.nats.Client()
+	nc := h.service("get.a", func(*nats.Conn, *nats.Msg) {}) // never answers
 	l := h.bus.links[0]
-	h.request("a", "get.a", "") // not flushed: a request that is under way
+	h.request("a", "get.a", "")
 	for _, token := range []string{
 		"x", strings.Repeat("A", replyTokenLen+1), strings.Repeat("!", replyTokenLen),
 		string(appendReplyToken(nil, 7, 0, 0, 99)),         // another generation

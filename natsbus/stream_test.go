@@ -20,17 +20,17 @@ func TestOrderAcrossSubscriptions(t *testing.T) {
 		}
 	}
 	// One service connection answers, and sends events before and after each answer.
-	var want []string
+	want := make(chan string, rounds*3)
 	seq := 0
 	h.service("get.>", func(nc *nats.Conn, m *nats.Msg) {
 		for part := range 3 {
 			if part == 1 {
+				want <- fmt.Sprintf("reply \"%d\" <nil>", seq)
 				_ = m.Respond([]byte(fmt.Sprint(seq)))
-				want = append(want, fmt.Sprintf("reply \"%d\" <nil>", seq))
 			} else {
 				name := fmt.Sprint("lib.book.", (seq*7)%names)
+				want <- fmt.Sprintf("event %s.change %d", name, seq)
 				_ = nc.Publish("event."+name+".change", []byte(fmt.Sprint(seq)))
-				want = append(want, fmt.Sprintf("event %s.change %d", name, seq))
 			}
 			seq++
 		}
@@ -40,17 +40,13 @@ func TestOrderAcrossSubscriptions(t *testing.T) {
 		last = h.request(fmt.Sprint("lib.book.", i), fmt.Sprint("get.lib.book.", i), "{}")
 	}
 	h.caller.Flush()
-	var got []string
-	for range rounds * 3 {
-		got = append(got, h.next("event", "reply").String())
+	for i := range rounds * 3 {
+		if got, want := h.next("event", "reply").String(), <-want; got != want {
+			t.Fatalf("item %d: got %q, want %q", i, got, want)
+		}
 	}
 	if last.calls != 1 {
 		t.Fatal("requests were not answered in order")
-	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Fatalf("item %d: got %q, want %q", i, got[i], want[i])
-		}
 	}
 }
 
