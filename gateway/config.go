@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/metrics"
+	"sluice/owner"
 )
 
 const (
@@ -51,6 +52,7 @@ type Config struct {
 	HeadTimeout      time.Duration // time to send a whole request head
 	OutboxBytes      int           // bytes waiting to be sent
 	MaxSubscriptions int           // direct subscriptions per resource
+	MaxResources     int           // resources subscribed, directly or through references
 	MaxPending       int           // requests under way
 	HeldEvents       int           // events held per subscription while references load
 	PingInterval     time.Duration // quiet time before a ping; Off: none
@@ -103,6 +105,7 @@ type Config struct {
 	Log     *slog.Logger      // nil: slog.Default()
 	Metrics *metrics.Registry // nil: one of the gateway's own
 	Version string            // shown in metrics and logs; empty: "devel"
+	Clock   owner.Clock       // nil: the system's
 }
 
 // WithDefaults returns c with every zero field that has a default filled in.

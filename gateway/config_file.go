@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -67,34 +66,34 @@ func encodeFile(c Config) []byte {
 // decodeFile reads text into c. Keys are compared without regard to case, as
 // Resgate does. Its errors begin with ":line:column: " of the fault.
 func decodeFile(c *Config, text []byte) (unknown []string, err error) {
-	dec := json.NewDecoder(bytes.NewReader(text))
 	at := func(offset int64, err error) error {
-		if s, ok := errors.AsType[*json.SyntaxError](err); ok {
-			offset = s.Offset - 1 // it counts the offending byte
-		} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			offset, err = int64(len(text)), errors.New("the file ends too early")
-		}
 		line, column := position(text, offset)
 		return fmt.Errorf(":%d:%d: %w", line, column, err)
 	}
-
-	open, err := dec.Token()
-	if err != nil {
-		return nil, at(0, err)
+	// The syntax is checked as a whole first; its errors know their place
+	// better than those of the decoder that takes the members apart.
+	var whole json.RawMessage
+	if err := json.Unmarshal(text, &whole); err != nil {
+		offset := int64(len(text))
+		if s, ok := errors.AsType[*json.SyntaxError](err); ok && !strings.HasPrefix(s.Error(), "unexpected end") {
+			offset = s.Offset - 1 // it counts the offending byte
+		}
+		return nil, at(offset, err)
 	}
-	if open != json.Delim('{') {
-		return nil, at(0, errors.New("must be one JSON object, such as {\"port\": 8080}"))
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if open, _ := dec.Token(); open != json.Delim('{') {
+		return nil, at(0, errors.New(`must be one JSON object, such as {"port": 8080}`))
 	}
 	for dec.More() {
 		token, err := dec.Token()
 		if err != nil {
 			return nil, at(dec.InputOffset(), err)
 		}
-		key, _ := token.(string) // the decoder lets nothing else stand here
+		key, _ := token.(string) // nothing else can stand here
 		start := dec.InputOffset()
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return nil, at(dec.InputOffset(), err)
+			return nil, at(start, err)
 		}
 		s := settingByKey(key)
 		if s == nil {
@@ -112,12 +111,6 @@ func decodeFile(c *Config, text []byte) (unknown []string, err error) {
 			start += int64(bytes.Index(text[start:], raw))
 			return nil, at(start, s.wrap(err))
 		}
-	}
-	if _, err := dec.Token(); err != nil { // the closing brace
-		return nil, at(dec.InputOffset(), err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, at(dec.InputOffset(), errors.New("nothing may follow the closing brace"))
 	}
 	return unknown, nil
 }

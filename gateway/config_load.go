@@ -15,7 +15,7 @@ type Setup struct {
 	Help     bool     // -h: show Usage, start nothing
 	Version  bool     // -v: show the version, start nothing
 	Created  string   // the configuration file that was missing and is written now
-	Warnings []string // for the log, after it is set up
+	Warnings []string // about where settings came from, for the log; Config.Warnings has those about their values
 }
 
 // Load reads the settings. Flags win over environment variables, those over
@@ -78,7 +78,6 @@ func Load(args, environ []string) (Setup, error) {
 	if err := s.Config.Validate(); err != nil {
 		return s, err
 	}
-	s.Warnings = append(s.Warnings, s.Config.Warnings()...)
 	return s, nil
 }
 

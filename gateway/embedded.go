@@ -56,7 +56,6 @@ func startEmbedded(listen string, log *slog.Logger) (*embeddedNATS, error) {
 	select {
 	case ok := <-ready:
 		if ok {
-			log.Info("embedded NATS server listens", "url", e.URL())
 			return e, nil
 		}
 		err = errors.New("did not open its port in time")

@@ -49,6 +49,9 @@ func (l *handoverListener) offer(c net.Conn) bool {
 	select {
 	case <-l.done:
 		return false
+	default:
+	}
+	select {
 	case l.conns <- c:
 	default:
 		return false

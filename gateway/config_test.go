@@ -1,0 +1,528 @@
+package gateway
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func load(t *testing.T, args []string, environ ...string) Setup {
+	t.Helper()
+	s, err := Load(args, environ)
+	if err != nil {
+		t.Fatalf("Load(%q, %q): %v", args, environ, err)
+	}
+	return s
+}
+
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sluice.json")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The defaults, keys and flags of RES.md section 6, as Resgate's users know them.
+func TestResgateDefaults(t *testing.T) {
+	c := Config{}.WithDefaults()
+	want := Config{
+		NATSURL: "nats://127.0.0.1:4222", Addr: "0.0.0.0", Port: 8080, MetricsPort: 0,
+		WSPath: "/", APIPath: "/api", RequestTimeout: 3 * time.Second, BufferSize: 8192,
+		HeaderAuth: "", WSHeaderAuth: "", APIEncoding: "json",
+		PUTMethod: "", DELETEMethod: "", PATCHMethod: "", WSCompression: false,
+		ResetThrottle: 0, ReferenceThrottle: 0, TLS: false, AllowOrigin: "*",
+		Debug: false, Trace: false,
+	}
+	own := cmpopts.IgnoreFields(Config{}, "MaxMessage", "MaxHead", "HeadTimeout", "OutboxBytes", "MaxSubscriptions",
+		"MaxPending", "MaxResources", "HeldEvents", "PingInterval", "CloseTimeout", "DrainTimeout", "NATSConnections", "NATSTimeout",
+		"NATSGrace", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version")
+	if diff := cmp.Diff(want, c, own); diff != "" {
+		t.Error(diff)
+	}
+	if c.MaxSubscriptions != 256 {
+		t.Errorf("MaxSubscriptions = %d, want the protocol's 256", c.MaxSubscriptions)
+	}
+	if c.CacheEviction != 5*time.Second {
+		t.Errorf("CacheEviction = %v, want the protocol's 5 s", c.CacheEviction)
+	}
+}
+
+func TestDefaultsAreValidAndStable(t *testing.T) {
+	if err := (Config{}).Validate(); err != nil {
+		t.Errorf("the defaults: %v", err)
+	}
+	if w := (Config{}).Warnings(); len(w) > 0 {
+		t.Errorf("the defaults warn: %q", w)
+	}
+	off := Config{PingInterval: Off, Port: FreePort, Addr: AllAddresses}
+	once := off.WithDefaults()
+	if diff := cmp.Diff(once, once.WithDefaults(), cmpopts.IgnoreFields(Config{}, "Log")); diff != "" {
+		t.Errorf("defaults filled in twice differ:\n%s", diff)
+	}
+	if once.PingInterval != Off {
+		t.Errorf("PingInterval = %v, want Off", once.PingInterval)
+	}
+}
+
+// Each row is a command line that works with Resgate, and what it must set.
+func TestFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		want Config
+	}{
+		{"-n nats://h:1", Config{NATSURL: "nats://h:1"}},
+		{"--nats nats://h:1", Config{NATSURL: "nats://h:1"}},
+		{"-nats nats://h:1", Config{NATSURL: "nats://h:1"}},
+		{"-nats=nats://h:1", Config{NATSURL: "nats://h:1"}},
+		{"-i 127.0.0.1", Config{Addr: "127.0.0.1"}},
+		{"--addr ::1", Config{Addr: "::1"}},
+		{"--addr=", Config{Addr: AllAddresses}},
+		{"-p 81", Config{Port: 81}},
+		{"-p81", Config{Port: 81}},
+		{"--p 81", Config{Port: 81}},
+		{"--port=81", Config{Port: 81}},
+		{"-port 81", Config{Port: 81}},
+		{"--port -1", Config{Port: FreePort}},
+		{"-w /ws", Config{WSPath: "/ws"}},
+		{"--wspath /ws", Config{WSPath: "/ws"}},
+		{"-a /rest/", Config{APIPath: "/rest/"}},
+		{"--apipath /rest", Config{APIPath: "/rest"}},
+		{"-r 500", Config{RequestTimeout: 500 * time.Millisecond}},
+		{"--reqtimeout 2s", Config{RequestTimeout: 2 * time.Second}},
+		{"--apiencoding jsonflat", Config{APIEncoding: "jsonflat"}},
+		{"--putmethod put --deletemethod delete --patchmethod patch", Config{PUTMethod: "put", DELETEMethod: "delete", PATCHMethod: "patch"}},
+		{"--wscompression", Config{WSCompression: true}},
+		{"--resetthrottle 3 --referencethrottle 4", Config{ResetThrottle: 3, ReferenceThrottle: 4}},
+		{"--creds c --natscert a --natskey b", Config{NATSCreds: "c", NATSCert: "a", NATSKey: "b"}},
+		{"--natsrootca a --natsrootca b", Config{NATSRootCAs: []string{"a", "b"}}},
+		{"--alloworigin http://a --alloworigin https://b:1", Config{AllowOrigin: "http://a;https://b:1"}},
+		{"--alloworigin http://a;http://b", Config{AllowOrigin: "http://a;http://b"}},
+		{"-D", Config{Debug: true}},
+		{"--debug", Config{Debug: true}},
+		{"-V", Config{Trace: true}},
+		{"--trace", Config{Trace: true}},
+		{"-DV", Config{Debug: true, Trace: true}},
+		{"--tls=false", Config{}},
+		{"--port 1 --port 2", Config{Port: 2}},
+		{"--", Config{}},
+
+		{"--embedded-nats --embedded-nats-listen 127.0.0.1:0", Config{EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0"}},
+		{"--loops 2 --shards 8", Config{Loops: 2, Shards: 8}},
+		{"--nats-connections 2 --nats-timeout 1m --nats-grace 0", Config{NATSConnections: 2, NATSTimeout: time.Minute, NATSGrace: Off}},
+		{"--max-connections 9 --max-subscriptions 8 --max-pending 7 --held-events 6", Config{MaxConnections: 9, MaxSubscriptions: 8, MaxPending: 7, HeldEvents: 6}},
+		{"--max-message 2048 --max-head 4096 --head-timeout 1500 --outbox-bytes 65536", Config{MaxMessage: 2048, MaxHead: 4096, HeadTimeout: 1500 * time.Millisecond, OutboxBytes: 65536}},
+		{"--ping-interval 0s --close-timeout 1s --drain-timeout 0 --cache-eviction 0", Config{PingInterval: Off, CloseTimeout: time.Second, DrainTimeout: Off, CacheEviction: Off}},
+		{"--log-format json", Config{LogFormat: "json"}},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			got := load(t, strings.Fields(tt.args))
+			if diff := cmp.Diff(tt.want, got.Config); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestHelpAndVersionReadNothingElse(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "none.json")
+	for _, arg := range []string{"-h", "--help", "-help", "-v", "--version", "-version"} {
+		s := load(t, []string{arg, "-c", missing, "--port", "nonsense"})
+		if s.Help == s.Version {
+			t.Errorf("%s: Help=%v Version=%v", arg, s.Help, s.Version)
+		}
+	}
+	if _, err := os.Stat(missing); err == nil {
+		t.Error("a configuration file was written")
+	}
+}
+
+// Each row is a mistake and the words that must lead the user out of it.
+func TestMistakes(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"--prot 81", "unknown flag: --prot"},
+		{"-x", "unknown shorthand flag"},
+		{"--port", "flag needs an argument: --port"},
+		{"extra", `unexpected argument "extra"`},
+		{"--config=", "name a file"},
+		{"--port eighty", `--port: "eighty" is not a whole number`},
+		{"--port 65536", "port: 65536 is out of bounds: choose from -1 to 65535"},
+		{"--metricsport -1", "metricsPort: -1 is out of bounds"},
+		{"--metricsport 8080", "two different ports"},
+		{"--addr localhost", "not an IP address: write one such as 127.0.0.1"},
+		{"--wspath ws", "begin with /"},
+		{"--wspath /a?b", "begin with / and use no space, ? or #"},
+		{"--wspath /healthz", "choose another path"},
+		{"--apiencoding xml", "choose json or jsonflat"},
+		{"--log-format xml", "choose text or json"},
+		{"--headauth login", "write it like auth.headers.login"},
+		{"--wsheadauth auth..login", "write it like auth.headers.login"},
+		{"--putmethod a.b", "one word without dots"},
+		{"--alloworigin=", "must not be empty"},
+		{"--alloworigin *;http://a", "* already means every origin"},
+		{"--alloworigin example.com", "<scheme>://<host>"},
+		{"--alloworigin http://a/path", "<scheme>://<host>"},
+		{"--alloworigin http://user@a", "<scheme>://<host>"},
+		{"--nats http://h", "use nats, tls, ws or wss"},
+		{"--nats nats://", "write nats://host:port"},
+		{"--natscert a", "set both or none"},
+		{"--embedded-nats --nats nats://h:1", "exclude each other"},
+		{"--embedded-nats-listen 4222", "write host:port"},
+		{"--embedded-nats-listen h:http", "write host:port"},
+		{"--shards 6", "choose 4 or 8"},
+		{"--loops 1000", "choose from 0 to 256"},
+		{"--nats-connections 0", "must be at least 1; leave it out for the default (1)"},
+		{"--max-resources 0", "must be at least 1"},
+		{"--max-message 10", "choose from 1024 to"},
+		{"--head-timeout 0", "must be at least 100ms"},
+		{"--head-timeout -5s", "is negative"},
+		{"--head-timeout soon", "write it like 30s, or as milliseconds"},
+		{"--ping-interval 2h", "choose from 100ms to 1h0m0s"},
+		{"--debug=maybe", "neither true nor false"},
+		{"--tls", "tls needs tlsCert and tlsKey"},
+		// Settings that must not be ignored in silence.
+		{"--tls --tlscert a --tlskey b", "no tls yet"},
+		{"--headauth auth.x", "no headerAuth yet"},
+		{"--wsheadauth auth.x", "no wsHeaderAuth yet"},
+		{"--metricsport 8090", "no metricsPort yet"},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			_, err := Load(strings.Fields(tt.args), nil)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestValidateNamesEveryMistake(t *testing.T) {
+	err := Config{Port: 70000, Shards: 3, LogFormat: "x"}.Validate()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"port:", "shards:", "logFormat:"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not name %s", err, want)
+		}
+	}
+	if err := (Config{HeadTimeout: Off}).Validate(); err == nil {
+		t.Error("HeadTimeout: Off was accepted")
+	}
+}
+
+func TestNoPasswordsInMessages(t *testing.T) {
+	for in, want := range map[string]string{
+		"nats://h:1":                                  "nats://h:1",
+		"nats://user:secret@h:1":                      "nats://…@h:1",
+		"secret@h,tls://u:p@ss@k:2":                   "…@h,tls://…@k:2",
+		"nats://a:1,nats://token@b:1,tls://u:secret@": "nats://a:1,nats://…@b:1,tls://…@",
+	} {
+		if got := RedactURL(in); got != want {
+			t.Errorf("RedactURL(%q) = %q, want %q", in, got, want)
+		}
+	}
+	for _, args := range [][]string{
+		{"--nats", "http://user:secret@h"},
+		{"--nats", "nats://user:secret@h:port"},
+		{"--nats", "nats://user:secret@h", "--embedded-nats"},
+	} {
+		_, err := Load(args, nil)
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: error %v, want one without the password", args, err)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	s := load(t, strings.Fields("--wscompression --apipath /rest --apiencoding jsonflat --putmethod a --deletemethod b --patchmethod c"))
+	want := []string{"without effect in this version: wsCompression, apiPath, apiEncoding, putMethod, deleteMethod, patchMethod"}
+	if diff := cmp.Diff(want, s.Config.Warnings()); diff != "" {
+		t.Error(diff)
+	}
+	for listen, warns := range map[string]bool{"127.0.0.1:1": false, "[::1]:1": false, "localhost:1": false, "0.0.0.0:1": true, ":1": true} {
+		if got := len(Config{EmbeddedNATS: true, EmbeddedNATSListen: listen}.Warnings()) > 0; got != warns {
+			t.Errorf("embedded NATS on %s: warned %v, want %v", listen, got, warns)
+		}
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	path := writeFile(t, `{"port": 1, "wsPath": "/file", "debug": true, "resetThrottle": 1, "natsRootCAs": ["file"]}`)
+	s := load(t, []string{"-c", path, "--port", "3", "--debug=false"},
+		"SLUICE_PORT=2", "SLUICE_RESET_THROTTLE=2", "SLUICE_NATS_ROOT_CAS=a;b")
+	want := Config{Port: 3, WSPath: "/file", ResetThrottle: 2, NATSRootCAs: []string{"a", "b"}}
+	if diff := cmp.Diff(want, s.Config); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	path := writeFile(t, `{"port": 1}`)
+	// A cluster manager sets these for a service called sluice.
+	linked := []string{"SLUICE_PORT=tcp://10.0.0.1:8080", "SLUICE_PORT_8080_TCP=x", "SLUICE_SERVICE_HOST=10.0.0.1"}
+	s := load(t, nil, append(linked, "PATH=/bin", "SLUICE_CONFIG="+path, "SLUICE_WS_HEADER_AUTH=", "SLUICE_NATS_URL=h:1", "SLUICE_PROT=1")...)
+	if diff := cmp.Diff(Config{Port: 1, NATSURL: "h:1"}, s.Config); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"unknown environment variables, ignored: SLUICE_PROT"}, s.Warnings); diff != "" {
+		t.Error(diff)
+	}
+	_, err := Load(nil, []string{"SLUICE_LOOPS=many"})
+	if err == nil || !strings.HasPrefix(err.Error(), "SLUICE_LOOPS: ") {
+		t.Errorf("error %v, want one that begins with the variable's name", err)
+	}
+}
+
+func TestNamesAreUniqueAndRegular(t *testing.T) {
+	seen := map[string]string{}
+	for i := range settings {
+		s := &settings[i]
+		names := append([]string{"key " + strings.ToLower(s.key), "env " + s.env()}, s.aliases...)
+		if s.flag != "" {
+			names = append(names, "flag "+s.flag)
+		}
+		if s.short != "" {
+			names = append(names, "flag "+s.short)
+		}
+		for _, n := range names {
+			if other := seen[n]; other != "" {
+				t.Errorf("%s is both %s and %s", n, other, s.key)
+			}
+			seen[n] = s.key
+		}
+		if s.help == "" || s.group == "" {
+			t.Errorf("%s has no help or group", s.key)
+		}
+		if _, isSwitch := s.field.(*boolean); isSwitch != (s.arg == "") && s.flag != "" {
+			t.Errorf("%s: only a switch has no argument", s.key)
+		}
+	}
+}
+
+// Resgate takes a request timeout of 10 or less for seconds.
+func TestRequestTimeoutInSeconds(t *testing.T) {
+	s := load(t, []string{"-r", "5"})
+	if s.Config.RequestTimeout != 5*time.Second || len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "write 5000") {
+		t.Errorf("RequestTimeout %v, warnings %q", s.Config.RequestTimeout, s.Warnings)
+	}
+	if s := load(t, []string{"-r", "11"}); s.Config.RequestTimeout != 11*time.Millisecond {
+		t.Errorf("11 became %v", s.Config.RequestTimeout)
+	}
+}
+
+func TestListenAddr(t *testing.T) {
+	for _, tt := range []struct {
+		c    Config
+		want string
+	}{
+		{Config{}, "0.0.0.0:8080"},
+		{Config{Addr: AllAddresses}, ":8080"},
+		{Config{Addr: "::1", Port: 1}, "[::1]:1"},
+		{Config{Addr: "127.0.0.1", Port: FreePort}, "127.0.0.1:0"},
+	} {
+		if got := tt.c.ListenAddr(); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}
+
+func TestCounts(t *testing.T) {
+	if n := (Config{}).LoopCount(); n < 1 || n > maxLoops {
+		t.Errorf("%d loops", n)
+	}
+	if n := (Config{}).ShardCount(); n < 1 || n&(n-1) != 0 {
+		t.Errorf("%d shards", n)
+	}
+	c := Config{Loops: 3, Shards: 16}
+	if c.LoopCount() != 3 || c.ShardCount() != 16 {
+		t.Errorf("%d loops and %d shards, want 3 and 16", c.LoopCount(), c.ShardCount())
+	}
+}
+
+func TestUsageNamesEveryFlagAndDefault(t *testing.T) {
+	u := Usage()
+	for i := range settings {
+		s := &settings[i]
+		if s.flag != "" && !strings.Contains(u, "--"+s.flag) {
+			t.Errorf("--%s is missing", s.flag)
+		}
+		if s.flag != "" && !strings.Contains(u, s.help) {
+			t.Errorf("the help of --%s is missing", s.flag)
+		}
+	}
+	for _, want := range []string{"(default 8080)", "(default 3000)", "(default 30s)", "(default *)", "-c, --config <file>", "-h, --help", "sluice demo"} {
+		if !strings.Contains(u, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	for line := range strings.Lines(u) {
+		if len(line) > 140 {
+			t.Errorf("too long for a terminal: %s", line)
+		}
+	}
+}
+
+func TestFileOfResgate(t *testing.T) {
+	// What Resgate 1.8 writes when its file is missing.
+	path := writeFile(t, `{
+	"natsUrl": "nats://127.0.0.1:4222",
+	"natsCreds": "",
+	"natsCert": "",
+	"natsKey": "",
+	"natsRootCAs": [],
+	"requestTimeout": 3000,
+	"bufferSize": 8192,
+	"debug": false,
+	"trace": false,
+	"addr": "0.0.0.0",
+	"port": 8080,
+	"wsPath": "/",
+	"apiPath": "/api",
+	"metricsPort": 0,
+	"apiEncoding": "json",
+	"headerAuth": null,
+	"wsHeaderAuth": null,
+	"allowOrigin": "*",
+	"putMethod": null,
+	"deleteMethod": null,
+	"patchMethod": null,
+	"tls": false,
+	"certFile": "",
+	"keyFile": "",
+	"wsCompression": false,
+	"resetThrottle": 0,
+	"referenceThrottle": 0
+}`)
+	s := load(t, []string{"-c", path})
+	if len(s.Warnings) > 0 {
+		t.Errorf("warnings: %q", s.Warnings)
+	}
+	if diff := cmp.Diff(Config{}.WithDefaults(), s.Config.WithDefaults(), cmpopts.IgnoreFields(Config{}, "Log"), cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFileIsWrittenOnceAndReadBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new.json")
+	s := load(t, []string{"-c", path, "--port", "81"})
+	if s.Created != path || s.Config.Port != 81 {
+		t.Errorf("Created %q, port %d", s.Created, s.Config.Port)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys map[string]any
+	if err := json.Unmarshal(text, &keys); err != nil {
+		t.Fatal(err)
+	}
+	if len(keys) != len(settings) || keys["port"] != 8080.0 || keys["headerAuth"] != nil || keys["pingInterval"] != "30s" || keys["requestTimeout"] != 3000.0 {
+		t.Errorf("%d keys of %d settings:\n%s", len(keys), len(settings), text)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v; want one that keeps credentials to the owner", info.Mode(), err)
+	}
+	s = load(t, []string{"-c", path})
+	if s.Created != "" || len(s.Warnings) > 0 {
+		t.Errorf("read back: created %q, warnings %q", s.Created, s.Warnings)
+	}
+	again, err := os.ReadFile(path)
+	if err != nil || string(again) != string(text) {
+		t.Errorf("the file changed: %v", err)
+	}
+}
+
+// What a configuration says survives the way through a file, off and empty included.
+func TestFileRoundTrip(t *testing.T) {
+	c := Config{Addr: AllAddresses, Port: FreePort, PingInterval: Off, NATSGrace: Off, CacheEviction: Off,
+		NATSRootCAs: []string{"a;b", "c"}, AllowOrigin: "http://a;http://b", EmbeddedNATS: true, Shards: 4,
+		RequestTimeout: 1500 * time.Millisecond, HeadTimeout: 1500 * time.Millisecond, LogFormat: "json"}.WithDefaults()
+	var got Config
+	unknown, err := decodeFile(&got, encodeFile(c))
+	if err != nil || len(unknown) > 0 {
+		t.Fatalf("unknown %q, error %v", unknown, err)
+	}
+	if diff := cmp.Diff(c, got.WithDefaults(), cmpopts.IgnoreFields(Config{}, "Log")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFileKeys(t *testing.T) {
+	path := writeFile(t, `{"PORT": 1, "CertFile": "c", "tlsKey": "k", "nope": {"a": [1]}, "other": 2, "headTimeout": 1500, "maxHead": null}`)
+	s := load(t, []string{"-c", path})
+	if diff := cmp.Diff(Config{Port: 1, TLSCert: "c", TLSKey: "k", HeadTimeout: 1500 * time.Millisecond}, s.Config); diff != "" {
+		t.Error(diff)
+	}
+	want := []string{"config file " + path + ": unknown keys, ignored: nope, other"}
+	if diff := cmp.Diff(want, s.Warnings); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFileMistakesHaveAPosition(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"", ":1:1: unexpected end"},
+		{"{", ":1:2: unexpected end"},
+		{"{\n\t\"port\": 1\n", ":3:1: unexpected end"},
+		{"[]", ":1:1: must be one JSON object"},
+		{"3", ":1:1: must be one JSON object"},
+		{"{\n\t\"port\": 80,\n}", ":3:1: "},
+		{"{\n\t\"port\": 80\n\t\"wsPath\": \"/\"}", ":3:2: "},
+		{"{\"port\": 0x10}", ":1:11: "},
+		{"{port: 1}", ":1:2: "},
+		{"{\"port\": \"80\"}", ":1:10: port: must be a whole number"},
+		{"{\"port\": 80.5}", ":1:10: port: must be a whole number"},
+		{"{\n  \"debug\":\n    1}", ":3:5: debug: must be true or false"},
+		{"{\"natsUrl\": 1}", ":1:13: natsUrl: must be a string"},
+		{"{\"natsRootCAs\": \"a\"}", ":1:17: natsRootCAs: must be an array of strings"},
+		{"{\"headTimeout\": true}", ":1:17: headTimeout: must be a duration"},
+		{"{\"headTimeout\": \"x\"}", ":1:17: headTimeout: \"x\" is not a duration"},
+		{"{\"allowOrigin\": \"\"}", ":1:17: allowOrigin: must not be empty"},
+		{"{} {}", ":1:4: "},
+		{"{} x", ":1:4: "},
+	} {
+		_, err := Load([]string{"-c", writeFile(t, tt.text)}, nil)
+		if err == nil || !strings.Contains(err.Error(), "sluice.json"+tt.want) {
+			t.Errorf("%q: error %v, want one with %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+func TestFileThatCannotBeRead(t *testing.T) {
+	if _, err := Load([]string{"-c", t.TempDir()}, nil); err == nil || !strings.Contains(err.Error(), "config file") {
+		t.Errorf("a folder: error %v", err)
+	}
+	missing := filepath.Join(t.TempDir(), "no", "folder.json")
+	if _, err := Load([]string{"-c", missing}, nil); err == nil || !strings.Contains(err.Error(), "cannot be written") {
+		t.Errorf("in a missing folder: error %v", err)
+	}
+}
+
+func FuzzConfigFile(f *testing.F) {
+	f.Add([]byte(`{"port": 1, "natsRootCAs": ["a"], "x": [{}], "pingInterval": "0"}`))
+	f.Add([]byte("{\n\"debug\": true,}"))
+	f.Add(encodeFile(Config{}))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var c Config
+		if _, err := decodeFile(&c, text); err != nil {
+			return
+		}
+		if !json.Valid(text) {
+			t.Error("accepted what is not JSON")
+		}
+		if c.Validate() != nil {
+			return
+		}
+		var again Config
+		if _, err := decodeFile(&again, encodeFile(c)); err != nil {
+			t.Errorf("what was written cannot be read: %v", err)
+		}
+	})
+}

@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"bytes"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+)
+
+// syncBuffer is a log that several goroutines write.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func TestEmbeddedServesBothSides(t *testing.T) {
+	var out syncBuffer
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: LevelTrace}))
+	e, err := startEmbedded("127.0.0.1:0", log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Stop)
+
+	inside, err := nats.Connect("", nats.InProcessServer(e))
+	if err != nil {
+		t.Fatalf("in-process connection: %v", err)
+	}
+	defer inside.Close()
+	service, err := nats.Connect(e.URL())
+	if err != nil {
+		t.Fatalf("a service at %s: %v", e.URL(), err)
+	}
+	defer service.Close()
+	if host, _, err := net.SplitHostPort(service.ConnectedAddr()); err != nil || host != "127.0.0.1" {
+		t.Errorf("listens on %s, want loopback only", service.ConnectedAddr())
+	}
+	if _, err := service.Subscribe("get.x", func(m *nats.Msg) { _ = m.Respond([]byte("hello")) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := service.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := inside.Request("get.x", nil, nats.DefaultTimeout)
+	if err != nil || string(answer.Data) != "hello" {
+		t.Fatalf("answer %v, %v", answer, err)
+	}
+	if s := out.String(); !strings.Contains(s, "Listening for client connections") || !strings.Contains(s, "part=nats-server") {
+		t.Errorf("the server's messages are not in the log:\n%s", s)
+	}
+}
+
+func TestEmbeddedStopEndsItsConnections(t *testing.T) {
+	e, err := startEmbedded("127.0.0.1:0", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	nc, err := nats.Connect("", nats.InProcessServer(e), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	e.Stop()
+	<-closed
+	e.Stop() // harmless
+	if c, err := net.Dial("tcp", strings.TrimPrefix(e.URL(), "nats://")); err == nil {
+		_ = c.Close()
+		t.Error("still listens after Stop")
+	}
+}
+
+func TestEmbeddedSaysWhatToDoWhenThePortIsTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	_, err = startEmbedded(taken.Addr().String(), slog.New(slog.DiscardHandler))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{taken.Addr().String(), "in use", "embeddedNatsListen"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+}

@@ -1,0 +1,338 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// httpFixture is an HTTP side fed by a plain listener in place of event loops.
+type httpFixture struct {
+	*httpSide
+	addr   string
+	natsOK atomic.Bool
+	given  chan givenBack
+}
+
+type givenBack struct {
+	conn net.Conn
+	head string
+}
+
+func newHTTPFixture(t *testing.T, change func(*httpOptions)) *httpFixture {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &httpFixture{addr: l.Addr().String(), given: make(chan givenBack, 1)}
+	f.natsOK.Store(true)
+	o := httpOptions{
+		addr: l.Addr(), wsPath: "/ws", maxHead: 16 << 10, headTimeout: time.Minute,
+		natsUp: f.natsOK.Load,
+		adopt:  func(c net.Conn, head []byte) { f.given <- givenBack{c, string(head)} },
+		log:    slog.New(slog.DiscardHandler),
+	}
+	if change != nil {
+		change(&o)
+	}
+	f.httpSide = newHTTPSide(o)
+	f.start()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			f.handover(c)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		_ = f.stop(context.Background())
+	})
+	return f
+}
+
+// dial opens a connection on which raw requests can be written one by one.
+func (f *httpFixture) dial(t *testing.T) *rawClient {
+	t.Helper()
+	c, err := net.Dial("tcp", f.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return &rawClient{t: t, Conn: c, r: bufio.NewReader(c)}
+}
+
+type rawClient struct {
+	net.Conn
+	t *testing.T
+	r *bufio.Reader
+}
+
+// ask writes a request and returns the answer with its body read.
+func (c *rawClient) ask(request string) (*http.Response, string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c, request); err != nil {
+		c.t.Fatal(err)
+	}
+	method, _, _ := strings.Cut(request, " ")
+	resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
+	if err != nil {
+		c.t.Fatalf("no answer to %q: %v", request, err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+const upgradeHead = "GET /ws?x=1 HTTP/1.1\r\nHost: h:1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n" +
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nCookie: a=b\r\n\r\n"
+
+// RES.md section 4: what is not a web resource.
+func TestHTTPAnswers(t *testing.T) {
+	f := newHTTPFixture(t, nil)
+	const (
+		notFound   = `{"code":"system.notFound","message":"Not found"}`
+		badRequest = `{"code":"system.badRequest","message":"Bad request"}`
+	)
+	for _, tt := range []struct {
+		request string
+		status  int
+		body    string
+		closed  bool
+	}{
+		{"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 404, notFound, false},
+		{"GET /api/x HTTP/1.1\r\nHost: h\r\n\r\n", 404, notFound, false},
+		{"HEAD /nope HTTP/1.1\r\nHost: h\r\n\r\n", 404, "", false},
+		{"POST /nope HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}", 404, notFound, false},
+		{"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 400, badRequest, true},
+		{"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400, "", true}, // refused by the parser
+		{"GET /ws HTTP/1.1\r\nHost: h\r\n\r\n", 400, badRequest, false},
+		{"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n", 400, badRequest, false},
+		{"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 400, badRequest, false},
+		{"GET /%77s HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 400, badRequest, false},
+		{"GET /other HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 404, notFound, false},
+		{"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n", 200, `{"status":"ok","nats":"connected"}`, false},
+		{"HEAD /healthz HTTP/1.1\r\nHost: h\r\n\r\n", 200, "", false},
+		{"POST /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 405, `{"code":"system.methodNotAllowed","message":"Method not allowed"}`, false},
+		{"GET / HTTP/1.0\r\n\r\n", 404, notFound, true},
+	} {
+		t.Run(tt.request, func(t *testing.T) {
+			c := f.dial(t)
+			resp, body := c.ask(tt.request)
+			if resp.StatusCode != tt.status {
+				t.Errorf("status %d, want %d", resp.StatusCode, tt.status)
+			}
+			if tt.body != "" && body != tt.body {
+				t.Errorf("body %s, want %s", body, tt.body)
+			}
+			if ct := resp.Header.Get("Content-Type"); tt.body != "" && ct != "application/json; charset=utf-8" {
+				t.Errorf("Content-Type %q", ct)
+			}
+			if tt.closed {
+				if _, err := c.r.ReadByte(); err != io.EOF {
+					t.Errorf("read after the answer: %v, want the connection closed", err)
+				}
+			} else if resp, _ := c.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"); resp.StatusCode != 200 {
+				t.Errorf("the next request on the connection: status %d", resp.StatusCode)
+			}
+		})
+	}
+}
+
+func TestHealthFollowsNATS(t *testing.T) {
+	f := newHTTPFixture(t, nil)
+	c := f.dial(t)
+	const request = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+	f.natsOK.Store(false)
+	resp, body := c.ask(request)
+	if resp.StatusCode != 503 || body != `{"status":"unavailable","nats":"disconnected"}` || resp.Header.Get("Cache-Control") != "no-store" {
+		t.Errorf("without NATS: %d %s %q", resp.StatusCode, body, resp.Header)
+	}
+	f.natsOK.Store(true)
+	if resp, _ := c.ask(request); resp.StatusCode != 200 {
+		t.Errorf("with NATS: %d", resp.StatusCode)
+	}
+}
+
+func TestPagesGetWhatIsNotOurs(t *testing.T) {
+	f := newHTTPFixture(t, func(o *httpOptions) {
+		o.wsPath = "/"
+		o.pages = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/" {
+				NotFound(w, r)
+				return
+			}
+			_, _ = io.WriteString(w, "page")
+		})
+	})
+	c := f.dial(t)
+	if resp, body := c.ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n"); resp.StatusCode != 200 || body != "page" {
+		t.Errorf("page: %d %q", resp.StatusCode, body)
+	}
+	if resp, body := c.ask("GET /nope HTTP/1.1\r\nHost: h\r\n\r\n"); resp.StatusCode != 404 || body != `{"code":"system.notFound","message":"Not found"}` {
+		t.Errorf("no page: %d %q", resp.StatusCode, body)
+	}
+	if resp, _ := c.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"); resp.Header.Get("Content-Type") != "application/json; charset=utf-8" {
+		t.Error("the pages hide the health check")
+	}
+}
+
+// A browser may use the connection that fetched the page for the upgrade.
+func TestUpgradeOnKeptAliveConnectionGoesBack(t *testing.T) {
+	f := newHTTPFixture(t, nil)
+	c := f.dial(t)
+	if resp, _ := c.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"); resp.StatusCode != 200 {
+		t.Fatal(resp.Status)
+	}
+	const early = "\x81\x80\x00\x00\x00\x00" // a frame that did not wait for the answer
+	if _, err := io.WriteString(c, upgradeHead+early); err != nil {
+		t.Fatal(err)
+	}
+	got := <-f.given
+	head, rest, ok := strings.Cut(got.head, "\r\n\r\n")
+	if !ok || !strings.HasPrefix(head, "GET /ws?x=1 HTTP/1.1\r\nHost: h:1\r\n") {
+		t.Errorf("head %q", got.head)
+	}
+	for _, line := range []string{"Upgrade: WebSocket", "Connection: keep-alive, Upgrade", "Cookie: a=b"} {
+		if !strings.Contains(head+"\r\n", "\r\n"+line+"\r\n") {
+			t.Errorf("%q is missing in %q", line, head)
+		}
+	}
+	// The early bytes came in the same packet or not; none may be lost.
+	missing := make([]byte, len(early)-len(rest))
+	if _, err := io.ReadFull(got.conn, missing); err != nil || rest+string(missing) != early {
+		t.Errorf("early bytes %q then %q (%v), want %q", rest, missing, err, early)
+	}
+	// The connection is the loop's now: no deadline of the HTTP server is left on it.
+	if _, err := io.WriteString(got.conn, "from the loop"); err != nil {
+		t.Error(err)
+	}
+	answer := make([]byte, len("from the loop"))
+	if _, err := io.ReadFull(c.r, answer); err != nil || string(answer) != "from the loop" {
+		t.Errorf("%q, %v", answer, err)
+	}
+	_ = got.conn.Close()
+	if n := f.upgrades.Load(); n != 1 {
+		t.Errorf("counted %d upgrades", n)
+	}
+}
+
+// The rules of the handshake, a body included, are the loop's: the head must say what the client said.
+func TestUpgradeWithBodyKeepsItsLength(t *testing.T) {
+	f := newHTTPFixture(t, nil)
+	for _, field := range []string{"Content-Length: 5", "Transfer-Encoding: chunked"} {
+		c := f.dial(t)
+		if _, err := io.WriteString(c, strings.Replace(upgradeHead, "Cookie: a=b", field, 1)); err != nil {
+			t.Fatal(err)
+		}
+		got := <-f.given
+		if !strings.Contains(got.head, "\r\n"+field+"\r\n") {
+			t.Errorf("%q is missing in %q", field, got.head)
+		}
+		_ = got.conn.Close()
+	}
+}
+
+func TestHandoverNeverWaits(t *testing.T) {
+	h := newHTTPSide(httpOptions{natsUp: func() bool { return true }, log: slog.New(slog.DiscardHandler)})
+	// Nobody accepts: the queue fills, and what is beyond it gets 503.
+	for range handoverQueue {
+		gateway, client := net.Pipe()
+		t.Cleanup(func() { _ = client.Close() })
+		h.handover(gateway)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.handover(conn)
+	answer, err := io.ReadAll(client)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") {
+		t.Errorf("answer %q, %v", answer, err)
+	}
+	if n := h.refused.Load(); n != 1 {
+		t.Errorf("refused %d, want 1", n)
+	}
+	_ = h.listener.Close()
+	if n := len(h.listener.conns); n != 0 {
+		t.Errorf("%d connections left open", n)
+	}
+}
+
+func TestStopClosesEverything(t *testing.T) {
+	block, entered := make(chan struct{}), make(chan struct{})
+	f := newHTTPFixture(t, func(o *httpOptions) {
+		o.pages = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			close(entered)
+			<-block
+			_, _ = io.WriteString(w, "done")
+		})
+	})
+	busy := f.dial(t)
+	if _, err := io.WriteString(busy, "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- f.stop(context.Background()) }()
+	<-f.listener.done // no more connections, the answer under way still owed
+	close(block)
+	resp, err := http.ReadResponse(busy.r, nil)
+	if err != nil {
+		t.Fatalf("the answer under way was cut: %v", err)
+	}
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "done" {
+		t.Errorf("body %q, %v", body, err)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if f.listener.offer(busy) {
+		t.Error("a connection was taken after the stop")
+	}
+}
+
+func TestStopDoesNotOutlastItsContext(t *testing.T) {
+	entered := make(chan struct{})
+	f := newHTTPFixture(t, func(o *httpOptions) {
+		o.pages = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(entered)
+			<-r.Context().Done()
+		})
+	})
+	busy := f.dial(t)
+	if _, err := io.WriteString(busy, "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := f.stop(ctx); err == nil {
+		t.Error("stop reported that all answers were given")
+	}
+	if _, err := busy.r.ReadByte(); err == nil {
+		t.Error("the connection is still open")
+	}
+}
