@@ -92,7 +92,7 @@ func CheckUpgrade(h *Head) *HandshakeError {
 	switch {
 	case string(h.Method) != http.MethodGet:
 		return ErrMethod
-	case h.Proto[7] == '0':
+	case string(h.Proto) == http10:
 		return ErrProto
 	case !validTarget(h.Target):
 		return ErrTarget

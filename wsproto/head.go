@@ -8,6 +8,9 @@ import (
 // DefaultMaxHead is the limit, in bytes, of a request head when none is given.
 const DefaultMaxHead = 16 << 10
 
+// http10 is the version without upgrades, Host and transfer codings.
+const http10 = "HTTP/1.0"
+
 // Head is the head of an HTTP/1.x request. All its slices, and those that its
 // methods return, point into the buffer it was parsed from: they are valid as
 // long as that buffer is neither changed nor reused. A Head may be used again
@@ -167,7 +170,7 @@ func (h *Head) checkBodyLength() error {
 	switch {
 	case lengths > 1 || lengths == 1 && !isNumber(length):
 		return ErrContentLength
-	case codings > 0 && (lengths > 0 || h.Proto[7] == '0'):
+	case codings > 0 && (lengths > 0 || string(h.Proto) == http10):
 		return ErrTransferEncoding
 	}
 	return nil

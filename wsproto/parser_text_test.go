@@ -120,6 +120,7 @@ func TestTextFailsFast(t *testing.T) {
 // with the boundary values of longer ones, cut in all ways, against the
 // standard library, and looks where exactly it fails.
 func TestTextCheck(t *testing.T) {
+	leads := []byte{0xc0, 0xc2, 0xdf, 0xe0, 0xe1, 0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff}
 	bounds := []byte{0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xe0, 0xff}
 	check := func(b []byte) {
 		viable := viableText(b)
@@ -139,8 +140,9 @@ func TestTextCheck(t *testing.T) {
 	}
 	for i := range 1 << 16 {
 		check([]byte{byte(i >> 8), byte(i)})
-		lead := byte(i >> 8)
-		if second := byte(i); lead >= 0xc0 && second>>4 >= 7 && second < 0xd0 {
+	}
+	for _, lead := range leads {
+		for second := byte(0x70); second < 0xd0; second++ {
 			for _, third := range bounds {
 				check([]byte{lead, second, third})
 				for _, fourth := range bounds {

@@ -1,0 +1,81 @@
+package wsproto
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"unsafe"
+)
+
+// TestIdleSize: what every idle connection pays for its parser.
+func TestIdleSize(t *testing.T) {
+	if n := unsafe.Sizeof(Parser{}); n > 32 {
+		t.Errorf("a Parser has %d bytes", n)
+	}
+	if n := unsafe.Sizeof(HeadScanner{}); n > 8 {
+		t.Errorf("a HeadScanner has %d bytes", n)
+	}
+}
+
+// TestAllocations: the hot paths take no memory.
+func TestAllocations(t *testing.T) {
+	masked := stream(
+		frame(fin, OpText, `{"id":1,"method":"get.test.model"}`),
+		frame(fin, OpText, strings.Repeat("aé€😀", 1000)),
+		frame(fin, OpBinary, strings.Repeat("x", 70000)),
+		frame(fin, OpPing, "ping"), frame(fin, OpPong, ""),
+	)
+	fragmented := stream(frame(more, OpText, "a\xe2"), frame(fin, OpPing, "ping"), frame(fin, OpContinuation, "\x82\xac"))
+	buf := make([]byte, 0, 256<<10)
+	payload := bytes.Repeat([]byte{'x'}, 70000)
+	head := []byte(browserHead)
+	var h Head
+	var p Parser
+	parse := func(in []byte) {
+		buf = append(buf[:0], in...)
+		rest := buf
+		for {
+			_, n, _, err := p.Next(rest, Limits{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n == 0 {
+				break
+			}
+			rest = rest[n:]
+		}
+		if len(rest) > 0 {
+			t.Fatalf("%d bytes left", len(rest))
+		}
+	}
+	for name, f := range map[string]func(){
+		"whole messages":                func() { parse(masked) },
+		"fragmented message":            func() { parse(fragmented) },
+		"header that claims a lot":      func() { p.Next([]byte{0x82, 0xff, 0, 0, 0, 0, 0, 0xf, 0, 0}, Limits{}) },
+		"unfinished text":               func() { p.Reset(); p.Next(masked[:20], Limits{}) },
+		"error":                         func() { p.Next([]byte{0xff}, Limits{}); p.Reset() },
+		"AppendFrame":                   func() { buf = AppendFrame(AppendFrame(buf[:0], OpText, payload), OpPong, payload[:5]) },
+		"AppendClose":                   func() { buf = AppendClose(buf[:0], CloseGoingAway, "shutting down") },
+		"AppendMaskedFrame":             func() { buf = AppendMaskedFrame(buf[:0], fin, OpText, payload, testKey) },
+		"handshake":                     func() { handshakeOnce(t, head, &h, &buf) },
+		"HandshakeError.AppendResponse": func() { buf = ErrVersion.AppendResponse(buf[:0]) },
+	} {
+		p.Reset()
+		if n := testing.AllocsPerRun(100, f); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func handshakeOnce(t testing.TB, head []byte, h *Head, buf *[]byte) {
+	if n, err := ParseHead(head, 0, h); n != len(head) || err != nil {
+		t.Fatal(n, err)
+	}
+	if !h.IsUpgrade() || len(h.Path()) == 0 {
+		t.Fatal("not an upgrade")
+	}
+	if err := CheckUpgrade(h); err != nil {
+		t.Fatal(err)
+	}
+	*buf = AppendUpgrade((*buf)[:0], h, nil)
+}
