@@ -1,0 +1,112 @@
+package cache
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"sluice/owner"
+	"sluice/res"
+	"sluice/state"
+)
+
+// Bus is a shard's way to the services. All methods are called on the shard's goroutine only.
+type Bus interface {
+	// Subscribe asks for the events of a resource name, event.<name>.*, to be handed to Shard.Event. It takes effect
+	// before requests that are made after it.
+	Subscribe(name string)
+	// Unsubscribe ends it.
+	Unsubscribe(name string)
+	// Request sends payload, which is the Bus's from then on, to subject. Answers and events of one name reach the shard in
+	// the order in which they came. done is called once, on the shard's goroutine (see Shard.Run), never before Request
+	// has returned; the payload it is given is valid during the call. err is what keeps an answer from coming:
+	// timeout, no responders as system.notFound, a subject that is too long.
+	Request(name, subject string, payload []byte, done func(payload []byte, err *res.Error))
+	// Flush is called at the end of each turn: what the turn has asked for can be sent as one batch.
+	Flush()
+}
+
+// Loops is a shard's way to the event loops. The methods may be called from any goroutine and do not block.
+type Loops interface {
+	// Post hands an update to a loop. Updates of one shard to one loop arrive in order.
+	Post(loop int, u state.Update)
+	// Backlog is how many updates a loop has yet to handle, approximately.
+	Backlog(loop int) int
+}
+
+// Options of a shard. They are not changed after NewShard. Zero values mean the defaults.
+type Options struct {
+	Index int // of the shard, for logs
+	Loops int // number of loops; they are 0..Loops-1. Default 1
+
+	// EvictAfter is how long a resource stays cached without subscribers. Default 5 s.
+	EvictAfter time.Duration
+	// BacklogLimit is the backlog from which on a loop gets no more events of state; when it has fallen to half of that it
+	// gets the newest state instead (DESIGN rule 3). Default 16,384.
+	BacklogLimit int
+	// MailboxLimit and MailboxBytes bound the events that wait in the mailbox, by number of messages and by their
+	// payloads. Beyond that events are dropped, and their resources are fetched anew. Defaults 65,536 and 64 MiB.
+	MailboxLimit int
+	MailboxBytes int
+	// LockedLimit and LockedBytes bound the same way what waits behind a query event of one name. Defaults 1,024 and 4 MiB.
+	LockedLimit int
+	LockedBytes int
+	// ResetThrottle limits the re-gets that are under way at once, of all shards that share it. nil: no limit.
+	ResetThrottle *owner.Throttle
+
+	Clock   owner.Clock  // default owner.SystemClock()
+	Log     *slog.Logger // default: discard
+	Metrics *Metrics     // may be shared by shards; default: its own
+}
+
+func (o *Options) defaults() {
+	def(&o.Loops, 1)
+	def(&o.EvictAfter, 5*time.Second)
+	def(&o.BacklogLimit, 16<<10)
+	def(&o.MailboxLimit, 64<<10)
+	def(&o.MailboxBytes, 64<<20)
+	def(&o.LockedLimit, 1<<10)
+	def(&o.LockedBytes, 4<<20)
+	if o.Clock == nil {
+		o.Clock = owner.SystemClock()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Metrics == nil {
+		o.Metrics = new(Metrics)
+	}
+}
+
+func def[T comparable](at *T, value T) {
+	var zero T
+	if *at == zero {
+		*at = value
+	}
+}
+
+// Metrics are a shard's counters. Shards write them, anybody may read them.
+type Metrics struct {
+	// What there is now.
+	Resources     atomic.Int64 // names with a NATS subscription
+	Entries       atomic.Int64 // cached or being loaded
+	Bytes         atomic.Int64 // of keys and values cached
+	Subscriptions atomic.Int64 // subs of loops
+	Behind        atomic.Int64 // subs that have missed events and wait for the newest state
+
+	// What has happened.
+	Gets          atomic.Int64 // first gets sent
+	GetFailures   atomic.Int64 // first gets without a resource to show for it
+	Regets        atomic.Int64 // re-gets sent
+	RegetFailures atomic.Int64 // re-gets after which the old state stayed
+	QueryRequests atomic.Int64 // sent for query events
+	QueryFailures atomic.Int64 // query requests after which the old state stayed
+	Events        atomic.Int64 // events that came, of whatever fate
+	EventsApplied atomic.Int64 // events, and steps of differences, that changed a state or were passed on
+	EventsBad     atomic.Int64 // malformed, or of the wrong kind for the resource
+	EventsLost    atomic.Int64 // dropped for want of room; the resource was fetched anew
+	CustomLost    atomic.Int64 // custom events that a loop did not get since it was behind, counted per sub
+	Synced        atomic.Int64 // subs brought up to date after missing events
+	Deletes       atomic.Int64 // entries deleted by their service
+	Evictions     atomic.Int64 // entries dropped for want of subscribers
+}
