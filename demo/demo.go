@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,9 @@ type Options struct {
 	Seed    uint64        // seed of the market's random walk; default: random
 	Books   int           // most books the list holds; default 100
 	Clients int           // most connections that are counted; default 10,000
+
+	// NotFound answers requests for paths that the page does not have; default http.NotFound.
+	NotFound http.HandlerFunc
 }
 
 func (o Options) withDefaults() Options {
@@ -66,6 +70,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Clients == 0 {
 		o.Clients = 10_000
+	}
+	if o.NotFound == nil {
+		o.NotFound = http.NotFound
 	}
 	return o
 }
@@ -125,7 +132,7 @@ func New(opt Options) (*Demo, error) {
 	}
 	d := &Demo{opt: opt, log: opt.Log, quit: make(chan struct{}), served: make(chan struct{})}
 	var err error
-	if d.pages, err = newPages(opt.WSPath); err != nil {
+	if d.pages, err = newPages(opt.WSPath, opt.NotFound); err != nil {
 		return nil, err
 	}
 	d.svc = res.NewService(serviceName).SetLogger(serviceLog{opt.Log})
@@ -275,6 +282,8 @@ func resourceOf(svc *res.Service, rid string) res.Resource {
 // somebody who runs the demo, so both are for debugging.
 type serviceLog struct{ log *slog.Logger }
 
-func (l serviceLog) Infof(format string, v ...any)  { l.log.Debug("demo: " + fmt.Sprintf(format, v...)) }
-func (l serviceLog) Errorf(format string, v ...any) { l.log.Error("demo: " + fmt.Sprintf(format, v...)) }
-func (l serviceLog) Tracef(string, ...any)          {}
+func (l serviceLog) Infof(format string, v ...any) { l.log.Debug("demo: " + fmt.Sprintf(format, v...)) }
+func (l serviceLog) Errorf(format string, v ...any) {
+	l.log.Error("demo: " + fmt.Sprintf(format, v...))
+}
+func (l serviceLog) Tracef(string, ...any) {}

@@ -32,7 +32,10 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // pages serves the embedded files from memory. It is immutable.
-type pages struct{ files map[string]file }
+type pages struct {
+	files    map[string]file // by path
+	notFound http.HandlerFunc
+}
 
 type file struct {
 	content []byte
@@ -40,8 +43,8 @@ type file struct {
 	etag    string
 }
 
-func newPages(wsPath string) (*pages, error) {
-	p := &pages{files: map[string]file{}}
+func newPages(wsPath string, notFound http.HandlerFunc) (*pages, error) {
+	p := &pages{files: map[string]file{}, notFound: notFound}
 	entries, err := fs.ReadDir(web, "web")
 	if err != nil {
 		return nil, fmt.Errorf("demo: embedded files: %w", err)
@@ -66,14 +69,14 @@ func newPages(wsPath string) (*pages, error) {
 	return p, nil
 }
 
-// Pages serves the demo's page at "/" and its files beside it; any other path is answered with 404. Browsers may keep the
+// Pages serves the demo's page at "/" and its files beside it; any other path is NotFound's. Browsers may keep the
 // files but ask each time whether they are still good, so a new binary shows its own page at once.
 func (d *Demo) Pages() http.Handler { return d.pages }
 
 func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f, ok := p.files[r.URL.Path]
 	if !ok {
-		http.NotFound(w, r)
+		p.notFound(w, r)
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

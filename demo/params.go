@@ -76,4 +76,3 @@ func unprintable(r rune) bool {
 func invalid(format string, args ...any) *res.Error {
 	return &res.Error{Code: res.CodeInvalidParams, Message: fmt.Sprintf(format, args...)}
 }
-

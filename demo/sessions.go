@@ -22,10 +22,13 @@ type token struct {
 	Name string `json:"name"`
 }
 
+// hasToken tells whether the gateway sent a token. A gateway may say that there is none by null.
+func hasToken(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
+
 // parseToken reads a token. What is not one of ours, by form or because there is none, makes a guest.
 func parseToken(raw json.RawMessage) token {
 	var t token
-	if len(raw) == 0 || json.Unmarshal(raw, &t) != nil {
+	if !hasToken(raw) || json.Unmarshal(raw, &t) != nil {
 		return token{}
 	}
 	return t
@@ -92,7 +95,7 @@ func (g *register) access(r res.AccessRequest) {
 	}
 	if !r.IsHTTP() {
 		t := parseToken(r.RawToken())
-		if g.meet(r.CID(), t.Name) && len(r.RawToken()) == 0 {
+		if g.meet(r.CID(), t.Name) && !hasToken(r.RawToken()) {
 			g.svc.TokenEventWithID(r.CID(), tokenID, token{})
 		}
 	}
