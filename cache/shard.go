@@ -38,8 +38,9 @@ type Shard struct {
 	wakeups chan struct{}
 
 	// Shared with those who put messages.
-	queued atomic.Int64 // bytes of event payloads in the mailbox
-	lost   lossLog
+	pending atomic.Int64 // messages put and not handled to the end
+	queued  atomic.Int64 // bytes of event payloads in the mailbox
+	lost    lossLog
 
 	// Owned by the shard's goroutine.
 	now        time.Duration
@@ -157,19 +158,25 @@ func (s *Shard) Wheel() *owner.Wheel { return s.wheel }
 // Now is the time of the present turn. To be used like Wheel.
 func (s *Shard) Now() time.Duration { return s.now }
 
-// Backlog is how many messages wait, approximately.
-func (s *Shard) Backlog() int { return s.mail.Len() }
+// Pending is how many messages have been put and not been handled to the end. 0 means that all that the caller knows to
+// have been put has taken effect, updates posted to loops included.
+func (s *Shard) Pending() int { return int(s.pending.Load()) }
+
+func (s *Shard) put(m message) {
+	s.pending.Add(1)
+	s.mail.Put(m)
+}
 
 // Subscribe makes the shard tell a loop about the resource <name>?<query>, under the name ref: one Loaded or Failed, then
 // whatever happens to it. ref must be one that the loop never used before.
 func (s *Shard) Subscribe(loop int, ref uint64, name, query string) {
-	s.mail.Put(message{kind: msgSubscribe, loop: int32(loop), ref: ref, name: name, name2: query})
+	s.put(message{kind: msgSubscribe, loop: int32(loop), ref: ref, name: name, name2: query})
 }
 
 // Unsubscribe ends what Subscribe with the same arguments began, at any time after it. Updates that are under way may
 // still reach the loop.
 func (s *Shard) Unsubscribe(loop int, ref uint64, name, query string) {
-	s.mail.Put(message{kind: msgUnsubscribe, loop: int32(loop), ref: ref, name: name, name2: query})
+	s.put(message{kind: msgUnsubscribe, loop: int32(loop), ref: ref, name: name, name2: query})
 }
 
 // Event hands over what came on event.<name>.<event>. payload must not be changed any more. If the mailbox is full the
@@ -183,7 +190,7 @@ func (s *Shard) Event(name, event string, payload []byte) {
 		return
 	}
 	s.queued.Add(size)
-	s.mail.Put(message{kind: msgEvent, name: name, name2: event, payload: payload})
+	s.put(message{kind: msgEvent, name: name, name2: event, payload: payload})
 }
 
 // Reset makes the shard fetch every cached resource anew whose name matches one of the patterns, and send on the
@@ -198,7 +205,7 @@ func (s *Shard) Reset(patterns []res.Pattern) {
 func (s *Shard) ResetAll() { s.Run(s.resetAll) }
 
 // Run runs f on the shard's goroutine: answers, and what else must happen in order with the rest.
-func (s *Shard) Run(f func()) { s.mail.Put(message{kind: msgDo, do: f}) }
+func (s *Shard) Run(f func()) { s.put(message{kind: msgDo, do: f}) }
 
 func (s *Shard) handle(m message) {
 	switch m.kind {
@@ -215,6 +222,7 @@ func (s *Shard) handle(m message) {
 	case msgDo:
 		m.do()
 	}
+	s.pending.Add(-1)
 }
 
 func (s *Shard) subscribe(loop int, ref uint64, name, query string) {
