@@ -49,15 +49,23 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 	for name, f := range map[string]func(){
-		"whole messages":                func() { parse(masked) },
-		"fragmented message":            func() { parse(fragmented) },
-		"header that claims a lot":      func() { p.Next([]byte{0x82, 0xff, 0, 0, 0, 0, 0, 0xf, 0, 0}, Limits{}) },
-		"unfinished text":               func() { p.Reset(); p.Next(masked[:20], Limits{}) },
-		"error":                         func() { p.Next([]byte{0xff}, Limits{}); p.Reset() },
-		"AppendFrame":                   func() { buf = AppendFrame(AppendFrame(buf[:0], OpText, payload), OpPong, payload[:5]) },
-		"AppendClose":                   func() { buf = AppendClose(buf[:0], CloseGoingAway, "shutting down") },
-		"AppendMaskedFrame":             func() { buf = AppendMaskedFrame(buf[:0], fin, OpText, payload, testKey) },
-		"handshake":                     func() { handshakeOnce(t, head, &h, &buf) },
+		"whole messages":           func() { parse(masked) },
+		"fragmented message":       func() { parse(fragmented) },
+		"header that claims a lot": func() { p.Next([]byte{0x82, 0xff, 0, 0, 0, 0, 0, 0xf, 0, 0}, Limits{}) },
+		"unfinished text":          func() { p.Reset(); p.Next(masked[:20], Limits{}) },
+		"error":                    func() { p.Next([]byte{0xff}, Limits{}); p.Reset() },
+		"AppendFrame":              func() { buf = AppendFrame(AppendFrame(buf[:0], OpText, payload), OpPong, payload[:5]) },
+		"AppendClose":              func() { buf = AppendClose(buf[:0], CloseGoingAway, "shutting down") },
+		"AppendMaskedFrame":        func() { buf = AppendMaskedFrame(buf[:0], fin, OpText, payload, testKey) },
+		"handshake":                func() { handshakeOnce(t, head, &h, &buf) },
+		"head in pieces": func() {
+			var s HeadScanner
+			for i := range head {
+				if _, err := s.Parse(head[:i+1], 0, &h); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
 		"HandshakeError.AppendResponse": func() { buf = ErrVersion.AppendResponse(buf[:0]) },
 	} {
 		p.Reset()

@@ -90,7 +90,7 @@ func (s *HeadScanner) Parse(buf []byte, limit int, h *Head) (n int, err error) {
 			*s = HeadScanner{}
 			n = end + 2
 			if resumed { // earlier lines were seen in another call: collect them all
-				return ParseHead(buf, limit, h)
+				return s.Parse(buf, limit, h)
 			}
 			h.raw = in[:n]
 			if err := h.checkBodyLength(); err != nil {

@@ -2,12 +2,16 @@ package wsproto
 
 import (
 	"encoding/binary"
+	"math"
 
 	"sluice/pool"
 )
 
 // DefaultMaxMessage is the limit, in bytes, of a message when none is given.
 const DefaultMaxMessage = 1 << 20
+
+// maxClientHeader is the largest header, in bytes, of a client's frame.
+const maxClientHeader = MaxHeader + 4
 
 // Limits bounds what a client may send.
 type Limits struct {
@@ -65,10 +69,12 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 	if p.ended {
 		return m, len(buf), false, nil
 	}
-	if lim.Message <= 0 {
-		lim.Message = DefaultMaxMessage
+	limit := lim.Message
+	if limit <= 0 {
+		limit = DefaultMaxMessage
 	}
-	h, err := p.header(buf, lim.Message)
+	limit = min(limit, math.MaxInt-maxClientHeader) // the length of a frame is an int
+	h, err := p.header(buf, limit)
 	if err != nil {
 		return m, 0, false, p.fail(err)
 	}
@@ -94,7 +100,7 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 		p.seen = 0
 	}
 	p.need = 0
-	if m, done, err = p.take(h, payload, lim.Message); err != nil {
+	if m, done, err = p.take(h, payload, limit); err != nil {
 		return Message{}, 0, false, p.fail(err)
 	}
 	return m, n, done, nil

@@ -1,7 +1,9 @@
 package wsproto
 
 import (
+	"bytes"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 )
@@ -152,6 +154,23 @@ func TestMemoryFollowsArrival(t *testing.T) {
 	f.p.Reset()
 	if f.p != (Parser{}) {
 		t.Fatalf("after Reset: %+v", f.p)
+	}
+}
+
+// TestNoLimit: the largest length that a header can hold, against the largest limit.
+func TestNoLimit(t *testing.T) {
+	header := stream([]byte{0x82, 0xff}, []byte{0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, []byte("key!"), []byte("payload"))
+	most := bytes.Clone(header) // as much as fits in an int together with its header
+	most[9] -= maxClientHeader
+	for _, in := range [][]byte{header, most, stream(frame(more, OpBinary, "x"), append([]byte{0x80}, most[1:]...))} {
+		var p Parser
+		for range 2 {
+			_, n, done, err := p.Next(in, Limits{Message: math.MaxInt})
+			if err != nil && err != ErrMessageTooLarge || done {
+				t.Fatalf("done %v, %v", done, err)
+			}
+			in = in[n:]
+		}
 	}
 }
 
