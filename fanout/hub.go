@@ -136,7 +136,21 @@ func (h *Hub) Apply(u state.Update) {
 	case state.Synced:
 		h.sync(t, u.Snapshot)
 	case state.Reaccess:
-		t.each(Subscriber.Reaccess)
+		t.each(func(s Subscriber) { s.Reaccess(false) })
+	}
+}
+
+// ResetAccess says to the subscribers of every topic whose resource name
+// matches that access must be asked again.
+func (h *Hub) ResetAccess(match func(name string) bool) {
+	var hit []*Topic
+	for k, t := range h.topics {
+		if match(k.name) {
+			hit = append(hit, t)
+		}
+	}
+	for _, t := range hit {
+		t.each(func(s Subscriber) { s.Reaccess(true) })
 	}
 }
 

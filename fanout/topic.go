@@ -25,8 +25,9 @@ type Subscriber interface {
 	// resource. prev is the resource before it. If the member is not ready,
 	// Event must leave all memberships of the hub alone.
 	Event(e *state.Event, prev *state.Snapshot)
-	// Reaccess says that access to the resource must be asked again.
-	Reaccess()
+	// Reaccess says that access to the resource must be asked again; limited,
+	// that a system.reset asks for much of it at once (resetThrottle).
+	Reaccess(limited bool)
 }
 
 // Member is the subscriber's side of a membership, embedded in it. The zero

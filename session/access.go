@@ -103,13 +103,10 @@ func (b *Sub) answered(a *access) {
 	}
 }
 
-// Reaccess implements fanout.Subscriber: a reaccess event came.
-func (b *Sub) Reaccess() { b.again(false) }
-
-// again asks for b's access anew, at once if nothing holds its events back,
-// else as soon as nothing does. limited says that the request must wait for
-// its turn among those that a system.reset caused.
-func (b *Sub) again(limited bool) {
+// Reaccess implements fanout.Subscriber. Access is asked anew at once if
+// nothing holds b's events back, else as soon as nothing does; limited, when
+// the throttle of resets allows it.
+func (b *Sub) Reaccess(limited bool) {
 	if b.held == 0 && b.pending == 0 {
 		b.acc = nil // asked when it is needed; nobody relies on it now
 		return
@@ -182,49 +179,64 @@ func (b *Sub) revoke(reason *res.Error) {
 // SetToken gives the client a token, raw JSON, or takes it away with "". If it
 // had one before, access to all it is subscribed to directly is asked anew.
 func (s *Session) SetToken(token, tid string) {
+	if s.closed {
+		return
+	}
 	had := s.token != ""
-	s.token, s.tid = token, tid
-	if !had || s.closed {
+	s.token = token
+	s.setTID(tid)
+	if !had {
 		return
 	}
 	for _, b := range s.subs.all() {
 		if b.state != subDisposed {
-			b.again(false)
+			b.Reaccess(false)
 		}
 	}
 }
 
-// ResetAccess asks anew for access to all direct subscriptions whose resource
-// name matches.
-func (s *Session) ResetAccess(match func(name string) bool) {
-	for _, b := range s.subs.all() {
-		if b.state == subDisposed {
-			continue
-		}
-		if name, _ := b.name(); match(name) {
-			b.again(true)
-		}
-	}
-}
-
-// ResetToken sends an auth request to subject if the client's token ID is
-// among tids. What comes of it arrives as a token event.
-func (s *Session) ResetToken(tids []string, subject string) {
-	if s.tid == "" || s.closed {
-		return
-	}
+// ResetToken sends an auth request to subject for each session of the loop
+// whose token ID is among tids (system.tokenReset). What comes of it arrives
+// as token events.
+func (env *Env) ResetToken(tids []string, subject string) {
 	for _, tid := range tids {
-		if tid != s.tid {
-			continue
+		for s := range env.tids[tid] {
+			s.renewToken(subject)
 		}
-		r := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token}}
-		s.peer.Describe(&r)
-		s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
-		s.env.Bus.Request(subject, subject, s.env.payload, func(_ []byte, err *res.Error) {
-			if err != nil {
-				s.env.Log.Error("token reset: auth request failed; see that a service answers its subject", "subject", subject, "cid", s.cid, "err", err)
-			}
-		})
+	}
+}
+
+func (s *Session) renewToken(subject string) {
+	r := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token}}
+	s.peer.Describe(&r)
+	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
+	s.env.Bus.Request(subject, subject, s.env.payload, func(_ []byte, err *res.Error) {
+		if err != nil {
+			s.env.Log.Error("token reset: auth request failed; see that a service answers its subject", "subject", subject, "cid", s.cid, "err", err)
+		}
+	})
+}
+
+// setTID files the session under its token ID.
+func (s *Session) setTID(tid string) {
+	if tid == s.tid {
 		return
 	}
+	if s.tid != "" {
+		delete(s.env.tids[s.tid], s)
+		if len(s.env.tids[s.tid]) == 0 {
+			delete(s.env.tids, s.tid)
+		}
+	}
+	s.tid = tid
+	if tid == "" {
+		return
+	}
+	if s.env.tids == nil {
+		s.env.tids = make(map[string]map[*Session]struct{})
+	}
+	if s.env.tids[tid] == nil {
+		s.env.tids[tid] = make(map[*Session]struct{})
+	}
+	s.env.tids[tid][s] = struct{}{}
 }

@@ -142,7 +142,7 @@ func (b *Sub) process(e *state.Event) {
 func (b *Sub) emit(e *state.Event, added []*Sub) {
 	s := b.s
 	s.env.set = s.collectSet(s.env.set[:0], added...)
-	s.peer.Send(s.env.Hub.Event(b.rid, e, s.variant(), s.env.set))
+	s.out.Send(s.env.Hub.Event(b.rid, e, s.variant(), s.env.set))
 	clear(s.env.set)
 	if e.Kind == state.Custom {
 		return
@@ -167,7 +167,7 @@ func (b *Sub) emit(e *state.Event, added []*Sub) {
 // end passes on that the resource was deleted.
 func (b *Sub) end(e *state.Event) {
 	s := b.s
-	s.peer.Send(s.env.Hub.Event(b.rid, e, s.variant(), nil))
+	s.out.Send(s.env.Hub.Event(b.rid, e, s.variant(), nil))
 	b.state = subDeleted
 	w := b.busy()
 	w.queue, w.latest, w.conflated = nil, nil, false

@@ -1,5 +1,10 @@
 package session
 
+import (
+	"iter"
+	"slices"
+)
+
 // collect looks at subscriptions that have lost an edge or a root: those that
 // nothing keeps alive are disposed of, and those that the client cannot reach
 // any more count as not sent.
@@ -15,6 +20,8 @@ func (s *Session) collect(loose ...*Sub) {
 		s.collecting--
 		s.resumeThrottles()
 	}()
+	loose = append(loose, s.loose...)
+	s.loose = nil
 	for len(loose) > 0 {
 		var alive []*Sub
 		for len(loose) > 0 {
@@ -40,53 +47,66 @@ func (s *Session) collect(loose ...*Sub) {
 			}
 		}
 		for _, b := range alive {
-			if b.state != subSent && b.state != subDeleted || b.held > 0 {
-				continue
-			}
 			switch {
-			case b.inSent == 0:
+			case b.seen() && b.held == 0 && b.inSent == 0:
 				loose = s.unsend(b, loose)
-			case b.refers(true):
+			case b.seen() && b.held == 0 && b.refers(true):
 				for _, u := range s.unreachable(b, true) {
 					loose = s.unsend(u, loose)
+				}
+			}
+			if b.state != subDisposed && b.state != subSent && b.state != subDeleted && !b.root() && b.in == b.inSent {
+				if b.state != subFailed || b.work.stale != nil {
+					loose = s.retire(b, loose)
 				}
 			}
 		}
 	}
 }
 
+// seen reports whether the client has some copy of b.
+func (b *Sub) seen() bool {
+	return b.state == subSent || b.state == subDeleted ||
+		b.state != subDisposed && b.work != nil && b.work.stale != nil
+}
+
 // root reports whether b is alive whatever refers to it.
 func (b *Sub) root() bool { return b.held > 0 || b.pins > 0 }
 
-// refers reports whether b has edges in the client's graph (sent) or the
-// gateway's.
+// edges calls f for each set of references that b's edges come from: those
+// that the client has (sent), or all.
+func (b *Sub) edges(sent bool, f func(rids iter.Seq[string])) {
+	if !sent || b.state == subSent || b.state == subDeleted {
+		if snap := b.snapshot(); snap != nil && snap.HasRefs() {
+			f(snap.Refs())
+		}
+	}
+	if w := b.work; w != nil {
+		if w.stale != nil && w.stale.HasRefs() {
+			f(w.stale.Refs())
+		}
+		if !sent && w.current != nil {
+			f(slices.Values(w.current.AddedRefs))
+		}
+	}
+}
+
+// refers reports whether b has edges.
 func (b *Sub) refers(sent bool) bool {
-	if sent && b.state != subSent && b.state != subDeleted {
-		return false
-	}
-	if snap := b.snapshot(); snap != nil && snap.HasRefs() {
-		return true
-	}
-	return !sent && b.work != nil && b.work.current != nil
+	found := false
+	b.edges(sent, func(iter.Seq[string]) { found = true })
+	return found
 }
 
 // targets calls f for the subscription at the end of each edge of b.
 func (b *Sub) targets(sent bool, f func(*Sub)) {
-	if !b.refers(sent) {
-		return
-	}
-	for rid := range b.snapshot().Refs() {
-		if c := b.s.subs.get(rid); c != nil {
-			f(c)
-		}
-	}
-	if !sent && b.work != nil && b.work.current != nil {
-		for _, rid := range b.work.current.AddedRefs {
+	b.edges(sent, func(rids iter.Seq[string]) {
+		for rid := range rids {
 			if c := b.s.subs.get(rid); c != nil {
 				f(c)
 			}
 		}
-	}
+	})
 }
 
 // unreachable returns, of b and all that can be reached from it, what has no
@@ -147,13 +167,14 @@ func (s *Session) reach(from []*Sub, sent bool) []*Sub {
 // still needs. Its events are no longer the client's business; when it is sent
 // again, it is sent as it is then known.
 func (s *Session) unsend(b *Sub, loose []*Sub) []*Sub {
-	deleted := b.state == subDeleted
-	if !deleted && b.state != subSent {
+	switch b.state {
+	case subDisposed:
 		return loose
-	}
-	if deleted {
+	case subDeleted:
 		s.reload(b, nil)
-		return loose
+		return s.dropStale(b, loose)
+	case subLoading, subReady, subFailed:
+		return s.dropStale(b, loose)
 	}
 	loose = s.dropCurrent(b, loose)
 	old := b.snapshot()
@@ -162,12 +183,10 @@ func (s *Session) unsend(b *Sub, loose []*Sub) []*Sub {
 	b.hold = 0
 	b.reaccess = false
 	b.SetReady(false)
-	if !b.Topic().Alive() {
-		// Its end is among the events just dropped.
-		b.state = subDeleted
-		w.snap = old
+	if !b.Topic().Alive() { // its end is among the events just dropped
+		s.env.Hub.Leave(&b.Member)
 		s.reload(b, nil)
-		return loose
+		return s.unlink(old, true, loose)
 	}
 	w.snap = b.Topic().Snapshot()
 	b.state = subReady

@@ -22,9 +22,8 @@ type Bus interface {
 	Request(name, subject string, payload []byte, done func(payload []byte, err *res.Error))
 }
 
-// Peer is the client's connection.
+// Peer is the client as the services get to know it.
 type Peer interface {
-	fanout.Outbox
 	// Describe sets what an auth request says of the client's HTTP request:
 	// Header, Host, RemoteAddr and URI.
 	Describe(r *res.AuthRequest)
@@ -62,18 +61,20 @@ type Metrics struct {
 
 // Env is what the sessions of one loop share.
 type Env struct {
-	Hub      *fanout.Hub
-	Bus      Bus
-	Parser   *res.Parser
-	Reset    Throttle       // for access asked anew after a system.reset
-	Post     func(f func()) // runs f later on this loop; any goroutine may call it
-	Limits   Limits
-	Metrics  *Metrics
-	Log      *slog.Logger
-	Warn     func(name string) // a service answered "new" in the legacy form
-	buf, msg []byte            // the message being built
-	payload  []byte            // the service request being built
-	set      []fanout.Resource // the resource set being collected
+	Hub     *fanout.Hub
+	Bus     Bus
+	Parser  *res.Parser
+	Reset   Throttle       // for access asked anew after a system.reset
+	Post    func(f func()) // runs f later on this loop; any goroutine may call it
+	Limits  Limits
+	Metrics *Metrics
+	Log     *slog.Logger
+	Warn    func(name string) // a service answered "new" in the legacy form
+
+	tids     map[string]map[*Session]struct{} // sessions by token ID
+	buf, msg []byte                           // the message being built
+	payload  []byte                           // the service request being built
+	set      []fanout.Resource                // the resource set being collected
 }
 
 // Session is one client.
@@ -81,6 +82,7 @@ type Session struct {
 	// Fixed after construction.
 	env  *Env
 	peer Peer
+	out  fanout.Outbox
 	cid  string
 
 	// Owned by the loop.
@@ -94,15 +96,16 @@ type Session struct {
 	unfold   []*Sub // loaded, their references not followed yet
 	unfolds  bool   // somebody goes through unfold
 
+	loose      []*Sub      // have lost an edge; the next collect looks at them
 	collecting int         // depth of collect
 	freed      []*throttle // have a free place; used when collecting is done
 }
 
-// New returns the session of a client that has just connected. cid is its
-// connection ID, a single NATS subject token.
-func New(env *Env, peer Peer, cid string) *Session {
+// New returns the session of a client that has just connected and gets its
+// frames through out. cid is its connection ID, a single NATS subject token.
+func New(env *Env, peer Peer, out fanout.Outbox, cid string) *Session {
 	env.Metrics.Sessions.Add(1)
-	return &Session{env: env, peer: peer, cid: cid, version: res.V1_1_1}
+	return &Session{env: env, peer: peer, out: out, cid: cid, version: res.V1_1_1}
 }
 
 // CID returns the connection ID, which services know the client by.
@@ -114,6 +117,7 @@ func (s *Session) Close() {
 	if s.closed {
 		return
 	}
+	s.setTID("")
 	s.closed = true
 	s.subs.each(func(b *Sub) {
 		s.env.Hub.Leave(&b.Member)
@@ -210,7 +214,7 @@ func (s *Session) fail(id string, err *res.Error) {
 
 func (s *Session) send(message []byte) {
 	if !s.closed {
-		s.peer.Send(s.env.Hub.Message(message))
+		s.out.Send(s.env.Hub.Message(message))
 	}
 }
 
@@ -262,8 +266,8 @@ func (s *Session) unsubscribe(id, rid string, params []byte) {
 		return
 	}
 	fromHeld := min(count, int(b.held))
-	b.held -= uint16(fromHeld)
-	b.cancelled += uint16(count - fromHeld)
+	b.held -= int32(fromHeld)
+	b.cancelled += int32(count - fromHeld)
 	s.result(id, nil)
 	if b.held == 0 {
 		s.collect(b)

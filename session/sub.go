@@ -47,10 +47,10 @@ type Sub struct {
 	visit  uint32
 	tally  int32 // edges found by the current visit
 
-	held      uint16 // direct subscriptions that the client was told of
-	pending   uint16 // subscribe requests in progress
-	cancelled uint16 // of these, taken back by unsubscribe already
-	pins      uint16 // requests in progress that need it, pending ones included
+	held      int32 // direct subscriptions that the client was told of
+	pending   int32 // subscribe requests in progress
+	cancelled int32 // of these, taken back by unsubscribe already
+	pins      int32 // requests in progress that need it, pending ones included
 
 	state    subState
 	hold     uint8
@@ -63,6 +63,7 @@ type work struct {
 	snap      *state.Snapshot // where the client's view stands; nil: at the topic's newest
 	queue     []*state.Event  // not sent yet, in order
 	latest    *state.Snapshot // newest state of a conflated queue
+	stale     *state.Snapshot // the deleted copy that the client has while a new one is on its way
 	current   *state.Event    // its new references are loading
 	waiting   *waiter         // for current
 	waiters   []*waiter       // wait for this subscription to load
@@ -127,21 +128,41 @@ func (s *Session) need(rid string, loads *throttle) *Sub {
 }
 
 // reload starts over with a subscription that failed or whose resource was
-// deleted. What the client still has of it does not count any more.
+// deleted. The client keeps what it has of it, with the edges of that, until
+// the new copy is sent.
 func (s *Session) reload(b *Sub, loads *throttle) {
-	var loose []*Sub
-	sent := b.state == subDeleted
-	if snap := b.snapshot(); snap != nil {
-		loose = s.unlink(snap, sent, loose)
+	w := b.busy()
+	stale := w.stale
+	if b.state == subDeleted {
+		stale = w.snap
 	}
-	s.env.Hub.Leave(&b.Member)
+	*w = work{onAccess: w.onAccess, err: w.err, stale: stale}
 	if b.held == 0 {
 		b.acc = nil
 	}
-	w := b.busy()
-	*w = work{onAccess: w.onAccess}
 	s.load(b, loads)
-	s.collect(loose...)
+}
+
+// retire undoes a reload whose result nobody waits for any more: to the client
+// b is what it was before.
+func (s *Session) retire(b *Sub, loose []*Sub) []*Sub {
+	if b.state == subReady {
+		loose = s.unlink(b.snapshot(), false, loose)
+	}
+	w := b.busy()
+	w.slot.free()
+	s.env.Hub.Leave(&b.Member)
+	if w.stale != nil {
+		b.state = subDeleted
+		*w = work{onAccess: w.onAccess, snap: w.stale}
+		return loose
+	}
+	b.state = subFailed
+	if w.err == nil {
+		w.err = res.ErrNotFound
+	}
+	*w = work{onAccess: w.onAccess, err: w.err}
+	return loose
 }
 
 // load joins b's topic, at once or when the throttle allows it.
@@ -158,7 +179,7 @@ func (s *Session) load(b *Sub, loads *throttle) {
 }
 
 func (s *Session) join(b *Sub, name, query string) {
-	t := s.env.Hub.Join(b, &b.Member, s.peer, s.variant(), b.rid, name, query)
+	t := s.env.Hub.Join(b, &b.Member, s.out, s.variant(), b.rid, name, query)
 	if t.Settled() {
 		b.Loaded()
 	}
@@ -232,11 +253,10 @@ func (s *Session) dispose(b *Sub, loose []*Sub) []*Sub {
 	sent := b.state == subSent || b.state == subDeleted
 	snap := b.snapshot()
 	b.state = subDisposed
-	if snap != nil {
-		loose = s.unlink(snap, sent, loose)
-	}
+	loose = s.unlink(snap, sent, loose)
 	if w := b.work; w != nil {
 		loose = s.dropCurrent(b, loose)
+		loose = s.dropStale(b, loose)
 		w.slot.free()
 	}
 	s.env.Hub.Leave(&b.Member)
@@ -249,7 +269,7 @@ func (s *Session) dispose(b *Sub, loose []*Sub) []*Sub {
 // unlink takes back the edges that come from snap; sent says whether the
 // client had them too.
 func (s *Session) unlink(snap *state.Snapshot, sent bool, loose []*Sub) []*Sub {
-	if !snap.HasRefs() {
+	if snap == nil || !snap.HasRefs() {
 		return loose
 	}
 	for rid := range snap.Refs() {
@@ -281,4 +301,11 @@ func (s *Session) dropCurrent(b *Sub, loose []*Sub) []*Sub {
 	w.waiting = nil
 	b.hold &^= holdReferences
 	return loose
+}
+
+// dropStale takes back the edges of the copy that the client had before.
+func (s *Session) dropStale(b *Sub, loose []*Sub) []*Sub {
+	stale := b.work.stale
+	b.work.stale = nil
+	return s.unlink(stale, true, loose)
 }

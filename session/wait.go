@@ -69,8 +69,12 @@ func (s *Session) unsent(roots []*Sub, f func(*Sub)) {
 		add(b)
 	}
 	for i := 0; i < len(found); i++ {
-		if found[i].state == subReady {
-			found[i].targets(false, add)
+		if b := found[i]; b.state == subReady && b.snapshot().HasRefs() {
+			for rid := range b.snapshot().Refs() {
+				if c := s.subs.get(rid); c != nil {
+					add(c)
+				}
+			}
 		}
 	}
 	for _, b := range found {
@@ -105,7 +109,10 @@ func (s *Session) markSent(roots ...*Sub) []*Sub {
 		b.state = subSent
 	}
 	for _, b := range sent {
+		stale := b.work.stale
+		b.work.stale = nil
 		b.targets(true, func(c *Sub) { c.inSent++ })
+		s.loose = s.unlink(stale, true, s.loose)
 	}
 	return sent
 }
@@ -173,7 +180,9 @@ func (s *Session) done(b *Sub, keep, ok bool) {
 	}
 	if ok && keep {
 		b.held++
-		s.resume(s.markSent(b))
+		sent := s.markSent(b)
+		s.collect() // before events follow: the client has dropped what the old copy led to
+		s.resume(sent)
 		b.resume()
 	}
 	s.collect(b)

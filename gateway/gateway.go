@@ -1,0 +1,259 @@
+// Package gateway puts a Sluice gateway together: it makes the parts from one
+// Config, joins them through the small interfaces that they declare, and starts
+// and stops them in order. It also holds the configuration, the HTTP side's
+// routes and the embedded NATS server.
+//
+// It decides who talks to whom. It never decides what RES means: that is up to
+// session, cache and fanout; nor how bytes travel: netpoll and natsbus.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"sluice/cache"
+	"sluice/fanout"
+	"sluice/metrics"
+	"sluice/natsbus"
+	"sluice/netpoll"
+	"sluice/owner"
+	"sluice/session"
+)
+
+// Gateway is a running gateway, or one that can be started. Its methods may be
+// called from any goroutine.
+type Gateway struct {
+	// Fixed after New.
+	config  Config
+	clock   owner.Clock
+	log     *slog.Logger
+	metrics *metrics.Registry
+	origins origins
+	cids    cids
+
+	// Fixed after Start.
+	embedded *embeddedNATS
+	bus      *natsbus.Bus
+	shards   []*shard
+	engine   *netpoll.Engine
+	http     *httpSide
+	resets   *owner.Throttle
+
+	// Written by the loop, once, when it gets its first connection.
+	loops []atomic.Pointer[loop]
+
+	// Counters that the parts of a kind share.
+	netMetrics     netpoll.Metrics
+	fanoutMetrics  fanout.Metrics
+	sessionMetrics session.Metrics
+	cacheMetrics   cache.Metrics
+	busMetrics     natsbus.Metrics
+	deprecated     deprecations
+
+	watch watch
+
+	mu      sync.Mutex
+	started bool
+	stopped bool
+	done    chan error
+}
+
+// New returns a gateway for a configuration, or what is wrong with it. Nothing
+// is opened before Start.
+func New(c Config) (*Gateway, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c = c.WithDefaults()
+	g := &Gateway{
+		config:     c,
+		clock:      c.Clock,
+		log:        c.Log,
+		metrics:    c.Metrics,
+		origins:    newOrigins(c.AllowOrigin),
+		cids:       newCIDs(),
+		loops:      make([]atomic.Pointer[loop], c.LoopCount()),
+		resets:     owner.NewThrottle(c.ResetThrottle),
+		done:       make(chan error, 1),
+		deprecated: deprecations{log: c.Log},
+	}
+	if g.clock == nil {
+		g.clock = owner.SystemClock()
+	}
+	if g.metrics == nil {
+		g.metrics = metrics.New(c.Version, Protocol)
+	}
+	g.watch.init(g)
+	g.register()
+	return g, nil
+}
+
+// Start connects to NATS, retrying with back-off for Config.NATSTimeout, and
+// then listens for clients. When it returns without an error, clients are
+// served until Stop. ctx ends the attempts. A gateway can be started once.
+func (g *Gateway) Start(ctx context.Context) (err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.started {
+		return errors.New("gateway: already started")
+	}
+	g.started = true
+	defer func() {
+		if err != nil {
+			g.halt(context.Background())
+		}
+	}()
+	var inProcess func() (net.Conn, error)
+	if g.config.EmbeddedNATS {
+		if g.embedded, err = startEmbedded(g.config.EmbeddedNATSListen, g.log); err != nil {
+			return err
+		}
+		inProcess = g.embedded.InProcessConn
+		g.log.Info("NATS server embedded", "url", g.embedded.URL())
+	}
+	for i := range g.config.ShardCount() {
+		g.shards = append(g.shards, newShard(g, i))
+	}
+	g.bus, err = natsbus.Connect(ctx, natsbus.Options{
+		URL:            g.NATSURL(),
+		InProcess:      inProcess,
+		Name:           "sluice",
+		Creds:          g.config.NATSCreds,
+		Cert:           g.config.NATSCert,
+		Key:            g.config.NATSKey,
+		RootCAs:        g.config.NATSRootCAs,
+		Conns:          g.config.NATSConnections,
+		Receiver:       (*router)(g),
+		Signal:         g.watch.signal,
+		Log:            g.log,
+		Metrics:        &g.busMetrics,
+		RequestTimeout: g.config.RequestTimeout,
+		ConnectTimeout: g.config.NATSTimeout,
+		PendingLimit:   g.config.BufferSize,
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range g.shards {
+		s.start()
+	}
+	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
+		return err
+	}
+	g.http = newHTTPSide(httpOptions{
+		addr:        &net.TCPAddr{Port: max(g.config.Port, 0)},
+		wsPath:      g.config.WSPath,
+		maxHead:     g.config.MaxHead,
+		headTimeout: g.config.HeadTimeout,
+		pages:       g.config.Pages,
+		natsUp:      g.bus.Connected,
+		adopt:       func(c net.Conn, head []byte) { g.engine.Adopt(c, head) },
+		log:         g.log,
+	})
+	g.http.start()
+	if err = g.engine.Start(); err != nil {
+		return err
+	}
+	for _, w := range g.config.Warnings() {
+		g.log.Warn(w)
+	}
+	g.log.Info("listening", "addr", g.engine.Addr().String(), "loops", len(g.loops), "shards", len(g.shards), "nats", RedactURL(g.NATSURL()))
+	return nil
+}
+
+// Stop drains the gateway: no new clients, WebSocket clients closed with 1001
+// over Config.DrainTimeout, answers under way sent. When ctx ends, what is left
+// is closed at once. It returns when nothing of the gateway runs any more.
+func (g *Gateway) Stop(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.started || g.stopped {
+		return nil
+	}
+	return g.halt(ctx)
+}
+
+// halt ends whatever was started, in the order in which work flows: clients,
+// HTTP, shards, NATS. g.mu is held.
+func (g *Gateway) halt(ctx context.Context) error {
+	g.stopped = true
+	g.watch.stop()
+	var errs []error
+	if g.engine != nil {
+		errs = append(errs, g.engine.Stop(ctx))
+	}
+	if g.http != nil {
+		errs = append(errs, g.http.stop(ctx))
+	}
+	if g.bus != nil {
+		g.bus.Close()
+		for _, s := range g.shards {
+			s.stop()
+		}
+	}
+	if g.embedded != nil {
+		g.embedded.Stop()
+	}
+	close(g.done)
+	return errors.Join(errs...)
+}
+
+// Addr returns the address that clients are served on, with the port that was
+// chosen if Config.Port is FreePort. It is nil before Start.
+func (g *Gateway) Addr() net.Addr {
+	if g.engine == nil {
+		return nil
+	}
+	return g.engine.Addr()
+}
+
+// NATSURL returns where the gateway and services meet: Config.NATSURL, or the
+// embedded server's address once it runs.
+func (g *Gateway) NATSURL() string {
+	if g.embedded != nil {
+		return g.embedded.URL()
+	}
+	return g.config.NATSURL
+}
+
+// Done is closed when the gateway has stopped; an error that ended it comes
+// first.
+func (g *Gateway) Done() <-chan error { return g.done }
+
+// engineOptions says how the event loops are run.
+func (g *Gateway) engineOptions() netpoll.Options {
+	c := &g.config
+	return netpoll.Options{
+		Addr:    c.ListenAddr(),
+		Loops:   len(g.loops),
+		WSPath:  c.WSPath,
+		Handler: (*handler)(g),
+		HTTP:    func(c net.Conn) { g.http.handover(c) },
+		Clock:   g.clock,
+		Metrics: &g.netMetrics,
+		Log:     g.log,
+		Limits: netpoll.Limits{
+			MaxConns:     c.MaxConnections,
+			MaxHead:      c.MaxHead,
+			MaxMessage:   c.MaxMessage,
+			HeadTimeout:  c.HeadTimeout,
+			OutboxBytes:  c.OutboxBytes,
+			PingInterval: c.PingInterval,
+			CloseTimeout: c.CloseTimeout,
+			DrainWindow:  c.DrainTimeout,
+		},
+	}
+}
+
+// shardOf returns the shard that owns a resource.
+func (g *Gateway) shardOf(name string) *shard {
+	return g.shards[g.shardIndex(uint32(natsbus.HashName(name)))]
+}
+
+// shardIndex spreads names over shards by the low half of their hash, which
+// replies carry. The number of shards is a power of two.
+func (g *Gateway) shardIndex(hash uint32) int { return int(hash) & (len(g.shards) - 1) }

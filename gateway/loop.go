@@ -1,0 +1,237 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"unique"
+
+	"sluice/fanout"
+	"sluice/natsbus"
+	"sluice/netpoll"
+	"sluice/owner"
+	"sluice/res"
+	"sluice/session"
+	"sluice/state"
+	"sluice/wsproto"
+)
+
+// turnBudget is how many messages from other owners a loop handles before it
+// looks at its sockets again.
+const turnBudget = 4096
+
+// loop is what an event loop owns beside its connections: topics, sessions, and
+// its requests to services. Everything but the mailbox belongs to the loop.
+type loop struct {
+	g       *Gateway
+	net     *netpoll.Loop
+	index   int
+	mailbox *owner.Mailbox[loopMessage]
+	caller  *natsbus.Caller
+	env     session.Env
+}
+
+// loopMessage is what other owners put into a loop's mailbox: f if it is set,
+// else an answer if it has an owner, else an update of a shard.
+type loopMessage struct {
+	f      func()
+	reply  natsbus.Reply
+	update state.Update
+}
+
+// newLoop makes the loop's state when its first connection comes.
+func newLoop(g *Gateway, n *netpoll.Loop) *loop {
+	l := &loop{g: g, net: n, index: n.Index()}
+	l.mailbox = owner.NewMailbox[loopMessage](n.Wake)
+	l.caller = g.bus.NewCaller(uint32(len(g.shards)+l.index), n.Wheel(), n.Now)
+	c := &g.config
+	l.env = session.Env{
+		Hub:    fanout.NewHub(source{l}, frame, n.Arena(), &g.fanoutMetrics),
+		Bus:    loopBus{l},
+		Parser: new(res.Parser),
+		Post:   l.post,
+		Limits: session.Limits{
+			DirectPerRID:  c.MaxSubscriptions,
+			Subscriptions: c.MaxResources,
+			Requests:      c.MaxPending,
+			HeldEvents:    c.HeldEvents,
+			References:    c.ReferenceThrottle,
+		},
+		Metrics: &g.sessionMetrics,
+		Log:     g.log,
+		Warn:    g.deprecated.legacyNew,
+	}
+	if c.ResetThrottle > 0 {
+		l.env.Reset = g.resets
+	}
+	return l
+}
+
+// frame makes a WebSocket text frame of a message.
+func frame(dst, message []byte) []byte { return wsproto.AppendFrame(dst, wsproto.OpText, message) }
+
+// post runs f on the loop. Any goroutine may call it.
+func (l *loop) post(f func()) { l.mailbox.Put(loopMessage{f: f}) }
+
+// turn handles what other owners have put into the mailbox.
+func (l *loop) turn() {
+	l.mailbox.Drain(turnBudget, l.handle)
+	l.endTurn()
+}
+
+// endTurn sends off the requests that were made since the last one.
+func (l *loop) endTurn() {
+	l.env.Hub.EndTurn()
+	l.caller.Flush()
+}
+
+func (l *loop) handle(m loopMessage) {
+	switch {
+	case m.f != nil:
+		m.f()
+	case m.reply.Owner != 0:
+		l.caller.Deliver(m.reply)
+	default:
+		l.env.Hub.Apply(m.update)
+	}
+}
+
+// token sets the token of a connection that is still there.
+func (l *loop) token(h netpoll.Handle, data []byte) {
+	c := l.net.Conn(h)
+	if c == nil {
+		return
+	}
+	token, tid, err := l.env.Parser.Token(data)
+	if err != nil {
+		l.g.log.Error("token event dropped: malformed", "err", err)
+		return
+	}
+	c.Session.(*client).session.SetToken(token, tid)
+}
+
+// source gets resources from the shards (fanout.Source).
+type source struct{ l *loop }
+
+func (s source) Subscribe(ref uint64, name, query string) {
+	s.l.g.shardOf(name).cache.Subscribe(s.l.index, ref, name, query)
+}
+
+func (s source) Unsubscribe(ref uint64, name, query string) {
+	s.l.g.shardOf(name).cache.Unsubscribe(s.l.index, ref, name, query)
+}
+
+// loopBus sends requests of sessions (session.Bus).
+type loopBus struct{ l *loop }
+
+func (b loopBus) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	b.l.caller.Request(name, subject, payload, func(data []byte, err error) { done(data, busError(err)) })
+}
+
+// client is a WebSocket connection with its session, and what auth requests say
+// of it. Clients of one kind send the same headers, so they share them.
+type client struct {
+	conn    *netpoll.Conn
+	session *session.Session
+	header  unique.Handle[string] // raw JSON
+	host    unique.Handle[string]
+	uri     unique.Handle[string]
+}
+
+// Describe implements session.Peer.
+func (c *client) Describe(r *res.AuthRequest) {
+	r.Header, r.Host, r.URI = c.header.Value(), c.host.Value(), c.uri.Value()
+	r.RemoteAddr = c.conn.RemoteAddr()
+}
+
+// handler is what the event loops call (netpoll.Handler).
+type handler Gateway
+
+// Start makes the state of a loop.
+func (h *handler) Start(n *netpoll.Loop) {
+	g := (*Gateway)(h)
+	l := newLoop(g, n)
+	n.Data = l
+	g.loops[l.index].Store(l)
+}
+
+// Upgrade refuses pages of foreign origins, and all while services cannot be
+// reached.
+func (h *handler) Upgrade(_ *netpoll.Conn, head *wsproto.Head) int {
+	g := (*Gateway)(h)
+	if !g.origins.allows(head.Get("Origin")) {
+		return 403
+	}
+	if g.watch.closed.Load() {
+		return 503
+	}
+	return 0
+}
+
+// Open makes the session of a new client.
+func (h *handler) Open(c *netpoll.Conn, head *wsproto.Head) {
+	g := (*Gateway)(h)
+	l := c.Loop().Data.(*loop)
+	cl := &client{
+		conn:   c,
+		header: unique.Make(string(res.AppendHeader(nil, headers(head)))),
+		host:   unique.Make(string(head.Get("Host"))),
+		uri:    unique.Make(string(head.Target)),
+	}
+	var out fanout.Outbox = c
+	if g.log.Enabled(context.Background(), LevelTrace) {
+		out = traced{c, g.log}
+	}
+	cl.session = session.New(&l.env, cl, out, g.cids.format(c.Handle()))
+	c.Session = cl
+}
+
+// headers iterates over the head's headers but for the handshake's nonce, which
+// means nothing to services and would keep clients from sharing the rest.
+func headers(head *wsproto.Head) func(func(name, value []byte)) {
+	return func(f func(name, value []byte)) {
+		head.Each(func(name, value []byte) {
+			if !bytes.EqualFold(name, []byte("Sec-WebSocket-Key")) {
+				f(name, value)
+			}
+		})
+	}
+}
+
+// Message passes a client's message on.
+func (h *handler) Message(c *netpoll.Conn, payload []byte) {
+	if log := h.log; log.Enabled(context.Background(), LevelTrace) {
+		log.Log(context.Background(), LevelTrace, "message from client", "conn", c.Handle(), "message", string(payload))
+	}
+	c.Session.(*client).session.Message(payload)
+}
+
+// Closed ends the session of a client that is gone.
+func (h *handler) Closed(c *netpoll.Conn) {
+	c.Session.(*client).session.Close()
+}
+
+// Turn handles a loop's mailbox.
+func (h *handler) Turn(n *netpoll.Loop) { n.Data.(*loop).turn() }
+
+// traced logs the frames that a client is sent.
+type traced struct {
+	conn *netpoll.Conn
+	log  *slog.Logger
+}
+
+func (t traced) Send(f []byte) {
+	t.log.Log(context.Background(), LevelTrace, "message to client", "conn", t.conn.Handle(), "message", string(payload(f)))
+	t.conn.Send(f)
+}
+
+// payload returns the message in an unmasked frame (RFC 6455 section 5.2).
+func payload(f []byte) []byte {
+	switch f[1] {
+	case 126:
+		return f[4:]
+	case 127:
+		return f[10:]
+	}
+	return f[2:]
+}

@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"sluice/cache"
+	"sluice/natsbus"
+	"sluice/res"
+	"sluice/state"
+)
+
+// shard is a cache shard with its requests to services.
+type shard struct {
+	cache  *cache.Shard
+	caller *natsbus.Caller
+}
+
+func newShard(g *Gateway, index int) *shard {
+	s := &shard{}
+	s.cache = cache.NewShard(cache.Options{
+		Index:         index,
+		Loops:         len(g.loops),
+		EvictAfter:    g.config.CacheEviction,
+		ResetThrottle: g.resets,
+		Clock:         g.clock,
+		Log:           g.log,
+		Metrics:       &g.cacheMetrics,
+	}, shardBus{s}, (*mailboxes)(g))
+	return s
+}
+
+// shardBus is what a shard asks of NATS (cache.Bus).
+type shardBus struct{ s *shard }
+
+func (b shardBus) Subscribe(name string)   { _ = b.s.caller.Subscribe(name) }
+func (b shardBus) Unsubscribe(name string) { _ = b.s.caller.Unsubscribe(name) }
+
+func (b shardBus) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	b.s.caller.Request(name, subject, payload, func(data []byte, err error) { done(data, busError(err)) })
+}
+
+// mailboxes takes the shards' updates to the loops (cache.Loops).
+type mailboxes Gateway
+
+func (m *mailboxes) Post(i int, u state.Update) {
+	m.loops[i].Load().mailbox.Put(loopMessage{update: u})
+}
+
+func (m *mailboxes) Backlog(i int) int { return m.loops[i].Load().mailbox.Len() }
+
+// busError is what a client is told when a request got no answer.
+func busError(err error) *res.Error {
+	switch err {
+	case nil:
+		return nil
+	case natsbus.ErrTimeout, natsbus.ErrDisconnected:
+		return res.ErrTimeout
+	case natsbus.ErrNoResponders:
+		return res.ErrNotFound
+	case natsbus.ErrSubjectTooLong:
+		return res.ErrSubjectTooLong
+	case natsbus.ErrBadSubject:
+		return res.ErrInvalidRequest
+	}
+	return res.InternalError(err.Error())
+}
