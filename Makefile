@@ -1,0 +1,76 @@
+# Sluice: what can be done with this tree. "make" alone prints the list.
+
+GO      ?= go
+TIME    ?= 10s
+PKG     ?= ./...
+VERSION ?=
+
+LDFLAGS := $(if $(VERSION),-X main.stamped=$(VERSION))
+# The packages that own state or parse what comes from outside.
+CORE    := ./owner ./pool ./wsproto ./res ./state ./netpoll ./natsbus ./cache ./fanout ./session ./gateway
+E2E     := internal/e2e
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race alloc invariants lint fmt fuzz bench e2e deps ci clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/sluice (VERSION=v1.2.3 stamps it)
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/sluice ./cmd/sluice
+
+demo: build ## build and run the demo (ARGS='--port 9000' adds settings)
+	./bin/sluice demo $(ARGS)
+
+test: ## run all Go tests, fuzz seeds included (PKG=./res/... narrows it)
+	$(GO) test $(PKG)
+
+race: ## run all Go tests under the race detector
+	$(GO) test -race $(PKG)
+
+alloc: ## run the allocation tests, which the race detector would distort
+	$(GO) test -run Alloc $(PKG)
+
+invariants: ## test the core with its internal assertions compiled in
+	$(GO) test -tags invariants $(CORE)
+
+lint: ## check format, house rules, vet and staticcheck
+	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	$(GO) test ./internal/houserules
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fmt: ## format all Go files
+	gofmt -w .
+
+fuzz: ## fuzz each target for TIME (10s)
+	@for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' $(CORE) | xargs -n 1 dirname | sort -u); do \
+	  for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | sed 's/func //'); do \
+	    echo "== $$dir $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(TIME) $$dir || exit 1; \
+	  done; \
+	done
+
+bench: ## run the benchmarks (PKG=./fanout narrows it)
+	$(GO) test -run '^$$' -bench . -benchmem $(PKG)
+
+e2e: build ## run the end-to-end tests with Node and real clients
+	@command -v npm >/dev/null || { echo "The end-to-end tests need Node 20 or later with npm: install it (Debian: apt-get install nodejs npm), or leave them to CI."; exit 1; }
+	cd $(E2E) && npm ci --no-audit --no-fund && npm test
+
+deps: ## install what the end-to-end tests need, where apt-get and root allow it
+	@missing=; \
+	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing="$$missing chromium"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
+	else \
+	  echo "Missing for the end-to-end tests:$$missing. Install it as root; without a browser the page's test is left out."; \
+	fi
+
+# Ordered so that what is quick and fails often comes first.
+ci: lint build alloc race invariants deps e2e ## everything that .ci/run checks
+
+clean: ## remove what was built
+	rm -rf bin $(E2E)/node_modules

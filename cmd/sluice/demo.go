@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/demo"
+	"sluice/gateway"
+)
+
+// demoService is a gateway that serves the demo's page, and the demo's service
+// on the same NATS server.
+type demoService struct {
+	*gateway.Gateway
+	demo *demo.Demo
+	out  io.Writer
+	host string // as a browser on this machine may write it
+}
+
+// demo builds the service of "sluice demo". It takes the gateway's settings;
+// what they leave open is chosen so that it runs on a fresh machine.
+func (p *process) demo(c gateway.Config) (service, error) {
+	if c.NATSURL == "" && !c.EmbeddedNATS {
+		c.EmbeddedNATS = true
+		if c.EmbeddedNATSListen == "" && !free(c.WithDefaults().EmbeddedNATSListen) {
+			c.EmbeddedNATSListen = "127.0.0.1:0"
+			c.Log.Warn("another NATS server holds the usual port: the demo's own takes a free one")
+		}
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = gateway.Off // whoever presses Ctrl-C need not wait
+	}
+	s := &demoService{out: p.stdout, host: c.Addr}
+	if c.Addr == "" || c.Addr == gateway.AllAddresses || c.Addr == "0.0.0.0" || c.Addr == "::" {
+		s.host = "localhost"
+	}
+	var err error
+	s.demo, err = demo.New(demo.Options{
+		URL:      gateway.RedactURL(c.NATSURL), // for messages: toGateway has the last word
+		NATS:     append(natsOptions(c), s.toGateway),
+		WSPath:   c.WSPath,
+		Log:      c.Log,
+		NotFound: gateway.NotFound,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.Pages = s.demo.Pages()
+	if s.Gateway, err = gateway.New(c); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// toGateway points the demo's connection to the server that the gateway uses,
+// whose port may only be known once it runs.
+func (s *demoService) toGateway(o *nats.Options) error {
+	o.Servers = strings.Split(s.NATSURL(), ",")
+	return nil
+}
+
+// natsOptions are the gateway's credentials, for a NATS server of one's own.
+func natsOptions(c gateway.Config) []nats.Option {
+	var options []nats.Option
+	if c.NATSCreds != "" {
+		options = append(options, nats.UserCredentials(c.NATSCreds))
+	}
+	if c.NATSCert != "" {
+		options = append(options, nats.ClientCert(c.NATSCert, c.NATSKey))
+	}
+	if len(c.NATSRootCAs) > 0 {
+		options = append(options, nats.RootCAs(c.NATSRootCAs...))
+	}
+	return options
+}
+
+// Start starts the gateway, then the demo, and says where to look.
+func (s *demoService) Start(ctx context.Context) error {
+	if err := s.Gateway.Start(ctx); err != nil {
+		return err
+	}
+	if err := s.demo.Start(); err != nil {
+		ended, cancel := context.WithCancel(ctx)
+		cancel() // nobody is connected yet: nothing to drain
+		_ = s.Gateway.Stop(ended)
+		return err
+	}
+	_, port, err := net.SplitHostPort(s.Addr().String())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "Sluice demo: http://%s/\nServices can join at %s\nCtrl-C ends it.\n",
+		net.JoinHostPort(s.host, port), gateway.RedactURL(s.NATSURL()))
+	return nil
+}
+
+// Stop ends the demo's service while NATS is still there, then the gateway.
+func (s *demoService) Stop(ctx context.Context) error {
+	s.demo.Stop()
+	return s.Gateway.Stop(ctx)
+}
+
+// free tells whether an address can be listened on.
+func free(addr string) bool {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return false
+	}
+	_ = l.Close()
+	return true
+}

@@ -1,0 +1,21 @@
+// Command sluice is the gateway's binary. It owns what makes a process of it:
+// arguments, environment, log output, signals and exit codes. It never decides
+// how the gateway works: that is up to the packages gateway and demo.
+//
+// Exit codes: 0 after a stop that was asked for, 1 if NATS cannot be reached or
+// the gateway fails, 2 if the settings are wrong.
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	// Room for the two that count: one drains, the next one leaves at once.
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	p := process{environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, signals: signals}
+	os.Exit(p.run(os.Args[1:]))
+}

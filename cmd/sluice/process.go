@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"sluice/gateway"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// stopMargin is what a stop may take beyond the drain and close windows that
+// the settings give to clients.
+const stopMargin = 5 * time.Second
+
+// process is what the operating system gives to a run.
+type process struct {
+	environ []string
+	stdout  io.Writer
+	stderr  io.Writer
+	signals <-chan os.Signal
+}
+
+// service is what a process runs: a gateway, alone or with the demo.
+type service interface {
+	// Start returns when clients are served, or with the reason why not.
+	Start(ctx context.Context) error
+	// Stop drains until ctx ends.
+	Stop(ctx context.Context) error
+	// Done yields the error that ended a started service, if one does.
+	Done() <-chan error
+}
+
+// run does what args, the arguments after the program's name, ask for. It
+// returns the exit code.
+func (p *process) run(args []string) int {
+	build := p.gateway
+	if len(args) > 0 && args[0] == "demo" {
+		build, args = p.demo, args[1:]
+	}
+	setup, err := gateway.Load(args, p.environ)
+	switch {
+	case err != nil:
+		return p.misused(err)
+	case setup.Help:
+		fmt.Fprint(p.stdout, gateway.Usage())
+		return exitOK
+	case setup.Version:
+		fmt.Fprintf(p.stdout, "sluice %s\nprotocol v%s\n", version(), gateway.Protocol)
+		return exitOK
+	}
+	c := setup.Config.WithDefaults()
+	log := newLog(p.stderr, c)
+	if setup.Created != "" {
+		log.Info("config file written with the defaults", "file", setup.Created)
+	}
+	for _, w := range setup.Warnings {
+		log.Warn(w)
+	}
+	setup.Config.Log, setup.Config.Version = log, version()
+	s, err := build(setup.Config)
+	if err != nil {
+		return p.misused(err)
+	}
+	window := max(c.DrainTimeout, 0) + c.CloseTimeout + stopMargin
+	return p.serve(s, window, log)
+}
+
+func (p *process) gateway(c gateway.Config) (service, error) { return gateway.New(c) }
+
+// misused reports a mistake in the settings.
+func (p *process) misused(err error) int {
+	fmt.Fprintf(p.stderr, "sluice: %v\nTry sluice -h for the settings.\n", err)
+	return exitUsage
+}
+
+// serve runs s from start to stop. The first signal ends it gently within the
+// given window, a further one at once.
+func (p *process) serve(s service, window time.Duration, log *slog.Logger) int {
+	ctx, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
+	started := make(chan error, 1)
+	go func() { started <- s.Start(ctx) }()
+	select {
+	case err := <-started:
+		if err != nil {
+			log.Error("cannot start", "error", err)
+			return exitFailure
+		}
+	case sig := <-p.signals:
+		log.Info("stopped before the start was complete", "signal", sig.String())
+		giveUp()
+		select {
+		case err := <-started:
+			if err != nil {
+				return exitOK // nothing runs, as was asked for
+			}
+			return p.stop(s, window, log)
+		case <-p.signals:
+			return exitFailure
+		}
+	}
+
+	select {
+	case err := <-s.Done():
+		if err == nil {
+			err = errors.New("stopped by itself")
+		}
+		log.Error("the gateway failed", "error", err)
+		p.stop(s, window, log)
+		return exitFailure
+	case sig := <-p.signals:
+		log.Info("stopping; a second signal leaves at once", "signal", sig.String())
+		return p.stop(s, window, log)
+	}
+}
+
+func (p *process) stop(s service, window time.Duration, log *slog.Logger) int {
+	ctx, cancel := context.WithTimeout(context.Background(), window)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(ctx) }()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			log.Error("the stop was not clean", "error", err)
+			return exitFailure
+		}
+		log.Info("stopped")
+		return exitOK
+	case sig := <-p.signals:
+		log.Warn("leaving at once", "signal", sig.String())
+		return exitFailure
+	}
+}
+
+// newLog returns a logger in the form and at the level that c asks for.
+func newLog(w io.Writer, c gateway.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel(), ReplaceAttr: nameTrace}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// nameTrace gives the level below debug, which slog does not know, its name.
+func nameTrace(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.LevelKey {
+		if level, ok := a.Value.Any().(slog.Level); ok && level == gateway.LevelTrace {
+			return slog.String(slog.LevelKey, "TRACE")
+		}
+	}
+	return a
+}
