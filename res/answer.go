@@ -50,7 +50,7 @@ type Meta struct {
 
 // answer is an answer's envelope.
 type answer struct {
-	result, resource *fastjson.Value
+	result, resource []byte // raw
 	meta             *Meta
 	err              *Error // the service's, or that the envelope is invalid
 }
@@ -58,31 +58,30 @@ type answer struct {
 // answer reads the envelope of a service's answer. An error wins over everything else, so the other members need not
 // make sense then.
 func (p *Parser) answer(payload []byte) (a answer) {
-	root, err := p.load(payload)
-	o := object(root)
-	if err != nil || o == nil {
+	b, _, err := p.open(payload)
+	if err != nil || !isObject(b) {
 		a.err = errInvalidResponse
 		return a
 	}
-	var fault, meta *fastjson.Value
-	o.Visit(func(key []byte, v *fastjson.Value) {
-		switch string(key) {
+	var fault, meta []byte
+	for w := (walk{text: b}); w.next(); {
+		switch string(w.key) {
 		case "result":
-			a.result = v
+			a.result = w.value
 		case "resource":
-			a.resource = v
+			a.resource = w.value
 		case "error":
-			fault = v
+			fault = w.value
 		case "meta":
-			meta = v
+			meta = w.value
 		}
-	})
-	m, ok := readMeta(meta)
-	if ok {
-		a.meta = m
+	}
+	ok := true
+	if !isNone(meta) {
+		a.meta, ok = readMeta(p.tree(meta))
 	}
 	switch {
-	case !isNull(fault):
+	case !isNone(fault):
 		a.err = p.readError(fault)
 	case !ok:
 		a.err = errInvalidResponse
@@ -91,8 +90,8 @@ func (p *Parser) answer(payload []byte) (a answer) {
 }
 
 // readError reads an error object of a service. One without a code is itself an invalid answer.
-func (p *Parser) readError(v *fastjson.Value) *Error {
-	o := object(v)
+func (p *Parser) readError(b []byte) *Error {
+	o := object(p.tree(b))
 	if o == nil {
 		return errInvalidResponse
 	}
@@ -118,11 +117,8 @@ func (p *Parser) readError(v *fastjson.Value) *Error {
 	return &Error{Code: s[:len(c)], Message: s[len(c) : len(c)+len(m)], Data: s[len(c)+len(m):]}
 }
 
-// readMeta reads a meta object, which may be absent or null.
+// readMeta reads a meta object.
 func readMeta(v *fastjson.Value) (m *Meta, ok bool) {
-	if isNull(v) {
-		return nil, true
-	}
 	o := object(v)
 	if o == nil {
 		return nil, false
@@ -216,10 +212,10 @@ func (p *Parser) Access(payload []byte) (AccessResult, *Meta, *Error) {
 	switch {
 	case a.err != nil:
 		return AccessResult{}, a.meta, a.err
-	case isNull(a.result):
+	case isNone(a.result):
 		return AccessResult{}, a.meta, errMissingResult
 	}
-	o := object(a.result)
+	o := object(p.tree(a.result))
 	if o == nil {
 		return AccessResult{}, a.meta, errInvalidResponse
 	}
@@ -260,7 +256,7 @@ func (p *Parser) Get(payload []byte) (GetResult, *Error) {
 	switch {
 	case a.err != nil:
 		return GetResult{}, a.err
-	case isNull(a.result):
+	case isNone(a.result):
 		return GetResult{}, errMissingResult
 	}
 	r, _, err := p.resource(a.result)
@@ -273,49 +269,48 @@ func (p *Parser) Get(payload []byte) (GetResult, *Error) {
 	return r, nil
 }
 
-// resource reads the result of an answer that can hold a model, a collection or, to a query request, events.
-func (p *Parser) resource(result *fastjson.Value) (r GetResult, events *fastjson.Value, err *Error) {
-	o := object(result)
-	if o == nil {
+// resource reads the result of an answer that can hold a model, a collection or, to a query request, events, which are
+// returned raw, nil if there are none.
+func (p *Parser) resource(result []byte) (r GetResult, events []byte, err *Error) {
+	if !isObject(result) {
 		return r, nil, errInvalidResponse
 	}
-	var model, collection, query *fastjson.Value
-	o.Visit(func(key []byte, v *fastjson.Value) {
-		switch string(key) {
+	var model, collection, query []byte
+	for w := (walk{text: result}); w.next(); {
+		switch string(w.key) {
 		case "model":
-			model = v
+			model = w.value
 		case "collection":
-			collection = v
+			collection = w.value
 		case "query":
-			query = v
+			query = w.value
 		case "events":
-			events = v
+			events = w.value
 		}
-	})
-	if isNull(events) {
+	}
+	if isNone(events) {
 		events = nil
 	}
-	q, ok := optText(query)
-	if !ok || !isNull(model) && !isNull(collection) {
-		return r, nil, errInvalidResponse
+	if !isNone(query) {
+		if !isString(query) {
+			return r, nil, errInvalidResponse
+		}
+		r.Query = string(content(p.buf[:0], query))
 	}
-	r.Query = string(q)
 	var e error
 	switch {
-	case !isNull(model):
-		o := object(model)
-		if o == nil {
+	case !isNone(model):
+		if !isObject(model) || !isNone(collection) {
 			return r, nil, errInvalidResponse
 		}
 		r.IsModel = true
-		r.Props, e = p.props(o, false)
-	case !isNull(collection):
-		a, ok := array(collection)
-		if !ok {
+		r.Props, e = p.props(model, false)
+	case !isNone(collection):
+		if !isArray(collection) {
 			return r, nil, errInvalidResponse
 		}
 		r.IsCollection = true
-		r.Values, e = p.values(a)
+		r.Values, e = p.values(collection)
 	}
 	if e != nil {
 		return r, nil, InternalError(e.Error())
@@ -341,43 +336,41 @@ func (p *Parser) Call(payload []byte, method string) (CallResult, *Meta, *Error)
 	switch {
 	case a.err != nil:
 		return CallResult{}, a.meta, a.err
-	case !isNull(a.resource):
-		rid, ok := ridOf(a.resource)
-		if !ok {
+	case !isNone(a.resource):
+		rid, n := p.ridOf(a.resource)
+		if n == 0 || !ValidRID(rid) {
 			return CallResult{}, a.meta, errInvalidResponse
 		}
 		return CallResult{RID: rid}, a.meta, nil
 	case a.result == nil:
 		return CallResult{}, a.meta, errMissingResult
 	}
-	p.out = a.result.MarshalTo(reuse(p.out))
-	if o := object(a.result); method == "new" && o != nil && o.Len() == 1 {
-		if v := o.Get("rid"); v != nil && v.Type() == fastjson.TypeString {
-			rid, ok := ridOf(a.result)
-			if !ok {
+	if method == "new" {
+		if rid, n := p.ridOf(a.result); n == 1 {
+			if !ValidRID(rid) {
 				return CallResult{}, a.meta, errInvalidResponse
 			}
 			return CallResult{RID: rid, Legacy: true}, a.meta, nil
 		}
 	}
+	p.out = compact(reuse(p.out), a.result)
 	return CallResult{Payload: p.out}, a.meta, nil
 }
 
-// ridOf reads {"rid":"…"}.
-func ridOf(v *fastjson.Value) (rid string, ok bool) {
-	o := object(v)
-	if o == nil {
-		return "", false
+// ridOf reads {"rid":"…"}: the rid, not checked, and how many members the object has, 0 if it is no such object.
+func (p *Parser) ridOf(b []byte) (rid string, members int) {
+	if !isObject(b) {
+		return "", 0
 	}
-	var r *fastjson.Value
-	o.Visit(func(key []byte, v *fastjson.Value) {
-		if string(key) == "rid" {
-			r = v
+	var raw []byte
+	n := 0
+	for w := (walk{text: b}); w.next(); n++ {
+		if string(w.key) == "rid" {
+			raw = w.value
 		}
-	})
-	b, ok := text(r)
-	if !ok || !ValidRID(view(b)) {
-		return "", false
 	}
-	return string(b), true
+	if !isString(raw) {
+		return "", 0
+	}
+	return string(content(p.buf[:0], raw)), n
 }

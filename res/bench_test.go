@@ -21,6 +21,7 @@ func TestAllocations(t *testing.T) {
 	var view RequestView
 	var own Request
 	subscribe, call, change, add := []byte(subscribeText), []byte(callText), []byte(changeText), []byte(addText)
+	count := []byte(`{"count":2}`)
 	custom, answer, access := []byte(customText), []byte(callAnswer), []byte(accessAnswer)
 	buf := make([]byte, 0, 1024)
 	fail := func(err error) {
@@ -37,7 +38,7 @@ func TestAllocations(t *testing.T) {
 		{"a view of a call request", 0, func() { fail(p.View(call, &view)) }},
 		{"an owned subscribe request", 1, func() { fail(p.Request(subscribe, &own)) }},
 		{"an owned call request", 1, func() { fail(p.Request(call, &own)) }},
-		{"a count", 0, func() { _, _ = p.UnsubscribeCount([]byte(`{"count":2}`)) }},
+		{"a count", 0, func() { _, _ = p.UnsubscribeCount(count) }},
 		{"a change event", 2, func() { _, _, err := p.Change(change); fail(err) }},
 		{"an add event", 1, func() { _, _, err := p.Add(add); fail(err) }},
 		{"a remove event", 0, func() { _, err := p.Remove(add); fail(err) }},

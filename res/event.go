@@ -1,7 +1,7 @@
 package res
 
 import (
-	"bytes"
+	"strings"
 
 	"github.com/valyala/fastjson"
 )
@@ -11,28 +11,23 @@ import (
 // resource name. Like Resgate it takes an object for the current form if "values" is its only member and an object.
 func (p *Parser) Change(payload []byte) (props []Prop, legacy bool, err error) {
 	defer p.done()
-	root, err := p.load(payload)
+	b, _, err := p.open(payload)
 	if err != nil {
 		return nil, false, err
 	}
-	o := object(root)
-	if o == nil {
+	if !isObject(b) {
 		return nil, false, ErrForm
 	}
-	legacy = true
-	if o.Len() == 1 {
-		var values *fastjson.Object
-		o.Visit(func(key []byte, v *fastjson.Value) {
-			if string(key) == "values" {
-				values = v.GetObject()
-			}
-		})
-		if values != nil {
-			o, legacy = values, false
+	w := walk{text: b}
+	if w.next() && string(w.key) == "values" && isObject(w.value) {
+		values := w.value
+		if !w.next() {
+			props, err = p.props(values, true)
+			return props, false, err
 		}
 	}
-	props, err = p.props(o, true)
-	return props, legacy, err
+	props, err = p.props(b, true)
+	return props, true, err
 }
 
 // Add reads the payload of an add event. Whether the index is in the collection is known where the collection is.
@@ -64,25 +59,24 @@ func (p *Parser) Remove(payload []byte) (idx int, err error) {
 	return idx, err
 }
 
-func (p *Parser) indexed(payload []byte) (idx int, value *fastjson.Value, err error) {
-	root, err := p.load(payload)
+func (p *Parser) indexed(payload []byte) (idx int, value []byte, err error) {
+	b, _, err := p.open(payload)
 	if err != nil {
 		return 0, nil, err
 	}
-	o := object(root)
-	if o == nil {
+	if !isObject(b) {
 		return 0, nil, ErrForm
 	}
-	var at *fastjson.Value
-	o.Visit(func(key []byte, v *fastjson.Value) {
-		switch string(key) {
+	var at []byte
+	for w := (walk{text: b}); w.next(); {
+		switch string(w.key) {
 		case "idx":
-			at = v
+			at = w.value
 		case "value":
-			value = v
+			value = w.value
 		}
-	})
-	idx, err = p.index(at)
+	}
+	idx, err = index(at)
 	return idx, value, err
 }
 
@@ -155,7 +149,7 @@ func (p *Parser) QueryResponse(payload []byte) (QueryResult, *Error) {
 	switch {
 	case a.err != nil:
 		return QueryResult{}, a.err
-	case isNull(a.result):
+	case isNone(a.result):
 		return QueryResult{}, errMissingResult
 	}
 	r, events, err := p.resource(a.result)
@@ -166,40 +160,42 @@ func (p *Parser) QueryResponse(payload []byte) (QueryResult, *Error) {
 	if events == nil {
 		return q, nil
 	}
-	list, ok := array(events)
-	if !ok || r.IsModel || r.IsCollection {
+	if !isArray(events) || r.IsModel || r.IsCollection {
 		return QueryResult{}, errInvalidResponse
 	}
-	q.Events = make([]RawEvent, len(list))
-	for i, e := range list {
-		if q.Events[i], ok = rawEvent(e); !ok {
+	q.Events = make([]RawEvent, 0, count(events))
+	for w := (walk{text: events}); w.next(); {
+		e, ok := p.rawEvent(w.value)
+		if !ok {
 			return QueryResult{}, errInvalidResponse
 		}
+		q.Events = append(q.Events, e)
 	}
 	return q, nil
 }
 
-func rawEvent(v *fastjson.Value) (e RawEvent, ok bool) {
-	o := object(v)
-	if o == nil {
+func (p *Parser) rawEvent(b []byte) (e RawEvent, ok bool) {
+	if !isObject(b) {
 		return e, false
 	}
-	var name, data *fastjson.Value
-	o.Visit(func(key []byte, v *fastjson.Value) {
-		switch string(key) {
+	var name, data []byte
+	for w := (walk{text: b}); w.next(); {
+		switch string(w.key) {
 		case "event":
-			name = v
+			name = w.value
 		case "data":
-			data = v
+			data = w.value
 		}
-	})
-	b, ok := text(name)
-	if !ok || !ValidSubject(view(b)) || bytes.IndexByte(b, '.') >= 0 {
+	}
+	if !isString(name) {
+		return e, false
+	}
+	e.Name = string(content(p.buf[:0], name))
+	if !ValidSubject(e.Name) || strings.Contains(e.Name, ".") {
 		return e, false // no event.<name>.<event> could have had this name
 	}
-	e.Name = string(b)
 	if data != nil {
-		e.Data = data.MarshalTo(nil)
+		e.Data = compact(make([]byte, 0, len(data)), data)
 	}
 	return e, true
 }

@@ -52,18 +52,41 @@ type Parser struct {
 	cuts []cut  // where they are in buf
 }
 
-// load reads a message into a tree that is valid until the next load. Every method that calls it ends with done.
-func (p *Parser) load(b []byte) (*fastjson.Value, error) {
+// open checks a message and returns its text, repaired and without white space before it: valid until the next open, and
+// part of the message itself if there was nothing to repair. Every method that opens a message ends with done.
+func (p *Parser) open(b []byte) (text []byte, t traits, err error) {
 	t, ok := check(b)
 	if !ok {
-		return nil, ErrMalformed
+		return nil, 0, ErrMalformed
 	}
 	if t&lone != 0 {
 		p.text = repair(p.text[:0], b)
 		b = p.text
 	}
+	return trim(b), t, nil
+}
+
+// tree reads a raw value, which is part of an opened message, into a tree that is valid until the next one.
+func (p *Parser) tree(b []byte) *fastjson.Value {
 	p.fed += len(b)
-	return p.js.ParseBytes(b)
+	v, err := p.js.ParseBytes(b)
+	if err != nil {
+		return nil // check takes nothing that fastjson refuses: see FuzzCheck
+	}
+	return v
+}
+
+// load opens a message and reads it into a tree.
+func (p *Parser) load(b []byte) (*fastjson.Value, error) {
+	text, _, err := p.open(b)
+	if err != nil {
+		return nil, err
+	}
+	v := p.tree(text)
+	if v == nil {
+		return nil, ErrMalformed
+	}
+	return v, nil
 }
 
 // done drops the memory that a large message or many small ones left behind.
@@ -176,12 +199,8 @@ func texts(v *fastjson.Value) (s []string, ok bool) {
 }
 
 // index reads an index of a collection: plain decimal digits, at most 2^31-1.
-func (p *Parser) index(v *fastjson.Value) (int, error) {
-	if v == nil || v.Type() != fastjson.TypeNumber {
-		return 0, ErrIndex
-	}
-	p.buf = v.MarshalTo(p.buf[:0])
-	n, ok := digits(p.buf)
+func index(b []byte) (int, error) {
+	n, ok := digits(b)
 	if !ok || n > maxCount {
 		return 0, ErrIndex
 	}
@@ -215,18 +234,24 @@ func (c cut) value(s string) Value {
 	return Value{Kind: c.kind, Raw: s[c.raw:c.rawEnd], RID: s[c.rid:c.ridEnd]}
 }
 
-// gather appends the texts of a value to buf and says where they are. Which kinds are allowed is the caller's business.
-func (p *Parser) gather(v *fastjson.Value) (c cut, err error) {
+// gather appends the texts of a raw value to buf and says where they are. Which kinds are allowed is the caller's
+// business.
+func (p *Parser) gather(b []byte) (c cut, err error) {
 	c.raw = len(p.buf)
-	p.buf = v.MarshalTo(p.buf)
-	c.rawEnd = len(p.buf)
-	switch p.buf[c.raw] {
-	case '[':
+	switch {
+	case isArray(b):
 		return c, errNested
-	case '{':
-	default:
+	case !isObject(b):
+		p.buf = append(p.buf, b...)
+		c.rawEnd = len(p.buf)
 		return c, nil
 	}
+	v := p.tree(b)
+	if v == nil {
+		return c, ErrMalformed
+	}
+	p.buf = v.MarshalTo(p.buf)
+	c.rawEnd = len(p.buf)
 	var rid, soft, action, data *fastjson.Value
 	v.GetObject().Visit(func(key []byte, v *fastjson.Value) {
 		switch string(key) {
@@ -294,35 +319,29 @@ func (p *Parser) gatherReference(c cut, rid, soft *fastjson.Value) (cut, error) 
 }
 
 // props reads an object of values: sorted by key, each key once.
-func (p *Parser) props(o *fastjson.Object, deletes bool) ([]Prop, error) {
-	if o.Len() == 0 {
+func (p *Parser) props(b []byte, deletes bool) ([]Prop, error) {
+	n := count(b)
+	if n == 0 {
 		return nil, nil
 	}
-	out := make([]Prop, 0, o.Len())
+	out := make([]Prop, 0, n)
 	p.buf, p.cuts = p.buf[:0], p.cuts[:0]
-	var err error
-	o.Visit(func(key []byte, v *fastjson.Value) {
-		if err != nil {
-			return
-		}
+	for w := (walk{text: b}); w.next(); {
 		k := len(p.buf)
-		p.buf = append(p.buf, key...)
-		c, e := p.gather(v)
-		if e == nil && c.kind == Delete && !deletes {
-			e = errDelete
+		p.buf = append(p.buf, w.key...)
+		kEnd := len(p.buf)
+		c, err := p.gather(w.value)
+		if err == nil && c.kind == Delete && !deletes {
+			err = errDelete
 		}
-		if e != nil {
-			err = e
-			return
+		if err != nil {
+			return nil, err
 		}
-		c.key, c.keyEnd = k, k+len(key)
+		c.key, c.keyEnd = k, kEnd
 		p.cuts = append(p.cuts, c)
 		if len(p.buf) >= chunk {
 			out = p.cutProps(out)
 		}
-	})
-	if err != nil {
-		return nil, err
 	}
 	return sortProps(p.cutProps(out)), nil
 }
@@ -359,11 +378,11 @@ func sortProps(ps []Prop) []Prop {
 }
 
 // values reads an array of values.
-func (p *Parser) values(a []*fastjson.Value) ([]Value, error) {
-	out := make([]Value, 0, len(a))
+func (p *Parser) values(b []byte) ([]Value, error) {
+	out := make([]Value, 0, count(b))
 	p.buf, p.cuts = p.buf[:0], p.cuts[:0]
-	for _, v := range a {
-		c, err := p.gather(v)
+	for w := (walk{text: b}); w.next(); {
+		c, err := p.gather(w.value)
 		if err == nil && c.kind == Delete {
 			err = errDelete
 		}

@@ -3,8 +3,6 @@ package res
 import (
 	"bytes"
 	"errors"
-
-	"github.com/valyala/fastjson"
 )
 
 // Requests that get no answer, because there is no ID to answer to (RES.md 2.1): log at debug level and count. A message
@@ -82,41 +80,40 @@ func (p *Parser) Request(msg []byte, r *Request) error {
 func (p *Parser) View(msg []byte, r *RequestView) error {
 	*r = RequestView{}
 	defer p.done()
-	root, err := p.load(msg)
+	msg, t, err := p.open(msg)
 	if err != nil {
 		return err
 	}
-	o := object(root)
-	if o == nil {
+	if !isObject(msg) {
 		return ErrNoID
 	}
-	var id, method, params *fastjson.Value
-	o.Visit(func(key []byte, v *fastjson.Value) {
-		switch string(key) {
+	var id, method, params []byte
+	for w := (walk{text: msg}); w.next(); {
+		switch string(w.key) {
 		case "id":
-			id = v
+			id = w.value
 		case "method":
-			method = v
+			method = w.value
 		case "params":
-			params = v
+			params = w.value
 		}
-	})
-	if id == nil || id.Type() != fastjson.TypeNumber {
+	}
+	if !isNumber(id) || len(id) > maxID {
 		return ErrNoID
 	}
-	b := id.MarshalTo(reuse(p.req))
-	if len(b) > maxID {
-		p.req = b
-		return ErrNoID
-	}
+	b := append(reuse(p.req), id...)
 	n := len(b)
 	rerr := ErrInvalidRequest
-	if m, ok := text(method); ok {
-		b, rerr = r.split(b, m)
+	if isString(method) {
+		b, rerr = r.split(b, content(p.buf[:0], method))
 	}
 	end := len(b)
-	if params != nil {
-		b = params.MarshalTo(b)
+	switch {
+	case params == nil:
+	case t&spaced != 0:
+		b = compact(b, params)
+	default:
+		b = append(b, params...)
 	}
 	p.req = b
 
@@ -176,17 +173,13 @@ var newMethod = []byte("new")
 func (p *Parser) VersionParams(params []byte) (protocol string, present bool, err *Error) {
 	defer p.done()
 	v, ok := p.param(params, "protocol")
-	if !ok {
+	switch {
+	case !ok || !isNone(v) && !isString(v):
 		return "", false, ErrInvalidParams
-	}
-	if isNull(v) {
+	case isNone(v):
 		return "", false, nil
 	}
-	s, ok := text(v)
-	if !ok {
-		return "", false, ErrInvalidParams
-	}
-	return string(s), true, nil
+	return string(content(p.buf[:0], v)), true, nil
 }
 
 // UnsubscribeCount reads the params of an unsubscribe request: how many direct subscriptions to give up, 1 if not said
@@ -194,17 +187,13 @@ func (p *Parser) VersionParams(params []byte) (protocol string, present bool, er
 func (p *Parser) UnsubscribeCount(params []byte) (int, *Error) {
 	defer p.done()
 	v, ok := p.param(params, "count")
-	if !ok {
+	switch {
+	case !ok:
 		return 0, ErrInvalidParams
-	}
-	if isNull(v) {
+	case isNone(v):
 		return 1, nil
 	}
-	if v.Type() != fastjson.TypeNumber {
-		return 0, ErrInvalidParams
-	}
-	p.buf = v.MarshalTo(p.buf[:0])
-	n, ok := digits(p.buf)
+	n, ok := digits(v)
 	if !ok || n == 0 {
 		return 0, ErrInvalidParams
 	}
@@ -212,25 +201,21 @@ func (p *Parser) UnsubscribeCount(params []byte) (int, *Error) {
 }
 
 // param returns a member of params, which may be absent or null, else must be an object.
-func (p *Parser) param(params []byte, name string) (m *fastjson.Value, ok bool) {
+func (p *Parser) param(params []byte, name string) (raw []byte, ok bool) {
 	if len(params) == 0 {
 		return nil, true
 	}
-	root, err := p.load(params)
+	b, _, err := p.open(params)
 	if err != nil {
 		return nil, false
 	}
-	if isNull(root) {
-		return nil, true
+	if !isObject(b) {
+		return nil, b[0] == 'n'
 	}
-	o := object(root)
-	if o == nil {
-		return nil, false
-	}
-	o.Visit(func(key []byte, v *fastjson.Value) {
-		if string(key) == name {
-			m = v
+	for w := (walk{text: b}); w.next(); {
+		if string(w.key) == name {
+			raw = w.value
 		}
-	})
-	return m, true
+	}
+	return raw, true
 }
