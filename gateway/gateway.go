@@ -88,7 +88,9 @@ func New(c Config) (*Gateway, error) {
 		g.metrics = metrics.New(c.Version, Protocol)
 	}
 	g.watch.init(g)
-	g.register()
+	if err := g.register(); err != nil {
+		return nil, err
+	}
 	return g, nil
 }
 
@@ -138,8 +140,8 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, s := range g.shards {
-		s.start()
+	for i, s := range g.shards {
+		s.start(g.bus, i)
 	}
 	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
 		return err
@@ -192,7 +194,7 @@ func (g *Gateway) halt(ctx context.Context) error {
 	if g.bus != nil {
 		g.bus.Close()
 		for _, s := range g.shards {
-			s.stop()
+			s.cache.Stop()
 		}
 	}
 	if g.embedded != nil {

@@ -27,11 +27,20 @@ func newShard(g *Gateway, index int) *shard {
 	return s
 }
 
+// start gives the shard its way to NATS and starts it.
+func (s *shard) start(bus *natsbus.Bus, index int) {
+	s.caller = bus.NewCaller(uint32(index), s.cache.Wheel(), s.cache.Now)
+	s.cache.Start()
+}
+
 // shardBus is what a shard asks of NATS (cache.Bus).
 type shardBus struct{ s *shard }
 
+// The shard has checked the name, so these cannot fail but for a bus that is
+// closed.
 func (b shardBus) Subscribe(name string)   { _ = b.s.caller.Subscribe(name) }
 func (b shardBus) Unsubscribe(name string) { _ = b.s.caller.Unsubscribe(name) }
+func (b shardBus) Flush()                  { b.s.caller.Flush() }
 
 func (b shardBus) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	b.s.caller.Request(name, subject, payload, func(data []byte, err error) { done(data, busError(err)) })

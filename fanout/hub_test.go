@@ -1,0 +1,298 @@
+package fanout
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"sluice/pool"
+	"sluice/res"
+	"sluice/state"
+)
+
+// recorder is a Source that notes what it is asked for.
+type recorder struct {
+	asked []string
+	refs  map[string]uint64
+}
+
+func (r *recorder) Subscribe(ref uint64, name, query string) {
+	r.asked = append(r.asked, "+"+name+"?"+query)
+	r.refs[name+"?"+query] = ref
+}
+
+func (r *recorder) Unsubscribe(ref uint64, name, query string) {
+	r.asked = append(r.asked, "-"+name+"?"+query)
+}
+
+// sub is a subscriber and its outbox.
+type sub struct {
+	Member
+	got    []string
+	frames [][]byte
+	on     func(call string)
+}
+
+func (s *sub) note(call string) {
+	s.got = append(s.got, call)
+	if s.on != nil {
+		s.on(call)
+	}
+}
+
+func (s *sub) Loaded() {
+	if err := s.Topic().Error(); err != nil {
+		s.note("failed " + err.Code)
+		return
+	}
+	s.note("loaded")
+}
+func (s *sub) Event(e *state.Event, prev *state.Snapshot) {
+	s.note(fmt.Sprintf("event %s after %s", eventName(e), prev.JSON(false)))
+}
+func (s *sub) Reaccess(limited bool) { s.note(fmt.Sprintf("reaccess %v", limited)) }
+func (s *sub) Send(f []byte) {
+	s.frames = append(s.frames, f)
+	s.got = append(s.got, string(f))
+}
+
+func plain(dst, m []byte) []byte { return append(dst, m...) }
+
+func newTestHub() (*Hub, *recorder) {
+	r := &recorder{refs: map[string]uint64{}}
+	return NewHub(r, plain, new(pool.Arena), new(Metrics)), r
+}
+
+func number(n int) res.Value { return res.Value{Raw: fmt.Sprint(n)} }
+
+func model(t testing.TB, n int) *state.Snapshot {
+	t.Helper()
+	return state.NewModel([]res.Prop{{Key: "n", Value: number(n)}})
+}
+
+func change(t testing.TB, s *state.Snapshot, v res.Value) *state.Event {
+	t.Helper()
+	e, err := s.Change([]res.Prop{{Key: "n", Value: v}})
+	if err != nil || e == nil {
+		t.Fatal("no change", err)
+	}
+	return e
+}
+
+func (h *Hub) load(r *recorder, name string, s *state.Snapshot) {
+	h.Apply(state.Update{Ref: r.refs[name+"?"], Kind: state.Loaded, Snapshot: s})
+}
+
+func want(t *testing.T, what string, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+func TestTopicLife(t *testing.T) {
+	h, r := newTestHub()
+	var a, b sub
+	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	h.Join(&b, &b.Member, &b, Current, "x", "x", "")
+	want(t, "one load for two members", r.asked, "+x?")
+	if h.Lookup("x", "x", "") != nil {
+		t.Error("a loading topic passes for a loaded one")
+	}
+	h.load(r, "x", model(t, 1))
+	want(t, "a", a.got, "loaded")
+	if h.Lookup("x", "x", "") != a.Topic() {
+		t.Error("a loaded topic is not found")
+	}
+	h.Leave(&a.Member)
+	h.Leave(&a.Member)
+	want(t, "still one member", r.asked, "+x?")
+	h.Leave(&b.Member)
+	want(t, "no member", r.asked, "+x?", "-x?")
+	if h.Len() != 0 || h.metrics.Topics.Load() != 0 || h.metrics.Members.Load() != 0 {
+		t.Error("something is left")
+	}
+}
+
+func TestLateUpdatesDoNotReachSuccessor(t *testing.T) {
+	h, r := newTestHub()
+	var a sub
+	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	old := r.refs["x?"]
+	h.Leave(&a.Member)
+	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	if r.refs["x?"] == old {
+		t.Fatal("a ref is used twice")
+	}
+	h.Apply(state.Update{Ref: old, Kind: state.Loaded, Snapshot: model(t, 1)})
+	h.Apply(state.Update{Ref: 1 << 40, Kind: state.Loaded, Snapshot: model(t, 1)})
+	want(t, "a", a.got)
+	h.load(r, "x", model(t, 2))
+	want(t, "a", a.got, "loaded")
+}
+
+func TestFailedLoadIsForgotten(t *testing.T) {
+	h, r := newTestHub()
+	var a sub
+	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Failed, Err: res.ErrTimeout})
+	want(t, "a", a.got, "failed system.timeout")
+	h.Leave(&a.Member)
+	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	want(t, "the source is asked again and was not told of a leave", r.asked, "+x?", "+x?")
+}
+
+// TestReadyMembersShareBytes is the heart of the package: one encoding for each
+// variant, the very same slice for every client.
+func TestReadyMembersShareBytes(t *testing.T) {
+	h, r := newTestHub()
+	var now, now2, old, old2, busy sub
+	for _, m := range []struct {
+		s *sub
+		v Variant
+	}{{&now, Current}, {&now2, Current}, {&old, Legacy}, {&old2, Current}, {&busy, Current}} {
+		h.Join(m.s, &m.s.Member, m.s, m.v, "x", "x", "")
+	}
+	s := model(t, 1)
+	h.load(r, "x", s)
+	for _, m := range []*sub{&now, &now2, &old, &old2} {
+		m.SetReady(true)
+		m.got = nil
+	}
+	old2.SetVariant(Legacy)
+	busy.got = nil
+	soft := res.Value{Kind: res.SoftReference, Raw: `{"rid":"y","soft":true}`, RID: "y"}
+	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Applied, Event: change(t, s, soft)})
+	want(t, "current", now.got, `{"event":"x.change","data":{"values":{"n":{"rid":"y","soft":true}}}}`)
+	want(t, "legacy", old.got, `{"event":"x.change","data":{"values":{"n":"y"}}}`)
+	want(t, "not ready", busy.got, `event change after {"n":1}`)
+	if &now.frames[0][0] != &now2.frames[0][0] || &old.frames[0][0] != &old2.frames[0][0] {
+		t.Error("clients of one variant got bytes of their own")
+	}
+	if n := h.metrics.Encodings.Load(); n != 2 {
+		t.Errorf("%d encodings for two variants", n)
+	}
+}
+
+func TestEventsThatChangeReferencesGoToTheSession(t *testing.T) {
+	h, r := newTestHub()
+	var a, b sub
+	for _, m := range []*sub{&a, &b} {
+		h.Join(m, &m.Member, m, Current, "x", "x", "")
+	}
+	s := model(t, 1)
+	h.load(r, "x", s)
+	a.SetReady(true)
+	a.got, b.got = nil, nil
+	a.on = func(string) { h.Leave(&b.Member) } // memberships change while the event is delivered
+	e := change(t, s, res.Value{Kind: res.Reference, Raw: `{"rid":"y"}`, RID: "y"})
+	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Applied, Event: e})
+	want(t, "a", a.got, `event change after {"n":1}`)
+	want(t, "b has left", b.got)
+	if a.Topic().Snapshot() != e.Next {
+		t.Error("the topic did not move on")
+	}
+	set := []Resource{{RID: "y", Snapshot: model(t, 7)}, {RID: "z", Err: res.ErrNotFound}, {RID: "c", Snapshot: state.NewCollection([]res.Value{number(1)})}}
+	f := h.Event("x", e, Current, set)
+	if got, want := string(f), `{"event":"x.change","data":{"values":{"n":{"rid":"y"}},"models":{"y":{"n":7}},"collections":{"c":[1]},"errors":{"z":{"code":"system.notFound","message":"Not found"}}}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if g := h.Event("x", e, Current, slices.Clone(set)); &g[0] != &f[0] {
+		t.Error("the same set was encoded twice")
+	}
+	if g := h.Event("x", e, Current, set[:1]); &g[0] == &f[0] {
+		t.Error("another set got the same bytes")
+	}
+}
+
+func TestDeleteEndsTheTopic(t *testing.T) {
+	h, r := newTestHub()
+	var a sub
+	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	s := model(t, 1)
+	h.load(r, "x", s)
+	a.SetReady(true)
+	a.got = nil
+	ref := r.refs["x?"]
+	h.Apply(state.Update{Ref: ref, Kind: state.Applied, Event: state.NewDelete(s)})
+	h.Apply(state.Update{Ref: ref, Kind: state.Applied, Event: state.NewCustom("late", nil, s)})
+	want(t, "a", a.got, `event delete after {"n":1}`)
+	h.Leave(&a.Member)
+	want(t, "the source has forgotten it already", r.asked, "+x?")
+}
+
+// TestSynced: a loop that missed events gets the newest state, its clients the
+// difference, as events.
+func TestSynced(t *testing.T) {
+	h, r := newTestHub()
+	var a sub
+	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	h.load(r, "x", state.NewCollection([]res.Value{number(1), number(2), number(3)}))
+	a.SetReady(true)
+	a.got = nil
+	ref := r.refs["x?"]
+	h.Apply(state.Update{Ref: ref, Kind: state.Synced, Snapshot: state.NewCollection([]res.Value{number(1), number(3), number(4)})})
+	want(t, "a", a.got, `{"event":"x.remove","data":{"idx":1}}`, `{"event":"x.add","data":{"idx":2,"value":4}}`)
+	a.got = nil
+	h.Apply(state.Update{Ref: ref, Kind: state.Synced, Snapshot: model(t, 1)})
+	want(t, "another kind of resource", a.got, `event delete after [1,3,4]`)
+}
+
+func TestReaccess(t *testing.T) {
+	h, r := newTestHub()
+	var a, b sub
+	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	h.Join(&b, &b.Member, &b, Current, "y", "y", "q")
+	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Reaccess})
+	h.ResetAccess(func(name string) bool { return name == "y" })
+	want(t, "a", a.got, "reaccess false")
+	want(t, "b", b.got, "reaccess true")
+}
+
+// discard is the cheapest outbox.
+type discard struct{ n int }
+
+func (d *discard) Send([]byte) { d.n++ }
+
+func broadcastTo(t testing.TB, members int) (h *Hub, apply func()) {
+	h, r := newTestHub()
+	for range members {
+		s := &sub{}
+		h.Join(s, &s.Member, &discard{}, Current, "x", "x", "")
+	}
+	s := model(t, 1)
+	h.load(r, "x", s)
+	for i := range h.topics[topicKey{"x", "x", ""}].members {
+		h.topics[topicKey{"x", "x", ""}].members[i].ready = true
+	}
+	ping := state.Update{Ref: r.refs["x?"], Kind: state.Applied, Event: state.NewCustom("ping", []byte(`{"a":1}`), s)}
+	return h, func() {
+		h.Apply(ping)
+		h.EndTurn()
+	}
+}
+
+// TestDeliveryDoesNotAllocate: an event costs the same few allocations (its
+// share of an arena chunk) whatever the number of subscribers.
+func TestDeliveryDoesNotAllocate(t *testing.T) {
+	for _, members := range []int{1, 10, 5000} {
+		_, apply := broadcastTo(t, members)
+		apply()
+		if n := testing.AllocsPerRun(200, apply); n > 0 {
+			t.Errorf("%d members: %v allocations per event", members, n)
+		}
+	}
+}
+
+func BenchmarkBroadcast(b *testing.B) {
+	for _, members := range []int{1, 1000, 19000} {
+		b.Run(fmt.Sprint(members), func(b *testing.B) {
+			_, apply := broadcastTo(b, members)
+			b.ReportAllocs()
+			for b.Loop() {
+				apply()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(members), "ns/delivery")
+		})
+	}
+}

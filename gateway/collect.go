@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"sluice/metrics"
+	"sluice/netpoll"
+	"sluice/res"
+)
+
+// Registry returns the gateway's metrics.
+func (g *Gateway) Registry() *metrics.Registry { return g.metrics }
+
+// register names the counters of all parts in the registry, Resgate's names
+// beside our own.
+func (g *Gateway) register() error {
+	n, f, s, c, b := &g.netMetrics, &g.fanoutMetrics, &g.sessionMetrics, &g.cacheMetrics, &g.busMetrics
+	var err error
+	counter := func(name, help string, labels metrics.Labels, read func() uint64) {
+		if e := g.metrics.Counter(name, help, labels, read); e != nil && err == nil {
+			err = fmt.Errorf("metric %s: %w", name, e)
+		}
+	}
+	gauge := func(name, help string, read func() int64) {
+		if e := g.metrics.Gauge(name, help, nil, read); e != nil && err == nil {
+			err = fmt.Errorf("metric %s: %w", name, e)
+		}
+	}
+	total := func(v *atomic.Int64) func() uint64 { return func() uint64 { return uint64(v.Load()) } }
+
+	gauge("sluice_ws_connections", "Open WebSocket connections.", n.Open.Load)
+	gauge("sluice_connections", "Open client connections of every kind.", n.OpenAll.Load)
+	gauge("sluice_connections_lagging", "Connections whose socket does not take what is queued for it.", n.Lagging.Load)
+	counter("sluice_connections_accepted_total", "Connections accepted, those refused included.", nil, n.Accepted.Load)
+	counter("sluice_ws_connections_opened_total", "WebSocket connections opened.", nil, n.Upgraded.Load)
+	for _, code := range netpoll.CloseCodes() {
+		counter("sluice_ws_connections_closed_total", "WebSocket connections closed, by close code.", metrics.Labels{"code": fmt.Sprint(code)}, n.ClosedWith(code).Load)
+	}
+	for reason, v := range map[string]*atomic.Uint64{
+		"descriptors": &n.RefusedFDs, "max_connections": &n.RefusedMax, "draining": &n.RefusedDrain,
+		"head": &n.RefusedHead, "head_timeout": &n.RefusedTimeout, "upgrade": &n.RefusedUpgrade,
+	} {
+		counter("sluice_connections_refused_total", "Connections refused before they were of any use, by reason.", metrics.Labels{"reason": reason}, v.Load)
+	}
+	counter("sluice_http_handovers_total", "Connections given to the HTTP server.", nil, n.Handovers.Load)
+	counter("sluice_received_bytes_total", "Bytes received from clients on the event loops.", nil, n.BytesIn.Load)
+	counter("sluice_sent_bytes_total", "Bytes sent to clients from the event loops.", nil, n.BytesOut.Load)
+	counter("sluice_writes_total", "Write calls; compare with frames.", nil, n.Writes.Load)
+	counter("sluice_ws_messages_received_total", "Complete messages received.", nil, n.Messages.Load)
+	counter("sluice_ws_frames_sent_total", "Frames queued for clients.", nil, n.Frames.Load)
+	counter("sluice_connections_overflowed_total", "Connections closed because too much was waiting for them.", nil, n.Overflows.Load)
+	counter("sluice_connections_ping_lost_total", "Connections closed because a ping was not answered.", nil, n.PingLost.Load)
+	counter("sluice_engine_restarts_total", "Times that the event engine was started again after an accept error.", nil, n.Restarts.Load)
+
+	gauge("sluice_topics", "Resources with subscribers, counted per event loop.", f.Topics.Load)
+	gauge("sluice_topic_members", "Clients' interests in topics.", f.Members.Load)
+	counter("sluice_events_fanned_out_total", "Events applied to topics, counted per event loop.", nil, f.Events.Load)
+	counter("sluice_deliveries_total", "Events handed to clients' outboxes.", nil, f.Deliveries.Load)
+	counter("sluice_encodings_total", "Event frames built; compare with deliveries.", nil, f.Encodings.Load)
+
+	gauge("sluice_sessions", "Clients' sessions.", s.Sessions.Load)
+	gauge("sluice_subscriptions", "Resources subscribed by clients, direct and indirect.", s.Subscriptions.Load)
+	for t := res.VersionRequest; t <= res.New; t++ {
+		counter("sluice_requests_total", "Clients' requests, by type.", metrics.Labels{"type": t.String()}, s.Requests[t].Load)
+	}
+	counter("sluice_requests_invalid_total", "Requests answered with system.invalidRequest.", nil, s.Invalid.Load)
+	counter("sluice_messages_dropped_total", "Messages without an answer: no JSON, or no id.", nil, s.Dropped.Load)
+	counter("sluice_requests_refused_total", "Requests over a limit.", nil, s.Refused.Load)
+	counter("sluice_events_held_total", "Events kept back for a subscription.", nil, s.Held.Load)
+	counter("sluice_events_conflated_total", "Events replaced by a later difference.", nil, s.Conflated.Load)
+	counter("sluice_events_lost_total", "Custom events dropped from a full queue.", metrics.Labels{"where": "session"}, s.Lost.Load)
+	counter("sluice_events_lost_total", "Custom events dropped from a full queue.", metrics.Labels{"where": "cache"}, total(&c.CustomLost))
+	counter("sluice_revoked_total", "Direct subscriptions ended by the gateway.", nil, s.Revoked.Load)
+
+	gauge("sluice_cache_resources", "Resource names with a subscription on NATS.", c.Resources.Load)
+	gauge("sluice_cache_entries", "Cached resources; each normalised query is one.", c.Entries.Load)
+	gauge("sluice_cache_bytes", "Bytes of keys and values cached.", c.Bytes.Load)
+	gauge("sluice_cache_subscriptions", "Subscriptions of event loops on cached resources.", c.Subscriptions.Load)
+	gauge("sluice_cache_behind", "Subscriptions of event loops that have missed events and wait for the newest state.", c.Behind.Load)
+	for name, m := range map[string]struct {
+		help string
+		v    *atomic.Int64
+	}{
+		"gets":           {"First gets sent to services.", &c.Gets},
+		"get_failures":   {"First gets that failed.", &c.GetFailures},
+		"regets":         {"Gets sent because of resets.", &c.Regets},
+		"reget_failures": {"Gets because of resets after which the old state stayed.", &c.RegetFailures},
+		"query_requests": {"Query requests sent.", &c.QueryRequests},
+		"query_failures": {"Query requests that failed.", &c.QueryFailures},
+		"events":         {"Events received for cached resources.", &c.Events},
+		"events_applied": {"Events that changed a state or were passed on.", &c.EventsApplied},
+		"events_bad":     {"Events dropped: malformed, or of the wrong kind for the resource.", &c.EventsBad},
+		"events_lost":    {"Events dropped for want of room; their resources were fetched anew.", &c.EventsLost},
+		"synced":         {"Subscriptions of event loops brought up to date after missing events.", &c.Synced},
+		"deletes":        {"Resources deleted by their services.", &c.Deletes},
+		"evictions":      {"Resources dropped for want of subscribers.", &c.Evictions},
+	} {
+		counter("sluice_cache_"+name+"_total", m.help, nil, total(m.v))
+	}
+
+	gauge("sluice_nats_requests_pending", "Requests to services under way.", b.Pending.Load)
+	gauge("sluice_nats_queue", "Operations waiting to be sent to NATS.", b.Queue.Load)
+	gauge("sluice_nats_subscriptions", "Resource names subscribed on NATS.", b.Subscriptions.Load)
+	for name, m := range map[string]struct {
+		help string
+		v    *metrics.Counter
+	}{
+		"requests":      {"Requests made to services.", &b.Requests},
+		"replies":       {"Answers received.", &b.Replies},
+		"timeouts":      {"Requests without an answer in time.", &b.Timeouts},
+		"no_responders": {"Requests that no service listens to.", &b.NoResponders},
+		"late_replies":  {"Answers that came too late.", &b.LateReplies},
+		"bad_subjects":  {"Requests refused for their subject.", &b.BadSubjects},
+		"overloaded":    {"Requests refused because too many are waiting.", &b.Overloaded},
+		"events":        {"Events received.", &b.Events},
+		"bytes_in":      {"Payload bytes received.", &b.BytesIn},
+		"bytes_out":     {"Payload bytes sent.", &b.BytesOut},
+		"gaps":          {"Times that messages may have been missed.", &b.Gaps},
+		"slow_consumer": {"Times that messages came faster than they could be dispatched.", &b.SlowConsumer},
+		"disconnects":   {"Connections to NATS lost.", &b.Disconnects},
+		"reconnects":    {"Connections to NATS restored.", &b.Reconnects},
+	} {
+		counter("sluice_nats_"+name+"_total", m.help, nil, m.v.Load)
+	}
+
+	requests := make(map[string]func() uint64)
+	for _, t := range []res.RequestType{res.Get, res.Subscribe, res.Unsubscribe, res.Call, res.Auth} {
+		requests[t.String()] = s.Requests[t].Load
+	}
+	// Resgate counts a new request as the call that it is.
+	requests[res.Call.String()] = func() uint64 { return s.Requests[res.Call].Load() + s.Requests[res.New].Load() }
+	g.metrics.Resgate(metrics.Resgate{
+		WSConnections:      n.Open.Load,
+		WSConnectionsTotal: n.Upgraded.Load,
+		WSRequests:         requests,
+		CacheResources:     c.Resources.Load,
+		CacheSubscriptions: c.Subscriptions.Load,
+	})
+	return err
+}
