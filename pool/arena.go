@@ -1,5 +1,7 @@
 package pool
 
+import "unsafe"
+
 // ChunkSize is the size in bytes of the memory an Arena takes at a time.
 const ChunkSize = 32 << 10
 
@@ -47,3 +49,31 @@ func (a *Arena) Commit(b []byte) []byte {
 
 // Copy commits a copy of b.
 func (a *Arena) Copy(b []byte) []byte { return a.Commit(append(a.Begin(), b...)) }
+
+// Join returns x and y as one slice if both were committed to the arena's present chunk, y right behind
+// x. That memory is adjacent would not be enough: a slice must not reach into another allocation.
+func (a *Arena) Join(x, y []byte) ([]byte, bool) {
+	from, ok := a.offset(x)
+	if !ok {
+		return nil, false
+	}
+	mid, ok := a.offset(y)
+	if !ok || from+len(x) != mid {
+		return nil, false
+	}
+	end := mid + len(y)
+	return a.chunk[from:end:end], true
+}
+
+// offset returns where in the present chunk b begins. Addresses are only compared: b keeps its chunk alive.
+func (a *Arena) offset(b []byte) (int, bool) {
+	if len(b) == 0 || len(a.chunk) == 0 {
+		return 0, false
+	}
+	base := uintptr(unsafe.Pointer(unsafe.SliceData(a.chunk)))
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
+	if at < base || at+uintptr(len(b)) > base+uintptr(len(a.chunk)) {
+		return 0, false
+	}
+	return int(at - base), true
+}

@@ -1,0 +1,309 @@
+package netpoll
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"sluice/owner"
+	"sluice/pool"
+	"sluice/wsproto"
+)
+
+// The states of a connection, in the order in which it passes them; some are left out.
+type state uint8
+
+const (
+	stateHead     state = iota // reads the request head
+	stateRefuse                // waits for the first bytes of the request that will get 503
+	stateOpen                  // WebSocket
+	stateClosing               // our close frame is queued or sent, the peer's has not come
+	stateFinish                // both close frames are queued or exchanged: closed once the outbox is empty
+	stateFail                  // the last words are queued: our side is shut once the outbox is empty
+	stateLinger                // our side is shut, input is discarded until the peer closes
+	stateHandover              // net/http has a duplicate
+	stateDoomed                // closed at the end of the turn
+	stateClosed                // the descriptor is gone
+)
+
+const (
+	flagDirty    uint8 = 1 << iota // in Loop.dirty
+	flagOpened                     // Handler.Open was called, Closed not yet
+	flagPinged                     // a ping is out and nothing was heard since
+	flagReserve                    // uses the reserve of descriptors
+	flagKeepOpen                   // lives on in net/http: not to be counted as closed
+)
+
+// Conn is a client's connection. All its methods must be called on its loop.
+//
+// There are very many of them, most of them idle: so there is no buffer, no goroutine and no closure
+// per connection. Input is kept only while a message is incomplete, output only in slices that are shared
+// with all who get the same, and one timer serves whatever deadline the state has.
+type Conn struct {
+	// Session is the Handler's.
+	Session any
+
+	// Fixed while open.
+	loop *Loop
+	gc   gnet.Conn // nil once closed
+	fd   int32
+	slot uint32
+	gen  uint32
+
+	// Input.
+	in     *pool.Buffer // an incomplete head or frame; nil: none
+	parser wsproto.Parser
+	scan   wsproto.HeadScanner
+
+	// Time.
+	timer owner.Timer
+	heard time.Duration // when something came in, or went out of a full outbox
+
+	// Output: see outbox.go.
+	first  []byte
+	more   *backlog
+	queued int32 // bytes in first and more
+
+	code  uint16 // close code to be counted; 0: not known yet
+	state state
+	flags uint8
+}
+
+// newConn makes the connection for gc; nil if the loop has no slot left.
+func (l *Loop) newConn(gc gnet.Conn) *Conn {
+	c := &Conn{loop: l, gc: gc, fd: int32(gc.Fd()), heard: l.now}
+	if !l.table.add(c) {
+		return nil
+	}
+	gc.SetContext(c)
+	l.engine.metrics.OpenAll.Add(1)
+	return c
+}
+
+// refuseWait is how long a connection over the limit may take to send its request. An answer before the
+// request would be lost: closing with unread input resets the connection.
+const refuseWait = time.Second
+
+// accept decides what becomes of a new connection. The kernel gives the lowest free descriptor, so a number
+// at the limit says that all below are in use.
+func (l *Loop) accept(gc gnet.Conn) {
+	e := l.engine
+	e.metrics.Accepted.Add(1)
+	c := l.newConn(gc)
+	if c == nil {
+		e.metrics.RefusedMax.Add(1)
+		_ = l.el.Close(gc)
+		return
+	}
+	limit := int64(e.opts.Limits.MaxConns)
+	switch {
+	case e.draining.Load():
+		e.metrics.RefusedDrain.Add(1)
+	case int(c.fd) >= e.fdLimit:
+		e.metrics.RefusedFDs.Add(1)
+	case limit > 0 && e.metrics.OpenAll.Load() > limit:
+		e.metrics.RefusedMax.Add(1)
+	default:
+		l.wheel.Schedule(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
+		return
+	}
+	if l.refused >= e.lingerer {
+		c.answer(http.StatusServiceUnavailable)
+		c.state = stateFinish // no descriptor to spare for courtesy
+		return
+	}
+	l.refused++
+	c.flags |= flagReserve
+	c.state = stateRefuse
+	l.wheel.Schedule(&c.timer, l.now+refuseWait, c)
+}
+
+// Loop returns the connection's loop.
+func (c *Conn) Loop() *Loop { return c.loop }
+
+// Handle returns the connection's name, which stays valid, but leads to nothing once it has closed.
+func (c *Conn) Handle() Handle { return makeHandle(c.loop.index, c.slot, c.gen) }
+
+// RemoteAddr returns the peer's host:port, or "" once the connection has closed. It allocates.
+func (c *Conn) RemoteAddr() string {
+	if c.gc == nil || c.gc.RemoteAddr() == nil {
+		return ""
+	}
+	return c.gc.RemoteAddr().String()
+}
+
+// Closing reports whether the connection has closed or begun to: what is sent now goes nowhere.
+func (c *Conn) Closing() bool { return c.state != stateOpen }
+
+// Close sends a close frame after all that is queued, then waits for the peer's; Limits.CloseTimeout bounds
+// both. Messages that still come in are discarded. Closing twice does nothing.
+func (c *Conn) Close(code uint16, reason string) {
+	if c.state != stateOpen {
+		return
+	}
+	c.state = stateClosing
+	c.sendClose(code, reason)
+}
+
+// fail closes the connection of a peer that broke the protocol: its close frame is not waited for, because
+// what it sends can no longer be understood (RFC 6455 §7.1.7).
+func (c *Conn) fail(code uint16, reason string) {
+	if c.state == stateClosing {
+		c.state = stateFail
+		if c.queued == 0 {
+			c.flushed()
+		}
+		return
+	}
+	c.state = stateFail
+	c.sendClose(code, reason)
+}
+
+func (c *Conn) sendClose(code uint16, reason string) {
+	l := c.loop
+	if c.code == 0 {
+		c.code = code
+	}
+	c.push(l.arena.Commit(wsproto.AppendClose(l.arena.Begin(), code, reason)))
+	l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
+}
+
+// answer sends a short HTTP response and closes.
+func (c *Conn) answer(status int) {
+	l := c.loop
+	text := http.StatusText(status)
+	c.refuse(l.arena.Commit(wsproto.AppendHTTPError(l.arena.Begin(), status, "", text+"\n")))
+}
+
+// refuse sends a whole HTTP response and closes.
+func (c *Conn) refuse(response []byte) {
+	l := c.loop
+	c.state = stateFail
+	c.push(response)
+	wait := l.engine.opts.Limits.CloseTimeout
+	if c.flags&flagReserve != 0 {
+		wait = refuseWait
+	}
+	l.wheel.Schedule(&c.timer, l.now+wait, c)
+}
+
+// flushed is called when the outbox has become empty in a state that waits for that.
+func (c *Conn) flushed() {
+	switch c.state {
+	case stateFinish:
+		c.doom()
+	case stateFail:
+		c.state = stateLinger
+		if unix.Shutdown(int(c.fd), unix.SHUT_WR) != nil {
+			c.doom()
+		}
+	}
+}
+
+// doom has the connection closed at the end of the turn.
+func (c *Conn) doom() {
+	if c.state < stateDoomed {
+		c.state = stateDoomed
+		c.loop.doomed = append(c.loop.doomed, c)
+	}
+}
+
+// Expire is called by the wheel.
+func (c *Conn) Expire(now time.Duration) {
+	m := c.loop.engine.metrics
+	switch c.state {
+	case stateHead:
+		m.RefusedTimeout.Add(1)
+		if c.in == nil {
+			c.doom() // it never said a word
+			return
+		}
+		c.answer(http.StatusRequestTimeout)
+	case stateRefuse:
+		c.answer(http.StatusServiceUnavailable)
+	case stateOpen:
+		c.keepAlive(now)
+	default:
+		c.doom()
+	}
+}
+
+var ping = wsproto.AppendFrame(nil, wsproto.OpPing, nil)
+
+// keepAlive pings a peer that has been silent, and gives up one that stays so.
+func (c *Conn) keepAlive(now time.Duration) {
+	l := c.loop
+	limits := &l.engine.opts.Limits
+	switch {
+	case c.flags&flagPinged != 0:
+		l.engine.metrics.PingLost.Add(1)
+		c.code = CloseAbnormal
+		c.doom()
+	case now < c.heard+limits.PingInterval:
+		c.schedulePing()
+	default:
+		c.flags |= flagPinged
+		c.push(ping)
+		l.wheel.Schedule(&c.timer, now+limits.PongTimeout, c)
+	}
+}
+
+// schedulePing arms the timer for the end of the silence that is tolerated. It is not moved with each
+// message: when it fires, it looks at how long the silence was. Times are rounded up so that the pings of
+// many idle connections share wake-ups.
+func (c *Conn) schedulePing() {
+	interval := c.loop.engine.opts.Limits.PingInterval
+	if interval < 0 {
+		c.loop.wheel.Cancel(&c.timer)
+		return
+	}
+	grid := max(interval/64, tick)
+	at := (c.heard + interval + grid - 1) / grid * grid
+	c.loop.wheel.Schedule(&c.timer, at, c)
+}
+
+// hear notes that the peer is alive.
+func (c *Conn) hear() {
+	c.heard = c.loop.now
+	if c.flags&flagPinged != 0 {
+		c.flags &^= flagPinged
+		if c.state == stateOpen {
+			c.schedulePing()
+		}
+	}
+}
+
+// finalize is called by gnet just before the descriptor is closed. Nothing is written to it from now on.
+func (c *Conn) finalize() {
+	l := c.loop
+	m := l.engine.metrics
+	c.state = stateClosed
+	c.gc = nil
+	l.wheel.Cancel(&c.timer)
+	c.dropOutbox()
+	c.parser.Reset()
+	if c.in != nil {
+		c.in.Put()
+		c.in = nil
+	}
+	if c.flags&flagReserve != 0 {
+		l.refused--
+	}
+	if c.flags&flagKeepOpen == 0 {
+		m.OpenAll.Add(-1)
+	}
+	l.table.remove(c)
+	if c.flags&flagOpened != 0 {
+		c.flags &^= flagOpened
+		if c.code == 0 {
+			c.code = CloseAbnormal
+		}
+		l.opened--
+		m.Open.Add(-1)
+		m.ClosedWith(c.code).Add(1)
+		l.engine.opts.Handler.Closed(c)
+	}
+	c.Session = nil
+}

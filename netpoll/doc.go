@@ -1,0 +1,18 @@
+// Package netpoll owns the sockets of clients: event loops on gnet, one per core, their listeners,
+// connections, outboxes, wake-ups and timers, the WebSocket handshake and framing of each connection,
+// and the hand-over of plain HTTP to net/http.
+//
+// It knows bytes, not RES: what messages mean is the business of the Handler. It never parses JSON,
+// never talks to services, and never blocks a loop.
+//
+// # Turns
+//
+// A loop works in turns. A turn begins by reading the clock and firing due timers; then comes what
+// caused it (bytes of one connection, or a wake-up); then Handler.Turn; and at its end every
+// connection that got something to send is written once, and connections that are to go are closed.
+// So a Handler never sees a connection closed under its hands, and whatever it sends to one connection
+// in a turn leaves in one write.
+//
+// Files in reading order: options.go, engine.go, loop.go, conn.go, input.go, outbox.go, flush.go,
+// handover.go, drain.go.
+package netpoll

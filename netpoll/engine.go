@@ -1,0 +1,320 @@
+package netpoll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+)
+
+// Pauses between attempts to start gnet again.
+const (
+	restartMin = 50 * time.Millisecond
+	restartMax = 2 * time.Second
+)
+
+// Engine listens and runs the event loops. Its methods may be called from any goroutine.
+//
+// gnet ends as a whole when an accept fails, for want of descriptors say. The engine keeps clear of
+// that (see admit), and starts gnet again if it happens nevertheless. The Loops outlive gnet's: each is
+// bound to one of the new event loops.
+type Engine struct {
+	// Fixed after New.
+	opts    Options
+	metrics *Metrics
+	log     *slog.Logger
+	loops   []*Loop
+
+	// Fixed after Start.
+	addr     *net.TCPAddr
+	network  string // what gnet listens on
+	hold     int    // a socket bound to the port that never listens: nobody else gets the port between two gnets
+	fdLimit  int    // descriptors from this number on are the reserve
+	lingerer int    // connections per loop that may use the reserve to be refused politely
+
+	bound sync.Map // gnet.EventLoop → *Loop, of the present gnet
+
+	mu      sync.Mutex    // around gnet's registration of connections, which is not made for several goroutines
+	gnet    gnet.Engine   // valid while gnet runs; guarded by mu
+	down    chan struct{} // closed when this gnet begins to end; guarded by mu
+	started bool          // guarded by mu
+	stopped bool          // Stop was called; guarded by mu
+
+	draining atomic.Bool    // no new clients; those there are being closed
+	quitting atomic.Bool    // gnet is to end, and not to be started again
+	quit     chan struct{}  // closed with quitting
+	drained  sync.WaitGroup // one for each loop that still has connections
+	ready    chan error     // the first gnet runs with all loops bound, or could not start
+	ended    chan struct{}  // gnet has ended for good
+}
+
+// New returns an engine, or what is wrong with its options. It listens after Start.
+func New(o Options) (*Engine, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		opts:    o,
+		metrics: o.Metrics,
+		log:     o.Log,
+		hold:    -1,
+		quit:    make(chan struct{}),
+		ready:   make(chan error, 1),
+		ended:   make(chan struct{}),
+	}
+	for i := range o.Loops {
+		e.loops = append(e.loops, newLoop(e, i))
+	}
+	e.drained.Add(len(e.loops))
+	return e, nil
+}
+
+// Start begins to listen. When it returns without error, clients are served and every loop runs; an
+// error says what to do about it.
+func (e *Engine) Start() error {
+	e.mu.Lock()
+	if e.started || e.stopped {
+		e.mu.Unlock()
+		return errors.New("netpoll: an engine can be started once")
+	}
+	e.started = true
+	e.mu.Unlock()
+	err := e.setUp()
+	if err == nil {
+		go e.run()
+		if err = <-e.ready; err != nil {
+			e.quitting.Store(true)
+			close(e.quit)
+			<-e.ended
+		}
+	} else {
+		close(e.ended)
+	}
+	if err != nil {
+		e.mu.Lock()
+		e.stopped = true
+		e.mu.Unlock()
+		e.tearDown()
+	}
+	return err
+}
+
+// setUp finds out the address and the descriptor limit, and takes hold of the port.
+func (e *Engine) setUp() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("netpoll: the descriptor limit cannot be read: %w", err)
+	}
+	reserve := e.opts.Limits.ReserveFDs
+	e.fdLimit = int(min(limit.Cur, 1<<30)) - reserve
+	e.lingerer = max(reserve/2/len(e.loops), 1)
+	if e.fdLimit < 16 {
+		return fmt.Errorf("netpoll: the limit of %d open files leaves no room for clients beside a reserve of %d: raise it (ulimit -n)", limit.Cur, reserve)
+	}
+	// A listener without SO_REUSEPORT fails if anyone else listens there; gnet's, with it, would share the
+	// port in silence.
+	probe, err := net.Listen("tcp", e.opts.Addr)
+	if err != nil {
+		return listenError(e.opts.Addr, err)
+	}
+	e.addr = probe.Addr().(*net.TCPAddr)
+	_ = probe.Close()
+	host, _, _ := net.SplitHostPort(e.opts.Addr)
+	e.network = "tcp://" + net.JoinHostPort(host, strconv.Itoa(e.addr.Port))
+	e.hold, err = holdPort(e.addr)
+	if err != nil {
+		return listenError(e.opts.Addr, err)
+	}
+	return nil
+}
+
+// listenError says why an address cannot be listened on.
+func listenError(addr string, err error) error {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("netpoll: %s is in use by another program: stop it, or choose another port: %w", addr, err)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("netpoll: no permission to listen on %s: choose a port from 1024 on, or give the program CAP_NET_BIND_SERVICE: %w", addr, err)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("netpoll: %s is not an address of this machine: %w", addr, err)
+	}
+	return fmt.Errorf("netpoll: cannot listen on %s: %w", addr, err)
+}
+
+// holdPort binds a socket to addr as gnet's listeners will be bound, without listening.
+func holdPort(addr *net.TCPAddr) (fd int, err error) {
+	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: addr.Port, Addr: [16]byte(addr.IP.To16())})
+	if ip := addr.IP.To4(); ip != nil {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: addr.Port, Addr: [4]byte(ip)}
+	} else if addr.Zone != "" {
+		return -1, nil // link-local: gnet resolves the zone
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err == nil {
+		err = unix.Bind(fd, sa)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("bind", err)
+	}
+	return fd, nil
+}
+
+func (e *Engine) tearDown() {
+	if e.hold >= 0 {
+		_ = unix.Close(e.hold)
+		e.hold = -1
+	}
+}
+
+// run keeps gnet running until the engine is stopped.
+func (e *Engine) run() {
+	defer close(e.ended)
+	defer e.unbind()
+	first := true
+	for pause := restartMin; ; pause = min(2*pause, restartMax) {
+		began := time.Now()
+		err := gnet.Run((*events)(e), e.network,
+			gnet.WithNumEventLoop(len(e.loops)), gnet.WithReusePort(true), gnet.WithTicker(true),
+			gnet.WithWriteBufferCap(1024), gnet.WithLogger(gnetLog{e.log}))
+		e.unbind()
+		if e.quitting.Load() {
+			return
+		}
+		if first && err != nil {
+			e.ready <- listenError(e.opts.Addr, err)
+			return
+		}
+		first = false
+		e.metrics.Restarts.Add(1)
+		e.log.Error("the network engine ended and is started again", "error", err, "pause", pause)
+		if time.Since(began) > restartMax {
+			pause = restartMin
+		}
+		select {
+		case <-e.quit:
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// unbind parts the loops from the event loops of a gnet that has ended.
+func (e *Engine) unbind() {
+	e.mu.Lock()
+	e.gnet = gnet.Engine{}
+	e.mu.Unlock()
+	e.bound.Clear()
+	for _, l := range e.loops {
+		l.detach()
+	}
+}
+
+// bind gives every event loop of a new gnet its Loop, by way of a socket pair: gnet watches one end, and
+// a byte written to the other wakes the loop. gnet's own way to run something on a loop is not used: as
+// long as such tasks keep coming, gnet does not look at its sockets.
+func (e *Engine) bind() error {
+	for range e.loops {
+		inner, outer, err := socketPair()
+		if err != nil {
+			return err
+		}
+		err = e.register(inner, &waker{outer})
+		if err != nil {
+			_ = outer.Close()
+			return err
+		}
+	}
+	return nil
+}
+
+// register has gnet take over a connection; on its event loop OnOpen finds mark as context. Event loops
+// are taken in turn. raw is closed in any case: gnet goes on with a duplicate.
+func (e *Engine) register(raw net.Conn, mark any) error {
+	e.mu.Lock()
+	result, err := e.gnet.Register(gnet.NewNetConnContext(gnet.NewContext(context.Background(), mark), raw))
+	down := e.down
+	e.mu.Unlock()
+	if err != nil {
+		_ = raw.Close()
+		return fmt.Errorf("netpoll: a connection cannot be registered: %w", err)
+	}
+	select {
+	case r := <-result:
+		if r.Err != nil {
+			return fmt.Errorf("netpoll: a connection cannot be registered: %w", r.Err)
+		}
+		return nil
+	case <-down: // gnet may never answer any more
+		return errors.New("netpoll: a connection cannot be registered: the engine is ending")
+	}
+}
+
+// socketPair returns two connected sockets.
+func socketPair() (a, b net.Conn, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	if a, err = fdConn(fds[0]); err != nil {
+		_ = unix.Close(fds[1])
+		return nil, nil, err
+	}
+	if b, err = fdConn(fds[1]); err != nil {
+		_ = a.Close()
+		return nil, nil, err
+	}
+	return a, b, nil
+}
+
+// fdConn returns a net.Conn of a socket, which it takes over.
+func fdConn(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	return net.FileConn(f)
+}
+
+// loopOf returns the Loop that an event loop of gnet is bound to; it binds one that is not yet. gnet may
+// accept before bind has come to that event loop.
+func (e *Engine) loopOf(el gnet.EventLoop) *Loop {
+	if l, ok := e.bound.Load(el); ok {
+		return l.(*Loop)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.loops {
+		if l.taken.CompareAndSwap(false, true) {
+			l.el = el
+			e.bound.Store(el, l)
+			return l
+		}
+	}
+	panic("netpoll: gnet has more event loops than asked for")
+}
+
+// Addr returns the address that is listened on; nil before Start.
+func (e *Engine) Addr() net.Addr {
+	if e.addr == nil {
+		return nil
+	}
+	return e.addr
+}
+
+// Loops returns the event loops, by index. The slice must not be changed.
+func (e *Engine) Loops() []*Loop { return e.loops }
+
+// Metrics returns what Options.Metrics was, or the counters used in its place.
+func (e *Engine) Metrics() *Metrics { return e.metrics }

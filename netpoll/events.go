@@ -1,0 +1,126 @@
+package netpoll
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+)
+
+// events is the Engine as gnet sees it. OnOpen, OnTraffic and OnClose are called on event loops.
+type events Engine
+
+// waker marks the connection whose other end wakes a loop.
+type waker struct{ outer net.Conn }
+
+// OnBoot implements gnet.EventHandler.
+func (ev *events) OnBoot(g gnet.Engine) gnet.Action {
+	e := (*Engine)(ev)
+	e.mu.Lock()
+	e.gnet, e.down = g, make(chan struct{})
+	e.mu.Unlock()
+	return gnet.None
+}
+
+// OnTick is called once, when all event loops run, on a goroutine of its own.
+func (ev *events) OnTick() (time.Duration, gnet.Action) {
+	e := (*Engine)(ev)
+	err := e.bind()
+	if err != nil {
+		e.log.Error("the event loops cannot be bound", "error", err)
+	}
+	select {
+	case e.ready <- err:
+	default: // a later start
+	}
+	if err != nil || e.quitting.Load() {
+		return math.MaxInt64, gnet.Shutdown
+	}
+	return math.MaxInt64, gnet.None
+}
+
+// OnShutdown is called when gnet begins to end.
+func (ev *events) OnShutdown(gnet.Engine) {
+	e := (*Engine)(ev)
+	e.mu.Lock()
+	close(e.down)
+	e.mu.Unlock()
+}
+
+// OnOpen is called for each connection that was accepted or registered.
+func (ev *events) OnOpen(gc gnet.Conn) (out []byte, action gnet.Action) {
+	e := (*Engine)(ev)
+	l := e.loopOf(gc.EventLoop())
+	switch mark := gc.Context().(type) {
+	case *waker:
+		l.attach(mark)
+	case *adopted:
+		l.begin()
+		l.adopt(gc, mark)
+		l.end()
+	default:
+		l.begin()
+		l.accept(gc)
+		l.end()
+	}
+	return nil, gnet.None
+}
+
+// OnTraffic is called when a connection has been read from.
+func (ev *events) OnTraffic(gc gnet.Conn) gnet.Action {
+	b, _ := gc.Next(-1) // cannot fail: it takes what there is
+	switch c := gc.Context().(type) {
+	case *waker:
+		e := (*Engine)(ev)
+		e.loopOf(gc.EventLoop()).woken()
+		if e.quitting.Load() {
+			return gnet.Shutdown
+		}
+	case *Conn:
+		l := c.loop
+		l.begin()
+		c.receive(b)
+		l.end()
+	}
+	return gnet.None
+}
+
+// OnClose is called before a connection's descriptor is closed, for whatever reason.
+func (ev *events) OnClose(gc gnet.Conn, _ error) gnet.Action {
+	c, ok := gc.Context().(*Conn)
+	if !ok {
+		return gnet.None
+	}
+	l := c.loop
+	if l.inTurn {
+		c.finalize()
+		return gnet.None
+	}
+	l.begin()
+	c.finalize()
+	l.end()
+	return gnet.None
+}
+
+// gnetLog passes gnet's own log on. What it calls an error concerns single sockets or its end as a whole,
+// which the engine reports itself.
+type gnetLog struct{ log *slog.Logger }
+
+func (g gnetLog) Debugf(format string, args ...any) {
+	g.log.Debug("gnet: " + fmt.Sprintf(format, args...))
+}
+func (g gnetLog) Infof(format string, args ...any) {
+	g.log.Debug("gnet: " + fmt.Sprintf(format, args...))
+}
+func (g gnetLog) Warnf(format string, args ...any) {
+	g.log.Warn("gnet: " + fmt.Sprintf(format, args...))
+}
+func (g gnetLog) Errorf(format string, args ...any) {
+	g.log.Warn("gnet: " + fmt.Sprintf(format, args...))
+}
+func (g gnetLog) Fatalf(format string, args ...any) {
+	g.log.Error("gnet: " + fmt.Sprintf(format, args...))
+}

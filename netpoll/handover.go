@@ -1,0 +1,100 @@
+package netpoll
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+)
+
+// handed is a connection given to net/http. Reads begin with what the loop had read.
+type handed struct {
+	net.Conn // a *net.TCPConn
+	engine   *Engine
+	done     sync.Once
+
+	mu  sync.Mutex // net/http reads in the background while a handler takes the connection over
+	pre []byte
+}
+
+// serveHTTP passes a descriptor on, which it takes over.
+func (e *Engine) serveHTTP(fd int, pre []byte) {
+	c, err := fdConn(fd)
+	if err != nil {
+		e.metrics.OpenAll.Add(-1)
+		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
+		return
+	}
+	e.opts.HTTP(&handed{Conn: c, engine: e, pre: pre})
+}
+
+func (h *handed) Read(p []byte) (int, error) {
+	h.mu.Lock()
+	if len(h.pre) > 0 {
+		n := copy(p, h.pre)
+		h.pre = h.pre[n:]
+		if len(h.pre) == 0 {
+			h.pre = nil
+		}
+		h.mu.Unlock()
+		return n, nil
+	}
+	h.mu.Unlock()
+	return h.Conn.Read(p)
+}
+
+// Close implements net.Conn.
+func (h *handed) Close() error {
+	h.release()
+	return h.Conn.Close()
+}
+
+// release has the connection no longer counted as net/http's.
+func (h *handed) release() { h.done.Do(func() { h.engine.metrics.OpenAll.Add(-1) }) }
+
+// adopted marks a connection that comes back from net/http.
+type adopted struct{ head []byte }
+
+// Adopt takes a connection back whose latest request asks for a WebSocket, which happens when an earlier
+// request on it was plain HTTP. head is the request's head and whatever bytes followed it. The connection is
+// one that Options.HTTP got, or a TCP connection, and belongs to the engine now: nobody may use it any more,
+// and it is closed if an error is returned. Adopt may wait until a loop has it.
+func (e *Engine) Adopt(c net.Conn, head []byte) error {
+	if h, ok := c.(*handed); ok {
+		h.release()
+		c = h.Conn
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		_ = c.Close()
+		return fmt.Errorf("netpoll: a %T cannot be adopted", c)
+	}
+	_ = tcp.SetDeadline(time.Time{})
+	e.mu.Lock()
+	running := e.started && !e.stopped
+	e.mu.Unlock()
+	if !running {
+		_ = tcp.Close()
+		return errors.New("netpoll: the engine is not running")
+	}
+	return e.register(tcp, &adopted{head})
+}
+
+// adopt goes on with a connection as if its request had just come in.
+func (l *Loop) adopt(gc gnet.Conn, a *adopted) {
+	e := l.engine
+	c := l.newConn(gc)
+	if c == nil {
+		e.metrics.RefusedMax.Add(1)
+		_ = l.el.Close(gc)
+		return
+	}
+	_ = unix.SetNonblock(int(c.fd), true)
+	e.metrics.Adopted.Add(1)
+	l.wheel.Schedule(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
+	c.receive(a.head)
+}

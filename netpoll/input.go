@@ -1,0 +1,188 @@
+package netpoll
+
+import (
+	"bytes"
+	"net/http"
+
+	"sluice/pool"
+	"sluice/wsproto"
+)
+
+// receive takes the bytes of one read; they are valid during the call. An incomplete head or frame at
+// their end is kept in a buffer that follows what has arrived, never what the peer announced.
+func (c *Conn) receive(b []byte) {
+	if c.state >= stateDoomed {
+		return
+	}
+	c.loop.stats.in += uint64(len(b))
+	c.hear()
+	if c.in != nil {
+		b = c.keep(b)
+	}
+	rest := b[c.consume(b):]
+	switch {
+	case c.in == nil && len(rest) > 0:
+		c.in = pool.GetBuffer(len(rest))
+		c.in.B = append(c.in.B, rest...)
+	case c.in != nil && len(rest) == 0:
+		c.in.Put()
+		c.in = nil
+	case c.in != nil && len(rest) < len(c.in.B):
+		c.in.B = c.in.B[:copy(c.in.B, rest)]
+	}
+}
+
+// keep appends b to what was kept, in a larger buffer if need be, and returns all of it.
+func (c *Conn) keep(b []byte) []byte {
+	if n := len(c.in.B) + len(b); n > cap(c.in.B) {
+		larger := pool.GetBuffer(max(n, 2*cap(c.in.B)))
+		larger.B = append(larger.B, c.in.B...)
+		c.in.Put()
+		c.in = larger
+	}
+	c.in.B = append(c.in.B, b...)
+	return c.in.B
+}
+
+// consume handles what it can of the input and returns how much that was.
+func (c *Conn) consume(b []byte) (n int) {
+	if c.state == stateHead {
+		if n = c.consumeHead(b); n == 0 {
+			return 0
+		}
+	}
+	switch c.state {
+	case stateOpen, stateClosing:
+		return n + c.consumeFrames(b[n:])
+	case stateRefuse:
+		c.answer(http.StatusServiceUnavailable)
+	}
+	return len(b) // whatever it is, nobody wants it any more
+}
+
+// consumeHead handles the request head if it is complete; else it returns 0.
+func (c *Conn) consumeHead(b []byte) int {
+	l := c.loop
+	e := l.engine
+	h := &l.head
+	n, err := c.scan.Parse(b, e.opts.Limits.MaxHead, h)
+	if err != nil {
+		e.metrics.RefusedHead.Add(1)
+		c.reject(err.(*wsproto.HandshakeError))
+		return len(b)
+	}
+	if n == 0 {
+		return 0
+	}
+	if !h.IsUpgrade() || string(h.Path()) != e.opts.WSPath {
+		c.handover(b)
+		return len(b)
+	}
+	if refusal := wsproto.CheckUpgrade(h); refusal != nil {
+		e.metrics.RefusedUpgrade.Add(1)
+		c.reject(refusal)
+		return len(b)
+	}
+	if e.draining.Load() {
+		e.metrics.RefusedDrain.Add(1)
+		c.answer(http.StatusServiceUnavailable)
+		return len(b)
+	}
+	if status := e.opts.Handler.Upgrade(c, h); status != 0 {
+		e.metrics.RefusedUpgrade.Add(1)
+		c.answer(status)
+		return len(b)
+	}
+	c.open(h)
+	return n
+}
+
+func (c *Conn) reject(err *wsproto.HandshakeError) {
+	a := &c.loop.arena
+	c.refuse(a.Commit(err.AppendResponse(a.Begin())))
+}
+
+// open makes the connection a WebSocket.
+func (c *Conn) open(h *wsproto.Head) {
+	l := c.loop
+	m := l.engine.metrics
+	m.Upgraded.Add(1)
+	m.Open.Add(1)
+	l.opened++
+	c.state = stateOpen
+	c.flags |= flagOpened
+	c.push(l.arena.Commit(wsproto.AppendUpgrade(l.arena.Begin(), h, nil)))
+	c.schedulePing()
+	l.engine.opts.Handler.Open(c, h)
+}
+
+// consumeFrames handles the complete frames and returns how much they were.
+func (c *Conn) consumeFrames(b []byte) (off int) {
+	limits := wsproto.Limits{Message: c.loop.engine.opts.Limits.MaxMessage}
+	for {
+		m, n, done, err := c.parser.Next(b[off:], limits)
+		if err != nil {
+			broken := err.(*wsproto.CloseError)
+			c.fail(broken.Code, broken.Reason)
+			return len(b)
+		}
+		if n == 0 {
+			return off
+		}
+		off += n
+		if done {
+			c.dispatch(m)
+			if c.state != stateOpen && c.state != stateClosing {
+				return len(b)
+			}
+		}
+	}
+}
+
+// dispatch handles a message or control frame.
+func (c *Conn) dispatch(m wsproto.Message) {
+	l := c.loop
+	switch m.Op {
+	case wsproto.OpClose:
+		if c.state == stateClosing { // the answer to ours
+			c.state = stateFinish
+			if c.queued == 0 {
+				c.doom()
+			}
+			return
+		}
+		c.state = stateFinish
+		c.code = m.Code
+		c.sendClose(m.Code, "")
+	case wsproto.OpPing:
+		if c.state == stateOpen {
+			c.offer(l.arena.Commit(wsproto.AppendFrame(l.arena.Begin(), wsproto.OpPong, m.Payload)))
+		}
+	case wsproto.OpPong: // that something came is all that counts
+	default:
+		if c.state == stateOpen {
+			l.stats.messages++
+			l.engine.opts.Handler.Message(c, m.Payload)
+		}
+	}
+}
+
+// handover gives the connection, with the bytes read so far, to net/http.
+func (c *Conn) handover(b []byte) {
+	e := c.loop.engine
+	if e.opts.HTTP == nil {
+		c.answer(http.StatusNotFound)
+		return
+	}
+	fd, err := c.gc.Dup()
+	if err != nil {
+		e.metrics.RefusedFDs.Add(1)
+		c.answer(http.StatusServiceUnavailable)
+		return
+	}
+	e.metrics.Handovers.Add(1)
+	c.state = stateHandover
+	c.flags |= flagKeepOpen
+	go e.serveHTTP(fd, bytes.Clone(b))
+	c.doom()
+}

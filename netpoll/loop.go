@@ -1,0 +1,197 @@
+package netpoll
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+
+	"sluice/owner"
+	"sluice/pool"
+	"sluice/wsproto"
+)
+
+// tick is what deadlines are rounded up to.
+const tick = 5 * time.Millisecond
+
+// Loop is an event loop: the owner of its connections and of all that the Handler keeps for them. Only
+// Wake, Index and Clock may be used outside of calls to the Handler.
+type Loop struct {
+	// Data is the Handler's.
+	Data any
+
+	// Fixed after New.
+	engine  *Engine
+	index   int
+	clock   owner.Clock
+	flusher flusher
+
+	// Owned by the loop.
+	el      gnet.EventLoop // of the present gnet
+	started bool           // Handler.Start was called
+	inTurn  bool
+	now     time.Duration
+	wheel   *owner.Wheel
+	ticker  *owner.Ticker
+	arena   pool.Arena
+	table   table
+	opened  int     // connections that the Handler knows
+	dirty   []*Conn // have something to write at the end of the turn
+	doomed  []*Conn // are to be closed at the end of the turn
+	spare   *backlog
+	spares  int
+	refused int          // connections that use the reserve
+	head    wsproto.Head // scratch
+	stats   stats
+	drain   drain
+
+	// Shared with those who wake the loop.
+	taken     atomic.Bool // bound to an event loop of gnet
+	scheduled atomic.Bool // a wake-up is on its way and has not begun its turn
+	outer     atomic.Pointer[net.Conn]
+}
+
+// stats are counters of the present turn, added to Metrics at its end.
+type stats struct{ in, out, writes, messages, frames uint64 }
+
+func newLoop(e *Engine, index int) *Loop {
+	l := &Loop{engine: e, index: index, clock: e.opts.Clock, flusher: new(writer)}
+	l.now = l.clock.Now()
+	l.wheel = owner.NewWheel(tick, l.now)
+	l.ticker = owner.NewTicker(l.clock, l.wheel, l.Wake)
+	return l
+}
+
+// Index returns the loop's number, from 0. Any goroutine may call it.
+func (l *Loop) Index() int { return l.index }
+
+// Clock returns the source of time. Any goroutine may call it.
+func (l *Loop) Clock() owner.Clock { return l.clock }
+
+// Now returns the time that the present turn began at.
+func (l *Loop) Now() time.Duration { return l.now }
+
+// Wheel returns the wheel that the Handler may keep its timers on. They fire at the beginning of a turn.
+func (l *Loop) Wheel() *owner.Wheel { return l.wheel }
+
+// Arena returns the memory that frames for Conn.Send are best made in: those committed one after the
+// other are written as one.
+func (l *Loop) Arena() *pool.Arena { return &l.arena }
+
+// Conn returns the connection that a handle names, or nil if it has closed or begun to.
+func (l *Loop) Conn(h Handle) *Conn {
+	if h.Loop() != l.index {
+		return nil
+	}
+	if c := l.table.get(h); c != nil && c.state == stateOpen {
+		return c
+	}
+	return nil
+}
+
+var wakeByte = []byte{0}
+
+// Wake makes the loop begin a turn soon, after the sockets that are ready. Calls are coalesced until that turn
+// begins; whatever was done before Wake is seen by the Handler.Turn that follows. Any goroutine may call it.
+func (l *Loop) Wake() {
+	if l.scheduled.Load() || !l.scheduled.CompareAndSwap(false, true) {
+		return
+	}
+	if outer := l.outer.Load(); outer != nil {
+		// It never blocks: no second byte is written before the first was read. If it fails, gnet is at its
+		// end; attach will begin the turn.
+		_, _ = (*outer).Write(wakeByte)
+	}
+}
+
+// attach is called when the loop has been bound: the first thing that happens on a new event loop, but for
+// connections that were accepted very early.
+func (l *Loop) attach(w *waker) {
+	l.outer.Store(&w.outer)
+	l.woken()
+}
+
+// detach is called when the loop's event loop has ended.
+func (l *Loop) detach() {
+	if outer := l.outer.Swap(nil); outer != nil {
+		_ = (*outer).Close()
+	}
+	l.taken.Store(false)
+}
+
+// woken is the turn that a wake-up leads to.
+func (l *Loop) woken() {
+	l.scheduled.Store(false) // before looking at anything: what comes now wakes again
+	l.engine.metrics.Wakes.Add(1)
+	l.begin()
+	l.end()
+}
+
+// begin begins a turn.
+func (l *Loop) begin() {
+	if !l.started {
+		l.started = true
+		l.engine.opts.Handler.Start(l)
+	}
+	l.inTurn = true
+	l.now = l.ticker.Turn()
+}
+
+// end ends a turn: the Handler's part, the writes, the closing of what is to go.
+func (l *Loop) end() {
+	l.engine.opts.Handler.Turn(l)
+	l.drainTurn()
+	for len(l.dirty) > 0 || len(l.doomed) > 0 {
+		l.flush()
+		l.bury()
+	}
+	l.drainCheck()
+	l.ticker.Rearm()
+	l.publish()
+	l.inTurn = false
+}
+
+// flush writes each dirty connection once.
+func (l *Loop) flush() {
+	batch := l.dirty
+	for _, c := range batch {
+		c.flags &^= flagDirty
+	}
+	l.flusher.flush(l, batch)
+	// What became dirty meanwhile was appended behind the batch.
+	rest := copy(l.dirty, l.dirty[len(batch):])
+	clear(l.dirty[rest:])
+	l.dirty = l.dirty[:rest]
+}
+
+// bury closes the doomed connections; Handler.Closed may send to others and doom them.
+func (l *Loop) bury() {
+	for i := 0; i < len(l.doomed); i++ {
+		c := l.doomed[i]
+		l.doomed[i] = nil
+		if c.gc != nil {
+			_ = l.el.Close(c.gc) // calls finalize; what it returns, gnet has logged
+		}
+	}
+	l.doomed = l.doomed[:0]
+}
+
+// publish adds the turn's counts to those that everybody sees.
+func (l *Loop) publish() {
+	m, s := l.engine.metrics, &l.stats
+	if s.in > 0 {
+		m.BytesIn.Add(s.in)
+	}
+	if s.messages > 0 {
+		m.Messages.Add(s.messages)
+	}
+	if s.frames > 0 {
+		m.Frames.Add(s.frames)
+	}
+	if s.writes > 0 {
+		m.Writes.Add(s.writes)
+		m.BytesOut.Add(s.out)
+	}
+	*s = stats{}
+}

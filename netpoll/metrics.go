@@ -1,0 +1,63 @@
+package netpoll
+
+import (
+	"sync/atomic"
+
+	"sluice/wsproto"
+)
+
+// Metrics counts what an Engine does. The loops write it, any goroutine may read it. Fields named Open
+// or Lagging are levels, all others only grow.
+type Metrics struct {
+	Accepted atomic.Uint64 // connections accepted, those refused included
+	Upgraded atomic.Uint64 // WebSocket connections opened
+	Open     atomic.Int64  // WebSocket connections open now
+	OpenAll  atomic.Int64  // connections open now: WebSocket, plain HTTP and undecided
+	Closed   [len(closeCodes) + 1]atomic.Uint64
+
+	// Connections that never became a WebSocket or a plain HTTP connection, by reason.
+	RefusedFDs     atomic.Uint64 // 503: descriptors are running out
+	RefusedMax     atomic.Uint64 // 503: Limits.MaxConns
+	RefusedDrain   atomic.Uint64 // 503: the engine is being stopped
+	RefusedHead    atomic.Uint64 // the request head is malformed or too large
+	RefusedTimeout atomic.Uint64 // the request head did not come in time
+	RefusedUpgrade atomic.Uint64 // a handshake that breaks RFC 6455, or that Handler.Upgrade refused
+
+	Handovers atomic.Uint64 // connections given to net/http
+	Adopted   atomic.Uint64 // connections that came back from net/http
+
+	BytesIn   atomic.Uint64
+	BytesOut  atomic.Uint64
+	Writes    atomic.Uint64 // write and writev calls
+	Messages  atomic.Uint64 // complete text and binary messages received
+	Frames    atomic.Uint64 // frames taken by Conn.Send
+	Lagging   atomic.Int64  // connections whose socket does not take what is queued
+	Lags      atomic.Uint64 // times that a connection began to lag
+	Overflows atomic.Uint64 // connections closed with 1013 because Limits.OutboxBytes was reached
+	PingLost  atomic.Uint64 // connections closed because a ping was not answered
+	Wakes     atomic.Uint64 // wake-ups of loops
+	Restarts  atomic.Uint64 // times that the engine had to be started again after an accept error
+}
+
+// CloseAbnormal stands for a connection that went without a close frame (RFC 6455 §7.1.5).
+const CloseAbnormal uint16 = 1006
+
+var closeCodes = [...]uint16{
+	wsproto.CloseNormal, wsproto.CloseGoingAway, wsproto.CloseProtocolError, wsproto.CloseUnsupported,
+	wsproto.CloseNoStatus, CloseAbnormal, wsproto.CloseInvalidPayload, wsproto.ClosePolicy, wsproto.CloseTooLarge,
+	wsproto.CloseInternalError, wsproto.CloseServiceRestart, wsproto.CloseTryAgainLater,
+}
+
+// CloseCodes lists the close codes that are counted one by one; all others are counted together.
+func CloseCodes() []uint16 { return closeCodes[:] }
+
+// ClosedWith returns the counter of WebSocket connections that ended with a close code, ours or the
+// peer's, whichever came first. Codes beyond CloseCodes share one counter.
+func (m *Metrics) ClosedWith(code uint16) *atomic.Uint64 {
+	for i, c := range closeCodes {
+		if c == code {
+			return &m.Closed[i]
+		}
+	}
+	return &m.Closed[len(closeCodes)]
+}

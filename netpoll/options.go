@@ -1,0 +1,117 @@
+package netpoll
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"time"
+
+	"sluice/owner"
+	"sluice/wsproto"
+)
+
+// maxLoops is what Handle has room for.
+const maxLoops = 1 << handleLoopBits
+
+// Handler is told what happens on the connections of an Engine. Every call for a loop or a connection
+// is made on its own event loop and must not block; calls for different loops are made concurrently.
+type Handler interface {
+	// Start is called once for each loop, before any other call for it, and before Engine.Start returns.
+	Start(l *Loop)
+	// Upgrade judges a valid WebSocket handshake; 0 accepts, anything else is the HTTP status of the
+	// refusal. h is valid during the call only.
+	Upgrade(c *Conn, h *wsproto.Head) (status int)
+	// Open follows an accepted upgrade. What is sent now follows the answer to the handshake. h is valid
+	// during the call only.
+	Open(c *Conn, h *wsproto.Head)
+	// Message is called for each complete text or binary message; payload is valid until it returns.
+	// Nothing comes any more once Conn.Close was called or the peer has begun to close.
+	Message(c *Conn, payload []byte)
+	// Closed is called exactly once for each Open. Conn's methods do nothing any more, but Session,
+	// Handle and Loop are still there.
+	Closed(c *Conn)
+	// Turn is called once in every turn of the loop, when its timers have fired and its input has been
+	// handled, before anything is written: after a Wake, and also when no one woke the loop.
+	Turn(l *Loop)
+}
+
+// Limits bounds what clients can take. Zero values mean the defaults given.
+type Limits struct {
+	MaxConns     int           // connections at the same time, plain HTTP included; 0: as many as descriptors allow
+	ReserveFDs   int           // descriptors kept for everything but clients; 64
+	MaxHead      int           // bytes of a request head; 16 KiB
+	MaxMessage   int           // bytes of a WebSocket message; 1 MiB
+	HeadTimeout  time.Duration // from accept to the end of the request head; 10 s
+	OutboxBytes  int           // bytes waiting for a slow client, beyond which it is closed with 1013; 4 MiB
+	PingInterval time.Duration // silence after which a client is pinged; 30 s, negative: never
+	PongTimeout  time.Duration // further silence after which it is gone; 10 s
+	CloseTimeout time.Duration // for the rest of the outbox and the close handshake; 5 s
+	DrainWindow  time.Duration // over which Stop spreads the closing of clients; 5 s, negative: at once
+}
+
+// Options says how an Engine works. It is not changed after New.
+type Options struct {
+	Addr    string         // host:port; an empty host means all addresses, port 0 one that is free
+	Loops   int            // event loops; 0: GOMAXPROCS
+	WSPath  string         // path of WebSocket upgrades; "/" by default
+	Handler Handler        // required
+	HTTP    func(net.Conn) // gets each plain HTTP connection, on a goroutine of its own; nil: they are answered 404
+	Clock   owner.Clock    // nil: the system's
+	Metrics *Metrics       // nil: counted nowhere
+	Log     *slog.Logger   // nil: slog.Default
+	Limits  Limits
+}
+
+// withDefaults returns o with its zero values filled in, or what is wrong with it.
+func (o Options) withDefaults() (Options, error) {
+	if o.Handler == nil {
+		return o, errors.New("netpoll: Options.Handler is missing")
+	}
+	if _, _, err := net.SplitHostPort(o.Addr); err != nil {
+		return o, fmt.Errorf("netpoll: address %q is not host:port: %w", o.Addr, err)
+	}
+	if o.Loops == 0 {
+		o.Loops = min(runtime.GOMAXPROCS(0), maxLoops)
+	}
+	if o.Loops < 1 || o.Loops > maxLoops {
+		return o, fmt.Errorf("netpoll: %d event loops: choose 1 to %d", o.Loops, maxLoops)
+	}
+	if o.WSPath == "" {
+		o.WSPath = "/"
+	}
+	if o.Clock == nil {
+		o.Clock = owner.SystemClock()
+	}
+	if o.Metrics == nil {
+		o.Metrics = new(Metrics)
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	l := &o.Limits
+	fill(&l.ReserveFDs, 64)
+	fill(&l.MaxHead, wsproto.DefaultMaxHead)
+	fill(&l.MaxMessage, wsproto.DefaultMaxMessage)
+	fill(&l.HeadTimeout, 10*time.Second)
+	fill(&l.OutboxBytes, 4<<20)
+	fill(&l.PingInterval, 30*time.Second)
+	fill(&l.PongTimeout, 10*time.Second)
+	fill(&l.CloseTimeout, 5*time.Second)
+	fill(&l.DrainWindow, 5*time.Second)
+	if l.MaxConns < 0 || l.ReserveFDs < 0 || l.MaxHead < 0 || l.MaxMessage < 0 || l.OutboxBytes < 0 ||
+		l.HeadTimeout < 0 || l.PongTimeout < 0 || l.CloseTimeout < 0 {
+		return o, errors.New("netpoll: a limit is negative")
+	}
+	if l.OutboxBytes > 1<<30 || l.MaxMessage > 1<<30 {
+		return o, errors.New("netpoll: OutboxBytes and MaxMessage may be at most 1 GiB")
+	}
+	return o, nil
+}
+
+func fill[T int | time.Duration](v *T, standard T) {
+	if *v == 0 {
+		*v = standard
+	}
+}

@@ -1,0 +1,231 @@
+package netpoll
+
+import (
+	"time"
+
+	"sluice/owner"
+	"sluice/wsproto"
+)
+
+// The outbox of a connection holds slices that are shared with others and must not be changed. The
+// oldest is Conn.first; a backlog exists only while there are more, or while the connection lags.
+//
+// A connection lags when its socket did not take all it was given. It is then tried again by a timer
+// instead of at the end of each turn. What is sent to it meanwhile is copied if it is short: a shared slice
+// keeps the whole chunk alive that it was cut from, and a slow reader would hold one chunk per frame.
+
+const (
+	lagMin     = 5 * time.Millisecond  // until the first attempt after the socket was full
+	lagMax     = 80 * time.Millisecond // between attempts that had no success
+	copyBelow  = 4 << 10               // bytes of a frame that is copied rather than kept
+	ownChunk   = 8 << 10               // bytes that copies are collected in
+	manySlices = 64                    // slices after which frames are copied though the socket is not full yet
+	maxSpares  = 64                    // backlogs that a loop keeps for reuse
+)
+
+// backlog is the part of an outbox that most connections do without.
+type backlog struct {
+	conn    *Conn
+	bufs    [][]byte // behind Conn.first, oldest first, from head
+	head    int
+	owned   bool // the last of bufs is our own and may be appended to
+	lagging bool
+	wait    time.Duration
+	timer   owner.Timer
+	next    *backlog // among the loop's spares
+}
+
+// Send queues a frame, header included, for the end of the turn. The frame is shared: nobody may change it
+// any more. Frames that were committed to the loop's arena in a row are written as one. Beyond
+// Limits.OutboxBytes the connection is closed with 1013. On a connection that is closing Send does nothing.
+func (c *Conn) Send(frame []byte) {
+	if c.state != stateOpen || len(frame) == 0 {
+		return
+	}
+	c.loop.stats.frames++
+	c.offer(frame)
+}
+
+// Queued returns how many bytes wait to be written.
+func (c *Conn) Queued() int { return int(c.queued) }
+
+// Lagging reports whether the peer does not read fast enough. Whoever can say the same with less, the newest
+// state instead of every change, should wait until it no longer lags.
+func (c *Conn) Lagging() bool { return c.more != nil && c.more.lagging }
+
+// offer queues a frame within the bound. A frame for an empty outbox is always taken, however large.
+func (c *Conn) offer(frame []byte) {
+	limit := c.loop.engine.opts.Limits.OutboxBytes
+	if c.queued > 0 && int(c.queued)+len(frame) > limit {
+		if !c.Lagging() { // the socket may well take it: it was not asked in this turn
+			c.loop.flusher.flush(c.loop, []*Conn{c})
+		}
+		if c.state != stateOpen {
+			return
+		}
+		if c.queued > 0 && int(c.queued)+len(frame) > limit {
+			c.loop.engine.metrics.Overflows.Add(1)
+			c.Close(wsproto.CloseTryAgainLater, "too slow")
+			return
+		}
+	}
+	c.push(frame)
+}
+
+// push queues bytes without regard to the bound.
+func (c *Conn) push(b []byte) {
+	l := c.loop
+	switch {
+	case c.queued == 0:
+		c.first = b
+	case c.more == nil:
+		if both, ok := l.arena.Join(c.first, b); ok {
+			c.first = both
+			break
+		}
+		c.more = l.takeBacklog(c)
+		fallthrough
+	default:
+		c.more.push(b)
+	}
+	c.queued += int32(len(b))
+	if !c.Lagging() {
+		c.markDirty()
+	}
+}
+
+func (c *Conn) markDirty() {
+	if c.flags&flagDirty == 0 {
+		c.flags |= flagDirty
+		c.loop.dirty = append(c.loop.dirty, c)
+	}
+}
+
+func (q *backlog) push(b []byte) {
+	last := len(q.bufs) - 1
+	if q.head <= last && !q.owned {
+		if both, ok := q.conn.loop.arena.Join(q.bufs[last], b); ok {
+			q.bufs[last] = both
+			return
+		}
+	}
+	if len(b) < copyBelow && (q.lagging || len(q.bufs)-q.head >= manySlices) {
+		if q.head > last || !q.owned || cap(q.bufs[last])-len(q.bufs[last]) < len(b) {
+			q.bufs = append(q.bufs, make([]byte, 0, ownChunk))
+			q.owned = true
+			last = len(q.bufs) - 1
+		}
+		q.bufs[last] = append(q.bufs[last], b...)
+		return
+	}
+	q.bufs = append(q.bufs, b)
+	q.owned = false
+}
+
+// pop returns the oldest slice; nil if there is none.
+func (q *backlog) pop() []byte {
+	if q.head == len(q.bufs) {
+		return nil
+	}
+	b := q.bufs[q.head]
+	q.bufs[q.head] = nil
+	q.head++
+	if q.head == len(q.bufs) {
+		q.bufs, q.head, q.owned = q.bufs[:0], 0, false
+	}
+	return b
+}
+
+// gather appends the oldest slices of the outbox, as many as there is room for.
+func (c *Conn) gather(bufs [][]byte) [][]byte {
+	if c.queued == 0 {
+		return bufs
+	}
+	bufs = append(bufs, c.first)
+	if c.more != nil {
+		rest := c.more.bufs[c.more.head:]
+		bufs = append(bufs, rest[:min(len(rest), cap(bufs)-len(bufs))]...)
+	}
+	return bufs
+}
+
+// wrote takes n bytes out of the outbox. If full is set, the socket did not take all that it was given.
+func (c *Conn) wrote(n int, full bool) {
+	l := c.loop
+	l.stats.writes++
+	l.stats.out += uint64(n)
+	c.queued -= int32(n)
+	for n > 0 && n >= len(c.first) {
+		n -= len(c.first)
+		c.first = nil
+		if c.more != nil {
+			c.first = c.more.pop()
+		}
+	}
+	c.first = c.first[n:]
+	switch {
+	case c.queued == 0:
+		c.first = nil
+		c.dropOutbox()
+		c.flushed()
+	case full:
+		c.lag(n > 0)
+	}
+}
+
+// lag has the connection tried again later.
+func (c *Conn) lag(progress bool) {
+	l := c.loop
+	if c.more == nil {
+		c.more = l.takeBacklog(c)
+	}
+	q := c.more
+	switch {
+	case !q.lagging:
+		q.lagging = true
+		q.wait = lagMin
+		l.engine.metrics.Lagging.Add(1)
+		l.engine.metrics.Lags.Add(1)
+	case progress:
+		q.wait = lagMin
+	default:
+		q.wait = min(2*q.wait, lagMax)
+	}
+	l.wheel.Schedule(&q.timer, l.now+q.wait, q)
+}
+
+// Expire is called by the wheel when a lagging connection is to be tried again.
+func (q *backlog) Expire(time.Duration) { q.conn.markDirty() }
+
+// dropOutbox forgets what is queued, and gives the backlog back.
+func (c *Conn) dropOutbox() {
+	c.first, c.queued = nil, 0
+	q := c.more
+	if q == nil {
+		return
+	}
+	c.more = nil
+	l := c.loop
+	l.wheel.Cancel(&q.timer)
+	if q.lagging {
+		l.engine.metrics.Lagging.Add(-1)
+	}
+	if l.spares == maxSpares || cap(q.bufs) > 4*manySlices {
+		return
+	}
+	clear(q.bufs)
+	*q = backlog{bufs: q.bufs[:0], next: l.spare}
+	l.spare = q
+	l.spares++
+}
+
+func (l *Loop) takeBacklog(c *Conn) *backlog {
+	q := l.spare
+	if q == nil {
+		return &backlog{conn: c}
+	}
+	l.spare = q.next
+	l.spares--
+	q.conn, q.next = c, nil
+	return q
+}
