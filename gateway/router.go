@@ -31,13 +31,12 @@ func (r *router) Event(name, event string, data []byte) {
 func (r *router) Token(cid string, data []byte) {
 	g := (*Gateway)(r)
 	h, ok := g.cids.parse(cid)
-	if !ok {
+	if !ok || h.Loop() >= len(g.loops) {
 		return // another gateway's client
 	}
 	g.inOrder(func() {
-		if l := g.loopOf(h); l != nil {
-			l.post(func() { l.token(h, data) })
-		}
+		l := g.loops[h.Loop()].Load()
+		l.post(func() { l.token(h, data) })
 	})
 }
 
