@@ -193,10 +193,8 @@ func (s *Shard) queryAnswer(e *entry, payload []byte, err *res.Error) {
 			e.lost = true
 			return
 		}
-		if got.IsModel {
-			s.replace(e, state.NewModel(got.Props))
-		} else {
-			s.replace(e, state.NewCollection(got.Values))
+		if !s.replace(e, snapshotOf(got.IsModel, got.Props, got.Values)) {
+			s.metrics.QueryFailures.Add(1)
 		}
 	default:
 		for _, ev := range got.Events {

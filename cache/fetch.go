@@ -113,10 +113,14 @@ func (s *Shard) settle(a answer) {
 }
 
 func (a *answer) snapshot() *state.Snapshot {
-	if a.got.IsModel {
-		return state.NewModel(a.got.Props)
+	return snapshotOf(a.got.IsModel, a.got.Props, a.got.Values)
+}
+
+func snapshotOf(model bool, props []res.Prop, values []res.Value) *state.Snapshot {
+	if model {
+		return state.NewModel(props)
 	}
-	return state.NewCollection(a.got.Values)
+	return state.NewCollection(values)
 }
 
 // loaded makes use of the answer to an entry's first get.
@@ -190,7 +194,9 @@ func (s *Shard) refreshed(e *entry, a answer) {
 	case a.err == nil:
 		// With another fetch to follow, that one is the one to rely on.
 		e.lost, e.retries = e.lost && a.f.again, 0
-		s.replace(e, a.snapshot())
+		if !s.replace(e, a.snapshot()) {
+			s.metrics.RegetFailures.Add(1)
+		}
 		if a.f.again {
 			s.reget(e)
 		}
@@ -211,16 +217,17 @@ func (s *Shard) refreshed(e *entry, a answer) {
 	}
 }
 
-// replace puts another value in an entry's place, by way of the events that make the difference.
-func (s *Shard) replace(e *entry, snap *state.Snapshot) {
+// replace puts another value in an entry's place, by way of the events that make the difference. A collection cannot
+// replace a model, nor the other way round.
+func (s *Shard) replace(e *entry, snap *state.Snapshot) bool {
 	events, err := state.Diff(e.snap, snap)
 	if err != nil {
-		s.metrics.RegetFailures.Add(1)
 		s.log.Warn("a resource has become one of the other type, the old state stays", "resource", e.r.name, "query", e.query)
-		return
+		return false
 	}
 	for _, ev := range events {
 		e.set(ev.Next)
 		s.deliver(e, ev)
 	}
+	return true
 }

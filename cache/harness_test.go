@@ -1,0 +1,224 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/owner"
+	"sluice/res"
+	"sluice/state"
+)
+
+// harness drives a shard in the test's goroutine and in fake time, with a Bus and Loops that write down what they are told.
+type harness struct {
+	t      *testing.T
+	clock  *owner.ManualClock
+	s      *Shard
+	out    bytes.Buffer
+	asked  []*asked
+	folded map[subKey]*state.Snapshot // each sub's state, as its loop would have it
+	load   []int                      // the loops' backlogs
+	ended  func(subKey)               // a sub has failed or been deleted; may be nil
+}
+
+// asked is a request that has not been answered.
+type asked struct {
+	name, subject, payload string
+	done                   func([]byte, *res.Error)
+}
+
+func newHarness(t *testing.T, opt Options) *harness {
+	h := &harness{t: t, clock: owner.NewManualClock(), folded: map[subKey]*state.Snapshot{}}
+	opt.Loops = max(opt.Loops, 2)
+	h.load = make([]int, opt.Loops)
+	opt.Clock = h.clock
+	opt.Log = slog.New(logWriter{h})
+	h.s = NewShard(opt, h, (*harnessLoops)(h))
+	return h
+}
+
+func (h *harness) say(format string, args ...any) { fmt.Fprintf(&h.out, format+"\n", args...) }
+
+// said returns what was written down since the last call.
+func (h *harness) said() string {
+	defer h.out.Reset()
+	return h.out.String()
+}
+
+// turns lets the shard do all there is to do now.
+func (h *harness) turns() {
+	for {
+		select {
+		case <-h.s.wakeups:
+			h.s.turn()
+		default:
+			return
+		}
+	}
+}
+
+// advance moves the clock from alarm to alarm.
+func (h *harness) advance(d time.Duration) {
+	end := h.clock.Now() + d
+	for {
+		at, ok := h.clock.Next()
+		if !ok || at > end {
+			break
+		}
+		h.clock.Advance(at - h.clock.Now())
+		h.turns()
+	}
+	h.clock.Advance(end - h.clock.Now())
+	h.turns()
+}
+
+func (h *harness) Subscribe(name string)   { h.say("nats: subscribe %s", name) }
+func (h *harness) Unsubscribe(name string) { h.say("nats: unsubscribe %s", name) }
+func (h *harness) Flush()                  {}
+
+func (h *harness) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	if !res.ValidSubject(subject) {
+		h.t.Errorf("subject %q is invalid", subject)
+	}
+	h.say("nats: request %s %s", subject, payload)
+	h.asked = append(h.asked, &asked{name, subject, string(payload), done})
+}
+
+// answer answers the oldest request to subject whose payload contains part.
+func (h *harness) answer(subject, part string, payload []byte, err *res.Error) bool {
+	for i, a := range h.asked {
+		if a.subject == subject && strings.Contains(a.payload, part) {
+			h.asked = append(h.asked[:i], h.asked[i+1:]...)
+			h.s.Run(func() { a.reply(payload, err) })
+			return true
+		}
+	}
+	return false
+}
+
+// reply hands over a copy of the payload that is overwritten afterwards: whoever keeps a part of it is found out.
+func (a *asked) reply(payload []byte, err *res.Error) {
+	passing := bytes.Clone(payload)
+	a.done(passing, err)
+	for i := range passing {
+		passing[i] = '#'
+	}
+}
+
+type harnessLoops harness
+
+func (l *harnessLoops) Backlog(loop int) int { return l.load[loop] }
+
+func (l *harnessLoops) Post(loop int, u state.Update) {
+	h := (*harness)(l)
+	h.say("loop %d: ref %d %s", loop, u.Ref, describe(u))
+	key := subKey{loop, u.Ref}
+	if err := fold(h.folded, key, u); err != nil {
+		h.t.Errorf("loop %d, ref %d: %v", loop, u.Ref, err)
+	}
+	if over := u.Kind == state.Failed || u.Kind == state.Applied && u.Event.Kind == state.Delete; over && h.ended != nil {
+		h.ended(key)
+	}
+}
+
+func describe(u state.Update) string {
+	switch u.Kind {
+	case state.Loaded, state.Synced:
+		return fmt.Sprintf("%v %s", u.Kind, u.Snapshot.JSON(false))
+	case state.Failed:
+		return fmt.Sprintf("%v %s", u.Kind, u.Err.AppendJSON(nil))
+	case state.Applied:
+		data := u.Event.AppendData(nil, false)
+		name := u.Event.Kind.String()
+		switch u.Event.Kind {
+		case state.Custom:
+			name = u.Event.Name
+		case state.Delete:
+		default:
+			data = append(data, '}')
+		}
+		return strings.TrimSpace(fmt.Sprintf("%s %s", name, data))
+	}
+	return u.Kind.String()
+}
+
+// fold does what a loop does with an update, and checks that it makes sense there.
+func fold(folded map[subKey]*state.Snapshot, key subKey, u state.Update) error {
+	held := folded[key]
+	switch u.Kind {
+	case state.Loaded:
+		if held != nil {
+			return fmt.Errorf("loaded twice")
+		}
+		folded[key] = u.Snapshot
+		return nil
+	case state.Failed:
+		if held != nil {
+			return fmt.Errorf("failed when loaded")
+		}
+		return nil
+	case state.Reaccess:
+		return nil
+	}
+	if held == nil {
+		return fmt.Errorf("%s before loaded", describe(u))
+	}
+	if u.Kind == state.Synced {
+		folded[key] = u.Snapshot
+		return nil
+	}
+	var e *state.Event
+	var err error
+	switch ev := u.Event; ev.Kind {
+	case state.Change:
+		var props []res.Prop
+		for _, c := range ev.Changes {
+			props = append(props, res.Prop{Key: c.Key, Value: c.New})
+		}
+		e, err = held.Change(props)
+	case state.Add:
+		e, err = held.Add(ev.Index, ev.Value)
+	case state.Remove:
+		e, err = held.Remove(ev.Index)
+	case state.Delete:
+		delete(folded, key)
+		return nil
+	case state.Custom:
+		if !ev.Next.Equal(held) {
+			return fmt.Errorf("custom event at %s, but the loop has %s", ev.Next.JSON(false), held.JSON(false))
+		}
+		return nil
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s does not apply to %s: %v", describe(u), held.JSON(false), err)
+	case e == nil:
+		return fmt.Errorf("%s changes nothing in %s", describe(u), held.JSON(false))
+	case !e.Next.Equal(u.Event.Next):
+		return fmt.Errorf("%s leads to %s, but the shard has %s", describe(u), e.Next.JSON(false), u.Event.Next.JSON(false))
+	}
+	folded[key] = u.Event.Next
+	return nil
+}
+
+// logWriter writes log records down as one line each.
+type logWriter struct{ h *harness }
+
+func (l logWriter) Enabled(context.Context, slog.Level) bool { return true }
+func (l logWriter) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l logWriter) WithGroup(string) slog.Handler            { return l }
+
+func (l logWriter) Handle(_ context.Context, r slog.Record) error {
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		return true
+	})
+	l.h.say("log: %s", line)
+	return nil
+}
