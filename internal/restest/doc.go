@@ -23,9 +23,13 @@
 //	client a subscribes RID VALUE   the usual exchange, see below
 //	client a turns RID FROM into TO by N
 //	                                the next N messages are events that make TO of FROM
+//	client a drains                 takes whatever was sent, where the protocol leaves the form open
+//	client a holds RID VALUE        what a client has made of it all; "nothing": it does not hold it
 //	service < SUBJECT [PATTERN] [as NAME]
 //	                                a request with that subject must have come or come
 //	service > reply SUBJECT PAYLOAD answers the oldest open request with that subject, or NAME
+//	service answers PREFIX PAYLOAD  takes and answers one request, whichever came first of those whose
+//	                                subject begins so; "all PREFIX": as they come, until a client receives
 //	service > SUBJECT [PAYLOAD]     publishes
 //	service deaf SUBJECT            stops listening ("no responders"); "service listens SUBJECT" ends it
 //	subscribed SUBJECT              NATS must have (or get) a subscription on exactly that subject
@@ -33,6 +37,7 @@
 //	advance DURATION                moves the gateway's clock
 //	quiet                           proves that no client and not the service received anything more
 //	quiet auth                      the same without the get that a query event would hold back
+//	waits N PREFIX                  exactly N requests, with subjects that begin so, wait to be taken
 //	logs N TEXT                     N log records contain TEXT
 //	any ... end                     the client lines inside match in any order
 //	repeat N ... end                the body N times
@@ -43,6 +48,9 @@
 //
 // A PATTERN is JSON compared by structure, numbers by their text. "$any" matches anything, and {...} or
 // {"a":1,...} allows more members.
+//
+// Everything a client takes is folded by a strict View as well, so that each transcript also checks that a
+// client library could follow.
 //
 // "client a subscribes RID VALUE" stands for the subscribe request, the access and get requests with their
 // answers and the result. Indented lines "RID VALUE" name the references that are loaded with it. Before a

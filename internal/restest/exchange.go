@@ -55,6 +55,57 @@ func (s *session) serviceSends(arg string) error {
 	return s.service.Reply(subject, strings.TrimSpace(payload))
 }
 
+// serviceAnswers handles "service answers [all] PREFIX PAYLOAD".
+func (s *session) serviceAnswers(arg string) error {
+	rest, all := strings.CutPrefix(arg, "all ")
+	prefix, payload, _ := strings.Cut(rest, " ")
+	for {
+		var r *Request
+		received := false
+		s.wait(func() bool {
+			if r = s.service.TakeAny(prefix); r != nil {
+				return true
+			}
+			for _, c := range s.clients {
+				received = received || all && len(c.Waiting()) > 0
+			}
+			return received
+		})
+		if r == nil {
+			if received {
+				return nil
+			}
+			return fmt.Errorf("no request to %s… came", prefix)
+		}
+		s.note("service < %s %s, answered %s", r.Subject, r.Data, payload)
+		if err := s.service.Answer(r, payload); err != nil || !all {
+			return err
+		}
+	}
+}
+
+// waits handles "waits N PREFIX".
+func (s *session) waits(arg string) error {
+	count, prefix, _ := strings.Cut(arg, " ")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	if err := s.settle(true, nil); err != nil {
+		return err
+	}
+	all := s.unexpected()
+	for _, w := range all {
+		if !strings.HasPrefix(w, "service received "+prefix) {
+			return fmt.Errorf("too much: %s", w)
+		}
+	}
+	if len(all) != n {
+		return fmt.Errorf("%d requests wait, want %d", len(all), n)
+	}
+	return nil
+}
+
 // anyOrder handles the client lines of an any block: for each client, its next messages must be those
 // of the block, in whichever order.
 func (s *session) anyOrder(st *Step) error {
@@ -133,7 +184,7 @@ func (s *session) subscribes(c *Client, st *Step, arg string) error {
 			fits = `{"query":` + strconv.Quote(query) + `,...}`
 		}
 		if i == 0 {
-			if err := c.Send(`{"id":` + id + `,"method":"subscribe.` + rid + `"}`); err != nil {
+			if err := s.send(c, `{"id":`+id+`,"method":"subscribe.`+rid+`"}`); err != nil {
 				return err
 			}
 			if access, err = s.takeRequest("access."+name, fits); err != nil {
@@ -226,48 +277,30 @@ func (s *session) turns(c *Client, arg string) error {
 	return Match(m[3], encode(state))
 }
 
-// fold applies one state event to a decoded model or collection.
-func fold(state any, event string, data json.RawMessage) (any, error) {
-	v, err := decode(string(data))
-	if err != nil {
-		return nil, err
+// holds handles "client a holds RID VALUE" and "client a holds RID nothing".
+func (s *session) holds(c *Client, arg string) error {
+	rid, want, _ := strings.Cut(arg, " ")
+	got, ok := s.views[c.Name].Value(rid)
+	switch {
+	case want == "nothing" && ok:
+		return fmt.Errorf("the client holds it: %s", got)
+	case want == "nothing":
+		return nil
+	case !ok:
+		return fmt.Errorf("the client holds only %v", s.views[c.Name].Held())
 	}
-	d, _ := v.(map[string]any)
-	switch st := state.(type) {
-	case map[string]any:
-		values, ok := d["values"].(map[string]any)
-		if event != "change" || !ok {
-			return nil, fmt.Errorf("%s is no event of a model", event)
-		}
-		for k, v := range values {
-			if isDelete(v) {
-				if _, had := st[k]; !had {
-					return nil, fmt.Errorf("property %s deleted that is not there", k)
-				}
-				delete(st, k)
-				continue
-			}
-			st[k] = v
-		}
-		return st, nil
-	case []any:
-		n, ok := d["idx"].(json.Number)
-		idx, err := strconv.Atoi(n.String())
-		if !ok || err != nil {
-			return nil, errors.New("no index")
-		}
-		switch {
-		case event == "add" && idx >= 0 && idx <= len(st):
-			return slices.Insert(st, idx, d["value"]), nil
-		case event == "remove" && idx >= 0 && idx < len(st):
-			return slices.Delete(st, idx, idx+1), nil
-		}
-		return nil, fmt.Errorf("%s at %d of a collection of %d", event, idx, len(st))
-	}
-	return nil, fmt.Errorf("%s is no event of a value", event)
+	return Match(want, got)
 }
 
-func isDelete(v any) bool {
-	m, ok := v.(map[string]any)
-	return ok && len(m) == 1 && m["action"] == "delete"
+// drains handles "client a drains": whatever was sent to the client is folded, in whichever form it came.
+func (s *session) drains(c *Client) error {
+	if err := s.settle(true, nil); err != nil {
+		return err
+	}
+	for range c.Waiting() {
+		if _, err := s.receive(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -47,8 +47,9 @@ type session struct {
 	wake    chan struct{} // something arrived
 
 	clients  map[string]*Client
-	order    []string        // client names, oldest first
-	ended    map[string]bool // clients whose end the transcript spoke of
+	views    map[string]*View // what each client has made of what the transcript took
+	order    []string         // client names, oldest first
+	ended    map[string]bool  // clients whose end the transcript spoke of
 	vars     map[string]string
 	names    []string // resource names seen so far, for quiet
 	nextID   int      // of hidden requests
@@ -62,7 +63,7 @@ type session struct {
 // Run replays a transcript. The error names the line, what was expected, and what came.
 func (e Env) Run(script *Script) error {
 	s := &session{env: e, script: script, clock: owner.NewManualClock(), logs: &logBook{},
-		wake: make(chan struct{}, 1), clients: map[string]*Client{}, ended: map[string]bool{},
+		wake: make(chan struct{}, 1), clients: map[string]*Client{}, views: map[string]*View{}, ended: map[string]bool{},
 		vars:   map[string]string{"long": strings.Repeat("a", 5000), "badutf8": "\xff"},
 		nextID: hiddenIDs, visible: 1_000_000}
 	var err error
@@ -238,6 +239,10 @@ func (s *session) do(st *Step) error {
 		return s.expectRequest(arg)
 	case "service >":
 		return s.serviceSends(arg)
+	case "service answers":
+		return s.serviceAnswers(arg)
+	case "waits":
+		return s.waits(arg)
 	case "service deaf":
 		s.deafAuth = s.deafAuth || arg == "auth.>"
 		return s.service.Deaf(arg)
@@ -323,10 +328,10 @@ func (s *session) client(st *Step, arg string) error {
 	}
 	switch st.Verb {
 	case "client >":
-		s.note("client %s > %s", name, arg)
-		return c.Send(arg)
+		return s.send(c, arg)
 	case "client >binary":
 		s.note("client %s >binary %s", name, arg)
+		s.views[name].Sent(arg)
 		return c.SendBinary(arg)
 	case "client <":
 		m, err := s.receive(c)
@@ -367,6 +372,10 @@ func (s *session) client(st *Step, arg string) error {
 		return s.subscribes(c, st, arg)
 	case "client turns":
 		return s.turns(c, arg)
+	case "client holds":
+		return s.holds(c, arg)
+	case "client drains":
+		return s.drains(c)
 	}
 	return fmt.Errorf("unknown client line")
 }
@@ -385,12 +394,16 @@ func (s *session) connect(name, version string) error {
 	s.clients[name], s.ended[name] = c, false
 	s.order = append(s.order, name)
 	delete(s.vars, "cid."+name)
+	v := NewView()
+	s.views[name] = v
 	if version == "raw" {
+		v.Bare = true
 		return nil
 	}
 	if version == "" {
 		version = "1.2.3"
 	}
+	v.Bare = version < "1.2"
 	id := s.hiddenID()
 	if err := c.Send(`{"id":` + id + `,"method":"version","params":{"protocol":"` + version + `"}}`); err != nil {
 		return err
@@ -417,7 +430,17 @@ func (s *session) receive(c *Client) (string, error) {
 		}
 	}
 	s.note("client %s < %s", c.Name, m)
+	if err := s.views[c.Name].Received(m); err != nil {
+		return "", fmt.Errorf("a client cannot follow: %w\ngot %s", err, m)
+	}
 	return m, nil
+}
+
+// send sends a message of the transcript's own.
+func (s *session) send(c *Client, m string) error {
+	s.note("client %s > %s", c.Name, m)
+	s.views[c.Name].Sent(m)
+	return c.Send(m)
 }
 
 func (s *session) closedWith(c *Client, want int) error {

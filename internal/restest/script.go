@@ -127,7 +127,7 @@ func (p *parser) block() (steps []Step, closer logical, err error) {
 			}
 			p.next++
 			st.Values, st.More = l.more, nil
-		case "any", "repeat", "quiet", "advance", "logs", "subscribed", "unsubscribed":
+		case "any", "repeat", "quiet", "advance", "logs", "waits", "subscribed", "unsubscribed":
 		default:
 			return nil, l, fail("unknown verb %q", verb)
 		}

@@ -154,6 +154,19 @@ func (s *Service) Take(subject string, fits func(data string) error) (r *Request
 	return nil, misfits
 }
 
+// TakeAny takes the oldest request whose subject begins so; nil if there is none.
+func (s *Service) TakeAny(prefix string) *Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.requests {
+		if !r.taken && strings.HasPrefix(r.Subject, prefix) {
+			r.taken = true
+			return r
+		}
+	}
+	return nil
+}
+
 // Reply answers the oldest request that was taken, not answered, and has the name or subject.
 func (s *Service) Reply(name, payload string) error {
 	s.mu.Lock()
@@ -169,8 +182,11 @@ func (s *Service) Reply(name, payload string) error {
 	return fmt.Errorf("no open request %s to reply to", name)
 }
 
-// Answer answers a request, once.
+// Answer answers a request.
 func (s *Service) Answer(r *Request, payload string) error {
+	s.mu.Lock()
+	r.answered = true
+	s.mu.Unlock()
 	return s.nc.Publish(r.reply, []byte(payload))
 }
 

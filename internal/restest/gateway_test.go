@@ -1,0 +1,76 @@
+package restest
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/gateway"
+)
+
+// running is a gateway under test. It implements Gateway.
+type running struct{ g *gateway.Gateway }
+
+func (r running) URL() string { return "ws://" + r.g.Addr().String() + "/" }
+
+func (r running) Stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_ = r.g.Stop(ctx)
+}
+
+// startGateway starts a gateway as a transcript's settings say; change may set what belongs to the test.
+func startGateway(st Start, change func(*gateway.Config)) (Gateway, error) {
+	c := gateway.Config{
+		Addr: "127.0.0.1", Port: gateway.FreePort, NATSURL: st.NATS, NATSTimeout: 10 * time.Second,
+		DrainTimeout: gateway.Off, Log: st.Log,
+	}
+	if st.Clock != nil {
+		c.Clock = st.Clock
+	}
+	if change != nil {
+		change(&c)
+	}
+	for key, value := range st.Settings {
+		if err := setField(&c, key, value); err != nil {
+			return nil, err
+		}
+	}
+	g, err := gateway.New(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.Start(context.Background()); err != nil {
+		return nil, err
+	}
+	return running{g}, nil
+}
+
+// setField sets the field of Config whose name is the key, upper and lower case being the same.
+func setField(c *gateway.Config, key, value string) error {
+	f := reflect.ValueOf(c).Elem().FieldByNameFunc(func(n string) bool { return strings.EqualFold(n, key) })
+	switch {
+	case !f.IsValid():
+		return fmt.Errorf("no setting %s", key)
+	case f.Type() == reflect.TypeFor[time.Duration]():
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return err
+		}
+		f.SetInt(int64(d))
+	case f.CanInt():
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return err
+		}
+		f.SetInt(int64(n))
+	case f.Kind() == reflect.String:
+		f.SetString(value)
+	default:
+		return fmt.Errorf("setting %s cannot be set by a transcript", key)
+	}
+	return nil
+}

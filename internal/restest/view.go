@@ -1,0 +1,377 @@
+package restest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// View is what a client library knows: it folds the messages of one connection, in order, and holds the
+// resources that are reachable from direct subscriptions. It is stricter than any client: what such a
+// library would have to guess or repair is an error here (RES.md 2.2 to 2.4). Not for concurrent use.
+type View struct {
+	Bare    bool // a client below 1.2.0: resource answers of call and auth do not subscribe (RES.md 2.5)
+	held    map[string]*resource
+	direct  map[string]int
+	pending map[string]sentRequest // by ID as text
+}
+
+type sentRequest struct {
+	kind, rid string
+	count     int
+}
+
+// resource is a held model, collection or error.
+type resource struct {
+	value   any // map[string]any, []any; an error's object
+	failed  bool
+	deleted bool // a delete event came: no more events
+}
+
+// set is a resource set as it comes on the wire.
+type set struct {
+	RID         string                     `json:"rid"`
+	Models      map[string]json.RawMessage `json:"models"`
+	Collections map[string]json.RawMessage `json:"collections"`
+	Errors      map[string]json.RawMessage `json:"errors"`
+}
+
+// NewView returns the view of a connection that has received nothing.
+func NewView() *View {
+	return &View{held: map[string]*resource{}, direct: map[string]int{}, pending: map[string]sentRequest{}}
+}
+
+// Sent tells the view of a request that the client sends. Text that is no request is ignored.
+func (v *View) Sent(message string) {
+	var r struct {
+		ID     json.Number
+		Method string
+		Params json.RawMessage
+	}
+	if json.Unmarshal([]byte(message), &r) != nil || r.ID == "" {
+		return
+	}
+	kind, rid, _ := strings.Cut(r.Method, ".")
+	p := sentRequest{kind, rid, 1}
+	switch kind {
+	case "unsubscribe":
+		var count struct{ Count *int }
+		if json.Unmarshal(r.Params, &count) == nil && count.Count != nil {
+			p.count = *count.Count
+		}
+	case "version":
+		var version struct{ Protocol string }
+		_ = json.Unmarshal(r.Params, &version)
+		v.Bare = version.Protocol < "1.2"
+	}
+	v.pending[r.ID.String()] = p
+}
+
+// Received folds one message. The error says which promise of the protocol it breaks.
+func (v *View) Received(message string) error {
+	var m struct {
+		ID     *json.Number    `json:"id"`
+		Event  string          `json:"event"`
+		Result json.RawMessage `json:"result"`
+		Error  json.RawMessage `json:"error"`
+		Data   json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal([]byte(message), &m); err != nil {
+		return fmt.Errorf("the client cannot read it: %w", err)
+	}
+	if m.ID == nil {
+		return v.event(m.Event, m.Data)
+	}
+	r, ok := v.pending[m.ID.String()]
+	if !ok {
+		return fmt.Errorf("an answer to a request %s that was not sent or is answered", *m.ID)
+	}
+	delete(v.pending, m.ID.String())
+	if m.Error != nil {
+		return nil
+	}
+	return v.result(r, m.Result)
+}
+
+func (v *View) result(r sentRequest, result json.RawMessage) error {
+	var s set
+	root := r.rid
+	switch r.kind {
+	case "version":
+		return nil
+	case "unsubscribe":
+		if v.direct[r.rid] -= r.count; v.direct[r.rid] < 0 {
+			return fmt.Errorf("unsubscribed from %s more often than subscribed", r.rid)
+		}
+		v.collect()
+		return nil
+	case "call", "auth":
+		if v.Bare || json.Unmarshal(result, &s) != nil || s.RID == "" {
+			return nil
+		}
+		root = s.RID
+	default:
+		if err := json.Unmarshal(result, &s); err != nil {
+			return fmt.Errorf("the result is no resource set: %w", err)
+		}
+		if r.kind == "new" {
+			root = s.RID
+		}
+	}
+	added, err := v.add(&s)
+	if err != nil {
+		return err
+	}
+	h := v.held[root]
+	switch {
+	case h == nil:
+		return fmt.Errorf("the answer lacks %s, and the client does not hold it", root)
+	case h.failed && slices.Contains(added, root):
+		// The call succeeded, what it made is not to be had: nothing is subscribed.
+		v.collect()
+		return nil
+	}
+	v.direct[root]++
+	if err := v.check(added); err != nil {
+		return err
+	}
+	if r.kind == "get" {
+		v.direct[root]--
+		v.collect()
+	}
+	return nil
+}
+
+func (v *View) event(event string, data json.RawMessage) error {
+	dot := strings.LastIndexByte(event, '.')
+	if dot < 0 {
+		return fmt.Errorf("event %q has no resource", event)
+	}
+	rid, name := event[:dot], event[dot+1:]
+	h := v.held[rid]
+	switch {
+	case h == nil:
+		return fmt.Errorf("event %s of a resource that the client does not hold", event)
+	case h.failed:
+		return fmt.Errorf("event %s of a resource that failed", event)
+	case h.deleted && name != "unsubscribe":
+		return fmt.Errorf("event %s after delete", event)
+	}
+	switch name {
+	case "change", "add", "remove":
+		var s set
+		if err := json.Unmarshal(data, &s); err != nil {
+			return err
+		}
+		added, err := v.add(&s)
+		if err != nil {
+			return err
+		}
+		if h.value, err = fold(h.value, name, data); err != nil {
+			return err
+		}
+		return v.check(added)
+	case "unsubscribe":
+		if v.direct[rid] == 0 {
+			return fmt.Errorf("event %s without a direct subscription", event)
+		}
+		delete(v.direct, rid)
+		v.collect()
+	case "delete":
+		h.deleted = true
+	}
+	return nil
+}
+
+// add takes a set in and returns the IDs that are new.
+func (v *View) add(s *set) (added []string, err error) {
+	take := func(group map[string]json.RawMessage, failed bool) {
+		for rid, raw := range group {
+			if h := v.held[rid]; h != nil && !h.deleted {
+				err = errors.Join(err, fmt.Errorf("%s is sent, but the client holds it", rid))
+				continue
+			}
+			value, bad := decode(string(raw))
+			if bad != nil {
+				err = errors.Join(err, bad)
+			}
+			v.held[rid] = &resource{value: value, failed: failed}
+			added = append(added, rid)
+		}
+	}
+	take(s.Models, false)
+	take(s.Collections, false)
+	take(s.Errors, true)
+	slices.Sort(added)
+	return added, err
+}
+
+// check drops what is not reachable any more. Nothing just added may be among it, and no held resource may
+// refer to what is not held.
+func (v *View) check(added []string) error {
+	missing := v.collect()
+	for _, rid := range added {
+		if v.held[rid] == nil {
+			return fmt.Errorf("%s is sent, but nothing makes the client subscribe to it", rid)
+		}
+	}
+	if missing != "" {
+		return fmt.Errorf("%s is referred to, but the client does not have it", missing)
+	}
+	return nil
+}
+
+// collect drops what is not reachable from a direct subscription and returns a reachable reference that is
+// not held, if there is one.
+func (v *View) collect() (missing string) {
+	reached := map[string]bool{}
+	var visit func(rid string)
+	visit = func(rid string) {
+		if reached[rid] {
+			return
+		}
+		reached[rid] = true
+		h := v.held[rid]
+		if h == nil {
+			missing = rid
+			return
+		}
+		for _, ref := range References(h.value) {
+			visit(ref)
+		}
+	}
+	for rid, n := range v.direct {
+		if n > 0 {
+			visit(rid)
+		} else {
+			delete(v.direct, rid)
+		}
+	}
+	for rid := range v.held {
+		if !reached[rid] {
+			delete(v.held, rid)
+		}
+	}
+	return missing
+}
+
+// References returns the resource IDs that a decoded model or collection refers to, soft references excepted.
+func References(value any) []string {
+	var refs []string
+	one := func(e any) {
+		if m, ok := e.(map[string]any); ok && m["soft"] != true {
+			if rid, ok := m["rid"].(string); ok {
+				refs = append(refs, rid)
+			}
+		}
+	}
+	switch t := value.(type) {
+	case map[string]any:
+		for _, e := range t {
+			one(e)
+		}
+	case []any:
+		for _, e := range t {
+			one(e)
+		}
+	}
+	return refs
+}
+
+// Held returns the IDs of what the client holds, sorted.
+func (v *View) Held() []string {
+	rids := make([]string, 0, len(v.held))
+	for rid := range v.held {
+		rids = append(rids, rid)
+	}
+	slices.Sort(rids)
+	return rids
+}
+
+// Value returns a held resource as JSON; ok is false if it is not held.
+func (v *View) Value(rid string) (value string, ok bool) {
+	h := v.held[rid]
+	if h == nil {
+		return "", false
+	}
+	return encode(h.value), true
+}
+
+// Failed reports whether the client holds an error in the place of the resource; Deleted, whether the
+// resource was deleted.
+func (v *View) Failed(rid string) bool  { h := v.held[rid]; return h != nil && h.failed }
+func (v *View) Deleted(rid string) bool { h := v.held[rid]; return h != nil && h.deleted }
+
+// Direct returns the number of direct subscriptions.
+func (v *View) Direct(rid string) int { return v.direct[rid] }
+
+// Subscribed returns the directly subscribed resource IDs, sorted.
+func (v *View) Subscribed() []string {
+	var rids []string
+	for rid, n := range v.direct {
+		if n > 0 {
+			rids = append(rids, rid)
+		}
+	}
+	slices.Sort(rids)
+	return rids
+}
+
+// Pending returns the number of requests without an answer.
+func (v *View) Pending() int { return len(v.pending) }
+
+// fold applies one state event to a decoded model or collection, which it may change.
+func fold(state any, event string, data json.RawMessage) (any, error) {
+	decoded, err := decode(string(data))
+	if err != nil {
+		return nil, err
+	}
+	d, _ := decoded.(map[string]any)
+	switch st := state.(type) {
+	case map[string]any:
+		values, ok := d["values"].(map[string]any)
+		if event != "change" || !ok {
+			return nil, fmt.Errorf("%s is no event of a model", event)
+		}
+		if len(values) == 0 {
+			return nil, errors.New("a change that changes nothing")
+		}
+		for k, e := range values {
+			old, had := st[k]
+			if isDelete(e) {
+				if !had {
+					return nil, fmt.Errorf("property %s is deleted, but it is not there", k)
+				}
+				delete(st, k)
+				continue
+			}
+			if had && encode(old) == encode(e) {
+				return nil, fmt.Errorf("property %s is sent, but it did not change", k)
+			}
+			st[k] = e
+		}
+		return st, nil
+	case []any:
+		n, _ := d["idx"].(json.Number)
+		idx, err := strconv.Atoi(n.String())
+		if err != nil {
+			return nil, fmt.Errorf("%s without an index", event)
+		}
+		switch {
+		case event == "add" && idx >= 0 && idx <= len(st):
+			return slices.Insert(st, idx, d["value"]), nil
+		case event == "remove" && idx >= 0 && idx < len(st):
+			return slices.Delete(st, idx, idx+1), nil
+		}
+		return nil, fmt.Errorf("%s at %d of a collection of %d", event, idx, len(st))
+	}
+	return nil, fmt.Errorf("%s is no event of a failed resource", event)
+}
+
+func isDelete(v any) bool {
+	m, ok := v.(map[string]any)
+	return ok && len(m) == 1 && m["action"] == "delete"
+}
