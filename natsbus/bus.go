@@ -113,6 +113,7 @@ type Options struct {
 	RequestLimit   int           // requests under way of one Caller; beyond it: ErrOverloaded (262,144)
 
 	retryMin, retryMax time.Duration // bounds of the pause between two tries to connect
+	closeGrace         time.Duration // how long Close waits for a server that does not read before it cuts the connection
 }
 
 func (o Options) withDefaults() Options {
@@ -128,6 +129,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.RequestLimit, 1<<18)
 	setDefault(&o.retryMin, 100*time.Millisecond)
 	setDefault(&o.retryMax, 5*time.Second)
+	setDefault(&o.closeGrace, 2*time.Second)
 	if o.Signal == nil {
 		o.Signal = func(int, Signal) {}
 	}

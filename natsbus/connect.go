@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -23,20 +22,32 @@ const (
 
 // connect tries until it succeeds, the reason is one that waiting does not remove, or ctx ends.
 func (l *link) connect(ctx context.Context) (*nats.Conn, error) {
-	options, err := l.connectOptions()
-	if err != nil {
-		return nil, err
+	settings := nats.GetDefaultOptions()
+	settings.Url = l.opts.URL
+	if err := l.configure(&settings); err != nil {
+		return nil, fmt.Errorf("connecting to NATS: %w", err)
 	}
-	return retry(ctx, l.opts, func() (*nats.Conn, error) { return nats.Connect(l.opts.URL, options...) }, pause)
+	return retry(ctx, l.opts, func() (*nats.Conn, error) {
+		nc, err := settings.Connect()
+		if errors.Is(err, nats.ErrNoServers) && l.dialError != nil {
+			err = l.dialError // nats.go hides why a connection was refused
+		}
+		return nc, err
+	}, pause)
 }
 
 // retry is the loop of connect with its two effects, dialling and waiting, passed in.
 func retry(ctx context.Context, o *Options, dial func() (*nats.Conn, error), wait func(context.Context, time.Duration) bool) (*nats.Conn, error) {
+	var last error
 	for tries := 1; ; tries++ {
 		nc, err := dial()
 		if err == nil {
 			return nc, nil
 		}
+		if last != nil && ctx.Err() != nil {
+			err = last // the end cut this try short, the one before says why
+		}
+		last = err
 		if advice := permanent(err); advice != "" {
 			return nil, fmt.Errorf("cannot connect to NATS at %s: %w; %s", redact(o.URL), scrub(err), advice)
 		}
@@ -79,6 +90,7 @@ func permanent(err error) string {
 	var badHost x509.HostnameError
 	var badURL *url.Error
 	var notTLS tls.RecordHeaderError
+	var remote *net.OpError
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAccountAuthExpired):
 		return "check the user in the address or the credentials file"
@@ -86,9 +98,9 @@ func permanent(err error) string {
 		return "check the root certificates and the name in the server's certificate"
 	case errors.As(err, &notTLS), errors.Is(err, nats.ErrSecureConnWanted):
 		return "the server does not speak TLS: use a nats:// address and no certificates"
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
-		return "check the path and the file's permissions"
-	case errors.As(err, &badURL), errors.Is(err, nats.ErrNoServers) && !errors.As(err, new(net.Error)):
+	case errors.As(err, &remote) && remote.Op == "remote error":
+		return "the server does not accept the TLS handshake: check the client certificate"
+	case errors.As(err, &badURL):
 		return "write the address as nats://host:port"
 	}
 	return ""
@@ -102,7 +114,9 @@ func (f inProcess) InProcessConn() (net.Conn, error) { return f() }
 // Dial implements nats.CustomDialer.
 func (l *link) Dial(network, address string) (net.Conn, error) {
 	d := net.Dialer{Timeout: tryTimeout}
-	return l.keep(d.DialContext(l.dials, network, address))
+	c, err := d.DialContext(l.dials, network, address)
+	l.dialError = err
+	return l.keep(c, err)
 }
 
 func (l *link) keep(c net.Conn, err error) (net.Conn, error) {
@@ -114,8 +128,12 @@ func (l *link) keep(c net.Conn, err error) (net.Conn, error) {
 	return s, nil
 }
 
-func (l *link) connectOptions() ([]nats.Option, error) {
+// configure sets nats.go's options. An error is one of the files named in ours.
+func (l *link) configure(settings *nats.Options) error {
 	o := l.opts
+	if (o.Cert == "") != (o.Key == "") {
+		return errors.New("a client certificate needs both its certificate and its key file")
+	}
 	options := []nats.Option{
 		nats.Name(o.Name),
 		nats.Timeout(tryTimeout),
@@ -140,16 +158,18 @@ func (l *link) connectOptions() ([]nats.Option, error) {
 	if o.Creds != "" {
 		options = append(options, nats.UserCredentials(o.Creds))
 	}
-	if (o.Cert == "") != (o.Key == "") {
-		return nil, errors.New("a NATS client certificate needs both its certificate and its key file")
-	}
 	if o.Cert != "" {
 		options = append(options, nats.ClientCert(o.Cert, o.Key))
 	}
 	if len(o.RootCAs) > 0 {
 		options = append(options, nats.RootCAs(o.RootCAs...))
 	}
-	return options, nil
+	for _, apply := range options {
+		if err := apply(settings); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // redact takes user and password out of an address or a comma-separated list of them.

@@ -33,6 +33,9 @@ type link struct {
 	work        chan struct{}
 	restored    chan struct{} // the connection came back
 
+	// Owned by whoever connects: openLink at first, then nats.go's reconnecting.
+	dialError error // of the newest dial
+
 	up     atomic.Bool
 	socket atomic.Pointer[strictConn] // the newest
 	dials  context.Context            // ends when the link closes, and with it any dialling
@@ -153,11 +156,8 @@ func (l *link) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	l.opts.Log.Error("NATS error", "connection", l.number, "subject", subject, "error", err)
 }
 
-// closeGrace is how long close waits for a server that does not read before it cuts the connection.
-const closeGrace = 2 * time.Second
-
 func (l *link) close() {
-	cut := time.AfterFunc(closeGrace, func() {
+	cut := time.AfterFunc(l.opts.closeGrace, func() {
 		if s := l.socket.Load(); s != nil {
 			s.Close()
 		}
@@ -167,7 +167,7 @@ func (l *link) close() {
 	l.cancel()
 	if l.up.Load() {
 		// An error means that the server is gone: nothing more can be done for what was published.
-		_ = l.nc.FlushTimeout(closeGrace)
+		_ = l.nc.FlushTimeout(l.opts.closeGrace)
 	}
 	l.nc.Close()
 	cut.Stop()

@@ -113,7 +113,7 @@ func (l *link) request(o *op, payload []byte) {
 			l.opts.Metrics.BytesOut.Add(uint64(len(payload)))
 			return
 		case errors.Is(err, nats.ErrReconnectBufExceeded):
-			// Disconnected. nats.go is told to keep no buffer for this time, see connectOptions.
+			// Disconnected. nats.go is told to keep no buffer for this time, see configure.
 			if !l.awaitConnection() {
 				l.fail(o, ErrClosed)
 				return
