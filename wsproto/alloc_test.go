@@ -26,7 +26,12 @@ func TestAllocations(t *testing.T) {
 		frame(fin, OpPing, "ping"), frame(fin, OpPong, ""),
 	)
 	fragmented := stream(frame(more, OpText, "a\xe2"), frame(fin, OpPing, "ping"), frame(fin, OpContinuation, "\x82\xac"))
-	buf := make([]byte, 0, 256<<10)
+	growing := frame(more, OpBinary, "")
+	for n := 100; n < 100<<10; n *= 2 {
+		growing = append(growing, frame(more, OpContinuation, strings.Repeat("x", n))...)
+	}
+	growing = append(growing, frame(fin, OpContinuation, "")...)
+	buf := make([]byte, 0, 1<<20)
 	payload := bytes.Repeat([]byte{'x'}, 70000)
 	head := []byte(browserHead)
 	var h Head
@@ -48,9 +53,8 @@ func TestAllocations(t *testing.T) {
 			t.Fatalf("%d bytes left", len(rest))
 		}
 	}
-	for name, f := range map[string]func(){
+	cases := map[string]func(){
 		"whole messages":           func() { parse(masked) },
-		"fragmented message":       func() { parse(fragmented) },
 		"header that claims a lot": func() { p.Next([]byte{0x82, 0xff, 0, 0, 0, 0, 0, 0xf, 0, 0}, Limits{}) },
 		"unfinished text":          func() { p.Reset(); p.Next(masked[:20], Limits{}) },
 		"error":                    func() { p.Next([]byte{0xff}, Limits{}); p.Reset() },
@@ -67,7 +71,12 @@ func TestAllocations(t *testing.T) {
 			}
 		},
 		"HandshakeError.AppendResponse": func() { buf = ErrVersion.AppendResponse(buf[:0]) },
-	} {
+	}
+	if !poolForgets {
+		cases["fragmented message"] = func() { parse(fragmented) }
+		cases["fragmented message that grows"] = func() { parse(growing) }
+	}
+	for name, f := range cases {
 		p.Reset()
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)

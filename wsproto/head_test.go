@@ -54,6 +54,9 @@ func scanHead(in []byte, limit int, h *Head, cut func() int) string {
 		if n > 0 || err != nil || at == len(in) {
 			return headOutcome(h, n, err)
 		}
+		if int(s.scan) < at-1 {
+			return fmt.Sprintf("%d bytes of %d will be looked at again", at-int(s.scan), at)
+		}
 	}
 }
 

@@ -174,6 +174,38 @@ func TestNoLimit(t *testing.T) {
 	}
 }
 
+// TestLimitLowered: a limit below what the open message holds already.
+func TestLimitLowered(t *testing.T) {
+	f := newFeeder(t, 100)
+	f.feed(frame(more, OpText, strings.Repeat("x", 60)))
+	_, _, _, err := f.p.Next(frame(fin, OpContinuation, "y"), Limits{Message: 50})
+	if err != ErrMessageTooLarge {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// TestBufferGrowth: many fragments of a large message are not copied over and
+// over, and growing never takes more than the limit, where the pool's sizes end too.
+func TestBufferGrowth(t *testing.T) {
+	const limit, size = 9 << 20, 16 << 10
+	var p Parser
+	defer p.Reset()
+	fragment := frame(more, OpContinuation, strings.Repeat("x", size))
+	p.Next(frame(more, OpBinary, ""), Limits{Message: limit})
+	grown, last := 0, 0
+	for range limit / size {
+		if _, n, _, err := p.Next(bytes.Clone(fragment), Limits{Message: limit}); n != len(fragment) || err != nil {
+			t.Fatal(n, err)
+		}
+		if c := cap(p.frag.B); c != last {
+			grown, last = grown+1, c
+		}
+	}
+	if grown > 12 || last > 16<<20 {
+		t.Fatalf("grown %d times, to %d", grown, last)
+	}
+}
+
 // TestBufferIsGivenBack: after a fragmented message the next call returns the
 // buffer, also if no byte has come, and so does the end of the conversation.
 func TestBufferIsGivenBack(t *testing.T) {
