@@ -26,6 +26,9 @@ func parseParams(raw json.RawMessage, names ...string) params {
 		panic(invalid("params must be an object"))
 	}
 	for name := range p {
+		if len(names) == 0 {
+			panic(invalid("params: none are taken"))
+		}
 		if !slices.Contains(names, name) {
 			panic(invalid("params: only %s", strings.Join(names, ", ")))
 		}
