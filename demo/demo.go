@@ -222,7 +222,7 @@ func (d *Demo) shutdown() {
 	d.svc.WithGroup(group, func(*res.Service) { close(idle) })
 	<-idle
 	if d.link.IsConnected() {
-		if err := d.link.FlushTimeout(time.Second); err != nil {
+		if err := d.link.FlushTimeout(flushTimeout); err != nil {
 			d.log.Warn("demo: last answers may be lost", "error", err)
 		}
 	}

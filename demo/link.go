@@ -2,12 +2,16 @@ package demo
 
 import (
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
 // fence is the reply subject of the message that quiesce sends through the service. It never reaches NATS.
 const fence = "_FENCE"
+
+// flushTimeout is how long the NATS server may take to answer a ping while the demo stops.
+const flushTimeout = time.Second
 
 // link is the connection that go-res works on. It adds to a NATS connection that one can stop the incoming
 // requests and then know that go-res has taken note of all those that came before.
@@ -44,14 +48,21 @@ func (l *link) Publish(subject string, payload []byte) error {
 	return l.Conn.Publish(subject, payload)
 }
 
-// quiesce ends all subscriptions and returns when go-res has handed every request to its workers. Requests are
-// handed over in order, so a request of our own, sent last, is answered when all others have been. It can be
-// called once, while the service runs.
+// quiesce ends all subscriptions and returns when go-res has handed every request to its workers. The server may
+// have sent requests that have not been read yet: they come before its answer to a ping. And go-res hands requests over
+// in order, so one of our own, sent last, is answered when all others have been handed over. It can be called once, while
+// the service runs.
 func (l *link) quiesce() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// Errors mean that the connection is closed or cut, and then nothing comes in either.
 	for _, sub := range l.subs {
-		// It fails only when the connection is closed already, and then nothing comes in either.
+		_ = sub.Drain()
+	}
+	if l.IsConnected() {
+		_ = l.FlushTimeout(flushTimeout)
+	}
+	for _, sub := range l.subs {
 		_ = sub.Unsubscribe()
 	}
 	if l.in != nil {
