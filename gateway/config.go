@@ -86,7 +86,7 @@ type Config struct {
 	LogFormat string // "text" or "json"
 
 	// Parts of Resgate's configuration that this version checks but does not
-	// have yet: see notYet.
+	// have yet: see status.
 	MetricsPort   int // 0: off
 	APIPath       string
 	APIEncoding   string
@@ -158,29 +158,20 @@ func (c Config) checkTogether() []error {
 		fail("embeddedNats and natsUrl (%s) exclude each other: leave one out", RedactURL(c.NATSURL))
 	}
 	if len(errs) == 0 {
-		if names := c.notYet(); len(names) > 0 {
+		if names := c.notYet(refused); len(names) > 0 {
 			fail("this version of Sluice has no %s yet: leave it out to start without", strings.Join(names, ", "))
 		}
 	}
 	return errs
 }
 
-// notYet names the settings in use that this version refuses: to start without
-// them would leave open what the user means to protect, or dark what they
-// watch. Those that Warnings names merely go without an effect.
-func (c Config) notYet() []string {
+// notYet names the settings in use that have the given status.
+func (c Config) notYet(st status) []string {
+	d := Config{}.WithDefaults()
 	var names []string
-	for _, s := range []struct {
-		used bool
-		name string
-	}{
-		{c.TLS, "tls"},
-		{c.HeaderAuth != "", "headerAuth"},
-		{c.WSHeaderAuth != "", "wsHeaderAuth"},
-		{c.MetricsPort != 0, "metricsPort"},
-	} {
-		if s.used {
-			names = append(names, s.name)
+	for i := range settings {
+		if s := &settings[i]; s.status == st && s.toJSON(&c) != s.toJSON(&d) {
+			names = append(names, s.key)
 		}
 	}
 	return names
@@ -190,23 +181,8 @@ func (c Config) notYet() []string {
 // settings in use that have no effect in this version, and risky ones.
 func (c Config) Warnings() []string {
 	c = c.WithDefaults()
-	var names, out []string
-	for _, s := range []struct {
-		used bool
-		name string
-	}{
-		{c.WSCompression, "wsCompression"},
-		{c.APIPath != defaultAPIPath, "apiPath"},
-		{c.APIEncoding != defaultAPIEncoding, "apiEncoding"},
-		{c.PUTMethod != "", "putMethod"},
-		{c.DELETEMethod != "", "deleteMethod"},
-		{c.PATCHMethod != "", "patchMethod"},
-	} {
-		if s.used {
-			names = append(names, s.name)
-		}
-	}
-	if len(names) > 0 {
+	var out []string
+	if names := c.notYet(ignored); len(names) > 0 {
 		out = append(out, "without effect in this version: "+strings.Join(names, ", "))
 	}
 	if c.EmbeddedNATS && !loopback(c.EmbeddedNATSListen) {

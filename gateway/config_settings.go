@@ -27,8 +27,21 @@ type setting struct {
 	arg     string   // what the help shows for the value; empty for a switch
 	group   string   // heading in the help
 	help    string
+	status  status
 	field
 }
+
+// status says whether this version has what a setting is about.
+type status uint8
+
+const (
+	present status = iota
+	// refused settings stop the start when they are in use: to go on without
+	// would leave open what the user means to protect, or dark what they watch.
+	refused
+	// ignored settings go without an effect; the log names those in use.
+	ignored
+)
 
 // wrap says which setting an error is about.
 func (s *setting) wrap(err error) error { return fmt.Errorf("%s: %w", s.key, err) }
@@ -92,25 +105,25 @@ var settings = []setting{
 		field: &number{at: func(c *Config) *int { return &c.Port }, def: 8080, min: FreePort, max: 65535}},
 	{key: "wsPath", flag: "wspath", short: "w", arg: "path", group: groupServer, help: "path of WebSocket clients",
 		field: &text{at: func(c *Config) *string { return &c.WSPath }, def: "/", valid: checkWSPath}},
-	{key: "apiPath", flag: "apipath", short: "a", arg: "path", group: groupServer, help: "path of web resources",
+	{key: "apiPath", flag: "apipath", short: "a", arg: "path", group: groupServer, help: "path of web resources", status: ignored,
 		field: &text{at: func(c *Config) *string { return &c.APIPath }, def: defaultAPIPath, valid: checkPath}},
 	{key: "requestTimeout", flag: "reqtimeout", short: "r", arg: "ms", group: groupServer, help: "how long to wait for a service's answer, in milliseconds",
 		field: &duration{at: func(c *Config) *time.Duration { return &c.RequestTimeout }, def: 3 * time.Second, min: time.Millisecond, max: time.Hour, zero: zeroDefault, millis: true}},
-	{key: "headerAuth", flag: "headauth", short: "u", arg: "method", group: groupServer, help: "resource method that authenticates HTTP requests by their headers",
+	{key: "headerAuth", flag: "headauth", short: "u", arg: "method", group: groupServer, help: "resource method that authenticates HTTP requests by their headers", status: refused,
 		field: &text{at: func(c *Config) *string { return &c.HeaderAuth }, valid: checkResourceMethod}},
-	{key: "wsHeaderAuth", flag: "wsheadauth", short: "t", arg: "method", group: groupServer, help: "resource method that authenticates WebSocket clients by their headers",
+	{key: "wsHeaderAuth", flag: "wsheadauth", short: "t", arg: "method", group: groupServer, help: "resource method that authenticates WebSocket clients by their headers", status: refused,
 		field: &text{at: func(c *Config) *string { return &c.WSHeaderAuth }, valid: checkResourceMethod}},
-	{key: "metricsPort", flag: "metricsport", short: "m", arg: "port", group: groupServer, help: "port for metrics; 0: off",
+	{key: "metricsPort", flag: "metricsport", short: "m", arg: "port", group: groupServer, help: "port for metrics; 0: off", status: refused,
 		field: &number{at: func(c *Config) *int { return &c.MetricsPort }, min: 0, max: 65535}},
-	{key: "apiEncoding", flag: "apiencoding", arg: "name", group: groupServer, help: "encoding of web resources: json, jsonflat",
+	{key: "apiEncoding", flag: "apiencoding", arg: "name", group: groupServer, help: "encoding of web resources: json, jsonflat", status: ignored,
 		field: &text{at: func(c *Config) *string { return &c.APIEncoding }, def: defaultAPIEncoding, valid: oneOf("json", "jsonflat")}},
-	{key: "putMethod", flag: "putmethod", arg: "method", group: groupServer, help: "call method that HTTP PUT stands for",
+	{key: "putMethod", flag: "putmethod", arg: "method", group: groupServer, help: "call method that HTTP PUT stands for", status: ignored,
 		field: &text{at: func(c *Config) *string { return &c.PUTMethod }, valid: checkMethod}},
-	{key: "deleteMethod", flag: "deletemethod", arg: "method", group: groupServer, help: "call method that HTTP DELETE stands for",
+	{key: "deleteMethod", flag: "deletemethod", arg: "method", group: groupServer, help: "call method that HTTP DELETE stands for", status: ignored,
 		field: &text{at: func(c *Config) *string { return &c.DELETEMethod }, valid: checkMethod}},
-	{key: "patchMethod", flag: "patchmethod", arg: "method", group: groupServer, help: "call method that HTTP PATCH stands for",
+	{key: "patchMethod", flag: "patchmethod", arg: "method", group: groupServer, help: "call method that HTTP PATCH stands for", status: ignored,
 		field: &text{at: func(c *Config) *string { return &c.PATCHMethod }, valid: checkMethod}},
-	{key: "wsCompression", flag: "wscompression", group: groupServer, help: "compress WebSocket messages",
+	{key: "wsCompression", flag: "wscompression", group: groupServer, help: "compress WebSocket messages", status: ignored,
 		field: &boolean{at: func(c *Config) *bool { return &c.WSCompression }}},
 	{key: "resetThrottle", flag: "resetthrottle", arg: "n", group: groupServer, help: "parallel requests after a system reset; 0: no limit",
 		field: &number{at: func(c *Config) *int { return &c.ResetThrottle }, min: 0, max: 1 << 20}},
@@ -130,7 +143,7 @@ var settings = []setting{
 	{key: "bufferSize", group: groupNATS, help: "messages from NATS that may wait per connection",
 		field: &number{at: func(c *Config) *int { return &c.BufferSize }, def: 8192, min: 64, max: 1 << 24}},
 
-	{key: "tls", flag: "tls", group: groupSecurity, help: "serve clients over TLS",
+	{key: "tls", flag: "tls", group: groupSecurity, help: "serve clients over TLS", status: refused,
 		field: &boolean{at: func(c *Config) *bool { return &c.TLS }}},
 	{key: "tlsCert", aliases: []string{"certFile"}, flag: "tlscert", arg: "file", group: groupSecurity, help: "certificate file for TLS",
 		field: &text{at: func(c *Config) *string { return &c.TLSCert }}},
@@ -312,11 +325,11 @@ func (d *duration) set(c *Config, texts []string) error {
 	case err != nil:
 		return fmt.Errorf("%q is not a duration: write it like 30s, or as milliseconds", s)
 	case v < 0:
-		return fmt.Errorf("%q is negative: choose from %v to %v", s, d.min, d.max)
+		return fmt.Errorf("%q is negative: choose from %s to %s", s, brief(d.min), brief(d.max))
 	case v == 0 && d.zero == zeroOff:
 		v = Off
 	case v == 0 && d.zero == zeroWrong:
-		return fmt.Errorf("must be at least %v; leave it out for the default (%v)", d.min, d.def)
+		return fmt.Errorf("must be at least %s; leave it out for the default (%s)", brief(d.min), brief(d.def))
 	}
 	*d.at(c) = v
 	return nil
@@ -330,7 +343,7 @@ func (d *duration) check(c *Config) error {
 		return nil
 	}
 	if v < d.min || v > d.max {
-		return fmt.Errorf("%v is out of bounds: choose from %v to %v", v, d.min, d.max)
+		return fmt.Errorf("%v is out of bounds: choose from %s to %s", v, brief(d.min), brief(d.max))
 	}
 	return nil
 }
@@ -352,7 +365,19 @@ func (d *duration) toJSON(c *Config) any {
 	if d.millis {
 		return v.Milliseconds()
 	}
-	return v.String()
+	return brief(v)
+}
+
+// brief leaves out the zeros that Duration.String puts at the end: 1m, not 1m0s.
+func brief(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // boolean is a switch, off by default.

@@ -184,7 +184,7 @@ func TestMistakes(t *testing.T) {
 		{"--head-timeout 0", "must be at least 100ms"},
 		{"--head-timeout -5s", "is negative"},
 		{"--head-timeout soon", "write it like 30s, or as milliseconds"},
-		{"--ping-interval 2h", "choose from 100ms to 1h0m0s"},
+		{"--ping-interval 2h", "choose from 100ms to 1h"},
 		{"--debug=maybe", "neither true nor false"},
 		{"--tls", "tls needs tlsCert and tlsKey"},
 		// Settings that must not be ignored in silence.
@@ -242,7 +242,7 @@ func TestNoPasswordsInMessages(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	s := load(t, strings.Fields("--wscompression --apipath /rest --apiencoding jsonflat --putmethod a --deletemethod b --patchmethod c"))
-	want := []string{"without effect in this version: wsCompression, apiPath, apiEncoding, putMethod, deleteMethod, patchMethod"}
+	want := []string{"without effect in this version: apiPath, apiEncoding, putMethod, deleteMethod, patchMethod, wsCompression"}
 	if diff := cmp.Diff(want, s.Config.Warnings()); diff != "" {
 		t.Error(diff)
 	}
@@ -314,6 +314,17 @@ func TestRequestTimeoutInSeconds(t *testing.T) {
 	}
 	if s := load(t, []string{"-r", "11"}); s.Config.RequestTimeout != 11*time.Millisecond {
 		t.Errorf("11 became %v", s.Config.RequestTimeout)
+	}
+}
+
+func TestBrief(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 10 * time.Second: "10s", time.Minute: "1m", 100 * time.Second: "1m40s", 70 * time.Minute: "1h10m",
+		time.Hour: "1h", 24 * time.Hour: "24h", time.Hour + time.Second: "1h0m1s", 20 * time.Hour: "20h", 10 * time.Minute: "10m",
+	} {
+		if got := brief(d); got != want {
+			t.Errorf("brief(%v) = %s, want %s", d, got, want)
+		}
 	}
 }
 

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/gateway"
+)
+
+// output is a stream that a run writes and a test reads meanwhile.
+type output struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	changed chan struct{} // has room for one: something was written
+}
+
+func newOutput() *output { return &output{changed: make(chan struct{}, 1)} }
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case o.changed <- struct{}{}:
+	default:
+	}
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// program is a run under test.
+type program struct {
+	stdout, stderr *output
+	signals        chan os.Signal
+	exit           chan int
+}
+
+// start runs the program with args.
+func start(t *testing.T, args ...string) *program {
+	t.Helper()
+	p := &program{stdout: newOutput(), stderr: newOutput(), signals: make(chan os.Signal, 2), exit: make(chan int, 1)}
+	go func() {
+		run := process{stdout: p.stdout, stderr: p.stderr, signals: p.signals}
+		p.exit <- run.run(args)
+	}()
+	return p
+}
+
+// after waits until text stands in one of the program's outputs and returns the
+// word that follows it.
+func (p *program) after(t *testing.T, o *output, text string) string {
+	t.Helper()
+	for {
+		if _, rest, ok := strings.Cut(o.String(), text); ok {
+			if i := strings.IndexAny(rest, " \n\"}"); i >= 0 {
+				return rest[:i]
+			}
+		}
+		select {
+		case <-o.changed:
+		case code := <-p.exit:
+			t.Fatalf("exit code %d before %q came:\n%s%s", code, text, p.stdout, p.stderr)
+		}
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-h"}, "Usage: sluice"},
+		{[]string{"demo", "--help"}, "Usage: sluice"},
+		{[]string{"-v"}, "sluice " + version() + "\nprotocol v1.2.3\n"},
+	} {
+		p := start(t, tt.args...)
+		if code := <-p.exit; code != 0 || !strings.HasPrefix(p.stdout.String(), tt.want) || p.stderr.String() != "" {
+			t.Errorf("%q: exit code %d, output %q, %q", tt.args, code, p.stdout, p.stderr)
+		}
+	}
+}
+
+func TestBadUsage(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.json")
+	if err := os.WriteFile(bad, []byte("{\n  oops\n}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--nope"}, "unknown flag: --nope"},
+		{[]string{"demo", "--nope"}, "unknown flag: --nope"},
+		{[]string{"serve"}, `unexpected argument "serve"`},
+		{[]string{"--port", "100000"}, "choose from -1 to 65535"},
+		{[]string{"--metricsport", "9090"}, "this version of Sluice has no metricsPort yet"},
+		{[]string{"-c", bad}, "bad.json:2:3: "},
+	} {
+		p := start(t, tt.args...)
+		code := <-p.exit
+		if code != 2 || !strings.Contains(p.stderr.String(), tt.want) || !strings.Contains(p.stderr.String(), "sluice -h") {
+			t.Errorf("%q: exit code %d, %q", tt.args, code, p.stderr)
+		}
+		if p.stdout.String() != "" {
+			t.Errorf("%q: %q on stdout", tt.args, p.stdout)
+		}
+	}
+}
+
+// scripted is a service whose steps the test controls.
+type scripted struct {
+	start    func(ctx context.Context) error
+	stop     func(ctx context.Context) error
+	done     chan error
+	started  chan struct{} // closed when Start is called
+	stopping chan struct{} // closed when Stop is called
+}
+
+func newScripted() *scripted {
+	s := &scripted{done: make(chan error, 1), started: make(chan struct{}), stopping: make(chan struct{})}
+	s.start = func(context.Context) error { return nil }
+	s.stop = s.start
+	return s
+}
+
+func (s *scripted) Start(ctx context.Context) error { close(s.started); return s.start(ctx) }
+func (s *scripted) Stop(ctx context.Context) error  { close(s.stopping); return s.stop(ctx) }
+func (s *scripted) Done() <-chan error              { return s.done }
+
+// serve runs s as a process does; the test sends the signals.
+func serve(s *scripted) (signals chan os.Signal, exit chan int, log *output) {
+	signals, exit, log = make(chan os.Signal, 2), make(chan int, 1), newOutput()
+	p := process{stdout: io.Discard, stderr: io.Discard, signals: signals}
+	go func() { exit <- p.serve(s, time.Minute, slog.New(slog.NewTextHandler(log, nil))) }()
+	return signals, exit, log
+}
+
+func forever(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+func TestFirstSignalDrains(t *testing.T) {
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		s := newScripted()
+		s.stop = func(ctx context.Context) error {
+			if _, bounded := ctx.Deadline(); !bounded {
+				t.Error("the stop has no time limit")
+			}
+			return nil
+		}
+		signals, exit, log := serve(s)
+		signals <- sig
+		if code := <-exit; code != 0 {
+			t.Errorf("exit code %d: %s", code, log)
+		}
+		<-s.stopping
+	}
+}
+
+func TestSecondSignalLeavesAtOnce(t *testing.T) {
+	s := newScripted()
+	blocked := make(chan struct{})
+	defer close(blocked)
+	s.stop = func(context.Context) error { <-blocked; return nil }
+	signals, exit, log := serve(s)
+	signals <- os.Interrupt
+	<-s.stopping
+	signals <- os.Interrupt
+	if code := <-exit; code != 1 || !strings.Contains(log.String(), "leaving at once") {
+		t.Errorf("exit code %d: %s", code, log)
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	s := newScripted()
+	s.start = func(context.Context) error { return errors.New("no NATS server answers") }
+	_, exit, log := serve(s)
+	if code := <-exit; code != 1 || !strings.Contains(log.String(), "no NATS server answers") {
+		t.Errorf("exit code %d: %s", code, log)
+	}
+}
+
+func TestSignalDuringStartGivesUp(t *testing.T) {
+	s := newScripted()
+	s.start = forever
+	signals, exit, log := serve(s)
+	<-s.started
+	signals <- os.Interrupt
+	if code := <-exit; code != 0 {
+		t.Errorf("exit code %d: %s", code, log)
+	}
+}
+
+func TestSignalDuringStartThatSucceedsDrains(t *testing.T) {
+	s := newScripted()
+	s.start = func(ctx context.Context) error { <-ctx.Done(); return nil }
+	signals, exit, log := serve(s)
+	<-s.started
+	signals <- os.Interrupt
+	<-s.stopping
+	if code := <-exit; code != 0 {
+		t.Errorf("exit code %d: %s", code, log)
+	}
+}
+
+func TestSecondSignalDuringStart(t *testing.T) {
+	s := newScripted()
+	blocked := make(chan struct{})
+	defer close(blocked)
+	s.start = func(context.Context) error { <-blocked; return nil }
+	signals, exit, _ := serve(s)
+	<-s.started
+	signals <- os.Interrupt
+	signals <- os.Interrupt
+	if code := <-exit; code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestRuntimeFailureStopsTheRest(t *testing.T) {
+	s := newScripted()
+	s.done <- errors.New("the engine broke")
+	_, exit, log := serve(s)
+	if code := <-exit; code != 1 || !strings.Contains(log.String(), "the engine broke") {
+		t.Errorf("exit code %d: %s", code, log)
+	}
+	<-s.stopping
+}
+
+func TestUncleanStop(t *testing.T) {
+	s := newScripted()
+	s.stop = func(context.Context) error { return errors.New("clients left over") }
+	signals, exit, log := serve(s)
+	signals <- os.Interrupt
+	if code := <-exit; code != 1 || !strings.Contains(log.String(), "clients left over") {
+		t.Errorf("exit code %d: %s", code, log)
+	}
+}
+
+func TestLogLevelsAndFormats(t *testing.T) {
+	for _, tt := range []struct {
+		c          gateway.Config
+		want, hide string
+	}{
+		{gateway.Config{}, "level=INFO msg=info", "debug"},
+		{gateway.Config{Debug: true}, "level=DEBUG msg=debug", "trace"},
+		{gateway.Config{Trace: true}, "level=TRACE msg=trace", "none"},
+		{gateway.Config{LogFormat: "json", Trace: true}, `"level":"TRACE","msg":"trace"`, "level="},
+	} {
+		var out bytes.Buffer
+		log := newLog(&out, tt.c.WithDefaults())
+		log.Info("info")
+		log.Debug("debug")
+		log.Log(context.Background(), gateway.LevelTrace, "trace")
+		if s := out.String(); !strings.Contains(s, tt.want) || strings.Contains(s, tt.hide) {
+			t.Errorf("%+v: %s", tt.c, s)
+		}
+	}
+}
