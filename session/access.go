@@ -82,14 +82,15 @@ func (b *Sub) withAccess(f func(*access)) {
 	b.s.askAccess(name, query, b.answered)
 }
 
-// answered hands an access answer to those who wait for it. It is kept if it
-// grants or denies; other errors may pass.
+// answered hands an access answer to those who wait for it. It is kept for as
+// long as b is subscribed directly, if it grants or denies; other errors may
+// pass.
 func (b *Sub) answered(a *access) {
 	b.asking = false
 	if b.state == subDisposed {
 		return
 	}
-	if a.err == nil || a.err.Code == res.ErrAccessDenied.Code {
+	if (a.err == nil || a.err.Code == res.CodeAccessDenied) && b.held+b.pending > 0 {
 		b.acc = a
 	}
 	w := b.busy()

@@ -270,6 +270,9 @@ func (s *Session) unsubscribe(id, rid string, params []byte) {
 	b.cancelled += int32(count - fromHeld)
 	s.result(id, nil)
 	if b.held == 0 {
+		if b.pending == 0 {
+			b.acc = nil
+		}
 		s.collect(b)
 	}
 }

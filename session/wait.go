@@ -178,6 +178,9 @@ func (s *Session) done(b *Sub, keep, ok bool) {
 			keep = false
 		}
 	}
+	if b.held == 0 && b.pending == 0 && !(ok && keep) {
+		b.acc = nil
+	}
 	if ok && keep {
 		b.held++
 		sent := s.markSent(b)
