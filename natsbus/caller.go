@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/invariants"
 	"sluice/owner"
 )
 
@@ -153,6 +154,9 @@ func (s *slot) Expire(time.Duration) {
 
 // finish frees the slot before done runs, since done may make the next request.
 func (c *Caller) finish(s *slot, data []byte, err error) {
+	if invariants.Enabled {
+		invariants.Check(s.done != nil && c.pending > 0, "request in slot %d ended twice, %d pending", s.index, c.pending)
+	}
 	done := s.done
 	c.wheel.Cancel(&s.timer)
 	s.done, s.link = nil, nil
@@ -168,6 +172,9 @@ func (c *Caller) take(done func([]byte, error), l *link) *slot {
 		c.grow()
 	}
 	s := c.free
+	if invariants.Enabled {
+		invariants.Check(s.done == nil && !s.timer.Armed(), "free slot %d is in use", s.index)
+	}
 	c.free, s.next = s.next, nil
 	s.done, s.link = done, l
 	c.pending++

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go"
+
+	"sluice/internal/invariants"
 )
 
 type opKind uint8
@@ -95,7 +97,10 @@ func (l *link) run(b *batch) {
 		l.queued.Add(-1)
 		l.opts.Metrics.Queue.Dec()
 	}
-	l.queuedBytes.Add(-int64(len(b.payloads)))
+	bytes := l.queuedBytes.Add(-int64(len(b.payloads)))
+	if invariants.Enabled {
+		invariants.Check(bytes >= 0 && l.queued.Load() >= 0, "publisher's queue holds %d operations, %d bytes", l.queued.Load(), bytes)
+	}
 	b.release()
 }
 

