@@ -265,11 +265,16 @@ func TestExportedNamesHaveComments(t *testing.T) {
 		if strings.HasPrefix(s.pkg, "cmd/") {
 			continue
 		}
+		commented := 0 // the line below a function with a comment: one comment may speak for neighbours
 		for _, d := range s.ast.Decls {
 			switch d := d.(type) {
 			case *ast.FuncDecl:
-				if d.Name.IsExported() && d.Doc == nil && exportedReceiver(d) && !selfEvident(d) {
+				neighbour := s.line(d.Pos()) == commented
+				if d.Name.IsExported() && d.Doc == nil && !neighbour && exportedReceiver(d) && !selfEvident(d) {
 					t.Errorf("%s: %s has no comment", s.at(d), d.Name.Name)
+				}
+				if d.Doc != nil || neighbour {
+					commented = s.line(d.End()) + 1
 				}
 			case *ast.GenDecl:
 				for _, spec := range d.Specs {

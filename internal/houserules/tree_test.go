@@ -38,8 +38,11 @@ func (s *source) imports() []string {
 
 // at says where a node stands.
 func (s *source) at(n ast.Node) string {
-	return s.path + ":" + strconv.Itoa(s.fset.Position(n.Pos()).Line)
+	return s.path + ":" + strconv.Itoa(s.line(n.Pos()))
 }
+
+// line is the line of a position, counted from 1.
+func (s *source) line(p token.Pos) int { return s.fset.Position(p).Line }
 
 // selects calls f with every use of a member of an imported package, such as
 // "time" and "Now".
