@@ -58,7 +58,7 @@ type answer struct {
 // answer reads the envelope of a service's answer. An error wins over everything else, so the other members need not
 // make sense then.
 func (p *Parser) answer(payload []byte) (a answer) {
-	b, _, err := p.open(payload)
+	b, err := p.open(payload)
 	if err != nil || !isObject(b) {
 		a.err = errInvalidResponse
 		return a
@@ -112,7 +112,7 @@ func (p *Parser) readError(b []byte) *Error {
 		return errInvalidResponse
 	}
 	p.buf = append(append(p.buf[:0], c...), m...)
-	p.buf = appendRaw(p.buf, data)
+	p.buf = appendText(p.buf, data)
 	s := string(p.buf)
 	return &Error{Code: s[:len(c)], Message: s[len(c) : len(c)+len(m)], Data: s[len(c)+len(m):]}
 }
@@ -353,7 +353,7 @@ func (p *Parser) Call(payload []byte, method string) (CallResult, *Meta, *Error)
 			return CallResult{RID: rid, Legacy: true}, a.meta, nil
 		}
 	}
-	p.out = compact(reuse(p.out), a.result)
+	p.out = p.appendRaw(reuse(p.out), a.result)
 	return CallResult{Payload: p.out}, a.meta, nil
 }
 

@@ -6,9 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// The functions here walk over text that has passed check and been repaired, and so need not look for errors. What a
-// message is made of is found this way, without a tree of its values: fastjson's takes some 90 bytes and more for each
-// value, and a collection of 100,000 references took 100 MB and ten times as long.
+// The functions here walk over text that has passed check and been repaired, and so need not look for errors. Resources,
+// events, requests and the envelopes of answers are read this way and never become a tree of values: fastjson's takes
+// 88 bytes and a list of members for each, so a get answer of 100,000 references cost 103 MB and as many allocations,
+// where its result takes 7 MB. What is small and not on the path of an event (errors, meta, access, system events) is
+// read with fastjson: see tree.go.
 
 // jsonNull is the text of null.
 const jsonNull = "null"

@@ -11,7 +11,7 @@ import (
 // resource name. Like Resgate it takes an object for the current form if "values" is its only member and an object.
 func (p *Parser) Change(payload []byte) (props []Prop, legacy bool, err error) {
 	defer p.done()
-	b, _, err := p.open(payload)
+	b, err := p.open(payload)
 	if err != nil {
 		return nil, false, err
 	}
@@ -60,7 +60,7 @@ func (p *Parser) Remove(payload []byte) (idx int, err error) {
 }
 
 func (p *Parser) indexed(payload []byte) (idx int, value []byte, err error) {
-	b, _, err := p.open(payload)
+	b, err := p.open(payload)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -195,7 +195,7 @@ func (p *Parser) rawEvent(b []byte) (e RawEvent, ok bool) {
 		return e, false // no event.<name>.<event> could have had this name
 	}
 	if data != nil {
-		e.Data = compact(make([]byte, 0, len(data)), data)
+		e.Data = p.appendRaw(make([]byte, 0, len(data)), data)
 	}
 	return e, true
 }

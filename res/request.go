@@ -80,7 +80,7 @@ func (p *Parser) Request(msg []byte, r *Request) error {
 func (p *Parser) View(msg []byte, r *RequestView) error {
 	*r = RequestView{}
 	defer p.done()
-	msg, t, err := p.open(msg)
+	msg, err := p.open(msg)
 	if err != nil {
 		return err
 	}
@@ -108,13 +108,7 @@ func (p *Parser) View(msg []byte, r *RequestView) error {
 		b, rerr = r.split(b, content(p.buf[:0], method))
 	}
 	end := len(b)
-	switch {
-	case params == nil:
-	case t&spaced != 0:
-		b = compact(b, params)
-	default:
-		b = append(b, params...)
-	}
+	b = p.appendRaw(b, params)
 	p.req = b
 
 	// Cut only now: appending may have moved the bytes.
@@ -183,7 +177,7 @@ func (p *Parser) VersionParams(params []byte) (protocol string, present bool, er
 }
 
 // UnsubscribeCount reads the params of an unsubscribe request: how many direct subscriptions to give up, 1 if not said
-// (RES.md 2.1). Counts above 2^31-1 are returned as 2^31.
+// (RES.md 2.1). What is above 2^31-1 is returned as 2^31-1.
 func (p *Parser) UnsubscribeCount(params []byte) (int, *Error) {
 	defer p.done()
 	v, ok := p.param(params, "count")
@@ -197,7 +191,7 @@ func (p *Parser) UnsubscribeCount(params []byte) (int, *Error) {
 	if !ok || n == 0 {
 		return 0, ErrInvalidParams
 	}
-	return n, nil
+	return int(min(n, maxCount)), nil
 }
 
 // param returns a member of params, which may be absent or null, else must be an object.
@@ -205,7 +199,7 @@ func (p *Parser) param(params []byte, name string) (raw []byte, ok bool) {
 	if len(params) == 0 {
 		return nil, true
 	}
-	b, _, err := p.open(params)
+	b, err := p.open(params)
 	if err != nil {
 		return nil, false
 	}

@@ -53,7 +53,7 @@ func (p *Parser) Token(payload []byte) (token, tid string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	p.buf = appendRaw(p.buf[:0], t)
+	p.buf = appendText(p.buf[:0], t)
 	b, ok := optText(id)
 	if !ok {
 		return "", "", ErrForm
