@@ -33,7 +33,8 @@ type Client struct {
 	code   int
 }
 
-// hiddenIDs is the first request ID of the runner's own requests: their answers are not part of a transcript.
+// hiddenIDs is the first request ID of the runner's own requests, and there are at most as many: their answers
+// are not part of a transcript.
 const hiddenIDs = 1_000_000_000
 
 // Dial opens a WebSocket connection. arrived is called, from the reading goroutine, after each message and
@@ -120,7 +121,7 @@ func hiddenID(m string) string {
 	if json.Unmarshal([]byte(m), &a) != nil || a.ID == "" {
 		return ""
 	}
-	if n, err := a.ID.Int64(); err != nil || n < hiddenIDs {
+	if n, err := a.ID.Int64(); err != nil || n < hiddenIDs || n >= 2*hiddenIDs {
 		return ""
 	}
 	return a.ID.String()

@@ -270,7 +270,7 @@ func (s *session) turns(c *Client, arg string) error {
 		if !ok {
 			return fmt.Errorf("not an event of %s: %s", m[1], text)
 		}
-		if state, err = fold(state, name, ev.Data); err != nil {
+		if state, err = fold(state, name, ev.Data, false); err != nil {
 			return fmt.Errorf("%s: %w", text, err)
 		}
 	}

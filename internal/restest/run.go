@@ -218,7 +218,7 @@ func (s *session) do(st *Step) error {
 		if err != nil {
 			return err
 		}
-		return s.loop(st, n, func(int) {})
+		return s.loop(st, n, func(int) error { return nil })
 	case "each":
 		outer, had := s.vars[st.Arg]
 		defer func() {
@@ -226,7 +226,10 @@ func (s *session) do(st *Step) error {
 				delete(s.vars, st.Arg)
 			}
 		}()
-		return s.loop(st, len(st.Values), func(i int) { s.vars[st.Arg] = st.Values[i] })
+		return s.loop(st, len(st.Values), func(i int) (err error) {
+			s.vars[st.Arg], err = s.expand(st.Values[i])
+			return err
+		})
 	case "any":
 		return s.anyOrder(st)
 	}
@@ -298,7 +301,7 @@ func (s *session) do(st *Step) error {
 }
 
 // loop runs a block n times; $n counts from 1.
-func (s *session) loop(st *Step, n int, bind func(i int)) error {
+func (s *session) loop(st *Step, n int, bind func(i int) error) error {
 	outer, had := s.vars["n"]
 	s.depth++
 	defer func() {
@@ -309,7 +312,9 @@ func (s *session) loop(st *Step, n int, bind func(i int)) error {
 	}()
 	for i := range n {
 		s.vars["n"] = strconv.Itoa(i + 1)
-		bind(i)
+		if err := bind(i); err != nil {
+			return err
+		}
 		if err := s.steps(st.Body); err != nil {
 			return fmt.Errorf("%w(pass %d of %s %s)", err, i+1, st.Verb, st.Arg)
 		}
@@ -397,13 +402,13 @@ func (s *session) connect(name, version string) error {
 	v := NewView()
 	s.views[name] = v
 	if version == "raw" {
-		v.Bare = true
+		v.State("")
 		return nil
 	}
 	if version == "" {
 		version = "1.2.3"
 	}
-	v.Bare = version < "1.2"
+	v.State(version)
 	id := s.hiddenID()
 	if err := c.Send(`{"id":` + id + `,"method":"version","params":{"protocol":"` + version + `"}}`); err != nil {
 		return err

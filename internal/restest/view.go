@@ -13,7 +13,8 @@ import (
 // resources that are reachable from direct subscriptions. It is stricter than any client: what such a
 // library would have to guess or repair is an error here (RES.md 2.2 to 2.4). Not for concurrent use.
 type View struct {
-	Bare    bool // a client below 1.2.0: resource answers of call and auth do not subscribe (RES.md 2.5)
+	bare    bool // a client below 1.2.0: resource answers of call and auth do not subscribe (RES.md 2.5)
+	coarse  bool // a client below 1.2.1: what changed may look the same to it
 	held    map[string]*resource
 	direct  map[string]int
 	pending map[string]sentRequest // by ID as text
@@ -44,17 +45,23 @@ func NewView() *View {
 	return &View{held: map[string]*resource{}, direct: map[string]int{}, pending: map[string]sentRequest{}}
 }
 
+// State tells the view of the protocol version that the client stated; empty for none.
+func (v *View) State(version string) {
+	v.bare, v.coarse = version < "1.2", version < "1.2.1"
+}
+
 // Sent tells the view of a request that the client sends. Text that is no request is ignored.
 func (v *View) Sent(message string) {
 	var r struct {
 		ID     json.Number
-		Method string
+		Method any
 		Params json.RawMessage
 	}
 	if json.Unmarshal([]byte(message), &r) != nil || r.ID == "" {
 		return
 	}
-	kind, rid, _ := strings.Cut(r.Method, ".")
+	method, _ := r.Method.(string)
+	kind, rid, _ := strings.Cut(method, ".")
 	p := sentRequest{kind, rid, 1}
 	switch kind {
 	case "unsubscribe":
@@ -65,7 +72,7 @@ func (v *View) Sent(message string) {
 	case "version":
 		var version struct{ Protocol string }
 		_ = json.Unmarshal(r.Params, &version)
-		v.Bare = version.Protocol < "1.2"
+		v.State(version.Protocol)
 	}
 	v.pending[r.ID.String()] = p
 }
@@ -109,7 +116,7 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 		v.collect()
 		return nil
 	case "call", "auth":
-		if v.Bare || json.Unmarshal(result, &s) != nil || s.RID == "" {
+		if v.bare || json.Unmarshal(result, &s) != nil || s.RID == "" {
 			return nil
 		}
 		root = s.RID
@@ -170,7 +177,7 @@ func (v *View) event(event string, data json.RawMessage) error {
 		if err != nil {
 			return err
 		}
-		if h.value, err = fold(h.value, name, data); err != nil {
+		if h.value, err = fold(h.value, name, data, v.coarse); err != nil {
 			return err
 		}
 		return v.check(added)
@@ -323,8 +330,9 @@ func (v *View) Subscribed() []string {
 // Pending returns the number of requests without an answer.
 func (v *View) Pending() int { return len(v.pending) }
 
-// fold applies one state event to a decoded model or collection, which it may change.
-func fold(state any, event string, data json.RawMessage) (any, error) {
+// fold applies one state event to a decoded model or collection, which it may change. If coarse, a change may
+// repeat what is there already.
+func fold(state any, event string, data json.RawMessage, coarse bool) (any, error) {
 	decoded, err := decode(string(data))
 	if err != nil {
 		return nil, err
@@ -348,7 +356,7 @@ func fold(state any, event string, data json.RawMessage) (any, error) {
 				delete(st, k)
 				continue
 			}
-			if had && encode(old) == encode(e) {
+			if !coarse && had && encode(old) == encode(e) {
 				return nil, fmt.Errorf("property %s is sent, but it did not change", k)
 			}
 			st[k] = e
