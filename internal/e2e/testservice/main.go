@@ -1,0 +1,67 @@
+// Command testservice is the service that the end-to-end tests run the gateway against: written with go-res, it has
+// every kind of resource, event and answer that RES knows.
+//
+// It owns its data, in memory, and can run the NATS server that it and the gateway meet on. It never talks to the
+// gateway other than by RES, and is of no use outside tests.
+//
+// It prints "ready <NATS URL>" when it serves, and ends when its standard input does, so it never outlives a test.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/jirenius/go-res"
+	"github.com/jirenius/go-res/logger"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+func main() {
+	url := flag.String("nats", "", "NATS server to join; empty: run one on a free loopback port")
+	trace := flag.Bool("trace", false, "log every message to standard error")
+	flag.Parse()
+	if err := run(*url, *trace); err != nil {
+		fmt.Fprintln(os.Stderr, "testservice:", err)
+		os.Exit(1)
+	}
+}
+
+func run(url string, trace bool) error {
+	if url == "" {
+		srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+		if err != nil {
+			return err
+		}
+		srv.Start()
+		if !srv.ReadyForConnections(10 * time.Second) {
+			return fmt.Errorf("the NATS server did not start")
+		}
+		defer srv.Shutdown()
+		url = srv.ClientURL()
+	}
+	nc, err := nats.Connect(url, nats.Name("testservice"), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
+		nats.RetryOnFailedConnect(false))
+	if err != nil {
+		return err
+	}
+	svc := res.NewService(serviceName)
+	svc.SetLogger(logger.NewStdLogger().SetInfo(false).SetTrace(trace))
+	newLibrary(svc)
+	svc.SetOnServe(func(*res.Service) {
+		// The subscriptions are with the server once it has answered a ping sent after them.
+		if err := nc.Flush(); err != nil {
+			fmt.Fprintln(os.Stderr, "testservice:", err)
+			os.Exit(1)
+		}
+		fmt.Println("ready", url)
+	})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0) // whoever started us is done, or gone
+	}()
+	return svc.Serve(nc)
+}
