@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -34,7 +35,7 @@ func Load(args, environ []string) (Setup, error) {
 	}
 	env, unknownEnv := readEnviron(environ)
 
-	if path := firstOf(flags.config, env[envConfig]); path != "" {
+	if path := cmp.Or(flags.config, env[envConfig]); path != "" {
 		unknown, created, err := readFile(&s.Config, path)
 		if err != nil {
 			return s, err
@@ -64,7 +65,7 @@ func Load(args, environ []string) (Setup, error) {
 		}
 	}
 	for i := range settings {
-		if texts := flags.given[i]; len(texts) > 0 {
+		if texts := flags.texts[i]; len(texts) > 0 {
 			if err := settings[i].set(&s.Config, texts); err != nil {
 				return s, fmt.Errorf("--%s: %w", settings[i].flag, err)
 			}
@@ -84,13 +85,6 @@ func Load(args, environ []string) (Setup, error) {
 // secondsBelow is the request timeout up to which Resgate takes the number for
 // seconds, which it once was.
 const secondsBelow = 10 * 1e6 // 10 ms
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
 
 // envConfig names the configuration file, as -c does.
 const envConfig = envPrefix + "CONFIG"
@@ -119,9 +113,9 @@ func readEnviron(environ []string) (ours map[string]string, unknown []string) {
 	return ours, unknown
 }
 
-// given is a command line taken apart.
-type given struct {
-	given         map[int][]string // by index into settings
+// commandLine is a command line taken apart.
+type commandLine struct {
+	texts         map[int][]string // what flags were given, by index into settings
 	config        string
 	help, version bool
 }
@@ -133,14 +127,14 @@ func (r *recorder) String() string     { return strings.Join(r.texts, ";") }
 func (r *recorder) Set(s string) error { r.texts = append(r.texts, s); return nil }
 func (r *recorder) Type() string       { return "" }
 
-func parseFlags(args []string) (given, error) {
-	g := given{given: map[int][]string{}}
+func parseFlags(args []string) (commandLine, error) {
+	line := commandLine{texts: map[int][]string{}}
 	fs := pflag.NewFlagSet("sluice", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.Usage = func() {}
-	fs.BoolVarP(&g.help, "help", "h", false, "")
-	fs.BoolVarP(&g.version, "version", "v", false, "")
-	fs.StringVarP(&g.config, "config", "c", "", "")
+	fs.BoolVarP(&line.help, "help", "h", false, "")
+	fs.BoolVarP(&line.version, "version", "v", false, "")
+	fs.StringVarP(&line.config, "config", "c", "", "")
 	recorders := make([]recorder, len(settings))
 	for i := range settings {
 		s := &settings[i]
@@ -153,18 +147,18 @@ func parseFlags(args []string) (given, error) {
 		}
 	}
 	if err := fs.Parse(dashes(fs, args)); err != nil {
-		return g, err
+		return line, err
 	}
 	if fs.NArg() > 0 {
-		return g, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+		return line, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if f := fs.Lookup("config"); f.Changed && g.config == "" {
-		return g, errors.New("--config: name a file")
+	if f := fs.Lookup("config"); f.Changed && line.config == "" {
+		return line, errors.New("--config: name a file")
 	}
 	for i := range recorders {
-		g.given[i] = recorders[i].texts
+		line.texts[i] = recorders[i].texts
 	}
-	return g, nil
+	return line, nil
 }
 
 // dashes rewrites the forms that Resgate's command line takes and ours would

@@ -106,8 +106,16 @@ type httpOptions struct {
 	natsUp      func() bool   // called by any goroutine
 	// adopt takes a WebSocket upgrade back to a loop: the connection, the
 	// request's head and whatever bytes followed it.
-	adopt func(c net.Conn, head []byte)
-	log   *slog.Logger
+	adopt   func(c net.Conn, head []byte)
+	metrics *httpMetrics // nil: not of interest
+	log     *slog.Logger
+}
+
+// httpMetrics counts what the HTTP side does with connections. Any goroutine
+// may read it.
+type httpMetrics struct {
+	refused metrics.Counter // closed with 503 because the queue was full
+	adopted metrics.Counter // WebSocket upgrades given back to a loop
 }
 
 // httpSide serves what is not WebSocket, on net/http, on connections that the
@@ -117,12 +125,12 @@ type httpSide struct {
 	listener *handoverListener
 	server   *http.Server
 	served   chan struct{} // closed when the accept loop has ended
-
-	refused  metrics.Counter // connections closed with 503 because the queue was full
-	upgrades metrics.Counter // WebSocket upgrades given back to a loop
 }
 
 func newHTTPSide(o httpOptions) *httpSide {
+	if o.metrics == nil {
+		o.metrics = new(httpMetrics)
+	}
 	h := &httpSide{httpOptions: o, listener: newHandoverListener(o.addr), served: make(chan struct{})}
 	h.server = &http.Server{
 		Handler:                      h,
@@ -153,7 +161,7 @@ func (h *httpSide) handover(c net.Conn) {
 	if h.listener.offer(c) {
 		return
 	}
-	h.refused.Inc()
+	h.metrics.refused.Inc()
 	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
 	_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
 	_ = c.Close()
@@ -230,7 +238,7 @@ func (h *httpSide) giveBack(w http.ResponseWriter, r *http.Request) bool {
 		early, _ := rw.Reader.Peek(n) // cannot fail: it asks for what is there
 		raw = append(raw, early...)
 	}
-	h.upgrades.Inc()
+	h.metrics.adopted.Inc()
 	h.adopt(c, raw)
 	return true
 }

@@ -224,7 +224,7 @@ func TestUpgradeOnKeptAliveConnectionGoesBack(t *testing.T) {
 		t.Errorf("%q, %v", answer, err)
 	}
 	_ = got.conn.Close()
-	if n := f.upgrades.Load(); n != 1 {
+	if n := f.metrics.adopted.Load(); n != 1 {
 		t.Errorf("counted %d upgrades", n)
 	}
 }
@@ -272,7 +272,7 @@ func TestHandoverNeverWaits(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") {
 		t.Errorf("answer %q, %v", answer, err)
 	}
-	if n := h.refused.Load(); n != 1 {
+	if n := h.metrics.refused.Load(); n != 1 {
 		t.Errorf("refused %d, want 1", n)
 	}
 	_ = h.listener.Close()
