@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -35,7 +36,9 @@ var mayImport = map[string][]string{
 	"internal/invariants": {},
 	"internal/houserules": {},
 	"internal/natstest":   {"owner", "metrics", "natsbus"},
-	"internal/restest":    {"owner", "pool", "metrics", "wsproto", "res", "state", "netpoll", "natsbus", "cache", "fanout", "session", "gateway", "demo", "internal/natstest"},
+	// A service written by somebody who knows the protocol, not the gateway.
+	"internal/e2e/testservice": {},
+	"internal/restest":         {"owner", "pool", "metrics", "wsproto", "res", "state", "netpoll", "natsbus", "cache", "fanout", "session", "gateway", "demo", "internal/natstest"},
 }
 
 // everywhere may be imported by all packages: it compiles to nothing.
@@ -49,7 +52,8 @@ var hot = []string{"owner", "pool", "wsproto", "res", "state", "netpoll", "natsb
 // their owner's clock, so that their tests run in fake time.
 var timeless = []string{"pool", "wsproto", "res", "state", "cache", "fanout", "session"}
 
-// banned are imports that have no place in what is shipped. An entry whose path
+// banned are imports that have no place in programs; packages below internal/
+// are for tests and use what they need. An entry whose path
 // ends in / stands for everything below it. In names the packages the ban is
 // for; empty means all but those in except.
 var banned = []struct {
@@ -67,10 +71,10 @@ var banned = []struct {
 	{path: "net/http", in: []string{"owner", "pool", "res", "state", "natsbus", "cache", "fanout", "session"}, why: "HTTP ends at the gateway's edge"},
 	{path: "reflect", in: []string{"owner", "pool", "wsproto", "state", "netpoll", "natsbus", "cache", "fanout", "session"}, why: "too slow on the path of an event"},
 	{path: "github.com/panjf2000/gnet/", except: []string{"netpoll"}, why: "netpoll is the one place that knows the event engine"},
-	{path: "github.com/gobwas/ws", except: []string{"wsproto", "internal/restest"}, why: "wsproto is the one place that knows its primitives"},
-	{path: "github.com/nats-io/nats.go", except: []string{"natsbus", "demo", "cmd/sluice", "internal/natstest", "internal/restest"}, why: "natsbus is the gateway's one way to NATS"},
-	{path: "github.com/nats-io/nats-server/", except: []string{"gateway", "internal/natstest", "internal/restest"}, why: "the embedded server is the gateway's"},
-	{path: "github.com/jirenius/go-res", except: []string{"demo", "internal/restest"}, why: "a library for services, not for the gateway"},
+	{path: "github.com/gobwas/ws", except: []string{"wsproto"}, why: "wsproto is the one place that knows its primitives"},
+	{path: "github.com/nats-io/nats.go", except: []string{"natsbus", "demo", "cmd/sluice"}, why: "natsbus is the gateway's one way to NATS"},
+	{path: "github.com/nats-io/nats-server/", except: []string{"gateway"}, why: "the embedded server is the gateway's"},
+	{path: "github.com/jirenius/go-res", except: []string{"demo"}, why: "a library for services, not for the gateway"},
 	{path: "github.com/valyala/fastjson", except: []string{"res"}, why: "res has the codecs; its values live only until the next parse"},
 	{path: "github.com/prometheus/", except: []string{"metrics"}, why: "metrics is the bridge; others count with its atomics"},
 	{path: "github.com/spf13/pflag", except: []string{"gateway"}, why: "the settings' table is the one place that knows flags"},
@@ -101,6 +105,9 @@ const maxLines = 700
 func shipped(t *testing.T) []*source {
 	return slices.DeleteFunc(sources(t), func(s *source) bool { return s.test })
 }
+
+// forTests is true for packages that no program contains.
+func forTests(s *source) bool { return strings.HasPrefix(s.pkg, "internal/") }
 
 func TestImportsPointDownward(t *testing.T) {
 	seen := map[string]bool{}
@@ -150,6 +157,9 @@ func TestImportTableHasNoCycle(t *testing.T) {
 
 func TestBannedImports(t *testing.T) {
 	for _, s := range shipped(t) {
+		if forTests(s) {
+			continue
+		}
 		for _, p := range s.imports() {
 			for _, b := range banned {
 				matches := p == b.path || strings.HasSuffix(b.path, "/") && strings.HasPrefix(p, b.path)
@@ -167,7 +177,7 @@ func TestBannedImports(t *testing.T) {
 func TestLocksHaveAReason(t *testing.T) {
 	used := map[string]bool{}
 	for _, s := range shipped(t) {
-		if strings.HasPrefix(s.pkg, "internal/") {
+		if forTests(s) {
 			continue
 		}
 		s.selects(func(n ast.Node, p, member string) {
@@ -206,7 +216,7 @@ func TestTimeIsAnInput(t *testing.T) {
 // A test that sleeps is slow or flaky, and one that skips itself proves nothing.
 func TestTestsNeitherSleepNorSkip(t *testing.T) {
 	for _, s := range sources(t) {
-		if !s.test && !strings.HasPrefix(s.pkg, "internal/") {
+		if !s.test && !forTests(s) {
 			continue
 		}
 		s.selects(func(n ast.Node, p, member string) {
@@ -232,8 +242,12 @@ var refusal = regexp.MustCompile(`(?i)\b(never|nothing|nor|do(es)? no|knows? no)
 
 // Each package says what it owns and what it never does.
 func TestPackageComments(t *testing.T) {
-	docs := map[string]string{}
+	docs, kinds := map[string]string{}, map[string]string{}
 	for _, s := range shipped(t) {
+		kinds[s.pkg] = "Package "
+		if s.ast.Name.Name == "main" {
+			kinds[s.pkg] = "Command "
+		}
 		if s.ast.Doc == nil {
 			docs[s.pkg] += ""
 			continue
@@ -245,10 +259,7 @@ func TestPackageComments(t *testing.T) {
 	}
 	for _, p := range slices.Sorted(maps.Keys(docs)) {
 		doc := docs[p]
-		want := "Package " + p[strings.LastIndexByte(p, '/')+1:] + " "
-		if strings.HasPrefix(p, "cmd/") {
-			want = "Command " + p[strings.LastIndexByte(p, '/')+1:] + " "
-		}
+		want := kinds[p] + path.Base(p) + " "
 		switch {
 		case doc == "":
 			t.Errorf("package %s has no package comment", p)
@@ -262,7 +273,7 @@ func TestPackageComments(t *testing.T) {
 
 func TestExportedNamesHaveComments(t *testing.T) {
 	for _, s := range shipped(t) {
-		if strings.HasPrefix(s.pkg, "cmd/") {
+		if s.ast.Name.Name == "main" {
 			continue
 		}
 		commented := 0 // the line below a function with a comment: one comment may speak for neighbours
