@@ -1,0 +1,186 @@
+package cache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"sluice/res"
+)
+
+func TestIndexFindsWhatPatternsMatch(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 1))
+	part := func(wild string) string {
+		if wild != "" && rnd.IntN(3) == 0 {
+			return wild
+		}
+		if rnd.IntN(4) == 0 {
+			return fmt.Sprint("n", rnd.IntN(40)) // enough kids for a map
+		}
+		return string("abc"[rnd.IntN(3)])
+	}
+	join := func(wild string) string {
+		parts := make([]string, 1+rnd.IntN(4))
+		for i := range parts {
+			parts[i] = part(wild)
+		}
+		if wild != "" && rnd.IntN(3) == 0 {
+			parts[len(parts)-1] = ">"
+		}
+		return strings.Join(parts, ".")
+	}
+	var x index
+	names := map[string]*resource{}
+	for range 400 {
+		for range 20 {
+			name := join("")
+			if r := names[name]; r == nil {
+				r = &resource{name: name}
+				names[name] = r
+				x.add(name, r)
+			} else if rnd.IntN(2) == 0 {
+				delete(names, name)
+				x.remove(name)
+			}
+		}
+		text := join("*")
+		p, ok := res.ParsePattern(text)
+		if !ok {
+			t.Fatalf("bad pattern %s", text)
+		}
+		var want, got []string
+		for name := range names {
+			if p.Match(name) {
+				want = append(want, name)
+			}
+		}
+		x.match(text, func(r *resource) { got = append(got, r.name) })
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Fatalf("%s finds %v, want %v", text, got, want)
+		}
+	}
+	x.remove("not.there")
+	for name := range names {
+		x.remove(name)
+	}
+	if !x.root.empty() {
+		t.Fatal("nodes are left in an empty index")
+	}
+}
+
+func TestSubsFindEach(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(2, 1))
+	var u subs
+	have := map[subKey]*sub{}
+	for range 20_000 {
+		key := subKey{rnd.IntN(3), uint64(rnd.IntN(60))}
+		if sb := u.find(key.loop, key.ref); sb != have[key] {
+			t.Fatalf("%v is %p, want %p", key, sb, have[key])
+		}
+		switch sb := have[key]; {
+		case sb == nil && rnd.IntN(80) >= len(have)/2:
+			sb = &sub{loop: key.loop, ref: key.ref}
+			have[key] = sb
+			u.add(sb)
+		case sb != nil:
+			delete(have, key)
+			u.remove(sb)
+		}
+		if len(u.list) != len(have) {
+			t.Fatalf("%d subs, want %d", len(u.list), len(have))
+		}
+	}
+}
+
+func TestLossLogForgetsNamesBeyondItsBound(t *testing.T) {
+	var l lossLog
+	if l.drop("a", false) {
+		t.Fatal("dropped without need")
+	}
+	for i := range maxLost {
+		if !l.drop(fmt.Sprint(i), true) {
+			t.Fatal("not dropped")
+		}
+	}
+	if l.drop("a", false) || !l.drop("0", false) {
+		t.Fatal("only what has lost events loses more")
+	}
+	if !l.drop("a", true) || !l.drop("b", false) {
+		t.Fatal("beyond the bound everything counts as lost")
+	}
+	if names, all := l.take(); names != nil || !all {
+		t.Fatalf("%d names, all: %v", len(names), all)
+	}
+	if l.drop("b", false) {
+		t.Fatal("dropped after it was taken note of")
+	}
+}
+
+func TestLossOfEverything(t *testing.T) {
+	h := newHarness(t, Options{MailboxLimit: 4})
+	for i := range uint64(3) {
+		h.s.Subscribe(0, i, fmt.Sprint("n.", i), "")
+		h.turns()
+		h.answer(fmt.Sprint("get.n.", i), "", []byte(`{"result":{"model":{}}}`), nil)
+		h.turns()
+	}
+	h.said()
+	for i := range maxLost + 10 {
+		h.s.Event(fmt.Sprint("x.", i), "change", nil)
+	}
+	h.turns()
+	if len(h.asked) != 3 {
+		t.Fatalf("%d resources are fetched anew, want all 3:\n%s", len(h.asked), h.said())
+	}
+}
+
+func TestOverlongNamesFail(t *testing.T) {
+	h := newHarness(t, Options{})
+	h.s.Subscribe(0, 1, strings.Repeat("a", maxName+1), "")
+	h.turns()
+	if got, want := h.said(), `loop 0: ref 1 failed {"code":"system.subjectTooLong","message":"Subject too long"}`+"\n"; got != want {
+		t.Fatal(got)
+	}
+}
+
+func TestDeprecationsAreBounded(t *testing.T) {
+	h := newHarness(t, Options{})
+	for i := range maxDeprecated + 10 {
+		h.s.deprecate(fmt.Sprint(i), "things")
+	}
+	if len(h.s.deprecated) != maxDeprecated {
+		t.Fatalf("%d names are remembered", len(h.s.deprecated))
+	}
+}
+
+// A collection of many subs gets an index for them; merging and deleting must keep it right.
+func TestManySubsOnOneEntry(t *testing.T) {
+	h := newHarness(t, Options{})
+	for i := range uint64(100) {
+		h.s.Subscribe(int(i%2), i, "n", fmt.Sprintf("q=%d", i%5))
+	}
+	h.turns()
+	for i := range 5 {
+		h.answer("get.n", fmt.Sprintf("q=%d", i), []byte(`{"result":{"collection":[],"query":"q=0"}}`), nil)
+	}
+	h.turns()
+	for i := range uint64(100) {
+		if i%3 > 0 {
+			h.s.Unsubscribe(int(i%2), i, "n", fmt.Sprintf("q=%d", i%5))
+		}
+	}
+	h.turns()
+	if n := h.s.metrics.Subscriptions.Load(); n != 34 || h.s.metrics.Entries.Load() != 1 {
+		t.Fatalf("%d subs of %d entries", n, h.s.metrics.Entries.Load())
+	}
+	h.said()
+	h.s.Event("n", "reaccess", nil)
+	h.turns()
+	if n := strings.Count(h.said(), "reaccess"); n != 34 {
+		t.Fatalf("%d subs were told", n)
+	}
+}

@@ -1,0 +1,166 @@
+package state
+
+import (
+	"fmt"
+	"testing"
+
+	"sluice/res"
+)
+
+var sizes = []int{100, 100_000}
+
+func bigModel(size int) *Snapshot {
+	props := make([]res.Prop, size)
+	for i := range props {
+		props[i] = res.Prop{Key: fmt.Sprintf("key%08d", i), Value: num(i)}
+	}
+	return NewModel(props)
+}
+
+func bigCollection(size int) *Snapshot { return NewCollection(bigValues(size)) }
+
+func bigValues(size int) []res.Value {
+	vals := make([]res.Value, size)
+	for i := range vals {
+		vals[i] = num(i)
+	}
+	return vals
+}
+
+func BenchmarkChange(b *testing.B) {
+	for _, size := range sizes {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			s := bigModel(size)
+			props := []res.Prop{{Key: fmt.Sprintf("key%08d", size/2)}}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				props[0].Value = num(size + i%2)
+				e, _ := s.Change(props)
+				s = e.Next
+			}
+		})
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	for _, size := range sizes {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			s, v := bigCollection(size), num(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Add(size/2, v); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkRemove(b *testing.B) {
+	for _, size := range sizes {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			s := bigCollection(size)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Remove(size / 2); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkDiff(b *testing.B) {
+	for _, size := range sizes {
+		edited := bigCollection(size)
+		for i := range 3 {
+			e, _ := edited.Add((i+1)*size/4, num(-1))
+			edited = e.Next
+			e, _ = edited.Remove((i*2 + 1) * size / 8)
+			edited = e.Next
+		}
+		fresh := func(s *Snapshot) *Snapshot {
+			var vals []res.Value
+			for _, v := range s.All() {
+				vals = append(vals, v)
+			}
+			return NewCollection(vals)
+		}
+		a := bigCollection(size)
+		shared := a
+		for i := range 3 {
+			e, _ := shared.Add((i+1)*size/4, num(-1))
+			e, _ = e.Next.Remove((i*2 + 1) * size / 8)
+			shared = e.Next
+		}
+		model := bigModel(size)
+		e, _ := model.Change([]res.Prop{{Key: "key00000001", Value: num(-1)}, {Key: "x", Value: num(-1)}})
+		for _, c := range []struct {
+			name string
+			a, b *Snapshot
+		}{
+			{"collection, 6 edits, shared", a, shared},
+			{"collection, 6 edits, nothing shared", a, fresh(edited)},
+			{"collection, equal, nothing shared", a, fresh(a)},
+			{"model, 2 changes, shared", model, e.Next},
+		} {
+			b.Run(fmt.Sprintf("%s/%d", c.name, size), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := Diff(c.a, c.b); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+	reversed := bigValues(100_000)
+	for i := range reversed {
+		reversed[i] = num(len(reversed) - i)
+	}
+	a, z := bigCollection(len(reversed)), NewCollection(reversed)
+	b.Run("collection, reversed, search only/100000", func(b *testing.B) {
+		for b.Loop() {
+			d := differ{budget: maxWork}
+			d.gap(window(newCursor(a, false), a.Len()), window(newCursor(z, false), z.Len()), 0, 0)
+		}
+	})
+}
+
+func BenchmarkJSON(b *testing.B) {
+	for _, size := range sizes {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			s := bigModel(size)
+			for b.Loop() {
+				s.appendJSON(false)
+			}
+		})
+	}
+}
+
+// The number of allocations of an edit is that of the nodes on its path, and their sizes are bounded.
+func TestEditAllocations(t *testing.T) {
+	small, large := bigCollection(20), bigCollection(100_000)
+	v := num(1)
+	for _, c := range []struct {
+		s    *Snapshot
+		most float64
+	}{{small, 5}, {large, 20}} {
+		if n := testing.AllocsPerRun(100, func() { _, _ = c.s.Add(c.s.Len()/2, v) }); n > c.most {
+			t.Errorf("an add to %d values takes %v allocations", c.s.Len(), n)
+		}
+	}
+	m := bigModel(100_000)
+	props := []res.Prop{{Key: "key00050000", Value: num(-1)}}
+	if n := testing.AllocsPerRun(100, func() { _, _ = m.Change(props) }); n > 20 {
+		t.Errorf("a change takes %v allocations", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { _, _ = m.Get("key00050000") }); n > 0 {
+		t.Errorf("a look at a property takes %v allocations", n)
+	}
+	e, _ := m.Change(props)
+	buf := make([]byte, 0, 200)
+	if n := testing.AllocsPerRun(100, func() { buf = e.AppendData(buf[:0], true) }); n > 0 {
+		t.Errorf("an event's data takes %v allocations", n)
+	}
+}
