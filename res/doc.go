@@ -17,6 +17,6 @@
 // # Reading order
 //
 // value.go and error.go (what a resource is made of), rid.go, subject.go and pattern.go (its names), version.go,
-// check.go, cursor.go, json.go, gather.go and tree.go (how text is read), then request.go (client to gateway), encode.go (gateway to client and to
-// service), answer.go, event.go and system.go (service to gateway).
+// check.go, cursor.go, json.go, gather.go and tree.go (how text is read), then request.go (client to gateway),
+// encode.go (gateway to client and to service), answer.go, event.go and system.go (service to gateway).
 package res

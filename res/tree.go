@@ -2,7 +2,7 @@ package res
 
 import "github.com/valyala/fastjson"
 
-// The tree of fastjson has traps that the helpers below are the answer to. Asking a string for its type unescapes it in
+// The tree of fastjson has traps, and the functions below step around them. Asking a string for its type unescapes it in
 // place, and visiting an object its keys; written out after that they may not even be JSON. So a value's raw text is
 // taken before anything in it is looked at. Object.Get finds the first of repeated keys; Visit sees the last one last.
 
