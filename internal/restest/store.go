@@ -1,0 +1,240 @@
+package restest
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Store is the state of a service: models and collections by resource ID, sliced views of collections as query
+// resources, and who may get what. It answers requests and makes events; it sends nothing itself. One goroutine
+// owns it.
+type Store struct {
+	resources map[string]any             // resource ID → map[string]any or []any; values as on the wire, decoded
+	sliced    map[string][]any           // names whose queries show a part of a collection
+	denied    map[string]bool            // names that may not be got
+	asked     map[string]bool            // normalised queries that were asked for, as "name?query"
+	pending   map[string]map[string]slot // query event subject → normalised query → what happened
+	subjects  int
+}
+
+// slot is what a query event did to one query: the events that lead from before it to after it.
+type slot struct{ events []json.RawMessage }
+
+// NewStore returns an empty store.
+func NewStore() *Store {
+	return &Store{resources: map[string]any{}, sliced: map[string][]any{}, denied: map[string]bool{},
+		asked: map[string]bool{}, pending: map[string]map[string]slot{}}
+}
+
+// Set makes or replaces a resource, silently.
+func (s *Store) Set(rid string, value any) { s.resources[rid] = value }
+
+// SetSliced makes or replaces a collection of which queries "from=N&count=N" show a part, silently.
+func (s *Store) SetSliced(name string, values []any) { s.sliced[name] = values }
+
+// Delete forgets a resource, silently.
+func (s *Store) Delete(rid string) { delete(s.resources, rid) }
+
+// Deny says whether access to a name is denied from now on.
+func (s *Store) Deny(name string, denied bool) { s.denied[name] = denied }
+
+// Denied reports what Deny said.
+func (s *Store) Denied(name string) bool { return s.denied[name] }
+
+// RIDs returns the resource IDs of models and collections, sorted.
+func (s *Store) RIDs() []string { return slices.Sorted(maps.Keys(s.resources)) }
+
+// Value returns the present state behind a client's resource ID; ok is false if there is none.
+func (s *Store) Value(rid string) (value any, ok bool) {
+	name, query, _ := strings.Cut(rid, "?")
+	if base, ok := s.sliced[name]; ok {
+		return slice(base, query), true
+	}
+	value, ok = s.resources[rid]
+	return value, ok
+}
+
+// parameters reads "from" and "count" of a query in any order; others are ignored.
+func parameters(query string) (from, count int) {
+	count = 10
+	for p := range strings.SplitSeq(query, "&") {
+		k, v, _ := strings.Cut(p, "=")
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			continue
+		}
+		switch k {
+		case "from":
+			from = n
+		case "count":
+			count = n
+		}
+	}
+	return from, count
+}
+
+// Normalise returns the normal form of a query of a sliced collection.
+func Normalise(query string) string {
+	from, count := parameters(query)
+	return fmt.Sprintf("count=%d&from=%d", count, from)
+}
+
+func slice(base []any, query string) []any {
+	from, count := parameters(query)
+	from = min(from, len(base))
+	return append([]any{}, base[from:min(len(base), from+count)]...)
+}
+
+// Access answers an access request.
+func (s *Store) Access(name string) string {
+	if s.denied[name] {
+		return `{"result":{"get":false}}`
+	}
+	return `{"result":{"get":true,"call":"*"}}`
+}
+
+// Get answers a get request.
+func (s *Store) Get(name, query string) string {
+	norm := ""
+	value, ok := s.resources[name]
+	if base, sliced := s.sliced[name]; sliced {
+		norm = Normalise(query)
+		value, ok = slice(base, norm), true
+		s.asked[name+"?"+norm] = true
+	}
+	if !ok {
+		return `{"error":{"code":"system.notFound","message":"Not found"}}`
+	}
+	result := map[string]any{kind(value): value}
+	if norm != "" {
+		result["query"] = norm
+	}
+	return `{"result":` + encode(result) + `}`
+}
+
+func kind(value any) string {
+	if _, ok := value.([]any); ok {
+		return "collection"
+	}
+	return "model"
+}
+
+// Query answers a query request: with the events that the query event stands for, or with the whole collection.
+func (s *Store) Query(subject, name, norm string, whole bool) string {
+	sl, ok := s.pending[subject][norm]
+	if whole || !ok {
+		return `{"result":{"collection":` + encode(slice(s.sliced[name], norm)) + `}}`
+	}
+	events, err := json.Marshal(sl.events)
+	if err != nil {
+		panic(err)
+	}
+	return `{"result":{"events":` + string(events) + `}}`
+}
+
+// ChangeSliced replaces a sliced collection and returns the query event's subject and payload. The events per query
+// are those from before to after.
+func (s *Store) ChangeSliced(name string, next []any) (subject, payload string) {
+	s.subjects++
+	subject = fmt.Sprintf("_EVENT_.%s.%d", name, s.subjects)
+	slots := map[string]slot{}
+	for asked := range s.asked {
+		if norm, ok := strings.CutPrefix(asked, name+"?"); ok {
+			slots[norm] = slot{events: difference(slice(s.sliced[name], norm), slice(next, norm))}
+		}
+	}
+	s.pending[subject] = slots
+	s.sliced[name] = next
+	return subject, `{"subject":"` + subject + `"}`
+}
+
+// difference returns remove and add events that make b of a.
+func difference(a, b []any) []json.RawMessage {
+	events := []json.RawMessage{}
+	from := 0
+	for from < len(a) && from < len(b) && encode(a[from]) == encode(b[from]) {
+		from++
+	}
+	tail := 0
+	for tail < len(a)-from && tail < len(b)-from && encode(a[len(a)-1-tail]) == encode(b[len(b)-1-tail]) {
+		tail++
+	}
+	for i := len(a) - tail - 1; i >= from; i-- {
+		events = append(events, json.RawMessage(fmt.Sprintf(`{"event":"remove","data":{"idx":%d}}`, i)))
+	}
+	for i := from; i < len(b)-tail; i++ {
+		events = append(events, json.RawMessage(fmt.Sprintf(`{"event":"add","data":{"idx":%d,"value":%s}}`, i, encode(b[i]))))
+	}
+	return events
+}
+
+// Change sets properties of a model (nil deletes) and returns the change event's payload.
+func (s *Store) Change(rid string, values map[string]any) string {
+	m := s.resources[rid].(map[string]any)
+	sent := map[string]any{}
+	for k, v := range values {
+		if v == nil {
+			delete(m, k)
+			sent[k] = map[string]any{"action": "delete"}
+			continue
+		}
+		m[k] = v
+		sent[k] = v
+	}
+	return `{"values":` + encode(sent) + `}`
+}
+
+// Add inserts into a collection and returns the add event's payload.
+func (s *Store) Add(rid string, idx int, value any) string {
+	s.resources[rid] = slices.Insert(s.resources[rid].([]any), idx, value)
+	return fmt.Sprintf(`{"idx":%d,"value":%s}`, idx, encode(value))
+}
+
+// Remove removes from a collection and returns the remove event's payload.
+func (s *Store) Remove(rid string, idx int) string {
+	s.resources[rid] = slices.Delete(s.resources[rid].([]any), idx, idx+1)
+	return fmt.Sprintf(`{"idx":%d}`, idx)
+}
+
+// AsSeenBy returns a value in the form that a client of the version gets (RES.md 1 and 2.5).
+func AsSeenBy(value any, version string) any {
+	one := func(v any) any {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return v
+		}
+		if data, ok := m["data"]; ok {
+			switch data.(type) {
+			case map[string]any, []any:
+				if version < "1.2.1" {
+					return "[Data]"
+				}
+				return v
+			}
+			return data
+		}
+		if m["soft"] == true && version < "1.2.1" {
+			return m["rid"]
+		}
+		return v
+	}
+	switch t := value.(type) {
+	case map[string]any:
+		seen := map[string]any{}
+		for k, v := range t {
+			seen[k] = one(v)
+		}
+		return seen
+	case []any:
+		seen := make([]any, len(t))
+		for i, v := range t {
+			seen[i] = one(v)
+		}
+		return seen
+	}
+	return value
+}
