@@ -122,7 +122,7 @@ func BenchmarkDiff(b *testing.B) {
 	b.Run("collection, reversed, search only/100000", func(b *testing.B) {
 		for b.Loop() {
 			d := differ{budget: maxWork}
-			d.gap(window(newCursor(a, false), a.Len()), window(newCursor(z, false), z.Len()), 0, 0)
+			d.walk(newCursor(a, false), newCursor(z, false), 0, a.Len(), z.Len())
 		}
 	})
 }

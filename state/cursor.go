@@ -1,6 +1,10 @@
 package state
 
-import "sluice/res"
+import (
+	"slices"
+
+	"sluice/res"
+)
 
 // cursor walks over a snapshot's entries, forwards or backwards, and can step over whole subtrees. It exists to walk two
 // trees side by side without looking at what they share: since all leaves of a tree are at the same depth, nodes of two
@@ -23,6 +27,8 @@ func newCursor(s *Snapshot, back bool) *cursor {
 	}
 	return c
 }
+
+func (c *cursor) clone() *cursor { return &cursor{back: c.back, path: slices.Clone(c.path)} }
 
 func (c *cursor) ended() bool { return len(c.path) == 0 }
 

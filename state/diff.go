@@ -85,17 +85,9 @@ func diffCollections(a, b *Snapshot) []*Event {
 	shared = shared || sh
 
 	d := differ{budget: maxWork}
-	wa, wb := window(ca, a.Len()-head-tail), window(cb, b.Len()-head-tail)
-	fromA, fromB := head, head
-	for _, m := range matchLeaves(wa, wb) {
-		// Whole leaves that both have: what is between two of them is a difference of its own.
-		d.gap(wa[:m.a], wb[:m.b], fromA, fromB)
-		fromA += entries(wa[:m.a]) + len(wa[m.a].vals)
-		fromB += entries(wb[:m.b]) + len(wb[m.b].vals)
-		wa, wb = wa[m.a+1:], wb[m.b+1:]
+	if d.walk(ca, cb, head, a.Len()-tail, b.Len()-tail) {
 		shared = true
 	}
-	d.gap(wa, wb, fromA, fromB)
 
 	events := make([]*Event, 0, len(d.removed)+len(d.added))
 	s := a
@@ -128,10 +120,10 @@ func entries(chunks []chunk) (n int) {
 	return n
 }
 
-// window collects the n values from a forward cursor on.
-func window(c *cursor, n int) []chunk {
+// window collects the n values from a forward cursor on, and steps over them; most bounds the number of chunks.
+func window(c *cursor, n, most int) []chunk {
 	var out []chunk
-	for n > 0 {
+	for n > 0 && len(out) < most {
 		top := &c.path[len(c.path)-1]
 		vals := top.n.vals[top.done:]
 		k := chunk{vals: vals[:min(n, len(vals))]}
@@ -141,33 +133,6 @@ func window(c *cursor, n int) []chunk {
 		out = append(out, k)
 		n -= len(k.vals)
 		c.over(0)
-	}
-	return out
-}
-
-type match struct{ a, b int }
-
-// matchLeaves finds leaves that both windows have, in an order that holds for both. Each match's indices count from
-// behind the match before it.
-func matchLeaves(a, b []chunk) []match {
-	if len(a) < 2 || len(b) < 2 {
-		return nil
-	}
-	index := make(map[*node]int, len(a))
-	for i, c := range a {
-		if c.leaf != nil {
-			index[c.leaf] = i
-		}
-	}
-	var out []match
-	nextA, nextB := 0, 0
-	for j, c := range b {
-		i, ok := index[c.leaf]
-		if c.leaf == nil || !ok || i < nextA {
-			continue
-		}
-		out = append(out, match{i - nextA, j - nextB})
-		nextA, nextB = i+1, j+1
 	}
 	return out
 }
@@ -184,88 +149,109 @@ type addition struct {
 	value res.Value
 }
 
-// identity is what makes two values equal.
-type identity struct {
-	kind res.Kind
-	text string
+// ahead is how many leaves walk looks ahead for one that both trees have.
+const ahead = 8
+
+// walk goes through the values from index from up to endA and endB, which the cursors are at. It steps over subtrees that
+// the trees share, so that its cost is that of the edits, and finds the edits in the gaps between them. shared tells whether
+// there were such subtrees.
+func (d *differ) walk(ca, cb *cursor, from, endA, endB int) (shared bool) {
+	atA, atB := from, from // where the cursors are
+	var gapA, gapB []chunk // what is just before them and not shared
+	startA, startB := from, from
+	closeGap := func() {
+		shared = d.split(gapA, gapB, startA, startB) || shared
+		gapA, gapB = nil, nil
+	}
+	for atA < endA || atB < endB {
+		if atA < endA && atB < endB {
+			if n := skipShared(ca, cb, min(endA-atA, endB-atB)); n > 0 {
+				closeGap()
+				atA, atB = atA+n, atB+n
+				startA, startB = atA, atB
+				shared = true
+				continue
+			}
+		}
+		savedA, savedB := ca.clone(), cb.clone()
+		wa, wb := window(ca, endA-atA, ahead), window(cb, endB-atB, ahead)
+		if i, j, ok := nearest(wa, wb); ok && i+j > 0 {
+			*ca, *cb = *savedA, *savedB
+			wa, wb = window(ca, endA-atA, i), window(cb, endB-atB, j)
+		}
+		gapA, gapB = append(gapA, wa...), append(gapB, wb...)
+		atA, atB = atA+entries(wa), atB+entries(wb)
+	}
+	closeGap()
+	return shared
 }
 
-func identify(v res.Value) identity {
-	if v.Kind == res.Reference || v.Kind == res.SoftReference {
-		return identity{v.Kind, v.RID}
+// nearest finds the first leaf that is in both windows.
+func nearest(a, b []chunk) (i, j int, ok bool) {
+	for sum := 0; sum <= len(a)+len(b)-2; sum++ {
+		for i := max(0, sum-len(b)+1); i <= min(sum, len(a)-1); i++ {
+			if a[i].leaf != nil && a[i].leaf == b[sum-i].leaf {
+				return i, sum - i, true
+			}
+		}
 	}
-	return identity{v.Kind, v.Raw}
+	return 0, 0, false
+}
+
+// split finds the edits in a gap, by way of leaves that walk did not see that both have, since they are too far apart.
+func (d *differ) split(a, b []chunk, fromA, fromB int) (shared bool) {
+	if len(a) > 1 && len(b) > 1 {
+		index := make(map[*node]int, len(a))
+		for i, c := range a {
+			if c.leaf != nil {
+				index[c.leaf] = i
+			}
+		}
+		nextA, nextB := 0, 0
+		for j, c := range b {
+			i, ok := index[c.leaf]
+			if c.leaf == nil || !ok || i < nextA {
+				continue
+			}
+			beforeA, beforeB := a[nextA:i], b[nextB:j]
+			d.gap(beforeA, beforeB, fromA, fromB)
+			fromA += entries(beforeA) + len(c.vals)
+			fromB += entries(beforeB) + len(c.vals)
+			nextA, nextB = i+1, j+1
+			shared = true
+		}
+		a, b = a[nextA:], b[nextB:]
+	}
+	d.gap(a, b, fromA, fromB)
+	return shared
 }
 
 // gap finds the edits between two windows, which start at fromA and fromB.
 func (d *differ) gap(wa, wb []chunk, fromA, fromB int) {
-	na, nb := entries(wa), entries(wb)
-	if na == 0 || nb == 0 {
-		d.apply(wa, wb, fromA, fromB, make([]bool, na), make([]bool, nb))
+	x, y := flatten(wa), flatten(wb)
+	if len(x)+len(y) == 0 {
 		return
-	}
-	// Values become small numbers. Those that only one side has are edits in any case and leave the search.
-	type side struct{ id, inA, inB int }
-	ids := make(map[identity]*side, na)
-	count := func(chunks []chunk) []*side {
-		var list []*side
-		for _, c := range chunks {
-			for _, v := range c.vals {
-				id := identify(v)
-				s := ids[id]
-				if s == nil {
-					s = &side{id: len(ids)}
-					ids[id] = s
-				}
-				list = append(list, s)
-			}
-		}
-		return list
-	}
-	la, lb := count(wa), count(wb)
-	for _, s := range la {
-		s.inA++
-	}
-	for _, s := range lb {
-		s.inB++
-	}
-	var x, y, atX, atY []int
-	for i, s := range la {
-		if s.inB > 0 {
-			x, atX = append(x, s.id), append(atX, i)
-		}
-	}
-	for i, s := range lb {
-		if s.inA > 0 {
-			y, atY = append(y, s.id), append(atY, i)
-		}
 	}
 	keepX, keepY := make([]bool, len(x)), make([]bool, len(y))
 	d.align(x, y, keepX, keepY)
-	keepA, keepB := make([]bool, na), make([]bool, nb)
 	for i, keep := range keepX {
-		keepA[atX[i]] = keep
-	}
-	for i, keep := range keepY {
-		keepB[atY[i]] = keep
-	}
-	d.apply(wa, wb, fromA, fromB, keepA, keepB)
-}
-
-// apply notes what is not kept.
-func (d *differ) apply(wa, wb []chunk, fromA, fromB int, keepA, keepB []bool) {
-	for i, keep := range keepA {
 		if !keep {
 			d.removed = append(d.removed, fromA+i)
 		}
 	}
-	i := 0
-	for _, c := range wb {
-		for _, v := range c.vals {
-			if !keepB[i] {
-				d.added = append(d.added, addition{fromB + i, v})
-			}
-			i++
+	for i, keep := range keepY {
+		if !keep {
+			d.added = append(d.added, addition{fromB + i, *y[i]})
 		}
 	}
+}
+
+func flatten(chunks []chunk) []*res.Value {
+	out := make([]*res.Value, 0, entries(chunks))
+	for _, c := range chunks {
+		for i := range c.vals {
+			out = append(out, &c.vals[i])
+		}
+	}
+	return out
 }

@@ -179,8 +179,8 @@ func TestDiffEndsInBIfItShares(t *testing.T) {
 	}
 }
 
-func TestDiffWorkIsBounded(t *testing.T) {
-	const size = 30_000
+func TestDiffOfQuiteDifferentCollections(t *testing.T) {
+	const size = 8_000
 	rnd := rand.New(rand.NewPCG(1, 6))
 	vals := make([]res.Value, size)
 	for i := range vals {
@@ -205,12 +205,6 @@ func TestDiffWorkIsBounded(t *testing.T) {
 		"repeated":  {NewCollection(repeated), NewCollection(others)},
 		"strangers": {a, NewCollection(strangers)},
 	} {
-		var ca, cb = newCursor(pair[0], false), newCursor(pair[1], false)
-		d := differ{budget: maxWork}
-		d.gap(window(ca, size), window(cb, size), 0, 0)
-		if d.budget < -size-10*maxWork/100 {
-			t.Errorf("%s: over budget by %d", name, -d.budget)
-		}
 		s := pair[0]
 		events, _ := Diff(pair[0], pair[1])
 		if len(events) > 0 {
@@ -225,25 +219,98 @@ func TestDiffWorkIsBounded(t *testing.T) {
 	}
 }
 
-// Past the budget a list without repeated values still gets the shortest edit.
-func TestAlignUniqueIsExact(t *testing.T) {
-	for seed := range uint64(200) {
+func TestMyersKeepsToItsBudget(t *testing.T) {
+	const size, budget = 20_000, 1 << 16
+	rnd := rand.New(rand.NewPCG(1, 10))
+	x, y := rnd.Perm(size), rnd.Perm(size)
+	steps, rest := 0, 0
+	m := myers[int]{
+		equal:     func(a, b int) bool { steps++; return a == b },
+		budget:    budget,
+		otherwise: func(x, y []int, _, _ []bool) { rest += len(x) },
+	}
+	if !m.walk(x, y, make([]bool, size), make([]bool, size)) || rest == 0 {
+		t.Fatalf("it did it all, in %d steps", steps)
+	}
+	if steps > budget+4*size {
+		t.Fatalf("%d steps", steps)
+	}
+	m.otherwise, m.budget = nil, budget
+	if m.walk(x, y, make([]bool, size), make([]bool, size)) {
+		t.Fatal("it did not give up")
+	}
+}
+
+// Past the budget a list without repeated values still gets the shortest edit, and any other a valid one.
+func TestAlignWithoutBudget(t *testing.T) {
+	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		x, y := rnd.Perm(60), rnd.Perm(60)
-		keepX, keepY := make([]bool, 60), make([]bool, 60)
-		alignUnique(x, y, keepX, keepY)
-		var va, vb, fromX, fromY []res.Value
-		for i := range x {
-			va, vb = append(va, num(x[i])), append(vb, num(y[i]))
-			if keepX[i] {
-				fromX = append(fromX, num(x[i]))
-			}
-			if keepY[i] {
-				fromY = append(fromY, num(y[i]))
+		repeated := seed%3 == 0
+		if repeated {
+			for i := range x {
+				x[i], y[i] = x[i]/3, y[i]/3
 			}
 		}
-		if !slices.Equal(fromX, fromY) || len(fromX) != lcs(va, vb) {
-			t.Fatalf("seed %d: kept %v and %v, longest is %d", seed, fromX, fromY, lcs(va, vb))
+		var vx, vy []*res.Value
+		var lx, ly []res.Value
+		for i := range x {
+			a, b := num(x[i]), num(y[i])
+			vx, vy, lx, ly = append(vx, &a), append(vy, &b), append(lx, a), append(ly, b)
+		}
+		keepX, keepY := make([]bool, 60), make([]bool, 60)
+		d := differ{budget: -1 + rnd.IntN(2)*rnd.IntN(300)}
+		d.align(vx, vy, keepX, keepY)
+		var fromX, fromY []res.Value
+		for i := range x {
+			if keepX[i] {
+				fromX = append(fromX, lx[i])
+			}
+			if keepY[i] {
+				fromY = append(fromY, ly[i])
+			}
+		}
+		if longest := lcs(lx, ly); !slices.Equal(fromX, fromY) || !repeated && len(fromX) != longest {
+			t.Fatalf("seed %d: kept %v and %v, longest is %d", seed, fromX, fromY, longest)
+		}
+	}
+}
+
+// Long runs out of and into a collection, so that the same leaves are far apart.
+func TestDiffOfCollectionsWithShiftedLeaves(t *testing.T) {
+	for seed := range uint64(60) {
+		rnd := rand.New(rand.NewPCG(seed, 8))
+		vals := make([]res.Value, 6000)
+		for i := range vals {
+			vals[i] = num(i)
+		}
+		a := NewCollection(vals)
+		b, edits := a, 0
+		for range 1 + rnd.IntN(4) {
+			at := rnd.IntN(b.Len())
+			for n := rnd.IntN(900); n > 0 && at < b.Len(); n-- {
+				var e *Event
+				if seed%2 == 0 {
+					e, _ = b.Remove(at)
+				} else {
+					e, _ = b.Add(at, num(10_000+edits))
+				}
+				b = e.Next
+				edits++
+			}
+		}
+		events, _ := Diff(a, b)
+		s := a
+		for _, e := range events {
+			if e.Kind == Remove {
+				e, _ = s.Remove(e.Index)
+			} else {
+				e, _ = s.Add(e.Index, e.Value)
+			}
+			s = e.Next
+		}
+		if !s.Equal(b) || len(events) != edits {
+			t.Fatalf("seed %d: %d events for %d edits", seed, len(events), edits)
 		}
 	}
 }
