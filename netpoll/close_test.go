@@ -129,11 +129,11 @@ func TestPing(t *testing.T) {
 		}
 	}
 	expectPing()
-	s.advance(9 * time.Second)
+	s.advance(8 * time.Second)
 	c.send(masked(wsproto.OpPong, ""))
 	c.text("pong came")
 	c.wantText("pong came")
-	s.advance(20 * time.Second) // less than an interval after the pong
+	s.advance(19 * time.Second) // less than an interval after the pong
 	c.text("no ping yet")
 	c.wantText("no ping yet")
 	s.advance(29 * time.Second) // any message counts as a sign of life

@@ -20,7 +20,8 @@ const (
 	copyBelow  = 4 << 10               // bytes of a frame that is copied rather than kept
 	ownChunk   = 8 << 10               // bytes that copies are collected in
 	manySlices = 64                    // slices after which frames are copied though the socket is not full yet
-	maxSpares  = 64                    // backlogs that a loop keeps for reuse
+	maxSpares  = 8192                  // backlogs that a loop keeps for reuse: one for each connection written in a turn
+	spareSlots = 16                    // slices that a backlog kept for reuse has room for
 )
 
 // backlog is the part of an outbox that most connections do without.
@@ -210,7 +211,7 @@ func (c *Conn) dropOutbox() {
 	if q.lagging {
 		l.engine.metrics.Lagging.Add(-1)
 	}
-	if l.spares == maxSpares || cap(q.bufs) > 4*manySlices {
+	if l.spares == maxSpares || cap(q.bufs) > spareSlots {
 		return
 	}
 	clear(q.bufs)

@@ -1,0 +1,289 @@
+package netpoll
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/wsproto"
+)
+
+// childEnv set makes the test binary a server with few descriptors, commanded over its standard input.
+const childEnv = "SLUICE_NETPOLL_CHILD"
+
+const (
+	childFDs     = 100
+	childReserve = 40
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		child()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child serves an echo and answers each line of input with one of output.
+func child() {
+	fail := func(err error) {
+		if err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+	}
+	fail(unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: childFDs, Max: childFDs}))
+	h := newTestHandler(2)
+	h.opened, h.closed = make(chan *Conn, 1e6), make(chan *Conn, 1e6)
+	m := new(Metrics)
+	e, err := New(Options{Addr: "127.0.0.1:0", Loops: 2, WSPath: "/ws", Handler: h, Metrics: m,
+		Limits: Limits{ReserveFDs: childReserve, DrainWindow: -1}})
+	fail(err)
+	fail(e.Start())
+	fmt.Println(e.Addr())
+	var filler []int
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		switch in.Text() {
+		case "fill": // use up all descriptors
+			for {
+				fd, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
+				if err != nil {
+					break
+				}
+				filler = append(filler, fd)
+			}
+			fmt.Println(len(filler))
+		case "free":
+			for _, fd := range filler {
+				_ = unix.Close(fd)
+			}
+			filler = nil
+			fmt.Println("freed")
+		case "metrics":
+			fmt.Println(m.Open.Load(), m.RefusedFDs.Load(), m.Restarts.Load())
+		case "stop":
+			fail(e.Stop(context.Background()))
+			fmt.Println("stopped")
+		}
+	}
+}
+
+// childServer is the child seen from its parent.
+type childServer struct {
+	t    *testing.T
+	in   io.Writer
+	out  *bufio.Scanner
+	addr net.Addr
+}
+
+func startChild(t *testing.T) *childServer {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"=1")
+	cmd.Stderr = t.Output()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &childServer{t: t, in: in, out: bufio.NewScanner(out)}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_, _ = io.Copy(io.Discard, out)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the child: %v", err)
+		}
+	})
+	addr, err := net.ResolveTCPAddr("tcp", s.line())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = addr
+	return s
+}
+
+func (s *childServer) line() string {
+	s.t.Helper()
+	if !s.out.Scan() {
+		s.t.Fatal("the child has ended")
+	}
+	return s.out.Text()
+}
+
+func (s *childServer) command(c string) string {
+	s.t.Helper()
+	if _, err := io.WriteString(s.in, c+"\n"); err != nil {
+		s.t.Fatal(err)
+	}
+	return s.line()
+}
+
+func (s *childServer) metrics() (open, refused, restarts int) {
+	s.t.Helper()
+	if _, err := fmt.Sscan(s.command("metrics"), &open, &refused, &restarts); err != nil {
+		s.t.Fatal(err)
+	}
+	return open, refused, restarts
+}
+
+// TestDescriptorLimit opens more connections than the child has descriptors for: those over the limit get 503,
+// the others work, and when some leave, new ones are served.
+func TestDescriptorLimit(t *testing.T) {
+	s := startChild(t)
+	var open []*client
+	refused := 0
+	try := func() {
+		t.Helper()
+		c := dial(t, s.addr)
+		c.send([]byte(upgradeHead("/ws", "")))
+		switch code, head := c.status(); code {
+		case 101:
+			open = append(open, c)
+		case 503:
+			refused++
+			if !strings.Contains(head, "Connection: close") {
+				t.Errorf("the refusal does not say that it closes: %q", head)
+			}
+			_, _ = io.Copy(io.Discard, c.r)
+			_ = c.Close()
+		default:
+			t.Fatalf("status %d", code)
+		}
+	}
+	for range 3 * childFDs {
+		try()
+	}
+	if len(open) == 0 || len(open) > childFDs-childReserve || refused != 3*childFDs-len(open) {
+		t.Fatalf("%d open, %d refused", len(open), refused)
+	}
+	// Many at a time: they do not all find room in the reserve, and some may be reset, but the child survives.
+	var crowd []net.Conn
+	for range 3 * childFDs {
+		c, err := net.Dial("tcp", s.addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		crowd = append(crowd, c)
+	}
+	for _, c := range open {
+		c.text("still here")
+		c.wantText("still here")
+	}
+	for _, c := range crowd {
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, _ = c.Write([]byte(upgradeHead("/ws", "")))
+		b, _ := io.ReadAll(c)
+		if len(b) > 0 && !strings.HasPrefix(string(b), "HTTP/1.1 503 ") {
+			t.Fatalf("one of the crowd got %q", b)
+		}
+		_ = c.Close()
+	}
+	n, counted, restarts := s.metrics()
+	if n != len(open) || counted < refused || restarts != 0 {
+		t.Errorf("metrics: %d open, %d refused, %d restarts; want %d, at least %d, 0", n, counted, restarts, len(open), refused)
+	}
+	half := len(open) / 2
+	for _, c := range open[:half] {
+		c.send(closeFrame(1000))
+		c.wantClose(1000)
+		c.wantEOF()
+		_ = c.Close()
+	}
+	open = open[half:]
+	before := len(open)
+	for range half {
+		try()
+	}
+	if len(open) != before+half {
+		t.Errorf("%d places were free, %d were given", half, len(open)-before)
+	}
+	for _, c := range open {
+		c.text("bye")
+		c.wantText("bye")
+		_ = c.Close()
+	}
+	if got := s.command("stop"); got != "stopped" {
+		t.Error(got)
+	}
+}
+
+// TestRestartAfterAcceptError takes the descriptors away behind the engine's back, so that an accept fails and
+// gnet ends. Once there are descriptors again, clients are served on the same port.
+func TestRestartAfterAcceptError(t *testing.T) {
+	s := startChild(t)
+	c := dial(t, s.addr)
+	c.send([]byte(upgradeHead("/ws", "")))
+	c.upgraded()
+	s.command("fill")
+	victim, err := net.Dial("tcp", s.addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer victim.Close()
+	c.wantEOF() // gnet closes all its connections when it ends
+	if got := s.command("free"); got != "freed" {
+		t.Fatal(got)
+	}
+	for end := time.Now().Add(patience); ; {
+		c, err := net.Dial("tcp", s.addr.String())
+		if err == nil {
+			_ = c.SetDeadline(time.Now().Add(patience))
+			_, _ = c.Write(append([]byte(upgradeHead("/ws", "")), masked(wsproto.OpText, "back")...))
+			r := bufio.NewReader(c)
+			line, _ := r.ReadString('\n')
+			_ = c.Close()
+			if strings.HasPrefix(line, "HTTP/1.1 101 ") {
+				break
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no service after the restart: %v", err)
+		}
+	}
+	if _, _, restarts := s.metrics(); restarts == 0 {
+		t.Error("the restart is not counted")
+	}
+	if got := s.command("stop"); got != "stopped" {
+		t.Error(got)
+	}
+}
+
+func TestMaxConns(t *testing.T) {
+	s := serve(t, func(o *Options, _ *testHandler) { o.Limits.MaxConns = 3 })
+	var open []*client
+	for range 3 {
+		c, _ := s.connect()
+		open = append(open, c)
+	}
+	over := dial(t, s.Addr())
+	over.send([]byte(upgradeHead("/ws", "")))
+	if code, _ := over.status(); code != 503 {
+		t.Errorf("status %d, want 503", code)
+	}
+	_ = over.Close()
+	silent := dial(t, s.Addr())
+	s.until("it is there", func() bool { return s.m.RefusedMax.Load() == 2 })
+	s.advance(refuseWait)
+	if code, _ := silent.status(); code != 503 {
+		t.Errorf("status %d, want 503", code)
+	}
+	_ = silent.Close()
+	_ = open[0].Close()
+	s.until("they are gone", func() bool { return s.m.OpenAll.Load() == 2 })
+	s.connect()
+}
