@@ -16,7 +16,7 @@ type Resource struct {
 // AppendSet appends the groups of a resource set (RES.md 2.2), without braces,
 // with a comma before the first group if more is true. It appends nothing for
 // an empty set.
-func AppendSet(dst []byte, set []Resource, v Variant, more bool) []byte {
+func AppendSet(dst []byte, set []Resource, legacy, more bool) []byte {
 	type group struct {
 		name string
 		in   func(*Resource) bool
@@ -43,7 +43,7 @@ func AppendSet(dst []byte, set []Resource, v Variant, more bool) []byte {
 			if r.Err != nil {
 				dst = r.Err.AppendJSON(dst)
 			} else {
-				dst = append(dst, r.Snapshot.JSON(v == Legacy)...)
+				dst = append(dst, r.Snapshot.JSON(legacy)...)
 			}
 		}
 		if open {
@@ -68,13 +68,13 @@ func (h *Hub) Event(rid string, e *state.Event, v Variant, set []Resource) []byt
 		}
 	default:
 		b = append(b, `,"data":`...)
-		b = e.AppendData(b, v == Legacy)
-		b = append(AppendSet(b, set, v, true), '}')
+		b = e.AppendData(b, v.Legacy())
+		b = append(AppendSet(b, set, v.Legacy(), true), '}')
 	}
 	b = append(b, '}')
 	h.buf = b
 	h.metrics.Encodings.Add(1)
-	f := h.Message(b)
+	f := h.Frame(b, v.Form())
 	h.recent.add(rid, e, v, set, f)
 	return f
 }

@@ -31,6 +31,9 @@ type Outbox interface{ Send(frame []byte) }
 // Framer makes a transport frame of a JSON message by appending it to dst.
 type Framer func(dst, message []byte) []byte
 
+// Framers has the framer of each form; a form that no client has may be nil.
+type Framers [Forms]Framer
+
 // Metrics counts what hubs do. The hubs of all loops share one.
 type Metrics struct {
 	Topics     atomic.Int64  // topics there are now
@@ -44,7 +47,7 @@ type Metrics struct {
 type Hub struct {
 	// Fixed after construction.
 	source  Source
-	framer  Framer
+	framers Framers
 	arena   *pool.Arena
 	metrics *Metrics
 
@@ -69,8 +72,8 @@ type slot struct {
 type topicKey struct{ rid, name, query string }
 
 // NewHub returns an empty hub. Frames are cut from arena.
-func NewHub(source Source, framer Framer, arena *pool.Arena, m *Metrics) *Hub {
-	return &Hub{source: source, framer: framer, arena: arena, metrics: m, topics: make(map[topicKey]*Topic)}
+func NewHub(source Source, framers Framers, arena *pool.Arena, m *Metrics) *Hub {
+	return &Hub{source: source, framers: framers, arena: arena, metrics: m, topics: make(map[topicKey]*Topic)}
 }
 
 // Lookup returns the topic of a resource if it is loaded on this loop, so that
@@ -229,9 +232,9 @@ func (h *Hub) forget(t *Topic) {
 // Len returns how many topics the loop has.
 func (h *Hub) Len() int { return len(h.topics) }
 
-// Message frames a JSON message for one client. The frame is immutable.
-func (h *Hub) Message(message []byte) []byte {
-	return h.arena.Commit(h.framer(h.arena.Begin(), message))
+// Frame frames a JSON message. The frame is immutable.
+func (h *Hub) Frame(message []byte, f Form) []byte {
+	return h.arena.Commit(h.framers[f](h.arena.Begin(), message))
 }
 
 // Error returns why the topic failed to load, nil if it did not.

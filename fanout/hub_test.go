@@ -58,9 +58,14 @@ func (s *sub) Send(f []byte) {
 
 func plain(dst, m []byte) []byte { return append(dst, m...) }
 
+const (
+	current = Variant(Message)
+	old120  = Variant(Message) | legacy
+)
+
 func newTestHub() (*Hub, *recorder) {
 	r := &recorder{refs: map[string]uint64{}}
-	return NewHub(r, plain, new(pool.Arena), new(Metrics)), r
+	return NewHub(r, Framers{Message: plain}, new(pool.Arena), new(Metrics)), r
 }
 
 func number(n int) res.Value { return res.Value{Raw: fmt.Sprint(n)} }
@@ -93,8 +98,8 @@ func want(t *testing.T, what string, got []string, want ...string) {
 func TestTopicLife(t *testing.T) {
 	h, r := newTestHub()
 	var a, b sub
-	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
-	h.Join(&b, &b.Member, &b, Current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "")
+	h.Join(&b, &b.Member, &b, current, "x", "x", "")
 	want(t, "one load for two members", r.asked, "+x?")
 	if h.Lookup("x", "x", "") != nil {
 		t.Error("a loading topic passes for a loaded one")
@@ -117,10 +122,10 @@ func TestTopicLife(t *testing.T) {
 func TestLateUpdatesDoNotReachSuccessor(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "")
 	old := r.refs["x?"]
 	h.Leave(&a.Member)
-	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "")
 	if r.refs["x?"] == old {
 		t.Fatal("a ref is used twice")
 	}
@@ -134,11 +139,11 @@ func TestLateUpdatesDoNotReachSuccessor(t *testing.T) {
 func TestFailedLoadIsForgotten(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "")
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Failed, Err: res.ErrTimeout})
 	want(t, "a", a.got, "failed system.timeout")
 	h.Leave(&a.Member)
-	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "")
 	want(t, "the source is asked again and was not told of a leave", r.asked, "+x?", "+x?")
 }
 
@@ -150,7 +155,7 @@ func TestReadyMembersShareBytes(t *testing.T) {
 	for _, m := range []struct {
 		s *sub
 		v Variant
-	}{{&now, Current}, {&now2, Current}, {&old, Legacy}, {&old2, Current}, {&busy, Current}} {
+	}{{&now, current}, {&now2, current}, {&old, old120}, {&old2, current}, {&busy, current}} {
 		h.Join(m.s, &m.s.Member, m.s, m.v, "x", "x", "")
 	}
 	s := model(t, 1)
@@ -159,7 +164,7 @@ func TestReadyMembersShareBytes(t *testing.T) {
 		m.SetReady(true)
 		m.got = nil
 	}
-	old2.SetVariant(Legacy)
+	old2.SetVariant(old120)
 	busy.got = nil
 	soft := res.Value{Kind: res.SoftReference, Raw: `{"rid":"y","soft":true}`, RID: "y"}
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Applied, Event: change(t, s, soft)})
@@ -178,7 +183,7 @@ func TestEventsThatChangeReferencesGoToTheSession(t *testing.T) {
 	h, r := newTestHub()
 	var a, b sub
 	for _, m := range []*sub{&a, &b} {
-		h.Join(m, &m.Member, m, Current, "x", "x", "")
+		h.Join(m, &m.Member, m, current, "x", "x", "")
 	}
 	s := model(t, 1)
 	h.load(r, "x", s)
@@ -193,14 +198,14 @@ func TestEventsThatChangeReferencesGoToTheSession(t *testing.T) {
 		t.Error("the topic did not move on")
 	}
 	set := []Resource{{RID: "y", Snapshot: model(t, 7)}, {RID: "z", Err: res.ErrNotFound}, {RID: "c", Snapshot: state.NewCollection([]res.Value{number(1)})}}
-	f := h.Event("x", e, Current, set)
+	f := h.Event("x", e, current, set)
 	if got, want := string(f), `{"event":"x.change","data":{"values":{"n":{"rid":"y"}},"models":{"y":{"n":7}},"collections":{"c":[1]},"errors":{"z":{"code":"system.notFound","message":"Not found"}}}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if g := h.Event("x", e, Current, slices.Clone(set)); &g[0] != &f[0] {
+	if g := h.Event("x", e, current, slices.Clone(set)); &g[0] != &f[0] {
 		t.Error("the same set was encoded twice")
 	}
-	if g := h.Event("x", e, Current, set[:1]); &g[0] == &f[0] {
+	if g := h.Event("x", e, current, set[:1]); &g[0] == &f[0] {
 		t.Error("another set got the same bytes")
 	}
 }
@@ -208,7 +213,7 @@ func TestEventsThatChangeReferencesGoToTheSession(t *testing.T) {
 func TestDeleteEndsTheTopic(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "")
 	s := model(t, 1)
 	h.load(r, "x", s)
 	a.SetReady(true)
@@ -226,7 +231,7 @@ func TestDeleteEndsTheTopic(t *testing.T) {
 func TestSynced(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "")
 	h.load(r, "x", state.NewCollection([]res.Value{number(1), number(2), number(3)}))
 	a.SetReady(true)
 	a.got = nil
@@ -241,8 +246,8 @@ func TestSynced(t *testing.T) {
 func TestReaccess(t *testing.T) {
 	h, r := newTestHub()
 	var a, b sub
-	h.Join(&a, &a.Member, &a, Current, "x", "x", "")
-	h.Join(&b, &b.Member, &b, Current, "y", "y", "q")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "")
+	h.Join(&b, &b.Member, &b, current, "y", "y", "q")
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Reaccess})
 	h.ResetAccess(func(name string) bool { return name == "y" })
 	want(t, "a", a.got, "reaccess false")
@@ -258,7 +263,7 @@ func broadcastTo(t testing.TB, members int) (h *Hub, apply func()) {
 	h, r := newTestHub()
 	for range members {
 		s := &sub{}
-		h.Join(s, &s.Member, &discard{}, Current, "x", "x", "")
+		h.Join(s, &s.Member, &discard{}, current, "x", "x", "")
 	}
 	s := model(t, 1)
 	h.load(r, "x", s)

@@ -5,16 +5,51 @@ import (
 	"sluice/state"
 )
 
-// Variant tells apart the forms that the bytes of one event can have.
+// Form is how messages travel to a client.
+type Form uint8
+
+const (
+	// Message is a WebSocket message.
+	Message Form = iota
+	// Deflated is a WebSocket message of a client that negotiated compression.
+	Deflated
+	// Stream is a server-sent event.
+	Stream
+	// Forms is how many forms there are.
+	Forms
+)
+
+// Variant tells apart the bytes that one event can have: the form, and whether
+// the client's protocol is older than 1.2.1.
 type Variant uint8
 
 const (
-	// Current is the form for clients of protocol 1.2.1 and later.
-	Current Variant = iota
-	// Legacy writes soft references as strings and data values as "[Data]" (RES.md 2.5).
-	Legacy
-	variants
+	legacy   Variant = 1 << 7
+	variants         = 2 * int(Forms)
 )
+
+// VariantOf returns the variant for a form. Legacy writes soft references as
+// strings and data values as "[Data]" (RES.md 2.5).
+func VariantOf(f Form, isLegacy bool) Variant {
+	if isLegacy {
+		return Variant(f) | legacy
+	}
+	return Variant(f)
+}
+
+// Form returns how messages of the variant travel.
+func (v Variant) Form() Form { return Form(v &^ legacy) }
+
+// Legacy reports whether the variant is for clients below protocol 1.2.1.
+func (v Variant) Legacy() bool { return v&legacy != 0 }
+
+// index numbers the variants from 0.
+func (v Variant) index() int {
+	if v.Legacy() {
+		return int(Forms) + int(v.Form())
+	}
+	return int(v)
+}
 
 // Subscriber is a client's interest in a topic. The hub calls it on its loop.
 type Subscriber interface {
@@ -144,10 +179,10 @@ func (t *Topic) deliver(e *state.Event, prev *state.Snapshot) {
 			m.sub.Event(e, prev)
 			continue
 		}
-		f := frames[m.variant]
+		f := frames[m.variant.index()]
 		if f == nil {
 			f = t.hub.Event(t.key.rid, e, m.variant, nil)
-			frames[m.variant] = f
+			frames[m.variant.index()] = f
 		}
 		m.out.Send(f)
 		sent++

@@ -46,7 +46,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l.caller = g.bus.NewCaller(uint32(len(g.shards)+l.index), n.Wheel(), n.Now)
 	c := &g.config
 	l.env = session.Env{
-		Hub:    fanout.NewHub(source{l}, frame, n.Arena(), &g.fanoutMetrics),
+		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame}, n.Arena(), &g.fanoutMetrics),
 		Bus:    loopBus{l},
 		Parser: new(res.Parser),
 		Post:   l.post,
@@ -182,7 +182,7 @@ func (h *handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 	if g.log.Enabled(context.Background(), LevelTrace) {
 		out = traced{c, g.log}
 	}
-	cl.session = session.New(&l.env, cl, out, g.cids.format(c.Handle()))
+	cl.session = session.New(&l.env, cl, out, fanout.Message, g.cids.format(c.Handle()))
 	c.Session = cl
 }
 

@@ -244,13 +244,13 @@ func newWorld(t *testing.T, seed uint64, limits Limits) *world {
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Post: func(f func()) { w.answers = append(w.answers, f) },
 		Warn: func(string) {},
 	}
-	w.env.Hub = fanout.NewHub(w, func(dst, m []byte) []byte { return append(dst, m...) }, new(pool.Arena), new(fanout.Metrics))
+	w.env.Hub = fanout.NewHub(w, fanout.Framers{fanout.Message: func(dst, m []byte) []byte { return append(dst, m...) }}, new(pool.Arena), new(fanout.Metrics))
 	for i := range resources {
 		w.service[rid(i)] = w.snapshot(i)
 	}
 	for i := range 3 {
 		c := &testClient{w: w, name: string(rune('A' + i)), holds: newHoldings(), waiting: map[int]testRequest{}, owed: map[string]int{}}
-		c.s = New(w.env, c, c, c.name)
+		c.s = New(w.env, c, c, fanout.Message, c.name)
 		w.clients = append(w.clients, c)
 		c.s.Message([]byte(`{"id":0,"method":"version","params":{"protocol":"1.2.3"}}`))
 		c.err = nil

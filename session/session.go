@@ -84,6 +84,7 @@ type Session struct {
 	peer Peer
 	out  fanout.Outbox
 	cid  string
+	form fanout.Form
 
 	// Owned by the loop.
 	version  res.Version
@@ -102,10 +103,11 @@ type Session struct {
 }
 
 // New returns the session of a client that has just connected and gets its
-// frames through out. cid is its connection ID, a single NATS subject token.
-func New(env *Env, peer Peer, out fanout.Outbox, cid string) *Session {
+// frames through out in the form given. cid is its connection ID, a single NATS
+// subject token.
+func New(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, cid string) *Session {
 	env.Metrics.Sessions.Add(1)
-	return &Session{env: env, peer: peer, out: out, cid: cid, version: res.V1_1_1}
+	return &Session{env: env, peer: peer, out: out, form: form, cid: cid, version: res.V1_1_1}
 }
 
 // CID returns the connection ID, which services know the client by.
@@ -190,12 +192,9 @@ func (s *Session) setVersion(id string, params []byte) {
 
 var versionResult = []byte(`{"protocol":"` + res.Current.String() + `"}`)
 
-// variant returns which form of events the client gets.
+// variant returns which bytes of events the client gets.
 func (s *Session) variant() fanout.Variant {
-	if s.version < res.V1_2_1 {
-		return fanout.Legacy
-	}
-	return fanout.Current
+	return fanout.VariantOf(s.form, s.version < res.V1_2_1)
 }
 
 // result answers a request; a nil result is left out.
@@ -214,7 +213,7 @@ func (s *Session) fail(id string, err *res.Error) {
 
 func (s *Session) send(message []byte) {
 	if !s.closed {
-		s.out.Send(s.env.Hub.Message(message))
+		s.out.Send(s.env.Hub.Frame(message, s.form))
 	}
 }
 
@@ -246,7 +245,7 @@ func (s *Session) setOf(b *Sub, more []byte) []byte {
 	s.env.set = s.collectSet(s.env.set[:0], b)
 	buf := append(s.env.buf[:0], '{')
 	buf = append(buf, more...)
-	buf = fanout.AppendSet(buf, s.env.set, s.variant(), len(more) > 0)
+	buf = fanout.AppendSet(buf, s.env.set, s.variant().Legacy(), len(more) > 0)
 	clear(s.env.set)
 	s.env.buf = append(buf, '}')
 	return s.env.buf
