@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/invariants"
 	"sluice/owner"
 	"sluice/res"
 	"sluice/state"
@@ -147,6 +148,9 @@ func (s *Shard) turn() {
 	s.now = s.ticker.Turn()
 	s.mail.Drain(turnMessages, s.handler)
 	s.recoverLoss()
+	if invariants.Enabled {
+		s.check()
+	}
 	s.bus.Flush()
 	s.ticker.Rearm()
 }

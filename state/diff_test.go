@@ -59,7 +59,7 @@ func lcs(a, b []res.Value) int {
 }
 
 func TestDiffOfUnrelatedCollections(t *testing.T) {
-	for seed := range uint64(3000) {
+	for seed := range uint64(1500) {
 		rnd := rand.New(rand.NewPCG(seed, 3))
 		size, values := 1+rnd.IntN(80), 1+rnd.IntN(40)
 		list := func() []res.Value {
@@ -85,7 +85,7 @@ func TestDiffOfUnrelatedCollections(t *testing.T) {
 }
 
 func TestDiffOfRelatedCollections(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(120) {
 		rnd := rand.New(rand.NewPCG(seed, 4))
 		vals := make([]res.Value, rnd.IntN(4000))
 		for i := range vals {
@@ -131,7 +131,7 @@ func TestDiffOfRelatedCollections(t *testing.T) {
 }
 
 func TestDiffOfModels(t *testing.T) {
-	for seed := range uint64(400) {
+	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 5))
 		keys := []int{5, 100, 3000}[seed%3]
 		some := func(n int, del bool) (props []res.Prop) {
@@ -278,7 +278,7 @@ func TestAlignWithoutBudget(t *testing.T) {
 
 // Long runs out of and into a collection, so that the same leaves are far apart.
 func TestDiffOfCollectionsWithShiftedLeaves(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(30) {
 		rnd := rand.New(rand.NewPCG(seed, 8))
 		vals := make([]res.Value, 6000)
 		for i := range vals {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sort"
 
+	"sluice/internal/invariants"
 	"sluice/res"
 )
 
@@ -223,7 +224,7 @@ func (n *node) set(i int, v res.Value) *node {
 		m.add(weigh(n.key(i), v))
 		m.vals = slices.Clone(n.vals)
 		m.vals[i] = v
-		return m
+		return m.checked()
 	}
 	k := sort.SearchInts(n.in.ends, i+1)
 	if k > 0 {
@@ -235,7 +236,7 @@ func (n *node) set(i int, v res.Value) *node {
 	m.add(kid.totals)
 	m.in = &inner{kids: slices.Clone(n.in.kids), ends: n.in.ends, firsts: n.in.firsts}
 	m.in.kids[k] = kid
-	return m
+	return m.checked()
 }
 
 // insert puts an entry before index i (or at the end). If the node had to be split, right is its second half.
@@ -246,7 +247,7 @@ func (n *node) insert(i int, key string, v res.Value) (left, right *node) {
 		if n.keys != nil {
 			m.keys = inserted(n.keys, i, key)
 		}
-		return m.split()
+		return m.checked().split()
 	}
 	// At a border between kids the entry goes to the end of the left one: only the first entry of all is ever put
 	// before a kid's first key.
@@ -269,7 +270,7 @@ func (n *node) remove(i int) *node {
 		if n.keys != nil {
 			m.keys = removed(n.keys, i)
 		}
-		return m
+		return m.checked()
 	}
 	k := sort.SearchInts(n.in.ends, i+1)
 	if k > 0 {
@@ -320,18 +321,39 @@ func (n *node) withKids(k, drop int, kids ...*node) *node {
 		}
 	}
 	if old.firsts == nil {
-		return m
+		return m.checked()
 	}
 	if drop == 1 && len(kids) == 1 && kids[0].size() > 0 && kids[0].firstKeys()[0] == old.firsts[k] {
 		m.in.firsts = old.firsts
-		return m
+		return m.checked()
 	}
 	firsts := make([]string, len(kids), width)
 	for i, kid := range kids {
 		firsts[i] = kid.firstKeys()[0]
 	}
 	m.in.firsts = replaced(old.firsts, k, drop, firsts)
-	return m
+	return m.checked()
+}
+
+// checked returns n. In builds with assertions it first compares what an edit has carried over with what is there.
+func (n *node) checked() *node {
+	if !invariants.Enabled {
+		return n
+	}
+	var sum totals
+	for i, v := range n.vals {
+		sum.add(weigh(n.key(i), v))
+		invariants.Check(i == 0 || n.keys == nil || n.keys[i-1] < n.keys[i], "keys out of order at %d", i)
+	}
+	if n.in != nil {
+		for i, k := range n.in.kids {
+			sum.add(k.totals)
+			invariants.Check(n.in.ends[i] == sum.count, "kid %d ends at %d, not %d", i, sum.count, n.in.ends[i])
+			invariants.Check(n.in.firsts == nil || n.in.firsts[i] == k.firstKeys()[0], "kid %d starts with another key", i)
+		}
+	}
+	invariants.Check(n.totals == sum, "totals are %+v, not %+v", sum, n.totals)
+	return n
 }
 
 // split halves a node that is too large.

@@ -1,0 +1,46 @@
+package cache
+
+import "sluice/internal/invariants"
+
+// check asserts what holds between turns. It looks at everything, so it is for builds with assertions only.
+func (s *Shard) check() {
+	for name, r := range s.resources {
+		invariants.Check(r.name == name, "resource %s is filed as %s", r.name, name)
+		invariants.Check(r.linger.Armed() == (len(r.entries) == 0), "%s has %d entries, lingers: %v", name, len(r.entries), r.linger.Armed())
+		invariants.Check(r.lock.held() || len(r.lock.waiting) == 0 && !r.lock.lossy && r.lock.bytes == 0, "%s is not locked, but something waits", name)
+		links := 0
+		for query, e := range r.entries {
+			e.check(r, query)
+			links += len(e.links)
+		}
+		invariants.Check(links == len(r.links), "%s has %d links, its entries %d", name, len(r.links), links)
+	}
+	for loop := range s.laggards {
+		for _, sb := range s.laggards[loop].list {
+			invariants.Check(sb.listed && sb.loop == loop, "a sub of loop %d is listed for %d", sb.loop, loop)
+			invariants.Check(!sb.behind || sb.e != nil, "a forgotten sub is behind")
+		}
+	}
+}
+
+func (e *entry) check(r *resource, query string) {
+	invariants.Check(e.r == r && e.query == query && !e.gone, "%s: entry %q is filed as %q", r.name, e.query, query)
+	invariants.Check(e.snap != nil || e.fetch != nil, "%s: entry %q is neither loaded nor loading", r.name, query)
+	invariants.Check(e.fetch == nil || e.fetch.e == e, "%s: entry %q waits for a fetch that is not its own", r.name, query)
+	invariants.Check(e.idle.Armed() == (len(e.subs.list) == 0), "%s: entry %q has %d subs, idle: %v", r.name, query, len(e.subs.list), e.idle.Armed())
+	through := make(map[*link]int)
+	for i, sb := range e.subs.list {
+		invariants.Check(sb.e == e && sb.pos == i, "%s: sub %d of entry %q belongs elsewhere", r.name, sb.ref, query)
+		invariants.Check(!sb.behind || sb.listed && e.snap != nil, "%s: sub %d is behind, but nobody looks after it", r.name, sb.ref)
+		if sb.link != nil {
+			through[sb.link]++
+		}
+	}
+	for l := range e.links {
+		invariants.Check(l.e == e && r.links[l.query] == l, "%s: link %q leads elsewhere", r.name, l.query)
+		invariants.Check(l.subs == through[l], "%s: link %q counts %d subs, has %d", r.name, l.query, l.subs, through[l])
+		invariants.Check(l.idle.Armed() == (l.subs == 0), "%s: link %q has %d subs, idle: %v", r.name, l.query, l.subs, l.idle.Armed())
+		delete(through, l)
+	}
+	invariants.Check(len(through) == 0, "%s: subs of entry %q came through links that are gone", r.name, query)
+}
