@@ -1,0 +1,145 @@
+// Whatever happens on the way, in the end every client holds what the service holds.
+
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+
+import { connect, keep, plain } from "../support/client.js";
+import { freePort, Gateway, Service } from "../support/process.js";
+import { next, until } from "../support/wait.js";
+
+/** Random numbers that a seed repeats (mulberry32). */
+function random(seed) {
+  return (below) => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) % below;
+  };
+}
+
+const seed = Number(process.env.E2E_SEED ?? Date.now() % 1_000_000);
+
+/** One random edit of the items. It may meet what another client has just removed: that error is part of the game. */
+async function edit(client, rand, n) {
+  const { items } = await client.call("lib.control", "state");
+  const any = items[rand(items.length || 1)];
+  const owner = ["", "ada", "bea", "cyd"][rand(4)];
+  const act = any && items.length > 4 ? rand(5) : 0;
+  const done = [
+    () => client.call("lib.items", "new", { name: `n${n}`, owner, idx: rand(items.length + 1) }),
+    () => client.call("lib.items", "remove", { id: any.id }),
+    () => client.call("lib.items", "move", { id: any.id, idx: rand(items.length) }),
+    () => client.call(`lib.item.${any.id}`, "set", { name: `m${n}`, owner }),
+    () => client.call("lib.person.ada", "set", { friend: ["", "bea", "cyd"][rand(3)] }),
+  ][act]();
+  await done.catch((error) => {
+    if (error.code !== "system.notFound") throw error;
+  });
+}
+
+async function converged(client, lists) {
+  const state = await client.call("lib.control", "state");
+  const want = JSON.stringify(state.items);
+  for (const list of lists) {
+    await until(
+      () => JSON.stringify(plain.items(list)) === want,
+      () => `seed ${seed}: the client holds ${JSON.stringify(plain.items(list))}, the service ${want}`,
+    );
+  }
+}
+
+describe(`convergence (E2E_SEED=${seed})`, () => {
+  let service, gateway;
+
+  before(async () => {
+    service = await new Service().run();
+    gateway = await new Gateway(["--nats", service.nats]).run();
+  });
+  after(async () => {
+    await gateway.stop();
+    await service.stop();
+  });
+
+  it("two clients edit one list at the same time", async () => {
+    const clients = await Promise.all([connect(gateway.url), connect(gateway.url)]);
+    try {
+      const lists = await Promise.all(clients.map((client) => keep(client, "lib.items")));
+      for (let round = 0; round < 5; round++) {
+        await Promise.all(
+          clients.map(async (client, who) => {
+            const rand = random(seed + 1000 * round + who);
+            // Some edits under way at once, some one after the other.
+            for (let n = 0; n < 20; n++) {
+              await Promise.all(Array.from({ length: 1 + rand(4) }, (_, k) => edit(client, rand, `${who}.${round}.${n}.${k}`)));
+            }
+          }),
+        );
+        await converged(clients[0], lists);
+      }
+    } finally {
+      for (const client of clients) client.disconnect();
+    }
+  });
+
+  it("the gateway restarts while the data goes on changing", async () => {
+    const client = await connect(gateway.url);
+    // Somebody else edits through a gateway of their own that stays.
+    const second = await new Gateway(["--nats", service.nats]).run();
+    const editor = await connect(second.url);
+    try {
+      const list = await keep(client, "lib.items");
+      const rand = random(seed);
+      for (const signal of ["SIGTERM", "SIGKILL", "SIGTERM"]) {
+        const kept = list.atIndex(0);
+        const lost = next(client, "disconnect");
+        await gateway.stop(signal);
+        await lost;
+        for (let n = 0; n < 10; n++) await edit(editor, rand, `${signal}.${n}`);
+        const back = next(client, "connect");
+        const running = gateway.run();
+        for (let n = 0; n < 10; n++) await edit(editor, rand, `${signal}.up.${n}`);
+        await running;
+        await back;
+        await converged(editor, [list]);
+        const still = list.toArray().find((item) => item.id === kept.id);
+        if (still) assert.equal(still, kept, "what survived is the same object");
+        // And events come again.
+        const heard = next(list, "add");
+        await editor.call("lib.items", "new", { name: "after", idx: 0 });
+        await heard;
+        await converged(editor, [list]);
+      }
+    } finally {
+      client.disconnect();
+      editor.disconnect();
+      await second.stop();
+    }
+  });
+
+  it("the service restarts, with its data as it was at first", async () => {
+    // The gateway has the NATS server inside: it and the client outlive the service.
+    const port = await freePort();
+    const mine = await new Gateway(["--embedded-nats", "--embedded-nats-listen", `127.0.0.1:${port}`]).run();
+    const url = `nats://127.0.0.1:${port}`;
+    const brief = await new Service().run(url);
+    const client = await connect(mine.url);
+    let again;
+    try {
+      const list = await keep(client, "lib.items");
+      const first = plain.items(list);
+      const rand = random(seed);
+      for (let n = 0; n < 20; n++) await edit(client, rand, n);
+      await converged(client, [list]);
+      await client.call("lib.items", "new", { name: "one more", idx: 0 });
+      await brief.stop();
+      again = await new Service().run(url); // go-res has every gateway look again when it starts
+      await converged(client, [list]);
+      assert.deepEqual(plain.items(list), first);
+    } finally {
+      client.disconnect();
+      await brief.stop();
+      await again?.stop();
+      await mine.stop();
+    }
+  });
+});
