@@ -37,27 +37,29 @@ var (
 )
 
 // parseAccess returns what a service, or the lack of one, says.
-func (s *Session) parseAccess(payload []byte, err *res.Error) *access {
+func (s *Session) parseAccess(payload []byte, err *res.Error) (a *access, meta *res.Meta) {
 	var result res.AccessResult
 	if err == nil {
-		result, _, err = s.env.Parser.Access(payload)
+		result, meta, err = s.env.Parser.Access(payload)
 	}
 	switch {
-	case err != nil && err.Code == res.ErrAccessDenied.Code && err.Message == res.ErrAccessDenied.Message && err.Data == "":
-		return accessDenied
+	case err != nil && *err == *res.ErrAccessDenied:
+		a = accessDenied
 	case err != nil:
-		return &access{err: err}
+		a = &access{err: err}
 	case result == accessGet.AccessResult:
-		return accessGet
+		a = accessGet
 	case result == accessAll.AccessResult:
-		return accessAll
+		a = accessAll
+	default:
+		a = &access{AccessResult: result}
 	}
-	return &access{AccessResult: result}
+	return a, meta
 }
 
 // askAccess sends an access request for a resource.
-func (s *Session) askAccess(name, query string, answer func(*access)) {
-	s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, false)
+func (s *Session) askAccess(name, query string, answer func(*access, *res.Meta)) {
+	s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, s.http)
 	s.env.Bus.Request(name, "access."+name, s.env.payload, func(payload []byte, err *res.Error) {
 		if !s.closed {
 			answer(s.parseAccess(payload, err))
@@ -85,7 +87,7 @@ func (b *Sub) withAccess(f func(*access)) {
 // answered hands an access answer to those who wait for it. It is kept for as
 // long as b is subscribed directly, if it grants or denies; other errors may
 // pass.
-func (b *Sub) answered(a *access) {
+func (b *Sub) answered(a *access, _ *res.Meta) {
 	b.asking = false
 	if b.state == subDisposed {
 		return
@@ -139,7 +141,7 @@ func (b *Sub) reask(limited bool) {
 				return
 			}
 			name, query := b.name()
-			s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, false)
+			s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, s.http)
 			b.asking = true
 			b.busy().onAccess = append(b.busy().onAccess, b.judge)
 			env.Bus.Request(name, "access."+name, s.env.payload, func(payload []byte, err *res.Error) {

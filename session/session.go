@@ -85,6 +85,7 @@ type Session struct {
 	out  fanout.Outbox
 	cid  string
 	form fanout.Form
+	http bool // services are told that the client speaks HTTP
 
 	// Owned by the loop.
 	version  res.Version
