@@ -1,0 +1,210 @@
+package owner
+
+import (
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestTicker sleeps between wake-ups as an owner does, and expects every timer in its tick.
+func TestTicker(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(2, 3))
+	clock := NewManualClock()
+	w := NewWheel(5*time.Millisecond, clock.Now())
+	woken := 0
+	var tk *Ticker
+	turn := func() { tk.Turn(); tk.Rearm() }
+	tk = NewTicker(clock, w, func() { woken++; turn() })
+	timers := make([]Timer, 200)
+	fired := 0
+	for range 500 {
+		i := rnd.IntN(len(timers))
+		at := clock.Now() + time.Duration(rnd.Int64N(int64(time.Minute)))
+		w.Schedule(&timers[i], at, Func(func(now time.Duration) {
+			fired++
+			if now < at || now > at+5*time.Millisecond {
+				t.Fatalf("due at %v, fired at %v", at, now)
+			}
+		}))
+		if rnd.IntN(3) == 0 {
+			w.Cancel(&timers[rnd.IntN(len(timers))])
+		}
+		turn()
+		clock.Advance(time.Duration(rnd.Int64N(int64(time.Second))))
+	}
+	clock.Advance(time.Hour)
+	if fired == 0 || woken > 3*fired+500 {
+		t.Errorf("%d timers fired in %d wake-ups", fired, woken)
+	}
+	if at, ok := clock.Next(); ok {
+		t.Errorf("an idle wheel has an alarm at %v", at)
+	}
+	before := woken
+	w.Schedule(&timers[0], clock.Now()+time.Second, Func(func(time.Duration) {}))
+	turn()
+	tk.Stop()
+	clock.Advance(time.Hour)
+	if woken != before {
+		t.Error("woken after Stop")
+	}
+	turn()
+	if timers[0].Armed() {
+		t.Error("a turn does not fire what is due")
+	}
+}
+
+// TestTickerLeavesTheAlarmAlone: a time-out that is armed and cancelled in every turn costs one alarm.
+func TestTickerLeavesTheAlarmAlone(t *testing.T) {
+	clock := &countingClock{ManualClock: NewManualClock()}
+	w := NewWheel(5*time.Millisecond, clock.Now())
+	tk := NewTicker(clock, w, func() {})
+	var tm Timer
+	for range 1000 {
+		clock.Advance(time.Millisecond)
+		tk.Turn()
+		w.Cancel(&tm)
+		w.Schedule(&tm, clock.Now()+3*time.Second, Func(func(time.Duration) { t.Error("fired") }))
+		tk.Rearm()
+	}
+	if clock.armed != 1 {
+		t.Errorf("%d alarms for 1000 turns", clock.armed)
+	}
+}
+
+type countingClock struct {
+	*ManualClock
+	armed int
+}
+
+func (c *countingClock) AfterFunc(d time.Duration, f func()) Alarm {
+	c.armed++
+	return c.ManualClock.AfterFunc(d, f)
+}
+
+func TestSystemClock(t *testing.T) {
+	c := SystemClock()
+	w := NewWheel(time.Millisecond, c.Now())
+	wake := make(chan struct{}, 10)
+	tk := NewTicker(c, w, func() { wake <- struct{}{} })
+	var tm Timer
+	start := c.Now()
+	var fired time.Duration
+	w.Schedule(&tm, start+20*time.Millisecond, Func(func(now time.Duration) { fired = now }))
+	for fired == 0 {
+		tk.Turn()
+		tk.Rearm()
+		if fired == 0 {
+			select {
+			case <-wake:
+			case <-time.After(20 * time.Second):
+				t.Fatal("never woken")
+			}
+		}
+	}
+	if fired < start+20*time.Millisecond {
+		t.Errorf("fired after %v", fired-start)
+	}
+	tk.Stop()
+}
+
+func TestManualClock(t *testing.T) {
+	c := NewManualClock()
+	start := c.Now()
+	var got []time.Duration
+	note := func() { got = append(got, c.Now()-start) }
+	c.AfterFunc(3, note)
+	a := c.AfterFunc(2, note)
+	b := c.AfterFunc(1, func() { note(); c.AfterFunc(1, note) })
+	c.AfterFunc(9, note).Stop()
+	a.Reset(5)
+	c.Advance(4)
+	b.Reset(0)
+	c.Advance(0)
+	c.Advance(10)
+	want := []time.Duration{1, 2, 3, 4, 5, 5}
+	if len(got) != len(want) {
+		t.Fatalf("alarms at %v, want %v", got, want)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("alarms at %v, want %v", got, want)
+		}
+	}
+	if c.Now() != start+14 {
+		t.Errorf("the clock stands at %v", c.Now()-start)
+	}
+}
+
+func TestThrottle(t *testing.T) {
+	th := NewThrottle(2)
+	var got []int
+	for i := range 200 {
+		th.Acquire(func() { got = append(got, i) })
+	}
+	if len(got) != 2 || th.Waiting() != 198 {
+		t.Fatalf("%d granted, %d wait", len(got), th.Waiting())
+	}
+	for range 200 {
+		th.Release()
+	}
+	for i, n := range got {
+		if i != n {
+			t.Fatalf("granted %v", got)
+		}
+	}
+	if len(got) != 200 || th.running != 0 || th.Waiting() != 0 {
+		t.Errorf("%d granted, %d running, %d wait", len(got), th.running, th.Waiting())
+	}
+	free := NewThrottle(0)
+	n := 0
+	for range 10 {
+		free.Acquire(func() { n++ })
+	}
+	free.Release()
+	if n != 10 {
+		t.Errorf("%d of 10 granted without a limit", n)
+	}
+}
+
+// TestThrottleConcurrently: never more than the limit at work, and everyone's turn comes.
+func TestThrottleConcurrently(t *testing.T) {
+	th := NewThrottle(3)
+	var mu sync.Mutex
+	running, most := 0, 0
+	var all, workers sync.WaitGroup
+	work := make(chan struct{}, 8000)
+	for range 4 {
+		workers.Go(func() {
+			for range work {
+				mu.Lock()
+				running--
+				mu.Unlock()
+				th.Release()
+				all.Done()
+			}
+		})
+	}
+	var asking sync.WaitGroup
+	for range 8 {
+		asking.Go(func() {
+			for range 1000 {
+				all.Add(1)
+				th.Acquire(func() {
+					mu.Lock()
+					running++
+					most = max(most, running)
+					mu.Unlock()
+					work <- struct{}{}
+				})
+			}
+		})
+	}
+	asking.Wait()
+	all.Wait()
+	close(work)
+	workers.Wait()
+	if most > 3 || most == 0 {
+		t.Errorf("%d at a time, the limit is 3", most)
+	}
+}
