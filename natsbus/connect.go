@@ -23,7 +23,7 @@ const (
 // connect tries until it succeeds, the reason is one that waiting does not remove, or ctx ends.
 func (l *link) connect(ctx context.Context) (*nats.Conn, error) {
 	settings := nats.GetDefaultOptions()
-	settings.Url = l.opts.URL
+	settings.Servers = addresses(l.opts.URL)
 	if err := l.configure(&settings); err != nil {
 		return nil, fmt.Errorf("connecting to NATS: %w", err)
 	}
@@ -172,11 +172,21 @@ func (l *link) configure(settings *nats.Options) error {
 	return nil
 }
 
+// addresses takes a comma-separated list apart.
+func addresses(urls string) []string {
+	var parts []string
+	for p := range strings.SplitSeq(urls, ",") {
+		if p = strings.TrimSpace(p); p != "" {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
 // redact takes user and password out of an address or a comma-separated list of them.
 func redact(urls string) string {
-	parts := strings.Split(urls, ",")
+	parts := addresses(urls)
 	for i, p := range parts {
-		p = strings.TrimSpace(p)
 		scheme, rest, found := strings.Cut(p, "://")
 		if !found {
 			scheme, rest = "", p

@@ -109,6 +109,20 @@ func TestConnectWaitsForNATS(t *testing.T) {
 	h.sync()
 }
 
+func TestSeveralAddresses(t *testing.T) {
+	dead := natstest.New(t)
+	h := &harness{t: t, nats: natstest.Start(t)}
+	h.connect(func(h *harness, o *Options) { o.URL = dead.URL() + ", " + h.nats.URL() + "," })
+	h.sync()
+	// When one server goes, the connection moves to the other.
+	dead.Start()
+	h.nats.Stop()
+	h.want("signal", "signal 0 disconnected")
+	h.want("signal", "signal 0 connected")
+	h.nats = dead
+	h.sync()
+}
+
 // onRecord closes found at the first record whose message has a text in it.
 type onRecord struct {
 	slog.Handler

@@ -13,8 +13,10 @@ import (
 // subscription, later and on another goroutine. That is not enough to know that state fetched after a
 // report is whole, so the dispatcher finds out by itself: it is the channel's only reader, hence the
 // channel was full at some time between two receives only if it holds at least capacity-1 messages
-// right after the second. Then a Gap is signalled as soon as half of the backlog is gone. A channel that
-// became full without a drop gives a needless Gap, which costs some requests and loses nothing.
+// right after the second. Then a Gap is signalled when the backlog is gone but for an eighth, so that
+// the answers to what the Gap causes find room; under a load that does not let up, after as many
+// messages as the channel holds four times. A channel that became full without a drop gives a needless
+// Gap, which costs some requests and loses nothing.
 func (l *link) dispatch() {
 	defer close(l.dispatched)
 	for {
@@ -39,14 +41,18 @@ func (l *link) dispatch() {
 }
 
 func (l *link) take(m *nats.Msg) {
-	left := len(l.msgs)
-	if left >= cap(l.msgs)-1 {
-		l.overrun = true
+	left, room := len(l.msgs), cap(l.msgs)
+	if left >= room-1 && l.overrun == 0 {
+		l.overrun = 4 * room
 	}
 	l.route(m)
-	if l.overrun && left <= cap(l.msgs)/2 {
-		l.overrun = false
-		l.signal(Gap)
+	if l.overrun > 0 {
+		if l.overrun--; left <= room/8 {
+			l.overrun = 0
+		}
+		if l.overrun == 0 {
+			l.signal(Gap)
+		}
 	}
 }
 

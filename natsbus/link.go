@@ -47,7 +47,7 @@ type link struct {
 
 	// Owned by the dispatcher.
 	counts  counts
-	overrun bool // messages may have been dropped and no Gap was signalled since
+	overrun int // messages may have been dropped; the Gap is signalled after this many more, or sooner. 0: none were
 
 	// The end, in order.
 	closing    chan struct{}

@@ -321,8 +321,8 @@ func TestOverrunIsAGap(t *testing.T) {
 	}
 	const sent = 10 * room
 	fill(sent)
-	// Half of the channel goes, the dispatcher stands still again: the Gap is there before the rest.
-	open(room/2 + 2)
+	// Most of the channel goes, the dispatcher stands still again: the Gap is there before the rest.
+	open(room - room/8 + 2)
 	h.want("signal", "signal 0 gap")
 	// The same subscription overruns again. nats.go has marked it as slow and stays silent.
 	fill(sent)
@@ -343,6 +343,37 @@ func TestOverrunIsAGap(t *testing.T) {
 	if m.Gaps.Load() != 2 {
 		t.Fatalf("a gap without a loss")
 	}
+}
+
+// Under a load that never lets up the channel never drains; the Gaps come all the same, now and then.
+func TestLastingOverrunGivesGaps(t *testing.T) {
+	const room = 8
+	gate := make(chan struct{})
+	h := newHarness(t, func(h *harness, o *Options) {
+		h.gate = gate
+		o.PendingLimit = room
+	})
+	if err := h.caller.Subscribe("a"); err != nil {
+		t.Fatal(err)
+	}
+	h.caller.Flush()
+	h.sync()
+	nc := h.nats.Client()
+	ours := h.bus.links[0].nc
+	for h.bus.Metrics().Gaps.Load() < 3 {
+		for range 3 {
+			h.publish(nc, "event.a.e", "")
+		}
+		h.flush(nc)
+		h.flush(ours)
+		if left := len(h.bus.links[0].msgs); left == room {
+			gate <- struct{}{}
+		}
+		if n := h.bus.Metrics().Events.Load(); n > 100*room {
+			t.Fatal("no gaps")
+		}
+	}
+	close(gate)
 }
 
 func TestSeveralConnections(t *testing.T) {
