@@ -44,6 +44,8 @@ func (g *Gateway) register() error {
 		counter("sluice_connections_refused_total", "Connections refused before they were of any use, by reason.", metrics.Labels{"reason": reason}, v.Load)
 	}
 	counter("sluice_http_handovers_total", "Connections given to the HTTP server.", nil, n.Handovers.Load)
+	counter("sluice_http_refused_total", "Connections refused because the HTTP server did not keep up.", nil, g.httpMetrics.refused.Load)
+	counter("sluice_http_adopted_total", "Connections given back to an event loop by the HTTP server.", nil, g.httpMetrics.adopted.Load)
 	counter("sluice_received_bytes_total", "Bytes received from clients on the event loops.", nil, n.BytesIn.Load)
 	counter("sluice_sent_bytes_total", "Bytes sent to clients from the event loops.", nil, n.BytesOut.Load)
 	counter("sluice_writes_total", "Write calls; compare with frames.", nil, n.Writes.Load)

@@ -59,6 +59,10 @@ type Config struct {
 	CloseTimeout     time.Duration // wait for the peer's close frame
 	DrainTimeout     time.Duration // window over which a stop closes clients; Off: all at once
 
+	// Metrics.
+	MetricsPort int  // 0: off; or FreePort
+	Profiles    bool // serve pprof on that port
+
 	// Owners.
 	Loops  int // event loops; 0: one per core
 	Shards int // cache shards, a power of two; 0: by the number of cores
@@ -87,7 +91,6 @@ type Config struct {
 
 	// Parts of Resgate's configuration that this version checks but does not
 	// have yet: see status.
-	MetricsPort   int // 0: off
 	APIPath       string
 	APIEncoding   string
 	HeaderAuth    string // empty: off
@@ -145,8 +148,11 @@ func (c Config) Validate() error {
 func (c Config) checkTogether() []error {
 	var errs []error
 	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if c.MetricsPort != 0 && c.MetricsPort == c.Port {
+	if c.MetricsPort > 0 && c.MetricsPort == c.Port {
 		fail("metricsPort and port are both %d: choose two different ports", c.Port)
+	}
+	if c.Profiles && c.MetricsPort == 0 {
+		fail("profiles are served on the metrics port: set metricsPort, too")
 	}
 	if (c.NATSCert == "") != (c.NATSKey == "") {
 		fail("natsCert and natsKey belong together: set both or none")

@@ -154,7 +154,7 @@ func TestMistakes(t *testing.T) {
 		{"--config=", "name a file"},
 		{"--port eighty", `--port: "eighty" is not a whole number`},
 		{"--port 65536", "port: 65536 is out of bounds: choose from -1 to 65535"},
-		{"--metricsport -1", "metricsPort: -1 is out of bounds"},
+		{"--metricsport -2", "metricsPort: -2 is out of bounds"},
 		{"--metricsport 8080", "two different ports"},
 		{"--addr localhost", "not an IP address: write one such as 127.0.0.1"},
 		{"--wspath ws", "begin with /"},
@@ -191,7 +191,7 @@ func TestMistakes(t *testing.T) {
 		{"--tls --tlscert a --tlskey b", "no tls yet"},
 		{"--headauth auth.x", "no headerAuth yet"},
 		{"--wsheadauth auth.x", "no wsHeaderAuth yet"},
-		{"--metricsport 8090", "no metricsPort yet"},
+		{"--profiles", "profiles are served on the metrics port"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			_, err := Load(strings.Fields(tt.args), nil)

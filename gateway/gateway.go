@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -41,6 +42,7 @@ type Gateway struct {
 	shards   []*shard
 	engine   *netpoll.Engine
 	http     *httpSide
+	scrape   *metricsServer
 	resets   *owner.Throttle
 
 	// Written by the loop, once, when it gets its first connection.
@@ -52,6 +54,7 @@ type Gateway struct {
 	sessionMetrics session.Metrics
 	cacheMetrics   cache.Metrics
 	busMetrics     natsbus.Metrics
+	httpMetrics    httpMetrics
 	deprecated     deprecations
 
 	watch watch
@@ -154,11 +157,19 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 		pages:       g.config.Pages,
 		natsUp:      g.bus.Connected,
 		adopt:       func(c net.Conn, head []byte) { g.engine.Adopt(c, head) },
+		metrics:     &g.httpMetrics,
 		log:         g.log,
 	})
 	g.http.start()
 	if err = g.engine.Start(); err != nil {
 		return err
+	}
+	if port := g.config.MetricsPort; port != 0 {
+		host, _, _ := net.SplitHostPort(g.config.ListenAddr())
+		if g.scrape, err = startMetrics(net.JoinHostPort(host, strconv.Itoa(max(port, 0))), g.metrics, g.config.Profiles, g.log); err != nil {
+			return err
+		}
+		g.log.Info("metrics", "addr", g.scrape.Addr().String(), "path", metricsPath)
 	}
 	for _, w := range g.config.Warnings() {
 		g.log.Warn(w)
@@ -191,6 +202,9 @@ func (g *Gateway) halt(ctx context.Context) error {
 	if g.http != nil {
 		errs = append(errs, g.http.stop(ctx))
 	}
+	if g.scrape != nil {
+		errs = append(errs, g.scrape.stop(ctx))
+	}
 	if g.bus != nil {
 		g.bus.Close()
 		for _, s := range g.shards {
@@ -211,6 +225,15 @@ func (g *Gateway) Addr() net.Addr {
 		return nil
 	}
 	return g.engine.Addr()
+}
+
+// MetricsAddr returns the address that metrics are served on, nil if they are
+// not.
+func (g *Gateway) MetricsAddr() net.Addr {
+	if g.scrape == nil {
+		return nil
+	}
+	return g.scrape.Addr()
 }
 
 // NATSURL returns where the gateway and services meet: Config.NATSURL, or the

@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func get(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	c := http.Client{Timeout: 10 * time.Second}
+	r, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.CloseIdleConnections()
+	return r.StatusCode, string(b)
+}
+
+// TestMetricsOfAGateway: Resgate's names stand beside our own, and profiles are
+// served only on demand.
+func TestMetricsOfAGateway(t *testing.T) {
+	for _, profiles := range []bool{false, true} {
+		g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0", MetricsPort: FreePort, Profiles: profiles,
+			DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Start(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		base := "http://" + g.MetricsAddr().String()
+		status, body := get(t, base+"/metrics")
+		if status != 200 {
+			t.Errorf("/metrics: %d", status)
+		}
+		for _, name := range []string{
+			"resgate_ws_current_connections 0", "resgate_ws_connections_total 0", `resgate_ws_requests_total{method="subscribe"} 0`,
+			"resgate_cache_resources 0", "resgate_cache_subscriptions 0", "sluice_deliveries_total 0", "sluice_nats_requests_total 0", "go_goroutines",
+		} {
+			if !strings.Contains(body, name) {
+				t.Errorf("/metrics has no %q", name)
+			}
+		}
+		want := map[bool]int{true: 200, false: 404}[profiles]
+		if status, _ := get(t, base+"/debug/pprof/cmdline"); status != want {
+			t.Errorf("profiles %v: /debug/pprof/cmdline: %d, want %d", profiles, status, want)
+		}
+		if status, body := get(t, base+"/"); status != 404 || !strings.Contains(body, "system.notFound") {
+			t.Errorf("/: %d %s", status, body)
+		}
+		if err := g.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if _, err := net.Dial("tcp", g.MetricsAddr().String()); err == nil {
+			t.Error("the metrics port is open after Stop")
+		}
+	}
+}
+
+func TestMetricsPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
+		MetricsPort: l.Addr().(*net.TCPAddr).Port, DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Start(context.Background()); err == nil || !strings.Contains(err.Error(), "choose another port") {
+		t.Errorf("got %v", err)
+	}
+}
