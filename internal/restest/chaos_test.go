@@ -19,6 +19,7 @@ var (
 	seed   = flag.Uint64("seed", 0, "seed of the chaos test; 0: one by the clock, which is logged")
 	rounds = flag.Int("rounds", 12, "rounds of the chaos test, for each of its layouts")
 	steps  = flag.Int("steps", 600, "steps of a round of the chaos test")
+	recent = flag.Int("recent", 60, "messages of the client to show when the chaos test fails")
 )
 
 // TestChaos lets clients and a service do what they like, in a random order of requests, answers, events, silent
@@ -71,6 +72,8 @@ type chaos struct {
 	open    []*Request
 	ticks   map[string]int
 	deletes []string // resources that may still be deleted
+
+	sent []string // what the service sent lately: answers and events, in order
 
 	received, answered, events int
 }
@@ -164,8 +167,8 @@ func (w *chaos) send(c *chaosClient, method, params string) {
 }
 
 func (c *chaosClient) note(m string) {
-	if c.trace = append(c.trace, m); len(c.trace) > 200 {
-		c.trace = slices.Clone(c.trace[100:])
+	if c.trace = append(c.trace, m); len(c.trace) > 2**recent {
+		c.trace = slices.Clone(c.trace[*recent:])
 	}
 }
 
@@ -173,10 +176,30 @@ func (w *chaos) fail(c *chaosClient, format string, a ...any) {
 	w.t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d, round %d, client %s (%s): %s\n", w.seed, w.round, c.Name, c.version, fmt.Sprintf(format, a...))
-	for _, m := range c.trace[max(0, len(c.trace)-60):] {
+	for _, m := range c.trace[max(0, len(c.trace)-*recent):] {
 		fmt.Fprintf(&b, "  %s\n", clip(m))
 	}
 	w.t.Fatal(b.String())
+}
+
+// say remembers what the service sends.
+func (w *chaos) say(format string, a ...any) {
+	if w.sent = append(w.sent, fmt.Sprintf(format, a...)); len(w.sent) > 20**recent {
+		w.sent = slices.Clone(w.sent[10**recent:])
+	}
+}
+
+// differs fails with the service's side of the story of one resource.
+func (w *chaos) differs(c *chaosClient, rid, format string, a ...any) {
+	w.t.Helper()
+	name, _, _ := strings.Cut(rid, "?")
+	about := slices.DeleteFunc(slices.Clone(w.sent), func(m string) bool {
+		return !strings.Contains(m, "."+name) && !strings.HasPrefix(m, "system.")
+	})
+	for _, m := range about[max(0, len(about)-*recent):] {
+		c.note("service: " + m)
+	}
+	w.fail(c, format, a...)
 }
 
 // step does one random thing.
@@ -189,8 +212,7 @@ func (w *chaos) step() {
 		w.mutate(pick(w, w.store.RIDs()))
 	case n < 58:
 		name := pick(w, []string{"w.query.0", "w.query.1"})
-		subject, payload := w.store.ChangeSliced(name, w.slicedValues(name))
-		_ = subject
+		_, payload := w.store.ChangeSliced(name, w.slicedValues(name))
 		w.publish(name, "query", payload)
 	case n < 60:
 		w.reset()
@@ -216,6 +238,7 @@ func (w *chaos) step() {
 
 func (w *chaos) publish(rid, event, payload string) {
 	w.events++
+	w.say("event.%s.%s %s", rid, event, payload)
 	if err := w.service.Publish("event."+rid+"."+event, payload); err != nil {
 		w.t.Fatal(err)
 	}
@@ -274,6 +297,7 @@ func (w *chaos) reset() {
 			w.store.SetSliced(name, w.slicedValues(name))
 		}
 	}
+	w.say("system.reset %s", pattern)
 	if err := w.service.Publish("system.reset", `{"resources":["`+pattern+`"]}`); err != nil {
 		w.t.Fatal(err)
 	}
@@ -329,17 +353,36 @@ func (w *chaos) collect() {
 	}
 }
 
-// answer answers up to n of the open requests, in a random order.
+// answer answers up to n of the open requests, in a random order. Only the state of one query resource is told in
+// the order in which it was asked for, as a service does that gives each resource a worker: answers with events
+// build on the answers before them.
 func (w *chaos) answer(n int) {
 	for ; n > 0 && len(w.open) > 0; n-- {
 		i := w.rng.IntN(len(w.open))
+		if name := queried(w.open[i]); name != "" {
+			i = slices.IndexFunc(w.open, func(r *Request) bool { return queried(r) == name })
+		}
 		r := w.open[i]
 		w.open = slices.Delete(w.open, i, i+1)
 		w.answered++
-		if err := w.service.Answer(r, w.answerTo(r)); err != nil {
+		payload := w.answerTo(r)
+		w.say("%s %s answered %s", r.Subject, r.Data, payload)
+		if err := w.service.Answer(r, payload); err != nil {
 			w.t.Fatal(err)
 		}
 	}
+}
+
+// queried returns the name whose query state a request asks for, or "".
+func queried(r *Request) string {
+	verb, name, _ := strings.Cut(r.Subject, ".")
+	switch {
+	case verb == "_EVENT_":
+		return name[:strings.LastIndexByte(name, '.')]
+	case verb == "get" && strings.HasPrefix(name, "w.query."):
+		return name
+	}
+	return ""
 }
 
 func (w *chaos) answerTo(r *Request) string {
@@ -442,16 +485,16 @@ func (w *chaos) compare() {
 			got, _ := c.view.Value(rid)
 			switch {
 			case ok && c.view.Failed(rid):
-				w.fail(c, "%s failed with %s, but it is there", rid, got)
+				w.differs(c, rid, "%s failed with %s, but it is there", rid, got)
 			case !ok && !c.view.Failed(rid):
-				w.fail(c, "%s is %s, but it is not there", rid, got)
+				w.differs(c, rid, "%s is %s, but it is not there", rid, got)
 			case ok && got != encode(AsSeenBy(want, c.version)):
-				w.fail(c, "%s is\n%s, want\n%s", rid, got, encode(AsSeenBy(want, c.version)))
+				w.differs(c, rid, "%s is\n%s, want\n%s", rid, got, encode(AsSeenBy(want, c.version)))
 			}
 		}
 		for _, rid := range c.view.Subscribed() {
 			if name, _, _ := strings.Cut(rid, "?"); w.store.Denied(name) {
-				w.fail(c, "%s is subscribed, but access is denied", rid)
+				w.differs(c, rid, "%s is subscribed, but access is denied", rid)
 			}
 		}
 	}

@@ -21,8 +21,11 @@ type Store struct {
 	subjects  int
 }
 
-// slot is what a query event did to one query: the events that lead from before it to after it.
-type slot struct{ events []json.RawMessage }
+// slot is what a query event did to one query: the events that lead from before it to after it, and that state.
+type slot struct {
+	events []json.RawMessage
+	after  []any
+}
 
 // NewStore returns an empty store.
 func NewStore() *Store {
@@ -123,11 +126,15 @@ func kind(value any) string {
 	return "model"
 }
 
-// Query answers a query request: with the events that the query event stands for, or with the whole collection.
+// Query answers a query request: with the events that the query event stands for, or with the whole collection as
+// it was after that event, not as it is now: answers to later query events build upon it.
 func (s *Store) Query(subject, name, norm string, whole bool) string {
 	sl, ok := s.pending[subject][norm]
-	if whole || !ok {
+	if !ok {
 		return `{"result":{"collection":` + encode(slice(s.sliced[name], norm)) + `}}`
+	}
+	if whole {
+		return `{"result":{"collection":` + encode(sl.after) + `}}`
 	}
 	events, err := json.Marshal(sl.events)
 	if err != nil {
@@ -144,7 +151,8 @@ func (s *Store) ChangeSliced(name string, next []any) (subject, payload string) 
 	slots := map[string]slot{}
 	for asked := range s.asked {
 		if norm, ok := strings.CutPrefix(asked, name+"?"); ok {
-			slots[norm] = slot{events: difference(slice(s.sliced[name], norm), slice(next, norm))}
+			before, after := slice(s.sliced[name], norm), slice(next, norm)
+			slots[norm] = slot{difference(before, after), after}
 		}
 	}
 	s.pending[subject] = slots

@@ -98,6 +98,9 @@ func (v *View) Received(message string) error {
 	}
 	delete(v.pending, m.ID.String())
 	if m.Error != nil {
+		if r.kind == "subscribe" && v.direct[r.rid] < 0 {
+			v.direct[r.rid]++
+		}
 		return nil
 	}
 	return v.result(r, m.Result)
@@ -110,7 +113,9 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 	case "version":
 		return nil
 	case "unsubscribe":
-		if v.direct[r.rid] -= r.count; v.direct[r.rid] < 0 {
+		// The answer may overtake that of a subscribe request which it takes back: then the count is below zero
+		// until that one is answered.
+		if v.direct[r.rid] -= r.count; v.direct[r.rid]+v.asked(r.rid) < 0 {
 			return fmt.Errorf("unsubscribed from %s more often than subscribed", r.rid)
 		}
 		v.collect()
@@ -128,28 +133,42 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 			root = s.RID
 		}
 	}
+	if _, failed := s.Errors[s.RID]; failed {
+		// The call succeeded, what it made is not to be had: nothing is subscribed, and nothing comes with it.
+		if len(s.Models)+len(s.Collections)+len(s.Errors) > 1 {
+			return fmt.Errorf("more than the failure of %s is sent", s.RID)
+		}
+		return nil
+	}
 	added, err := v.add(&s)
 	if err != nil {
 		return err
 	}
-	h := v.held[root]
-	switch {
-	case h == nil:
+	if v.held[root] == nil {
 		return fmt.Errorf("the answer lacks %s, and the client does not hold it", root)
-	case h.failed && slices.Contains(added, root):
-		// The call succeeded, what it made is not to be had: nothing is subscribed.
-		v.collect()
-		return nil
 	}
-	v.direct[root]++
+	// What the answer brings is checked as if it stayed, then a get, or a subscribe taken back meanwhile, lets go.
+	after := v.direct[root] + 1
+	if r.kind == "get" {
+		after--
+	}
+	v.direct[root] = max(after, 1)
 	if err := v.check(added); err != nil {
 		return err
 	}
-	if r.kind == "get" {
-		v.direct[root]--
-		v.collect()
-	}
+	v.direct[root] = after
+	v.collect()
 	return nil
+}
+
+// asked counts the subscribe requests without an answer.
+func (v *View) asked(rid string) (n int) {
+	for _, p := range v.pending {
+		if p.kind == "subscribe" && p.rid == rid {
+			n++
+		}
+	}
+	return n
 }
 
 func (v *View) event(event string, data json.RawMessage) error {
@@ -182,7 +201,7 @@ func (v *View) event(event string, data json.RawMessage) error {
 		}
 		return v.check(added)
 	case "unsubscribe":
-		if v.direct[rid] == 0 {
+		if v.direct[rid] == 0 && v.asked(rid) == 0 {
 			return fmt.Errorf("event %s without a direct subscription", event)
 		}
 		delete(v.direct, rid)
@@ -197,7 +216,12 @@ func (v *View) event(event string, data json.RawMessage) error {
 func (v *View) add(s *set) (added []string, err error) {
 	take := func(group map[string]json.RawMessage, failed bool) {
 		for rid, raw := range group {
-			if h := v.held[rid]; h != nil && !h.deleted {
+			h := v.held[rid]
+			if h != nil && h.deleted && failed {
+				continue // what was deleted is not found; the client keeps what it had of it
+			}
+			// An error is not a resource that a client holds: it may come again, or the resource in its place.
+			if h != nil && !h.deleted && !h.failed {
 				err = errors.Join(err, fmt.Errorf("%s is sent, but the client holds it", rid))
 				continue
 			}
@@ -253,7 +277,7 @@ func (v *View) collect() (missing string) {
 	for rid, n := range v.direct {
 		if n > 0 {
 			visit(rid)
-		} else {
+		} else if n == 0 {
 			delete(v.direct, rid)
 		}
 	}
