@@ -17,7 +17,7 @@ import (
 
 var (
 	seed   = flag.Uint64("seed", 0, "seed of the chaos test; 0: one by the clock, which is logged")
-	rounds = flag.Int("rounds", 12, "rounds of the chaos test, for each of its layouts")
+	rounds = flag.Int("rounds", 7, "rounds of the chaos test, for each of its layouts")
 	steps  = flag.Int("steps", 600, "steps of a round of the chaos test")
 	recent = flag.Int("recent", 60, "messages of the client to show when the chaos test fails")
 )

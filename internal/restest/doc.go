@@ -32,7 +32,8 @@
 //	                                subject begins so; "all PREFIX": as they come, until a client receives
 //	service > SUBJECT [PAYLOAD]     publishes
 //	service deaf SUBJECT            stops listening ("no responders"); "service listens SUBJECT" ends it
-//	subscribed SUBJECT              NATS must have (or get) a subscription on exactly that subject
+//	subscribed SUBJECT              NATS must have (or get) a subscription on exactly that subject; with "now"
+//	                                before the subject it must have it
 //	unsubscribed SUBJECT            NATS must have lost (or lose) it
 //	advance DURATION                moves the gateway's clock
 //	quiet                           proves that no client and not the service received anything more

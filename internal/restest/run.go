@@ -257,6 +257,12 @@ func (s *session) do(st *Step) error {
 		if s.env.Subscribed == nil {
 			return errors.New("this environment cannot look into NATS")
 		}
+		if subject, now := strings.CutPrefix(arg, "now "); now {
+			if s.env.Subscribed(subject) != want {
+				return fmt.Errorf("not %s", st.Verb)
+			}
+			return nil
+		}
 		if !s.wait(func() bool { return s.env.Subscribed(arg) == want }) {
 			return fmt.Errorf("want %s", st.Verb)
 		}

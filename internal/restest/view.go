@@ -161,11 +161,15 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 	return nil
 }
 
-// asked counts the subscribe requests without an answer.
-func (v *View) asked(rid string) (n int) {
+// asked counts the subscribe requests without an answer, leaving the subscriptions that unsubscribe requests
+// without an answer give up.
+func (v *View) asked(rid string) int   { return v.underWay("subscribe", rid) }
+func (v *View) leaving(rid string) int { return v.underWay("unsubscribe", rid) }
+
+func (v *View) underWay(kind, rid string) (n int) {
 	for _, p := range v.pending {
-		if p.kind == "subscribe" && p.rid == rid {
-			n++
+		if p.kind == kind && p.rid == rid {
+			n += p.count
 		}
 	}
 	return n
@@ -339,11 +343,11 @@ func (v *View) Deleted(rid string) bool { h := v.held[rid]; return h != nil && h
 // Direct returns the number of direct subscriptions.
 func (v *View) Direct(rid string) int { return v.direct[rid] }
 
-// Subscribed returns the directly subscribed resource IDs, sorted.
+// Subscribed returns the directly subscribed resource IDs that no unsubscribe request under way gives up, sorted.
 func (v *View) Subscribed() []string {
 	var rids []string
 	for rid, n := range v.direct {
-		if n > 0 {
+		if n > v.leaving(rid) {
 			rids = append(rids, rid)
 		}
 	}
