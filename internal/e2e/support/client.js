@@ -10,7 +10,9 @@ export const ResClient = resclient.default ?? resclient;
  * such as an event on a resource that it does not hold, it throws; so it fails the test.
  */
 export async function connect(url, options = {}) {
-  const client = new ResClient(() => new WebSocket(url), { reconnectDelay: 50, ...options });
+  // In a browser each message is a task of its own: what a promise has to do after one is done before the next.
+  const socket = () => new WebSocket(url, { allowSynchronousEvents: false });
+  const client = new ResClient(socket, { reconnectDelay: 50, ...options });
   await client.connect();
   return client;
 }

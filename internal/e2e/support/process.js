@@ -30,15 +30,18 @@ export async function freePort() {
   return port;
 }
 
+/** The environment without what would be settings of the gateway, SLUICE_BIN among them. */
+const environment = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SLUICE_")));
+
 /** A process whose output is kept, to be shown when something fails. */
 class Process {
   #child = null;
   #exited = null;
   output = "";
 
-  start(path, args, options = {}) {
+  start(path, args) {
     this.output = "";
-    this.#child = spawn(path, args, { stdio: ["pipe", "pipe", "pipe"], ...options });
+    this.#child = spawn(path, args, { stdio: ["pipe", "pipe", "pipe"], env: environment() });
     this.#child.stdin.on("error", () => {}); // it may have ended before us
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => (this.output = (this.output + text).slice(-100_000)));

@@ -5,32 +5,27 @@ import { after, before, describe, it } from "node:test";
 
 import { connect, keep, plain } from "../support/client.js";
 import { freePort, Gateway, Service } from "../support/process.js";
+import { random, seed } from "../support/random.js";
 import { next, until } from "../support/wait.js";
 
-/** Random numbers that a seed repeats (mulberry32). */
-function random(seed) {
-  return (below) => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
-}
-
-const seed = Number(process.env.E2E_SEED ?? Date.now() % 1_000_000);
-
-/** One random edit of the items. It may meet what another client has just removed: that error is part of the game. */
-async function edit(client, rand, n) {
+/**
+ * One random edit of the items. It may meet what another client has just removed: that error is part of the game.
+ *
+ * Two things are left out that ResClient 2.5.0 does not survive, whatever the gateway: a change that takes away the last
+ * reference to a resource by which alone the change's new reference was held (so owners have no references of
+ * their own here), and a list in which something moved while the connection was away (so the caller can do without
+ * moves). The test of the page's client leaves nothing out.
+ */
+async function edit(client, rand, n, { moves = true } = {}) {
   const { items } = await client.call("lib.control", "state");
-  const any = items[rand(items.length || 1)];
-  const owner = ["", "ada", "bea", "cyd"][rand(4)];
-  const act = any && items.length > 4 ? rand(5) : 0;
+  const any = items[rand(Math.max(1, items.length))];
+  const owner = ["", "dan", "eve", "fay"][rand(4)];
+  const act = any && items.length > 4 ? rand(moves ? 4 : 3) : 0;
   const done = [
     () => client.call("lib.items", "new", { name: `n${n}`, owner, idx: rand(items.length + 1) }),
     () => client.call("lib.items", "remove", { id: any.id }),
-    () => client.call("lib.items", "move", { id: any.id, idx: rand(items.length) }),
     () => client.call(`lib.item.${any.id}`, "set", { name: `m${n}`, owner }),
-    () => client.call("lib.person.ada", "set", { friend: ["", "bea", "cyd"][rand(3)] }),
+    () => client.call("lib.items", "move", { id: any.id, idx: rand(items.length) }),
   ][act]();
   await done.catch((error) => {
     if (error.code !== "system.notFound") throw error;
@@ -94,10 +89,10 @@ describe(`convergence (E2E_SEED=${seed})`, () => {
         const lost = next(client, "disconnect");
         await gateway.stop(signal);
         await lost;
-        for (let n = 0; n < 10; n++) await edit(editor, rand, `${signal}.${n}`);
+        for (let n = 0; n < 10; n++) await edit(editor, rand, `${signal}.${n}`, { moves: false });
         const back = next(client, "connect");
         const running = gateway.run();
-        for (let n = 0; n < 10; n++) await edit(editor, rand, `${signal}.up.${n}`);
+        for (let n = 0; n < 10; n++) await edit(editor, rand, `${signal}.up.${n}`, { moves: false });
         await running;
         await back;
         await converged(editor, [list]);

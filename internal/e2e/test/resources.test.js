@@ -101,9 +101,9 @@ describe("resources", () => {
     assert.equal(idx, 1);
     assert.equal(item.owner.name, "Ada");
     heard = next(item, "change");
-    await made.call("set", { name: "Walden; or, Life in the Woods", owner: "bea" });
+    await made.call("set", { name: "Walden; or, Life in the Woods", owner: "dan" });
     await heard;
-    assert.equal(item.owner.name, "Bea");
+    assert.equal(item.owner.name, "Dan");
     heard = next(mine, "remove");
     await other.call("lib.items", "remove", { id: made.id });
     await heard;

@@ -59,6 +59,9 @@ func newLibrary(svc *res.Service) *library {
 			"ada": {"name": "Ada", "friend": res.Ref("lib.person.bea")},
 			"bea": {"name": "Bea", "friend": res.Ref("lib.person.ada")},
 			"cyd": {"name": "Cyd", "friend": res.Ref("lib.person.nobody")}, // a reference that cannot be loaded
+			"dan": {"name": "Dan", "friend": nil},
+			"eve": {"name": "Eve", "friend": nil},
+			"fay": {"name": "Fay", "friend": nil},
 		},
 		temps: map[string]bool{},
 	}
@@ -329,7 +332,7 @@ func (l *library) destroyTemp(r res.CallRequest) {
 	r.OK(nil)
 }
 
-// state answers with all items and notes as they are, for comparison with what clients hold.
+// state answers with all items, notes and people as they are, for comparison with what clients hold.
 func (l *library) state(r res.CallRequest) {
 	type plain struct {
 		ID    int    `json:"id"`
@@ -340,13 +343,17 @@ func (l *library) state(r res.CallRequest) {
 	for i, it := range l.items {
 		items[i] = plain{it.ID, it.Name, it.Owner}
 	}
-	r.OK(map[string]any{"items": items, "notes": l.notes})
+	people := map[string]map[string]string{}
+	for id, p := range l.people {
+		friend, _ := p["friend"].(res.Ref) // nobody is nil, and ""
+		people[id] = map[string]string{"name": p["name"].(string), "friend": string(friend)}
+	}
+	r.OK(map[string]any{"items": items, "notes": l.notes, "people": people})
 }
 
 // scramble changes much without an event for it, as if somebody had edited the database, and then asks gateways
 // to look again.
 func (l *library) scramble(r res.CallRequest) {
-	slices.Reverse(l.items)
 	if len(l.items) > 1 {
 		l.items = slices.Delete(l.items, 1, 2)
 	}
