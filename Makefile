@@ -7,7 +7,7 @@ VERSION ?=
 
 LDFLAGS := $(if $(VERSION),-X main.stamped=$(VERSION))
 # The packages that own state or parse what comes from outside.
-CORE    := ./owner ./pool ./wsproto ./res ./state ./netpoll ./natsbus ./cache ./fanout ./session ./gateway
+CORE    := ./owner ./pool ./wsproto ./proxyproto ./res ./state ./netpoll ./natsbus ./cache ./fanout ./session ./gateway
 E2E     := internal/e2e
 
 .DEFAULT_GOAL := help
@@ -22,11 +22,15 @@ build: ## build bin/sluice (VERSION=v1.2.3 stamps it)
 demo: build ## build and run the demo (ARGS='--port 9000' adds settings)
 	./bin/sluice demo $(ARGS)
 
-test: ## run all Go tests, fuzz seeds included (PKG=./res/... narrows it)
+test: ## run all tests: Go's, fuzz seeds included, then end to end (PKG=./res/... runs a package's only)
 	$(GO) test $(PKG)
+ifeq ($(PKG),./...)
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory e2e; \
+	else echo "Left out: the end-to-end tests with Node and real clients, since npm is not there (make deps installs it)."; fi
+endif
 
-race: ## run all Go tests under the race detector
-	$(GO) test -race $(PKG)
+race: ## run all Go tests under the race detector, but for the house rules, which "lint" holds
+	$(GO) test -race $$($(GO) list $(PKG) | grep -v '/internal/houserules$$')
 
 alloc: ## run the allocation tests, which the race detector would distort
 	$(GO) test -run Alloc $(PKG)
@@ -69,7 +73,7 @@ deps: ## install what the end-to-end tests need, where apt-get and root allow it
 	  echo "Missing for the end-to-end tests:$$missing. Install it as root; without a browser the page's test is left out."; \
 	fi
 
-# Ordered so that what is quick and fails often comes first.
+# Ordered so that what is quick and fails often comes first. "race" and "e2e" stand for "test".
 ci: lint build alloc race invariants deps e2e ## everything that .ci/run checks
 
 clean: ## remove what was built
