@@ -35,6 +35,7 @@ func TestChaos(t *testing.T) {
 		{"default", func(c *gateway.Config) {}},
 		{"many", func(c *gateway.Config) { c.Loops, c.Shards = 4, 8 }},
 		{"throttled", func(c *gateway.Config) { c.ReferenceThrottle, c.ResetThrottle = 1, 1 }},
+		{"held", func(c *gateway.Config) { c.HeldEvents = 1 }},
 		{"forgetful", func(c *gateway.Config) { c.CacheEviction = gateway.Off }},
 	} {
 		t.Run(layout.name, func(t *testing.T) {
