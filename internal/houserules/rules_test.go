@@ -33,6 +33,11 @@ var mayImport = map[string][]string{
 	// A service like any other: it meets the gateway on NATS only.
 	"demo":       {},
 	"cmd/sluice": {"gateway", "demo"},
+	// The load harness sees gateways only from outside.
+	"loadtest/hist":   {},
+	"loadtest/proc":   {},
+	"loadtest/floor":  {"wsproto"},
+	"loadtest/client": {"wsproto", "res", "loadtest/hist"},
 
 	// For tests only; nothing above may import them, but for invariants.
 	"internal/invariants": {},

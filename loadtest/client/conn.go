@@ -1,0 +1,436 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+type connState uint8
+
+const (
+	stateNone       connState = iota // no socket
+	stateConnecting                  // TCP handshake
+	stateSecuring                    // TLS handshake, in a goroutine that owns the socket meanwhile
+	stateUpgrading                   // waiting for 101
+	stateOpening                     // waiting for confirmations
+	stateReady
+)
+
+// Conn is one client. Everything is owned by its thread, but for the socket
+// while a TLS handshake is under way.
+type Conn struct {
+	t     *Thread
+	slot  int32 // in the thread
+	index int32 // among all clients of the run
+	fd    int32
+	state connState
+	slow  bool
+
+	// Since the connection was made.
+	pending  int32  // confirmations that must come before it is ready
+	due      int64  // when it was due to be made; with HTTP: when the open request was
+	partial  []byte // the beginning of a frame
+	need     int    // bytes that partial must become before it is worth a look
+	message  []byte // the fragments so far of a message
+	deflated bool   // whether these are compressed
+	stream   []byte // the driver's: the beginning of a message that spans frames
+	out      []byte // bytes that the socket did not take
+	secure   *secureConn
+	deflate  bool // negotiated
+
+	// Since the phase began.
+	lastDue  int64
+	received int64
+	waiting  int32
+	step     uint8 // of a churning client
+	model    int32
+}
+
+var (
+	errEnded   = errors.New("the server closed the connection")
+	errRefused = errors.New("the server refused the upgrade")
+)
+
+// opened begins what follows the TCP (and TLS) handshake.
+func (c *Conn) opened() {
+	if c.t.cfg.HTTP {
+		c.becomeReady()
+		return
+	}
+	c.state = stateUpgrading
+	path, sub := c.t.driver.Path()
+	b := append(c.t.scratch[:0], "GET "...)
+	b = append(append(b, path...), " HTTP/1.1\r\nHost: "...)
+	b = append(append(b, c.t.cfg.Addr...), "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"...)
+	if sub != "" {
+		b = append(append(append(b, "Sec-WebSocket-Protocol: "...), sub...), crlf...)
+	}
+	if c.t.cfg.Compression {
+		b = append(b, "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n"...)
+	}
+	b = append(b, crlf...)
+	c.write(b)
+	c.t.scratch = b
+}
+
+// upgrade reads the answer to the upgrade and returns how much of b it was.
+func (c *Conn) upgrade(b []byte) int {
+	end := bytes.Index(b, []byte("\r\n\r\n"))
+	if end < 0 {
+		if len(b) > 16<<10 {
+			c.fail(errRefused)
+		}
+		return 0
+	}
+	head := b[:end]
+	if !bytes.HasPrefix(head, []byte("HTTP/1.1 101")) {
+		line, _, _ := bytes.Cut(head, crlf)
+		c.fail(fmt.Errorf("%w: %s", errRefused, line))
+		return 0
+	}
+	c.deflate = c.t.cfg.Compression && bytes.Contains(bytes.ToLower(head), []byte("permessage-deflate"))
+	c.state = stateOpening
+	c.t.topics = c.t.cfg.TopicsOf(c.t.topics[:0], int(c.index))
+	c.t.driver.Open(c, c.t.topics)
+	if c.state == stateOpening && c.pending == 0 {
+		c.becomeReady()
+	}
+	return end + 4
+}
+
+func (c *Conn) becomeReady() {
+	t := c.t
+	c.state = stateReady
+	t.opening--
+	t.count.Ready++
+	if c.slow {
+		t.count.Slow++
+	}
+	t.hists[Connect].Record(Now() - c.due)
+	if t.load != nil {
+		t.load.grant(c)
+	}
+}
+
+// readable takes what the socket has.
+func (c *Conn) readable(events uint32) {
+	t := c.t
+	for c.fd >= 0 {
+		if c.slow && c.state == stateReady && !t.resumed {
+			return
+		}
+		k := copy(t.buf, c.partial)
+		var n int
+		var err error
+		if c.secure != nil {
+			n, err = c.secure.read(c, t.buf[k:])
+		} else {
+			n, err = readSocket(c.fd, t.buf[k:])
+			t.count.Reads++
+			t.count.Bytes += int64(max(n, 0))
+		}
+		switch {
+		case err == unix.EAGAIN:
+			return
+		case err != nil:
+			c.fail(err)
+			return
+		case n == 0:
+			c.fail(errEnded)
+			return
+		}
+		t.now = Now()
+		c.feed(t.buf[:k+n])
+		// Edge-triggered: what came after a read that did not fill the buffer
+		// makes an edge of its own, but an end that was seen already does not.
+		if c.secure == nil && k+n < len(t.buf) && events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) == 0 {
+			return
+		}
+	}
+}
+
+// feed consumes whole frames of b and keeps the rest.
+func (c *Conn) feed(b []byte) {
+	whole := b
+	if c.state == stateUpgrading {
+		n := c.upgrade(b)
+		if c.fd < 0 {
+			return
+		}
+		b = b[n:]
+	}
+	c.need = 0
+	for len(b) > 0 && c.state >= stateOpening {
+		var n int
+		if c.t.cfg.HTTP {
+			n = c.response(b)
+		} else {
+			n = c.frame(b)
+		}
+		if c.fd < 0 {
+			return
+		}
+		if n == 0 {
+			break
+		}
+		b = b[n:]
+	}
+	switch {
+	case len(b) == 0:
+		if cap(c.partial) > 4<<10 {
+			c.partial = nil
+		}
+		c.partial = c.partial[:0]
+	case len(b) == len(whole) && len(c.partial) > 0 && &whole[0] == &c.t.buf[0]:
+		c.partial = append(c.partial, whole[len(c.partial):]...)
+	default:
+		c.partial = append(c.partial[:0], b...)
+	}
+	if want := max(c.need, len(c.partial)) + 64<<10; want > len(c.t.buf) {
+		c.t.buf = make([]byte, want+want/2)
+	}
+}
+
+// frame handles the first frame of b and returns its length, or 0 if it is not
+// complete.
+func (c *Conn) frame(b []byte) int {
+	f, n, need, err := nextFrame(b)
+	if err != nil {
+		c.fail(err)
+		return 0
+	}
+	if n == 0 {
+		c.need = need
+		return 0
+	}
+	c.t.count.Frames++
+	switch f.op {
+	case opText, opBinary, opContinuation:
+		if !f.fin || f.op == opContinuation {
+			c.message = append(c.message, f.payload...)
+			c.deflated = c.deflated || f.compressed
+			if f.fin {
+				whole, compressed := c.message, c.deflated
+				c.message, c.deflated = nil, false
+				c.whole(whole, compressed)
+			}
+			return n
+		}
+		c.whole(f.payload, f.compressed)
+	case opPing:
+		c.send(opPong, f.payload)
+	case opClose:
+		code := 1005
+		if len(f.payload) >= 2 {
+			code = int(f.payload[0])<<8 | int(f.payload[1])
+		}
+		c.fail(fmt.Errorf("the server closed the connection with code %d %s", code, bytes.TrimSpace(f.payload[min(2, len(f.payload)):])))
+	}
+	return n
+}
+
+// whole hands a complete message to the driver.
+func (c *Conn) whole(p []byte, compressed bool) {
+	if compressed {
+		open, err := c.t.inflate.open(p)
+		if err != nil {
+			c.fail(err)
+			return
+		}
+		p = open
+	}
+	c.t.driver.Message(c, p)
+}
+
+// deliver counts the events in b, and reports whether there were any.
+func (c *Conn) deliver(b []byte) bool {
+	t := c.t
+	any := false
+	for {
+		due, rest, ok := nextStamp(b)
+		if !ok {
+			return any
+		}
+		any, b = true, rest
+		switch {
+		case due < t.phase:
+			t.count.Stale++
+			continue
+		case c.slow:
+			t.count.SlowDeliveries++
+			continue
+		}
+		t.count.Deliveries++
+		t.hists[Delivery].Record(t.now - due)
+		c.received++
+		if due < c.lastDue && t.cfg.PerClient == 1 {
+			t.count.Disorder++
+		}
+		c.lastDue = due
+	}
+}
+
+// answer counts the answer to a request.
+func (c *Conn) answer(id uint64, ok bool) {
+	t := c.t
+	if c.state == stateOpening {
+		if !ok {
+			c.fail(errors.New("the server refused a subscription"))
+			return
+		}
+		if c.pending--; c.pending == 0 {
+			c.becomeReady()
+		}
+		return
+	}
+	if id < idReserved {
+		return
+	}
+	kind, due := t.requestOf(id)
+	c.answered(kind, due, ok)
+}
+
+func (c *Conn) answered(kind Kind, due int64, ok bool) {
+	t := c.t
+	t.count.Answers++
+	t.count.Waiting--
+	c.waiting--
+	if ok && kind < Kinds {
+		t.hists[kind].Record(t.now - due)
+	} else {
+		t.count.Errors++
+	}
+	if t.load != nil {
+		t.load.grant(c)
+	}
+}
+
+// response handles an HTTP response at the beginning of b and returns its
+// length, or 0 if it is not complete.
+func (c *Conn) response(b []byte) int {
+	end := bytes.Index(b, []byte("\r\n\r\n"))
+	if end < 0 {
+		return 0
+	}
+	head, body := b[:end], 0
+	for len(head) > 0 {
+		var line []byte
+		line, head, _ = bytes.Cut(head, crlf)
+		if len(line) > 15 && bytes.EqualFold(line[:15], []byte("content-length:")) {
+			n, err := strconv.Atoi(string(bytes.TrimSpace(line[15:])))
+			if err != nil || n < 0 || n > maxFrame {
+				c.fail(errors.New("the response has a malformed length"))
+				return 0
+			}
+			body = n
+		}
+	}
+	n := end + 4 + body
+	if len(b) < n {
+		c.need = n
+		return 0
+	}
+	c.t.count.Frames++
+	c.answered(Get, c.due, bytes.HasPrefix(b, []byte("HTTP/1.1 200")))
+	return n
+}
+
+func (c *Conn) sendText(s string) {
+	b := append(c.t.scratch[:0], s...)
+	c.send(opText, b)
+	c.t.scratch = b
+}
+
+// send sends a frame.
+func (c *Conn) send(op byte, payload []byte) {
+	c.t.wire = c.t.appendFrame(c.t.wire[:0], op, payload)
+	c.write(c.t.wire)
+}
+
+// write sends bytes; what the socket does not take waits for it.
+func (c *Conn) write(b []byte) {
+	if c.fd < 0 {
+		return
+	}
+	if c.secure != nil {
+		c.secure.write(c, b)
+		return
+	}
+	c.writeRaw(b)
+}
+
+func (c *Conn) writeRaw(b []byte) {
+	if len(c.out) == 0 {
+		n, err := writeSocket(c.fd, b)
+		if err != nil && err != unix.EAGAIN {
+			c.fail(err)
+			return
+		}
+		b = b[max(n, 0):]
+	}
+	c.out = append(c.out, b...)
+}
+
+// writable sends what waits.
+func (c *Conn) writable() {
+	if len(c.out) == 0 {
+		return
+	}
+	n, err := writeSocket(c.fd, c.out)
+	if err != nil && err != unix.EAGAIN {
+		c.fail(err)
+		return
+	}
+	if n = max(n, 0); n == len(c.out) {
+		c.out = nil
+	} else {
+		c.out = c.out[n:]
+	}
+}
+
+// fail ends the connection and counts why.
+func (c *Conn) fail(err error) {
+	t := c.t
+	if c.fd < 0 {
+		return
+	}
+	switch {
+	case c.state == stateReady:
+		t.count.Closed++
+	default:
+		t.count.Failed++
+		t.opening--
+	}
+	if t.count.LastError == "" {
+		t.count.LastError = err.Error()
+	}
+	c.drop()
+}
+
+// drop closes the socket with a reset, so that ten thousand of them do not
+// leave ten thousand ports waiting.
+func (c *Conn) drop() {
+	t := c.t
+	if c.fd < 0 {
+		return
+	}
+	if c.state == stateSecuring { // the goroutine has the socket: it fails, and what it reports drops the rest
+		_ = unix.Shutdown(int(c.fd), unix.SHUT_RDWR)
+		return
+	}
+	if c.state == stateReady {
+		t.count.Ready--
+		if c.slow {
+			t.count.Slow--
+		}
+	}
+	_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	_ = unix.Close(int(c.fd))
+	t.count.Open--
+	t.count.Waiting -= int64(c.waiting)
+	*c = Conn{t: t, slot: c.slot, index: c.index, fd: -1, slow: c.slow}
+}

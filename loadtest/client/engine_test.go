@@ -1,0 +1,195 @@
+package client
+
+import (
+	"net"
+	"runtime"
+	"testing"
+	"time"
+
+	"sluice/loadtest/floor"
+)
+
+// run serves a floor and gives clients of it, and a way to send events.
+func run(t *testing.T, cfg Config, batched bool) (*Engine, func(topic, events int)) {
+	t.Helper()
+	s, err := floor.Listen(floor.Options{Batched: batched})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = s.Serve() }()
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	cfg.Protocol, cfg.Addr = ProtocolFloor, s.Addr
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	feed, err := net.Dial("tcp", s.FeedAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = feed.Close() })
+	return e, func(topic, events int) {
+		t.Helper()
+		var b []byte
+		for range events {
+			b = floor.AppendLine(b, topic, AppendEvent(nil, Now(), 100))
+		}
+		if _, err := feed.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// until samples until ok is satisfied.
+func until(t *testing.T, e *Engine, what string, ok func(c Counters) bool) Sample {
+	t.Helper()
+	var all Sample
+	for end := time.Now().Add(20 * time.Second); ; {
+		s, err := e.Sample(true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hists := all.Hists
+		all = Sample{Hists: hists}
+		all.Add(s)
+		if ok(s.Count) {
+			return all
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no %s: %+v", what, s.Count)
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestEngineDeliversToAll(t *testing.T) {
+	for _, batched := range []bool{false, true} {
+		const clients, events = 40, 25
+		e, send := run(t, Config{Count: clients, Topics: 4, PerClient: 2, Threads: 2}, batched)
+		if err := e.Connect(); err != nil {
+			t.Fatal(err)
+		}
+		s := until(t, e, "connections", func(c Counters) bool { return c.Ready == clients })
+		if n := count(s, Connect); n != clients {
+			t.Errorf("%d connect latencies", n)
+		}
+		if err := e.Begin(Now()); err != nil {
+			t.Fatal(err)
+		}
+		for topic := range 4 {
+			send(topic, events)
+		}
+		s = until(t, e, "deliveries", func(c Counters) bool { return c.Deliveries >= clients*2*events })
+		if s.Count.Fewest != 2*events || s.Count.Most != 2*events || s.Count.Stale+s.Count.Disorder+s.Count.Strange != 0 {
+			t.Errorf("batched %v: %+v", batched, s.Count)
+		}
+		if n := count(s, Delivery); n != clients*2*events {
+			t.Errorf("%d delivery latencies", n)
+		}
+	}
+}
+
+func count(s Sample, kind Kind) (n int64) {
+	for _, b := range s.Hists[kind.String()] {
+		n += b[1]
+	}
+	return n
+}
+
+func TestEngineReconnectsAfterDrop(t *testing.T) {
+	e, _ := run(t, Config{Count: 30, Topics: 1, PerClient: 1}, false)
+	for range 3 {
+		if err := e.Connect(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, e, "connections", func(c Counters) bool { return c.Ready == 30 && c.Open == 30 })
+		if err := e.Drop(); err != nil {
+			t.Fatal(err)
+		}
+		s := until(t, e, "drop", func(c Counters) bool { return c.Open == 0 && c.Ready == 0 })
+		if s.Count.Failed+s.Count.Closed != 0 {
+			t.Errorf("%+v", s.Count)
+		}
+	}
+}
+
+func TestEngineCalls(t *testing.T) {
+	for _, rate := range []float64{0, 2000} {
+		for _, http := range []bool{false, true} {
+			e, _ := run(t, Config{Count: 8, Topics: 1, PerClient: 1, HTTP: http, HTTPTarget: "/api/load/t0"}, false)
+			if err := e.Connect(); err != nil {
+				t.Fatal(err)
+			}
+			until(t, e, "connections", func(c Counters) bool { return c.Ready == 8 })
+			if err := e.Begin(Now()); err != nil {
+				t.Fatal(err)
+			}
+			kind := Call
+			if http {
+				kind = Get
+			}
+			end := Now() + int64(200*time.Millisecond)
+			if err := e.Load(Load{Kind: kind.String(), Rate: rate, Window: 2, Until: end}); err != nil {
+				t.Fatal(err)
+			}
+			s := until(t, e, "answers", func(c Counters) bool { return Now() > end && c.Issued > 0 && c.Waiting == 0 })
+			if s.Count.Answers != s.Count.Issued || s.Count.Errors != 0 || count(s, kind) != s.Count.Answers {
+				t.Errorf("rate %v, http %v: %+v, %d latencies", rate, http, s.Count, count(s, kind))
+			}
+			if rate > 0 && s.Count.Issued+s.Count.Unsent > 401 {
+				t.Errorf("%d requests made and %d not, at %v/s in 200 ms", s.Count.Issued, s.Count.Unsent, rate)
+			}
+		}
+	}
+}
+
+// Clients that do not read get nothing, and are alive when they read again.
+func TestEngineSlowClients(t *testing.T) {
+	e, send := run(t, Config{Count: 20, Topics: 1, PerClient: 1, Slow: 0.5}, false)
+	if err := e.Connect(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, e, "connections", func(c Counters) bool { return c.Ready == 20 && c.Slow == 10 })
+	if err := e.Begin(Now()); err != nil {
+		t.Fatal(err)
+	}
+	send(0, 100)
+	s := until(t, e, "deliveries", func(c Counters) bool { return c.Deliveries == 1000 })
+	if s.Count.SlowDeliveries != 0 {
+		t.Errorf("%+v", s.Count)
+	}
+	if err := e.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, e, "late deliveries", func(c Counters) bool { return c.SlowDeliveries == 1000 && c.Ready == 20 })
+}
+
+func TestServerThatIsNotThere(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	e, err := New(Config{Protocol: ProtocolFloor, Addr: addr, Count: 3, Topics: 1, PerClient: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if err := e.Connect(); err != nil {
+		t.Fatal(err)
+	}
+	s := until(t, e, "failures", func(c Counters) bool { return c.Failed == 3 })
+	if s.Count.LastError == "" || s.Count.Open != 0 {
+		t.Errorf("%+v", s.Count)
+	}
+}

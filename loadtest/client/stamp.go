@@ -1,0 +1,54 @@
+package client
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// An event's payload holds the time at which it was due, as a member that is
+// found by search: whatever a gateway wraps around the payload, these bytes
+// stay as they are.
+var stampMark = []byte(`"due":`)
+
+// AppendEvent appends an event's payload, a JSON object of about size bytes
+// that was due at a time of Now.
+func AppendEvent(dst []byte, due int64, size int) []byte {
+	from := len(dst)
+	dst = append(dst, '{')
+	dst = append(dst, stampMark...)
+	dst = strconv.AppendInt(dst, due, 10)
+	dst = append(dst, `,"pad":"`...)
+	for len(dst)-from < size-2 {
+		dst = append(dst, padding[(len(dst)-from)%len(padding)])
+	}
+	return append(dst, `"}`...)
+}
+
+const padding = "the quick brown fox jumps over the lazy dog, 0123456789; "
+
+// nextStamp returns the first due time in b and what follows it; ok is false if
+// there is none.
+func nextStamp(b []byte) (due int64, rest []byte, ok bool) {
+	i := bytes.Index(b, stampMark)
+	if i < 0 {
+		return 0, nil, false
+	}
+	i += len(stampMark)
+	for i < len(b) && b[i]-'0' < 10 {
+		due = due*10 + int64(b[i]-'0')
+		i++
+	}
+	return due, b[i:], true
+}
+
+// lastNumber returns the number that follows the last appearance of mark in b.
+func lastNumber(b, mark []byte) (n uint64, ok bool) {
+	i := bytes.LastIndex(b, mark)
+	if i < 0 {
+		return 0, false
+	}
+	for i += len(mark); i < len(b) && b[i]-'0' < 10; i++ {
+		n, ok = n*10+uint64(b[i]-'0'), true
+	}
+	return n, ok
+}

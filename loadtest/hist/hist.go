@@ -1,0 +1,118 @@
+// Package hist is the harness's latency histogram: a thin layer over
+// HdrHistogram with one range and precision for the whole harness, and a sparse
+// form that crosses process borders and goes into reports without loss.
+//
+// It owns the recorded counts. It never looks at a clock and never decides what
+// a latency means: callers pass durations counted from when something was due.
+//
+// A Hist is not safe for concurrent use: each client thread has its own, and
+// they are merged when they are read.
+package hist
+
+import (
+	"math"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Range and precision: microseconds from 1 to ten minutes, three significant
+// digits. What lies outside is recorded as the nearest end.
+const (
+	lowest  = 1
+	highest = 10 * 60 * 1e6
+	digits  = 3
+)
+
+// Hist counts latencies in microseconds.
+type Hist struct {
+	h *hdrhistogram.Histogram
+}
+
+// Sparse is a histogram as pairs of a value in microseconds and its count, in
+// rising order of values.
+type Sparse [][2]int64
+
+// Summary holds the figures that a table shows, in microseconds.
+type Summary struct {
+	Count int64   `json:"count"`
+	Mean  float64 `json:"mean"`
+	P50   int64   `json:"p50"`
+	P90   int64   `json:"p90"`
+	P99   int64   `json:"p99"`
+	P999  int64   `json:"p999"`
+	Max   int64   `json:"max"`
+}
+
+// New returns an empty histogram.
+func New() *Hist {
+	return &Hist{h: hdrhistogram.New(lowest, highest, digits)}
+}
+
+// Record counts one latency in nanoseconds. A negative one, which two clocks
+// that differ by less than a microsecond can give, counts as the lowest.
+func (h *Hist) Record(ns int64) { h.record(ns/1000, 1) }
+
+func (h *Hist) record(us, n int64) {
+	// Cannot fail: the value is within the range that the histogram was made for.
+	_ = h.h.RecordValues(min(max(us, lowest), highest), n)
+}
+
+// Count is the number of latencies recorded.
+func (h *Hist) Count() int64 { return h.h.TotalCount() }
+
+// Reset forgets everything.
+func (h *Hist) Reset() { h.h.Reset() }
+
+// Quantile returns the latency, in microseconds, that a part q (0 to 1) of the
+// recorded ones do not exceed; 0 if there are none.
+func (h *Hist) Quantile(q float64) int64 {
+	if h.Count() == 0 {
+		return 0
+	}
+	return h.h.ValueAtQuantile(q * 100)
+}
+
+// Summary returns the usual figures.
+func (h *Hist) Summary() Summary {
+	if h.Count() == 0 {
+		return Summary{}
+	}
+	return Summary{
+		Count: h.Count(),
+		Mean:  math.Round(h.h.Mean()*10) / 10,
+		P50:   h.Quantile(0.5),
+		P90:   h.Quantile(0.9),
+		P99:   h.Quantile(0.99),
+		P999:  h.Quantile(0.999),
+		Max:   h.h.Max(),
+	}
+}
+
+// Sparse returns the buckets that are not empty. Add of it to an empty
+// histogram gives an equal one.
+func (h *Hist) Sparse() Sparse {
+	if h.Count() == 0 {
+		return nil
+	}
+	var s Sparse
+	for _, b := range h.h.Distribution() {
+		if b.Count > 0 {
+			s = append(s, [2]int64{b.From, b.Count})
+		}
+	}
+	return s
+}
+
+// Add counts everything in s as well.
+func (h *Hist) Add(s Sparse) {
+	for _, b := range s {
+		h.record(b[0], b[1])
+	}
+}
+
+// From returns a histogram of what s holds.
+func From(s Sparse) *Hist {
+	h := New()
+	h.Add(s)
+	return h
+}

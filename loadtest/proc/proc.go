@@ -1,0 +1,209 @@
+// Package proc starts the processes that a run measures, pinned to cores, and
+// measures processes and the machine from outside, by /proc and the kernel's CPU
+// clocks.
+//
+// It ends only processes that it started, and waits for them. It never touches
+// others, keeps no figures, and does not know what a process does.
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Usage is what a process has used since it started. A field that the system
+// does not tell is -1.
+type Usage struct {
+	CPU      time.Duration `json:"cpu"` // exact, user and system
+	User     time.Duration `json:"user"`
+	Sys      time.Duration `json:"sys"`
+	Switches int64         `json:"switches"` // voluntary and involuntary context switches of its threads
+	Writes   int64         `json:"writes"`   // write and writev system calls; send and io_uring are not among them
+}
+
+// Memory is what a process holds, in bytes. A field that the system does not
+// tell is -1.
+type Memory struct {
+	RSS int64 `json:"rss"`
+	PSS int64 `json:"pss"`
+}
+
+// ReadUsage reads a process's usage.
+func ReadUsage(pid int) (Usage, error) {
+	u := Usage{Switches: -1, Writes: -1}
+	stat, err := os.ReadFile(file(pid, "stat"))
+	if err != nil {
+		return u, err
+	}
+	// The second field is the name in parentheses and may hold anything.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 13 {
+		return u, fmt.Errorf("%s has %d fields", file(pid, "stat"), len(fields))
+	}
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	sys, err2 := strconv.ParseInt(fields[12], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return u, err
+	}
+	const tick = 10 * time.Millisecond // USER_HZ is 100 on all of Go's Linux ports
+	u.User, u.Sys = time.Duration(user)*tick, time.Duration(sys)*tick
+	u.CPU = u.User + u.Sys
+	if exact, err := cpuClock(pid); err == nil {
+		u.CPU = exact
+	}
+	if all, err := switches(pid); err == nil {
+		u.Switches = all
+	}
+	if v, err := value(file(pid, "io"), "syscw:"); err == nil {
+		u.Writes = v
+	}
+	return u, nil
+}
+
+// Sub returns what was used between o and u. The exact time is split by the
+// share of ticks.
+func (u Usage) Sub(o Usage) Usage {
+	d := Usage{CPU: u.CPU - o.CPU, User: u.User - o.User, Sys: u.Sys - o.Sys, Switches: u.Switches - o.Switches, Writes: u.Writes - o.Writes}
+	if ticks := d.User + d.Sys; ticks > 0 {
+		d.User = time.Duration(float64(d.CPU) * float64(d.User) / float64(ticks))
+		d.Sys = d.CPU - d.User
+	}
+	if u.Switches < 0 || o.Switches < 0 {
+		d.Switches = -1
+	}
+	if u.Writes < 0 || o.Writes < 0 {
+		d.Writes = -1
+	}
+	return d
+}
+
+// cpuClock reads the process's CPU clock, which counts nanoseconds where stat
+// counts ticks of ten milliseconds. The id is that of clock_getcpuclockid(3).
+func cpuClock(pid int) (time.Duration, error) {
+	const sched = 2
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid)<<3|sched, &ts); err != nil {
+		return 0, err
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+func switches(pid int) (int64, error) {
+	tasks, err := filepath.Glob(file(pid, "task/*/status"))
+	if err != nil {
+		return 0, err
+	}
+	all := int64(0)
+	for _, t := range tasks {
+		a, err1 := value(t, "voluntary_ctxt_switches:")
+		b, err2 := value(t, "nonvoluntary_ctxt_switches:")
+		if err1 == nil && err2 == nil { // a thread may end meanwhile
+			all += a + b
+		}
+	}
+	if len(tasks) == 0 {
+		return 0, os.ErrNotExist
+	}
+	return all, nil
+}
+
+// ReadMemory reads what a process holds.
+func ReadMemory(pid int) (Memory, error) {
+	m := Memory{RSS: -1, PSS: -1}
+	rss, err := value(file(pid, "smaps_rollup"), "Rss:")
+	if err != nil {
+		if rss, err = value(file(pid, "status"), "VmRSS:"); err != nil {
+			return m, err
+		}
+	}
+	m.RSS = rss << 10
+	if pss, err := value(file(pid, "smaps_rollup"), "Pss:"); err == nil {
+		m.PSS = pss << 10
+	}
+	return m, nil
+}
+
+// SocketMemory is the kernel's memory for TCP sockets of the whole machine (or
+// network namespace), in bytes; -1 if it is not told.
+func SocketMemory() int64 {
+	b, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		return -1
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) > 2 && f[0] == "TCP:" && f[len(f)-2] == "mem" {
+			if pages, err := strconv.ParseInt(f[len(f)-1], 10, 64); err == nil {
+				return pages * int64(os.Getpagesize())
+			}
+		}
+	}
+	return -1
+}
+
+// Machine is the CPU time of all cores together since the machine started.
+type Machine struct {
+	Busy  time.Duration `json:"busy"`  // user, system, interrupts
+	Idle  time.Duration `json:"idle"`  // waiting for disks included
+	Steal time.Duration `json:"steal"` // taken by the machine below
+}
+
+// ReadMachine reads the machine's CPU time.
+func ReadMachine() (Machine, error) {
+	var m Machine
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return m, err
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	f := strings.Fields(line)
+	if len(f) < 9 || f[0] != "cpu" {
+		return m, errors.New("/proc/stat does not begin with the cores' sum")
+	}
+	for i, s := range f[1:9] {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return m, err
+		}
+		d := time.Duration(n) * 10 * time.Millisecond
+		switch i {
+		case 3, 4:
+			m.Idle += d
+		case 7:
+			m.Steal += d
+		default:
+			m.Busy += d
+		}
+	}
+	return m, nil
+}
+
+// Sub returns what passed between o and m.
+func (m Machine) Sub(o Machine) Machine {
+	return Machine{Busy: m.Busy - o.Busy, Idle: m.Idle - o.Idle, Steal: m.Steal - o.Steal}
+}
+
+func file(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
+
+// value reads the number that follows a name at the beginning of a line.
+func value(path, name string) (int64, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			if f := strings.Fields(rest); len(f) > 0 {
+				return strconv.ParseInt(f[0], 10, 64)
+			}
+		}
+	}
+	return 0, fmt.Errorf("%s has no %s", path, name)
+}
