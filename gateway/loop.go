@@ -128,6 +128,19 @@ func (b loopBus) Request(name, subject string, payload []byte, done func([]byte,
 	b.l.caller.Request(name, subject, payload, func(data []byte, err error) { done(data, busError(err)) })
 }
 
+// RequestSubscribed sends the request by the resource's shard. The loop has put
+// its subscription into the shard's mailbox before, so the shard has subscribed
+// on NATS when it comes to the request.
+func (b loopBus) RequestSubscribed(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	s := b.l.g.shardOf(name)
+	payload = bytes.Clone(payload)
+	s.cache.Run(func() {
+		s.caller.Request(name, subject, payload, func(data []byte, err error) {
+			b.l.post(func() { done(data, busError(err)) })
+		})
+	})
+}
+
 // client is a WebSocket connection with its session, and what auth requests say
 // of it. Clients of one kind send the same headers, so they share them.
 type client struct {

@@ -163,7 +163,13 @@ func holdPort(addr *net.TCPAddr) (fd int, err error) {
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err == nil {
+	// SO_REUSEADDR on all of them, or connections of a former life that the kernel still remembers (TIME_WAIT)
+	// keep the probe of a restarted gateway from binding.
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
+	if err == nil {
 		err = unix.Bind(fd, sa)
 	}
 	if err != nil {
@@ -188,7 +194,7 @@ func (e *Engine) run() {
 	for pause := restartMin; ; pause = min(2*pause, restartMax) {
 		began := time.Now()
 		err := gnet.Run((*events)(e), e.network,
-			gnet.WithNumEventLoop(len(e.loops)), gnet.WithReusePort(true), gnet.WithTicker(true),
+			gnet.WithNumEventLoop(len(e.loops)), gnet.WithReusePort(true), gnet.WithReuseAddr(true), gnet.WithTicker(true),
 			gnet.WithWriteBufferCap(1024), gnet.WithLogger(gnetLog{e.log}))
 		e.unbind()
 		if e.quitting.Load() {

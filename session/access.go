@@ -57,10 +57,16 @@ func (s *Session) parseAccess(payload []byte, err *res.Error) (a *access, meta *
 	return a, meta
 }
 
-// askAccess sends an access request for a resource.
-func (s *Session) askAccess(name, query string, answer func(*access, *res.Meta)) {
+// askAccess sends an access request for a resource. If b is given, it is the
+// subscription that is asked for: a reaccess event that the service sends right
+// after its answer must not be missed.
+func (s *Session) askAccess(b *Sub, name, query string, answer func(*access, *res.Meta)) {
+	request := s.env.Bus.Request
+	if b != nil && b.Topic() != nil && !b.Topic().Alive() {
+		request = s.env.Bus.RequestSubscribed
+	}
 	s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, s.http)
-	s.env.Bus.Request(name, "access."+name, s.env.payload, func(payload []byte, err *res.Error) {
+	request(name, "access."+name, s.env.payload, func(payload []byte, err *res.Error) {
 		if !s.closed {
 			answer(s.parseAccess(payload, err))
 		}
@@ -81,7 +87,7 @@ func (b *Sub) withAccess(f func(*access)) {
 	}
 	b.asking = true
 	name, query := b.name()
-	b.s.askAccess(name, query, b.answered)
+	b.s.askAccess(b, name, query, b.answered)
 }
 
 // answered hands an access answer to those who wait for it. It is kept for as

@@ -100,7 +100,7 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 		b.pending++
 	}
 	name, query := b.name()
-	s.askAccess(name, query, func(a *access, meta *res.Meta) {
+	s.askAccess(b, name, query, func(a *access, meta *res.Meta) {
 		err := a.canGet()
 		if Ends(meta) {
 			if a.err == nil {
@@ -136,7 +136,7 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 func (s *Session) Invoke(rid, method string, params []byte, done func(r res.CallResult, metas []*res.Meta, err *res.Error)) {
 	name, query := res.SplitRID(res.ExpandCID(rid, s.cid))
 	params = bytes.Clone(params)
-	s.askAccess(name, query, func(a *access, meta *res.Meta) {
+	s.askAccess(nil, name, query, func(a *access, meta *res.Meta) {
 		metas := []*res.Meta{meta}
 		if Ends(meta) {
 			done(res.CallResult{}, metas, a.err)

@@ -80,6 +80,11 @@ func (w *world) Request(name, subject string, payload []byte, done func([]byte, 
 	})
 }
 
+// RequestSubscribed implements Bus.
+func (w *world) RequestSubscribed(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	w.Request(name, subject, payload, done)
+}
+
 func (c *testClient) Describe(*res.AuthRequest) {}
 
 // Send implements fanout.Outbox: frames are plain messages here.

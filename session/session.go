@@ -20,6 +20,10 @@ import (
 // that stands in for it. It is never called before Request returns.
 type Bus interface {
 	Request(name, subject string, payload []byte, done func(payload []byte, err *res.Error))
+	// RequestSubscribed is Request for a resource whose topic is still loading:
+	// the service gets the request only when events of the resource reach the
+	// gateway, so that none that follows from its answer is missed.
+	RequestSubscribed(name, subject string, payload []byte, done func(payload []byte, err *res.Error))
 }
 
 // Peer is the client as the services get to know it.

@@ -121,8 +121,13 @@ func (s *Session) need(rid string, loads *throttle) *Sub {
 		s.load(b, loads)
 		return b
 	}
-	if b.state == subFailed || b.state == subDeleted {
+	switch {
+	case b.state == subFailed || b.state == subDeleted:
 		s.reload(b, loads)
+	case loads == nil && b.state == subLoading && b.Topic() == nil:
+		b.work.slot = slot{} // wanted now, not when its turn has come
+		name, query := b.name()
+		s.join(b, name, query)
 	}
 	return b
 }
