@@ -69,8 +69,10 @@ func (b *Sub) resume() {
 				b.reask(false)
 				continue
 			}
-			b.reaccess = false
-			b.acc = nil
+			if b.pending == 0 { // else the request in progress may rely on the old answer
+				b.reaccess = false
+				b.acc = nil
+			}
 		}
 		w := b.work
 		if w != nil && w.conflated {

@@ -181,7 +181,7 @@ func (s *Session) unsend(b *Sub, loose []*Sub) []*Sub {
 	w := b.busy()
 	w.queue, w.latest, w.conflated = nil, nil, false
 	b.hold = 0
-	b.reaccess = false
+	b.reaccess = b.reaccess && b.pending > 0
 	b.SetReady(false)
 	if !b.Topic().Alive() { // its end is among the events just dropped
 		s.env.Hub.Leave(&b.Member)
