@@ -256,8 +256,9 @@ func (s *Session) setOf(b *Sub, more []byte) []byte {
 	return s.env.buf
 }
 
-// unsubscribe answers an unsubscribe request. Subscribe requests that are
-// still in progress count as held: taking one of them back makes a get of it.
+// unsubscribe answers an unsubscribe request. A subscription is held once the
+// client was told of it: a subscribe request in progress cannot be taken back,
+// for the client could not tell it from one that the gateway has just ended.
 func (s *Session) unsubscribe(id, rid string, params []byte) {
 	count, err := s.env.Parser.UnsubscribeCount(params)
 	if err != nil {
@@ -265,13 +266,11 @@ func (s *Session) unsubscribe(id, rid string, params []byte) {
 		return
 	}
 	b := s.subs.get(rid)
-	if b == nil || count > int(b.held)+int(b.pending)-int(b.cancelled) {
+	if b == nil || count > int(b.held) {
 		s.fail(id, res.ErrNoSubscription)
 		return
 	}
-	fromHeld := min(count, int(b.held))
-	b.held -= int32(fromHeld)
-	b.cancelled += int32(count - fromHeld)
+	b.held -= int32(count)
 	s.result(id, nil)
 	if b.held == 0 {
 		if b.pending == 0 {

@@ -47,10 +47,9 @@ type Sub struct {
 	visit  uint32
 	tally  int32 // edges found by the current visit
 
-	held      int32 // direct subscriptions that the client was told of
-	pending   int32 // subscribe requests in progress
-	cancelled int32 // of these, taken back by unsubscribe already
-	pins      int32 // requests in progress that need it, pending ones included
+	held    int32 // direct subscriptions that the client was told of
+	pending int32 // subscribe requests in progress
+	pins    int32 // requests in progress that need it, pending ones included
 
 	state    subState
 	hold     uint8

@@ -127,7 +127,7 @@ func (s *Session) resume(sent []*Sub) {
 // fetch gets a resource for a request: access is asked, the resource and its
 // references are loaded, and then answer is called, once, with the
 // subscription or the reason why there is none. If keep is true, a direct
-// subscription is held from then on, unless unsubscribe has taken it back.
+// subscription is held from then on.
 func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Error)) {
 	b := s.subs.get(rid)
 	if b == nil {
@@ -136,7 +136,7 @@ func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Erro
 			answer(nil, res.ErrSubscriptionLimit)
 			return
 		}
-	} else if keep && int(b.held)+int(b.pending)-int(b.cancelled) >= s.env.Limits.DirectPerRID {
+	} else if keep && int(b.held)+int(b.pending) >= s.env.Limits.DirectPerRID {
 		s.env.Metrics.Refused.Add(1)
 		answer(nil, res.ErrSubscriptionLimit)
 		return
@@ -173,10 +173,6 @@ func (s *Session) done(b *Sub, keep, ok bool) {
 	b.pins--
 	if keep {
 		b.pending--
-		if b.cancelled > 0 {
-			b.cancelled--
-			keep = false
-		}
 	}
 	if b.held == 0 && b.pending == 0 && !(ok && keep) {
 		b.acc = nil
