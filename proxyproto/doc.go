@@ -4,6 +4,6 @@
 //
 // It is pure functions on byte slices. It owns nothing, does no I/O, and never
 // decides whom to believe: whoever can send this header can claim any address,
-// so the caller must ask for it on connections of trusted networks only, and
-// there on every one.
+// so the caller must look for it on connections of trusted networks only, whose
+// proxies send it with every connection that they pass on.
 package proxyproto

@@ -1,0 +1,312 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/owner"
+)
+
+const (
+	// certRecheck is how often the certificates' files are looked at, at most:
+	// a storm of handshakes costs one stat of each file a second.
+	certRecheck = time.Second
+	// certListSeparator stands between the files of tlsCert and of tlsKey.
+	certListSeparator = ";"
+)
+
+// certStore holds the certificates that the gateway shows to TLS clients
+// (tlsCert, tlsKey), chosen by the name that a client asks for, and reads their
+// files again when they have changed.
+//
+// Handshakes run on workers, never on an event loop, so the one of them that
+// finds the files due to be looked at does it in its place, and the others go
+// on with what is there.
+type certStore struct {
+	// Fixed after construction.
+	log   *slog.Logger
+	clock owner.Clock
+
+	current atomic.Pointer[certSet] // replaced as a whole
+	due     atomic.Int64            // when the files are looked at again: time of clock
+
+	mu    sync.Mutex // only ever tried, so nobody waits
+	pairs []certPair // in the order of the setting
+}
+
+// certPair is one certificate with its key, and the state of their files when
+// they were read.
+type certPair struct {
+	certFile, keyFile string
+	certInfo, keyInfo os.FileInfo
+	certificate       *tls.Certificate
+	failed            string // what was logged of the files as they are now; empty: they are in use
+}
+
+// certSet is an immutable choice of certificates.
+type certSet struct {
+	first  *tls.Certificate
+	byName map[string][]*tls.Certificate // lower case; wildcards as "*.example.com"
+}
+
+// newCertStore reads the certificates of a configuration's tlsCert and tlsKey.
+// Unlike later, every fault is an error, and all are reported, each with what
+// to do about it.
+func newCertStore(c *Config, clock owner.Clock) (*certStore, error) {
+	if err := checkCertLists(c.TLSCert, c.TLSKey); err != nil {
+		return nil, err
+	}
+	certs, keys := splitFiles(c.TLSCert), splitFiles(c.TLSKey)
+	s := &certStore{log: c.Log, clock: clock, pairs: make([]certPair, len(certs))}
+	var errs []error
+	for i := range s.pairs {
+		p := &s.pairs[i]
+		p.certFile, p.keyFile = certs[i], keys[i]
+		_, err := p.refresh()
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	for i := range s.pairs {
+		s.announce("certificate", &s.pairs[i])
+	}
+	s.current.Store(newCertSet(s.pairs))
+	s.due.Store(int64(clock.Now() + certRecheck))
+	return s, nil
+}
+
+// splitFiles takes a list of files apart.
+func splitFiles(list string) []string { return strings.Split(list, certListSeparator) }
+
+// checkCertLists reports what is wrong with tlsCert and tlsKey before any file
+// is looked at.
+func checkCertLists(certs, keys string) error {
+	c, k := splitFiles(certs), splitFiles(keys)
+	switch {
+	case certs == "" || keys == "":
+		return errors.New("tls needs tlsCert and tlsKey: set both, or leave tls off")
+	case len(c) != len(k):
+		return fmt.Errorf("tlsCert names %d files and tlsKey %d: name one key for each certificate, in the same order", len(c), len(k))
+	case slices.Contains(c, ""):
+		return fmt.Errorf("tlsCert %q names no file before or after a %s: remove it", certs, certListSeparator)
+	case slices.Contains(k, ""):
+		return fmt.Errorf("tlsKey %q names no file before or after a %s: remove it", keys, certListSeparator)
+	}
+	return nil
+}
+
+// Config returns how to serve TLS with these certificates: 1.2 and 1.3, Go's
+// choice of cipher suites, resumption by tickets, and the given protocols to
+// choose from (ALPN), the favourite first. It must be one for all connections
+// and not be copied: the keys that tickets are sealed with are its own.
+func (s *certStore) Config(protocols ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: s.GetCertificate,
+		NextProtos:     slices.Clone(protocols),
+	}
+}
+
+// GetCertificate chooses a certificate for a client: of those for the name it
+// asks for, exactly or by a wildcard, the first whose key it can use; without
+// one, the first of all. Changed files are read first. Any goroutine may call
+// it, but for an event loop: it may read files.
+func (s *certStore) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	s.recheck()
+	set := s.current.Load()
+	if hello.ServerName == "" {
+		return set.first, nil
+	}
+	name := strings.TrimSuffix(lowerASCII(hello.ServerName), ".")
+	if c := usable(set.byName[name], hello); c != nil {
+		return c, nil
+	}
+	if _, parent, ok := strings.Cut(name, "."); ok {
+		if c := usable(set.byName["*."+parent], hello); c != nil {
+			return c, nil
+		}
+	}
+	return set.first, nil
+}
+
+// usable returns the first certificate that a client can use; if there is none,
+// the first, whose handshake will say what is wrong.
+func usable(certs []*tls.Certificate, hello *tls.ClientHelloInfo) *tls.Certificate {
+	if len(certs) == 0 {
+		return nil
+	}
+	if len(certs) > 1 {
+		for _, c := range certs {
+			if hello.SupportsCertificate(c) == nil {
+				return c
+			}
+		}
+	}
+	return certs[0]
+}
+
+// recheck looks at the files if that is due and nobody is at it already.
+func (s *certStore) recheck() {
+	if int64(s.clock.Now()) < s.due.Load() || !s.mu.TryLock() {
+		return
+	}
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	if int64(now) < s.due.Load() {
+		return // somebody else was at it just now
+	}
+	changed := false
+	for i := range s.pairs {
+		p := &s.pairs[i]
+		switch read, err := p.refresh(); {
+		case err == nil && read:
+			changed, p.failed = true, ""
+			s.announce("certificate reloaded", p)
+		case err == nil:
+			p.failed = ""
+		case err.Error() != p.failed:
+			p.failed = err.Error()
+			s.log.Error("the certificate that was read before stays in use", "error", err)
+		}
+	}
+	if changed {
+		s.current.Store(newCertSet(s.pairs))
+	}
+	s.due.Store(int64(s.clock.Now() + certRecheck))
+}
+
+// announce logs a certificate that has come into use.
+func (s *certStore) announce(what string, p *certPair) {
+	leaf := p.certificate.Leaf
+	level := slog.LevelInfo
+	if time.Now().After(leaf.NotAfter) {
+		level, what = slog.LevelWarn, what+" has expired: clients will refuse it"
+	}
+	s.log.Log(context.Background(), level, what, "file", p.certFile, "names", strings.Join(certNames(leaf), " "), "expires", leaf.NotAfter.UTC().Format(time.DateOnly))
+}
+
+// refresh reads the pair's files if they are not those it has read; read tells.
+// On an error the pair keeps its certificate, and the next call tries again,
+// whatever the files' times say: a file that was half written, or not readable,
+// may have been mended within the clock's grain.
+func (p *certPair) refresh() (read bool, err error) {
+	// The state is taken before the content: what is written in between shows
+	// as a change the next time.
+	certInfo, certErr := os.Stat(p.certFile)
+	keyInfo, keyErr := os.Stat(p.keyFile)
+	if certErr == nil && keyErr == nil && sameFile(certInfo, p.certInfo) && sameFile(keyInfo, p.keyInfo) {
+		return false, nil
+	}
+	certPEM, certErr := os.ReadFile(p.certFile)
+	keyPEM, keyErr := os.ReadFile(p.keyFile)
+	if certErr != nil || keyErr != nil {
+		return false, errors.Join(unreadable("tlsCert", certErr), unreadable("tlsKey", keyErr))
+	}
+	certificate, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return false, p.explain(err, certPEM, keyPEM)
+	}
+	p.certificate, p.certInfo, p.keyInfo = &certificate, certInfo, keyInfo
+	return true, nil
+}
+
+// sameFile reports whether a file is as it was; before may be nil.
+func sameFile(now, before os.FileInfo) bool {
+	return before != nil && now.Size() == before.Size() && now.ModTime().Equal(before.ModTime()) && os.SameFile(now, before)
+}
+
+// unreadable says what to do about a file that cannot be read.
+func unreadable(setting string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: %w: name a file that is there", setting, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: %w: let the user that runs Sluice read it", setting, err)
+	}
+	return fmt.Errorf("%s: %w", setting, err)
+}
+
+// explain says what to do about a pair that Go does not take. It never shows
+// what is in the files.
+func (p *certPair) explain(err error, certPEM, keyPEM []byte) error {
+	certs, keys, encrypted := blocks(certPEM)
+	_, keysOfKey, encryptedKey := blocks(keyPEM)
+	switch {
+	case certs == 0 && keys > 0:
+		return fmt.Errorf("tlsCert %s holds a private key and no certificate: are tlsCert and tlsKey exchanged?", p.certFile)
+	case certs == 0:
+		return fmt.Errorf("tlsCert %s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----): convert it with openssl x509, or name another file", p.certFile)
+	case keysOfKey == 0 && encryptedKey || keysOfKey > 0 && encrypted:
+		return fmt.Errorf("tlsKey %s is protected by a password: remove it with openssl pkey -in %[1]s -out <new file>, and name the new file", p.keyFile)
+	case keysOfKey == 0:
+		return fmt.Errorf("tlsKey %s holds no private key in PEM form (-----BEGIN PRIVATE KEY-----): name another file", p.keyFile)
+	}
+	if strings.Contains(err.Error(), "does not match") {
+		return fmt.Errorf("tlsKey %s is not the key of tlsCert %s: list keys in the order of their certificates, and in each file the server's own certificate first", p.keyFile, p.certFile)
+	}
+	return fmt.Errorf("tlsCert %s with tlsKey %s: %w", p.certFile, p.keyFile, err)
+}
+
+// blocks counts what a PEM file holds, and tells whether a key in it is
+// encrypted; such a key is not counted.
+func blocks(text []byte) (certs, keys int, encrypted bool) {
+	for {
+		var b *pem.Block
+		if b, text = pem.Decode(text); b == nil {
+			return certs, keys, encrypted
+		}
+		switch {
+		case b.Type == "CERTIFICATE":
+			certs++
+		case b.Type == "ENCRYPTED PRIVATE KEY", strings.Contains(b.Headers["Proc-Type"], "ENCRYPTED"):
+			encrypted = true
+		case strings.HasSuffix(b.Type, "PRIVATE KEY"):
+			keys++
+		}
+	}
+}
+
+// newCertSet arranges the pairs' certificates by name. Several for one name stay
+// in the order of the setting.
+func newCertSet(pairs []certPair) *certSet {
+	set := &certSet{first: pairs[0].certificate, byName: map[string][]*tls.Certificate{}}
+	for i := range pairs {
+		c := pairs[i].certificate
+		for _, name := range certNames(c.Leaf) {
+			set.byName[name] = append(set.byName[name], c)
+		}
+	}
+	return set
+}
+
+// certNames returns the host names a certificate is for, in lower case, each
+// once. The subject's name counts only if there are no others, as for old
+// certificates.
+func certNames(leaf *x509.Certificate) []string {
+	names := leaf.DNSNames
+	if len(names) == 0 && leaf.Subject.CommonName != "" {
+		names = []string{leaf.Subject.CommonName}
+	}
+	var out []string
+	for _, n := range names {
+		if n = strings.TrimSuffix(lowerASCII(n), "."); !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}

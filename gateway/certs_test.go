@@ -1,0 +1,501 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/owner"
+)
+
+// certFiles is a certificate that signs itself, in files.
+type certFiles struct {
+	t         *testing.T
+	cert, key string
+}
+
+// newCertFiles makes the files of a certificate for names in a folder of their
+// own.
+func newCertFiles(t *testing.T, names ...string) certFiles {
+	dir := t.TempDir()
+	f := certFiles{t, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
+	f.write(newKeyPair(t, 1, names...))
+	return f
+}
+
+// keyPair is a certificate and its key in PEM form.
+type keyPair struct{ cert, key []byte }
+
+func newKeyPair(t *testing.T, serial int64, names ...string) keyPair {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed(t, key, &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: names})
+}
+
+// signed completes a certificate and signs it with its own key.
+func signed(t *testing.T, key crypto.Signer, c *x509.Certificate) keyPair {
+	t.Helper()
+	if c.NotAfter.IsZero() {
+		c.NotAfter = time.Now().Add(time.Hour)
+	}
+	c.NotBefore = c.NotAfter.Add(-24 * time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keyPair{
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
+	}
+}
+
+func (f certFiles) write(p keyPair) {
+	f.t.Helper()
+	replace(f.t, f.cert, p.cert)
+	replace(f.t, f.key, p.key)
+}
+
+// replace puts a new file in the old one's place, as careful tools do; so it is
+// another file, whatever the grain of the clock.
+func replace(t *testing.T, path string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// logLines is a log's text, for tests. Any goroutine may write.
+type logLines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// take returns what was logged since the last call.
+func (l *logLines) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.b.Reset()
+	return l.b.String()
+}
+
+// certHarness is a store with its clock and log.
+type certHarness struct {
+	*testing.T
+	store *certStore
+	clock *owner.ManualClock
+	log   logLines
+}
+
+func newCertHarness(t *testing.T, files ...certFiles) *certHarness {
+	t.Helper()
+	h := &certHarness{T: t, clock: owner.NewManualClock()}
+	var certs, keys []string
+	for _, f := range files {
+		certs, keys = append(certs, f.cert), append(keys, f.key)
+	}
+	c := Config{TLSCert: strings.Join(certs, ";"), TLSKey: strings.Join(keys, ";"), Log: slog.New(slog.NewTextHandler(&h.log, nil))}
+	var err error
+	if h.store, err = newCertStore(&c, h.clock); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// serial is the number of the certificate that a client asking for name is shown.
+func (h *certHarness) serial(name string) int64 {
+	h.Helper()
+	c, err := h.store.GetCertificate(&tls.ClientHelloInfo{ServerName: name})
+	if err != nil {
+		h.Fatal(err)
+	}
+	return c.Leaf.SerialNumber.Int64()
+}
+
+func TestCertificateByName(t *testing.T) {
+	first := newCertFiles(t, "first.example")
+	second := newCertFiles(t)
+	second.write(newKeyPair(t, 2, "Second.Example", "www.second.example", "third.example"))
+	wild := newCertFiles(t)
+	wild.write(newKeyPair(t, 3, "*.second.example", "third.example"))
+	old := newCertFiles(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.write(signed(t, key, &x509.Certificate{SerialNumber: big.NewInt(4), Subject: pkix.Name{CommonName: "old.example"}}))
+
+	h := newCertHarness(t, first, second, wild, old)
+	for name, want := range map[string]int64{
+		"":                     1,
+		"first.example":        1,
+		"unknown.example":      1,
+		"second.example":       2,
+		"SECOND.example":       2,
+		"second.example.":      2,
+		"www.second.example":   2, // exact before wildcard
+		"api.second.example":   3,
+		"API.second.example":   3,
+		"a.api.second.example": 1, // a wildcard is one label
+		"third.example":        2, // the first of two
+		"old.example":          4,
+		"example":              1,
+		"*.second.example":     3,
+	} {
+		if got := h.serial(name); got != want {
+			t.Errorf("%q: certificate %d, want %d", name, got, want)
+		}
+	}
+	log := h.log.take()
+	if strings.Count(log, "level=INFO msg=certificate file=") != 4 || !strings.Contains(log, `names="second.example www.second.example third.example"`) {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+// Of two certificates for one name, each client gets one whose key it knows.
+func TestCertificateByKey(t *testing.T) {
+	old := newCertFiles(t)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.write(signed(t, key, &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{"a.example"}}))
+	h := newCertHarness(t, newCertFiles(t, "a.example"), old)
+	for suite, want := range map[uint16]int64{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: 1,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:   2,
+	} {
+		state := h.handshake(h.store.Config(), &tls.Config{ServerName: "a.example", MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite}})
+		if got := state.PeerCertificates[0].SerialNumber.Int64(); got != want {
+			t.Errorf("%s: certificate %d, want %d", tls.CipherSuiteName(suite), got, want)
+		}
+	}
+}
+
+// handshake lets a client and a server with these configurations meet, and
+// exchange a byte each way, so that the client has seen its ticket.
+func (h *certHarness) handshake(server, client *tls.Config) tls.ConnectionState {
+	h.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan error, 1)
+	go func() {
+		raw, err := l.Accept()
+		if err != nil {
+			done <- err
+			return
+		}
+		c := tls.Server(raw, server)
+		defer c.Close()
+		if _, err = c.Read(make([]byte, 1)); err == nil {
+			_, err = c.Write([]byte("b"))
+		}
+		done <- err
+	}()
+	client = client.Clone() // with the ticket cache
+	client.InsecureSkipVerify = true
+	c, err := tls.Dial("tcp", l.Addr().String(), client)
+	if err != nil {
+		h.Fatalf("client: %v; server: %v", err, <-done)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("a")); err != nil {
+		h.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n != 1 { // its end may have come along
+		h.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		h.Fatal(err)
+	}
+	return c.ConnectionState()
+}
+
+func TestTLSConfig(t *testing.T) {
+	h := newCertHarness(t, newCertFiles(t, "a.example"))
+	server := h.store.Config("h2", "http/1.1")
+	for _, tt := range []struct {
+		version  uint16
+		protos   []string
+		protocol string
+	}{
+		{tls.VersionTLS13, []string{"h2", "http/1.1"}, "h2"},
+		{tls.VersionTLS13, []string{"http/1.1", "h2"}, "h2"}, // the server's order
+		{tls.VersionTLS12, []string{"http/1.1"}, "http/1.1"},
+		{tls.VersionTLS12, nil, ""},
+	} {
+		client := &tls.Config{MinVersion: tt.version, MaxVersion: tt.version, NextProtos: tt.protos, ServerName: "a.example", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		first, second := h.handshake(server, client), h.handshake(server, client)
+		if first.Version != tt.version || first.NegotiatedProtocol != tt.protocol {
+			t.Errorf("version %x, protocol %q; want %x, %q", first.Version, first.NegotiatedProtocol, tt.version, tt.protocol)
+		}
+		if first.DidResume || !second.DidResume {
+			t.Errorf("%s: resumed %v, then %v", tls.VersionName(tt.version), first.DidResume, second.DidResume)
+		}
+	}
+
+	client, peer := net.Pipe()
+	defer client.Close()
+	refused := make(chan error, 1)
+	go func() {
+		refused <- tls.Server(peer, server).Handshake()
+		peer.Close()
+	}()
+	if err := tls.Client(client, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11}).Handshake(); err == nil {
+		t.Error("TLS 1.1 was accepted")
+	}
+	if err := <-refused; err == nil {
+		t.Error("the server took TLS 1.1")
+	}
+}
+
+func TestCertificateReload(t *testing.T) {
+	a, b := newCertFiles(t, "a.example"), newCertFiles(t)
+	b.write(newKeyPair(t, 2, "b.example"))
+	h := newCertHarness(t, a, b)
+	h.log.take()
+
+	b.write(newKeyPair(t, 3, "b.example", "c.example"))
+	if got := h.serial("b.example"); got != 2 {
+		t.Errorf("certificate %d within the second, want 2: files are looked at once a second", got)
+	}
+	h.clock.Advance(certRecheck)
+	if got := h.serial("b.example"); got != 3 {
+		t.Errorf("certificate %d after the second, want the new one", got)
+	}
+	if got := h.serial("c.example"); got != 3 {
+		t.Errorf("certificate %d for the new name", got)
+	}
+	if got := h.serial("a.example"); got != 1 {
+		t.Errorf("certificate %d for the pair that did not change", got)
+	}
+	if log := h.log.take(); strings.Count(log, "msg=") != 1 || !strings.Contains(log, "certificate reloaded") || !strings.Contains(log, b.cert) {
+		t.Errorf("log:\n%s", log)
+	}
+	h.clock.Advance(certRecheck)
+	h.serial("a.example")
+	if log := h.log.take(); log != "" {
+		t.Errorf("nothing changed, but it is logged:\n%s", log)
+	}
+}
+
+// Each row is a way to break a pair. The old certificate stays, the log says so
+// once, and mending it brings the new one.
+func TestBrokenReload(t *testing.T) {
+	for _, tt := range []struct {
+		name, logged string
+		hurt         func(t *testing.T, f certFiles)
+	}{
+		{"certificate before its key", "is not the key of tlsCert", func(t *testing.T, f certFiles) { replace(t, f.cert, newKeyPair(t, 7, "a.example").cert) }},
+		{"key before its certificate", "is not the key of tlsCert", func(t *testing.T, f certFiles) { replace(t, f.key, newKeyPair(t, 7).key) }},
+		{"half a certificate", "holds no certificate in PEM form", func(t *testing.T, f certFiles) {
+			replace(t, f.cert, newKeyPair(t, 7, "a.example").cert[:100])
+		}},
+		{"emptied", "holds no certificate in PEM form", func(t *testing.T, f certFiles) { replace(t, f.cert, nil) }},
+		{"gone", "no such file or directory: name a file that is there", func(t *testing.T, f certFiles) {
+			if err := os.Remove(f.key); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, b := newCertFiles(t, "a.example"), newCertFiles(t)
+			b.write(newKeyPair(t, 2, "b.example"))
+			h := newCertHarness(t, a, b)
+			h.log.take()
+			tt.hurt(t, a)
+			b.write(newKeyPair(t, 3, "b.example"))
+			for range 3 {
+				h.clock.Advance(certRecheck)
+				if got := h.serial("a.example"); got != 1 {
+					t.Fatalf("certificate %d, want the old one", got)
+				}
+			}
+			if got := h.serial("b.example"); got != 3 {
+				t.Errorf("certificate %d for the other pair, which is well", got)
+			}
+			log := h.log.take()
+			if strings.Count(log, "level=ERROR") != 1 || !strings.Contains(log, tt.logged) || !strings.Contains(log, "stays in use") {
+				t.Errorf("log:\n%s", log)
+			}
+			a.write(newKeyPair(t, 9, "a.example"))
+			h.clock.Advance(certRecheck)
+			if got := h.serial("a.example"); got != 9 {
+				t.Errorf("certificate %d after mending, want the new one", got)
+			}
+			if log := h.log.take(); !strings.Contains(log, "certificate reloaded") {
+				t.Errorf("log:\n%s", log)
+			}
+			// The same fault another time is news again.
+			tt.hurt(t, a)
+			h.clock.Advance(certRecheck)
+			h.serial("a.example")
+			if log := h.log.take(); strings.Count(log, "level=ERROR") != 1 {
+				t.Errorf("log of the second time:\n%s", log)
+			}
+		})
+	}
+}
+
+// A file that was broken and has its old content back is not reported again.
+func TestBrokenAndBack(t *testing.T) {
+	f := newCertFiles(t, "a.example")
+	good, err := os.ReadFile(f.cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newCertHarness(t, f)
+	replace(t, f.cert, []byte("no"))
+	h.clock.Advance(certRecheck)
+	h.serial("")
+	replace(t, f.cert, good)
+	h.clock.Advance(certRecheck)
+	h.log.take()
+	if got := h.serial(""); got != 1 {
+		t.Errorf("certificate %d", got)
+	}
+	h.clock.Advance(certRecheck)
+	h.serial("")
+	if log := h.log.take(); strings.Contains(log, "ERROR") {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+// Handshakes in parallel with a reload all get a whole pair, old or new.
+func TestReloadUnderLoad(t *testing.T) {
+	f := newCertFiles(t, "a.example")
+	h := newCertHarness(t, f)
+	pairs := []keyPair{newKeyPair(t, 2, "a.example"), newKeyPair(t, 3, "a.example")}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				c, err := h.store.GetCertificate(&tls.ClientHelloInfo{ServerName: "a.example"})
+				if err != nil || !slices.Contains([]int64{1, 2, 3}, c.Leaf.SerialNumber.Int64()) {
+					t.Errorf("%v, %v", c, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 50 {
+		f.write(pairs[i%2])
+		h.clock.Advance(certRecheck)
+	}
+	close(stop)
+	wg.Wait()
+	h.clock.Advance(certRecheck)
+	if got := h.serial("a.example"); got != 3 {
+		t.Errorf("certificate %d at the end, want 3", got)
+	}
+}
+
+// Each row is a mistake at the start and the words that must lead the user out
+// of it.
+func TestCertificateMistakes(t *testing.T) {
+	good, other := newCertFiles(t, "a.example"), newCertFiles(t, "b.example")
+	write := func(block *pem.Block) string {
+		path := filepath.Join(t.TempDir(), "file.pem")
+		replace(t, path, pem.EncodeToMemory(block))
+		return path
+	}
+	locked := write(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")})
+	lockedOld := write(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED"}, Bytes: []byte("x")})
+	parameters := write(&pem.Block{Type: "EC PARAMETERS", Bytes: []byte("x")})
+	torn := write(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})
+	missing := filepath.Join(t.TempDir(), "none.pem")
+	folder := t.TempDir()
+	for _, tt := range []struct{ cert, key, want string }{
+		{"", "", "tls needs tlsCert and tlsKey"},
+		{good.cert, "", "tls needs tlsCert and tlsKey"},
+		{good.cert + ";" + other.cert, good.key, "tlsCert names 2 files and tlsKey 1: name one key for each certificate"},
+		{good.cert + ";", good.key + ";" + other.key, "names no file before or after a ;"},
+		{good.cert + ";" + other.cert, ";" + other.key, "names no file before or after a ;"},
+		{missing, good.key, "tlsCert: open " + missing + ": no such file or directory: name a file that is there"},
+		{good.cert, missing, "tlsKey: open " + missing},
+		{folder, good.key, "is a directory"},
+		{good.key, good.cert, "are tlsCert and tlsKey exchanged?"},
+		{parameters, good.key, "holds no certificate in PEM form"},
+		{good.cert, good.cert, "holds no private key in PEM form"},
+		{good.cert, parameters, "holds no private key in PEM form"},
+		{good.cert, locked, "openssl pkey -in " + locked},
+		{good.cert, lockedOld, "is protected by a password"},
+		{good.cert, other.key, "is not the key of tlsCert"},
+		{good.cert + ";" + other.cert, other.key + ";" + good.key, "list keys in the order of their certificates"},
+		{torn, good.key, "tlsCert " + torn + " with tlsKey " + good.key},
+	} {
+		c := Config{TLSCert: tt.cert, TLSKey: tt.key}.WithDefaults()
+		_, err := newCertStore(&c, owner.NewManualClock())
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s, %s: error %v, want one with %q", tt.cert, tt.key, err, tt.want)
+		}
+	}
+	// All that is wrong is told at once.
+	c := Config{TLSCert: missing + ";" + torn, TLSKey: good.key + ";" + locked}.WithDefaults()
+	if _, err := newCertStore(&c, owner.NewManualClock()); err == nil || strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("error %v, want a line for each pair", err)
+	}
+}
+
+func TestExpiredCertificateIsNamed(t *testing.T) {
+	f := newCertFiles(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.write(signed(t, key, &x509.Certificate{SerialNumber: big.NewInt(5), DNSNames: []string{"a.example"}, NotAfter: time.Unix(1e9, 0)}))
+	h := newCertHarness(t, f)
+	if log := h.log.take(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, "has expired") || !strings.Contains(log, "expires=2001-09-09") {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+// Choosing a certificate costs next to nothing while no file is due.
+func TestCertificateChoiceAllocs(t *testing.T) {
+	h := newCertHarness(t, newCertFiles(t, "a.example"))
+	hello := &tls.ClientHelloInfo{ServerName: "a.example"}
+	if a := testing.AllocsPerRun(100, func() { _, _ = h.store.GetCertificate(hello) }); a != 0 {
+		t.Errorf("%v allocations", a)
+	}
+}

@@ -1,0 +1,347 @@
+package gateway
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"sluice/wsproto"
+)
+
+const (
+	// maxForwardedHops is how many proxies a request may have come through;
+	// what an earlier one said is not looked at.
+	maxForwardedHops = 32
+	// maxForwardedLines is how many lines of one header are looked at, from the
+	// end: proxies join them, or add one each.
+	maxForwardedLines = maxForwardedHops
+
+	headerForwarded     = "Forwarded"
+	headerXForwardedFor = "X-Forwarded-For"
+)
+
+// networks is a list of address ranges. Immutable; safe for concurrent use.
+type networks []netip.Prefix
+
+// parseNetworks reads ranges such as 10.0.0.0/8; a single address is a range
+// too. The error says which is wrong and what to write.
+func parseNetworks(texts []string) (networks, error) {
+	var all networks
+	for _, s := range texts {
+		p, err := parseNetwork(s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+func parseNetwork(s string) (netip.Prefix, error) {
+	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
+		ip = ip.Unmap()
+		return netip.PrefixFrom(ip, ip.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil || p.Addr().Is4In6():
+		return p, fmt.Errorf("%q is not a network: write it like 10.0.0.0/8 or fd00::/8, or a single address", s)
+	case p != p.Masked():
+		return p, fmt.Errorf("%q has bits beyond its length: did you mean %s?", s, p.Masked())
+	}
+	return p, nil
+}
+
+// checkNetwork is parseNetwork for the settings.
+func checkNetwork(s string) error {
+	_, err := parseNetwork(s)
+	return err
+}
+
+// contain reports whether ip is in one of the networks.
+func (n networks) contain(ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
+	for _, p := range n {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// forwarding tells whose request a proxy passes on, from Forwarded (RFC 7239) or
+// X-Forwarded-For, for proxies in trusted networks (trustForwardedFrom). Any
+// goroutine may use it.
+//
+// Each proxy adds the address that it got the request from at the right end;
+// what stands further left came with the request and can be anything. So the
+// hops are walked from the right for as long as they are trusted themselves, and
+// the first that is not is the client. What cannot be read ends the walk, and the
+// last address known counts.
+//
+// A proxy that keeps one of the headers up to date lets the other pass as the
+// client made it up. If both are there, the walks must therefore end at the same
+// address; if they do not, neither is believed.
+type forwarding struct {
+	trusted networks
+	log     *slog.Logger
+	once    sync.Once // for the warning
+}
+
+// ofHead returns the remote address of a request on an event loop: the client's
+// address, with its port if that is known, or peer if that is not a trusted
+// proxy's. peer is the host:port at the other end of the connection.
+func (f *forwarding) ofHead(peer string, h *wsproto.Head) string {
+	from, ok := f.proxy(peer)
+	if !ok {
+		return peer
+	}
+	var standard, customary hops
+	h.Each(func(name, value []byte) {
+		switch {
+		case equalASCII("forwarded", name):
+			standard.add(string(value))
+		case equalASCII("x-forwarded-for", name):
+			customary.add(string(value))
+		}
+	})
+	return f.client(peer, from, &standard, &customary)
+}
+
+// ofHeader is ofHead for a request on net/http.
+func (f *forwarding) ofHeader(peer string, h http.Header) string {
+	from, ok := f.proxy(peer)
+	if !ok {
+		return peer
+	}
+	var standard, customary hops
+	for _, v := range h[headerForwarded] {
+		standard.add(v)
+	}
+	for _, v := range h[headerXForwardedFor] {
+		customary.add(v)
+	}
+	return f.client(peer, from, &standard, &customary)
+}
+
+// proxy returns the address of a peer that is a trusted proxy.
+func (f *forwarding) proxy(peer string) (netip.AddrPort, bool) {
+	if len(f.trusted) == 0 {
+		return netip.AddrPort{}, false
+	}
+	from, err := netip.ParseAddrPort(peer)
+	return from, err == nil && f.trusted.contain(from.Addr())
+}
+
+// client walks the hops of both headers from the proxy at from.
+func (f *forwarding) client(peer string, from netip.AddrPort, standard, customary *hops) string {
+	found := from
+	switch {
+	case standard.lines > 0 && customary.lines > 0:
+		found = f.walk(from, standard, forwardedFor)
+		other := f.walk(from, customary, trimSpace)
+		if found.Addr() != other.Addr() {
+			f.once.Do(func() {
+				f.log.Warn("a proxy's request has both Forwarded and X-Forwarded-For, and they disagree: neither is believed; let the proxy remove the one that it does not set",
+					"proxy", peer)
+			})
+			return peer
+		}
+		if found.Port() == 0 {
+			found = other
+		}
+	case standard.lines > 0:
+		found = f.walk(from, standard, forwardedFor)
+	case customary.lines > 0:
+		found = f.walk(from, customary, trimSpace)
+	}
+	switch {
+	case found == from:
+		return peer
+	case found.Port() == 0:
+		return found.Addr().String()
+	}
+	return found.String()
+}
+
+// walk follows the hops from the right until one that is not trusted, or that
+// cannot be read. node takes a hop's address out of its element.
+func (f *forwarding) walk(from netip.AddrPort, h *hops, node func(element string) (string, bool)) netip.AddrPort {
+	for range maxForwardedHops {
+		element, ok := h.last()
+		if !ok {
+			break
+		}
+		text, ok := node(element)
+		if !ok {
+			break
+		}
+		hop, ok := parseNode(text)
+		if !ok {
+			break
+		}
+		from = hop
+		if !f.trusted.contain(hop.Addr()) {
+			break
+		}
+	}
+	return from
+}
+
+// hops is the list of a header's elements, taken from its right end. The zero
+// value is an empty list.
+type hops struct {
+	line  [maxForwardedLines]string // a ring of the last lines
+	next  int                       // where the ring's next line goes
+	lines int                       // left in the ring
+}
+
+// add appends a line of the header.
+func (h *hops) add(line string) {
+	h.line[h.next] = line
+	h.next = (h.next + 1) % len(h.line)
+	h.lines = min(h.lines+1, len(h.line))
+}
+
+// last takes the rightmost element off the list, empty ones left out (RFC 9110
+// section 5.6.1). Commas in quotes do not separate. Going from the right, nothing
+// that stands further left, a lone quote for example, can change where it ends.
+func (h *hops) last() (string, bool) {
+	for h.lines > 0 {
+		at := (h.next + len(h.line) - 1) % len(h.line)
+		line := h.line[at]
+		comma := lastComma(line)
+		element := strings.Trim(line[comma+1:], " \t")
+		if comma >= 0 {
+			h.line[at] = line[:comma]
+		} else {
+			h.line[at] = ""
+			h.next = at
+			h.lines--
+		}
+		if element != "" {
+			return element, true
+		}
+	}
+	return "", false
+}
+
+// lastComma returns the index of the last comma in s that is not in quotes, or
+// -1.
+func lastComma(s string) int {
+	quoted := false
+	for i := len(s) - 1; i >= 0; i-- {
+		switch s[i] {
+		case ',':
+			if !quoted {
+				return i
+			}
+		case '"':
+			if !quoted || !escaped(s, i) {
+				quoted = !quoted
+			}
+		}
+	}
+	return -1
+}
+
+// escaped reports whether an odd number of backslashes stands before s[i].
+func escaped(s string, i int) bool {
+	n := 0
+	for i--; i >= 0 && s[i] == '\\'; i-- {
+		n++
+	}
+	return n%2 == 1
+}
+
+// trimSpace is the node of an element of X-Forwarded-For.
+func trimSpace(element string) (string, bool) { return element, true }
+
+// forwardedFor returns the value of the parameter "for" of an element of
+// Forwarded, unquoted (RFC 7239 section 4). It is false if there is none, more
+// than one, or the element is malformed.
+func forwardedFor(element string) (node string, found bool) {
+	for rest := element; rest != ""; {
+		if rest = strings.TrimLeft(rest, " \t;"); rest == "" {
+			break
+		}
+		name, value, ok := strings.Cut(rest, "=")
+		if !ok || name == "" || strings.ContainsAny(name, " \t\",;") {
+			return "", false
+		}
+		if value, rest, ok = cutValue(value); !ok {
+			return "", false
+		}
+		if strings.EqualFold(name, "for") {
+			if found {
+				return "", false
+			}
+			node, found = value, true
+		}
+	}
+	return node, found
+}
+
+// cutValue cuts a parameter's value, a token or a quoted string, off s, and the
+// semicolon that may follow it.
+func cutValue(s string) (value, rest string, ok bool) {
+	if !strings.HasPrefix(s, `"`) {
+		value, rest, _ = strings.Cut(s, ";")
+		value = strings.TrimRight(value, " \t")
+		return value, rest, value != "" && !strings.ContainsAny(value, " \t\",")
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			if i++; i == len(s) {
+				return "", "", false
+			}
+		case '"':
+			rest = strings.TrimLeft(s[i+1:], " \t")
+			if rest != "" && rest[0] != ';' {
+				return "", "", false
+			}
+			return b.String(), strings.TrimPrefix(rest, ";"), true
+		}
+		b.WriteByte(s[i])
+	}
+	return "", "", false
+}
+
+// parseNode reads an address with or without a port, IPv6 in brackets or, as many
+// write it, without. A port that hides ("_x", RFC 7239 section 6) or is absent
+// gives 0; a node that is "unknown", hides or is malformed is false.
+func parseNode(s string) (netip.AddrPort, bool) {
+	host, port := s, ""
+	if rest, ok := strings.CutPrefix(s, "["); ok {
+		var closed bool
+		if host, port, closed = strings.Cut(rest, "]"); !closed || !strings.Contains(host, ":") {
+			return netip.AddrPort{}, false
+		}
+		if port, ok = strings.CutPrefix(port, ":"); !ok && port != "" || ok && port == "" {
+			return netip.AddrPort{}, false
+		}
+	} else if strings.Count(s, ":") == 1 {
+		if host, port, _ = strings.Cut(s, ":"); port == "" {
+			return netip.AddrPort{}, false
+		}
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || ip.Zone() != "" {
+		return netip.AddrPort{}, false
+	}
+	number := 0
+	if !strings.HasPrefix(port, "_") {
+		for _, c := range []byte(port) {
+			number = number*10 + int(c-'0')
+			if c < '0' || c > '9' || number > 65535 {
+				return netip.AddrPort{}, false
+			}
+		}
+	}
+	return netip.AddrPortFrom(ip.Unmap(), uint16(number)), true
+}
