@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -46,10 +47,17 @@ type Config struct {
 	AllowOrigin    string // "*" or origins separated by ";"
 	MaxConnections int    // open client connections; 0: as many as the descriptor limit allows
 
+	// Proxies in front of the gateway, whose word on a client's address counts.
+	ProxyProtocolFrom  []string // networks whose connections begin with a PROXY protocol header
+	TrustForwardedFrom []string // networks whose Forwarded or X-Forwarded-For headers are believed
+
 	// What one client may take; beyond each of them stands a defined verdict.
 	MaxMessage       int           // bytes of one WebSocket message
 	MaxHead          int           // bytes of a request head
+	MaxBody          int           // bytes of an HTTP request's body
 	HeadTimeout      time.Duration // time to send a whole request head
+	HandshakeTimeout time.Duration // time for a whole TLS handshake
+	MaxHandshakes    int           // TLS handshakes under way
 	OutboxBytes      int           // bytes waiting to be sent
 	MaxSubscriptions int           // direct subscriptions per resource
 	MaxResources     int           // resources subscribed, directly or through references
@@ -58,6 +66,10 @@ type Config struct {
 	PingInterval     time.Duration // quiet time before a ping; Off: none
 	CloseTimeout     time.Duration // wait for the peer's close frame
 	DrainTimeout     time.Duration // window over which a stop closes clients; Off: all at once
+
+	// HeartbeatInterval is the quiet time before an event stream gets a comment,
+	// so that nothing on the way takes it for dead; Off: none.
+	HeartbeatInterval time.Duration
 
 	// Metrics.
 	MetricsPort int  // 0: off; or FreePort
@@ -100,8 +112,11 @@ type Config struct {
 	PATCHMethod   string
 	WSCompression bool
 	TLS           bool
-	TLSCert       string
-	TLSKey        string
+	TLSCert       string // file, or several separated by ";": the first is the default
+	TLSKey        string // the files of their keys, in the same order
+
+	CompressionThreshold int // bytes from which WebSocket messages are compressed, with WSCompression
+	HTTPCompression      int // bytes from which HTTP answers are compressed; negative: never
 
 	// For programs that embed a gateway; no flag or key.
 	Pages   http.Handler      // answers plain HTTP requests other than /healthz; nil: 404
@@ -157,8 +172,10 @@ func (c Config) checkTogether() []error {
 	if (c.NATSCert == "") != (c.NATSKey == "") {
 		fail("natsCert and natsKey belong together: set both or none")
 	}
-	if c.TLS && (c.TLSCert == "" || c.TLSKey == "") {
-		fail("tls needs tlsCert and tlsKey: set both, or leave tls off")
+	if c.TLS {
+		if err := checkCertLists(c.TLSCert, c.TLSKey); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if c.EmbeddedNATS && c.NATSURL != DefaultNATSURL {
 		fail("embeddedNats and natsUrl (%s) exclude each other: leave one out", RedactURL(c.NATSURL))
@@ -176,7 +193,7 @@ func (c Config) notYet(st status) []string {
 	d := Config{}.WithDefaults()
 	var names []string
 	for i := range settings {
-		if s := &settings[i]; s.status == st && s.toJSON(&c) != s.toJSON(&d) {
+		if s := &settings[i]; s.status == st && !reflect.DeepEqual(s.toJSON(&c), s.toJSON(&d)) {
 			names = append(names, s.key)
 		}
 	}

@@ -142,15 +142,19 @@ var settings = []setting{
 		field: &duration{at: func(c *Config) *time.Duration { return &c.NATSTimeout }, def: 30 * time.Second, min: 100 * time.Millisecond, max: 24 * time.Hour}},
 	{key: "natsGrace", flag: "nats-grace", arg: "duration", group: groupNATS, help: "keep clients for so long while NATS is away; 0: close them at once",
 		field: &duration{at: func(c *Config) *time.Duration { return &c.NATSGrace }, def: time.Minute, min: 100 * time.Millisecond, max: 24 * time.Hour, zero: zeroOff}},
-	{key: "bufferSize", group: groupNATS, help: "messages from NATS that may wait per connection",
+	{key: "bufferSize", group: groupNATS, help: "messages from NATS that may wait per connection; less than 65536 counts as that",
 		field: &number{at: func(c *Config) *int { return &c.BufferSize }, def: 8192, min: 64, max: 1 << 24}},
 
 	{key: "tls", flag: "tls", group: groupSecurity, help: "serve clients over TLS", status: refused,
 		field: &boolean{at: func(c *Config) *bool { return &c.TLS }}},
-	{key: "tlsCert", aliases: []string{"certFile"}, flag: "tlscert", arg: "file", group: groupSecurity, help: "certificate file for TLS",
-		field: &text{at: func(c *Config) *string { return &c.TLSCert }}},
-	{key: "tlsKey", aliases: []string{"keyFile"}, flag: "tlskey", arg: "file", group: groupSecurity, help: "private key file of the certificate",
-		field: &text{at: func(c *Config) *string { return &c.TLSKey }}},
+	{key: "tlsCert", aliases: []string{"certFile"}, flag: "tlscert", arg: "file", group: groupSecurity, help: "certificate file for TLS; repeat or separate by ; for several, the first is the default",
+		field: &text{at: func(c *Config) *string { return &c.TLSCert }, join: certListSeparator}},
+	{key: "tlsKey", aliases: []string{"keyFile"}, flag: "tlskey", arg: "file", group: groupSecurity, help: "private key file of the certificate; for several in the same order",
+		field: &text{at: func(c *Config) *string { return &c.TLSKey }, join: certListSeparator}},
+	{key: "proxyProtocolFrom", flag: "proxy-protocol-from", arg: "network", group: groupSecurity, help: "proxies that send the PROXY protocol, such as 10.0.0.0/8; repeat for several", status: refused,
+		field: &list{at: func(c *Config) *[]string { return &c.ProxyProtocolFrom }, valid: checkNetwork}},
+	{key: "trustForwardedFrom", flag: "trust-forwarded-from", arg: "network", group: groupSecurity, help: "proxies whose (X-)Forwarded(-For) headers count; repeat for several", status: refused,
+		field: &list{at: func(c *Config) *[]string { return &c.TrustForwardedFrom }, valid: checkNetwork}},
 	{key: "natsCreds", flag: "creds", arg: "file", group: groupSecurity, help: "NATS user credentials file",
 		field: &text{at: func(c *Config) *string { return &c.NATSCreds }}},
 	{key: "natsCert", flag: "natscert", arg: "file", group: groupSecurity, help: "NATS client certificate file",
@@ -176,6 +180,12 @@ var settings = []setting{
 		field: &number{at: func(c *Config) *int { return &c.MaxHead }, def: 16 * kib, min: kib, max: mib}},
 	{key: "headTimeout", flag: "head-timeout", arg: "duration", group: groupLimits, help: "time for a client to send a request head",
 		field: &duration{at: func(c *Config) *time.Duration { return &c.HeadTimeout }, def: 10 * time.Second, min: 100 * time.Millisecond, max: time.Hour}},
+	{key: "maxBody", flag: "max-body", arg: "bytes", group: groupLimits, help: "size of an HTTP request's body", status: ignored,
+		field: &number{at: func(c *Config) *int { return &c.MaxBody }, def: mib, min: kib, max: 256 * mib}},
+	{key: "handshakeTimeout", flag: "handshake-timeout", arg: "duration", group: groupLimits, help: "time for a whole TLS handshake", status: ignored,
+		field: &duration{at: func(c *Config) *time.Duration { return &c.HandshakeTimeout }, def: 10 * time.Second, min: 100 * time.Millisecond, max: 10 * time.Minute}},
+	{key: "maxHandshakes", flag: "max-handshakes", arg: "n", group: groupLimits, help: "TLS handshakes under way", status: ignored,
+		field: &number{at: func(c *Config) *int { return &c.MaxHandshakes }, def: 4096, min: 1, max: 1 << 20}},
 	{key: "outboxBytes", flag: "outbox-bytes", arg: "bytes", group: groupLimits, help: "data waiting to be sent to one client; beyond it the client is closed",
 		field: &number{at: func(c *Config) *int { return &c.OutboxBytes }, def: 4 * mib, min: 64 * kib, max: 1 << 30}},
 	{key: "heldEvents", flag: "held-events", arg: "n", group: groupLimits, help: "events held per subscription while what they refer to is loaded",
@@ -189,6 +199,12 @@ var settings = []setting{
 		field: &duration{at: func(c *Config) *time.Duration { return &c.CacheEviction }, def: 5 * time.Second, min: time.Millisecond, max: 24 * time.Hour, zero: zeroOff}},
 	{key: "pingInterval", flag: "ping-interval", arg: "duration", group: groupTuning, help: "ping a client that was quiet for so long; 0: never",
 		field: &duration{at: func(c *Config) *time.Duration { return &c.PingInterval }, def: 30 * time.Second, min: 100 * time.Millisecond, max: time.Hour, zero: zeroOff}},
+	{key: "heartbeatInterval", flag: "heartbeat-interval", arg: "duration", group: groupTuning, help: "comment on an event stream that was quiet for so long; 0: never", status: ignored,
+		field: &duration{at: func(c *Config) *time.Duration { return &c.HeartbeatInterval }, def: 15 * time.Second, min: 100 * time.Millisecond, max: time.Hour, zero: zeroOff}},
+	{key: "compressionThreshold", flag: "compression-threshold", arg: "bytes", group: groupTuning, help: "size from which WebSocket messages are compressed", status: ignored,
+		field: &number{at: func(c *Config) *int { return &c.CompressionThreshold }, def: 256, min: 1, max: 256 * mib}},
+	{key: "httpCompression", flag: "http-compression", arg: "bytes", group: groupTuning, help: "size from which HTTP answers are compressed; 0: never", status: ignored,
+		field: &number{at: func(c *Config) *int { return &c.HTTPCompression }, def: kib, min: 1, max: 256 * mib, off: true}},
 	{key: "closeTimeout", flag: "close-timeout", arg: "duration", group: groupTuning, help: "wait so long for a client to confirm that it is closed",
 		field: &duration{at: func(c *Config) *time.Duration { return &c.CloseTimeout }, def: 5 * time.Second, min: 10 * time.Millisecond, max: time.Minute}},
 	{key: "drainTimeout", flag: "drain-timeout", arg: "duration", group: groupTuning, help: "spread the closing of clients over so long when stopping; 0: all at once",
@@ -260,6 +276,7 @@ type number struct {
 	at       func(*Config) *int
 	def      int
 	min, max int
+	off      bool // a user's 0 turns it off, which is negative in Config
 	valid    func(int) error
 }
 
@@ -268,7 +285,12 @@ func (n *number) set(c *Config, texts []string) error {
 	if err != nil {
 		return fmt.Errorf("%q is not a whole number", texts[len(texts)-1])
 	}
-	if v == 0 && n.min > 0 {
+	switch {
+	case v == 0 && n.off:
+		v = -1
+	case v < 0 && n.off:
+		return fmt.Errorf("%d is out of bounds: choose from %d to %d, or 0 for none", v, n.min, n.max)
+	case v == 0 && n.min > 0:
 		return fmt.Errorf("must be at least %d; leave it out for the default (%d)", n.min, n.def)
 	}
 	*n.at(c) = v
@@ -279,6 +301,9 @@ func (n *number) fill(c *Config) { *n.at(c) = cmp.Or(*n.at(c), n.def) }
 
 func (n *number) check(c *Config) error {
 	v := *n.at(c)
+	if v < 0 && n.off {
+		return nil
+	}
 	if v < n.min || v > n.max {
 		return fmt.Errorf("%d is out of bounds: choose from %d to %d", v, n.min, n.max)
 	}
@@ -296,7 +321,12 @@ func (n *number) fromJSON(raw json.RawMessage) ([]string, error) {
 	return []string{strconv.Itoa(v)}, nil
 }
 
-func (n *number) toJSON(c *Config) any { return *n.at(c) }
+func (n *number) toJSON(c *Config) any {
+	if n.off {
+		return max(*n.at(c), 0)
+	}
+	return *n.at(c)
+}
 
 // zeroMeans is what a user's 0 stands for; in Config itself it is always the
 // default.
@@ -409,15 +439,28 @@ func (b *boolean) toJSON(c *Config) any { return *b.at(c) }
 
 // list is several strings: a JSON array, a repeated flag, or an environment
 // variable with the strings separated by semicolons.
-type list struct{ at func(*Config) *[]string }
+type list struct {
+	at    func(*Config) *[]string
+	valid func(string) error
+}
 
 func (l *list) set(c *Config, texts []string) error {
 	*l.at(c) = slices.Clone(texts)
 	return nil
 }
 
-func (l *list) fill(*Config)        {}
-func (l *list) check(*Config) error { return nil }
+func (l *list) fill(*Config) {}
+
+func (l *list) check(c *Config) error {
+	if l.valid == nil {
+		return nil
+	}
+	var errs []error
+	for _, s := range *l.at(c) {
+		errs = append(errs, l.valid(s))
+	}
+	return errors.Join(errs...)
+}
 
 func (l *list) fromJSON(raw json.RawMessage) ([]string, error) {
 	var all []string

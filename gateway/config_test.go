@@ -43,7 +43,8 @@ func TestResgateDefaults(t *testing.T) {
 	}
 	own := cmpopts.IgnoreFields(Config{}, "MaxMessage", "MaxHead", "HeadTimeout", "OutboxBytes", "MaxSubscriptions",
 		"MaxPending", "MaxResources", "HeldEvents", "PingInterval", "CloseTimeout", "DrainTimeout", "NATSConnections", "NATSTimeout",
-		"NATSGrace", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version")
+		"NATSGrace", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
+		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression")
 	if diff := cmp.Diff(want, c, own); diff != "" {
 		t.Error(diff)
 	}
@@ -121,6 +122,10 @@ func TestFlags(t *testing.T) {
 		{"--max-message 2048 --max-head 4096 --head-timeout 1500 --outbox-bytes 65536", Config{MaxMessage: 2048, MaxHead: 4096, HeadTimeout: 1500 * time.Millisecond, OutboxBytes: 65536}},
 		{"--ping-interval 0s --close-timeout 1s --drain-timeout 0 --cache-eviction 0", Config{PingInterval: Off, CloseTimeout: time.Second, DrainTimeout: Off, CacheEviction: Off}},
 		{"--log-format json", Config{LogFormat: "json"}},
+		{"--tlscert a --tlscert b;c --tlskey d;e --tlskey f", Config{TLSCert: "a;b;c", TLSKey: "d;e;f"}},
+		{"--max-body 4096 --handshake-timeout 3s --max-handshakes 9", Config{MaxBody: 4096, HandshakeTimeout: 3 * time.Second, MaxHandshakes: 9}},
+		{"--heartbeat-interval 0 --compression-threshold 1 --http-compression 0", Config{HeartbeatInterval: Off, CompressionThreshold: 1, HTTPCompression: -1}},
+		{"--heartbeat-interval 20s --http-compression 2048", Config{HeartbeatInterval: 20 * time.Second, HTTPCompression: 2048}},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			got := load(t, strings.Fields(tt.args))
@@ -187,10 +192,20 @@ func TestMistakes(t *testing.T) {
 		{"--ping-interval 2h", "choose from 100ms to 1h"},
 		{"--debug=maybe", "neither true nor false"},
 		{"--tls", "tls needs tlsCert and tlsKey"},
+		{"--tls --tlscert a --tlscert b --tlskey c", "tlsCert names 2 files and tlsKey 1"},
+		{"--proxy-protocol-from lan", `proxyProtocolFrom: "lan" is not a network: write it like 10.0.0.0/8`},
+		{"--trust-forwarded-from 10.0.0.0/8 --trust-forwarded-from 10.0.0.1/8", "trustForwardedFrom: \"10.0.0.1/8\" has bits beyond its length: did you mean 10.0.0.0/8?"},
+		{"--max-body 1", "choose from 1024 to"},
+		{"--handshake-timeout 0", "must be at least 100ms"},
+		{"--max-handshakes 0", "must be at least 1; leave it out for the default (4096)"},
+		{"--compression-threshold 0", "must be at least 1"},
+		{"--http-compression -2", "or 0 for none"},
 		// Settings that must not be ignored in silence.
 		{"--tls --tlscert a --tlskey b", "no tls yet"},
 		{"--headauth auth.x", "no headerAuth yet"},
 		{"--wsheadauth auth.x", "no wsHeaderAuth yet"},
+		{"--proxy-protocol-from 10.0.0.0/8", "no proxyProtocolFrom yet"},
+		{"--trust-forwarded-from 10.0.0.0/8", "no trustForwardedFrom yet"},
 		{"--profiles", "profiles are served on the metrics port"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
@@ -453,7 +468,8 @@ func TestFileIsWrittenOnceAndReadBack(t *testing.T) {
 // What a configuration says survives the way through a file, off and empty included.
 func TestFileRoundTrip(t *testing.T) {
 	c := Config{Addr: AllAddresses, Port: FreePort, PingInterval: Off, NATSGrace: Off, CacheEviction: Off,
-		NATSRootCAs: []string{"a;b", "c"}, AllowOrigin: "http://a;http://b", EmbeddedNATS: true, Shards: 4,
+		ProxyProtocolFrom: []string{"10.0.0.0/8", "::1"}, TrustForwardedFrom: []string{"192.0.2.1"}, HTTPCompression: -1, HeartbeatInterval: Off,
+		TLSCert: "a;b", TLSKey: "c;d", NATSRootCAs: []string{"a;b", "c"}, AllowOrigin: "http://a;http://b", EmbeddedNATS: true, Shards: 4,
 		RequestTimeout: 1500 * time.Millisecond, HeadTimeout: 1500 * time.Millisecond, LogFormat: "json"}.WithDefaults()
 	var got Config
 	unknown, err := decodeFile(&got, encodeFile(c))
