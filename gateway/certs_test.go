@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -91,32 +90,12 @@ func replace(t *testing.T, path string, text []byte) {
 	}
 }
 
-// logLines is a log's text, for tests. Any goroutine may write.
-type logLines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-// take returns what was logged since the last call.
-func (l *logLines) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.b.Reset()
-	return l.b.String()
-}
-
 // certHarness is a store with its clock and log.
 type certHarness struct {
 	*testing.T
 	store *certStore
 	clock *owner.ManualClock
-	log   logLines
+	log   syncBuffer
 }
 
 func newCertHarness(t *testing.T, files ...certFiles) *certHarness {

@@ -29,6 +29,14 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
+// take returns what was logged since the last call.
+func (s *syncBuffer) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.b.Reset()
+	return s.b.String()
+}
+
 func TestEmbeddedServesBothSides(t *testing.T) {
 	var out syncBuffer
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: LevelTrace}))

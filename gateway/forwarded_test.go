@@ -185,7 +185,7 @@ func TestForwardedBounds(t *testing.T) {
 }
 
 func TestForwardedDisagreementIsLoggedOnce(t *testing.T) {
-	var log logLines
+	var log syncBuffer
 	f := newForwarding(t, slog.New(slog.NewTextHandler(&log, nil)))
 	remoteAddr(t, f, "10.0.0.1:1", "Forwarded: for=1.2.3.4", "X-Forwarded-For: 1.2.3.4")
 	if got := log.take(); got != "" {

@@ -25,6 +25,13 @@ import (
 	"sluice/session"
 )
 
+// minPending is how many messages of a NATS connection may wait for its
+// dispatcher, at least, whatever bufferSize says: its default is Resgate's 8192,
+// and files written by Resgate hold it. When thousands of clients reconnect, that
+// many answers come at once; and what does not fit is a gap, after which
+// everything cached is fetched anew. A place in the queue costs a pointer.
+const minPending = 1 << 16
+
 // Gateway is a running gateway, or one that can be started. Its methods may be
 // called from any goroutine.
 type Gateway struct {
@@ -138,7 +145,7 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 		Metrics:        &g.busMetrics,
 		RequestTimeout: g.config.RequestTimeout,
 		ConnectTimeout: g.config.NATSTimeout,
-		PendingLimit:   g.config.BufferSize,
+		PendingLimit:   max(g.config.BufferSize, minPending),
 	})
 	if err != nil {
 		return err
@@ -174,8 +181,23 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 	for _, w := range g.config.Warnings() {
 		g.log.Warn(w)
 	}
-	g.log.Info("listening", "addr", g.engine.Addr().String(), "loops", len(g.loops), "shards", len(g.shards), "nats", RedactURL(g.NATSURL()))
+	g.log.Info("listening", "addr", g.listening(), "loops", len(g.loops), "shards", len(g.shards), "nats", RedactURL(g.NATSURL()))
 	return nil
+}
+
+// listening is the address for the log: the host as it was configured, which the
+// engine's address does not show (to it, 0.0.0.0 is [::]), and the port in use.
+func (g *Gateway) listening() string {
+	addr := g.engine.Addr().String()
+	host, _, err := net.SplitHostPort(g.config.ListenAddr())
+	if err != nil || host == "" {
+		return addr
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // Stop drains the gateway: no new clients, WebSocket clients closed with 1001

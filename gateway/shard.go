@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"errors"
+
 	"sluice/cache"
 	"sluice/natsbus"
 	"sluice/res"
@@ -55,19 +57,24 @@ func (m *mailboxes) Post(i int, u state.Update) {
 
 func (m *mailboxes) Backlog(i int) int { return m.loops[i].Load().mailbox.Len() }
 
-// busError is what a client is told when a request got no answer.
+// busError is what a client is told when a request got no answer (RES.md
+// sections 3.1 and 5).
 func busError(err error) *res.Error {
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		return nil
-	case natsbus.ErrTimeout, natsbus.ErrDisconnected:
+	case errors.Is(err, natsbus.ErrTimeout), errors.Is(err, natsbus.ErrDisconnected):
 		return res.ErrTimeout
-	case natsbus.ErrNoResponders:
+	case errors.Is(err, natsbus.ErrNoResponders):
 		return res.ErrNotFound
-	case natsbus.ErrSubjectTooLong:
+	case errors.Is(err, natsbus.ErrSubjectTooLong):
 		return res.ErrSubjectTooLong
-	case natsbus.ErrBadSubject:
+	case errors.Is(err, natsbus.ErrBadSubject):
 		return res.ErrInvalidRequest
+	case errors.Is(err, natsbus.ErrOverloaded):
+		return res.ErrOverloaded
+	case errors.Is(err, natsbus.ErrClosed):
+		return res.ErrStopping
 	}
 	return res.InternalError(err.Error())
 }

@@ -45,6 +45,14 @@ var (
 	ErrNotImplemented      = &Error{Code: CodeNotImplemented, Message: "Not implemented"}
 )
 
+// The errors of a gateway that cannot take a request on at all, now. The codes for WebSocket clients have no
+// other word for it than internal error, with the reason; HTTP has 503 (RES.md sections 4 and 5): see HTTP.
+// They are told apart by identity, so nobody makes copies of them.
+var (
+	ErrOverloaded = InternalError("too many requests are waiting for services, try again later")
+	ErrStopping   = InternalError("the gateway is stopping")
+)
+
 // Error is an error of the protocol: what a client is told. It is immutable and safe to share.
 type Error struct {
 	Code    string
@@ -59,6 +67,15 @@ func InternalError(why string) *Error {
 		return ErrInternal
 	}
 	return &Error{Code: CodeInternalError, Message: "Internal error: " + why}
+}
+
+// HTTP returns the error as an HTTP client is told it: e, but ErrServiceUnavailable for those errors that
+// WebSocket clients have no code for.
+func (e *Error) HTTP() *Error {
+	if e == ErrOverloaded || e == ErrStopping {
+		return ErrServiceUnavailable
+	}
+	return e
 }
 
 // Error implements error, for logs.

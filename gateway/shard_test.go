@@ -1,0 +1,36 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"sluice/natsbus"
+	"sluice/res"
+)
+
+// What each end of a request means to a client, also when it comes with details.
+func TestBusError(t *testing.T) {
+	for err, want := range map[error]*res.Error{
+		natsbus.ErrTimeout:        res.ErrTimeout,
+		natsbus.ErrDisconnected:   res.ErrTimeout,
+		natsbus.ErrNoResponders:   res.ErrNotFound,
+		natsbus.ErrSubjectTooLong: res.ErrSubjectTooLong,
+		natsbus.ErrBadSubject:     res.ErrInvalidRequest,
+		natsbus.ErrOverloaded:     res.ErrOverloaded,
+		natsbus.ErrClosed:         res.ErrStopping,
+	} {
+		if got := busError(err); got != want {
+			t.Errorf("%v: %v, want %v", err, got, want)
+		}
+		if got := busError(fmt.Errorf("detail: %w", err)); got != want {
+			t.Errorf("%v with a detail: %v, want %v", err, got, want)
+		}
+	}
+	if got := busError(nil); got != nil {
+		t.Errorf("no error: %v", got)
+	}
+	if got := busError(errors.New("odd")); got.Code != res.CodeInternalError || got.Message != "Internal error: odd" {
+		t.Errorf("an unknown error: %v", got)
+	}
+}
