@@ -29,7 +29,8 @@ var mayImport = map[string][]string{
 	"cache":      {"res", "state", "owner", "metrics"},
 	"fanout":     {"res", "state", "pool", "metrics"},
 	"session":    {"res", "state", "fanout", "owner", "metrics"},
-	"gateway":    {"owner", "pool", "metrics", "wsproto", "res", "state", "netpoll", "natsbus", "cache", "fanout", "session"},
+	"rest":       {"res", "state", "fanout", "session"},
+	"gateway":    {"owner", "pool", "metrics", "wsproto", "res", "state", "netpoll", "natsbus", "cache", "fanout", "session", "rest"},
 	// A service like any other: it meets the gateway on NATS only.
 	"demo":       {},
 	"cmd/sluice": {"gateway", "demo"},
@@ -98,6 +99,8 @@ var locks = map[string]string{
 	"netpoll/handover.go":   "a connection that has left the loops for net/http",
 	"natsbus/publish.go":    "a pool of batches between owners and the publisher",
 	"cache/loss.go":         "written when a loop is overloaded, off the path of an event",
+	"rest/encode.go":        "a pool of buffers between requests, off the event loops",
+	"rest/compress.go":      "pools of compressors between requests, off the event loops",
 	"gateway/gateway.go":    "start and stop",
 	"gateway/watch.go":      "a NATS connection's loss and return",
 	"gateway/deprecated.go": "one log line per resource name",
