@@ -139,13 +139,13 @@ func (h *Hub) Apply(u state.Update) {
 	case state.Synced:
 		h.sync(t, u.Snapshot)
 	case state.Reaccess:
-		t.each(func(s Subscriber) { s.Reaccess(false) })
+		t.each(func(s Subscriber) { s.Reaccess(Changed) })
 	}
 }
 
 // ResetAccess says to the subscribers of every topic whose resource name
 // matches that access must be asked again.
-func (h *Hub) ResetAccess(match func(name string) bool) {
+func (h *Hub) ResetAccess(why Reason, match func(name string) bool) {
 	var hit []*Topic
 	for k, t := range h.topics {
 		if match(k.name) {
@@ -153,7 +153,7 @@ func (h *Hub) ResetAccess(match func(name string) bool) {
 		}
 	}
 	for _, t := range hit {
-		t.each(func(s Subscriber) { s.Reaccess(true) })
+		t.each(func(s Subscriber) { s.Reaccess(why) })
 	}
 }
 

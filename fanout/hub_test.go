@@ -50,7 +50,7 @@ func (s *sub) Loaded() {
 func (s *sub) Event(e *state.Event, prev *state.Snapshot) {
 	s.note(fmt.Sprintf("event %s after %s", eventName(e), prev.JSON(false)))
 }
-func (s *sub) Reaccess(limited bool) { s.note(fmt.Sprintf("reaccess %v", limited)) }
+func (s *sub) Reaccess(why Reason) { s.note(fmt.Sprintf("reaccess %d", why)) }
 func (s *sub) Send(f []byte) {
 	s.frames = append(s.frames, f)
 	s.got = append(s.got, string(f))
@@ -249,9 +249,9 @@ func TestReaccess(t *testing.T) {
 	h.Join(&a, &a.Member, &a, current, "x", "x", "")
 	h.Join(&b, &b.Member, &b, current, "y", "y", "q")
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Reaccess})
-	h.ResetAccess(func(name string) bool { return name == "y" })
-	want(t, "a", a.got, "reaccess false")
-	want(t, "b", b.got, "reaccess true")
+	h.ResetAccess(Gap, func(name string) bool { return name == "y" })
+	want(t, "a", a.got, "reaccess 0")
+	want(t, "b", b.got, "reaccess 2")
 }
 
 // discard is the cheapest outbox.

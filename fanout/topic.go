@@ -60,10 +60,22 @@ type Subscriber interface {
 	// resource. prev is the resource before it. If the member is not ready,
 	// Event must leave all memberships of the hub alone.
 	Event(e *state.Event, prev *state.Snapshot)
-	// Reaccess says that access to the resource must be asked again; limited,
-	// that a system.reset asks for much of it at once (resetThrottle).
-	Reaccess(limited bool)
+	// Reaccess says that access to the resource must be asked again.
+	Reaccess(why Reason)
 }
+
+// Reason is why access must be asked again.
+type Reason uint8
+
+const (
+	// Changed: the service or the client's token says so for this resource.
+	Changed Reason = iota
+	// Reset: a system.reset does, perhaps for very much at once.
+	Reset
+	// Gap: messages from services were missed, so one of the above may be
+	// among them. Services themselves may be out of reach still.
+	Gap
+)
 
 // Member is the subscriber's side of a membership, embedded in it. The zero
 // value is not a member of anything.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"sync/atomic"
 
+	"sluice/fanout"
 	"sluice/natsbus"
 	"sluice/res"
 )
@@ -58,7 +59,7 @@ func (r *router) System(event string, data []byte) {
 			}
 		}
 		if patterns := g.patterns("access", access); len(patterns) > 0 {
-			g.resetAccess(func(name string) bool {
+			g.resetAccess(fanout.Reset, func(name string) bool {
 				for _, p := range patterns {
 					if p.Match(name) {
 						return true
@@ -112,10 +113,10 @@ func (g *Gateway) patterns(what string, texts []string) []res.Pattern {
 
 // resetAccess has access asked anew for every direct subscription of the
 // resources that match.
-func (g *Gateway) resetAccess(match func(name string) bool) {
+func (g *Gateway) resetAccess(why fanout.Reason, match func(name string) bool) {
 	g.inOrder(func() {
 		g.eachLoop(func(l *loop) {
-			l.post(func() { l.env.Hub.ResetAccess(match) })
+			l.post(func() { l.env.Hub.ResetAccess(why, match) })
 		})
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/fanout"
 	"sluice/natsbus"
 	"sluice/owner"
 	"sluice/wsproto"
@@ -42,7 +43,7 @@ func (w *watch) signal(conn int, s natsbus.Signal) {
 		for _, s := range w.g.shards {
 			s.cache.ResetAll()
 		}
-		w.g.resetAccess(func(string) bool { return true })
+		w.g.resetAccess(fanout.Gap, func(string) bool { return true })
 	}
 }
 

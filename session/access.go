@@ -1,11 +1,17 @@
 package session
 
-import "sluice/res"
+import (
+	"time"
+
+	"sluice/fanout"
+	"sluice/res"
+)
 
 // access is a service's answer to an access request.
 type access struct {
 	res.AccessResult
-	err *res.Error
+	err        *res.Error
+	unanswered bool // err is not a service's word, but that none came
 }
 
 func (a *access) canGet() *res.Error {
@@ -38,10 +44,10 @@ var (
 
 // parseAccess returns what a service, or the lack of one, says.
 func (s *Session) parseAccess(payload []byte, err *res.Error) (a *access, meta *res.Meta) {
-	var result res.AccessResult
-	if err == nil {
-		result, meta, err = s.env.Parser.Access(payload)
+	if err != nil {
+		return &access{err: err, unanswered: true}, nil
 	}
+	result, meta, err := s.env.Parser.Access(payload)
 	switch {
 	case err != nil && *err == *res.ErrAccessDenied:
 		a = accessDenied
@@ -113,22 +119,23 @@ func (b *Sub) answered(a *access, _ *res.Meta) {
 }
 
 // Reaccess implements fanout.Subscriber. Access is asked anew at once if
-// nothing holds b's events back, else as soon as nothing does; limited, when
-// the throttle of resets allows it.
-func (b *Sub) Reaccess(limited bool) {
+// nothing holds b's events back, else as soon as nothing does.
+func (b *Sub) Reaccess(why fanout.Reason) {
 	if b.held == 0 && b.pending == 0 {
 		b.acc = nil // asked when it is needed; nobody relies on it now
 		return
 	}
+	b.patient = b.patient || why == fanout.Gap
 	if b.state != subSent || b.hold != 0 || b.asking || b.held == 0 {
 		b.reaccess = true
 		return
 	}
-	b.reask(limited)
+	b.reask(why != fanout.Changed)
 }
 
 // reask holds b's events, asks for access, and ends the direct subscriptions
-// if it is denied.
+// if it is denied. limited says that the request waits for its turn among those
+// that a reset causes.
 func (b *Sub) reask(limited bool) {
 	s := b.s
 	b.reaccess = false
@@ -165,11 +172,36 @@ func (b *Sub) judge(a *access) {
 	if b.hold&holdAccess == 0 {
 		return // not held any more when the answer came
 	}
+	if a.unanswered && b.patient && b.held > 0 {
+		b.retry()
+		return
+	}
+	b.patient, b.tries = false, 0
 	b.hold &^= holdAccess
 	if err := a.canGet(); err != nil && b.held > 0 {
 		b.revoke(err)
 	}
 	b.resume()
+}
+
+// Pauses between tries to ask a service that does not answer after a gap.
+const (
+	retryFirst = 500 * time.Millisecond
+	retryMost  = 30 * time.Second
+)
+
+// retry asks again after a while. After a gap, services come back when they
+// can: that one is not there yet is no reason to take away what a client was
+// granted. Its events stay held meanwhile, so it learns nothing new.
+func (b *Sub) retry() {
+	wait := min(retryFirst<<min(b.tries, 10), retryMost)
+	b.tries++
+	b.s.env.After(wait, func() {
+		if !b.s.closed && b.state == subSent && b.hold&holdAccess != 0 && !b.asking {
+			b.acc = nil
+			b.withAccess(b.judge)
+		}
+	})
 }
 
 // revoke ends b's direct subscriptions and tells the client why.
@@ -199,7 +231,7 @@ func (s *Session) SetToken(token, tid string) {
 	}
 	for _, b := range s.subs.all() {
 		if b.state != subDisposed {
-			b.Reaccess(false)
+			b.Reaccess(fanout.Changed)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/fanout"
 	"sluice/pool"
@@ -35,6 +36,8 @@ type world struct {
 	answers []func()                   // services' answers to the loop, in any order
 	clients []*testClient
 	denied  map[string]bool
+	away    bool // no service answers
+	pauses  []time.Duration
 	log     strings.Builder
 	next    int
 }
@@ -73,6 +76,11 @@ func (w *world) Unsubscribe(ref uint64, name, _ string) { delete(w.subs, ref) }
 // Request implements Bus.
 func (w *world) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	w.answers = append(w.answers, func() {
+		if w.away {
+			w.logf("  no answer to %s", subject)
+			done(nil, res.ErrNotFound)
+			return
+		}
 		ok := !w.denied[name]
 		w.logf("  answer %s: %v", subject, ok)
 		done(fmt.Appendf(nil, `{"result":{"get":%v}}`, ok), nil)
@@ -238,6 +246,10 @@ func newWorld(t *testing.T, seed uint64, limits Limits) *world {
 		Bus: w, Parser: new(res.Parser), Limits: limits, Metrics: new(Metrics),
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Post: func(f func()) { w.answers = append(w.answers, f) },
 		Warn: func(string) {},
+		After: func(d time.Duration, f func()) {
+			w.pauses = append(w.pauses, d)
+			w.answers = append(w.answers, f)
+		},
 	}
 	w.env.Hub = fanout.NewHub(w, fanout.Framers{fanout.Message: func(dst, m []byte) []byte { return append(dst, m...) }}, new(pool.Arena), new(fanout.Metrics))
 	for i := range resources {

@@ -10,6 +10,7 @@ package session
 import (
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"sluice/fanout"
 	"sluice/res"
@@ -68,8 +69,9 @@ type Env struct {
 	Hub     *fanout.Hub
 	Bus     Bus
 	Parser  *res.Parser
-	Reset   Throttle       // for access asked anew after a system.reset
-	Post    func(f func()) // runs f later on this loop; any goroutine may call it
+	Reset   Throttle                        // for access asked anew after a system.reset
+	Post    func(f func())                  // runs f later on this loop; any goroutine may call it
+	After   func(d time.Duration, f func()) // runs f on this loop when d has passed
 	Limits  Limits
 	Metrics *Metrics
 	Log     *slog.Logger

@@ -55,6 +55,8 @@ type Sub struct {
 	hold     uint8
 	asking   bool // an access request is under way
 	reaccess bool // ask access again as soon as nothing is held
+	patient  bool // and go on asking while nobody answers
+	tries    uint8
 }
 
 // work is the part of a subscription that exists only while it is busy.
