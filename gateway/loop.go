@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"time"
 	"unique"
 
 	"sluice/fanout"
@@ -50,6 +51,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 		Bus:    loopBus{l},
 		Parser: new(res.Parser),
 		Post:   l.post,
+		After:  l.after,
 		Limits: session.Limits{
 			DirectPerRID:  c.MaxSubscriptions,
 			Subscriptions: c.MaxResources,
@@ -72,6 +74,11 @@ func frame(dst, message []byte) []byte { return wsproto.AppendFrame(dst, wsproto
 
 // post runs f on the loop. Any goroutine may call it.
 func (l *loop) post(f func()) { l.mailbox.Put(loopMessage{f: f}) }
+
+// after runs f on the loop when d has passed.
+func (l *loop) after(d time.Duration, f func()) {
+	l.net.Wheel().Schedule(new(owner.Timer), l.net.Now()+d, owner.Func(func(time.Duration) { f() }))
+}
 
 // turn handles what other owners have put into the mailbox.
 func (l *loop) turn() {
@@ -218,6 +225,9 @@ func (h *handler) Message(c *netpoll.Conn, payload []byte) {
 	}
 	c.Session.(*client).session.Message(payload)
 }
+
+// Stream keeps no request on the loop.
+func (h *handler) Stream(*netpoll.Conn, *wsproto.Head) bool { return false }
 
 // Closed ends the session of a client that is gone.
 func (h *handler) Closed(c *netpoll.Conn) {
