@@ -24,12 +24,29 @@ func (c cids) format(h netpoll.Handle) string {
 	return string(strconv.AppendUint([]byte(c.prefix), uint64(h), 36))
 }
 
-// parse returns the connection, false if another gateway made the ID.
-func (c cids) parse(cid string) (netpoll.Handle, bool) {
+// formatHTTP makes the ID of an HTTP request from its loop and its number there.
+func (c cids) formatHTTP(loop int, number uint64) string {
+	b := strconv.AppendUint(append([]byte(c.prefix), httpMark...), uint64(loop), 36)
+	return string(strconv.AppendUint(append(b, httpMark...), number, 36))
+}
+
+// httpMark separates what stands in the ID of an HTTP request. It is no digit.
+const httpMark = "H"
+
+// parse returns whom an ID names: an HTTP request by its loop and number if
+// number is not 0, else a connection. It is false if another gateway made the ID.
+func (c cids) parse(cid string) (h netpoll.Handle, loop int, number uint64, ok bool) {
 	rest, ok := strings.CutPrefix(cid, c.prefix)
 	if !ok {
-		return 0, false
+		return 0, 0, 0, false
 	}
-	h, err := strconv.ParseUint(rest, 36, 64)
-	return netpoll.Handle(h), err == nil
+	if http, ok := strings.CutPrefix(rest, httpMark); ok {
+		a, b, _ := strings.Cut(http, httpMark)
+		l, err1 := strconv.ParseUint(a, 36, 16)
+		n, err2 := strconv.ParseUint(b, 36, 64)
+		return 0, int(l), n, err1 == nil && err2 == nil && n > 0
+	}
+	n, err := strconv.ParseUint(rest, 36, 64)
+	h = netpoll.Handle(n)
+	return h, h.Loop(), 0, err == nil
 }

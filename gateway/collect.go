@@ -46,6 +46,13 @@ func (g *Gateway) register() error {
 	counter("sluice_http_handovers_total", "Connections given to the HTTP server.", nil, n.Handovers.Load)
 	counter("sluice_http_refused_total", "Connections refused because the HTTP server did not keep up.", nil, g.httpMetrics.refused.Load)
 	counter("sluice_http_adopted_total", "Connections given back to an event loop by the HTTP server.", nil, g.httpMetrics.adopted.Load)
+	r := &g.restMetrics
+	gauge("sluice_http_streams", "Streams of server-sent events that the HTTP server carries.", r.Streams.Load)
+	counter("sluice_http_streams_cut_total", "Those streams ended because their client did not read.", nil, r.StreamsCut.Load)
+	counter("sluice_http_not_modified_total", "Requests answered with 304.", nil, r.NotModified.Load)
+	counter("sluice_http_compressed_total", "Answers sent compressed.", nil, r.Compressed.Load)
+	counter("sluice_http_body_too_large_total", "Requests refused for the length of their body.", nil, r.BodyTooLarge.Load)
+	counter("sluice_http_answer_too_large_total", "Resources refused for the length of their encoding.", nil, r.TooLarge.Load)
 	counter("sluice_received_bytes_total", "Bytes received from clients on the event loops.", nil, n.BytesIn.Load)
 	counter("sluice_sent_bytes_total", "Bytes sent to clients from the event loops.", nil, n.BytesOut.Load)
 	counter("sluice_writes_total", "Write calls; compare with frames.", nil, n.Writes.Load)
@@ -132,7 +139,12 @@ func (g *Gateway) register() error {
 	}
 	// Resgate counts a new request as the call that it is.
 	requests[res.Call.String()] = func() uint64 { return s.Requests[res.Call].Load() + s.Requests[res.New].Load() }
+	methods := make(map[string]func() uint64)
+	for i, name := range httpMethods {
+		methods[name] = g.httpMetrics.methods[i].Load
+	}
 	g.metrics.Resgate(metrics.Resgate{
+		HTTPRequests:       methods,
 		WSConnections:      n.Open.Load,
 		WSConnectionsTotal: n.Upgraded.Load,
 		WSRequests:         requests,

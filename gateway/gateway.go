@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -22,6 +23,7 @@ import (
 	"sluice/natsbus"
 	"sluice/netpoll"
 	"sluice/owner"
+	"sluice/rest"
 	"sluice/session"
 )
 
@@ -36,12 +38,13 @@ const minPending = 1 << 16
 // called from any goroutine.
 type Gateway struct {
 	// Fixed after New.
-	config  Config
-	clock   owner.Clock
-	log     *slog.Logger
-	metrics *metrics.Registry
-	origins origins
-	cids    cids
+	config     Config
+	clock      owner.Clock
+	log        *slog.Logger
+	metrics    *metrics.Registry
+	origins    origins
+	forwarding *forwarding
+	cids       cids
 
 	// Fixed after Start.
 	embedded *embeddedNATS
@@ -49,6 +52,7 @@ type Gateway struct {
 	shards   []*shard
 	engine   *netpoll.Engine
 	http     *httpSide
+	rest     *rest.Handler
 	scrape   *metricsServer
 	resets   *owner.Throttle
 
@@ -62,9 +66,13 @@ type Gateway struct {
 	cacheMetrics   cache.Metrics
 	busMetrics     natsbus.Metrics
 	httpMetrics    httpMetrics
+	restMetrics    rest.Metrics
 	deprecated     deprecations
 
 	watch watch
+
+	stopping chan struct{} // closed when Stop has begun
+	halted   chan struct{} // closed when the event loops have ended
 
 	mu      sync.Mutex
 	started bool
@@ -89,6 +97,8 @@ func New(c Config) (*Gateway, error) {
 		loops:      make([]atomic.Pointer[loop], c.LoopCount()),
 		resets:     owner.NewThrottle(c.ResetThrottle),
 		done:       make(chan error, 1),
+		stopping:   make(chan struct{}),
+		halted:     make(chan struct{}),
 		deprecated: deprecations{log: c.Log},
 	}
 	if g.clock == nil {
@@ -97,6 +107,12 @@ func New(c Config) (*Gateway, error) {
 	if g.metrics == nil {
 		g.metrics = metrics.New(c.Version, Protocol)
 	}
+	trusted, err := parseNetworks(c.TrustForwardedFrom)
+	if err != nil {
+		return nil, err
+	}
+	g.forwarding = &forwarding{trusted: trusted, log: c.Log}
+	g.rest = rest.New(g.restOptions(), &requests{g: g})
 	g.watch.init(g)
 	if err := g.register(); err != nil {
 		return nil, err
@@ -161,6 +177,8 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 		wsPath:      g.config.WSPath,
 		maxHead:     g.config.MaxHead,
 		headTimeout: g.config.HeadTimeout,
+		api:         g.rest,
+		apiPath:     apiPrefix(g.config.APIPath),
 		pages:       g.config.Pages,
 		natsUp:      g.bus.Connected,
 		adopt:       func(c net.Conn, head []byte) { g.engine.Adopt(c, head) },
@@ -212,18 +230,20 @@ func (g *Gateway) Stop(ctx context.Context) error {
 	return g.halt(ctx)
 }
 
-// halt ends whatever was started, in the order in which work flows: clients,
-// HTTP, shards, NATS. g.mu is held.
+// halt ends whatever was started, in the order in which work flows: HTTP,
+// clients, shards, NATS. g.mu is held.
 func (g *Gateway) halt(ctx context.Context) error {
 	g.stopped = true
 	g.watch.stop()
+	close(g.stopping)
 	var errs []error
+	if g.http != nil { // requests in progress need the loops
+		errs = append(errs, g.http.stop(ctx))
+	}
 	if g.engine != nil {
 		errs = append(errs, g.engine.Stop(ctx))
 	}
-	if g.http != nil {
-		errs = append(errs, g.http.stop(ctx))
-	}
+	close(g.halted)
 	if g.scrape != nil {
 		errs = append(errs, g.scrape.stop(ctx))
 	}
@@ -295,6 +315,29 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		},
 	}
 }
+
+// restOptions says how resources are shown on HTTP.
+func (g *Gateway) restOptions() rest.Options {
+	c := &g.config
+	return rest.Options{
+		APIPath:       c.APIPath,
+		Encoding:      c.APIEncoding,
+		PUT:           c.PUTMethod,
+		DELETE:        c.DELETEMethod,
+		PATCH:         c.PATCHMethod,
+		AllowOrigin:   strings.Split(c.AllowOrigin, ";"),
+		HeaderAuth:    c.HeaderAuth != "",
+		MaxBody:       c.MaxBody,
+		CompressAbove: c.HTTPCompression,
+		Heartbeat:     c.HeartbeatInterval,
+		StreamBytes:   c.OutboxBytes,
+		Metrics:       &g.restMetrics,
+		Log:           g.log,
+	}
+}
+
+// apiPrefix returns the setting apiPath with the slashes that requests have.
+func apiPrefix(path string) string { return "/" + strings.Trim(path, "/") + "/" }
 
 // shardOf returns the shard that owns a resource.
 func (g *Gateway) shardOf(name string) *shard {

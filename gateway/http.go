@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,6 +103,8 @@ type httpOptions struct {
 	wsPath      string
 	maxHead     int           // bytes
 	headTimeout time.Duration // for a whole head, after its first byte
+	api         http.Handler  // everything below apiPath; nil: none
+	apiPath     string        // with a slash at both ends
 	pages       http.Handler  // nil: none
 	natsUp      func() bool   // called by any goroutine
 	// adopt takes a WebSocket upgrade back to a loop: the connection, the
@@ -114,8 +117,20 @@ type httpOptions struct {
 // httpMetrics counts what the HTTP side does with connections. Any goroutine
 // may read it.
 type httpMetrics struct {
-	refused metrics.Counter // closed with 503 because the queue was full
-	adopted metrics.Counter // WebSocket upgrades given back to a loop
+	refused metrics.Counter                       // closed with 503 because the queue was full
+	adopted metrics.Counter                       // WebSocket upgrades given back to a loop
+	methods [len(httpMethods) + 1]metrics.Counter // requests below apiPath, others last
+}
+
+// httpMethods are those that are counted one by one.
+var httpMethods = [...]string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+
+func (h *httpSide) countMethod(method string) {
+	i := 0
+	for i < len(httpMethods) && httpMethods[i] != method {
+		i++
+	}
+	h.metrics.methods[i].Inc()
 }
 
 // httpSide serves what is not WebSocket, on net/http, on connections that the
@@ -188,6 +203,9 @@ func (h *httpSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == healthPath:
 		h.health(w, r)
 	case r.Header["Upgrade"] != nil && h.giveBack(w, r):
+	case h.api != nil && (strings.HasPrefix(r.URL.EscapedPath(), h.apiPath) || r.URL.Path+"/" == h.apiPath):
+		h.countMethod(r.Method)
+		h.api.ServeHTTP(w, r)
 	case h.pages != nil:
 		h.pages.ServeHTTP(w, r)
 	case r.URL.Path == h.wsPath:

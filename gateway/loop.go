@@ -30,6 +30,7 @@ type loop struct {
 	mailbox *owner.Mailbox[loopMessage]
 	caller  *natsbus.Caller
 	env     session.Env
+	https   httpClients
 }
 
 // loopMessage is what other owners put into a loop's mailbox: f if it is set,
@@ -47,7 +48,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l.caller = g.bus.NewCaller(uint32(len(g.shards)+l.index), n.Wheel(), n.Now)
 	c := &g.config
 	l.env = session.Env{
-		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame}, n.Arena(), &g.fanoutMetrics),
+		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame, fanout.Stream: streamFrame}, n.Arena(), &g.fanoutMetrics),
 		Bus:    loopBus{l},
 		Parser: new(res.Parser),
 		Post:   l.post,
@@ -71,6 +72,12 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 
 // frame makes a WebSocket text frame of a message.
 func frame(dst, message []byte) []byte { return wsproto.AppendFrame(dst, wsproto.OpText, message) }
+
+// streamFrame makes a server-sent event of a message, which has no line breaks.
+func streamFrame(dst, message []byte) []byte {
+	dst = append(dst, "data: "...)
+	return append(append(dst, message...), "\n\n"...)
+}
 
 // post runs f on the loop. Any goroutine may call it.
 func (l *loop) post(f func()) { l.mailbox.Put(loopMessage{f: f}) }
@@ -103,10 +110,18 @@ func (l *loop) handle(m loopMessage) {
 	}
 }
 
-// token sets the token of a connection that is still there.
-func (l *loop) token(h netpoll.Handle, data []byte) {
-	c := l.net.Conn(h)
-	if c == nil {
+// token sets the token of a connection, or of an HTTP request if number is not
+// 0, that is still there.
+func (l *loop) token(h netpoll.Handle, number uint64, data []byte) {
+	var s *session.Session
+	if number > 0 {
+		if c := l.https.byNumber[number]; c != nil {
+			s = c.session
+		}
+	} else if c := l.net.Conn(h); c != nil {
+		s = c.Session.(interface{ Session() *session.Session }).Session()
+	}
+	if s == nil {
 		return
 	}
 	token, tid, err := l.env.Parser.Token(data)
@@ -114,7 +129,7 @@ func (l *loop) token(h netpoll.Handle, data []byte) {
 		l.g.log.Error("token event dropped: malformed", "err", err)
 		return
 	}
-	c.Session.(*client).session.SetToken(token, tid)
+	s.SetToken(token, tid)
 }
 
 // source gets resources from the shards (fanout.Source).
@@ -157,6 +172,9 @@ type client struct {
 	host    unique.Handle[string]
 	uri     unique.Handle[string]
 }
+
+// Session returns the client's session.
+func (c *client) Session() *session.Session { return c.session }
 
 // Describe implements session.Peer.
 func (c *client) Describe(r *res.AuthRequest) {

@@ -31,13 +31,13 @@ func (r *router) Event(name, event string, data []byte) {
 // Token takes a connection's new token to its loop.
 func (r *router) Token(cid string, data []byte) {
 	g := (*Gateway)(r)
-	h, ok := g.cids.parse(cid)
-	if !ok || h.Loop() >= len(g.loops) {
+	h, loop, number, ok := g.cids.parse(cid)
+	if !ok || loop >= len(g.loops) {
 		return // another gateway's client
 	}
 	g.inOrder(func() {
-		l := g.loops[h.Loop()].Load()
-		l.post(func() { l.token(h, data) })
+		l := g.loops[loop].Load()
+		l.post(func() { l.token(h, number, data) })
 	})
 }
 

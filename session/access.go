@@ -215,6 +215,9 @@ func (b *Sub) revoke(reason *res.Error) {
 	b.held = 0
 	b.acc = nil
 	s.collect(b)
+	if s.ended != nil {
+		s.ended()
+	}
 }
 
 // SetToken gives the client a token, raw JSON, or takes it away with "". If it

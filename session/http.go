@@ -80,7 +80,10 @@ func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res
 // that the stream begins with, valid during the call: a JSON object with the
 // member rid and the groups of the set. Events follow through the outbox. If
 // there is no set, there is no stream, for the reason that meta or err gives.
-func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error)) {
+// ended is called when the gateway has ended the subscription, after the event
+// that says why: nothing more will come.
+func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error), ended func()) {
+	s.ended = ended
 	s.open(rid, true, func(b *Sub, meta *res.Meta, err *res.Error) {
 		if err != nil || b == nil {
 			done(nil, meta, err)

@@ -93,6 +93,8 @@ type Session struct {
 	form fanout.Form
 	http bool // services are told that the client speaks HTTP
 
+	ended func() // called when a stream's subscription has ended; nil: no stream
+
 	// Owned by the loop.
 	version  res.Version
 	token    string // raw JSON; "" if none

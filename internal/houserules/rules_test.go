@@ -39,6 +39,11 @@ var mayImport = map[string][]string{
 	"loadtest/proc":   {},
 	"loadtest/floor":  {"wsproto"},
 	"loadtest/client": {"wsproto", "res", "loadtest/hist"},
+	"loadtest":        {"wsproto", "res", "loadtest/hist", "loadtest/proc", "loadtest/floor", "loadtest/client"},
+	"loadtest/report": {"loadtest", "loadtest/hist"},
+	"cmd/sluice-load": {"loadtest", "loadtest/client", "loadtest/floor", "loadtest/report"},
+	// Servers of others, as programs to compare with.
+	"bench/peers/centrifuge": {},
 
 	// For tests only; nothing above may import them, but for invariants.
 	"internal/invariants": {},
@@ -80,7 +85,7 @@ var banned = []struct {
 	{path: "reflect", in: []string{"owner", "pool", "wsproto", "state", "netpoll", "natsbus", "cache", "fanout", "session"}, why: "too slow on the path of an event"},
 	{path: "github.com/panjf2000/gnet/", except: []string{"netpoll"}, why: "netpoll is the one place that knows the event engine"},
 	{path: "github.com/gobwas/ws", except: []string{"wsproto"}, why: "wsproto is the one place that knows its primitives"},
-	{path: "github.com/nats-io/nats.go", except: []string{"natsbus", "demo", "cmd/sluice"}, why: "natsbus is the gateway's one way to NATS"},
+	{path: "github.com/nats-io/nats.go", except: []string{"natsbus", "demo", "cmd/sluice", "loadtest"}, why: "natsbus is the gateway's one way to NATS"},
 	{path: "github.com/nats-io/nats-server/", except: []string{"gateway"}, why: "the embedded server is the gateway's"},
 	{path: "github.com/jirenius/go-res", except: []string{"demo"}, why: "a library for services, not for the gateway"},
 	{path: "github.com/valyala/fastjson", except: []string{"res"}, why: "res has the codecs; its values live only until the next parse"},
@@ -95,6 +100,8 @@ var locks = map[string]string{
 	"owner/clock.go":        "the manual clock of tests",
 	"owner/mailbox.go":      "a pool of nodes, which producers of any owner take from",
 	"pool/buffer.go":        "the pools themselves",
+	"wsproto/deflate.go":    "a pool of compressors, which are too large to keep one per loop when few messages are compressed",
+	"wsproto/inflate.go":    "a pool of decompressors: a connection has one only while it inflates a message",
 	"netpoll/engine.go":     "start and stop, and which loop is which; looked up once per connection",
 	"netpoll/handover.go":   "a connection that has left the loops for net/http",
 	"natsbus/publish.go":    "a pool of batches between owners and the publisher",

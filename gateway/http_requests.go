@@ -1,0 +1,239 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"sluice/fanout"
+	"sluice/res"
+	"sluice/rest"
+	"sluice/session"
+)
+
+// httpClient is an HTTP request as services get to know it (session.Peer).
+type httpClient struct {
+	l       *loop
+	number  uint64
+	session *session.Session
+	request *http.Request // only read
+	remote  string
+}
+
+// Describe implements session.Peer.
+func (c *httpClient) Describe(a *res.AuthRequest) {
+	a.Header = string(res.AppendHeader(nil, func(f func(name, value []byte)) {
+		for name, values := range c.request.Header {
+			for _, v := range values {
+				f([]byte(name), []byte(v))
+			}
+		}
+	}))
+	a.Host, a.URI, a.RemoteAddr = c.request.Host, c.request.RequestURI, c.remote
+}
+
+// httpClients are the HTTP requests in progress on a loop, by the number in
+// their connection ID. Owned by the loop.
+type httpClients struct {
+	byNumber map[uint64]*httpClient
+	last     uint64
+}
+
+func (h *httpClients) add(c *httpClient) {
+	if h.byNumber == nil {
+		h.byNumber = make(map[uint64]*httpClient)
+	}
+	h.last++
+	c.number = h.last
+	h.byNumber[c.number] = c
+}
+
+// requests runs HTTP requests as short-lived sessions on the event loops
+// (rest.Backend), so that they share topics and cache with everybody else.
+type requests struct {
+	g    *Gateway
+	next atomic.Uint32 // loop to use, in turn
+}
+
+// exchange is one HTTP request on its way through a loop. The request's
+// goroutine sets it up and reads what came of it once finished is closed;
+// between, it is the loop's.
+type exchange struct {
+	client   *httpClient
+	meta     *res.Meta // of all answers so far
+	err      *res.Error
+	finished chan struct{}
+	ended    bool
+}
+
+// finish ends the exchange and the session that it was made for.
+func (x *exchange) finish() {
+	if x.ended {
+		return
+	}
+	x.ended = true
+	x.leave()
+	close(x.finished)
+}
+
+// leave ends the session; what still comes for it is dropped.
+func (x *exchange) leave() {
+	c := x.client
+	if c.l.https.byNumber[c.number] == c {
+		delete(c.l.https.byNumber, c.number)
+		c.session.Close()
+	}
+}
+
+// begin makes a session for r on one of the loops, by make, authenticates it if
+// headerAuth says so, and then calls start there. The exchange ends when finish
+// is called.
+func (q *requests) begin(r *http.Request, make func(c *httpClient, cid string) *session.Session, start func(x *exchange)) *exchange {
+	g := q.g
+	l := g.loops[int(q.next.Add(1))%len(g.loops)].Load()
+	x := &exchange{
+		client:   &httpClient{l: l, request: r, remote: g.forwarding.ofHeader(r.RemoteAddr, r.Header)},
+		finished: newSignal(),
+	}
+	l.post(func() {
+		c := x.client
+		l.https.add(c)
+		c.session = make(c, g.cids.formatHTTP(l.index, c.number))
+		if g.config.HeaderAuth == "" {
+			start(x)
+			return
+		}
+		rid, method := splitMethod(g.config.HeaderAuth)
+		c.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
+			x.meta = g.rest.Redirected(meta, answered)
+			if rest.Ends(meta) {
+				x.err = err
+				x.finish()
+				return
+			}
+			start(x) // without a token, if the service did not send one
+		})
+	})
+	return x
+}
+
+// newSignal returns a channel to be closed.
+func newSignal() chan struct{} { return make(chan struct{}) }
+
+// wait waits for the exchange to finish, for the client to go, or for the loops
+// to end.
+func (q *requests) wait(r *http.Request, x *exchange) *res.Error {
+	select {
+	case <-x.finished:
+		return httpError(x.err)
+	case <-r.Context().Done():
+	case <-q.g.halted:
+		return res.ErrServiceUnavailable
+	}
+	// The loop must have let go of the exchange before its results are read.
+	x.client.l.post(func() {
+		if !x.ended {
+			x.err = res.ErrTimeout
+			x.finish()
+		}
+	})
+	select {
+	case <-x.finished:
+		return httpError(x.err)
+	case <-q.g.halted:
+		return res.ErrServiceUnavailable
+	}
+}
+
+// httpError is what an HTTP client is told of err, which may be nil.
+func httpError(err *res.Error) *res.Error {
+	if err == nil {
+		return nil
+	}
+	return err.HTTP()
+}
+
+// Get implements rest.Backend.
+func (q *requests) Get(r *http.Request, rid string) (*session.Graph, *res.Meta, *res.Error) {
+	var graph *session.Graph
+	x := q.begin(r, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(&c.l.env, c, cid) }, func(x *exchange) {
+		x.client.session.Fetch(rid, func(g *session.Graph, meta *res.Meta, err *res.Error) {
+			graph, x.meta, x.err = g, rest.MergeMeta(x.meta, meta), err
+			x.finish()
+		})
+	})
+	if err := q.wait(r, x); err != nil {
+		return nil, x.meta, err
+	}
+	return graph, x.meta, nil
+}
+
+// Call implements rest.Backend.
+func (q *requests) Call(r *http.Request, rid, method string, params []byte) (res.CallResult, *res.Meta, *res.Error) {
+	var result res.CallResult
+	x := q.begin(r, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(&c.l.env, c, cid) }, func(x *exchange) {
+		x.client.session.Invoke(rid, method, params, func(res res.CallResult, metas []*res.Meta, err *res.Error) {
+			for _, m := range metas {
+				x.meta = rest.MergeMeta(x.meta, m)
+			}
+			result, x.err = res, err
+			x.finish()
+		})
+	})
+	if err := q.wait(r, x); err != nil {
+		return res.CallResult{}, x.meta, err
+	}
+	return result, x.meta, nil
+}
+
+// sink is a stream on net/http as a session's outbox.
+type sink struct{ rest.Sink }
+
+func (s sink) Send(frame []byte) { s.Sink.Send(frame) }
+
+var _ fanout.Outbox = sink{}
+
+// Stream implements rest.Backend: streams that net/http carries. The session
+// lives on after it has returned, until the request's context ends.
+func (q *requests) Stream(r *http.Request, rid string, out rest.Sink) (*res.Meta, *res.Error) {
+	begun := newSignal()
+	x := q.begin(r, func(c *httpClient, cid string) *session.Session {
+		return session.NewStream(&c.l.env, c, sink{out}, cid)
+	}, func(x *exchange) {
+		x.client.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
+			x.meta, x.err = rest.MergeMeta(x.meta, meta), err
+			if err != nil || rest.Ends(meta) {
+				x.finish()
+				return
+			}
+			out.Send(x.client.l.env.Hub.Frame(set, fanout.Stream))
+			close(begun)
+		}, out.Close)
+	})
+	select {
+	case <-begun:
+	case <-x.finished:
+		return x.meta, httpError(x.err)
+	case <-r.Context().Done():
+		return nil, q.wait(r, x)
+	case <-q.g.halted:
+		return nil, res.ErrServiceUnavailable
+	}
+	go func() {
+		select {
+		case <-r.Context().Done():
+		case <-q.g.stopping:
+			out.Close()
+			<-r.Context().Done()
+		}
+		x.client.l.post(x.finish)
+	}()
+	return x.meta, nil
+}
+
+// splitMethod splits a setting such as headerAuth, which is valid, at its last
+// dot.
+func splitMethod(s string) (rid, method string) {
+	i := strings.LastIndexByte(s, '.')
+	return s[:i], s[i+1:]
+}
