@@ -11,7 +11,7 @@ CORE    := ./owner ./pool ./wsproto ./proxyproto ./res ./state ./netpoll ./natsb
 E2E     := internal/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race alloc invariants lint fmt fuzz bench e2e deps ci clean
+.PHONY: help build demo test race alloc invariants lint fmt fuzz bench e2e deps ci load compare clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,16 @@ deps: ## install what the end-to-end tests need, where apt-get and root allow it
 
 # Ordered so that what is quick and fails often comes first. "race" and "e2e" stand for "test".
 ci: lint build alloc race invariants deps e2e ## everything that .ci/run checks
+
+load: build ## measure the gateway with the load harness (ARGS='-kind fanout -n 5000' chooses; see bin/sluice-load run -h)
+	$(GO) build -o bin/sluice-load ./cmd/sluice-load
+	./bin/sluice-load run -start './bin/sluice --embedded-nats --embedded-nats-listen 127.0.0.1:{nats} --addr 127.0.0.1 --port {port}' -name sluice -floor single $(if $(ARGS),$(ARGS),-kind fanout,idle,burst)
+
+compare: build ## compare with other gateways, report in bench/results (QUICK=1: less than five minutes)
+	$(GO) build -o bin/sluice-load ./cmd/sluice-load
+	mkdir -p bin/peers
+	cd bench/peers && $(GO) build -o ../../bin/peers/ ./centrifuge github.com/resgateio/resgate github.com/nats-io/nats-server/v2
+	./bin/sluice-load run -plan bench/$(if $(QUICK),quick,compare).yaml -json bench/results/$(if $(QUICK),quick,compare).json -html bench/results/$(if $(QUICK),quick,compare).html -md bench/results/$(if $(QUICK),quick,compare).md -svg bench/results/$(if $(QUICK),quick-,)charts $(ARGS)
 
 clean: ## remove what was built
 	rm -rf bin $(E2E)/node_modules

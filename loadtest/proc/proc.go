@@ -74,6 +74,8 @@ func (u Usage) Sub(o Usage) Usage {
 	if ticks := d.User + d.Sys; ticks > 0 {
 		d.User = time.Duration(float64(d.CPU) * float64(d.User) / float64(ticks))
 		d.Sys = d.CPU - d.User
+	} else {
+		d.User, d.Sys = 0, 0
 	}
 	if u.Switches < 0 || o.Switches < 0 {
 		d.Switches = -1

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"sluice/loadtest"
+	"sluice/loadtest/report"
+)
+
+// runFlags are the command line of a run, in the form in which it is used.
+type runFlags struct {
+	plan                   loadtest.Plan
+	quiet                  bool
+	json, html, markdown   string
+	svg                    string
+	command                string
+	planFile, scenarioFile string
+	kinds, only, scenes    string
+	url, floor             string
+}
+
+func (r *runFlags) outputs(f *flag.FlagSet) {
+	f.StringVar(&r.json, "json", "", "write all data to this file, anew after each measurement")
+	f.StringVar(&r.html, "html", "", "write the report as one page to this file")
+	f.StringVar(&r.markdown, "md", "", "write the tables as Markdown to this file")
+	f.StringVar(&r.svg, "svg", "", "write the charts to this folder")
+}
+
+func parseRun(args []string) (*runFlags, error) {
+	r := &runFlags{command: commandLine(args)}
+	var t loadtest.Target
+	var s loadtest.Scenario
+	f := flag.NewFlagSet("run", flag.ContinueOnError)
+	r.outputs(f)
+	f.StringVar(&r.planFile, "plan", "", "YAML file of targets and scenarios")
+	f.StringVar(&r.scenarioFile, "scenarios", "", "YAML file of scenarios, for the target of the flags below")
+	f.StringVar(&r.only, "targets", "", "of the plan only these targets, separated by commas")
+	f.StringVar(&r.scenes, "only", "", "of the plan only these scenarios, separated by commas")
+	f.IntVar(&r.plan.Rounds, "rounds", 0, "repeat everything so often, and show medians (default 1, or as the plan says)")
+	f.BoolVar(&r.quiet, "quiet", false, "show no progress")
+
+	f.StringVar(&t.Start, "start", "", "command that starts the gateway; {port} and {nats} are ports chosen for it")
+	f.StringVar(&t.NATS, "nats-server", "", "command that starts a NATS server before; {nats} is its port")
+	f.StringVar(&r.url, "url", "", "the gateway runs already: its WebSocket URL (ws:// or wss://)")
+	f.StringVar(&t.NATSURL, "nats", "", "where services reach NATS (default 127.0.0.1:{nats})")
+	f.StringVar(&t.Protocol, "protocol", "res", "res, centrifuge, nats or floor")
+	f.IntVar(&t.PID, "pid", 0, "process id of the gateway that runs already, to measure it")
+	f.StringVar(&t.Name, "name", "gateway", "the gateway's name in tables")
+	f.StringVar(&r.floor, "floor", "", "measure the harness's own server as well: single, batched or both")
+
+	f.StringVar(&r.kinds, "kind", "fanout", "kinds of scenarios, separated by commas; see sluice-load kinds")
+	f.IntVar(&s.N, "n", 0, "clients (default 1000; unary and http 64)")
+	f.IntVar(&s.Topics, "topics", 0, "resources or channels that events come on (default 1)")
+	f.IntVar(&s.PerClient, "per-client", 0, "subscriptions of each client (default 1)")
+	f.IntVar(&s.Payload, "payload", 0, "bytes of an event (default 128)")
+	f.Float64Var(&s.Rate, "rate", 0, "events or requests per second; requests: 0 is as fast as answers come")
+	f.Float64Var(&s.Deliveries, "deliveries", 0, "instead of -rate: deliveries per second (default 20000)")
+	f.IntVar(&s.Burst, "burst", 0, "events that are due together")
+	f.DurationVar(&s.Duration, "duration", 0, "of each measurement (default 5s)")
+	f.DurationVar(&s.Settle, "settle", 0, "idle: time before memory is read (default 5s)")
+	f.IntVar(&s.Window, "window", 0, "unary: calls under way per client (default 1)")
+	f.Float64Var(&s.Slow, "slow", 0, "slow: part of the clients that read slowly (default 0.1)")
+	f.IntVar(&s.SlowRate, "slow-rate", 0, "slow: bytes per second that each of them reads; 0: none")
+	f.IntVar(&s.Collection, "collection", 0, "collection: how many values it has (default 1000)")
+	f.BoolVar(&s.Kill, "kill", false, "storm: kill the gateway before, so that all clients reconnect")
+	f.IntVar(&s.Inflight, "inflight", 0, "connections being made at a time (default 128)")
+	f.Float64Var(&s.ConnectRate, "connect-rate", 0, "connections per second; 0: as fast as -inflight allows")
+	f.BoolVar(&s.TLS, "tls", false, "connect over TLS; {cert} and {key} in -start are files made for the run")
+	f.BoolVar(&s.Compression, "compression", false, "offer permessage-deflate")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("%q is no flag", f.Arg(0))
+	}
+	rounds := r.plan.Rounds
+	switch {
+	case r.planFile != "":
+		p, err := loadtest.ReadPlan(r.planFile)
+		if err != nil {
+			return nil, err
+		}
+		r.plan = p
+	default:
+		if err := r.fromFlags(t, s); err != nil {
+			return nil, err
+		}
+	}
+	if rounds > 0 {
+		r.plan.Rounds = rounds
+	}
+	return r, r.narrow()
+}
+
+func (r *runFlags) fromFlags(t loadtest.Target, s loadtest.Scenario) error {
+	if r.url != "" {
+		u, err := url.Parse(r.url)
+		if err != nil {
+			return err
+		}
+		s.TLS = s.TLS || u.Scheme == "wss"
+		t.Addr, t.Path = u.Host, u.RequestURI()
+	}
+	if t.Start == "" && t.Addr == "" && r.floor == "" {
+		return errors.New("say what to measure: -start with a command, -url of a gateway that runs, or -floor")
+	}
+	r.plan.Title = "Load test"
+	if t.Start != "" || t.Addr != "" {
+		t.TLS, t.Compress = " ", " " // the command says what is needed
+		r.plan.Targets = append(r.plan.Targets, t)
+	}
+	if r.floor != "" && r.floor != "batched" {
+		r.plan.Targets = append(r.plan.Targets, loadtest.Target{Name: "floor", Protocol: "floor", Start: "{self} floor -port {port} -feed {feed}"})
+	}
+	if r.floor == "batched" || r.floor == "both" {
+		r.plan.Targets = append(r.plan.Targets, loadtest.Target{Name: "floor-batched", Protocol: "floor", Start: "{self} floor -port {port} -feed {feed} -batched"})
+	}
+	if r.scenarioFile != "" {
+		p, err := loadtest.ReadPlan(r.scenarioFile)
+		if err != nil {
+			return err
+		}
+		r.plan.Scenarios, r.plan.Rounds = p.Scenarios, p.Rounds
+		return nil
+	}
+	for _, kind := range strings.Split(r.kinds, ",") {
+		one := s
+		one.Kind = strings.TrimSpace(kind)
+		r.plan.Scenarios = append(r.plan.Scenarios, one)
+	}
+	return nil
+}
+
+// narrow leaves out what was not asked for.
+func (r *runFlags) narrow() error {
+	names := func(list string) map[string]bool {
+		m := map[string]bool{}
+		for _, n := range strings.Split(list, ",") {
+			m[strings.TrimSpace(n)] = true
+		}
+		return m
+	}
+	if r.only != "" {
+		want, kept := names(r.only), []loadtest.Target(nil)
+		for _, t := range r.plan.Targets {
+			if want[t.Name] {
+				kept = append(kept, t)
+			}
+		}
+		r.plan.Targets = kept
+		for i := range r.plan.Scenarios {
+			s := &r.plan.Scenarios[i]
+			if len(s.Targets) == 0 {
+				continue
+			}
+			var left []string
+			for _, name := range s.Targets {
+				if want[name] {
+					left = append(left, name)
+				}
+			}
+			s.Targets = left
+			if len(left) == 0 {
+				s.Kind = "" // for none of them
+			}
+		}
+	}
+	want, kept := names(r.scenes), []loadtest.Scenario(nil)
+	for _, s := range r.plan.Scenarios {
+		name := s.Name
+		if name == "" {
+			name = s.Kind
+		}
+		if (r.scenes == "" || want[name]) && (s.Kind != "" || r.only == "") {
+			kept = append(kept, s)
+		}
+	}
+	r.plan.Scenarios = kept
+	if len(r.plan.Targets) == 0 || len(kept) == 0 {
+		return errors.New("no target or no scenario is left")
+	}
+	return nil
+}
+
+// commandLine is the command for the report. Folders of absolute paths are left
+// out: they say something about the machine and nothing about the run.
+func commandLine(args []string) string {
+	words := []string{"sluice-load", "run"}
+	for _, a := range args {
+		a = folders.ReplaceAllString(a, "$1")
+		if strings.ContainsAny(a, " \t") {
+			a = "'" + a + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
+var folders = regexp.MustCompile(`(^|[\s=])/(?:[^\s/]+/)+`)
+
+// keep writes the JSON so far, so that an interrupted run is not lost.
+func (r *runFlags) keep(rep *loadtest.Report) {
+	if r.json != "" {
+		_ = save(r.json, rep.WriteJSON) // the last write reports the error
+	}
+}
+
+// write makes all the files that were asked for.
+func (r *runFlags) write(rep *loadtest.Report) error {
+	var errs []error
+	if r.json != "" {
+		errs = append(errs, save(r.json, rep.WriteJSON))
+	}
+	if r.html != "" {
+		errs = append(errs, save(r.html, func(w writer) error { return report.HTML(w, rep) }))
+	}
+	if r.markdown != "" {
+		errs = append(errs, save(r.markdown, func(w writer) error { return report.Markdown(w, rep) }))
+	}
+	if r.svg != "" {
+		errs = append(errs, os.MkdirAll(r.svg, 0o755))
+		for _, c := range report.Charts(rep) {
+			errs = append(errs, os.WriteFile(filepath.Join(r.svg, c.Name+".svg"), []byte(c.Standalone()), 0o644))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,151 @@
+// Command sluice-load measures realtime gateways: see package loadtest for what
+// it does and docs/performance.md for how to read what it says.
+//
+// It owns the command line and the terminal; it never measures anything itself.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"sluice/loadtest"
+	"sluice/loadtest/client"
+	"sluice/loadtest/floor"
+	"sluice/loadtest/report"
+)
+
+const usage = `sluice-load measures realtime gateways.
+
+  sluice-load run [flags]       run scenarios; "run -h" lists the flags
+  sluice-load report FILE.json  make the page, the table and the charts of a run again
+  sluice-load floor [flags]     serve the floor: one write per event and connection
+  sluice-load kinds             list the kinds of scenarios
+
+Examples:
+
+  sluice-load run -start "./bin/sluice --embedded-nats --embedded-nats-listen 127.0.0.1:{nats} --addr 127.0.0.1 --port {port}" -kind fanout,idle -n 1000 -html run.html
+  sluice-load run -url ws://127.0.0.1:8080/ -nats nats://127.0.0.1:4222 -kind unary
+  sluice-load run -plan bench/quick.yaml -html report.html
+`
+
+func main() {
+	if err := command(os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "sluice-load:", err)
+		os.Exit(1)
+	}
+}
+
+func command(args []string, out io.Writer) error {
+	name := "help"
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	switch name {
+	case "run":
+		return run(args, out)
+	case "report":
+		return remake(args, out)
+	case "floor":
+		return serveFloor(args)
+	case "client": // a client process of a run
+		return client.Worker(os.Stdin, os.Stdout)
+	case "kinds":
+		_, err := fmt.Fprintln(out, strings.Join(loadtest.Kinds, "\n"))
+		return err
+	case "help", "-h", "--help":
+		_, err := io.WriteString(out, usage)
+		return err
+	}
+	return fmt.Errorf("there is no command %q; see sluice-load help", name)
+}
+
+func serveFloor(args []string) error {
+	var o floor.Options
+	f := flag.NewFlagSet("floor", flag.ContinueOnError)
+	f.IntVar(&o.Port, "port", 8090, "port for clients")
+	f.IntVar(&o.Feed, "feed", 8091, "port that events come in on")
+	f.BoolVar(&o.Batched, "batched", false, "one write per connection for all the events at hand")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	s, err := floor.Listen(o)
+	if err != nil {
+		return err
+	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-stop:
+		return s.Close()
+	}
+}
+
+func run(args []string, out io.Writer) error {
+	r, err := parseRun(args)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer cancel()
+	line := &progress{to: os.Stderr, quiet: r.quiet, live: terminal(os.Stderr)}
+	rep, err := loadtest.Run(ctx, r.plan, loadtest.Options{
+		Self:     self,
+		Worker:   func() *exec.Cmd { return exec.Command(self, "client") },
+		Progress: line.show,
+		Say:      line.say,
+		Cell:     func(rep *loadtest.Report, _ int) { rep.Command = r.command; r.keep(rep) },
+	})
+	line.end()
+	if rep == nil {
+		return err
+	}
+	rep.Command = r.command
+	if err := errors.Join(err, report.Table(out, rep), r.write(rep)); err != nil {
+		return err
+	}
+	for _, c := range rep.Cells {
+		if c.Error != "" {
+			return errors.New("not every scenario could be run to its end; the table says which")
+		}
+	}
+	return nil
+}
+
+func remake(args []string, out io.Writer) error {
+	var r runFlags
+	f := flag.NewFlagSet("report", flag.ContinueOnError)
+	r.outputs(f)
+	if len(args) == 0 {
+		return errors.New("say which JSON file: sluice-load report FILE.json -html FILE.html")
+	}
+	if err := f.Parse(args[1:]); err != nil {
+		return err
+	}
+	file, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	rep, err := loadtest.ReadReport(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	r.json = "" // it is there already
+	return errors.Join(report.Table(out, rep), r.write(rep))
+}

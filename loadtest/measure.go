@@ -1,0 +1,279 @@
+package loadtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"sluice/loadtest/client"
+	"sluice/loadtest/hist"
+	"sluice/loadtest/proc"
+)
+
+// usage is what everybody has used up to a moment.
+type usage struct {
+	at      int64
+	server  proc.Usage
+	known   bool // whether the server's process is
+	nats    time.Duration
+	clients time.Duration // client processes, and the harness
+	machine proc.Machine
+}
+
+func (st *stage) usage() usage {
+	u := usage{at: client.Now()}
+	if pid := st.serverPID(); pid != 0 {
+		if s, err := proc.ReadUsage(pid); err == nil {
+			u.server, u.known = s, true
+		}
+	}
+	cpu := func(pid int) time.Duration {
+		s, err := proc.ReadUsage(pid)
+		if err != nil {
+			return 0
+		}
+		return s.CPU
+	}
+	if st.nats != nil {
+		u.nats = cpu(st.nats.PID())
+	}
+	for _, pid := range st.workers {
+		u.clients += cpu(pid)
+	}
+	u.clients += cpu(os.Getpid())
+	u.machine, _ = proc.ReadMachine() // zeros judge nothing
+	return u
+}
+
+// measurement fills a cell's figures: it samples the clients and the server
+// from its begin to finish.
+type measurement struct {
+	st    *stage
+	cell  *Cell
+	start int64 // client.Now: the first due time
+	begin usage
+	kinds []client.Kind // whose latencies are the cell's
+	hists map[string]*hist.Hist
+	all   *hist.Hist
+	last  client.Counters
+	done  int64 // when the last unit had been seen; 0: not yet
+
+	// Of the series' next point.
+	point struct {
+		at    int64
+		units int64
+		cpu   time.Duration
+		hist  *hist.Hist
+	}
+	target time.Duration // how long it is expected to take, for the progress line
+}
+
+const (
+	pointEvery = 500 * time.Millisecond
+	pollEvery  = 100 * time.Millisecond
+	drainEvery = 10 * time.Millisecond
+	quietLimit = 3 * time.Second // without a delivery: no more will come
+	drainLimit = 60 * time.Second
+)
+
+// measure begins a measurement. unit is what the cell's units are.
+func (st *stage) measure(c *Cell, start int64, unit string, kinds ...client.Kind) *measurement {
+	c.Unit, c.N = unit, st.layout.n
+	m := &measurement{st: st, cell: c, start: start, begin: st.usage(), kinds: kinds, hists: map[string]*hist.Hist{}, all: hist.New()}
+	m.point.at, m.point.cpu, m.point.hist = start, m.begin.server.CPU, hist.New()
+	return m
+}
+
+// units are what the clients have done so far.
+func (m *measurement) units(c client.Counters) int64 {
+	switch m.cell.Unit {
+	case "connection":
+		return int64(c.Ready)
+	case "request":
+		return c.Answers
+	}
+	return c.Deliveries
+}
+
+// poll takes a sample.
+func (m *measurement) poll() error {
+	s, err := m.st.clients.Sample(false)
+	if err != nil {
+		return err
+	}
+	m.last = s.Count
+	for kind, sparse := range s.Hists {
+		if m.hists[kind] == nil {
+			m.hists[kind] = hist.New()
+		}
+		m.hists[kind].Add(sparse)
+	}
+	for _, k := range m.kinds {
+		m.all.Add(s.Hists[k.String()])
+		m.point.hist.Add(s.Hists[k.String()])
+	}
+	now := client.Now()
+	if took := time.Duration(now - m.point.at); took >= pointEvery {
+		m.addPoint(now, took)
+	}
+	return nil
+}
+
+func (m *measurement) addPoint(now int64, took time.Duration) {
+	units, q := m.units(m.last), m.point.hist.Summary()
+	p := Point{T: round(float64(now-m.start)/1e9, 3), Rate: round(float64(units-m.point.units)/took.Seconds(), 1), P50: q.P50, P99: q.P99, Max: q.Max, CPU: -1, RSS: m.st.memory().RSS, Live: m.last.Ready}
+	if pid := m.st.serverPID(); pid != 0 {
+		if u, err := proc.ReadUsage(pid); err == nil {
+			p.CPU = round(float64(u.CPU-m.point.cpu)/float64(took), 3)
+			m.point.cpu = u.CPU
+		}
+	}
+	m.cell.Series = append(m.cell.Series, p)
+	m.point.at, m.point.units = now, units
+	m.point.hist.Reset()
+	m.st.run.progress(m, p)
+}
+
+// until polls until ok is satisfied; then the measurement is done. It gives up
+// at the limit, which is no error.
+func (m *measurement) until(ctx context.Context, limit time.Time, ok func(client.Counters) bool) error {
+	return m.every(ctx, pollEvery, limit, ok)
+}
+
+func (m *measurement) every(ctx context.Context, interval time.Duration, limit time.Time, ok func(client.Counters) bool) error {
+	for {
+		if err := m.poll(); err != nil {
+			return err
+		}
+		if ok(m.last) {
+			m.done = client.Now()
+			return nil
+		}
+		now := time.Now()
+		if now.After(limit) {
+			return nil
+		}
+		if s := m.st.server; s != nil && !s.Running() {
+			return fmt.Errorf("%s ended: %s", s.Name, s.Output())
+		}
+		if err := pause(ctx, min(interval, limit.Sub(now)+time.Millisecond)); err != nil {
+			return err
+		}
+	}
+}
+
+// drain waits for what is still to come, until all of it has or nothing has for
+// a while.
+func (m *measurement) drain(ctx context.Context, expected int64) error {
+	lastUnits, since := int64(-1), time.Now()
+	return m.every(ctx, drainEvery, time.Now().Add(drainLimit), func(c client.Counters) bool {
+		units := m.units(c)
+		if units != lastUnits {
+			lastUnits, since = units, time.Now()
+		}
+		return units >= expected || time.Since(since) > quietLimit
+	})
+}
+
+// finish fills in the cell.
+func (m *measurement) finish(expected, units int64) {
+	c, st := m.cell, m.st
+	end := st.usage()
+	until := m.done
+	if until == 0 || until > end.at {
+		until = end.at
+	}
+	wall := time.Duration(end.at - m.begin.at)
+	c.Expected, c.Units, c.Lost = expected, units, max(expected-units, 0)
+	c.Seconds = round(float64(until-m.start)/1e9, 4)
+	c.Rate = round(float64(units)/max(c.Seconds, 1e-9), 1)
+	c.Latency, c.Hist = m.all.Summary(), m.all.Sparse()
+	if len(m.hists) > 1 {
+		c.Kinds = map[string]hist.Summary{}
+		for k, h := range m.hists {
+			c.Kinds[k] = h.Summary()
+		}
+	}
+	c.Live, c.Closed, c.Failed, c.Errors, c.Message = m.last.Ready, m.last.Closed, m.last.Failed, m.last.Errors, m.last.LastError
+
+	per := func(v float64) float64 {
+		if units == 0 || v < 0 {
+			return -1
+		}
+		return round(v/float64(units), 4)
+	}
+	micros := func(d time.Duration) float64 { return float64(d) / 1e3 }
+	c.CPU, c.Switches, c.Writes = Cost{-1, -1, -1}, -1, -1
+	used := end.server.Sub(m.begin.server)
+	if end.known && m.begin.known {
+		c.CPU = Cost{Total: per(micros(used.CPU)), User: -1, Sys: -1}
+		if used.User+used.Sys > 0 || used.CPU == 0 { // else too short for the clock that splits it
+			c.CPU.User, c.CPU.Sys = per(micros(used.User)), per(micros(used.Sys))
+		}
+		c.Switches, c.Writes = per(float64(used.Switches)), per(float64(used.Writes))
+		c.ServerBusy = st.busy(used.CPU, wall, st.run.plan.ServerCores)
+	}
+	nats, clients := end.nats-m.begin.nats, end.clients-m.begin.clients
+	c.NATS, c.Client = per(micros(nats)), per(micros(clients))
+	c.ClientBusy = st.busy(nats+clients, wall, st.run.plan.ClientCores)
+	machine := end.machine.Sub(m.begin.machine)
+	ours := nats + clients
+	if end.known {
+		ours += used.CPU
+	}
+	c.OtherBusy = round(max(float64(machine.Busy-ours)/float64(wall), 0), 3)
+	if all := machine.Busy + machine.Idle + machine.Steal; all > 0 {
+		c.Steal = round(float64(machine.Steal)/float64(all), 4)
+	}
+	m.fillMemory()
+}
+
+// busy is the part of the cores that CPU time fills; without pinning, of all.
+func (st *stage) busy(cpu, wall time.Duration, cores []int) float64 {
+	n := len(cores)
+	if n == 0 {
+		n = st.run.machine.Cores
+	}
+	return round(float64(cpu)/float64(wall)/float64(max(n, 1)), 3)
+}
+
+func (m *measurement) fillMemory() {
+	st, now := m.st, m.st.memory()
+	mem := Memory{Before: st.empty.RSS, RSS: now.RSS, PSS: now.PSS, PerConn: -1, PSSConn: -1, SocketCon: -1}
+	if n := float64(m.last.Ready); n > 0 {
+		if now.RSS >= 0 && st.empty.RSS >= 0 {
+			mem.PerConn = round(float64(now.RSS-st.empty.RSS)/n, 1)
+		}
+		if now.PSS >= 0 && st.empty.PSS >= 0 {
+			mem.PSSConn = round(float64(now.PSS-st.empty.PSS)/n, 1)
+		}
+		if s := proc.SocketMemory(); s >= 0 && st.emptySock >= 0 {
+			mem.SocketCon = round(float64(s-st.emptySock)/n, 1)
+		}
+	}
+	m.cell.Memory = mem
+}
+
+func round(v float64, digits int) float64 {
+	scale := 1.0
+	for range digits {
+		scale *= 10
+	}
+	if v < 0 {
+		return float64(int64(v*scale-0.5)) / scale
+	}
+	return float64(int64(v*scale+0.5)) / scale
+}
+
+// pause waits, or ends early with the context's error.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(max(d, 0))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

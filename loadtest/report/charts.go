@@ -1,0 +1,162 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"sluice/loadtest"
+	"sluice/loadtest/hist"
+)
+
+// Charts draws what a run gives: bars side by side for each scenario, lines
+// over the number of clients where there are several, and latencies as
+// distributions and over time.
+func Charts(r *loadtest.Report) []Chart {
+	var all []Chart
+	add := func(s section, name, title, svg string) {
+		if svg != "" {
+			all = append(all, Chart{Name: s.scenario.Name + "-" + name, Title: title, Group: s.scenario.Name, svg: svg})
+		}
+	}
+	for _, s := range sections(r) {
+		unit := s.cells[0].Unit
+		kind := s.scenario.Kind
+		latency := slices.ContainsFunc(s.cells, func(c loadtest.Cell) bool { return c.Latency.Count > 0 })
+		switch kind {
+		case loadtest.KindIdle:
+			add(s, "memory", "Memory per idle connection", s.bars(r, "Memory per idle connection (RSS)", "memory", func(c loadtest.Cell) (float64, string) {
+				return c.Memory.PerConn, number(c.Memory.PerConn) + " bytes"
+			}))
+		case loadtest.KindMax:
+			add(s, "rate", "Highest sustained rate", s.bars(r, "Highest sustained rate, deliveries per second", "rate", func(c loadtest.Cell) (float64, string) {
+				return c.Rate, number(c.Rate)
+			}))
+			fallthrough
+		default:
+			add(s, "cpu", "CPU per "+unit, s.bars(r, s.title()+": server CPU per "+unit, "cpu", func(c loadtest.Cell) (float64, string) {
+				return c.CPU.Total, digits(c.CPU.Total) + " µs"
+			}))
+		}
+		if kind == loadtest.KindUnary || kind == loadtest.KindHTTP {
+			add(s, "rate", "Requests per second", s.bars(r, s.title()+": requests per second", "rate", func(c loadtest.Cell) (float64, string) {
+				return c.Rate, number(c.Rate)
+			}))
+		}
+		if latency {
+			add(s, "p99", "p99 latency", s.bars(r, s.title()+": 99th percentile of latency", "latency", func(c loadtest.Cell) (float64, string) {
+				return float64(c.Latency.P99), micros(c.Latency.P99)
+			}))
+		}
+		if ns := s.numbers(); len(ns) > 1 {
+			over := axis{label: "clients", form: number}
+			add(s, "cpu-n", "CPU over clients", lineChart(s.title()+": CPU per "+unit, over, axis{label: "µs", form: digits}, s.lines(r, "cpu", func(c loadtest.Cell) float64 { return c.CPU.Total }), true))
+			add(s, "memory-n", "Memory over clients", lineChart(s.title()+": memory of the server", over, axis{label: "MB (RSS)", form: number}, s.lines(r, "memory", func(c loadtest.Cell) float64 { return float64(c.Memory.RSS) / 1e6 }), true))
+		}
+		if !latency || kind == loadtest.KindIdle {
+			continue
+		}
+		for _, n := range s.numbers() {
+			who := fmt.Sprintf("%s, %s clients", s.title(), number(float64(n)))
+			suffix := ""
+			if len(s.numbers()) > 1 {
+				suffix = fmt.Sprintf("-%d", n)
+			}
+			var shares, times []line
+			for _, c := range s.cells {
+				if c.N != n || !c.OK("latency") || c.Latency.Count == 0 {
+					continue
+				}
+				l := line{name: label(r, c.Target), color: color(r, c.Target)}
+				shares = append(shares, line{l.name, l.color, distribution(c.Hist)})
+				if pts := overTime(c.Series); len(pts) > 1 {
+					times = append(times, line{l.name, l.color, pts})
+				}
+			}
+			ms := func(v float64) string { return micros(int64(v)) }
+			add(s, "histogram"+suffix, "Latency histogram", lineChart(who+": latency", axis{label: "latency", log: true, form: ms}, axis{label: "% of all", form: digits}, shares, false))
+			add(s, "time"+suffix, "Latency over time", lineChart(who+": p99 over time", axis{label: "seconds", form: digits}, axis{label: "p99", log: true, form: ms}, times, false))
+		}
+	}
+	return all
+}
+
+func color(r *loadtest.Report, target string) int {
+	return max(slices.IndexFunc(r.Plan.Targets, func(t loadtest.Target) bool { return t.Name == target }), 0)
+}
+
+func (s section) numbers() []int {
+	var all []int
+	for _, c := range s.cells {
+		if !slices.Contains(all, c.N) {
+			all = append(all, c.N)
+		}
+	}
+	return all
+}
+
+func (s section) bars(r *loadtest.Report, title, figure string, value func(loadtest.Cell) (float64, string)) string {
+	var groups []string
+	var bars [][]bar
+	for _, n := range s.numbers() {
+		var g []bar
+		for _, c := range s.cells {
+			if c.N != n || c.Error != "" {
+				continue
+			}
+			v, text := value(c)
+			g = append(g, bar{name: label(r, c.Target), color: color(r, c.Target), value: v, text: text, refused: !c.OK(figure)})
+		}
+		groups, bars = append(groups, number(float64(n))+" clients"), append(bars, g)
+	}
+	return barChart(title, groups, bars)
+}
+
+func (s section) lines(r *loadtest.Report, figure string, value func(loadtest.Cell) float64) []line {
+	var all []line
+	for _, t := range r.Plan.Targets {
+		l := line{name: t.Label(), color: color(r, t.Name)}
+		for _, c := range s.cells {
+			if c.Target == t.Name && c.OK(figure) && value(c) >= 0 {
+				l.points = append(l.points, [2]float64{float64(c.N), value(c)})
+			}
+		}
+		if len(l.points) > 0 {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// distribution turns a histogram into the share of each of twenty-four equal
+// steps per decade of latency.
+func distribution(h hist.Sparse) [][2]float64 {
+	const perDecade = 24
+	total, counts := 0.0, map[int]float64{}
+	lo, hi := math.MaxInt, math.MinInt
+	for _, b := range h {
+		step := int(math.Floor(math.Log10(float64(max(b[0], 1))) * perDecade))
+		counts[step] += float64(b[1])
+		total += float64(b[1])
+		lo, hi = min(lo, step), max(hi, step)
+	}
+	var pts [][2]float64
+	for step := lo - 1; total > 0 && step <= hi+1; step++ {
+		pts = append(pts, [2]float64{math.Pow(10, (float64(step)+0.5)/perDecade), 100 * counts[step] / total})
+	}
+	return pts
+}
+
+func overTime(series []loadtest.Point) [][2]float64 {
+	var pts [][2]float64
+	for _, p := range series {
+		if p.P99 > 0 {
+			pts = append(pts, [2]float64{p.T, float64(p.P99)})
+		}
+	}
+	return pts
+}
+
+// slug makes a name for a link.
+func slug(s string) string { return strings.ReplaceAll(strings.ToLower(s), " ", "-") }

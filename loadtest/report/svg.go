@@ -1,0 +1,184 @@
+package report
+
+import (
+	"fmt"
+	"html"
+	"math"
+	"strings"
+)
+
+// Chart is a picture of some figures.
+type Chart struct {
+	Name  string // for a file, without its ending
+	Title string
+	Group string // the scenario that it belongs to
+	svg   string
+}
+
+// Standalone returns the chart as an SVG file.
+func (c Chart) Standalone() string {
+	return strings.Replace(c.svg, "<svg ", `<svg xmlns="http://www.w3.org/2000/svg" `, 1)
+}
+
+// The colors of targets, in their order: apart for those who see no red or
+// green, and legible on white and on dark grey.
+var colors = []string{"#0f7ac7", "#e8720c", "#2a9d62", "#a855c7", "#8a8f98", "#c9a400", "#d6456b", "#3fb6c4"}
+
+const style = `<style>.t{font:12px system-ui,sans-serif;fill:#24292f}.h{font:600 14px system-ui,sans-serif;fill:#24292f}.s{font:11px system-ui,sans-serif;fill:#57606a}.g{stroke:#d0d7de;stroke-width:1}.b{fill:#fff}@media(prefers-color-scheme:dark){.t,.h{fill:#e6edf3}.s{fill:#9da7b1}.g{stroke:#3d444d}.b{fill:#161b22}}</style>`
+
+// line is one target's points in a line chart, in rising order of x.
+type line struct {
+	name   string
+	color  int
+	points [][2]float64
+}
+
+type axis struct {
+	label string
+	log   bool
+	form  func(float64) string
+}
+
+const (
+	width, height = 640, 330
+	left, right   = 66, 16
+	above, below  = 62, 46
+)
+
+// lineChart draws lines over a common x axis; the y axis begins at zero unless
+// it is logarithmic.
+func lineChart(title string, x, y axis, lines []line, marks bool) string {
+	xlo, xhi, ylo, yhi := math.Inf(1), math.Inf(-1), math.Inf(1), math.Inf(-1)
+	for _, l := range lines {
+		for _, p := range l.points {
+			xlo, xhi, ylo, yhi = min(xlo, p[0]), max(xhi, p[0]), min(ylo, p[1]), max(yhi, p[1])
+		}
+	}
+	if math.IsInf(xlo, 1) {
+		return ""
+	}
+	xs, xticks := scale(xlo, xhi, x.log, false)
+	ys, yticks := scale(ylo, yhi, y.log, true)
+	px := func(v float64) float64 { return left + xs(v)*(width-left-right) }
+	py := func(v float64) float64 { return height - below - ys(v)*(height-above-below) }
+	var b strings.Builder
+	begin(&b, title, height)
+	for _, v := range yticks {
+		fmt.Fprintf(&b, `<line class="g" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/><text class="s" x="%d" y="%.1f" text-anchor="end">%s</text>`, left, width-right, py(v), py(v), left-6, py(v)+4, html.EscapeString(y.form(v)))
+	}
+	for _, v := range xticks {
+		fmt.Fprintf(&b, `<line class="g" x1="%.1f" x2="%.1f" y1="%d" y2="%d"/><text class="s" x="%.1f" y="%d" text-anchor="middle">%s</text>`, px(v), px(v), height-below, height-below+4, px(v), height-below+17, html.EscapeString(x.form(v)))
+	}
+	fmt.Fprintf(&b, `<text class="s" x="%d" y="%d" text-anchor="middle">%s</text>`, (left+width-right)/2, height-8, html.EscapeString(x.label))
+	fmt.Fprintf(&b, `<text class="s" x="%d" y="%d">%s</text>`, left-54, above-8, html.EscapeString(y.label))
+	legendX := float64(left)
+	for _, l := range lines {
+		color := colors[l.color%len(colors)]
+		var path strings.Builder
+		for i, p := range l.points {
+			fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(i, 1)], px(p[0]), py(p[1]))
+		}
+		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="2" stroke-linejoin="round"/>`, path.String(), color)
+		if marks || len(l.points) == 1 {
+			for _, p := range l.points {
+				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"><title>%s: %s, %s</title></circle>`, px(p[0]), py(p[1]), color, html.EscapeString(l.name), html.EscapeString(x.form(p[0])), html.EscapeString(y.form(p[1])))
+			}
+		}
+		fmt.Fprintf(&b, `<rect x="%.0f" y="32" width="12" height="4" rx="2" fill="%s"/><text class="t" x="%.0f" y="39">%s</text>`, legendX, color, legendX+17, html.EscapeString(l.name))
+		legendX += 34 + 6.6*float64(len([]rune(l.name)))
+	}
+	b.WriteString("</svg>")
+	return b.String()
+}
+
+// bar is one target's figure in a bar chart.
+type bar struct {
+	name    string
+	color   int
+	value   float64
+	text    string
+	refused bool // named, not drawn
+}
+
+// barChart draws bars in groups below each other, all on one scale from zero.
+func barChart(title string, groups []string, bars [][]bar) string {
+	top, rows := 0.0, 0
+	for _, g := range bars {
+		rows += len(g)
+		for _, v := range g {
+			if !v.refused {
+				top = max(top, v.value)
+			}
+		}
+	}
+	if rows == 0 {
+		return ""
+	}
+	const names, rowHeight, groupHeight = 150, 22, 24
+	high := 40 + rows*rowHeight + len(groups)*groupHeight
+	var b strings.Builder
+	begin(&b, title, high)
+	y := 36.0
+	for i, g := range bars {
+		if len(g) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, `<text class="s" x="16" y="%.0f">%s</text>`, y+14, html.EscapeString(groups[i]))
+		y += groupHeight - 4
+		for _, v := range g {
+			w := 0.0
+			if top > 0 && !v.refused {
+				w = max(v.value/top*(width-names-120), 1)
+			}
+			text := v.text
+			if v.refused {
+				text = "not the server's figure"
+			}
+			fmt.Fprintf(&b, `<text class="t" x="%d" y="%.0f" text-anchor="end">%s</text><rect x="%d" y="%.0f" width="%.1f" height="15" rx="2" fill="%s"/><text class="t" x="%.1f" y="%.0f">%s</text>`,
+				names-8, y+13, html.EscapeString(v.name), names, y+1, w, colors[v.color%len(colors)], names+w+6, y+13, html.EscapeString(text))
+			y += rowHeight
+		}
+		y += 4
+	}
+	b.WriteString("</svg>")
+	return b.String()
+}
+
+func begin(b *strings.Builder, title string, high int) {
+	fmt.Fprintf(b, `<svg viewBox="0 0 %d %d" role="img" aria-label="%s">%s<rect class="b" width="%d" height="%d" rx="6"/><text class="h" x="16" y="22">%s</text>`,
+		width, high, html.EscapeString(title), style, width, high, html.EscapeString(title))
+}
+
+// scale maps lo to hi onto 0 to 1 and chooses ticks.
+func scale(lo, hi float64, log, zero bool) (func(float64) float64, []float64) {
+	if log {
+		lo = math.Pow(10, math.Floor(math.Log10(max(lo, 1e-3))))
+		hi = max(math.Pow(10, math.Ceil(math.Log10(max(hi, 1e-3)))), lo*10)
+		var ticks []float64
+		for v := lo; v <= hi*1.001; v *= 10 {
+			ticks = append(ticks, v)
+		}
+		return func(v float64) float64 { return math.Log10(max(v, lo)/lo) / math.Log10(hi/lo) }, ticks
+	}
+	if zero {
+		lo = 0
+	}
+	if hi <= lo {
+		hi = lo + 1
+	}
+	step := math.Pow(10, math.Floor(math.Log10((hi-lo)/4)))
+	for _, f := range []float64{5, 2} {
+		if (hi-lo)/(step*f) >= 3 {
+			step *= f
+			break
+		}
+	}
+	if zero {
+		hi = math.Ceil(hi/step) * step
+	}
+	var ticks []float64
+	for v := math.Ceil(lo/step) * step; v <= hi+step/1e6; v += step {
+		ticks = append(ticks, v)
+	}
+	return func(v float64) float64 { return (v - lo) / (hi - lo) }, ticks
+}

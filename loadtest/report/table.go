@@ -1,0 +1,283 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"sluice/loadtest"
+)
+
+// section is a scenario's medians, in the order in which they were run.
+type section struct {
+	scenario loadtest.Scenario
+	cells    []loadtest.Cell
+}
+
+func sections(r *loadtest.Report) []section {
+	var all []section
+	medians := r.Medians()
+	for _, s := range r.Plan.Scenarios {
+		sec := section{scenario: s}
+		for _, c := range medians {
+			if c.Scenario == s.Name {
+				sec.cells = append(sec.cells, c)
+			}
+		}
+		slices.SortStableFunc(sec.cells, func(a, b loadtest.Cell) int { return a.N - b.N })
+		if len(sec.cells) > 0 {
+			all = append(all, sec)
+		}
+	}
+	return all
+}
+
+func (s section) title() string {
+	if s.scenario.Title != "" {
+		return s.scenario.Title
+	}
+	return s.scenario.Name
+}
+
+// describe says in a sentence what was done.
+func (s section) describe() string {
+	sc := s.scenario
+	events := fmt.Sprintf("%s of %d bytes", map[bool]string{true: "events", false: "bursts of " + strconv.Itoa(sc.Burst) + " events"}[sc.Burst <= 1], sc.Payload)
+	rate := fmt.Sprintf("%s events/s", number(sc.Rate))
+	if sc.Deliveries > 0 {
+		rate = fmt.Sprintf("%s deliveries/s", number(sc.Deliveries))
+	}
+	subs := "one topic"
+	if sc.Topics > 1 {
+		subs = fmt.Sprintf("%d topics, %d per client", sc.Topics, sc.PerClient)
+	}
+	switch sc.Kind {
+	case loadtest.KindIdle:
+		return fmt.Sprintf("Clients with %d subscription(s) that do nothing, after %v.", sc.PerClient, sc.Settle)
+	case loadtest.KindStorm:
+		if sc.Kill {
+			return "The server is killed and started again; all clients connect and subscribe at once."
+		}
+		return "All clients connect and subscribe at once."
+	case loadtest.KindMax:
+		return fmt.Sprintf("The highest rate that is sustained: %s on %s.", events, subs)
+	case loadtest.KindUnary, loadtest.KindHTTP:
+		what := map[string]string{loadtest.KindUnary: "Calls", loadtest.KindHTTP: "GET requests of one resource"}[sc.Kind]
+		if sc.Rate > 0 {
+			return fmt.Sprintf("%s, %s per second.", what, number(sc.Rate))
+		}
+		return fmt.Sprintf("%s as fast as answers come, %d under way per client.", what, sc.Window)
+	case loadtest.KindMixed:
+		return "Clients subscribe to models with references, call, and unsubscribe, while events come."
+	case loadtest.KindCollection:
+		return fmt.Sprintf("Adds to the middle of a collection of %s values, at %s.", number(float64(sc.Collection)), rate)
+	case loadtest.KindSlow:
+		how := "do not read at all"
+		if sc.SlowRate > 0 {
+			how = fmt.Sprintf("read %d bytes per second", sc.SlowRate)
+		}
+		return fmt.Sprintf("%s on %s, at %s; %.0f%% of the clients %s. Figures are of the others.", events, subs, rate, sc.Slow*100, how)
+	}
+	extra := ""
+	if sc.TLS {
+		extra += ", over TLS"
+	}
+	if sc.Compression {
+		extra += ", compressed"
+	}
+	return strings.ToUpper(events[:1]) + events[1:] + " on " + subs + ", at " + rate + extra + "."
+}
+
+var columns = []string{"server", "clients", "CPU µs/unit", "user", "sys", "units/s", "p50", "p90", "p99", "p99.9", "max", "RSS/conn", "PSS/conn", "socket/conn", "switches/unit", "writes/unit", "server busy", "lost", "live"}
+
+// row is a cell in the form of the columns. Refused figures are marked.
+func row(r *loadtest.Report, c loadtest.Cell) []string {
+	if c.Error != "" {
+		return []string{label(r, c.Target), strconv.Itoa(c.N), "failed"}
+	}
+	latency := func(us int64) string { return mark(micros(us), c.Latency.Count == 0, c.OK("latency")) }
+	cpu := func(v float64) string { return mark(digits(v), v < 0, c.OK("cpu")) }
+	per := func(v float64) string { return mark(digits(v), v < 0, true) }
+	bytes := func(v float64) string { return mark(number(v), v == -1, c.OK("memory")) }
+	return []string{
+		label(r, c.Target), strconv.Itoa(c.N),
+		cpu(c.CPU.Total), cpu(c.CPU.User), cpu(c.CPU.Sys),
+		mark(number(c.Rate), c.Kind == loadtest.KindIdle, c.OK("rate")),
+		latency(c.Latency.P50), latency(c.Latency.P90), latency(c.Latency.P99), latency(c.Latency.P999), latency(c.Latency.Max),
+		bytes(c.Memory.PerConn), bytes(c.Memory.PSSConn), bytes(c.Memory.SocketCon),
+		per(c.Switches), per(c.Writes),
+		fmt.Sprintf("%.0f%%", c.ServerBusy*100), strconv.FormatInt(c.Lost, 10), strconv.Itoa(c.Live),
+	}
+}
+
+func mark(s string, missing, ok bool) string {
+	switch {
+	case missing:
+		return "–"
+	case !ok:
+		return "(" + s + ")"
+	}
+	return s
+}
+
+// remarks are what a reader of a cell must know, one per line.
+func remarks(r *loadtest.Report, c loadtest.Cell) []string {
+	var all []string
+	who := fmt.Sprintf("%s, %d clients: ", label(r, c.Target), c.N)
+	if c.Error != "" {
+		all = append(all, who+c.Error)
+	}
+	byWhy := map[string][]string{}
+	for figure, why := range c.Refused {
+		byWhy[why] = append(byWhy[why], figure)
+	}
+	for why, figures := range byWhy {
+		slices.Sort(figures)
+		all = append(all, fmt.Sprintf("%snot the server's figure (%s): the limit was %s", who, strings.Join(figures, ", "), why))
+	}
+	for _, n := range c.Notes {
+		all = append(all, who+n)
+	}
+	if c.Slow != nil {
+		all = append(all, fmt.Sprintf("%s%d slow clients, %d alive afterwards, %d events delivered to them", who, c.Slow.Clients, c.Slow.Alive, c.Slow.Deliveries))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Table writes the figures for a terminal. Figures in parentheses are not the
+// server's; the lines below the table say why.
+func Table(w io.Writer, r *loadtest.Report) error {
+	for _, s := range sections(r) {
+		if _, err := fmt.Fprintf(w, "\n%s\n%s Unit: %s. Latencies count from when it was due.\n", s.title(), s.describe(), s.cells[0].Unit); err != nil {
+			return err
+		}
+		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(tw, strings.Join(columns, "\t")+"\t")
+		for _, c := range s.cells {
+			fmt.Fprintln(tw, strings.Join(row(r, c), "\t")+"\t")
+		}
+		if err := tw.Flush(); err != nil {
+			return err
+		}
+		for _, c := range s.cells {
+			for _, line := range remarks(r, c) {
+				if _, err := fmt.Fprintln(w, "  "+line); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Markdown writes the tables for a README or a results folder.
+func Markdown(w io.Writer, r *loadtest.Report) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Title, strings.Join(facts(r), "  \n"))
+	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the line below the table says what the limit was.\n")
+	for _, s := range sections(r) {
+		fmt.Fprintf(&b, "\n## %s\n\n%s Unit: %s.\n\n", s.title(), s.describe(), s.cells[0].Unit)
+		fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(columns, " | "), " --- |"+strings.Repeat(" ---: |", len(columns)-1))
+		for _, c := range s.cells {
+			cells := row(r, c)
+			for len(cells) < len(columns) {
+				cells = append(cells, "")
+			}
+			fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
+		}
+		first := true
+		for _, c := range s.cells {
+			for _, line := range remarks(r, c) {
+				if first {
+					b.WriteByte('\n')
+					first = false
+				}
+				b.WriteString("- " + line + "\n")
+			}
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// facts are the circumstances of a run.
+func facts(r *loadtest.Report) []string {
+	m := r.Machine
+	virtual := ""
+	if m.Virtual {
+		virtual = ", virtual"
+	}
+	all := []string{
+		fmt.Sprintf("Date: %s, %s of measurement, medians of %d round(s)", r.Date.Format("2006-01-02 15:04 MST"), seconds(r.Seconds), r.Plan.Rounds),
+		fmt.Sprintf("Machine: %s, %d cores%s, %.0f GB, %s; server on core(s) %v, clients, service and NATS on %v", m.CPU, m.Cores, virtual, float64(m.Memory)/1e9, m.Kernel, m.Server, m.Clients),
+		"Built with " + m.Go,
+	}
+	if len(r.Versions) > 0 {
+		all = append(all, "Versions: "+strings.Join(r.Versions, ", "))
+	}
+	if r.Command != "" {
+		all = append(all, "Command: `"+r.Command+"`")
+	}
+	return all
+}
+
+func label(r *loadtest.Report, name string) string {
+	for _, t := range r.Plan.Targets {
+		if t.Name == name {
+			return t.Label()
+		}
+	}
+	return name
+}
+
+// micros writes microseconds in the unit that suits them.
+func micros(us int64) string {
+	switch {
+	case us >= 10_000_000:
+		return fmt.Sprintf("%.0f s", float64(us)/1e6)
+	case us >= 1_000_000:
+		return fmt.Sprintf("%.1f s", float64(us)/1e6)
+	case us >= 10_000:
+		return fmt.Sprintf("%.0f ms", float64(us)/1e3)
+	case us >= 1000:
+		return fmt.Sprintf("%.1f ms", float64(us)/1e3)
+	}
+	return fmt.Sprintf("%d µs", us)
+}
+
+func seconds(s float64) string {
+	if s < 120 {
+		return fmt.Sprintf("%.0f s", s)
+	}
+	return fmt.Sprintf("%.0f min", s/60)
+}
+
+// digits writes a figure with about three significant digits.
+func digits(v float64) string {
+	switch {
+	case v >= 100:
+		return number(v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case v >= 1 || v == 0:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return strconv.FormatFloat(v, 'g', 2, 64)
+}
+
+// number writes a whole number with separators.
+func number(v float64) string {
+	s := strconv.FormatFloat(v, 'f', 0, 64)
+	sign := ""
+	if strings.HasPrefix(s, "-") {
+		sign, s = "-", s[1:]
+	}
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return sign + s
+}

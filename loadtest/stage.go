@@ -1,0 +1,286 @@
+package loadtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/loadtest/client"
+	"sluice/loadtest/proc"
+)
+
+// stage is one server with its clients and its service. It owns the processes
+// and stops all of them in close.
+type stage struct {
+	run    *runner
+	target Target
+	layout layout
+	scene  Scenario // the first that it was made for
+
+	server  *proc.Process // nil if it ran already
+	nats    *proc.Process
+	service service
+	clients client.Group
+	workers []int // their process ids
+	addr    string
+	ports   map[string]string
+
+	subs      []int       // subscribers per topic that are not slow
+	empty     proc.Memory // of the server without clients
+	emptySock int64
+	connected Cell // what connecting cost
+}
+
+const (
+	startLimit   = 20 * time.Second
+	stopLimit    = 10 * time.Second
+	connectLimit = 3 * time.Minute
+	perWorker    = 19_000 // clients of a process
+	reserveFDs   = 100
+)
+
+// open makes a stage up to where its clients could connect.
+func (r *runner) open(t Target, s Scenario, n int) (*stage, error) {
+	st := &stage{run: r, target: t, scene: s, layout: s.layout(n)}
+	if err := st.start(); err != nil {
+		return nil, errors.Join(err, st.close())
+	}
+	return st, nil
+}
+
+func (st *stage) start() error {
+	if err := st.choosePorts(); err != nil {
+		return err
+	}
+	if st.target.NATS != "" {
+		line, err := proc.Fill(st.target.NATS, st.ports)
+		if err != nil {
+			return err
+		}
+		if st.nats, err = proc.Start("NATS server", line, st.run.plan.ClientCores, nil); err != nil {
+			return err
+		}
+		if err := st.nats.Ready("127.0.0.1:"+st.ports["nats"], startLimit); err != nil {
+			return err
+		}
+	}
+	if err := st.startServer(); err != nil {
+		return err
+	}
+	if err := st.startService(); err != nil {
+		return err
+	}
+	if err := st.startClients(); err != nil {
+		return err
+	}
+	st.empty, st.emptySock = st.memory(), proc.SocketMemory()
+	return nil
+}
+
+func (st *stage) choosePorts() error {
+	st.ports = map[string]string{"self": st.run.options.Self}
+	for _, name := range []string{"port", "nats", "feed"} {
+		port, err := proc.FreePort()
+		if err != nil {
+			return err
+		}
+		st.ports[name] = strconv.Itoa(port)
+	}
+	if st.layout.tls && st.target.Start != "" {
+		if err := st.run.certificate(); err != nil {
+			return err
+		}
+		st.ports["cert"], st.ports["key"] = filepath.Join(st.run.dir, "cert.pem"), filepath.Join(st.run.dir, "key.pem")
+	}
+	if st.addr = st.target.Addr; st.addr == "" {
+		st.addr = "127.0.0.1:" + st.ports["port"]
+	}
+	return nil
+}
+
+func (st *stage) startServer() error {
+	if st.target.Start == "" {
+		return nil
+	}
+	line := st.target.Start
+	if st.layout.tls {
+		line += " " + st.target.TLS
+	}
+	if st.layout.compression {
+		line += " " + st.target.Compress
+	}
+	line, err := proc.Fill(line, st.ports)
+	if err != nil {
+		return err
+	}
+	var env []string
+	for _, e := range st.target.Env {
+		if e, err = proc.Fill(e, st.ports); err != nil {
+			return err
+		}
+		env = append(env, e)
+	}
+	if st.server, err = proc.Start(st.target.Name, line, st.run.plan.ServerCores, env); err != nil {
+		return err
+	}
+	return st.server.Ready(st.addr, startLimit)
+}
+
+func (st *stage) startService() (err error) {
+	switch st.target.Protocol {
+	case client.ProtocolFloor, client.ProtocolCentrifuge:
+		st.service, err = retry(st.server, func() (service, error) { return dialFeed("127.0.0.1:" + st.ports["feed"]) })
+	default:
+		url := st.target.NATSURL
+		if url == "" {
+			url = "nats://127.0.0.1:" + st.ports["nats"]
+		}
+		res := st.target.Protocol == client.ProtocolRES
+		st.service, err = retry(st.server, func() (service, error) {
+			return dialNATS(url, st.layout.topics, res, st.layout.collection)
+		})
+	}
+	return err
+}
+
+// retry connects a service: a server may open its ports one after the other.
+func retry(server *proc.Process, dial func() (service, error)) (service, error) {
+	for end := time.Now().Add(startLimit); ; time.Sleep(50 * time.Millisecond) {
+		s, err := dial()
+		if err == nil {
+			return s, nil
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("the harness's service cannot connect: %w", err)
+		}
+		if server != nil && !server.Running() {
+			return nil, fmt.Errorf("%s ended: %s", server.Name, server.Output())
+		}
+	}
+}
+
+func (st *stage) startClients() error {
+	l, p := st.layout, st.run.plan
+	addr, err := net.ResolveTCPAddr("tcp", st.addr)
+	if err != nil {
+		return err
+	}
+	api := st.target.API
+	if api == "" {
+		api = "/api/"
+	}
+	per := perWorker
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < perWorker+reserveFDs {
+		per = max(int(limit.Cur)-reserveFDs, 1)
+	}
+	cfg := client.Config{
+		Protocol: st.target.Protocol, Addr: addr.AddrPort().String(), Path: st.target.Path,
+		TLS: l.tls, Compression: l.compression, HTTP: l.http, HTTPTarget: api + "load/t0",
+		Topics: l.topics, PerClient: l.perClient, Models: l.models, Threads: p.Threads,
+		Slow: l.slow, SlowRate: l.slowRate,
+	}
+	processes := (l.n + per - 1) / per
+	cfg.Inflight = max(max(l.inflight, 0), 0)
+	if cfg.Inflight == 0 {
+		cfg.Inflight = 128
+	}
+	cfg.Inflight = max(cfg.Inflight/processes, 1)
+	cfg.ConnectRate = l.connectRate / float64(processes)
+	for first := 0; first < l.n; first += per {
+		cfg.First, cfg.Count = first, min(per, l.n-first)
+		if st.run.options.Worker == nil {
+			e, err := client.New(cfg)
+			if err != nil {
+				return err
+			}
+			st.clients = append(st.clients, e)
+			continue
+		}
+		w, err := client.Start(st.run.options.Worker(), cfg, func(c *exec.Cmd) error { return proc.StartPinned(c, p.ClientCores) })
+		if err != nil {
+			return err
+		}
+		st.clients = append(st.clients, w)
+		st.workers = append(st.workers, w.PID())
+	}
+	st.subs = cfg.Subscribers(l.n)
+	return nil
+}
+
+// close stops everything that the stage started.
+func (st *stage) close() error {
+	var errs []error
+	if err := st.clients.Close(); err != nil {
+		errs = append(errs, fmt.Errorf("clients: %w", err))
+	}
+	if st.service != nil {
+		errs = append(errs, st.service.close())
+	}
+	for _, p := range []*proc.Process{st.server, st.nats} {
+		if p != nil {
+			errs = append(errs, p.Stop(stopLimit))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// serverPID is 0 if it is not known.
+func (st *stage) serverPID() int {
+	if st.server != nil {
+		return st.server.PID()
+	}
+	return st.target.PID
+}
+
+func (st *stage) memory() proc.Memory {
+	if pid := st.serverPID(); pid != 0 {
+		if m, err := proc.ReadMemory(pid); err == nil {
+			return m
+		}
+	}
+	return proc.Memory{RSS: -1, PSS: -1}
+}
+
+// connect connects all clients and measures what that costs.
+func (st *stage) connect(ctx context.Context, c *Cell) error {
+	begin := client.Now()
+	if err := st.clients.Begin(begin); err != nil {
+		return err
+	}
+	m := st.measure(c, begin, "connection", client.Connect)
+	if err := st.clients.Connect(); err != nil {
+		return err
+	}
+	n := st.layout.n
+	err := m.every(ctx, drainEvery, time.Now().Add(connectLimit), func(s client.Counters) bool { return s.Ready+s.Failed+s.Closed >= n })
+	m.finish(int64(n), int64(m.last.Ready))
+	if err != nil {
+		return err
+	}
+	if m.last.Ready < n {
+		return fmt.Errorf("%d of %d clients connected: %s", m.last.Ready, n, m.last.LastError)
+	}
+	return nil
+}
+
+// certificate makes the run's certificate, once.
+func (r *runner) certificate() error {
+	if r.dir != "" {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "load")
+	if err != nil {
+		return err
+	}
+	r.dir = dir
+	return writeCertificate(dir)
+}
