@@ -34,6 +34,7 @@ func TestAllocations(t *testing.T) {
 	buf := make([]byte, 0, 1<<20)
 	payload := bytes.Repeat([]byte{'x'}, 70000)
 	head := []byte(browserHead)
+	claim, bad := []byte{0x82, 0xff, 0, 0, 0, 0, 0, 0xf, 0, 0}, []byte{0xff}
 	var h Head
 	var p Parser
 	parse := func(in []byte) {
@@ -55,9 +56,9 @@ func TestAllocations(t *testing.T) {
 	}
 	cases := map[string]func(){
 		"whole messages":           func() { parse(masked) },
-		"header that claims a lot": func() { p.Next([]byte{0x82, 0xff, 0, 0, 0, 0, 0, 0xf, 0, 0}, Limits{}) },
+		"header that claims a lot": func() { p.Next(claim, Limits{}) },
 		"unfinished text":          func() { p.Reset(); p.Next(masked[:20], Limits{}) },
-		"error":                    func() { p.Next([]byte{0xff}, Limits{}); p.Reset() },
+		"error":                    func() { p.Next(bad, Limits{}); p.Reset() },
 		"AppendFrame":              func() { buf = AppendFrame(AppendFrame(buf[:0], OpText, payload), OpPong, payload[:5]) },
 		"AppendClose":              func() { buf = AppendClose(buf[:0], CloseGoingAway, "shutting down") },
 		"AppendMaskedFrame":        func() { buf = AppendMaskedFrame(buf[:0], fin, OpText, payload, testKey) },

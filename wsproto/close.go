@@ -3,21 +3,23 @@ package wsproto
 import (
 	"encoding/binary"
 	"unicode/utf8"
+
+	"github.com/gobwas/ws"
 )
 
 // Close codes (RFC 6455 §7.4.1 and the registry it set up).
 const (
-	CloseNormal         uint16 = 1000
-	CloseGoingAway      uint16 = 1001
-	CloseProtocolError  uint16 = 1002
-	CloseUnsupported    uint16 = 1003
-	CloseNoStatus       uint16 = 1005 // never sent: stands for a close frame without code
-	CloseInvalidPayload uint16 = 1007
-	ClosePolicy         uint16 = 1008
-	CloseTooLarge       uint16 = 1009
-	CloseInternalError  uint16 = 1011
-	CloseServiceRestart uint16 = 1012
-	CloseTryAgainLater  uint16 = 1013
+	CloseNormal         = uint16(ws.StatusNormalClosure)
+	CloseGoingAway      = uint16(ws.StatusGoingAway)
+	CloseProtocolError  = uint16(ws.StatusProtocolError)
+	CloseUnsupported    = uint16(ws.StatusUnsupportedData)
+	CloseNoStatus       = uint16(ws.StatusNoStatusRcvd) // never sent: stands for a close frame without code
+	CloseInvalidPayload = uint16(ws.StatusInvalidFramePayloadData)
+	ClosePolicy         = uint16(ws.StatusPolicyViolation)
+	CloseTooLarge       = uint16(ws.StatusMessageTooBig)
+	CloseInternalError  = uint16(ws.StatusInternalServerError)
+	CloseServiceRestart = uint16(1012) // entries of the registry that gobwas/ws lacks
+	CloseTryAgainLater  = uint16(1013)
 )
 
 // CloseError says why the connection must be failed (RFC 6455 §7.1.7): send a
@@ -32,7 +34,8 @@ func (e *CloseError) Error() string { return "wsproto: " + e.Reason }
 
 // What Parser refuses. Sections are of RFC 6455.
 var (
-	// ErrReservedBits: RSV1, RSV2 or RSV3 is set without an extension (§5.2).
+	// ErrReservedBits: RSV1, RSV2 or RSV3 is set without an extension (§5.2), or
+	// RSV1 elsewhere than in the first frame of a message (RFC 7692 §6.1).
 	ErrReservedBits = &CloseError{CloseProtocolError, "reserved bit set"}
 	// ErrReservedOpcode: 3 to 7 or 11 to 15 (§5.2).
 	ErrReservedOpcode = &CloseError{CloseProtocolError, "reserved opcode"}
@@ -44,6 +47,8 @@ var (
 	ErrExpectedContinuation = &CloseError{CloseProtocolError, "new message within a fragmented one"}
 	// ErrUnmasked: a client's frame is not masked (§5.1).
 	ErrUnmasked = &CloseError{CloseProtocolError, "frame is not masked"}
+	// ErrMasked: a server's frame is masked (§5.1).
+	ErrMasked = &CloseError{CloseProtocolError, "frame is masked"}
 	// ErrControlTooLong: a control frame of more than 125 bytes (§5.5).
 	ErrControlTooLong = &CloseError{CloseProtocolError, "control frame too long"}
 	// ErrLengthSign: the most significant bit of a 64-bit length is set (§5.2).
@@ -54,6 +59,9 @@ var (
 	ErrMessageTooLarge = &CloseError{CloseTooLarge, "message too large"}
 	// ErrInvalidUTF8: a text message that is not UTF-8 (§5.6, §8.1).
 	ErrInvalidUTF8 = &CloseError{CloseInvalidPayload, "text is not valid UTF-8"}
+	// ErrCompressed: a compressed message that cannot be inflated (RFC 7692 §7.2.2).
+	// None of the codes is meant for it; 1007 says that the data does not fit its message's type.
+	ErrCompressed = &CloseError{CloseInvalidPayload, "invalid compressed data"}
 	// ErrCloseLength: a close frame of one byte (§5.5.1).
 	ErrCloseLength = &CloseError{CloseProtocolError, "close frame of one byte"}
 	// ErrCloseCode: a close code that must not be sent (§7.4).

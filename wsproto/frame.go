@@ -1,36 +1,39 @@
 package wsproto
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/gobwas/ws"
+)
 
 // Op is a frame's opcode (RFC 6455 §5.2). A Message never has OpContinuation.
-type Op uint8
+type Op = ws.OpCode
 
 // Opcodes.
 const (
-	OpContinuation Op = 0
-	OpText         Op = 1
-	OpBinary       Op = 2
-	OpClose        Op = 8
-	OpPing         Op = 9
-	OpPong         Op = 10
+	OpContinuation = ws.OpContinuation
+	OpText         = ws.OpText
+	OpBinary       = ws.OpBinary
+	OpClose        = ws.OpClose
+	OpPing         = ws.OpPing
+	OpPong         = ws.OpPong
 )
-
-// Control reports whether frames of this kind are control frames (RFC 6455 §5.5).
-func (op Op) Control() bool { return op&8 != 0 }
-
-func (op Op) reserved() bool { return op&7 > 2 }
 
 const (
 	// MaxHeader is the largest header, in bytes, of a server's frame.
-	MaxHeader = 10
+	MaxHeader = maxClientHeader - keyLen
 	// MaxControl is the largest payload, in bytes, of a control frame.
-	MaxControl = 125
+	MaxControl = ws.MaxControlFramePayloadSize
+
+	maxClientHeader = ws.MaxHeaderSize
+	keyLen          = 4
 
 	len16 = 126 // in the second byte: the length follows in 16 bits
 	len64 = 127 // in the second byte: the length follows in 64 bits
 
 	bitFin  = 0x80 // first byte
 	bitsRsv = 0x70
+	bitRsv1 = 0x40
 	bitsOp  = 0x0f
 	bitMask = 0x80 // second byte
 	bitsLen = 0x7f
@@ -67,14 +70,22 @@ func AppendMaskedFrame(dst []byte, fin bool, op Op, payload []byte, key [4]byte)
 	if fin {
 		first |= bitFin
 	}
+	return appendMasked(dst, first, payload, key)
+}
+
+// appendMasked masks with ws.Cipher and not with mask: a client of ours has the
+// time, and two implementations that meet in tests check each other.
+func appendMasked(dst []byte, first byte, payload []byte, key [4]byte) []byte {
 	dst = appendHeader(dst, first, bitMask, len(payload))
 	dst = append(dst, key[:]...)
 	n := len(dst)
 	dst = append(dst, payload...)
-	mask(dst[n:], key, 0)
+	ws.Cipher(dst[n:], key, 0)
 	return dst
 }
 
+// appendHeader is what ws.WriteHeader does, but on a slice: behind an io.Writer
+// the header escapes to the heap, one allocation a frame.
 func appendHeader(dst []byte, first, masked byte, length int) []byte {
 	switch HeaderLen(length) {
 	case 2:

@@ -17,7 +17,7 @@ var frameLengths = []int{0, 1, 2, 125, 126, 127, 65535, 65536, 65537, 1 << 20}
 func TestAppendFrame(t *testing.T) {
 	for _, op := range []Op{OpText, OpBinary, OpClose, OpPing, OpPong} {
 		for _, n := range frameLengths {
-			if op.Control() && n > MaxControl {
+			if op.IsControl() && n > MaxControl {
 				continue
 			}
 			payload := bytes.Repeat([]byte{'x'}, n)
@@ -90,7 +90,7 @@ func TestAppendClose(t *testing.T) {
 // TestCloseErrors: what the parser fails with can be sent as it is.
 func TestCloseErrors(t *testing.T) {
 	for _, e := range []*CloseError{ErrReservedBits, ErrReservedOpcode, ErrControlFragmented, ErrUnexpectedContinuation, ErrExpectedContinuation,
-		ErrUnmasked, ErrControlTooLong, ErrLengthSign, ErrLengthEncoding, ErrMessageTooLarge, ErrInvalidUTF8, ErrCloseLength, ErrCloseCode, ErrCloseReason} {
+		ErrUnmasked, ErrMasked, ErrCompressed, ErrControlTooLong, ErrLengthSign, ErrLengthEncoding, ErrMessageTooLarge, ErrInvalidUTF8, ErrCloseLength, ErrCloseCode, ErrCloseReason} {
 		got := AppendClose(nil, e.Code, e.Reason)
 		want := AppendFrame(nil, OpClose, []byte(string([]byte{byte(e.Code >> 8), byte(e.Code)})+e.Reason))
 		if !bytes.Equal(got, want) || !strings.Contains(e.Error(), e.Reason) {

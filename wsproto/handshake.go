@@ -168,9 +168,16 @@ func (h *Head) hasBody() bool {
 // CheckUpgrade has passed (RFC 6455 §4.2.2 item 5). extra, if not nil, appends
 // further complete field lines. No subprotocol and no extension is chosen.
 func AppendUpgrade(dst []byte, h *Head, extra func(dst []byte) []byte) []byte {
+	return AppendUpgradeDeflate(dst, h, "", extra)
+}
+
+// AppendUpgradeDeflate is AppendUpgrade with the answer of NegotiateDeflate, of
+// which "" means that there is no compression.
+func AppendUpgradeDeflate(dst []byte, h *Head, answer string, extra func(dst []byte) []byte) []byte {
 	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	dst = AppendAccept(dst, h.Get("Sec-WebSocket-Key"))
 	dst = append(dst, "\r\n"...)
+	dst = append(dst, answer...)
 	if extra != nil {
 		dst = extra(dst)
 	}

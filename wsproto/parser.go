@@ -3,6 +3,7 @@ package wsproto
 import (
 	"encoding/binary"
 	"math"
+	"unicode/utf8"
 
 	"sluice/pool"
 )
@@ -10,27 +11,29 @@ import (
 // DefaultMaxMessage is the limit, in bytes, of a message when none is given.
 const DefaultMaxMessage = 1 << 20
 
-// maxClientHeader is the largest header, in bytes, of a client's frame.
-const maxClientHeader = MaxHeader + 4
+// maxLimit is the largest limit that is heeded: the length of a frame is an int.
+const maxLimit = math.MaxInt - maxClientHeader
 
-// Limits bounds what a client may send.
+// Limits bounds what a peer may send.
 type Limits struct {
-	Message int // bytes of a whole message, all fragments together; 0: DefaultMaxMessage
+	Message int // bytes of a whole message, all fragments together, inflated; 0: DefaultMaxMessage
 }
 
-// Message is a complete message or control frame of a client.
+// Message is a complete message or control frame of a peer.
 type Message struct {
 	Op      Op     // OpText, OpBinary, OpClose, OpPing or OpPong
-	Payload []byte // unmasked; of a close frame the reason
+	Payload []byte // unmasked and inflated; of a close frame the reason
 	Code    uint16 // of a close frame: its code, CloseNoStatus if it has none; else 0
 }
 
-// Parser is what one connection remembers of its client's frames. The zero
-// value is ready. It is small while no fragmented message is open: only such a
-// message takes a buffer, whose size follows what has arrived and not what the
-// client announced.
+// Parser is what one connection remembers of its peer's frames. The zero value
+// is ready for those of a client. It is small while no fragmented message is
+// open: only such a message takes a buffer, whose size follows what has arrived
+// and not what the peer announced, and one that was inflated, until the next
+// call. A decompressor is taken only while a message is inflated, which is done
+// at once when the message is complete.
 type Parser struct {
-	frag *pool.Buffer // payload of the fragmented message so far; nil while it has none
+	frag *pool.Buffer // the fragmented message so far, as it came, or the delivered one; nil while it has no bytes
 	need int          // see Need; 0: all that is known is that a header comes
 
 	// seen is how many payload bytes of the unfinished text frame at the
@@ -39,16 +42,38 @@ type Parser struct {
 	text textCheck // of the open text message
 
 	open      Op   // the fragmented message's opcode; OpContinuation: none is open
+	packed    bool // the open message is compressed
 	delivered bool // frag was handed out with the last message
 	ended     bool // a close frame or an error came: the rest is discarded
+
+	mode mode // fixed before the first frame
 }
+
+// mode says which frames are expected.
+type mode uint8
+
+const (
+	modeDeflate mode = 1 << iota // compressed ones, too
+	modeServer                   // those of a server
+)
+
+// EnableDeflate makes p take compressed messages, too: to be called once
+// permessage-deflate without context takeover is negotiated, before the first
+// call of Next. Limits.Message bounds what a message inflates to, and before that
+// its compressed form, with the few bytes more that incompressible data needs.
+func (p *Parser) EnableDeflate() { p.mode |= modeDeflate }
+
+// FromServer makes p the parser of a client, for tests and load clients: frames
+// must not be masked, all else is the same. To be called before the first call
+// of Next.
+func (p *Parser) FromServer() { p.mode |= modeServer }
 
 // Next takes at most one frame from the beginning of buf, n bytes of it, and
 // changes these: payloads are unmasked in place.
 //
 //   - n > 0, done: m is complete. Its payload is valid until the next call of
-//     Next or Reset, and until buf is changed: a message in one frame points
-//     into buf, a fragmented one into the parser's own buffer.
+//     Next or Reset, and until buf is changed: a plain message in one frame
+//     points into buf, a fragmented or inflated one into the parser's own buffer.
 //   - n > 0, not done: a fragment was taken.
 //   - n == 0: buf does not hold a whole frame. It is unchanged; the next call
 //     must pass the same bytes and those that came since, possibly moved
@@ -56,7 +81,8 @@ type Parser struct {
 //   - err != nil: a *CloseError, the connection is to be failed with its code;
 //     n is 0 and the rest of buf is of no use. Errors show as soon as the bytes
 //     seen cannot be continued correctly: lengths are judged on the header,
-//     text while its frame is still coming in.
+//     text while its frame is still coming in; what is compressed, when the
+//     message is complete.
 //
 // Control frames are returned between the fragments of a message. After a close
 // frame or an error everything else is consumed and ignored (RFC 6455 §1.4,
@@ -73,7 +99,7 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 	if limit <= 0 {
 		limit = DefaultMaxMessage
 	}
-	limit = min(limit, math.MaxInt-maxClientHeader) // the length of a frame is an int
+	limit = min(limit, maxLimit)
 	h, err := p.header(buf, limit)
 	if err != nil {
 		return m, 0, false, p.fail(err)
@@ -81,7 +107,7 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 	if h.size == 0 {
 		return m, 0, false, nil
 	}
-	text := h.op == OpText || h.op == OpContinuation && p.open == OpText
+	text := !h.packed && (h.op == OpText || h.op == OpContinuation && p.open == OpText)
 	n = h.size + h.length
 	if len(buf) < n {
 		p.need = n
@@ -91,7 +117,11 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 		return m, 0, false, nil
 	}
 	payload := buf[h.size:n:n]
-	if ascii := mask(payload, h.key, 0); text {
+	ascii := false // not known
+	if p.mode&modeServer == 0 {
+		ascii = mask(payload, h.key, 0)
+	}
+	if text {
 		if !ascii || p.text.missing > 0 {
 			if !p.text.write(payload[p.seen:]) || h.fin && p.text.missing > 0 {
 				return m, 0, false, p.fail(ErrInvalidUTF8)
@@ -106,53 +136,79 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 	return m, n, done, nil
 }
 
-// take handles a whole frame, unmasked and, if text, validated.
+// take handles a whole frame, unmasked and, if plain text, validated.
 func (p *Parser) take(h frameHeader, payload []byte, limit int) (m Message, done bool, err error) {
 	switch {
 	case h.op == OpClose:
 		code, reason, err := parseClose(payload)
 		p.end()
 		return Message{Op: OpClose, Payload: reason, Code: code}, true, err
-	case h.op.Control():
+	case h.op.IsControl():
 		return Message{Op: h.op, Payload: payload}, true, nil
 	case !h.fin:
 		if h.op != OpContinuation {
-			p.open = h.op
+			p.open, p.packed = h.op, h.packed
 		}
-		p.store(payload, limit)
+		p.store(payload, h.limit(limit))
 		return m, false, nil
 	case h.op != OpContinuation:
-		return Message{Op: h.op, Payload: payload}, true, nil
+		m = Message{Op: h.op, Payload: payload}
+	default:
+		m = Message{Op: p.open, Payload: payload}
+		p.open, p.packed = OpContinuation, false
+		if p.frag != nil {
+			p.store(payload, h.limit(limit))
+			m.Payload, p.delivered = p.frag.B, true
+		}
 	}
-	m = Message{Op: p.open, Payload: payload}
-	p.open = OpContinuation
-	if p.frag != nil {
-		p.store(payload, limit)
-		m.Payload, p.delivered = p.frag.B, true
+	if h.packed {
+		m.Payload, err = p.inflate(m, limit)
 	}
-	return m, true, nil
+	return m, true, err
+}
+
+// inflate replaces the payload of a complete message by what it inflates to.
+func (p *Parser) inflate(m Message, limit int) ([]byte, error) {
+	out, err := inflate(m.Payload, limit)
+	p.release()
+	p.frag, p.delivered = out, true
+	if err == nil && m.Op == OpText && !utf8.Valid(out.B) {
+		err = ErrInvalidUTF8
+	}
+	return out.B, err
 }
 
 // Need returns how many bytes, at least, the next call of Next needs to take a
 // frame, as far as is known: never more than a header and the limit that was
-// given. It is a goal to wait for, not memory to reserve: the client has only
-// claimed that so much will come. Next may be called earlier, and fails earlier
-// then if the text is invalid.
+// given, or a little more for a compressed message. It is a goal to wait for, not
+// memory to reserve: the peer has only claimed that so much will come. Next may
+// be called earlier, and fails earlier then if the text is invalid.
 func (p *Parser) Need() int { return max(p.need, 2) }
 
-// Reset makes p as new and gives its buffer back.
+// Reset makes p as new, ready for a client's plain frames, and gives its buffer back.
 func (p *Parser) Reset() {
 	p.release()
 	*p = Parser{}
 }
 
-// frameHeader is a client's frame header that has passed all checks.
+// frameHeader is a frame header that has passed all checks. It is ours and not
+// ws.Header because ws.CheckHeader wants a whole header, and does not judge lengths.
 type frameHeader struct {
 	op     Op
 	fin    bool
-	key    [4]byte
-	size   int // of the header itself; 0: incomplete
-	length int // of the payload
+	packed bool         // of a compressed message
+	key    [keyLen]byte // zero if the frame is not masked
+	size   int          // of the header itself; 0: incomplete
+	length int          // of the payload
+}
+
+// limit returns how many bytes the frame's message may have on the wire if limit
+// is how many it may have at all.
+func (h *frameHeader) limit(limit int) int {
+	if h.packed {
+		return packedLimit(limit)
+	}
+	return limit
 }
 
 // header decodes and checks the header at the beginning of buf. The checks
@@ -164,12 +220,18 @@ func (p *Parser) header(buf []byte, limit int) (h frameHeader, err error) {
 		return h, nil
 	}
 	h.op, h.fin = Op(buf[0]&bitsOp), buf[0]&bitFin != 0
+	if rsv := buf[0] & bitsRsv; rsv != 0 {
+		// Only an extension can give them a meaning; ours does so in the first
+		// frame of a message (RFC 7692 §6.1).
+		if rsv != bitRsv1 || p.mode&modeDeflate == 0 || h.op != OpText && h.op != OpBinary {
+			return h, ErrReservedBits
+		}
+		h.packed = true
+	}
 	switch {
-	case buf[0]&bitsRsv != 0:
-		return h, ErrReservedBits
-	case h.op.reserved():
+	case h.op.IsReserved():
 		return h, ErrReservedOpcode
-	case h.op.Control():
+	case h.op.IsControl():
 		if !h.fin {
 			return h, ErrControlFragmented
 		}
@@ -177,25 +239,32 @@ func (p *Parser) header(buf []byte, limit int) (h frameHeader, err error) {
 		if p.open == OpContinuation {
 			return h, ErrUnexpectedContinuation
 		}
+		h.packed = p.packed
 	case p.open != OpContinuation:
 		return h, ErrExpectedContinuation
 	}
 	if len(buf) == 1 {
 		return h, nil
 	}
-	if buf[1]&bitMask == 0 {
+	keyed := keyLen // bytes
+	if masked := buf[1]&bitMask != 0; p.mode&modeServer != 0 {
+		if masked {
+			return h, ErrMasked
+		}
+		keyed = 0
+	} else if !masked {
 		return h, ErrUnmasked
 	}
 	size, length := 2, uint64(buf[1]&bitsLen)
 	if length > MaxControl {
-		if h.op.Control() {
+		if h.op.IsControl() {
 			return h, ErrControlTooLong
 		}
 		if size = 4; length == len64 {
 			size = 10
 		}
 		if len(buf) < size {
-			p.need = size + len(h.key)
+			p.need = size + keyed
 			return h, nil
 		}
 		if size == 4 {
@@ -213,15 +282,15 @@ func (p *Parser) header(buf []byte, limit int) (h frameHeader, err error) {
 			}
 		}
 	}
-	if !h.op.Control() && length > uint64(max(limit-p.stored(), 0)) {
+	if !h.op.IsControl() && length > uint64(max(h.limit(limit)-p.stored(), 0)) {
 		return h, ErrMessageTooLarge
 	}
 	h.length = int(length)
-	if len(buf) < size+len(h.key) {
-		p.need = size + len(h.key) + h.length
+	if len(buf) < size+keyed {
+		p.need = size + keyed + h.length
 		return h, nil
 	}
-	h.size = size + copy(h.key[:], buf[size:])
+	h.size = size + copy(h.key[:keyed], buf[size:])
 	return h, nil
 }
 

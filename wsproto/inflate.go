@@ -1,0 +1,142 @@
+package wsproto
+
+import (
+	"bufio"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+
+	"sluice/pool"
+)
+
+// inflateTail is what the decompressor reads behind a message: what its sender
+// has cut off (RFC 7692 §7.2.2), and an empty final block, whose end says that
+// the message ended between two blocks and not within one.
+const inflateTail = syncTail + finalTail
+
+const finalTail = "\x01" + syncTail
+
+// window is how far back a compressed message can refer, in bytes.
+const window = 32 << 10
+
+// A message may contain final blocks, and after each another deflate stream
+// begins (RFC 7692 §7.2.3.4, §7.2.3.5). To begin one takes as long as inflating
+// some hundred bytes, so their number is bounded: by a few and by one in this
+// many bytes.
+const (
+	freeStreams    = 16
+	bytesPerStream = 256
+)
+
+// packedLimit returns how many bytes a compressed message may have whose text
+// has at most limit: incompressible data grows, and a poor compressor may make
+// it grow more than it must. The bound is that of zlib's worst settings.
+func packedLimit(limit int) int {
+	return limit + min(limit/8+limit/64+64, maxLimit-limit)
+}
+
+// inflaters are the decompressors that are not at work, some 45 kB each: only a
+// message that is complete takes one, and only while it is inflated.
+var inflaters = sync.Pool{New: func() any {
+	z := new(inflater)
+	z.in = bufio.NewReaderSize(&z.src, 2<<10)
+	z.flate = flate.NewReader(z.in)
+	return z
+}}
+
+// inflater decompresses one message at a time. Between the message and the
+// decompressor is a buffer of a type for which the decompressor has a fast path;
+// a copy of the message with its tail would take as much memory as the message.
+type inflater struct {
+	src   packedSource
+	in    *bufio.Reader // reads src
+	flate io.ReadCloser // reads in, byte by byte; also a flate.Resetter
+	probe [1]byte
+}
+
+// packedSource reads a compressed message and the tail behind it.
+type packedSource struct {
+	packed []byte
+	tail   string
+}
+
+func (s *packedSource) Read(b []byte) (int, error) {
+	n := copy(b, s.packed)
+	s.packed = s.packed[n:]
+	if n < len(b) {
+		k := copy(b[n:], s.tail)
+		s.tail = s.tail[k:]
+		n += k
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// left returns how many bytes the decompressor has not seen, tail included.
+func (z *inflater) left() int { return z.in.Buffered() + len(z.src.packed) + len(z.src.tail) }
+
+// inflate decompresses a whole message into a buffer of the pool, which the
+// caller gives back, also if there is an error: ErrMessageTooLarge beyond limit
+// bytes, ErrCompressed if the data is invalid. The buffer grows with what comes
+// out and never beyond the limit.
+func inflate(packed []byte, limit int) (out *pool.Buffer, err error) {
+	z := inflaters.Get().(*inflater)
+	z.src = packedSource{packed, inflateTail}
+	z.in.Reset(&z.src)
+	out = pool.GetBuffer(min(4*len(packed), limit))
+	streams := freeStreams + len(packed)/bytesPerStream
+	for z.left() > len(inflateTail) && err == nil {
+		if streams--; streams < 0 {
+			err = ErrCompressed
+			break
+		}
+		// Nothing says that a final block ends the window, too.
+		_ = z.flate.(flate.Resetter).Reset(z.in, out.B[max(0, len(out.B)-window):])
+		out, err = z.stream(out, limit)
+	}
+	switch z.left() {
+	case 0: // the usual end
+	case len(finalTail): // a final block without content, finished by the tail
+	case len(inflateTail): // nothing follows a final block: complete as it is
+	default: // within the tail
+		if err == nil {
+			err = ErrCompressed
+		}
+	}
+	z.src = packedSource{}
+	inflaters.Put(z)
+	return out, err
+}
+
+// stream appends a deflate stream, up to its final block, to out.
+func (z *inflater) stream(out *pool.Buffer, limit int) (*pool.Buffer, error) {
+	for {
+		n, room := len(out.B), min(cap(out.B), limit)
+		var err error
+		if n < room {
+			k, e := z.flate.Read(out.B[n:room])
+			out.B, err = out.B[:n+k], e
+		} else if n < limit {
+			larger := pool.GetBuffer(min(2*n, limit))
+			larger.B = append(larger.B, out.B...)
+			out.Put()
+			out = larger
+		} else {
+			k, e := z.flate.Read(z.probe[:])
+			if k > 0 {
+				return out, ErrMessageTooLarge
+			}
+			err = e
+		}
+		switch err {
+		case nil:
+		case io.EOF:
+			return out, nil
+		default:
+			return out, ErrCompressed
+		}
+	}
+}
