@@ -39,7 +39,7 @@ func (c *Cell) judge(s Scenario) {
 		both(fmt.Sprintf("the harness: it sent events up to %.1f ms late", float64(c.Late)/1000))
 	}
 	if c.Kind == KindMax && c.Rate > 0 && !c.sawServerFull() {
-		c.refuse("rate", "neither: no trial filled the server's cores")
+		c.refuse("rate", "no trial filled the server's cores")
 	}
 	if c.Failed > 0 {
 		c.Notes = append(c.Notes, fmt.Sprintf("%d connections failed: %s", c.Failed, c.Message))

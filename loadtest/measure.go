@@ -71,7 +71,7 @@ type measurement struct {
 
 const (
 	pointEvery = 500 * time.Millisecond
-	pollEvery  = 100 * time.Millisecond
+	pollEvery  = 50 * time.Millisecond
 	drainEvery = 10 * time.Millisecond
 	quietLimit = 3 * time.Second // without a delivery: no more will come
 	drainLimit = 60 * time.Second
@@ -114,10 +114,18 @@ func (m *measurement) poll() error {
 		m.point.hist.Add(s.Hists[k.String()])
 	}
 	now := client.Now()
-	if took := time.Duration(now - m.point.at); took >= pointEvery {
+	if took := time.Duration(now - m.point.at); took >= m.pointEvery() {
 		m.addPoint(now, took)
 	}
 	return nil
+}
+
+// pointEvery is the time between two points: short runs have some as well.
+func (m *measurement) pointEvery() time.Duration {
+	if m.target == 0 {
+		return pointEvery
+	}
+	return min(max(m.target/10, pointEvery/5), pointEvery)
 }
 
 func (m *measurement) addPoint(now int64, took time.Duration) {

@@ -24,6 +24,7 @@ type Plan struct {
 	ServerCores []int `yaml:"serverCores,omitempty" json:"serverCores"` // empty: the last core, if there are several
 	ClientCores []int `yaml:"clientCores,omitempty" json:"clientCores"` // clients, service and NATS; empty: all others
 	Threads     int   `yaml:"threads,omitempty" json:"threads"`         // of each client process; 0: one per client core, at most 4
+	PerProcess  int   `yaml:"perProcess,omitempty" json:"perProcess"`   // clients of one process; 0: 19000, or as many as its descriptors allow
 }
 
 // Target is a server to measure. Command lines are split at white space and may

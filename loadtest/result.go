@@ -159,8 +159,9 @@ type Key struct {
 
 // Medians returns, for each scenario, number of clients and target in the order
 // in which they were first run, one cell with the median of each figure over
-// its rounds. A figure that any of the rounds refuses is refused; histograms
-// and series are those of the round with the median CPU.
+// its rounds. Rounds that refuse a figure do not count for it; a figure that
+// half of the rounds or more refuse is refused. Histograms and series are those
+// of the round with the median CPU.
 func (r *Report) Medians() []Cell {
 	var order []Key
 	groups := map[Key][]Cell{}
@@ -178,59 +179,104 @@ func (r *Report) Medians() []Cell {
 	return all
 }
 
+// The figures that may be refused.
+var figures = []string{"cpu", "latency", "rate", "memory"}
+
 func median(cells []Cell) Cell {
-	good := slices.DeleteFunc(slices.Clone(cells), func(c Cell) bool { return c.Error != "" })
-	if len(good) == 0 {
+	ran := slices.DeleteFunc(slices.Clone(cells), func(c Cell) bool { return c.Error != "" })
+	if len(ran) == 0 {
 		return cells[len(cells)-1]
 	}
-	slices.SortStableFunc(good, func(a, b Cell) int { return compare(a.CPU.Total, b.CPU.Total) })
-	m := good[(len(good)-1)/2]
-	of := func(f func(Cell) float64) float64 {
-		v := make([]float64, len(good))
-		for i, c := range good {
-			v[i] = f(c)
+	good := map[string][]Cell{} // by figure, the rounds that count
+	refused := map[string]string{}
+	var notes []string
+	for _, figure := range figures {
+		var why string
+		for _, c := range ran {
+			if c.OK(figure) {
+				good[figure] = append(good[figure], c)
+			} else if why == "" {
+				why = c.Refused[figure]
+			}
+		}
+		switch n := len(good[figure]); {
+		case n == len(ran):
+		case 2*n > len(ran):
+			notes = append(notes, fmt.Sprintf("%s: the median of %d of %d rounds; not counted: %s", figure, n, len(ran), why))
+		default:
+			refused[figure], good[figure] = why, ran
+		}
+	}
+	byCPU := slices.Clone(good["cpu"])
+	slices.SortStableFunc(byCPU, func(a, b Cell) int { return compare(a.CPU.Total, b.CPU.Total) })
+	m := byCPU[(len(byCPU)-1)/2]
+	m.Round, m.Refused, m.Notes = 0, nil, nil
+	m.medianFigures(good)
+	m.Lost, m.Closed, m.Failed, m.Errors = 0, 0, 0, 0
+	for _, c := range ran {
+		m.Lost, m.Closed, m.Failed, m.Errors = m.Lost+c.Lost, m.Closed+c.Closed, m.Failed+c.Failed, m.Errors+c.Errors
+		notes = append(notes, c.Notes...)
+	}
+	for _, c := range cells {
+		if c.Error != "" {
+			notes = append(notes, fmt.Sprintf("round %d: %s", c.Round, c.Error))
+		}
+	}
+	for _, n := range notes {
+		if !slices.Contains(m.Notes, n) {
+			m.Notes = append(m.Notes, n)
+		}
+	}
+	for figure, why := range refused {
+		m.refuse(figure, why)
+	}
+	return m
+}
+
+func (c *Cell) medianFigures(good map[string][]Cell) {
+	of := func(figure string, f func(Cell) float64) float64 {
+		var v []float64
+		for _, one := range good[figure] {
+			v = append(v, f(one))
 		}
 		return Median(v)
 	}
-	m.Rate = of(func(c Cell) float64 { return c.Rate })
-	m.Seconds = of(func(c Cell) float64 { return c.Seconds })
-	m.CPU = Cost{of(func(c Cell) float64 { return c.CPU.Total }), of(func(c Cell) float64 { return c.CPU.User }), of(func(c Cell) float64 { return c.CPU.Sys })}
-	m.Switches, m.Writes = of(func(c Cell) float64 { return c.Switches }), of(func(c Cell) float64 { return c.Writes })
-	m.NATS, m.Client = of(func(c Cell) float64 { return c.NATS }), of(func(c Cell) float64 { return c.Client })
-	m.ServerBusy, m.ClientBusy = of(func(c Cell) float64 { return c.ServerBusy }), of(func(c Cell) float64 { return c.ClientBusy })
-	m.Memory.PerConn = of(func(c Cell) float64 { return c.Memory.PerConn })
-	m.Memory.PSSConn = of(func(c Cell) float64 { return c.Memory.PSSConn })
-	m.Memory.SocketCon = of(func(c Cell) float64 { return c.Memory.SocketCon })
-	m.Memory.RSS = int64(of(func(c Cell) float64 { return float64(c.Memory.RSS) }))
-	l := &m.Latency
-	l.Mean = of(func(c Cell) float64 { return c.Latency.Mean })
+	for _, q := range []struct {
+		to     *float64
+		figure string
+		f      func(Cell) float64
+	}{
+		{&c.Rate, "rate", func(c Cell) float64 { return c.Rate }},
+		{&c.Seconds, "rate", func(c Cell) float64 { return c.Seconds }},
+		{&c.CPU.Total, "cpu", func(c Cell) float64 { return c.CPU.Total }},
+		{&c.CPU.User, "cpu", func(c Cell) float64 { return c.CPU.User }},
+		{&c.CPU.Sys, "cpu", func(c Cell) float64 { return c.CPU.Sys }},
+		{&c.Switches, "cpu", func(c Cell) float64 { return c.Switches }},
+		{&c.Writes, "cpu", func(c Cell) float64 { return c.Writes }},
+		{&c.NATS, "cpu", func(c Cell) float64 { return c.NATS }},
+		{&c.Client, "cpu", func(c Cell) float64 { return c.Client }},
+		{&c.ServerBusy, "cpu", func(c Cell) float64 { return c.ServerBusy }},
+		{&c.ClientBusy, "cpu", func(c Cell) float64 { return c.ClientBusy }},
+		{&c.Latency.Mean, "latency", func(c Cell) float64 { return c.Latency.Mean }},
+		{&c.Memory.PerConn, "memory", func(c Cell) float64 { return c.Memory.PerConn }},
+		{&c.Memory.PSSConn, "memory", func(c Cell) float64 { return c.Memory.PSSConn }},
+		{&c.Memory.SocketCon, "memory", func(c Cell) float64 { return c.Memory.SocketCon }},
+	} {
+		*q.to = of(q.figure, q.f)
+	}
+	c.Memory.RSS = int64(of("memory", func(c Cell) float64 { return float64(c.Memory.RSS) }))
 	for _, q := range []struct {
 		to *int64
 		f  func(hist.Summary) int64
 	}{
-		{&l.P50, func(s hist.Summary) int64 { return s.P50 }}, {&l.P90, func(s hist.Summary) int64 { return s.P90 }},
-		{&l.P99, func(s hist.Summary) int64 { return s.P99 }}, {&l.P999, func(s hist.Summary) int64 { return s.P999 }},
-		{&l.Max, func(s hist.Summary) int64 { return s.Max }},
+		{&c.Latency.P50, func(s hist.Summary) int64 { return s.P50 }},
+		{&c.Latency.P90, func(s hist.Summary) int64 { return s.P90 }},
+		{&c.Latency.P99, func(s hist.Summary) int64 { return s.P99 }},
+		{&c.Latency.P999, func(s hist.Summary) int64 { return s.P999 }},
+		{&c.Latency.Max, func(s hist.Summary) int64 { return s.Max }},
 	} {
-		*q.to = int64(of(func(c Cell) float64 { return float64(q.f(c.Latency)) }))
+		*q.to = int64(of("latency", func(c Cell) float64 { return float64(q.f(c.Latency)) }))
 	}
-	m.Lost, m.Closed, m.Failed, m.Errors, m.Refused, m.Notes = 0, 0, 0, 0, nil, nil
-	for _, c := range cells {
-		m.Lost, m.Closed, m.Failed, m.Errors = m.Lost+c.Lost, m.Closed+c.Closed, m.Failed+c.Failed, m.Errors+c.Errors
-		for figure, why := range c.Refused {
-			m.refuse(figure, why)
-		}
-		for _, n := range c.Notes {
-			if !slices.Contains(m.Notes, n) {
-				m.Notes = append(m.Notes, n)
-			}
-		}
-		if c.Error != "" {
-			m.Notes = append(m.Notes, fmt.Sprintf("round %d: %s", c.Round, c.Error))
-		}
-	}
-	m.Round = 0
-	return m
 }
 
 func compare(a, b float64) int {

@@ -177,9 +177,12 @@ func (st *stage) startClients() error {
 	if api == "" {
 		api = "/api/"
 	}
-	per := perWorker
+	per := p.PerProcess
+	if per <= 0 {
+		per = perWorker
+	}
 	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < perWorker+reserveFDs {
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(per+reserveFDs) {
 		per = max(int(limit.Cur)-reserveFDs, 1)
 	}
 	cfg := client.Config{

@@ -44,6 +44,7 @@ func parseRun(args []string) (*runFlags, error) {
 	f.StringVar(&r.only, "targets", "", "of the plan only these targets, separated by commas")
 	f.StringVar(&r.scenes, "only", "", "of the plan only these scenarios, separated by commas")
 	f.IntVar(&r.plan.Rounds, "rounds", 0, "repeat everything so often, and show medians (default 1, or as the plan says)")
+	f.IntVar(&r.plan.PerProcess, "per-process", 0, "clients of one process of the harness (default 19000, or as many as its descriptors allow)")
 	f.BoolVar(&r.quiet, "quiet", false, "show no progress")
 
 	f.StringVar(&t.Start, "start", "", "command that starts the gateway; {port} and {nats} are ports chosen for it")
@@ -80,7 +81,7 @@ func parseRun(args []string) (*runFlags, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("%q is no flag", f.Arg(0))
 	}
-	rounds := r.plan.Rounds
+	rounds, perProcess := r.plan.Rounds, r.plan.PerProcess
 	switch {
 	case r.planFile != "":
 		p, err := loadtest.ReadPlan(r.planFile)
@@ -95,6 +96,9 @@ func parseRun(args []string) (*runFlags, error) {
 	}
 	if rounds > 0 {
 		r.plan.Rounds = rounds
+	}
+	if perProcess > 0 {
+		r.plan.PerProcess = perProcess
 	}
 	return r, r.narrow()
 }

@@ -66,8 +66,8 @@ nav a{margin-right:1rem}a{color:#0f7ac7}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));gap:14px}
 .charts svg{width:100%;border:1px solid var(--line);border-radius:6px;display:block}
 .wide{overflow-x:auto;margin-top:14px}
-table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;background:var(--card);white-space:nowrap}
-th,td{border:1px solid var(--line);padding:4px 8px;text-align:right}th{font-weight:600}td:first-child,th:first-child{text-align:left}
+table{border-collapse:collapse;font-size:12px;font-variant-numeric:tabular-nums;background:var(--card);white-space:nowrap}
+th,td{border:1px solid var(--line);padding:3px 6px;text-align:right}th{font-weight:600}td:first-child,th:first-child{text-align:left}
 ul.remarks{color:var(--dim);font-size:13px}details{margin-top:10px;font-size:13px}td.why{text-align:left}
 </style></head><body>
 <h1>{{.Title}}</h1>

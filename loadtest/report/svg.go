@@ -41,7 +41,7 @@ type axis struct {
 
 const (
 	width, height = 640, 330
-	left, right   = 66, 16
+	left, right   = 66, 28
 	above, below  = 62, 46
 )
 

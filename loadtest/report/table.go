@@ -56,7 +56,7 @@ func (s section) describe() string {
 	}
 	switch sc.Kind {
 	case loadtest.KindIdle:
-		return fmt.Sprintf("Clients with %d subscription(s) that do nothing, after %v.", sc.PerClient, sc.Settle)
+		return fmt.Sprintf("Clients with %s that do nothing, after %v. CPU is per connection and second.", map[bool]string{true: "one subscription", false: strconv.Itoa(sc.PerClient) + " subscriptions"}[sc.PerClient == 1], sc.Settle)
 	case loadtest.KindStorm:
 		if sc.Kill {
 			return "The server is killed and started again; all clients connect and subscribe at once."
@@ -136,7 +136,7 @@ func remarks(r *loadtest.Report, c loadtest.Cell) []string {
 	}
 	for why, figures := range byWhy {
 		slices.Sort(figures)
-		all = append(all, fmt.Sprintf("%snot the server's figure (%s): the limit was %s", who, strings.Join(figures, ", "), why))
+		all = append(all, fmt.Sprintf("%s%s not the server's: %s", who, strings.Join(figures, ", "), why))
 	}
 	for _, n := range c.Notes {
 		all = append(all, who+n)
@@ -178,7 +178,7 @@ func Table(w io.Writer, r *loadtest.Report) error {
 func Markdown(w io.Writer, r *loadtest.Report) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Title, strings.Join(facts(r), "  \n"))
-	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the line below the table says what the limit was.\n")
+	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say what the limit was.\n")
 	for _, s := range sections(r) {
 		fmt.Fprintf(&b, "\n## %s\n\n%s Unit: %s.\n\n", s.title(), s.describe(), s.cells[0].Unit)
 		fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(columns, " | "), " --- |"+strings.Repeat(" ---: |", len(columns)-1))

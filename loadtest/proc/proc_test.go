@@ -1,0 +1,123 @@
+package proc
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The CPU clock of another process must agree with what it says of itself.
+func TestUsageGrowsWithWork(t *testing.T) {
+	before, err := ReadUsage(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := 1.0
+	for self, err := ReadUsage(os.Getpid()); self.CPU-before.CPU < 20*time.Millisecond; self, err = ReadUsage(os.Getpid()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 100_000 {
+			x = x*1.0000001 + 1e-9
+		}
+	}
+	after, err := ReadUsage(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := after.Sub(before)
+	if d.CPU < 20*time.Millisecond || d.User < 0 || d.Sys < 0 || (d.User+d.Sys != 0 && d.User+d.Sys != d.CPU) || x == 0 {
+		t.Errorf("%+v", d)
+	}
+	m, err := ReadMemory(os.Getpid())
+	if err != nil || m.RSS <= 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if _, err := ReadMachine(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUnknownStaysUnknown(t *testing.T) {
+	d := Usage{Switches: 5, Writes: -1}.Sub(Usage{Switches: -1, Writes: 3})
+	if d.Switches != -1 || d.Writes != -1 {
+		t.Errorf("%+v", d)
+	}
+	if _, err := ReadUsage(1 << 30); err == nil {
+		t.Error("a process that is not there has a usage")
+	}
+}
+
+func TestPinnedProcessSeesItsCores(t *testing.T) {
+	cores := Cores()
+	if len(cores) == 0 {
+		t.Fatal("no cores")
+	}
+	want := cores[len(cores)-1:]
+	cmd := exec.Command("cat", "/proc/self/status")
+	var out strings.Builder
+	cmd.Stdout = &out
+	if err := StartPinned(cmd, want); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "Cpus_allowed_list:\t"+strconv.Itoa(want[0])+"\n") {
+		t.Errorf("the child has other cores than %v:\n%s", want, out.String())
+	}
+	if now := Cores(); !slices.Equal(now, cores) {
+		t.Errorf("pinning a child pinned us: %v", now)
+	}
+}
+
+func TestProcessIsStopped(t *testing.T) {
+	p, err := Start("sleeper", "sleep 60", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.Running() {
+		t.Error("it does not run")
+	}
+	if err := p.Stop(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if p.Running() {
+		t.Error("it runs after Stop")
+	}
+	if err := p.Stop(time.Second); err != nil {
+		t.Errorf("second stop: %v", err)
+	}
+}
+
+func TestReadyTellsWhyNot(t *testing.T) {
+	port, err := FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Start("failing", "cat /there/is/no/such/file", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Ready(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), 10*time.Second); err == nil || !strings.Contains(err.Error(), "No such file") {
+		t.Errorf("%v", err)
+	}
+	if _, err := Start("empty", " ", nil, nil); err == nil {
+		t.Error("an empty command starts")
+	}
+}
+
+func TestFill(t *testing.T) {
+	got, err := Fill("x --port {port} {nats}", map[string]string{"port": "1", "nats": "2"})
+	if err != nil || got != "x --port 1 2" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := Fill("{what}", nil); err == nil {
+		t.Error("an unknown placeholder passes")
+	}
+}

@@ -1,0 +1,150 @@
+package report
+
+import (
+	"encoding/xml"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/loadtest"
+	"sluice/loadtest/hist"
+)
+
+// sample is a report with something of everything.
+func sample() *loadtest.Report {
+	r := &loadtest.Report{
+		Schema: 1, Title: `A <b>title</b> & more`, Date: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Seconds: 12,
+		Machine:  loadtest.Machine{CPU: "some CPU", Cores: 2, Memory: 8e9, Kernel: "Linux 6.1", Server: []int{1}, Clients: []int{0}},
+		Command:  "sluice-load run",
+		Versions: []string{"Other v1"},
+		Plan: loadtest.Plan{
+			Rounds:  1,
+			Targets: []loadtest.Target{{Name: "a", Title: "A <i>", Protocol: "res", Start: "x"}, {Name: "b", Protocol: "floor", Start: "x"}},
+			Scenarios: []loadtest.Scenario{
+				{Name: "f", Kind: loadtest.KindGrowth, Grow: []int{10, 100}, Rate: 5},
+				{Name: "m", Kind: loadtest.KindMax},
+				{Name: "i", Kind: loadtest.KindIdle},
+				{Name: "h", Kind: loadtest.KindHTTP},
+				{Name: "s", Kind: loadtest.KindSlow, Slow: 0.5},
+			},
+		},
+	}
+	if err := r.Plan.Complete(); err != nil {
+		panic(err)
+	}
+	for _, s := range r.Plan.Scenarios {
+		for _, n := range append(s.Grow, s.N)[:max(len(s.Grow), 1)] {
+			for i, target := range []string{"a", "b"} {
+				c := loadtest.Cell{Target: target, Scenario: s.Name, Kind: s.Kind, N: n, Round: 1, Unit: "delivery", Units: 10, Live: n, Rate: 1234.5,
+					CPU: loadtest.Cost{Total: 10 + float64(i), User: 2, Sys: 8}, Memory: loadtest.Memory{RSS: 5e6, PerConn: 2000, PSSConn: -1},
+					Latency: hist.Summary{Count: 10, P50: 900, P99: 12_000}, Hist: hist.Sparse{{900, 5}, {12_000, 5}},
+					Series: []loadtest.Point{{T: 0.5, P99: 900}, {T: 1, P99: 12_000}}}
+				if s.Kind == loadtest.KindMax && target == "a" {
+					c.Refused = map[string]string{"rate": "the clients: they were full"}
+					c.Trials = []loadtest.Trial{{Offered: 100, Achieved: 99, Why: "1 lost"}}
+				}
+				if s.Kind == loadtest.KindSlow {
+					c.Slow = &loadtest.Slow{Clients: 5, Alive: 4}
+					if target == "b" {
+						c.Error = "it broke"
+					}
+				}
+				r.Cells = append(r.Cells, c)
+			}
+		}
+	}
+	return r
+}
+
+func TestChartsAreWholeXML(t *testing.T) {
+	charts := Charts(sample())
+	names := map[string]bool{}
+	for _, c := range charts {
+		if names[c.Name] {
+			t.Errorf("two charts are named %s", c.Name)
+		}
+		names[c.Name] = true
+		d := xml.NewDecoder(strings.NewReader(c.Standalone()))
+		for {
+			if _, err := d.Token(); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", c.Name, err)
+			}
+		}
+		for _, bad := range []string{"NaN", "Inf", "<i>"} {
+			if strings.Contains(c.svg, bad) {
+				t.Errorf("%s holds %s", c.Name, bad)
+			}
+		}
+	}
+	for _, want := range []string{"f-cpu", "f-cpu-n", "f-memory-n", "f-p99", "f-histogram-10", "f-time-100", "m-rate", "i-memory", "h-rate"} {
+		if !names[want] {
+			t.Errorf("there is no chart %s", want)
+		}
+	}
+}
+
+// A figure that is not the server's must not be drawn as if it were.
+func TestRefusedFiguresAreNotDrawn(t *testing.T) {
+	for _, c := range Charts(sample()) {
+		if c.Name == "m-rate" && (!strings.Contains(c.svg, "not the server&#39;s figure") || strings.Count(c.svg, "1,234") > 1) {
+			t.Errorf("%s", c.svg)
+		}
+	}
+	var b strings.Builder
+	if err := Table(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"(1,234)", "rate not the server's: the clients: they were full", "failed", "it broke", "5 slow clients, 4 alive", "12 ms"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, b.String())
+		}
+	}
+}
+
+func TestPageNeedsNothing(t *testing.T) {
+	var b strings.Builder
+	if err := HTML(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	page := b.String()
+	if m := regexp.MustCompile(`(?i)(src|href)="[^#"][^"]*"|@import|url\(`).FindString(page); m != "" {
+		t.Errorf("the page loads %s", m)
+	}
+	if strings.Contains(page, "<b>title") || strings.Contains(page, "<i>") {
+		t.Error("names are not escaped")
+	}
+	if n := strings.Count(page, "<section"); n != 5 {
+		t.Errorf("%d sections", n)
+	}
+}
+
+func TestMarkdownTablesAreEven(t *testing.T) {
+	var b strings.Builder
+	if err := Markdown(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if strings.HasPrefix(line, "|") {
+			if n := strings.Count(line, "|"); n != len(columns)+1 {
+				t.Errorf("%d bars in %s", n, line)
+			}
+		}
+	}
+}
+
+func TestForms(t *testing.T) {
+	for us, want := range map[int64]string{5: "5 µs", 1500: "1.5 ms", 15_000: "15 ms", 1_500_000: "1.5 s", 15_000_000: "15 s"} {
+		if got := micros(us); got != want {
+			t.Errorf("%d µs: %s", us, got)
+		}
+	}
+	for v, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234"} {
+		if got := number(v); got != want {
+			t.Errorf("%v: %s", v, got)
+		}
+	}
+}

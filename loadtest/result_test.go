@@ -1,0 +1,153 @@
+package loadtest
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice/loadtest/hist"
+)
+
+func cell(round int, cpu, rate float64, p99 int64) Cell {
+	return Cell{Target: "a", Scenario: "s", Kind: KindFanout, N: 10, Live: 10, Round: round, Unit: "delivery", Units: 100,
+		CPU: Cost{Total: cpu, User: cpu / 4, Sys: cpu * 3 / 4}, Rate: rate, Latency: hist.Summary{Count: 100, P99: p99}}
+}
+
+func TestMediansOfEachFigure(t *testing.T) {
+	r := Report{Schema: 1, Cells: []Cell{cell(1, 10, 300, 7), cell(2, 30, 100, 9), cell(3, 20, 200, 8)}}
+	m := r.Medians()
+	if len(m) != 1 || m[0].CPU.Total != 20 || m[0].Rate != 200 || m[0].Latency.P99 != 8 || len(m[0].Refused) != 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestMediansLeaveOutWhatIsRefused(t *testing.T) {
+	bad := cell(2, 30, 100, 9)
+	bad.refuse("cpu", "the machine")
+	r := Report{Cells: []Cell{cell(1, 10, 300, 7), bad, cell(3, 20, 200, 8)}}
+	m := r.Medians()[0]
+	if m.CPU.Total != 15 || m.Rate != 200 || !m.OK("cpu") || len(m.Notes) != 1 || !strings.Contains(m.Notes[0], "2 of 3") {
+		t.Errorf("%+v", m)
+	}
+	worse := cell(3, 20, 200, 8)
+	worse.refuse("cpu", "the machine")
+	r.Cells[2] = worse
+	if m = r.Medians()[0]; m.OK("cpu") || !m.OK("rate") || m.CPU.Total != 20 {
+		t.Errorf("%+v", m)
+	}
+	failed := cell(1, 0, 0, 0)
+	failed.Error = "it did not start"
+	r.Cells = []Cell{failed}
+	if m = r.Medians()[0]; m.Error == "" || m.OK("cpu") {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestReportSurvivesItsFile(t *testing.T) {
+	c := cell(1, 10, 300, 7)
+	c.Hist, c.Series, c.Trials = hist.Sparse{{5, 10}, {7, 90}}, []Point{{T: 1, P99: 7}}, []Trial{{Offered: 5, Sustained: true}}
+	r := &Report{Schema: 1, Title: "t", Cells: []Cell{c}}
+	var b bytes.Buffer
+	if err := r.WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadReport(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(r, got); d != "" {
+		t.Error(d)
+	}
+	if _, err := ReadReport(strings.NewReader(`{"schema":9}`)); err == nil {
+		t.Error("another schema is read")
+	}
+}
+
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		spoil   func(*Cell)
+		refused string // figures
+	}{
+		{"nothing", func(*Cell) {}, ""},
+		{"other programs", func(c *Cell) { c.OtherBusy = 0.5 }, "cpu latency rate"},
+		{"hypervisor", func(c *Cell) { c.Steal = 0.2 }, "cpu latency rate"},
+		{"full clients", func(c *Cell) { c.ClientBusy = 0.97 }, "latency rate"},
+		{"late harness", func(c *Cell) { c.Late = 20_000 }, "latency rate"},
+		{"loss", func(c *Cell) { c.Lost, c.Expected = 1, 101 }, "latency rate"},
+		{"errors", func(c *Cell) { c.Errors = 1 }, "latency rate"},
+		{"lost connections", func(c *Cell) { c.Live = 9 }, "cpu latency rate memory"},
+		{"unknown process", func(c *Cell) { c.CPU.Total = -1 }, "cpu"},
+		{"server not full", func(c *Cell) { c.Kind, c.Trials = KindMax, []Trial{{Busy: 0.5}, {Busy: 0.99, Client: 0.99}} }, "rate"},
+		{"server full", func(c *Cell) { c.Kind, c.Trials = KindMax, []Trial{{Busy: 0.95, Client: 0.5}} }, ""},
+	} {
+		one := cell(1, 10, 300, 7)
+		c.spoil(&one)
+		one.judge(Scenario{})
+		var got []string
+		for _, f := range figures {
+			if !one.OK(f) {
+				got = append(got, f)
+			}
+		}
+		if strings.Join(got, " ") != c.refused {
+			t.Errorf("%s: refused %v, want %s", c.name, got, c.refused)
+		}
+	}
+}
+
+func TestPlanDefaultsAndChecks(t *testing.T) {
+	p := Plan{Targets: []Target{{Name: "a", Protocol: "res", Start: "x"}}, Scenarios: []Scenario{{Kind: KindTopics}, {Kind: KindGrowth}, {Kind: KindUnary}, {Kind: KindMax}}}
+	if err := p.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	s := p.Scenarios
+	if s[0].Topics != 1000 || s[0].PerClient != 5 || len(s[1].Grow) != 4 || s[2].N != 64 || s[2].Rate != 0 || s[3].Duration >= s[0].Duration {
+		t.Errorf("%+v", s)
+	}
+	if got := s[0].rate(10_000); got != 400 { // 20,000 deliveries/s at 50 subscribers of each topic
+		t.Errorf("%v events per second", got)
+	}
+	for what, bad := range map[string]Plan{
+		"no target":     {Scenarios: s},
+		"bad kind":      {Targets: p.Targets, Scenarios: []Scenario{{Kind: "x"}}},
+		"bad protocol":  {Targets: []Target{{Name: "a", Protocol: "x", Start: "x"}}, Scenarios: s},
+		"twice":         {Targets: append(p.Targets, p.Targets...), Scenarios: s},
+		"unknown":       {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, Targets: []string{"b"}}}},
+		"subscriptions": {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, PerClient: 3}}},
+	} {
+		if err := bad.Complete(); err == nil {
+			t.Errorf("%s: passes", what)
+		}
+	}
+}
+
+// Neighbours with the same clients share a stage; growth and Fresh do not.
+func TestGroups(t *testing.T) {
+	p := Plan{
+		Targets: []Target{{Name: "a", Protocol: "res", Start: "x"}, {Name: "n", Protocol: "nats", Start: "x"}},
+		Scenarios: []Scenario{{Kind: KindStorm}, {Kind: KindFanout}, {Name: "again", Kind: KindFanout, Fresh: true}, {Kind: KindUnary},
+			{Kind: KindGrowth, Grow: []int{5, 6}}, {Kind: KindTLS}},
+	}
+	if err := p.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{plan: p}
+	var got []string
+	for _, g := range r.groups() {
+		line := ""
+		for _, s := range g.scenes {
+			line += s.Name + " "
+		}
+		for _, target := range g.targets {
+			line += target.Name
+		}
+		got = append(got, line)
+	}
+	want := []string{"storm fanout an", "again an", "unary a", "growth an", "growth an", "tls "}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
