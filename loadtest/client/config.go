@@ -35,6 +35,7 @@ type Config struct {
 
 func (c Config) check() (netip.AddrPort, error) {
 	addr, err := netip.ParseAddrPort(c.Addr)
+	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()) // ::ffff:127.0.0.1 is of the loopback, too
 	switch {
 	case err != nil:
 		return addr, fmt.Errorf("the server's address is not ip:port: %w", err)

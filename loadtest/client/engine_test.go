@@ -193,3 +193,23 @@ func TestServerThatIsNotThere(t *testing.T) {
 		t.Errorf("%+v", s.Count)
 	}
 }
+
+// Clients of a server on the loopback choose their addresses, however the
+// server's is written.
+func TestSourceAddresses(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:80", "[::ffff:127.0.0.1]:80"} {
+		to, err := Config{Addr: addr, Count: 1}.check()
+		if err != nil || !to.Addr().Is4() || !to.Addr().IsLoopback() {
+			t.Errorf("%s: %v, %v", addr, to, err)
+		}
+	}
+	seen := map[[6]byte]bool{}
+	for i := range 3 * perSource {
+		from := source(i)
+		key := [6]byte{from.Addr[0], from.Addr[1], from.Addr[2], from.Addr[3], byte(from.Port >> 8), byte(from.Port)}
+		if seen[key] || from.Addr[0] != 127 {
+			t.Fatalf("client %d: %v", i, from)
+		}
+		seen[key] = true
+	}
+}
