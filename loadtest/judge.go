@@ -61,6 +61,9 @@ func (c *Cell) judge(s Scenario) {
 		c.Notes = append(c.Notes, fmt.Sprintf("%d answers were errors", c.Errors))
 		both("answers were errors")
 	}
+	if s.Compression && c.Shrunk == 0 && c.Unit == "delivery" {
+		c.refuse("cpu", "the server compressed nothing")
+	}
 	if c.Units > 0 && c.CPU.Total < 0 {
 		c.refuse("cpu", "the server's process is not known")
 	}

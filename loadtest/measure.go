@@ -204,6 +204,7 @@ func (m *measurement) finish(expected, units int64) {
 		}
 	}
 	c.Live, c.Closed, c.Failed, c.Errors, c.Message = m.last.Ready, m.last.Closed, m.last.Failed, m.last.Errors, m.last.LastError
+	c.Shrunk = m.last.Compressed
 
 	per := func(v float64) float64 {
 		if units == 0 || v < 0 {
@@ -222,6 +223,7 @@ func (m *measurement) finish(expected, units int64) {
 		c.Switches, c.Writes = per(float64(used.Switches)), per(float64(used.Writes))
 		c.ServerBusy = st.busy(used.CPU, wall, st.run.plan.ServerCores)
 	}
+	c.Bytes = per(float64(m.last.Bytes))
 	nats, clients := end.nats-m.begin.nats, end.clients-m.begin.clients
 	c.NATS, c.Client = per(micros(nats)), per(micros(clients))
 	c.ClientBusy = st.busy(nats+clients, wall, st.run.plan.ClientCores)

@@ -64,6 +64,7 @@ type Cell struct {
 	Writes   float64 `json:"writes"`   // write and writev calls per unit
 	NATS     float64 `json:"nats"`     // µs of CPU per unit of a NATS server beside the gateway
 	Client   float64 `json:"client"`   // µs of CPU per unit of clients
+	Bytes    float64 `json:"bytes"`    // that clients read per unit, as they came over the wire
 	Memory   Memory  `json:"memory"`
 
 	ServerBusy float64 `json:"serverBusy"` // part of the server's cores that it used
@@ -76,6 +77,7 @@ type Cell struct {
 	Closed  int    `json:"closed"` // by the server, meanwhile
 	Failed  int    `json:"failed"` // never became ready
 	Errors  int64  `json:"errors"` // answers that were errors
+	Shrunk  int64  `json:"shrunk"` // messages that came compressed
 	Slow    *Slow  `json:"slow,omitempty"`
 	Message string `json:"message,omitempty"` // the last error of a client
 
@@ -253,6 +255,7 @@ func (c *Cell) medianFigures(good map[string][]Cell) {
 		{&c.CPU.Sys, "cpu", func(c Cell) float64 { return c.CPU.Sys }},
 		{&c.Switches, "cpu", func(c Cell) float64 { return c.Switches }},
 		{&c.Writes, "cpu", func(c Cell) float64 { return c.Writes }},
+		{&c.Bytes, "cpu", func(c Cell) float64 { return c.Bytes }},
 		{&c.NATS, "cpu", func(c Cell) float64 { return c.NATS }},
 		{&c.Client, "cpu", func(c Cell) float64 { return c.Client }},
 		{&c.ServerBusy, "cpu", func(c Cell) float64 { return c.ServerBusy }},

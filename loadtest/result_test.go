@@ -81,11 +81,12 @@ func TestJudge(t *testing.T) {
 		{"lost connections", func(c *Cell) { c.Live = 9 }, "cpu latency rate memory"},
 		{"unknown process", func(c *Cell) { c.CPU.Total = -1 }, "cpu"},
 		{"server not full", func(c *Cell) { c.Kind, c.Trials = KindMax, []Trial{{Busy: 0.5}, {Busy: 0.99, Client: 0.99}} }, "rate"},
+		{"compression", func(*Cell) {}, "cpu"},
 		{"server full", func(c *Cell) { c.Kind, c.Trials = KindMax, []Trial{{Busy: 0.95, Client: 0.5}} }, ""},
 	} {
 		one := cell(1, 10, 300, 7)
 		c.spoil(&one)
-		one.judge(Scenario{})
+		one.judge(Scenario{Compression: c.name == "compression"})
 		var got []string
 		for _, f := range figures {
 			if !one.OK(f) {

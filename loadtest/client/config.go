@@ -111,9 +111,10 @@ type Counters struct {
 	Unsent         int64 `json:"unsent"`         // requests that were due and not made, because all clients waited for answers
 	Strange        int64 `json:"strange"`        // messages that the driver does not know
 
-	Frames int64 `json:"frames"`
-	Reads  int64 `json:"reads"` // system calls
-	Bytes  int64 `json:"bytes"` // read, before decryption and decompression
+	Frames     int64 `json:"frames"`
+	Compressed int64 `json:"compressed"` // messages that came compressed
+	Reads      int64 `json:"reads"`      // system calls
+	Bytes      int64 `json:"bytes"`      // read, before decryption and decompression
 
 	// Fewest and most events that one client got in the phase; slow ones and
 	// those that are gone are left out.
@@ -142,6 +143,7 @@ func (c *Counters) Add(o Counters) {
 	c.Unsent += o.Unsent
 	c.Strange += o.Strange
 	c.Frames += o.Frames
+	c.Compressed += o.Compressed
 	c.Reads += o.Reads
 	c.Bytes += o.Bytes
 	if o.Fewest < c.Fewest || c.Most == 0 {

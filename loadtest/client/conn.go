@@ -236,6 +236,7 @@ func (c *Conn) frame(b []byte) int {
 // whole hands a complete message to the driver.
 func (c *Conn) whole(p []byte, compressed bool) {
 	if compressed {
+		c.t.count.Compressed++
 		open, err := c.t.inflate.open(p)
 		if err != nil {
 			c.fail(err)

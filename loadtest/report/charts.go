@@ -21,7 +21,7 @@ func Charts(r *loadtest.Report) []Chart {
 		}
 	}
 	for _, s := range sections(r) {
-		unit := s.cells[0].Unit
+		unit := s.unit()
 		kind := s.scenario.Kind
 		latency := slices.ContainsFunc(s.cells, func(c loadtest.Cell) bool { return c.Latency.Count > 0 })
 		switch kind {

@@ -25,7 +25,7 @@ func HTML(w io.Writer, r *loadtest.Report) error {
 	}{Title: r.Title, Facts: facts(r)}
 	charts := Charts(r)
 	for _, s := range sections(r) {
-		p := part{ID: slug(s.scenario.Name), Title: s.title(), About: s.describe() + " Unit: " + s.cells[0].Unit + ".", Columns: columns}
+		p := part{ID: slug(s.scenario.Name), Title: s.title(), About: s.describe() + " Unit: " + s.unit() + ".", Columns: columns}
 		for _, c := range charts {
 			if c.Group == s.scenario.Name {
 				p.Charts = append(p.Charts, template.HTML(c.svg)) // made here, names in it are escaped

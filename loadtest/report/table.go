@@ -42,6 +42,16 @@ func (s section) title() string {
 	return s.scenario.Name
 }
 
+// unit is what the cells count; cells that failed may not say.
+func (s section) unit() string {
+	for _, c := range s.cells {
+		if c.Unit != "" {
+			return c.Unit
+		}
+	}
+	return "none"
+}
+
 // describe says in a sentence what was done.
 func (s section) describe() string {
 	sc := s.scenario
@@ -79,7 +89,7 @@ func (s section) describe() string {
 		if sc.SlowRate > 0 {
 			how = fmt.Sprintf("read %d bytes per second", sc.SlowRate)
 		}
-		return fmt.Sprintf("%s on %s, at %s; %.0f%% of the clients %s. Figures are of the others.", events, subs, rate, sc.Slow*100, how)
+		return fmt.Sprintf("%s on %s, at %s; %.0f%% of the clients %s. Figures are of the others.", strings.ToUpper(events[:1])+events[1:], subs, rate, sc.Slow*100, how)
 	}
 	extra := ""
 	if sc.TLS {
@@ -91,7 +101,7 @@ func (s section) describe() string {
 	return strings.ToUpper(events[:1]) + events[1:] + " on " + subs + ", at " + rate + extra + "."
 }
 
-var columns = []string{"server", "clients", "CPU µs/unit", "user", "sys", "units/s", "p50", "p90", "p99", "p99.9", "max", "RSS/conn", "PSS/conn", "socket/conn", "switches/unit", "writes/unit", "server busy", "lost", "live"}
+var columns = []string{"server", "clients", "CPU µs/unit", "user", "sys", "units/s", "p50", "p90", "p99", "p99.9", "max", "RSS/conn", "PSS/conn", "socket/conn", "switches/unit", "writes/unit", "bytes/unit", "server busy", "lost", "live"}
 
 // row is a cell in the form of the columns. Refused figures are marked.
 func row(r *loadtest.Report, c loadtest.Cell) []string {
@@ -108,7 +118,7 @@ func row(r *loadtest.Report, c loadtest.Cell) []string {
 		mark(number(c.Rate), c.Kind == loadtest.KindIdle, c.OK("rate")),
 		latency(c.Latency.P50), latency(c.Latency.P90), latency(c.Latency.P99), latency(c.Latency.P999), latency(c.Latency.Max),
 		bytes(c.Memory.PerConn), bytes(c.Memory.PSSConn), bytes(c.Memory.SocketCon),
-		per(c.Switches), per(c.Writes),
+		per(c.Switches), per(c.Writes), per(c.Bytes),
 		fmt.Sprintf("%.0f%%", c.ServerBusy*100), strconv.FormatInt(c.Lost, 10), strconv.Itoa(c.Live),
 	}
 }
@@ -152,7 +162,7 @@ func remarks(r *loadtest.Report, c loadtest.Cell) []string {
 // server's; the lines below the table say why.
 func Table(w io.Writer, r *loadtest.Report) error {
 	for _, s := range sections(r) {
-		if _, err := fmt.Fprintf(w, "\n%s\n%s Unit: %s. Latencies count from when it was due.\n", s.title(), s.describe(), s.cells[0].Unit); err != nil {
+		if _, err := fmt.Fprintf(w, "\n%s\n%s Unit: %s. Latencies count from when it was due.\n", s.title(), s.describe(), s.unit()); err != nil {
 			return err
 		}
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -180,7 +190,7 @@ func Markdown(w io.Writer, r *loadtest.Report) error {
 	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Title, strings.Join(facts(r), "  \n"))
 	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say what the limit was.\n")
 	for _, s := range sections(r) {
-		fmt.Fprintf(&b, "\n## %s\n\n%s Unit: %s.\n\n", s.title(), s.describe(), s.cells[0].Unit)
+		fmt.Fprintf(&b, "\n## %s\n\n%s Unit: %s.\n\n", s.title(), s.describe(), s.unit())
 		fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(columns, " | "), " --- |"+strings.Repeat(" ---: |", len(columns)-1))
 		for _, c := range s.cells {
 			cells := row(r, c)
