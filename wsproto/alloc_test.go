@@ -33,6 +33,10 @@ func TestAllocations(t *testing.T) {
 	growing = append(growing, frame(fin, OpContinuation, "")...)
 	buf := make([]byte, 0, 1<<20)
 	payload := bytes.Repeat([]byte{'x'}, 70000)
+	text := event(2000)
+	packed := stream(AppendMaskedDeflated(nil, OpText, text, testKey), AppendMaskedDeflated(nil, OpText, event(500), testKey))
+	browser := mustParse(t, browserHead)
+	answer := NegotiateDeflate(browser)
 	head := []byte(browserHead)
 	claim, bad := []byte{0x82, 0xff, 0, 0, 0, 0, 0, 0xf, 0, 0}, []byte{0xff}
 	var h Head
@@ -71,11 +75,19 @@ func TestAllocations(t *testing.T) {
 				}
 			}
 		},
+		"negotiation": func() {
+			if NegotiateDeflate(browser) != answer {
+				t.Fatal("another answer")
+			}
+		},
 		"HandshakeError.AppendResponse": func() { buf = ErrVersion.AppendResponse(buf[:0]) },
 	}
 	if !poolForgets {
 		cases["fragmented message"] = func() { parse(fragmented) }
 		cases["fragmented message that grows"] = func() { parse(growing) }
+		cases["compressed messages"] = func() { p.EnableDeflate(); parse(packed) }
+		cases["AppendDeflated"] = func() { buf = AppendDeflated(AppendDeflated(buf[:0], OpText, text), OpText, payload) }
+		cases["AppendMaskedDeflated"] = func() { buf = AppendMaskedDeflated(buf[:0], OpText, text, testKey) }
 	}
 	for name, f := range cases {
 		p.Reset()

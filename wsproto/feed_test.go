@@ -66,8 +66,21 @@ type feeder struct {
 	failAt  int // bytes that had arrived when the error showed; -1: none
 }
 
-func newFeeder(t *testing.T, limit int) *feeder {
-	return &feeder{t: t, lim: Limits{Message: limit}, failAt: -1}
+func newFeeder(t *testing.T, limit int, modes ...mode) *feeder {
+	f := &feeder{t: t, lim: Limits{Message: limit}, failAt: -1}
+	f.setMode(modes...)
+	return f
+}
+
+func (f *feeder) setMode(modes ...mode) {
+	for _, m := range modes {
+		if m&modeDeflate != 0 {
+			f.p.EnableDeflate()
+		}
+		if m&modeServer != 0 {
+			f.p.FromServer()
+		}
+	}
 }
 
 func (f *feeder) feed(b []byte) {
@@ -116,11 +129,19 @@ func (f *feeder) checkBounds() {
 	if limit <= 0 {
 		limit = DefaultMaxMessage
 	}
-	if need := f.p.Need(); need > header+max(limit, MaxControl) {
+	most := limit // on the wire
+	if f.p.mode&modeDeflate != 0 {
+		most = packedLimit(limit)
+	}
+	if need := f.p.Need(); need > header+max(most, MaxControl) {
 		f.t.Fatalf("Need() = %d with a limit of %d", need, limit)
 	}
 	if b := f.p.frag; b != nil {
-		if len(b.B) > limit || cap(b.B) > max(512, 4*f.arrived) {
+		capacity := max(512, 4*f.arrived)
+		if f.p.mode&modeDeflate != 0 && f.p.delivered { // it may have been inflated
+			most, capacity = limit, max(1024, 4*limit)
+		}
+		if len(b.B) > most || cap(b.B) > capacity {
 			f.t.Fatalf("buffer of %d (capacity %d) with a limit of %d after %d bytes", len(b.B), cap(b.B), limit, f.arrived)
 		}
 	}
@@ -129,9 +150,9 @@ func (f *feeder) checkBounds() {
 // outcomes feeds in whole, byte by byte and in random pieces, fails the test
 // unless the outcome is the same each time, and returns it with the number of
 // bytes after which the error showed when fed byte by byte (-1: no error).
-func outcomes(t *testing.T, in []byte, limit int) (events []string, failAt int) {
+func outcomes(t *testing.T, in []byte, limit int, mode mode) (events []string, failAt int) {
 	t.Helper()
-	whole := newFeeder(t, limit)
+	whole := newFeeder(t, limit, mode)
 	whole.feed(in)
 	compare := func(how string, f *feeder) {
 		t.Helper()
@@ -144,7 +165,7 @@ func outcomes(t *testing.T, in []byte, limit int) (events []string, failAt int) 
 	}
 	failAt = whole.failAt
 	if len(in) <= 8<<10 { // the feeder copies what is pending: quadratic
-		single := newFeeder(t, limit)
+		single := newFeeder(t, limit, mode)
 		for i := range in {
 			single.feed(in[i : i+1])
 		}
@@ -157,7 +178,7 @@ func outcomes(t *testing.T, in []byte, limit int) (events []string, failAt int) 
 		rounds = 2
 	}
 	for round := range rounds {
-		f := newFeeder(t, limit)
+		f := newFeeder(t, limit, mode)
 		most := 1 + rnd.IntN(len(in)/2+2)
 		for rest := in; len(rest) > 0; {
 			n := min(1+rnd.IntN(most), len(rest))
@@ -173,22 +194,66 @@ type frameCase struct {
 	name  string
 	in    []byte
 	limit int // of a message; 0: the default
+	mode  mode
 	want  []string
 	// failAt, if not 0: the error shows after this many bytes, not later.
 	failAt int
 }
 
+// runFrames runs each case twice: as it stands, and with the same frames coming
+// from a server.
 func runFrames(t *testing.T, cases []frameCase) {
 	t.Helper()
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			events, failAt := outcomes(t, c.in, c.limit)
+			events, failAt := outcomes(t, c.in, c.limit, c.mode)
 			if !slices.Equal(events, c.want) {
 				t.Fatalf("\n got %q\nwant %q", events, c.want)
 			}
 			if c.failAt != 0 && failAt != c.failAt {
 				t.Fatalf("failed after %d bytes, want %d", failAt, c.failAt)
 			}
+			if in, ok := fromServer(c.in); ok && c.mode&modeServer == 0 {
+				if events, _ := outcomes(t, in, c.limit, c.mode|modeServer); !slices.Equal(events, c.want) {
+					t.Fatalf("from a server\n got %q\nwant %q", events, c.want)
+				}
+			}
 		})
 	}
+}
+
+// fromServer returns the same frames as a server sends them; false if one of them
+// is that of a server already.
+func fromServer(in []byte) (out []byte, ok bool) {
+	for len(in) > 0 {
+		header := 2
+		length := uint64(0)
+		if len(in) > 1 {
+			if in[1] < 128 {
+				return nil, false
+			}
+			length = uint64(in[1] - 128)
+			if n := map[uint64]int{126: 4, 127: 10}[length]; n > len(in) {
+				length = 0
+			} else if n > 0 {
+				length, header = 0, n
+				for _, c := range in[2:n] {
+					length = length<<8 | uint64(c)
+				}
+			}
+		}
+		frame := slices.Clone(in[:min(header, len(in))])
+		if len(frame) > 1 {
+			frame[1] &= 127
+		}
+		out, in = append(out, frame...), in[len(frame):]
+		key := in[:min(4, len(in))]
+		in = in[len(key):]
+		n := int(min(length, uint64(len(in))))
+		for i, c := range in[:n] {
+			out = append(out, c^key[i%4])
+		}
+		in = in[n:]
+	}
+	return out, true
 }

@@ -29,17 +29,26 @@ func FuzzParser(f *testing.F) {
 		{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0},
 		{0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4},
 		{0x82, 0xfe, 0, 5, 1, 2, 3, 4},
+		withBits(0x40, frame(fin, OpText, "\xf2\x48\xcd\xc9\xc9\x07\x00")),
+		stream(withBits(0x40, frame(more, OpText, "\xf2\x48\x05\x00\x00\x00\xff\xff\xca")), frame(fin, OpPing, ""), frame(fin, OpContinuation, "\xc9\xc9\x07\x00")),
+		withBits(0x40, frame(fin, OpBinary, "\xf3\x48\xcd\xc9\xc9\x07\x00\x00")),
+		AppendMaskedDeflated(nil, OpText, bytes.Repeat([]byte("aé€😀"), 100), testKey),
 	} {
-		f.Add(in, uint32(i*100), uint64(i))
+		f.Add(in, uint32(i*100), uint64(i), uint8(0))
+		f.Add(in, uint32(i*100), uint64(i), uint8(modeDeflate))
+		if in, ok := fromServer(in); ok {
+			f.Add(in, uint32(i*100), uint64(i), uint8(modeServer|modeDeflate))
+		}
 	}
-	f.Fuzz(func(t *testing.T, in []byte, limit uint32, seed uint64) {
+	f.Fuzz(func(t *testing.T, in []byte, limit uint32, seed uint64, modes uint8) {
 		if len(in) > 4<<10 {
 			return
 		}
+		mode := mode(modes) & (modeDeflate | modeServer)
 		lim := 1 + int(limit%(128<<10))
-		whole := newFeeder(t, lim)
+		whole := newFeeder(t, lim, mode)
 		whole.feed(in)
-		pieces := newFeeder(t, lim)
+		pieces := newFeeder(t, lim, mode)
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		for rest := in; len(rest) > 0; {
 			n := min(1+rnd.IntN(1+rnd.IntN(64)), len(rest))
@@ -50,7 +59,7 @@ func FuzzParser(f *testing.F) {
 			t.Fatalf("cut in pieces (seed %d):\n got %q, %d left\nwant %q, %d left", seed,
 				pieces.events, len(pieces.pending), whole.events, len(whole.pending))
 		}
-		if want := reference(in, lim); !slices.Equal(whole.events, want) {
+		if want := reference(in, lim, mode); !slices.Equal(whole.events, want) {
 			t.Fatalf("\n got %q\nwant %q", whole.events, want)
 		}
 	})

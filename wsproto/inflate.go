@@ -1,11 +1,9 @@
 package wsproto
 
 import (
-	"bufio"
+	"compress/flate"
 	"io"
 	"sync"
-
-	"github.com/klauspost/compress/flate"
 
 	"sluice/pool"
 )
@@ -38,45 +36,60 @@ func packedLimit(limit int) int {
 
 // inflaters are the decompressors that are not at work, some 45 kB each: only a
 // message that is complete takes one, and only while it is inflated.
+//
+// They are the standard library's. The decompressor of klauspost/compress, up to
+// a half faster, keeps its Huffman tables when it is used again, and a block that
+// defines no code for distances is then read with the one of an earlier message:
+// what one client sends must not depend on what another has sent.
 var inflaters = sync.Pool{New: func() any {
 	z := new(inflater)
-	z.in = bufio.NewReaderSize(&z.src, 2<<10)
-	z.flate = flate.NewReader(z.in)
+	z.flate = flate.NewReader(&z.src)
 	return z
 }}
 
-// inflater decompresses one message at a time. Between the message and the
-// decompressor is a buffer of a type for which the decompressor has a fast path;
-// a copy of the message with its tail would take as much memory as the message.
+// inflater decompresses one message at a time.
 type inflater struct {
 	src   packedSource
-	in    *bufio.Reader // reads src
-	flate io.ReadCloser // reads in, byte by byte; also a flate.Resetter
+	flate io.ReadCloser // reads src; also a flate.Resetter
 	probe [1]byte
 }
 
-// packedSource reads a compressed message and the tail behind it.
+// packedSource reads a compressed message and the tail behind it, without a copy
+// of the two. As it is an io.ByteReader the decompressor takes no byte too many.
 type packedSource struct {
 	packed []byte
 	tail   string
 }
 
-func (s *packedSource) Read(b []byte) (int, error) {
-	n := copy(b, s.packed)
-	s.packed = s.packed[n:]
-	if n < len(b) {
-		k := copy(b[n:], s.tail)
-		s.tail = s.tail[k:]
-		n += k
+func (s *packedSource) ReadByte() (byte, error) {
+	if len(s.packed) > 0 {
+		c := s.packed[0]
+		s.packed = s.packed[1:]
+		return c, nil
 	}
-	if n == 0 {
+	if len(s.tail) > 0 {
+		c := s.tail[0]
+		s.tail = s.tail[1:]
+		return c, nil
+	}
+	return 0, io.EOF
+}
+
+func (s *packedSource) Read(b []byte) (n int, err error) {
+	if len(s.packed) > 0 {
+		n = copy(b, s.packed)
+		s.packed = s.packed[n:]
+		return n, nil
+	}
+	if n = copy(b, s.tail); n == 0 {
 		return 0, io.EOF
 	}
+	s.tail = s.tail[n:]
 	return n, nil
 }
 
-// left returns how many bytes the decompressor has not seen, tail included.
-func (z *inflater) left() int { return z.in.Buffered() + len(z.src.packed) + len(z.src.tail) }
+// left returns how many bytes have not been read.
+func (s *packedSource) left() int { return len(s.packed) + len(s.tail) }
 
 // inflate decompresses a whole message into a buffer of the pool, which the
 // caller gives back, also if there is an error: ErrMessageTooLarge beyond limit
@@ -85,19 +98,18 @@ func (z *inflater) left() int { return z.in.Buffered() + len(z.src.packed) + len
 func inflate(packed []byte, limit int) (out *pool.Buffer, err error) {
 	z := inflaters.Get().(*inflater)
 	z.src = packedSource{packed, inflateTail}
-	z.in.Reset(&z.src)
 	out = pool.GetBuffer(min(4*len(packed), limit))
 	streams := freeStreams + len(packed)/bytesPerStream
-	for z.left() > len(inflateTail) && err == nil {
+	for z.src.left() > len(inflateTail) && err == nil {
 		if streams--; streams < 0 {
 			err = ErrCompressed
 			break
 		}
 		// Nothing says that a final block ends the window, too.
-		_ = z.flate.(flate.Resetter).Reset(z.in, out.B[max(0, len(out.B)-window):])
+		_ = z.flate.(flate.Resetter).Reset(&z.src, out.B[max(0, len(out.B)-window):])
 		out, err = z.stream(out, limit)
 	}
-	switch z.left() {
+	switch z.src.left() {
 	case 0: // the usual end
 	case len(finalTail): // a final block without content, finished by the tail
 	case len(inflateTail): // nothing follows a final block: complete as it is

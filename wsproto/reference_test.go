@@ -1,20 +1,23 @@
 package wsproto
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/binary"
+	"io"
 	"unicode/utf8"
 )
 
-// The reference decoder: the rules of RFC 6455 in the plainest form, over a
-// whole stream at once, with nothing kept between calls and nothing in place.
-// Tests hold Parser to its outcome.
+// The reference decoder: the rules of RFC 6455 and RFC 7692 in the plainest
+// form, over a whole stream at once, with nothing kept between calls and nothing
+// in place. Tests hold Parser to its outcome.
 
-func reference(in []byte, limit int) (events []string) {
+func reference(in []byte, limit int, mode mode) (events []string) {
 	var message []byte
-	open := OpContinuation
+	open, packed := OpContinuation, false
 	for len(in) > 0 {
-		f, err := referenceFrame(in, open, len(message), limit)
-		if err == nil && f.op&8 == 0 {
+		f, err := referenceFrame(in, open, packed, len(message), limit, mode)
+		if err == nil && f.op&8 == 0 && !f.packed {
 			kind := f.op
 			if kind == OpContinuation {
 				kind = open
@@ -51,9 +54,18 @@ func reference(in []byte, limit int) (events []string) {
 		default:
 			message = append(message, f.payload...)
 			if f.op != OpContinuation {
-				open = f.op
+				open, packed = f.op, f.packed
 			}
 			if f.fin {
+				if packed {
+					message, err = referenceInflate(message, limit)
+					if err == nil && open == OpText && !utf8.Valid(message) {
+						err = ErrInvalidUTF8
+					}
+					if err != nil {
+						return append(events, failed(err))
+					}
+				}
 				events = append(events, got(open, string(message)))
 				message, open = nil, OpContinuation
 			}
@@ -65,16 +77,25 @@ func reference(in []byte, limit int) (events []string) {
 type referencedFrame struct {
 	op      Op
 	fin     bool
+	packed  bool // of a compressed message
 	whole   bool
 	size    int
 	payload []byte // as far as it has come
 }
 
-func referenceFrame(in []byte, open Op, stored, limit int) (f referencedFrame, err error) {
+func referenceFrame(in []byte, open Op, packed bool, stored, limit int, mode mode) (f referencedFrame, err error) {
 	f.op, f.fin = Op(in[0]%16), in[0] >= 128
 	control := f.op >= 8
-	if in[0]/16%8 != 0 {
+	switch bits := in[0] / 16 % 8; {
+	case bits == 0:
+		f.packed = f.op == OpContinuation && packed
+	case bits == 4 && mode&modeDeflate != 0 && (f.op == OpText || f.op == OpBinary):
+		f.packed = true
+	default:
 		return f, ErrReservedBits
+	}
+	if f.packed {
+		limit += limit/8 + limit/64 + 64
 	}
 	if f.op >= 3 && f.op <= 7 || f.op >= 11 {
 		return f, ErrReservedOpcode
@@ -91,8 +112,12 @@ func referenceFrame(in []byte, open Op, stored, limit int) (f referencedFrame, e
 	if len(in) < 2 {
 		return f, nil
 	}
-	if in[1] < 128 {
+	server := mode&modeServer != 0
+	if in[1] < 128 && !server {
 		return f, ErrUnmasked
+	}
+	if in[1] >= 128 && server {
+		return f, ErrMasked
 	}
 	length, at := uint64(in[1]%128), 2
 	if control && length > 125 {
@@ -121,19 +146,45 @@ func referenceFrame(in []byte, open Op, stored, limit int) (f referencedFrame, e
 	if !control && uint64(stored)+length > uint64(limit) {
 		return f, ErrMessageTooLarge
 	}
-	if len(in) < at+4 {
-		return f, nil
+	key := []byte{0, 0, 0, 0}
+	if !server {
+		if len(in) < at+4 {
+			return f, nil
+		}
+		key = in[at : at+4]
+		at += 4
 	}
-	key := in[at : at+4]
-	for i, c := range in[at+4:] {
+	for i, c := range in[at:] {
 		if uint64(i) == length {
 			break
 		}
 		f.payload = append(f.payload, c^key[i%4])
 	}
-	f.size = at + 4 + int(length)
+	f.size = at + int(length)
 	f.whole = len(in) >= f.size
 	return f, nil
+}
+
+// referenceInflate decompresses a message with the standard library.
+func referenceInflate(packed []byte, limit int) (out []byte, err error) {
+	in := bytes.NewReader(append(bytes.Clone(packed), "\x00\x00\xff\xff\x01\x00\x00\xff\xff"...))
+	for streams := 0; in.Len() > 9; streams++ {
+		if streams == 16+len(packed)/256 {
+			return nil, ErrCompressed
+		}
+		r := flate.NewReaderDict(in, out[max(0, len(out)-32768):])
+		more, err := io.ReadAll(io.LimitReader(r, int64(limit-len(out)+1)))
+		if out = append(out, more...); len(out) > limit {
+			return nil, ErrMessageTooLarge
+		}
+		if err != nil {
+			return nil, ErrCompressed
+		}
+	}
+	if left := in.Len(); left != 0 && left != 5 && left != 9 {
+		return nil, ErrCompressed
+	}
+	return out, nil
 }
 
 // referenceCode is the registry of close codes, spelled out.
