@@ -202,8 +202,6 @@ func TestMistakes(t *testing.T) {
 		{"--http-compression -2", "or 0 for none"},
 		// Settings that must not be ignored in silence.
 		{"--tls --tlscert a --tlskey b", "no tls yet"},
-		{"--wsheadauth auth.x", "no wsHeaderAuth yet"},
-		{"--proxy-protocol-from 10.0.0.0/8", "no proxyProtocolFrom yet"},
 		{"--profiles", "profiles are served on the metrics port"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

@@ -44,6 +44,7 @@ type Gateway struct {
 	metrics    *metrics.Registry
 	origins    origins
 	forwarding *forwarding
+	proxies    networks
 	cids       cids
 
 	// Fixed after Start.
@@ -109,6 +110,9 @@ func New(c Config) (*Gateway, error) {
 	}
 	trusted, err := parseNetworks(c.TrustForwardedFrom)
 	if err != nil {
+		return nil, err
+	}
+	if g.proxies, err = parseNetworks(c.ProxyProtocolFrom); err != nil {
 		return nil, err
 	}
 	g.forwarding = &forwarding{trusted: trusted, log: c.Log}
@@ -295,14 +299,15 @@ func (g *Gateway) Done() <-chan error { return g.done }
 func (g *Gateway) engineOptions() netpoll.Options {
 	c := &g.config
 	return netpoll.Options{
-		Addr:    c.ListenAddr(),
-		Loops:   len(g.loops),
-		WSPath:  c.WSPath,
-		Handler: (*handler)(g),
-		HTTP:    func(c net.Conn) { g.http.handover(c) },
-		Clock:   g.clock,
-		Metrics: &g.netMetrics,
-		Log:     g.log,
+		Addr:      c.ListenAddr(),
+		Loops:     len(g.loops),
+		WSPath:    c.WSPath,
+		Handler:   (*handler)(g),
+		HTTP:      func(c net.Conn) { g.http.handover(c) },
+		Clock:     g.clock,
+		Metrics:   &g.netMetrics,
+		Log:       g.log,
+		ProxyFrom: g.proxies,
 		Limits: netpoll.Limits{
 			MaxConns:     c.MaxConnections,
 			MaxHead:      c.MaxHead,

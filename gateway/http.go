@@ -125,12 +125,13 @@ type httpMetrics struct {
 // httpMethods are those that are counted one by one.
 var httpMethods = [...]string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
-func (h *httpSide) countMethod(method string) {
+// count notes a request for a resource.
+func (m *httpMetrics) count(method string) {
 	i := 0
 	for i < len(httpMethods) && httpMethods[i] != method {
 		i++
 	}
-	h.metrics.methods[i].Inc()
+	m.methods[i].Inc()
 }
 
 // httpSide serves what is not WebSocket, on net/http, on connections that the
@@ -204,7 +205,7 @@ func (h *httpSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.health(w, r)
 	case r.Header["Upgrade"] != nil && h.giveBack(w, r):
 	case h.api != nil && (strings.HasPrefix(r.URL.EscapedPath(), h.apiPath) || r.URL.Path+"/" == h.apiPath):
-		h.countMethod(r.Method)
+		h.metrics.count(r.Method)
 		h.api.ServeHTTP(w, r)
 	case h.pages != nil:
 		h.pages.ServeHTTP(w, r)

@@ -2,10 +2,7 @@ package gateway
 
 import (
 	"bytes"
-	"context"
-	"log/slog"
 	"time"
-	"unique"
 
 	"sluice/fanout"
 	"sluice/natsbus"
@@ -119,7 +116,7 @@ func (l *loop) token(h netpoll.Handle, number uint64, data []byte) {
 			s = c.session
 		}
 	} else if c := l.net.Conn(h); c != nil {
-		s = c.Session.(interface{ Session() *session.Session }).Session()
+		s = c.Session.(*client).session
 	}
 	if s == nil {
 		return
@@ -161,118 +158,4 @@ func (b loopBus) RequestSubscribed(name, subject string, payload []byte, done fu
 			b.l.post(func() { done(data, busError(err)) })
 		})
 	})
-}
-
-// client is a WebSocket connection with its session, and what auth requests say
-// of it. Clients of one kind send the same headers, so they share them.
-type client struct {
-	conn    *netpoll.Conn
-	session *session.Session
-	header  unique.Handle[string] // raw JSON
-	host    unique.Handle[string]
-	uri     unique.Handle[string]
-}
-
-// Session returns the client's session.
-func (c *client) Session() *session.Session { return c.session }
-
-// Describe implements session.Peer.
-func (c *client) Describe(r *res.AuthRequest) {
-	r.Header, r.Host, r.URI = c.header.Value(), c.host.Value(), c.uri.Value()
-	r.RemoteAddr = c.conn.RemoteAddr()
-}
-
-// handler is what the event loops call (netpoll.Handler).
-type handler Gateway
-
-// Start makes the state of a loop.
-func (h *handler) Start(n *netpoll.Loop) {
-	g := (*Gateway)(h)
-	l := newLoop(g, n)
-	n.Data = l
-	g.loops[l.index].Store(l)
-}
-
-// Upgrade refuses pages of foreign origins, and all while services cannot be
-// reached.
-func (h *handler) Upgrade(_ *netpoll.Conn, head *wsproto.Head) int {
-	g := (*Gateway)(h)
-	if !g.origins.allows(head.Get("Origin")) {
-		return 403
-	}
-	if g.watch.closed.Load() {
-		return 503
-	}
-	return 0
-}
-
-// Open makes the session of a new client.
-func (h *handler) Open(c *netpoll.Conn, head *wsproto.Head) {
-	g := (*Gateway)(h)
-	l := c.Loop().Data.(*loop)
-	cl := &client{
-		conn:   c,
-		header: unique.Make(string(res.AppendHeader(nil, headers(head)))),
-		host:   unique.Make(string(head.Get("Host"))),
-		uri:    unique.Make(string(head.Target)),
-	}
-	var out fanout.Outbox = c
-	if g.log.Enabled(context.Background(), LevelTrace) {
-		out = traced{c, g.log}
-	}
-	cl.session = session.New(&l.env, cl, out, fanout.Message, g.cids.format(c.Handle()))
-	c.Session = cl
-}
-
-// headers iterates over the head's headers but for the handshake's nonce, which
-// means nothing to services and would keep clients from sharing the rest.
-func headers(head *wsproto.Head) func(func(name, value []byte)) {
-	return func(f func(name, value []byte)) {
-		head.Each(func(name, value []byte) {
-			if !bytes.EqualFold(name, []byte("Sec-WebSocket-Key")) {
-				f(name, value)
-			}
-		})
-	}
-}
-
-// Message passes a client's message on.
-func (h *handler) Message(c *netpoll.Conn, payload []byte) {
-	if log := h.log; log.Enabled(context.Background(), LevelTrace) {
-		log.Log(context.Background(), LevelTrace, "message from client", "conn", c.Handle(), "message", string(payload))
-	}
-	c.Session.(*client).session.Message(payload)
-}
-
-// Stream keeps no request on the loop.
-func (h *handler) Stream(*netpoll.Conn, *wsproto.Head) bool { return false }
-
-// Closed ends the session of a client that is gone.
-func (h *handler) Closed(c *netpoll.Conn) {
-	c.Session.(*client).session.Close()
-}
-
-// Turn handles a loop's mailbox.
-func (h *handler) Turn(n *netpoll.Loop) { n.Data.(*loop).turn() }
-
-// traced logs the frames that a client is sent.
-type traced struct {
-	conn *netpoll.Conn
-	log  *slog.Logger
-}
-
-func (t traced) Send(f []byte) {
-	t.log.Log(context.Background(), LevelTrace, "message to client", "conn", t.conn.Handle(), "message", string(payload(f)))
-	t.conn.Send(f)
-}
-
-// payload returns the message in an unmasked frame (RFC 6455 section 5.2).
-func payload(f []byte) []byte {
-	switch f[1] {
-	case 126:
-		return f[4:]
-	case 127:
-		return f[10:]
-	}
-	return f[2:]
 }

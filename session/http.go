@@ -34,9 +34,9 @@ func NewStream(env *Env, peer Peer, out fanout.Outbox, cid string) *Session {
 	return s
 }
 
-// Ends reports whether the status of a service's answer ends an HTTP request
+// ends reports whether the status of a service's answer ends an HTTP request
 // without further ones (RES.md 4).
-func Ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status < 600 }
+func ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status < 600 }
 
 // Authenticate sends an auth request as header authentication does, which is
 // also the first thing that a WebSocket client's session may be asked to do.
@@ -105,7 +105,7 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 	name, query := b.name()
 	s.askAccess(b, name, query, func(a *access, meta *res.Meta) {
 		err := a.canGet()
-		if Ends(meta) {
+		if ends(meta) {
 			if a.err == nil {
 				err = nil
 			}
@@ -141,7 +141,7 @@ func (s *Session) Invoke(rid, method string, params []byte, done func(r res.Call
 	params = bytes.Clone(params)
 	s.askAccess(nil, name, query, func(a *access, meta *res.Meta) {
 		metas := []*res.Meta{meta}
-		if Ends(meta) {
+		if ends(meta) {
 			done(res.CallResult{}, metas, a.err)
 			return
 		}

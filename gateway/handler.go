@@ -1,0 +1,179 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"unique"
+
+	"sluice/fanout"
+	"sluice/netpoll"
+	"sluice/res"
+	"sluice/rest"
+	"sluice/session"
+	"sluice/wsproto"
+)
+
+// client is a WebSocket connection or a stream with its session, and what auth
+// requests say of it. Clients of one kind send the same headers, so they share
+// them.
+type client struct {
+	conn    *netpoll.Conn
+	session *session.Session
+	header  unique.Handle[string] // raw JSON
+	host    unique.Handle[string]
+	uri     unique.Handle[string]
+	remote  string  // as a trusted proxy says; empty: the connection's
+	stream  *stream // nil for a WebSocket
+}
+
+// newClient returns what there is to know of a client from its request's head.
+func (l *loop) newClient(c *netpoll.Conn, head *wsproto.Head) *client {
+	cl := &client{
+		conn:   c,
+		header: unique.Make(string(res.AppendHeader(nil, headers(head)))),
+		host:   unique.Make(string(head.Get("Host"))),
+		uri:    unique.Make(string(head.Target)),
+	}
+	if len(l.g.forwarding.trusted) > 0 {
+		peer := c.RemoteAddr()
+		if remote := l.g.forwarding.ofHead(peer, head); remote != peer {
+			cl.remote = remote
+		}
+	}
+	return cl
+}
+
+// Describe implements session.Peer.
+func (c *client) Describe(r *res.AuthRequest) {
+	r.Header, r.Host, r.URI = c.header.Value(), c.host.Value(), c.uri.Value()
+	if r.RemoteAddr = c.remote; r.RemoteAddr == "" {
+		r.RemoteAddr = c.conn.RemoteAddr()
+	}
+}
+
+// handler is what the event loops call (netpoll.Handler).
+type handler Gateway
+
+// Start makes the state of a loop.
+func (h *handler) Start(n *netpoll.Loop) {
+	g := (*Gateway)(h)
+	l := newLoop(g, n)
+	n.Data = l
+	g.loops[l.index].Store(l)
+}
+
+// Upgrade refuses pages of foreign origins, and all while services cannot be
+// reached. With wsHeaderAuth, a service is asked first.
+func (h *handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
+	g := (*Gateway)(h)
+	if !g.origins.allows(head.Get("Origin")) {
+		return http.StatusForbidden
+	}
+	if g.watch.closed.Load() {
+		return http.StatusServiceUnavailable
+	}
+	if g.config.WSHeaderAuth == "" {
+		return 0
+	}
+	cl := h.newSession(c, head)
+	rid, method := splitMethod(g.config.WSHeaderAuth)
+	cl.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
+		header := make(http.Header)
+		if status, body, ok := g.rest.Direct(header, meta, answered, err); ok {
+			c.Refuse(status, string(appendFields(nil, header)), string(body))
+			return
+		}
+		rest.MergeHeader(header, meta)
+		c.Accept(func(dst []byte) []byte { return appendFields(dst, header) })
+	})
+	return netpoll.Pending
+}
+
+// appendFields appends a header as complete field lines.
+func appendFields(dst []byte, header http.Header) []byte {
+	b := bytes.NewBuffer(dst)
+	_ = header.Write(b) // a bytes.Buffer does not fail
+	return b.Bytes()
+}
+
+// newSession makes the session of a new WebSocket client.
+func (h *handler) newSession(c *netpoll.Conn, head *wsproto.Head) *client {
+	g := (*Gateway)(h)
+	l := c.Loop().Data.(*loop)
+	cl := l.newClient(c, head)
+	cl.session = session.New(&l.env, cl, g.outbox(c), fanout.Message, g.cids.format(c.Handle()))
+	c.Session = cl
+	return cl
+}
+
+// outbox returns where a client's frames go.
+func (g *Gateway) outbox(c *netpoll.Conn) fanout.Outbox {
+	if g.log.Enabled(context.Background(), LevelTrace) {
+		return traced{c, g.log}
+	}
+	return c
+}
+
+// Open makes the session of a new client, unless its upgrade needed one.
+func (h *handler) Open(c *netpoll.Conn, head *wsproto.Head) {
+	if c.Session == nil {
+		h.newSession(c, head)
+	}
+}
+
+// headers iterates over the head's headers but for the handshake's nonce, which
+// means nothing to services and would keep clients from sharing the rest.
+func headers(head *wsproto.Head) func(func(name, value []byte)) {
+	return func(f func(name, value []byte)) {
+		head.Each(func(name, value []byte) {
+			if !bytes.EqualFold(name, []byte("Sec-WebSocket-Key")) {
+				f(name, value)
+			}
+		})
+	}
+}
+
+// Message passes a client's message on.
+func (h *handler) Message(c *netpoll.Conn, payload []byte) {
+	if log := h.log; log.Enabled(context.Background(), LevelTrace) {
+		log.Log(context.Background(), LevelTrace, "message from client", "conn", c.Handle(), "message", string(payload))
+	}
+	c.Session.(*client).session.Message(payload)
+}
+
+// Closed ends the session of a client that is gone.
+func (h *handler) Closed(c *netpoll.Conn) {
+	if cl, ok := c.Session.(*client); ok {
+		cl.session.Close()
+		if cl.stream != nil {
+			cl.stream.stop()
+		}
+	}
+}
+
+// Turn handles a loop's mailbox.
+func (h *handler) Turn(n *netpoll.Loop) { n.Data.(*loop).turn() }
+
+// traced logs the frames that a client is sent.
+type traced struct {
+	conn *netpoll.Conn
+	log  *slog.Logger
+}
+
+func (t traced) Send(f []byte) {
+	t.log.Log(context.Background(), LevelTrace, "message to client", "conn", t.conn.Handle(), "message", string(payload(f)))
+	t.conn.Send(f)
+}
+
+// payload returns the message in an unmasked frame (RFC 6455 section 5.2).
+func payload(f []byte) []byte {
+	switch f[1] {
+	case 126:
+		return f[4:]
+	case 127:
+		return f[10:]
+	}
+	return f[2:]
+}
