@@ -246,7 +246,7 @@ func (b *Sub) settled() {
 	waiters := b.work.waiters
 	b.work.waiters = nil
 	for _, w := range waiters {
-		w.step()
+		w.step(b)
 	}
 }
 

@@ -15,8 +15,11 @@ type waiter struct {
 }
 
 // wait calls fire when roots and what they refer to are settled; at once if
-// they are. A subscription that loads may refer to others that do not, so the
-// search is made again until it finds nothing that loads.
+// they are. What a subscription turns out to refer to when it has loaded is
+// waited for in turn. The search from the roots is made again only when nothing
+// is left to wait for: it finds what lies behind references that somebody else
+// had loaded before. A search for each load would cost the square of a chain's
+// length.
 func (s *Session) wait(roots []*Sub, fire func()) *waiter {
 	w := &waiter{s: s, roots: roots, fire: fire}
 	w.search()
@@ -25,12 +28,7 @@ func (s *Session) wait(roots []*Sub, fire func()) *waiter {
 
 func (w *waiter) search() {
 	w.left++ // so that nothing fires while the search is on
-	w.s.unsent(w.roots, func(b *Sub) {
-		if b.state == subLoading {
-			w.left++
-			b.busy().waiters = append(b.busy().waiters, w)
-		}
-	})
+	w.s.unsent(w.roots, w.add)
 	w.left--
 	if w.left == 0 && w.fire != nil {
 		fire := w.fire
@@ -39,8 +37,28 @@ func (w *waiter) search() {
 	}
 }
 
-// step notes that one of the subscriptions waited for has settled.
-func (w *waiter) step() {
+// add has w wait for b if it loads.
+func (w *waiter) add(b *Sub) {
+	if b.state != subLoading {
+		return
+	}
+	work := b.busy()
+	if n := len(work.waiters); n > 0 && work.waiters[n-1] == w {
+		return // one of several references to it
+	}
+	work.waiters = append(work.waiters, w)
+	w.left++
+}
+
+// step notes that b, one of the subscriptions waited for, has settled.
+func (w *waiter) step(b *Sub) {
+	if w.fire != nil && b.state == subReady && b.snapshot().HasRefs() {
+		for rid := range b.snapshot().Refs() {
+			if c := w.s.subs.get(rid); c != nil {
+				w.add(c)
+			}
+		}
+	}
 	w.left--
 	if w.left == 0 && w.fire != nil {
 		w.search()
