@@ -94,7 +94,12 @@ func (s *packedSource) left() int { return len(s.packed) + len(s.tail) }
 // inflate decompresses a whole message into a buffer of the pool, which the
 // caller gives back, also if there is an error: ErrMessageTooLarge beyond limit
 // bytes, ErrCompressed if the data is invalid. The buffer grows with what comes
-// out and never beyond the limit.
+// out and never beyond the limit. Other memory is taken, for a moment, only by
+// blocks with Huffman codes of more than nine bits.
+//
+// A bomb costs no more time than a message that large, 0.2 ms a megabyte of it;
+// the worst are blocks that have tables and no content, 150 ms for a message of a
+// megabyte, so the limit is also what bounds the time on the caller's loop.
 func inflate(packed []byte, limit int) (out *pool.Buffer, err error) {
 	z := inflaters.Get().(*inflater)
 	z.src = packedSource{packed, inflateTail}
