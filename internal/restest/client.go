@@ -47,15 +47,20 @@ func Dial(name, url string, arrived func()) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client %s: %w", name, err)
 	}
+	if br == nil {
+		br = bufio.NewReader(conn)
+	}
+	return newClient(name, conn, br, arrived), nil
+}
+
+// newClient makes a client of a connection whose upgrade was answered; br holds what came behind the answer.
+func newClient(name string, conn net.Conn, br *bufio.Reader, arrived func()) *Client {
 	if arrived == nil {
 		arrived = func() {}
 	}
 	c := &Client{Name: name, conn: conn, arrived: arrived, hidden: map[string]bool{}, code: CloseNone}
-	if br == nil {
-		br = bufio.NewReader(conn)
-	}
 	go c.read(br)
-	return c, nil
+	return c
 }
 
 func (c *Client) read(br *bufio.Reader) {
@@ -104,9 +109,11 @@ func (c *Client) read(br *bufio.Reader) {
 func (c *Client) take(m string) {
 	id := hiddenID(m)
 	c.mu.Lock()
-	if id != "" {
+	switch {
+	case id != "":
 		c.hidden[id] = true
-	} else {
+	case hiddenEvent(m) != "":
+	default:
 		c.queue = append(c.queue, m)
 	}
 	c.mu.Unlock()

@@ -24,6 +24,10 @@ func (s *session) expectRequest(arg string) error {
 		return err
 	}
 	r.Name = name
+	var from struct{ CID string }
+	if name != "" && json.Unmarshal([]byte(r.Data), &from) == nil && from.CID != "" {
+		s.vars["cid."+name] = from.CID
+	}
 	return nil
 }
 
@@ -279,15 +283,22 @@ func (s *session) turns(c *Client, arg string) error {
 
 // holds handles "client a holds RID VALUE" and "client a holds RID nothing".
 func (s *session) holds(c *Client, arg string) error {
+	return holds(s.views[c.Name], arg)
+}
+
+func holds(v *View, arg string) error {
+	if v == nil {
+		return errors.New("nothing came")
+	}
 	rid, want, _ := strings.Cut(arg, " ")
-	got, ok := s.views[c.Name].Value(rid)
+	got, ok := v.Value(rid)
 	switch {
 	case want == "nothing" && ok:
 		return fmt.Errorf("the client holds it: %s", got)
 	case want == "nothing":
 		return nil
 	case !ok:
-		return fmt.Errorf("the client holds only %v", s.views[c.Name].Held())
+		return fmt.Errorf("the client holds only %v", v.Held())
 	}
 	return Match(want, got)
 }

@@ -3,6 +3,7 @@ package restest
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -40,15 +41,26 @@ type faults struct {
 }
 
 type fakeConn struct {
-	conn net.Conn
-	cid  string
-	mu   sync.Mutex
+	conn   net.Conn
+	cid    string
+	stream bool // of server-sent events, in chunks
+	mu     sync.Mutex
 }
 
 func (c *fakeConn) send(format string, a ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_ = wsutil.WriteServerText(c.conn, fmt.Appendf(nil, format, a...))
+	m := fmt.Sprintf(format, a...)
+	if !c.stream {
+		_ = wsutil.WriteServerText(c.conn, []byte(m))
+		return
+	}
+	if strings.Contains(m, ".bye") {
+		_ = c.conn.Close()
+		return
+	}
+	m = "data: " + m + "\n\n"
+	_, _ = fmt.Fprintf(c.conn, "%x\r\n%s\r\n", len(m), m)
 }
 
 func startFake(st Start, wrong faults) (*fake, error) {
@@ -111,6 +123,9 @@ func (f *fake) event(event string, data []byte) {
 		if f.deaf {
 			continue
 		}
+		if len(data) == 0 {
+			data = []byte("null")
+		}
 		c.send(`{"event":%q,"data":%s}`, event, data)
 		if f.superfluous {
 			c.send(`{"event":%q,"data":%s}`, event, data)
@@ -132,7 +147,15 @@ func (f *fake) request(subject string, payload map[string]any, done func(data []
 }
 
 func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
-	conn, _, _, err := ws.UpgradeHTTP(r, w)
+	if r.Header.Get("Upgrade") == "" {
+		f.plain(w, r)
+		return
+	}
+	if r.Header.Get("Origin") == "http://evil" {
+		http.Error(w, `{"code":"no"}`, http.StatusForbidden)
+		return
+	}
+	conn, _, _, err := ws.HTTPUpgrader{Header: http.Header{"X-Extra": {"yes"}}}.Upgrade(r, w)
 	if err != nil {
 		return
 	}
@@ -155,6 +178,60 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		f.handle(c, req.ID.String(), req.Method)
 	}
+}
+
+// plain answers a GET of /api/NAME with what a service has, as a stream if that is asked for, and everything else
+// with what it was sent.
+func (f *fake) plain(w http.ResponseWriter, r *http.Request) {
+	name, ok := strings.CutPrefix(r.URL.Path, "/api/")
+	name = strings.ReplaceAll(name, "/", ".")
+	if !ok || r.Method != http.MethodGet {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("X-Method", r.Method)
+		w.Header()["Set-Cookie"] = []string{"a=1", "b=2"}
+		switch {
+		case len(body) == 0:
+			w.WriteHeader(http.StatusNoContent)
+		case r.URL.Path == "/close":
+			w.Header().Set("Connection", "close")
+			fallthrough
+		default:
+			_, _ = w.Write(body)
+		}
+		return
+	}
+	model := make(chan json.RawMessage)
+	f.request("get."+name, map[string]any{"cid": "http"}, func(data []byte) {
+		var a struct {
+			Result struct{ Model json.RawMessage }
+		}
+		_ = json.Unmarshal(data, &a)
+		model <- a.Result.Model
+	})
+	got := <-model
+	if r.Header.Get("Accept") != "text/event-stream" {
+		if !f.superfluous {
+			_, _ = w.Write(got)
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%sHTTP/1.1 204 No Content\r\n\r\n", len(got), got)
+		_ = conn.Close()
+		return
+	}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	c := &fakeConn{conn: conn, stream: true}
+	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n")
+	f.mu.Lock()
+	defer f.mu.Unlock() // no event comes between the resource and the subscription
+	c.send(`{"rid":%q,"models":{%q:%s}}`, name, name, got)
+	f.watch[name] = append(f.watch[name], c)
 }
 
 func (f *fake) handle(c *fakeConn, id, method string) {

@@ -12,9 +12,12 @@ import (
 )
 
 // running is a gateway under test. It implements Gateway.
-type running struct{ g *gateway.Gateway }
+type running struct {
+	g    *gateway.Gateway
+	path string // of upgrades
+}
 
-func (r running) URL() string { return "ws://" + r.g.Addr().String() + "/" }
+func (r running) URL() string { return "ws://" + r.g.Addr().String() + r.path }
 
 func (r running) Stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -46,7 +49,11 @@ func startGateway(st Start, change func(*gateway.Config)) (Gateway, error) {
 	if err := g.Start(context.Background()); err != nil {
 		return nil, err
 	}
-	return running{g}, nil
+	path := c.WSPath
+	if path == "" {
+		path = "/"
+	}
+	return running{g, path}, nil
 }
 
 // setField sets the field of Config whose name is the key, upper and lower case being the same.
@@ -69,6 +76,12 @@ func setField(c *gateway.Config, key, value string) error {
 		f.SetInt(int64(n))
 	case f.Kind() == reflect.String:
 		f.SetString(value)
+	case f.Kind() == reflect.Bool:
+		on, err := strconv.ParseBool(value)
+		if err != nil {
+			return err
+		}
+		f.SetBool(on)
 	default:
 		return fmt.Errorf("setting %s cannot be set by a transcript", key)
 	}

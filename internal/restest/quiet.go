@@ -30,6 +30,9 @@ import (
 //     so that nothing of it stays in the cache. While a query event waits for its answers, the shard may hold
 //     this one back: then "quiet auth" leaves it out.
 //
+//  4. A stream of server-sent events cannot ask for anything, so a custom event of its resource is published and
+//     must come through; it is nobody's but the runner's.
+//
 // After that, whatever a client or the service received and no line took is too much.
 
 // quiet settles and fails if anything came that no line took.
@@ -77,7 +80,29 @@ func (s *session) settle(strong bool, extra []string) error {
 	if !strong {
 		return nil
 	}
-	return s.roundTrip(open[:1], names, func(name, id string) string { return "get." + name + "?" + quietQuery + id })
+	if err := s.roundTrip(open[:1], names, func(name, id string) string { return "get." + name + "?" + quietQuery + id }); err != nil {
+		return err
+	}
+	return s.flushStreams()
+}
+
+// flushStreams sends a custom event down every open stream of a plain resource and waits until it is through.
+func (s *session) flushStreams() error {
+	for _, name := range s.httpOrder {
+		h := s.https[name]
+		rid := h.Streaming()
+		if rid == "" || strings.Contains(rid, "?") {
+			continue
+		}
+		event := rid + "." + quietMethod + s.hiddenID()
+		if err := s.service.Publish("event."+event, ""); err != nil {
+			return err
+		}
+		if !s.wait(func() bool { return h.saw(event) }) {
+			return fmt.Errorf("the event of quiet did not come through the stream of http %s", name)
+		}
+	}
+	return nil
 }
 
 // roundTrip sends one hidden request per client and name and waits for all the answers. A client that is

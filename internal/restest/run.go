@@ -46,6 +46,13 @@ type session struct {
 	logs    *logBook
 	wake    chan struct{} // something arrived
 
+	https     map[string]*HTTP // by name; the latest connection
+	httpOrder []string         // their names, oldest first
+	opened    []*HTTP          // all there ever were
+	streams   map[string]*View // what each client has made of its stream; nil before the first message
+	spoken    map[*HTTP]bool   // connections of whose end the transcript spoke
+	upgrading map[string]*HTTP // WebSocket clients whose upgrade has no answer yet
+
 	clients  map[string]*Client
 	views    map[string]*View // what each client has made of what the transcript took
 	order    []string         // client names, oldest first
@@ -63,8 +70,9 @@ type session struct {
 // Run replays a transcript. The error names the line, what was expected, and what came.
 func (e Env) Run(script *Script) error {
 	s := &session{env: e, script: script, clock: owner.NewManualClock(), logs: &logBook{},
-		wake: make(chan struct{}, 1), clients: map[string]*Client{}, views: map[string]*View{}, ended: map[string]bool{},
-		vars:   map[string]string{"long": strings.Repeat("a", 5000), "badutf8": "\xff"},
+		wake: make(chan struct{}, 1), https: map[string]*HTTP{}, streams: map[string]*View{},
+		spoken: map[*HTTP]bool{}, upgrading: map[string]*HTTP{}, clients: map[string]*Client{}, views: map[string]*View{}, ended: map[string]bool{},
+		vars:   map[string]string{"long": strings.Repeat("a", 5000), "badutf8": "\xff", "blank": " \t\r\n"},
 		nextID: hiddenIDs, visible: 1_000_000}
 	var err error
 	if s.service, err = NewService(e.NATS, s.notify); err != nil {
@@ -80,12 +88,18 @@ func (e Env) Run(script *Script) error {
 		for _, c := range s.clients {
 			c.Cut()
 		}
+		for _, h := range s.opened {
+			h.Cut()
+		}
 	}()
 	if err = s.steps(script.Steps); err == nil {
 		last := Step{Line: len(script.source), Verb: "quiet"}
 		if n := len(script.Steps); n == 0 || script.Steps[n-1].Verb != "quiet" {
 			err = s.step(&last)
 		}
+	}
+	if err == nil {
+		err = s.unanswered()
 	}
 	if err == nil && s.rewrote {
 		err = script.save()
@@ -184,6 +198,9 @@ func (s *session) unexpected() []string {
 			all = append(all, fmt.Sprintf("client %s was closed with %d", name, code))
 		}
 	}
+	for _, name := range s.httpOrder {
+		all = append(all, s.leftOver(s.https[name])...)
+	}
 	for _, r := range s.service.Waiting() {
 		all = append(all, "service received "+r)
 	}
@@ -220,18 +237,21 @@ func (s *session) do(st *Step) error {
 		}
 		return s.loop(st, n, func(int) error { return nil })
 	case "each":
-		outer, had := s.vars[st.Arg]
-		defer func() {
-			if s.vars[st.Arg] = outer; !had {
-				delete(s.vars, st.Arg)
-			}
-		}()
-		return s.loop(st, len(st.Values), func(i int) (err error) {
-			s.vars[st.Arg], err = s.expand(st.Values[i])
-			return err
-		})
+		return s.each(st)
 	case "any":
 		return s.anyOrder(st)
+	case "client upgrades", "client accepted", "client refused":
+		m, err := s.message(st)
+		switch {
+		case err != nil:
+			return err
+		case st.Verb == "client upgrades":
+			return s.upgrades(st.Client, m)
+		}
+		return s.upgraded(st, st.Client, m)
+	}
+	if strings.HasPrefix(st.Verb, "http ") {
+		return s.http(st)
 	}
 	arg, err := s.expand(st.Arg)
 	if err != nil {
@@ -278,6 +298,13 @@ func (s *session) do(st *Step) error {
 		s.note("advance %v", d)
 		s.clock.Advance(d)
 		return nil
+	case "differ":
+		words := strings.Fields(arg)
+		slices.Sort(words)
+		if len(slices.Compact(slices.Clone(words))) < len(words) {
+			return errors.New("two are the same")
+		}
+		return nil
 	case "quiet":
 		words := strings.Fields(arg)
 		weak := len(words) > 0 && words[0] == "auth"
@@ -304,6 +331,33 @@ func (s *session) do(st *Step) error {
 		return s.client(st, arg)
 	}
 	return fmt.Errorf("unknown line")
+}
+
+// each runs a block once for each line of values. Several names take a word each, the last one the rest.
+func (s *session) each(st *Step) error {
+	names := strings.Fields(st.Arg)
+	for _, name := range names {
+		outer, had := s.vars[name]
+		defer func() {
+			if s.vars[name] = outer; !had {
+				delete(s.vars, name)
+			}
+		}()
+	}
+	return s.loop(st, len(st.Values), func(i int) (err error) {
+		rest := st.Values[i]
+		for k, name := range names {
+			word := rest
+			if k < len(names)-1 {
+				word, rest, _ = strings.Cut(rest, " ")
+				rest = strings.TrimSpace(rest)
+			}
+			if s.vars[name], err = s.expand(word); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // loop runs a block n times; $n counts from 1.
@@ -392,16 +446,20 @@ func (s *session) client(st *Step, arg string) error {
 }
 
 func (s *session) connect(name, version string) error {
-	if old := s.clients[name]; old != nil {
-		if !s.ended[name] {
-			return fmt.Errorf("client %s is connected", name)
-		}
-		s.order = slices.DeleteFunc(s.order, func(n string) bool { return n == name })
+	if s.clients[name] != nil && !s.ended[name] {
+		return fmt.Errorf("client %s is connected", name)
 	}
 	c, err := Dial(name, s.gateway.URL(), s.notify)
 	if err != nil {
 		return err
 	}
+	return s.welcome(c, version)
+}
+
+// welcome makes a new connection that of the client's name, and states the version.
+func (s *session) welcome(c *Client, version string) error {
+	name := c.Name
+	s.order = slices.DeleteFunc(s.order, func(n string) bool { return n == name })
 	s.clients[name], s.ended[name] = c, false
 	s.order = append(s.order, name)
 	delete(s.vars, "cid."+name)

@@ -20,7 +20,7 @@ type Step struct {
 	Line   int    // first line, counted from 1
 	Lines  int    // number of lines, continuations included
 	Verb   string // the first word, or two for "client" lines: "client <"
-	Client string // of client lines
+	Client string // of client and http lines
 	Arg    string // what follows
 	More   []string
 	Values []string // of "each"
@@ -114,9 +114,17 @@ func (p *parser) block() (steps []Step, closer logical, err error) {
 				return nil, l, fail("not a client line: %s", l.text)
 			}
 			st.Client, st.Verb, st.Arg = m[1], "client "+m[2], m[3]
-			if m[2] != "subscribes" {
+			switch m[2] {
+			case "subscribes", "upgrades", "accepted", "refused":
+			default:
 				st.join()
 			}
+		case "http":
+			m := httpLine.FindStringSubmatch(l.text)
+			if m == nil {
+				return nil, l, fail("not an http line: %s", l.text)
+			}
+			st.Client, st.Verb, st.Arg = m[1], "http "+m[2], m[3]
 		case "service":
 			w, rest, _ := strings.Cut(st.Arg, " ")
 			st.Verb, st.Arg = "service "+w, strings.TrimSpace(rest)
@@ -127,7 +135,7 @@ func (p *parser) block() (steps []Step, closer logical, err error) {
 			}
 			p.next++
 			st.Values, st.More = l.more, nil
-		case "any", "repeat", "quiet", "advance", "logs", "waits", "subscribed", "unsubscribed":
+		case "any", "repeat", "quiet", "advance", "logs", "waits", "subscribed", "unsubscribed", "differ":
 		default:
 			return nil, l, fail("unknown verb %q", verb)
 		}

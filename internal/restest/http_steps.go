@@ -1,0 +1,311 @@
+package restest
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+var (
+	httpLine   = regexp.MustCompile(`^http (\w+) (\S+)(?: (.*))?$`)
+	headerLine = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*:(?: |$)`)
+	absentLine = regexp.MustCompile(`^no ([A-Za-z][A-Za-z0-9-]*)$`)
+)
+
+// message is what a line says of a request or an answer: its first line with what continues that, and header lines.
+type message struct {
+	text   string
+	header []string
+	absent []string
+}
+
+// message takes a step's lines apart and replaces variables.
+func (s *session) message(st *Step) (m message, err error) {
+	text := st.Arg
+	for _, line := range st.More {
+		switch absent := absentLine.FindStringSubmatch(line); {
+		case absent != nil:
+			m.absent = append(m.absent, absent[1])
+		case headerLine.MatchString(line):
+			if line, err = s.expand(line); err != nil {
+				return m, err
+			}
+			m.header = append(m.header, line)
+		default:
+			text = strings.TrimSpace(text + " " + line)
+		}
+	}
+	m.text, err = s.expand(text)
+	return m, err
+}
+
+// http handles the lines of HTTP clients.
+func (s *session) http(st *Step) error {
+	m, err := s.message(st)
+	if err != nil {
+		return err
+	}
+	h := s.https[st.Client]
+	if st.Verb == "http >" {
+		return s.request(st.Client, h, m)
+	}
+	if h == nil {
+		return fmt.Errorf("http %s has sent nothing", st.Client)
+	}
+	switch st.Verb {
+	case "http <":
+		a, err := s.answer(h)
+		if err != nil {
+			return err
+		}
+		return m.matches(a)
+	case "http <event":
+		got, err := s.streamed(h)
+		if err != nil {
+			return err
+		}
+		if err := Match(m.text, got); err != nil {
+			return fmt.Errorf("the message differs\n%w\ngot %s", err, got)
+		}
+		return nil
+	case "http <comment":
+		got, err := s.streamed(h)
+		if err == nil && !strings.HasPrefix(got, ":") {
+			err = fmt.Errorf("not a comment: %s", got)
+		}
+		return err
+	case "http holds":
+		return holds(s.streams[st.Client], m.text)
+	case "http closed":
+		if !s.wait(h.Closed) {
+			return errors.New("the connection is still open")
+		}
+		s.forget(h)
+		return nil
+	case "http disconnects":
+		s.forget(h)
+		h.Cut()
+		s.wait(h.Closed)
+		return nil
+	}
+	return errors.New("unknown http line")
+}
+
+// forget stops expecting the end of a connection, of which the transcript has spoken.
+func (s *session) forget(h *HTTP) { s.spoken[h] = true }
+
+// request sends a request, on the connection of the client's name if that is open.
+func (s *session) request(name string, h *HTTP, m message) error {
+	method, rest, _ := strings.Cut(m.text, " ")
+	target, body, _ := strings.Cut(rest, " ")
+	s.note("http %s > %s %v", name, m.text, m.header)
+	if h == nil || h.Closed() {
+		if h != nil && len(s.leftOver(h)) > 0 {
+			return fmt.Errorf("http %s is not done with its last connection", name)
+		}
+		var err error
+		if h, err = s.dialHTTP(name); err != nil {
+			return err
+		}
+		s.https[name], s.streams[name] = h, nil
+		if !slices.Contains(s.httpOrder, name) {
+			s.httpOrder = append(s.httpOrder, name)
+		}
+	}
+	return h.Send(method, target, m.header, body)
+}
+
+func (s *session) dialHTTP(name string) (*HTTP, error) {
+	u, err := url.Parse(s.gateway.URL())
+	if err != nil {
+		return nil, err
+	}
+	h, err := DialHTTP(name, u.Host, s.notify)
+	if err == nil {
+		s.opened = append(s.opened, h)
+	}
+	return h, err
+}
+
+// answer takes the next answer on a connection.
+func (s *session) answer(h *HTTP) (a *Answer, err error) {
+	s.wait(func() bool { a = h.Next(); return a != nil || h.Closed() })
+	if a == nil {
+		if a = h.Next(); a == nil && h.Closed() {
+			return nil, errors.New("the connection was closed")
+		}
+	}
+	if a == nil {
+		return nil, errors.New("no answer came")
+	}
+	s.note("http %s < %s", h.Name, a)
+	return a, nil
+}
+
+// streamed takes the next message of a stream and folds it as a client would.
+func (s *session) streamed(h *HTTP) (m string, err error) {
+	var ok bool
+	s.wait(func() bool { m, ok = h.NextMessage(); return ok || h.Closed() })
+	if !ok {
+		if m, ok = h.NextMessage(); !ok {
+			if h.Closed() {
+				return "", errors.New("the stream has ended")
+			}
+			return "", errors.New("no message came")
+		}
+	}
+	s.note("http %s < stream %s", h.Name, m)
+	if strings.HasPrefix(m, ":") {
+		return m, nil
+	}
+	if s.streams[h.Name] == nil {
+		s.streams[h.Name] = NewView()
+		err = FoldFirst(s.streams[h.Name], h, m)
+	} else {
+		err = s.streams[h.Name].Received(m)
+	}
+	if err != nil {
+		return "", fmt.Errorf("a client cannot follow: %w\ngot %s", err, m)
+	}
+	return m, nil
+}
+
+// FoldFirst folds the message that a stream begins with: the resource set that a subscribe request would give.
+func FoldFirst(v *View, h *HTTP, m string) error {
+	h.mu.Lock()
+	rid := h.rid
+	h.mu.Unlock()
+	if rid == "" {
+		return errors.New("a stream begins with its resource ID")
+	}
+	v.State("1.2.3")
+	v.Sent(`{"id":1,"method":"subscribe.` + rid + `"}`)
+	return v.Received(`{"id":1,"result":` + m + `}`)
+}
+
+// matches compares an answer with what a line expects of it: "STATUS [BODY]" and header lines.
+func (m message) matches(a *Answer) error {
+	var diffs []string
+	note := func(format string, v ...any) { diffs = append(diffs, fmt.Sprintf(format, v...)) }
+	status, body, _ := strings.Cut(m.text, " ")
+	if want, err := strconv.Atoi(status); err != nil || want != a.Status {
+		note("want status %s, got %d", status, a.Status)
+	}
+	if a.Fault != nil {
+		note("the answer is faulty")
+	}
+	raw, isRaw := strings.CutPrefix(body, "raw ")
+	switch {
+	case (body == "stream") != a.Stream:
+		note("want %s, got a stream: %t", body, a.Stream)
+	case a.Stream || body == "$any":
+	case body == "" && a.Body != "":
+		note("want no body")
+	case isRaw && a.Body != raw:
+		note("want the body %q", raw)
+	case body != "" && !isRaw:
+		if err := Match(body, a.Body); err != nil {
+			note("%v", err)
+		}
+	}
+	want := http.Header{}
+	for _, line := range m.header {
+		name, value, _ := strings.Cut(line, ":")
+		want.Add(name, strings.TrimSpace(value))
+	}
+	for name := range want {
+		got := a.Header[name]
+		if w, g := list(name, want[name]), list(name, got); len(got) == 0 || w != g && w != "$any" {
+			note("header %s: want %q, got %q", name, w, g)
+		}
+	}
+	for _, name := range m.absent {
+		if got, ok := a.Header[http.CanonicalHeaderKey(name)]; ok {
+			note("header %s is too much: %q", name, got)
+		}
+	}
+	if len(diffs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the answer differs\n%s\ngot %s", strings.Join(diffs, "\n"), a)
+}
+
+// list joins the values of a field as RFC 9110 section 5.3 allows, which leaves out Set-Cookie.
+func list(name string, values []string) string {
+	if name == "Set-Cookie" {
+		return strings.Join(values, "\n")
+	}
+	return strings.Join(values, ", ")
+}
+
+// leftOver lists what a connection received and no line took, and the end that no line spoke of.
+func (s *session) leftOver(h *HTTP) []string {
+	all := h.Waiting()
+	for i := range all {
+		all[i] = "http " + h.Name + " received " + all[i]
+	}
+	if h.Closed() && !s.spoken[h] && (h.Open() > 0 || s.streams[h.Name] != nil) {
+		all = append(all, "http "+h.Name+" was closed")
+	}
+	return all
+}
+
+// unanswered fails if a request was not answered.
+func (s *session) unanswered() error {
+	for _, name := range s.httpOrder {
+		if h := s.https[name]; !s.spoken[h] && h.Open() > 0 {
+			return &verdict{fmt.Sprintf("%s: http %s has %d requests without an answer", s.script.File, name, h.Open())}
+		}
+	}
+	return nil
+}
+
+// upgrades handles "client a upgrades [PATH]": the request, whose answer another line expects.
+func (s *session) upgrades(name string, m message) error {
+	if old := s.clients[name]; old != nil && !s.ended[name] || s.upgrading[name] != nil {
+		return fmt.Errorf("client %s is connected", name)
+	}
+	h, err := s.dialHTTP(name)
+	if err != nil {
+		return err
+	}
+	s.upgrading[name] = h
+	target := m.text
+	if target == "" {
+		u, err := url.Parse(s.gateway.URL())
+		if err != nil {
+			return err
+		}
+		target = u.Path
+	}
+	s.note("client %s upgrades %s %v", name, target, m.header)
+	return h.Send(http.MethodGet, target, append([]string{"Connection: Upgrade", "Upgrade: websocket",
+		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA=="}, m.header...), "")
+}
+
+// upgraded handles "client a accepted [VERSION]" and "client a refused STATUS [BODY]", with header lines.
+func (s *session) upgraded(st *Step, name string, m message) error {
+	h := s.upgrading[name]
+	if h == nil {
+		return fmt.Errorf("client %s does not upgrade", name)
+	}
+	a, err := s.answer(h)
+	if err != nil {
+		return err
+	}
+	delete(s.upgrading, name)
+	version := m.text
+	if st.Verb == "client accepted" {
+		m.text = "101"
+	}
+	if err := m.matches(a); err != nil || st.Verb == "client refused" {
+		h.Cut()
+		return err
+	}
+	return s.welcome(newClient(name, h.conn, h.in, s.notify), version)
+}
