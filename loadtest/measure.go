@@ -196,7 +196,7 @@ func (m *measurement) finish(expected, units int64) {
 	c.Expected, c.Units, c.Lost = expected, units, max(expected-units, 0)
 	c.Seconds = round(float64(until-m.start)/1e9, 4)
 	c.Rate = round(float64(units)/max(c.Seconds, 1e-9), 1)
-	c.Latency, c.Hist = m.all.Summary(), m.all.Sparse()
+	c.Latency, c.Hist = m.all.Summary(), m.all.Sparse().Coarse(0.02)
 	if len(m.hists) > 1 {
 		c.Kinds = map[string]hist.Summary{}
 		for k, h := range m.hists {

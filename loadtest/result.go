@@ -54,7 +54,7 @@ type Cell struct {
 	Rate     float64 `json:"rate"`    // units per second
 
 	Latency hist.Summary            `json:"latency"`         // µs, from when it was due
-	Hist    hist.Sparse             `json:"hist,omitempty"`  // the same, raw
+	Hist    hist.Sparse             `json:"hist,omitempty"`  // the same, in steps of two per cent
 	Kinds   map[string]hist.Summary `json:"kinds,omitempty"` // where units are of several kinds
 	Series  []Point                 `json:"series,omitempty"`
 	Trials  []Trial                 `json:"trials,omitempty"`

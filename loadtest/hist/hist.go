@@ -103,6 +103,20 @@ func (h *Hist) Sparse() Sparse {
 	return s
 }
 
+// Coarse returns s with buckets joined that differ by less than a part of their
+// value, for files: a report needs no third digit.
+func (s Sparse) Coarse(part float64) Sparse {
+	var out Sparse
+	for _, b := range s {
+		if n := len(out); n > 0 && float64(b[0]-out[n-1][0]) < part*float64(out[n-1][0]) {
+			out[n-1][1] += b[1]
+		} else {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
 // Add counts everything in s as well.
 func (h *Hist) Add(s Sparse) {
 	for _, b := range s {

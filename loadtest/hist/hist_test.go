@@ -51,6 +51,13 @@ func TestSparseLosesNothing(t *testing.T) {
 	}
 }
 
+func TestCoarse(t *testing.T) {
+	s := Sparse{{1, 1}, {2, 1}, {100, 5}, {101, 6}, {103, 7}, {200, 1}}
+	if got := s.Coarse(0.02); !slices.Equal(got, Sparse{{1, 1}, {2, 1}, {100, 11}, {103, 7}, {200, 1}}) {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestOutsideTheRange(t *testing.T) {
 	h := New()
 	h.Record(-5)

@@ -3,6 +3,7 @@ package report
 import (
 	"html/template"
 	"io"
+	"strings"
 
 	"sluice/loadtest"
 )
@@ -22,7 +23,10 @@ func HTML(w io.Writer, r *loadtest.Report) error {
 		Title string
 		Facts []string
 		Parts []part
-	}{Title: r.Title, Facts: facts(r)}
+	}{Title: r.Title}
+	for _, f := range facts(r) {
+		page.Facts = append(page.Facts, strings.ReplaceAll(f, "`", ""))
+	}
 	charts := Charts(r)
 	for _, s := range sections(r) {
 		p := part{ID: slug(s.scenario.Name), Title: s.title(), About: s.describe() + " Unit: " + s.unit() + ".", Columns: columns}

@@ -163,6 +163,9 @@ func scale(lo, hi float64, log, zero bool) (func(float64) float64, []float64) {
 	if zero {
 		lo = 0
 	}
+	if hi <= lo && !zero {
+		return func(float64) float64 { return 0.5 }, []float64{lo}
+	}
 	if hi <= lo {
 		hi = lo + 1
 	}
