@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -101,8 +100,7 @@ type Config struct {
 	Trace     bool
 	LogFormat string // "text" or "json"
 
-	// Parts of Resgate's configuration that this version checks but does not
-	// have yet: see status.
+	// HTTP, TLS and compression.
 	APIPath       string
 	APIEncoding   string
 	HeaderAuth    string // empty: off
@@ -180,34 +178,14 @@ func (c Config) checkTogether() []error {
 	if c.EmbeddedNATS && c.NATSURL != DefaultNATSURL {
 		fail("embeddedNats and natsUrl (%s) exclude each other: leave one out", RedactURL(c.NATSURL))
 	}
-	if len(errs) == 0 {
-		if names := c.notYet(refused); len(names) > 0 {
-			fail("this version of Sluice has no %s yet: leave it out to start without", strings.Join(names, ", "))
-		}
-	}
 	return errs
 }
 
-// notYet names the settings in use that have the given status.
-func (c Config) notYet(st status) []string {
-	d := Config{}.WithDefaults()
-	var names []string
-	for i := range settings {
-		if s := &settings[i]; s.status == st && !reflect.DeepEqual(s.toJSON(&c), s.toJSON(&d)) {
-			names = append(names, s.key)
-		}
-	}
-	return names
-}
-
-// Warnings returns what a user should know about a valid configuration:
-// settings in use that have no effect in this version, and risky ones.
+// Warnings returns what a user should know about a valid configuration: the
+// risks it takes.
 func (c Config) Warnings() []string {
 	c = c.WithDefaults()
 	var out []string
-	if names := c.notYet(ignored); len(names) > 0 {
-		out = append(out, "without effect in this version: "+strings.Join(names, ", "))
-	}
 	if c.EmbeddedNATS && !loopback(c.EmbeddedNATSListen) {
 		out = append(out, "the embedded NATS server listens on "+c.EmbeddedNATSListen+
 			" without authentication: whoever reaches it can act as a service")

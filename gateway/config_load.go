@@ -218,9 +218,6 @@ func Usage() string {
 				help += " (default " + text + ")"
 			}
 		}
-		if s.status != present {
-			help += " [not in this version]"
-		}
 		line(s.short, s.flag, s.arg, help)
 	}
 	b.WriteString("\nCommon options:\n")

@@ -27,21 +27,8 @@ type setting struct {
 	arg     string   // what the help shows for the value; empty for a switch
 	group   string   // heading in the help
 	help    string
-	status  status
 	field
 }
-
-// status says whether this version has what a setting is about.
-type status uint8
-
-const (
-	present status = iota
-	// refused settings stop the start when they are in use: to go on without
-	// would leave open what the user means to protect, or dark what they watch.
-	refused
-	// ignored settings go without an effect; the log names those in use.
-	ignored
-)
 
 // wrap says which setting an error is about.
 func (s *setting) wrap(err error) error { return fmt.Errorf("%s: %w", s.key, err) }
@@ -125,7 +112,7 @@ var settings = []setting{
 		field: &text{at: func(c *Config) *string { return &c.DELETEMethod }, valid: checkMethod}},
 	{key: "patchMethod", flag: "patchmethod", arg: "method", group: groupServer, help: "call method that HTTP PATCH stands for",
 		field: &text{at: func(c *Config) *string { return &c.PATCHMethod }, valid: checkMethod}},
-	{key: "wsCompression", flag: "wscompression", group: groupServer, help: "compress WebSocket messages", status: ignored,
+	{key: "wsCompression", flag: "wscompression", group: groupServer, help: "compress WebSocket messages",
 		field: &boolean{at: func(c *Config) *bool { return &c.WSCompression }}},
 	{key: "resetThrottle", flag: "resetthrottle", arg: "n", group: groupServer, help: "parallel requests after a system reset; 0: no limit",
 		field: &number{at: func(c *Config) *int { return &c.ResetThrottle }, min: 0, max: 1 << 20}},
@@ -145,7 +132,7 @@ var settings = []setting{
 	{key: "bufferSize", group: groupNATS, help: "messages from NATS that may wait per connection; less than 65536 counts as that",
 		field: &number{at: func(c *Config) *int { return &c.BufferSize }, def: 8192, min: 64, max: 1 << 24}},
 
-	{key: "tls", flag: "tls", group: groupSecurity, help: "serve clients over TLS", status: refused,
+	{key: "tls", flag: "tls", group: groupSecurity, help: "serve clients over TLS",
 		field: &boolean{at: func(c *Config) *bool { return &c.TLS }}},
 	{key: "tlsCert", aliases: []string{"certFile"}, flag: "tlscert", arg: "file", group: groupSecurity, help: "certificate file for TLS; repeat or separate by ; for several, the first is the default",
 		field: &text{at: func(c *Config) *string { return &c.TLSCert }, join: certListSeparator}},
@@ -182,9 +169,9 @@ var settings = []setting{
 		field: &duration{at: func(c *Config) *time.Duration { return &c.HeadTimeout }, def: 10 * time.Second, min: 100 * time.Millisecond, max: time.Hour}},
 	{key: "maxBody", flag: "max-body", arg: "bytes", group: groupLimits, help: "size of an HTTP request's body",
 		field: &number{at: func(c *Config) *int { return &c.MaxBody }, def: mib, min: kib, max: 256 * mib}},
-	{key: "handshakeTimeout", flag: "handshake-timeout", arg: "duration", group: groupLimits, help: "time for a whole TLS handshake", status: ignored,
+	{key: "handshakeTimeout", flag: "handshake-timeout", arg: "duration", group: groupLimits, help: "time for a whole TLS handshake",
 		field: &duration{at: func(c *Config) *time.Duration { return &c.HandshakeTimeout }, def: 10 * time.Second, min: 100 * time.Millisecond, max: 10 * time.Minute}},
-	{key: "maxHandshakes", flag: "max-handshakes", arg: "n", group: groupLimits, help: "TLS handshakes under way", status: ignored,
+	{key: "maxHandshakes", flag: "max-handshakes", arg: "n", group: groupLimits, help: "TLS handshakes under way",
 		field: &number{at: func(c *Config) *int { return &c.MaxHandshakes }, def: 4096, min: 1, max: 1 << 20}},
 	{key: "outboxBytes", flag: "outbox-bytes", arg: "bytes", group: groupLimits, help: "data waiting to be sent to one client; beyond it the client is closed",
 		field: &number{at: func(c *Config) *int { return &c.OutboxBytes }, def: 4 * mib, min: 64 * kib, max: 1 << 30}},
@@ -201,7 +188,7 @@ var settings = []setting{
 		field: &duration{at: func(c *Config) *time.Duration { return &c.PingInterval }, def: 30 * time.Second, min: 100 * time.Millisecond, max: time.Hour, zero: zeroOff}},
 	{key: "heartbeatInterval", flag: "heartbeat-interval", arg: "duration", group: groupTuning, help: "comment on an event stream that was quiet for so long; 0: never",
 		field: &duration{at: func(c *Config) *time.Duration { return &c.HeartbeatInterval }, def: 15 * time.Second, min: 100 * time.Millisecond, max: time.Hour, zero: zeroOff}},
-	{key: "compressionThreshold", flag: "compression-threshold", arg: "bytes", group: groupTuning, help: "size from which WebSocket messages are compressed", status: ignored,
+	{key: "compressionThreshold", flag: "compression-threshold", arg: "bytes", group: groupTuning, help: "size from which WebSocket messages are compressed",
 		field: &number{at: func(c *Config) *int { return &c.CompressionThreshold }, def: 256, min: 1, max: 256 * mib}},
 	{key: "httpCompression", flag: "http-compression", arg: "bytes", group: groupTuning, help: "size from which HTTP answers are compressed; 0: never",
 		field: &number{at: func(c *Config) *int { return &c.HTTPCompression }, def: kib, min: 1, max: 256 * mib, off: true}},

@@ -201,7 +201,6 @@ func TestMistakes(t *testing.T) {
 		{"--compression-threshold 0", "must be at least 1"},
 		{"--http-compression -2", "or 0 for none"},
 		// Settings that must not be ignored in silence.
-		{"--tls --tlscert a --tlskey b", "no tls yet"},
 		{"--profiles", "profiles are served on the metrics port"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
@@ -252,11 +251,6 @@ func TestNoPasswordsInMessages(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	s := load(t, strings.Fields("--wscompression --apipath /rest --apiencoding jsonflat --putmethod a --deletemethod b --patchmethod c"))
-	want := []string{"without effect in this version: wsCompression"}
-	if diff := cmp.Diff(want, s.Config.Warnings()); diff != "" {
-		t.Error(diff)
-	}
 	for listen, warns := range map[string]bool{"127.0.0.1:1": false, "[::1]:1": false, "localhost:1": false, "0.0.0.0:1": true, ":1": true} {
 		if got := len(Config{EmbeddedNATS: true, EmbeddedNATSListen: listen}.Warnings()) > 0; got != warns {
 			t.Errorf("embedded NATS on %s: warned %v, want %v", listen, got, warns)

@@ -9,6 +9,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -45,6 +46,7 @@ type Gateway struct {
 	origins    origins
 	forwarding *forwarding
 	proxies    networks
+	tls        *tls.Config // nil: plaintext
 	cids       cids
 
 	// Fixed after Start.
@@ -114,6 +116,13 @@ func New(c Config) (*Gateway, error) {
 	}
 	if g.proxies, err = parseNetworks(c.ProxyProtocolFrom); err != nil {
 		return nil, err
+	}
+	if c.TLS {
+		certs, err := newCertStore(&c, g.clock)
+		if err != nil {
+			return nil, err
+		}
+		g.tls = certs.Config("h2", "http/1.1")
 	}
 	g.forwarding = &forwarding{trusted: trusted, log: c.Log}
 	g.rest = rest.New(g.restOptions(), &requests{g: g})
@@ -308,15 +317,18 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		Metrics:   &g.netMetrics,
 		Log:       g.log,
 		ProxyFrom: g.proxies,
+		TLS:       g.tls,
 		Limits: netpoll.Limits{
-			MaxConns:     c.MaxConnections,
-			MaxHead:      c.MaxHead,
-			MaxMessage:   c.MaxMessage,
-			HeadTimeout:  c.HeadTimeout,
-			OutboxBytes:  c.OutboxBytes,
-			PingInterval: c.PingInterval,
-			CloseTimeout: c.CloseTimeout,
-			DrainWindow:  c.DrainTimeout,
+			MaxConns:         c.MaxConnections,
+			MaxHead:          c.MaxHead,
+			MaxMessage:       c.MaxMessage,
+			HeadTimeout:      c.HeadTimeout,
+			OutboxBytes:      c.OutboxBytes,
+			PingInterval:     c.PingInterval,
+			CloseTimeout:     c.CloseTimeout,
+			DrainWindow:      c.DrainTimeout,
+			HandshakeTimeout: c.HandshakeTimeout,
+			MaxHandshakes:    c.MaxHandshakes,
 		},
 	}
 }

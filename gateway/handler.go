@@ -74,10 +74,18 @@ func (h *handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 	if g.watch.closed.Load() {
 		return http.StatusServiceUnavailable
 	}
-	if g.config.WSHeaderAuth == "" {
-		return 0
+	extension := ""
+	if g.config.WSCompression {
+		extension = wsproto.NegotiateDeflate(head)
 	}
-	cl := h.newSession(c, head)
+	if g.config.WSHeaderAuth == "" && extension == "" {
+		return 0 // Open makes the session
+	}
+	cl := h.newSession(c, head, extension != "")
+	if g.config.WSHeaderAuth == "" {
+		c.Accept(func(dst []byte) []byte { return append(dst, extension...) })
+		return netpoll.Pending
+	}
 	rid, method := splitMethod(g.config.WSHeaderAuth)
 	cl.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
 		header := make(http.Header)
@@ -86,7 +94,7 @@ func (h *handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 			return
 		}
 		rest.MergeHeader(header, meta)
-		c.Accept(func(dst []byte) []byte { return appendFields(dst, header) })
+		c.Accept(func(dst []byte) []byte { return appendFields(append(dst, extension...), header) })
 	})
 	return netpoll.Pending
 }
@@ -98,12 +106,18 @@ func appendFields(dst []byte, header http.Header) []byte {
 	return b.Bytes()
 }
 
-// newSession makes the session of a new WebSocket client.
-func (h *handler) newSession(c *netpoll.Conn, head *wsproto.Head) *client {
+// newSession makes the session of a new WebSocket client; deflate says that
+// permessage-deflate was negotiated.
+func (h *handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) *client {
 	g := (*Gateway)(h)
 	l := c.Loop().Data.(*loop)
 	cl := l.newClient(c, head)
-	cl.session = session.New(&l.env, cl, g.outbox(c), fanout.Message, g.cids.format(c.Handle()))
+	form := fanout.Message
+	if deflate {
+		form = fanout.Deflated
+		c.EnableDeflate()
+	}
+	cl.session = session.New(&l.env, cl, g.outbox(c), form, g.cids.format(c.Handle()))
 	c.Session = cl
 	return cl
 }
@@ -119,7 +133,7 @@ func (g *Gateway) outbox(c *netpoll.Conn) fanout.Outbox {
 // Open makes the session of a new client, unless its upgrade needed one.
 func (h *handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 	if c.Session == nil {
-		h.newSession(c, head)
+		h.newSession(c, head, false)
 	}
 }
 

@@ -45,7 +45,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l.caller = g.bus.NewCaller(uint32(len(g.shards)+l.index), n.Wheel(), n.Now)
 	c := &g.config
 	l.env = session.Env{
-		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame, fanout.Stream: streamFrame}, n.Arena(), &g.fanoutMetrics),
+		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame, fanout.Deflated: deflatedFrame(c.CompressionThreshold), fanout.Stream: streamFrame}, n.Arena(), &g.fanoutMetrics),
 		Bus:    loopBus{l},
 		Parser: new(res.Parser),
 		Post:   l.post,
@@ -69,6 +69,17 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 
 // frame makes a WebSocket text frame of a message.
 func frame(dst, message []byte) []byte { return wsproto.AppendFrame(dst, wsproto.OpText, message) }
+
+// deflatedFrame returns what makes a frame for clients that negotiated
+// compression; messages shorter than threshold bytes stay plain.
+func deflatedFrame(threshold int) fanout.Framer {
+	return func(dst, message []byte) []byte {
+		if len(message) < threshold {
+			return frame(dst, message)
+		}
+		return wsproto.AppendDeflated(dst, wsproto.OpText, message)
+	}
+}
 
 // streamFrame makes a server-sent event of a message, which has no line breaks.
 func streamFrame(dst, message []byte) []byte {
