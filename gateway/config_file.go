@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
 	"strings"
 )
 
@@ -64,7 +65,10 @@ func encodeFile(c Config) []byte {
 }
 
 // decodeFile reads text into c. Keys are compared without regard to case, as
-// Resgate does. Its errors begin with ":line:column: " of the fault.
+// Resgate does. A setting at its default counts as left out, since a written
+// file names them all: the file that "sluice demo -c" wrote must not keep the
+// next demo from choosing for itself. Its errors begin with ":line:column: " of
+// the fault.
 func decodeFile(c *Config, text []byte) (unknown []string, err error) {
 	at := func(offset int64, err error) error {
 		line, column := position(text, offset)
@@ -84,6 +88,8 @@ func decodeFile(c *Config, text []byte) (unknown []string, err error) {
 	if open, _ := dec.Token(); open != json.Delim('{') {
 		return nil, at(0, errors.New(`must be one JSON object, such as {"port": 8080}`))
 	}
+	defaults := Config{}.WithDefaults()
+	chosen := map[*setting]bool{} // a key that comes twice counts as it came last
 	for dec.More() {
 		token, err := dec.Token()
 		if err != nil {
@@ -105,7 +111,13 @@ func decodeFile(c *Config, text []byte) (unknown []string, err error) {
 		}
 		texts, err := s.fromJSON(raw)
 		if err == nil {
-			err = s.set(c, texts)
+			alone := Config{}
+			err = s.set(&alone, texts)
+			alone = alone.WithDefaults()
+			if err == nil && (chosen[s] || !reflect.DeepEqual(s.toJSON(&alone), s.toJSON(&defaults))) {
+				chosen[s] = true
+				err = s.set(c, texts)
+			}
 		}
 		if err != nil {
 			start += int64(bytes.Index(text[start:], raw))

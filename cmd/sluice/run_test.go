@@ -112,6 +112,22 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// The settings file that one demo has written does for the next one.
+func TestDemoWithWrittenFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "demo.json")
+	for _, run := range []string{"writes it", "reads it"} {
+		p := start(t, "demo", "-c", file, "--addr", "127.0.0.1", "--port", "-1", "--embedded-nats-listen", "127.0.0.1:0", "--nats-timeout", "100ms")
+		p.after(t, p.stdout, "Services can join at ")
+		if own := strings.Contains(p.stderr.String(), "embedded"); !own {
+			t.Errorf("the demo that %s has no NATS server of its own:\n%s", run, p.stderr)
+		}
+		p.signals <- os.Interrupt
+		if code := <-p.exit; code != 0 {
+			t.Errorf("the demo that %s: exit code %d:\n%s", run, code, p.stderr)
+		}
+	}
+}
+
 // A NATS server on the usual port does not keep the demo from running.
 func TestDemoBesideAnotherNATSServer(t *testing.T) {
 	// If the listener cannot open, somebody else holds the port, which is as good.
