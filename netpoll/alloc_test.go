@@ -101,7 +101,8 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 			swallow(t, peers, buf)
 		}
 		run()
-		if n := testing.AllocsPerRun(200, run); n > 0 {
+		if n := testing.AllocsPerRun(200, run); n > 0 && !(raceEnabled && name == "input in pieces") {
+			// The race detector has pools drop buffers at random.
 			t.Errorf("%s: %v allocations per turn", name, n)
 		}
 	}

@@ -16,9 +16,12 @@ import (
 type state uint8
 
 const (
-	stateHead     state = iota // reads the request head
+	stateProxy    state = iota // a proxy's header may come before anything else
+	stateTLS                   // the TLS handshake is not done
+	stateHead                  // reads the request head
 	stateRefuse                // waits for the first bytes of the request that will get 503
-	stateOpen                  // WebSocket
+	statePending               // the Handler has not decided on the upgrade
+	stateOpen                  // WebSocket, or stream
 	stateClosing               // our close frame is queued or sent, the peer's has not come
 	stateFinish                // both close frames are queued or exchanged: closed once the outbox is empty
 	stateFail                  // the last words are queued: our side is shut once the outbox is empty
@@ -29,11 +32,15 @@ const (
 )
 
 const (
-	flagDirty    uint8 = 1 << iota // in Loop.dirty
-	flagOpened                     // Handler.Open was called, Closed not yet
-	flagPinged                     // a ping is out and nothing was heard since
-	flagReserve                    // uses the reserve of descriptors
-	flagKeepOpen                   // lives on in net/http: not to be counted as closed
+	flagDirty    uint16 = 1 << iota // in Loop.dirty
+	flagHeld                        // the Handler knows it: Handler.Closed was not called yet
+	flagOpened                      // became a WebSocket
+	flagStream                      // is a stream
+	flagProxied                     // its address is in Loop.proxied
+	flagPinged                      // a ping is out and nothing was heard since
+	flagReserve                     // uses the reserve of descriptors
+	flagKeepOpen                    // lives on in net/http: not to be counted as closed
+	flagTLS                         // is inside TLS: see Conn.link
 )
 
 // Conn is a client's connection. All its methods must be called on its loop.
@@ -52,6 +59,8 @@ type Conn struct {
 	slot uint32
 	gen  uint32
 
+	queued int32 // bytes in first and more; here for the sake of alignment
+
 	// Input.
 	in     *pool.Buffer // an incomplete head or frame; nil: none
 	parser wsproto.Parser
@@ -62,18 +71,17 @@ type Conn struct {
 	heard time.Duration // when something came in, or went out of a full outbox
 
 	// Output: see outbox.go.
-	first  []byte
-	more   *backlog
-	queued int32 // bytes in first and more
+	first []byte
+	more  *backlog
 
 	code  uint16 // close code to be counted; 0: not known yet
+	flags uint16
 	state state
-	flags uint8
 }
 
 // newConn makes the connection for gc; nil if the loop has no slot left.
 func (l *Loop) newConn(gc gnet.Conn) *Conn {
-	c := &Conn{loop: l, gc: gc, fd: int32(gc.Fd()), heard: l.now}
+	c := &Conn{loop: l, gc: gc, fd: int32(gc.Fd()), heard: l.now, state: stateHead}
 	if !l.table.add(c) {
 		return nil
 	}
@@ -106,7 +114,17 @@ func (l *Loop) accept(gc gnet.Conn) {
 	case limit > 0 && e.metrics.OpenAll.Load() > limit:
 		e.metrics.RefusedMax.Add(1)
 	default:
+		if e.trusts(c.RemoteAddrPort().Addr()) {
+			c.state = stateProxy
+		} else if l.tls != nil {
+			c.startTLS()
+			return
+		}
 		l.wheel.Schedule(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
+		return
+	}
+	if l.tls != nil {
+		c.doom() // nobody would hear an answer before the handshake
 		return
 	}
 	if l.refused >= e.lingerer {
@@ -126,25 +144,23 @@ func (c *Conn) Loop() *Loop { return c.loop }
 // Handle returns the connection's name, which stays valid, but leads to nothing once it has closed.
 func (c *Conn) Handle() Handle { return makeHandle(c.loop.index, c.slot, c.gen) }
 
-// RemoteAddr returns the peer's host:port, or "" once the connection has closed. It allocates.
-func (c *Conn) RemoteAddr() string {
-	if c.gc == nil || c.gc.RemoteAddr() == nil {
-		return ""
-	}
-	return c.gc.RemoteAddr().String()
-}
-
 // Closing reports whether the connection has closed or begun to: what is sent now goes nowhere.
 func (c *Conn) Closing() bool { return c.state != stateOpen }
 
 // Close sends a close frame after all that is queued, then waits for the peer's; Limits.CloseTimeout bounds
-// both. Messages that still come in are discarded. Closing twice does nothing.
+// both. Messages that still come in are discarded. A stream is finished, a pending upgrade is refused with 503.
+// Closing twice does nothing.
 func (c *Conn) Close(code uint16, reason string) {
-	if c.state != stateOpen {
-		return
+	switch {
+	case c.state == statePending:
+		c.turnDown(&c.loop.engine.metrics.RefusedUpgrade, c.errorResponse(http.StatusServiceUnavailable))
+	case c.state != stateOpen:
+	case c.flags&flagStream != 0:
+		c.Finish()
+	default:
+		c.state = stateClosing
+		c.sendClose(code, reason)
 	}
-	c.state = stateClosing
-	c.sendClose(code, reason)
 }
 
 // fail closes the connection of a peer that broke the protocol: its close frame is not waited for, because
@@ -171,10 +187,11 @@ func (c *Conn) sendClose(code uint16, reason string) {
 }
 
 // answer sends a short HTTP response and closes.
-func (c *Conn) answer(status int) {
-	l := c.loop
-	text := http.StatusText(status)
-	c.refuse(l.arena.Commit(wsproto.AppendHTTPError(l.arena.Begin(), status, "", text+"\n")))
+func (c *Conn) answer(status int) { c.refuse(c.errorResponse(status)) }
+
+func (c *Conn) errorResponse(status int) []byte {
+	a := &c.loop.arena
+	return a.Commit(wsproto.AppendHTTPError(a.Begin(), status, "", http.StatusText(status)+"\n"))
 }
 
 // refuse sends a whole HTTP response and closes.
@@ -191,6 +208,9 @@ func (c *Conn) refuse(response []byte) {
 
 // flushed is called when the outbox has become empty in a state that waits for that.
 func (c *Conn) flushed() {
+	if c.link() != nil && (c.state == stateFinish || c.state == stateFail) && !c.bye() {
+		return // called again once that has gone
+	}
 	switch c.state {
 	case stateFinish:
 		c.doom()
@@ -214,6 +234,14 @@ func (c *Conn) doom() {
 func (c *Conn) Expire(now time.Duration) {
 	m := c.loop.engine.metrics
 	switch c.state {
+	case stateProxy:
+		m.RefusedTimeout.Add(1)
+		c.doom()
+	case stateTLS:
+		c.endHandshake(&m.TLSTimeout)
+		c.doom()
+	case statePending:
+		c.turnDown(&m.RefusedTimeout, c.errorResponse(http.StatusServiceUnavailable))
 	case stateHead:
 		m.RefusedTimeout.Add(1)
 		if c.in == nil {
@@ -279,15 +307,17 @@ func (c *Conn) hear() {
 func (c *Conn) finalize() {
 	l := c.loop
 	m := l.engine.metrics
+	if c.state == statePending {
+		m.Pending.Add(-1)
+	}
 	c.state = stateClosed
 	c.gc = nil
 	l.wheel.Cancel(&c.timer)
 	c.dropOutbox()
+	c.dropTLS()
 	c.parser.Reset()
-	if c.in != nil {
-		c.in.Put()
-		c.in = nil
-	}
+	c.dropInput()
+	c.forgetProxied()
 	if c.flags&flagReserve != 0 {
 		l.refused--
 	}
@@ -296,13 +326,18 @@ func (c *Conn) finalize() {
 	}
 	l.table.remove(c)
 	if c.flags&flagOpened != 0 {
-		c.flags &^= flagOpened
 		if c.code == 0 {
 			c.code = CloseAbnormal
 		}
-		l.opened--
 		m.Open.Add(-1)
 		m.ClosedWith(c.code).Add(1)
+	}
+	if c.flags&flagHeld != 0 {
+		c.flags &^= flagHeld
+		l.held--
+		if c.flags&flagStream != 0 {
+			m.OpenStreams.Add(-1)
+		}
 		l.engine.opts.Handler.Closed(c)
 	}
 	c.Session = nil

@@ -13,6 +13,6 @@
 // So a Handler never sees a connection closed under its hands, and whatever it sends to one connection
 // in a turn leaves in one write.
 //
-// Files in reading order: options.go, engine.go, loop.go, conn.go, input.go, outbox.go, flush.go,
-// handover.go, drain.go.
+// Files in reading order: options.go, engine.go, loop.go, conn.go, input.go, upgrade.go, stream.go,
+// proxy.go, outbox.go, flush.go, handover.go, drain.go.
 package netpoll

@@ -2,6 +2,7 @@ package netpoll
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"sluice/owner"
@@ -21,8 +22,8 @@ type drain struct {
 }
 
 // Stop ends the engine. New clients get 503 from now on, since gnet cannot stop listening by itself; those
-// there are closed with 1001, spread over Limits.DrainWindow, so that they do not all come back to the next
-// gateway at once. When all are gone, or ctx ends, whatever is left is closed and the loops end. Connections
+// there are closed with 1001, streams finished, spread over Limits.DrainWindow, so that they do not all come
+// back to the next gateway at once. When all are gone, or ctx ends, whatever is left is closed and the loops end. Connections
 // at net/http are not the engine's any more. Stop returns ctx's error if it did not wait for all clients.
 func (e *Engine) Stop(ctx context.Context) error {
 	e.mu.Lock()
@@ -78,7 +79,7 @@ func (l *Loop) drainTurn() {
 
 // drainCheck tells Stop when the last client has gone.
 func (l *Loop) drainCheck() {
-	if l.drain.begun && l.opened == 0 {
+	if l.drain.begun && l.held == 0 {
 		l.reportEmpty()
 	}
 }
@@ -97,9 +98,12 @@ func (l *Loop) drainShare() {
 		if c == nil {
 			continue
 		}
-		if c.state == stateHead {
+		switch c.state {
+		case stateProxy, stateTLS, stateHead:
 			c.doom()
-		} else {
+		case statePending:
+			c.turnDown(&l.engine.metrics.RefusedDrain, c.errorResponse(http.StatusServiceUnavailable))
+		default:
 			c.Close(wsproto.CloseGoingAway, "the gateway is being stopped")
 		}
 	}

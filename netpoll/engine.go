@@ -29,10 +29,11 @@ const (
 // bound to one of the new event loops.
 type Engine struct {
 	// Fixed after New.
-	opts    Options
-	metrics *Metrics
-	log     *slog.Logger
-	loops   []*Loop
+	opts       Options
+	metrics    *Metrics
+	log        *slog.Logger
+	loops      []*Loop
+	handshakes *handshakes // nil: plaintext
 
 	// Fixed after Start.
 	addr     *net.TCPAddr
@@ -71,6 +72,9 @@ func New(o Options) (*Engine, error) {
 		quit:    make(chan struct{}),
 		ready:   make(chan error, 1),
 		ended:   make(chan struct{}),
+	}
+	if o.TLS != nil {
+		e.handshakes = newHandshakes(&e.opts)
 	}
 	for i := range o.Loops {
 		e.loops = append(e.loops, newLoop(e, i))

@@ -23,6 +23,10 @@ type writer struct {
 
 func (w *writer) flush(_ *Loop, batch []*Conn) {
 	for _, c := range batch {
+		if c.link() != nil {
+			c.flushTLS()
+			continue
+		}
 		// More than one round only if there are more slices than a vector holds.
 		for c.queued > 0 && c.state < stateDoomed {
 			bufs := c.gather(w.bufs[:0])

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 type handed struct {
 	net.Conn // a *net.TCPConn
 	engine   *Engine
+	client   netip.AddrPort // whom a proxy passes on; invalid: the peer itself
 	done     sync.Once
 
 	mu  sync.Mutex // net/http reads in the background while a handler takes the connection over
@@ -22,14 +24,14 @@ type handed struct {
 }
 
 // serveHTTP passes a descriptor on, which it takes over.
-func (e *Engine) serveHTTP(fd int, pre []byte) {
+func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort) {
 	c, err := fdConn(fd)
 	if err != nil {
 		e.metrics.OpenAll.Add(-1)
 		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
 		return
 	}
-	e.opts.HTTP(&handed{Conn: c, engine: e, pre: pre})
+	e.opts.HTTP(&handed{Conn: c, engine: e, client: client, pre: pre})
 }
 
 func (h *handed) Read(p []byte) (int, error) {
@@ -47,6 +49,14 @@ func (h *handed) Read(p []byte) (int, error) {
 	return h.Conn.Read(p)
 }
 
+// RemoteAddr implements net.Conn: the client's address, as Conn.RemoteAddr would tell.
+func (h *handed) RemoteAddr() net.Addr {
+	if h.client.IsValid() {
+		return net.TCPAddrFromAddrPort(h.client)
+	}
+	return h.Conn.RemoteAddr()
+}
+
 // Close implements net.Conn.
 func (h *handed) Close() error {
 	h.release()
@@ -56,17 +66,34 @@ func (h *handed) Close() error {
 // release has the connection no longer counted as net/http's.
 func (h *handed) release() { h.done.Do(func() { h.engine.metrics.OpenAll.Add(-1) }) }
 
-// adopted marks a connection that comes back from net/http.
-type adopted struct{ head []byte }
+// unread appends what was not read to head.
+func (h *handed) unread(head []byte) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append(head, h.pre...)
+}
 
-// Adopt takes a connection back whose latest request asks for a WebSocket, which happens when an earlier
-// request on it was plain HTTP. head is the request's head and whatever bytes followed it. The connection is
+// adopted marks a connection that comes back from net/http.
+type adopted struct {
+	head   []byte
+	client netip.AddrPort // as in handed
+	link   *tlsLink       // nil: plaintext
+	sealed []byte         // input behind what link has been given
+}
+
+// Adopt takes a connection back whose latest request asks for a WebSocket or a stream, which happens when an
+// earlier request on it was plain HTTP. head is the request's head and whatever bytes followed it. The connection is
 // one that Options.HTTP got, or a TCP connection, and belongs to the engine now: nobody may use it any more,
 // and it is closed if an error is returned. Adopt may wait until a loop has it.
 func (e *Engine) Adopt(c net.Conn, head []byte) error {
-	if h, ok := c.(*handed); ok {
+	a := &adopted{head: head}
+	switch h := c.(type) {
+	case *handedTLS:
+		c = h.comeBack(a)
+	case *handed:
 		h.release()
-		c = h.Conn
+		a.head = h.unread(head)
+		c, a.client = h.Conn, h.client
 	}
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
@@ -81,7 +108,7 @@ func (e *Engine) Adopt(c net.Conn, head []byte) error {
 		_ = tcp.Close()
 		return errors.New("netpoll: the engine is not running")
 	}
-	return e.register(tcp, &adopted{head})
+	return e.register(tcp, a)
 }
 
 // adopt goes on with a connection as if its request had just come in.
@@ -94,7 +121,14 @@ func (l *Loop) adopt(gc gnet.Conn, a *adopted) {
 		return
 	}
 	_ = unix.SetNonblock(int(c.fd), true)
+	if a.client.IsValid() {
+		c.SetRemoteAddr(a.client)
+	}
 	e.metrics.Adopted.Add(1)
 	l.wheel.Schedule(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
-	c.receive(a.head)
+	if a.link != nil {
+		c.adoptTLS(a)
+	} else {
+		c.receive(a.head)
+	}
 }

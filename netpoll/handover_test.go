@@ -142,8 +142,8 @@ func TestAdopt(t *testing.T) {
 		}
 		c.upgraded()
 		sc := await(t, s.h.opened, "Open")
-		if sc.Session != "adopted" {
-			t.Errorf("header seen by Open: %q", sc.Session)
+		if got := s.session(sc); got != "adopted" {
+			t.Errorf("header seen by Open: %q", got)
 		}
 		c.send(early[4+i:])
 		c.wantText("early")

@@ -22,20 +22,21 @@ const patience = 20 * time.Second
 
 // testHandler echoes messages, records what happens, and runs functions on loops.
 type testHandler struct {
-	refuse  int                             // status of Upgrade
-	message func(c *Conn, b []byte)         // nil: echo
-	onOpen  func(c *Conn, h *wsproto.Head)  // nil: nothing
-	onTurn  func(l *Loop)                   // nil: nothing
-	opened  chan *Conn                      // each opened connection
-	closed  chan *Conn                      // each closed connection
-	upgrade func(c *Conn, h *wsproto.Head)  // nil: nothing
-	mailbox []*owner.Mailbox[func(l *Loop)] // by loop
+	refuse  int                                 // result of Upgrade
+	stream  func(c *Conn, h *wsproto.Head) bool // nil: none is kept
+	message func(c *Conn, b []byte)             // nil: echo
+	onOpen  func(c *Conn, h *wsproto.Head)      // nil: nothing
+	onTurn  func(l *Loop)                       // nil: nothing
+	opened  chan *Conn                          // each opened connection
+	closed  chan *Conn                          // each closed connection
+	upgrade func(c *Conn, h *wsproto.Head)      // nil: nothing
+	mailbox []*owner.Mailbox[func(l *Loop)]     // by loop
 }
 
 func newTestHandler(loops int) *testHandler {
 	return &testHandler{
-		opened:  make(chan *Conn, 1024),
-		closed:  make(chan *Conn, 1024),
+		opened:  make(chan *Conn, 4096),
+		closed:  make(chan *Conn, 4096),
 		mailbox: make([]*owner.Mailbox[func(*Loop)], loops),
 	}
 }
@@ -68,6 +69,10 @@ func (h *testHandler) Message(c *Conn, payload []byte) {
 	}
 	a := c.Loop().Arena()
 	c.Send(a.Commit(wsproto.AppendFrame(a.Begin(), wsproto.OpText, payload)))
+}
+
+func (h *testHandler) Stream(c *Conn, head *wsproto.Head) bool {
+	return h.stream != nil && h.stream(c, head)
 }
 
 func (h *testHandler) Closed(c *Conn) { h.closed <- c }
@@ -120,6 +125,13 @@ func (s *server) on(loop int, f func(l *Loop)) {
 	done := make(chan struct{})
 	s.h.mailbox[loop].Put(func(l *Loop) { f(l); close(done) })
 	await(s.t, done, "a turn of the loop")
+}
+
+// session returns what Open made of the connection.
+func (s *server) session(c *Conn) (v any) {
+	s.t.Helper()
+	s.on(c.loop.index, func(*Loop) { v = c.Session })
+	return v
 }
 
 // sync waits for the end of the turns that have begun.

@@ -16,6 +16,25 @@ func (c *Conn) receive(b []byte) {
 	}
 	c.loop.stats.in += uint64(len(b))
 	c.hear()
+	if c.state == stateProxy {
+		rest, used := c.takeProxy(b)
+		if used != nil {
+			defer used.Put()
+		}
+		if len(rest) == 0 {
+			return
+		}
+		b = rest
+	}
+	if c.link() != nil {
+		c.receiveTLS(b)
+		return
+	}
+	c.take(b)
+}
+
+// take takes plaintext; it is valid during the call.
+func (c *Conn) take(b []byte) {
 	if c.in != nil {
 		b = c.keep(b)
 	}
@@ -25,8 +44,7 @@ func (c *Conn) receive(b []byte) {
 		c.in = pool.GetBuffer(len(rest))
 		c.in.B = append(c.in.B, rest...)
 	case c.in != nil && len(rest) == 0:
-		c.in.Put()
-		c.in = nil
+		c.dropInput()
 	case c.in != nil && len(rest) < len(c.in.B):
 		c.in.B = c.in.B[:copy(c.in.B, rest)]
 	}
@@ -44,6 +62,14 @@ func (c *Conn) keep(b []byte) []byte {
 	return c.in.B
 }
 
+// dropInput forgets what was kept.
+func (c *Conn) dropInput() {
+	if c.in != nil {
+		c.in.Put()
+		c.in = nil
+	}
+}
+
 // consume handles what it can of the input and returns how much that was.
 func (c *Conn) consume(b []byte) (n int) {
 	if c.state == stateHead {
@@ -52,15 +78,20 @@ func (c *Conn) consume(b []byte) (n int) {
 		}
 	}
 	switch c.state {
+	case statePending:
+		return c.await(b)
 	case stateOpen, stateClosing:
-		return n + c.consumeFrames(b[n:])
+		if c.flags&flagStream == 0 {
+			return n + c.consumeFrames(b[n:])
+		}
 	case stateRefuse:
 		c.answer(http.StatusServiceUnavailable)
 	}
 	return len(b) // whatever it is, nobody wants it any more
 }
 
-// consumeHead handles the request head if it is complete; else it returns 0.
+// consumeHead handles the request head. It returns 0 if it is incomplete, and if the Handler has not decided
+// on it: then it is to be kept.
 func (c *Conn) consumeHead(b []byte) int {
 	l := c.loop
 	e := l.engine
@@ -75,7 +106,9 @@ func (c *Conn) consumeHead(b []byte) int {
 		return 0
 	}
 	if !h.IsUpgrade() || string(h.Path()) != e.opts.WSPath {
-		c.handover(b)
+		if !c.stream(h) {
+			c.handover(b)
+		}
 		return len(b)
 	}
 	if refusal := wsproto.CheckUpgrade(h); refusal != nil {
@@ -88,32 +121,12 @@ func (c *Conn) consumeHead(b []byte) int {
 		c.answer(http.StatusServiceUnavailable)
 		return len(b)
 	}
-	if status := e.opts.Handler.Upgrade(c, h); status != 0 {
-		e.metrics.RefusedUpgrade.Add(1)
-		c.answer(status)
-		return len(b)
-	}
-	c.open(h)
-	return n
+	return c.upgrade(b, h, n)
 }
 
 func (c *Conn) reject(err *wsproto.HandshakeError) {
 	a := &c.loop.arena
 	c.refuse(a.Commit(err.AppendResponse(a.Begin())))
-}
-
-// open makes the connection a WebSocket.
-func (c *Conn) open(h *wsproto.Head) {
-	l := c.loop
-	m := l.engine.metrics
-	m.Upgraded.Add(1)
-	m.Open.Add(1)
-	l.opened++
-	c.state = stateOpen
-	c.flags |= flagOpened
-	c.push(l.arena.Commit(wsproto.AppendUpgrade(l.arena.Begin(), h, nil)))
-	c.schedulePing()
-	l.engine.opts.Handler.Open(c, h)
 }
 
 // consumeFrames handles the complete frames and returns how much they were.
@@ -183,6 +196,10 @@ func (c *Conn) handover(b []byte) {
 	e.metrics.Handovers.Add(1)
 	c.state = stateHandover
 	c.flags |= flagKeepOpen
-	go e.serveHTTP(fd, bytes.Clone(b))
+	if c.link() != nil {
+		c.handoverTLS(fd, b)
+	} else {
+		go e.serveHTTP(fd, bytes.Clone(b), c.handedAddr())
+	}
 	c.doom()
 }

@@ -17,7 +17,7 @@ func TestUpgradeInSingleBytes(t *testing.T) {
 		c.send([]byte{b})
 	}
 	c.upgraded()
-	if got := await(t, s.h.opened, "Open").Session; got != "bytes" {
+	if got := s.session(await(t, s.h.opened, "Open")); got != "bytes" {
 		t.Errorf("header seen by Open: %q", got)
 	}
 	for _, b := range masked(wsproto.OpText, "héllo") {

@@ -2,6 +2,7 @@ package netpoll
 
 import (
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ type Loop struct {
 	index   int
 	clock   owner.Clock
 	flusher flusher
+	tls     *tlsLoop // nil: plaintext
 
 	// Owned by the loop.
 	el      gnet.EventLoop // of the present gnet
@@ -36,13 +38,17 @@ type Loop struct {
 	ticker  *owner.Ticker
 	arena   pool.Arena
 	table   table
-	opened  int     // connections that the Handler knows
+	held    int     // connections that the Handler knows
 	dirty   []*Conn // have something to write at the end of the turn
 	doomed  []*Conn // are to be closed at the end of the turn
 	spare   *backlog
 	spares  int
-	refused int          // connections that use the reserve
-	head    wsproto.Head // scratch
+	refused int                       // connections that use the reserve
+	head    wsproto.Head              // scratch
+	late    wsproto.Head              // scratch of Accept
+	asked   verdict                   // of the Handler.Upgrade under way
+	early   []*Conn                   // accepted after a while, with input that was kept meanwhile
+	proxied map[uint32]netip.AddrPort // by slot: addresses that proxies told
 	stats   stats
 	drain   drain
 
@@ -60,6 +66,9 @@ func newLoop(e *Engine, index int) *Loop {
 	l.now = l.clock.Now()
 	l.wheel = owner.NewWheel(tick, l.now)
 	l.ticker = owner.NewTicker(l.clock, l.wheel, l.Wake)
+	if e.opts.TLS != nil {
+		l.tls = newTLSLoop(l)
+	}
 	return l
 }
 
@@ -79,12 +88,13 @@ func (l *Loop) Wheel() *owner.Wheel { return l.wheel }
 // other are written as one.
 func (l *Loop) Arena() *pool.Arena { return &l.arena }
 
-// Conn returns the connection that a handle names, or nil if it has closed or begun to.
+// Conn returns the connection that a handle names, be it a WebSocket, a pending upgrade or a stream; nil if it
+// has closed or begun to.
 func (l *Loop) Conn(h Handle) *Conn {
 	if h.Loop() != l.index {
 		return nil
 	}
-	if c := l.table.get(h); c != nil && c.state == stateOpen {
+	if c := l.table.get(h); c != nil && (c.state == stateOpen || c.state == statePending) {
 		return c
 	}
 	return nil
@@ -136,6 +146,8 @@ func (l *Loop) begin() {
 	}
 	l.inTurn = true
 	l.now = l.ticker.Turn()
+	l.hearWorkers()
+	l.resume()
 }
 
 // end ends a turn: the Handler's part, the writes, the closing of what is to go.
@@ -171,6 +183,9 @@ func (l *Loop) bury() {
 		c := l.doomed[i]
 		l.doomed[i] = nil
 		if c.gc != nil {
+			if c.link() != nil {
+				c.farewell()
+			}
 			_ = l.el.Close(c.gc) // calls finalize; what it returns, gnet has logged
 		}
 	}

@@ -6,13 +6,13 @@ import (
 	"sluice/wsproto"
 )
 
-// Metrics counts what an Engine does. The loops write it, any goroutine may read it. Fields named Open
-// or Lagging are levels, all others only grow.
+// Metrics counts what an Engine does. The loops write it, any goroutine may read it. Fields of type Int64
+// are levels, all others only grow.
 type Metrics struct {
 	Accepted atomic.Uint64 // connections accepted, those refused included
 	Upgraded atomic.Uint64 // WebSocket connections opened
 	Open     atomic.Int64  // WebSocket connections open now
-	OpenAll  atomic.Int64  // connections open now: WebSocket, plain HTTP and undecided
+	OpenAll  atomic.Int64  // connections open now: WebSocket, stream, plain HTTP and undecided
 	Closed   [len(closeCodes) + 1]atomic.Uint64
 
 	// Connections that never became a WebSocket or a plain HTTP connection, by reason.
@@ -21,19 +21,36 @@ type Metrics struct {
 	RefusedDrain   atomic.Uint64 // 503: the engine is being stopped
 	RefusedHead    atomic.Uint64 // the request head is malformed or too large
 	RefusedTimeout atomic.Uint64 // the request head did not come in time
-	RefusedUpgrade atomic.Uint64 // a handshake that breaks RFC 6455, or that Handler.Upgrade refused
+	RefusedUpgrade atomic.Uint64 // a handshake that breaks RFC 6455, or that the Handler refused
+	RefusedProxy   atomic.Uint64 // a trusted proxy's header is malformed
+
+	Pending     atomic.Int64  // upgrades that the Handler has not decided on, now
+	Streams     atomic.Uint64 // streams begun
+	OpenStreams atomic.Int64  // streams open now
+	Proxied     atomic.Uint64 // connections that a trusted proxy's header came with
 
 	Handovers atomic.Uint64 // connections given to net/http
 	Adopted   atomic.Uint64 // connections that came back from net/http
 
-	BytesIn   atomic.Uint64
+	// Each TLS handshake that was started ends in one of the next four, or is under way.
+	TLSStarted     atomic.Uint64 // connections of which a handshake is expected
+	TLSDone        atomic.Uint64
+	TLSFailed      atomic.Uint64 // not TLS, not acceptable, or given up by the client
+	TLSTimeout     atomic.Uint64 // took longer than Limits.HandshakeTimeout
+	TLSRefused     atomic.Uint64 // Limits.HandshakeQueue was full
+	TLSHandshaking atomic.Int64  // under way now, those that wait for the client included
+	TLSResumed     atomic.Uint64 // of those done: with a ticket of an earlier one
+	TLSH2          atomic.Uint64 // of those done: HTTP/2, given to net/http
+	TLSBroken      atomic.Uint64 // connections closed because a record was broken, after the handshake
+
+	BytesIn   atomic.Uint64 // with TLS sealed, but for connections at net/http
 	BytesOut  atomic.Uint64
 	Writes    atomic.Uint64 // write and writev calls
 	Messages  atomic.Uint64 // complete text and binary messages received
-	Frames    atomic.Uint64 // frames taken by Conn.Send
+	Frames    atomic.Uint64 // frames and pieces of streams taken by Conn.Send
 	Lagging   atomic.Int64  // connections whose socket does not take what is queued
 	Lags      atomic.Uint64 // times that a connection began to lag
-	Overflows atomic.Uint64 // connections closed with 1013 because Limits.OutboxBytes was reached
+	Overflows atomic.Uint64 // connections closed because Limits.OutboxBytes was reached
 	PingLost  atomic.Uint64 // connections closed because a ping was not answered
 	Wakes     atomic.Uint64 // wake-ups of loops
 	Restarts  atomic.Uint64 // times that the engine had to be started again after an accept error

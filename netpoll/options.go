@@ -1,10 +1,12 @@
 package netpoll
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"time"
 
@@ -20,8 +22,10 @@ const maxLoops = 1 << handleLoopBits
 type Handler interface {
 	// Start is called once for each loop, before any other call for it, and before Engine.Start returns.
 	Start(l *Loop)
-	// Upgrade judges a valid WebSocket handshake; 0 accepts, anything else is the HTTP status of the
-	// refusal. h is valid during the call only.
+	// Upgrade judges a valid WebSocket handshake: 0 accepts, a positive result is the HTTP status of the
+	// refusal. With Pending the decision is left open: Conn.Accept or Conn.Refuse must follow. Meanwhile the
+	// connection has its handle and is found by Loop.Conn, what the client sends is kept, and
+	// Limits.HeadTimeout still runs; the connection may go by itself. h is valid during the call only.
 	Upgrade(c *Conn, h *wsproto.Head) (status int)
 	// Open follows an accepted upgrade. What is sent now follows the answer to the handshake. h is valid
 	// during the call only.
@@ -29,8 +33,15 @@ type Handler interface {
 	// Message is called for each complete text or binary message; payload is valid until it returns.
 	// Nothing comes any more once Conn.Close was called or the peer has begun to close.
 	Message(c *Conn, payload []byte)
-	// Closed is called exactly once for each Open. Conn's methods do nothing any more, but Session,
-	// Handle and Loop are still there.
+	// Stream is asked for each complete request that is not for a WebSocket. True keeps the connection on the
+	// loop: Conn.Send sends bytes as they are, from the response's head on (during the call, too, and until
+	// Conn.Finish), and whatever the client sends is discarded. False, with nothing sent, gives it to
+	// Options.HTTP. h is valid during the call only.
+	Stream(c *Conn, h *wsproto.Head) bool
+	// Closed is called exactly once for each connection that the Handler got to know: for which Upgrade
+	// returned Pending, Open was called, or Stream returned true. So a pending upgrade ends in Closed without
+	// Open if it was refused, ran out of time or was given up by the client. Conn's methods do nothing any more,
+	// but Session, Handle and Loop are still there.
 	Closed(c *Conn)
 	// Turn is called once in every turn of the loop, when its timers have fired and its input has been
 	// handled, before anything is written: after a Wake, and also when no one woke the loop.
@@ -43,12 +54,16 @@ type Limits struct {
 	ReserveFDs   int           // descriptors kept for everything but clients; 64
 	MaxHead      int           // bytes of a request head; 16 KiB
 	MaxMessage   int           // bytes of a WebSocket message; 1 MiB
-	HeadTimeout  time.Duration // from accept to the end of the request head; 10 s
-	OutboxBytes  int           // bytes waiting for a slow client, beyond which it is closed with 1013; 4 MiB
+	HeadTimeout  time.Duration // from accept to the end of the request head and the decision on it; 10 s
+	OutboxBytes  int           // bytes waiting for a slow client, beyond which it is closed, with 1013; 4 MiB
 	PingInterval time.Duration // silence after which a client is pinged; 30 s, negative: never
 	PongTimeout  time.Duration // further silence after which it is gone; 10 s
 	CloseTimeout time.Duration // for the rest of the outbox and the close handshake; 5 s
 	DrainWindow  time.Duration // over which Stop spreads the closing of clients; 5 s, negative: at once
+
+	HandshakeTimeout time.Duration // for a whole TLS handshake, from accept or the proxy's header; 10 s
+	MaxHandshakes    int           // TLS handshakes that have a worker; 4096
+	HandshakeQueue   int           // TLS handshakes that wait for one; 4 MaxHandshakes, negative: none
 }
 
 // Options says how an Engine works. It is not changed after New.
@@ -62,6 +77,16 @@ type Options struct {
 	Metrics *Metrics       // nil: counted nowhere
 	Log     *slog.Logger   // nil: slog.Default
 	Limits  Limits
+
+	// TLS makes every connection begin with a handshake; nil: plaintext. New makes a copy, which is used from then
+	// on: tickets for resumption are sealed with its keys. If NextProtos offers h2, clients that choose it go to
+	// HTTP as *tls.Conn, which net/http speaks HTTP/2 on; without HTTP it is not offered. Others go there, too,
+	// if what they ask for is plain HTTP, as a net.Conn that tells its tls.ConnectionState.
+	TLS *tls.Config
+
+	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header (version 1 or 2),
+	// which then decides the client's address. Without one they are the client themselves.
+	ProxyFrom []netip.Prefix
 }
 
 // withDefaults returns o with its zero values filled in, or what is wrong with it.
@@ -100,7 +125,10 @@ func (o Options) withDefaults() (Options, error) {
 	fill(&l.PongTimeout, 10*time.Second)
 	fill(&l.CloseTimeout, 5*time.Second)
 	fill(&l.DrainWindow, 5*time.Second)
-	if l.MaxConns < 0 || l.ReserveFDs < 0 || l.MaxHead < 0 || l.MaxMessage < 0 || l.OutboxBytes < 0 ||
+	fill(&l.HandshakeTimeout, 10*time.Second)
+	fill(&l.MaxHandshakes, 4096)
+	fill(&l.HandshakeQueue, 4*l.MaxHandshakes)
+	if l.HandshakeTimeout < 0 || l.MaxHandshakes < 0 || l.MaxConns < 0 || l.ReserveFDs < 0 || l.MaxHead < 0 || l.MaxMessage < 0 || l.OutboxBytes < 0 ||
 		l.HeadTimeout < 0 || l.PongTimeout < 0 || l.CloseTimeout < 0 {
 		return o, errors.New("netpoll: a limit is negative")
 	}

@@ -36,9 +36,10 @@ type backlog struct {
 	next    *backlog // among the loop's spares
 }
 
-// Send queues a frame, header included, for the end of the turn. The frame is shared: nobody may change it
+// Send queues a frame, header included, or bytes of a stream for the end of the turn. The frame is shared: nobody may change it
 // any more. Frames that were committed to the loop's arena in a row are written as one. Beyond
-// Limits.OutboxBytes the connection is closed with 1013. On a connection that is closing Send does nothing.
+// Limits.OutboxBytes the connection is closed with 1013, a stream finished. On a connection that is pending or
+// closing Send does nothing.
 func (c *Conn) Send(frame []byte) {
 	if c.state != stateOpen || len(frame) == 0 {
 		return

@@ -59,10 +59,14 @@ func (m *Mailbox[M]) Put(msg M) {
 	}
 	n.msg = msg
 	m.count.Add(1)
-	prev := m.newest.Swap(n)
-	prev.next.Store(n)
+	link(m.enter(n), n)
 	m.schedule()
 }
+
+// enter makes n the newest node and returns the one before it, which does not lead to it yet.
+func (m *Mailbox[M]) enter(n *node[M]) (prev *node[M]) { return m.newest.Swap(n) }
+
+func link[M any](prev, n *node[M]) { prev.next.Store(n) }
 
 // schedule wakes the owner unless a wake-up is under way. The load keeps busy writers from fighting
 // over the cache line for a swap that would fail.
@@ -80,26 +84,37 @@ func (m *Mailbox[M]) Drain(max int, f func(M)) (more bool) {
 	if max < 1 {
 		max = int(m.count.Load())
 	}
-	var zero M
 	for range max {
-		next := m.handed.next.Load()
-		if next == nil {
+		msg, ok := m.take()
+		if !ok {
 			return false
 		}
-		msg := next.msg
-		next.msg = zero
-		free := m.handed
-		m.handed = next
-		free.next.Store(nil)
-		m.nodes.Put(free)
-		m.count.Add(-1)
 		f(msg)
 	}
-	if m.handed.next.Load() == nil {
-		return false // empty, or cut by a writer that is about to schedule
+	if m.empty() {
+		return false
 	}
 	m.schedule()
 	return true
+}
+
+// empty reports whether the reader sees no message: there is none, or the list is cut by a writer that
+// has yet to schedule.
+func (m *Mailbox[M]) empty() bool { return m.handed.next.Load() == nil }
+
+// take removes the oldest message that the reader sees.
+func (m *Mailbox[M]) take() (msg M, ok bool) {
+	next := m.handed.next.Load()
+	if next == nil {
+		return msg, false
+	}
+	msg, next.msg = next.msg, msg
+	free := m.handed
+	m.handed = next
+	free.next.Store(nil)
+	m.nodes.Put(free)
+	m.count.Add(-1)
+	return msg, true
 }
 
 // Len returns how many messages wait, approximately. Any goroutine may call it.

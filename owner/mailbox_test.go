@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -83,6 +84,185 @@ func TestMailboxCut(t *testing.T) {
 	}
 }
 
+// TestMailboxInterleavings runs every order in which the atomic steps of two writers and the reader can follow
+// each other, and many of those of four writers, and finds no message waiting when all are at rest.
+func TestMailboxInterleavings(t *testing.T) {
+	for _, portion := range []int{1, 2, 3} {
+		// order is the run: who made the n-th step, by position among those who could. After each run the last
+		// choice that has an alternative is changed.
+		var order, options []int
+		for runs := 1; ; runs++ {
+			n := 0
+			runModel(t, 2, portion, func(able int) int {
+				if n == len(order) {
+					order, options = append(order, 0), append(options, 0)
+				}
+				options[n] = able
+				n++
+				return order[n-1]
+			})
+			n--
+			for n >= 0 && order[n] == options[n]-1 {
+				n--
+			}
+			if n < 0 {
+				t.Logf("portion %d: %d orders", portion, runs)
+				break
+			}
+			order, options = order[:n+1], options[:n+1]
+			order[n]++
+		}
+		rnd := rand.New(rand.NewPCG(uint64(portion), 1))
+		for range 20000 {
+			runModel(t, 4, portion, rnd.IntN)
+		}
+	}
+}
+
+// runModel runs one order; choose picks one of those who can make the next step.
+func runModel(t *testing.T, writers, portion int, choose func(able int) int) {
+	r := newModelRun(writers, portion)
+	for {
+		able := r.able()
+		if len(able) == 0 {
+			break
+		}
+		r.step(able[choose(len(able))])
+	}
+	if r.handled != writers {
+		t.Fatalf("portion %d: %d of %d messages handled, all at rest", portion, r.handled, writers)
+	}
+}
+
+// modelRun executes Put and Drain one atomic step at a time.
+type modelRun struct {
+	m       *Mailbox[int]
+	portion int
+	wakes   int // not yet answered by a Drain
+	handled int
+	writers []modelWriter
+	pc      int // the reader's next step
+	room    int // messages that the Drain may still take
+}
+
+type modelWriter struct {
+	pc         int // next step; writerDone: none
+	prev, node *node[int]
+}
+
+const (
+	reader     = -1
+	writerDone = 4
+)
+
+func newModelRun(writers, portion int) *modelRun {
+	r := &modelRun{portion: portion, writers: make([]modelWriter, writers)}
+	r.m = NewMailbox[int](func() { r.wakes++ })
+	for i := range r.writers {
+		r.writers[i].node = &node[int]{msg: i}
+	}
+	return r
+}
+
+// able lists who can make a step.
+func (r *modelRun) able() (who []int) {
+	for i := range r.writers {
+		if r.writers[i].pc < writerDone {
+			who = append(who, i)
+		}
+	}
+	if r.pc > 0 || r.wakes > 0 {
+		who = append(who, reader)
+	}
+	return who
+}
+
+// trySchedule is schedule in two steps: 0 is the load, 1 the swap. It returns whether it is done.
+func (r *modelRun) trySchedule(step int) bool {
+	if step == 0 {
+		return r.m.scheduled.Load()
+	}
+	if r.m.scheduled.CompareAndSwap(false, true) {
+		r.m.wake()
+	}
+	return true
+}
+
+func (r *modelRun) step(who int) {
+	if who == reader {
+		r.read()
+		return
+	}
+	w := &r.writers[who]
+	w.pc++
+	switch w.pc {
+	case 1:
+		w.prev = r.m.enter(w.node)
+	case 2:
+		link(w.prev, w.node)
+	default:
+		if r.trySchedule(w.pc - 3) {
+			w.pc = writerDone
+		}
+	}
+}
+
+// read makes a step of Drain.
+func (r *modelRun) read() {
+	r.pc++
+	switch r.pc {
+	case 1:
+		r.wakes--
+		r.m.scheduled.Store(false)
+		r.room = r.portion
+	case 2:
+		if _, ok := r.m.take(); !ok {
+			r.pc = 0
+			return
+		}
+		r.handled++
+		if r.room--; r.room > 0 {
+			r.pc = 1
+		}
+	case 3:
+		if r.m.empty() {
+			r.pc = 0
+		}
+	default:
+		if r.trySchedule(r.pc - 4) {
+			r.pc = 0
+		}
+	}
+}
+
+// TestMailboxHandshake has each writer wait for its message to be handled before the next: a lost wake-up has
+// no later one to make up for it.
+func TestMailboxHandshake(t *testing.T) {
+	const writers, each = 3, 20000
+	wakes := make(chan struct{}, 4)
+	m := NewMailbox[chan struct{}](func() { wakes <- struct{}{} })
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			ack := make(chan struct{})
+			for range each {
+				m.Put(ack)
+				<-ack
+			}
+		})
+	}
+	handled := 0
+	for handled < writers*each {
+		select {
+		case <-wakes:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("asleep with %d messages waiting", m.Len())
+		}
+		m.Drain(0, func(ack chan struct{}) { handled++; ack <- struct{}{} })
+	}
+	wg.Wait()
+}
+
 func TestMailboxDrain(t *testing.T) {
 	wakes := 0
 	m := NewMailbox[int](func() { wakes++ })
@@ -126,15 +306,11 @@ func TestMailboxForgets(t *testing.T) {
 }
 
 func TestMailboxDoesNotAllocate(t *testing.T) {
-	type message struct {
-		a, b uint64
-		p    *int
-	}
-	m := NewMailbox[message](func() {})
-	f := func(message) {}
+	m := NewMailbox[[4]uint64](func() {})
+	f := func([4]uint64) {}
 	run := func() {
 		for range 100 {
-			m.Put(message{})
+			m.Put([4]uint64{})
 		}
 		m.Drain(1000, f)
 	}

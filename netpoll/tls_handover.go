@@ -1,0 +1,84 @@
+package netpoll
+
+import (
+	"bytes"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+
+	"sluice/pool"
+)
+
+// protoH2 is HTTP/2's name in ALPN (RFC 9113 §3.1). The loops do not speak it.
+const protoH2 = "h2"
+
+// handedTLS is a connection inside TLS given to net/http. Its ConnectionState is what makes net/http set
+// Request.TLS.
+type handedTLS struct {
+	handed // of the plaintext
+	link   *tlsLink
+}
+
+// ConnectionState tells what the handshake agreed on.
+func (h *handedTLS) ConnectionState() tls.ConnectionState { return h.link.conn.ConnectionState() }
+
+// handoverTLS gives the connection inside TLS to net/http, with the plaintext pre that is not done with, and
+// with a duplicate of its socket.
+func (c *Conn) handoverTLS(fd int, pre []byte) {
+	t, s := c.link(), c.loop.tls
+	a := &away{pre: bytes.Clone(s.rest), client: c.handedAddr()}
+	out := t.out
+	t.loop, t.out = nil, nil
+	c.setLink(nil)
+	t.dropInput() // it has been copied, if anything was left of it
+	go c.loop.engine.serveTLS(fd, t, a, out, bytes.Clone(pre))
+}
+
+// serveTLS passes a descriptor and a TLS connection on, both of which it takes over.
+func (e *Engine) serveTLS(fd int, t *tlsLink, a *away, out *pool.Buffer, pre []byte) {
+	raw, err := fdConn(fd)
+	if err != nil {
+		e.metrics.OpenAll.Add(-1)
+		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
+		return
+	}
+	a.Conn = raw
+	t.away = a
+	if out != nil { // the end of the handshake, say
+		_ = raw.SetWriteDeadline(time.Now().Add(e.opts.Limits.HandshakeTimeout))
+		_, _ = raw.Write(out.B) // an error will come again
+		_ = raw.SetWriteDeadline(time.Time{})
+		out.Put()
+	}
+	if pre == nil {
+		// Nothing has been read: it can go as what net/http knows best, and must, for HTTP/2.
+		a.gone = sync.OnceFunc(func() { e.metrics.OpenAll.Add(-1) })
+		e.opts.HTTP(t.conn)
+		return
+	}
+	e.opts.HTTP(&handedTLS{handed{Conn: t.conn, engine: e, client: a.client, pre: pre}, t})
+}
+
+// comeBack parts h from net/http for Adopt, and notes in a how to go on. It returns the socket.
+func (h *handedTLS) comeBack(a *adopted) net.Conn {
+	h.release()
+	way := h.link.away
+	h.link.away = nil
+	a.head = h.unread(a.head)
+	a.client, a.link, a.sealed = way.client, h.link, way.pre
+	return way.Conn
+}
+
+// adoptTLS goes on where net/http left off.
+func (c *Conn) adoptTLS(a *adopted) {
+	l := c.loop
+	a.link.loop = l
+	c.setLink(a.link)
+	l.tls.src, l.tls.rest = nil, a.sealed
+	c.take(a.head)
+	// Records, and parts of them, may be left inside crypto/tls.
+	if c.link() != nil && c.state < stateLinger && c.openRecord(true) && len(a.sealed) > 0 {
+		c.unseal(a.sealed)
+	}
+}

@@ -1,0 +1,363 @@
+package netpoll
+
+import (
+	"bytes"
+	"container/list"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"sluice/wsproto"
+)
+
+// A handshake is a conversation in which crypto/tls waits for the peer, so it takes a goroutine, a worker. The
+// loop reads and writes for it. There are Limits.MaxHandshakes workers at most, and Limits.HandshakeQueue
+// connections that wait for one; beyond, connections are closed. A connection asks for a worker when its whole
+// ClientHello is there, so one that says nothing, or says it slowly, costs a timer and what it has sent.
+// Few workers compute at a time, the others wait for their peers or for their turn: were thousands of them
+// ready to run, an event loop would be one of thousands, too. Those that have had the peer's answer do not
+// stand in line behind those that have yet to begin: their clients are sending already.
+
+const (
+	maxHello   = 16 << 10 // bytes of a ClientHello and of what comes with it
+	maxWaiting = 1 << 20  // sealed input that waits for a worker to say that the handshake is done
+)
+
+// handshakes are the workers of an engine. Any goroutine may use it.
+type handshakes struct {
+	// Fixed after construction.
+	config *tls.Config
+	first  chan struct{} // holds an element per worker that computes the first answer
+	later  chan struct{} // the same, for those that have waited for the peer since
+
+	mu      sync.Mutex
+	workers int       // there are
+	waiting list.List // of *handshake: have no worker yet
+
+	max, maxWaiting int // fixed
+}
+
+func newHandshakes(o *Options) *handshakes {
+	// A flush is to be one record, not several of a growing size.
+	config := o.TLS.Clone()
+	config.DynamicRecordSizingDisabled = true
+	if o.HTTP == nil {
+		config.NextProtos = slices.DeleteFunc(slices.Clone(config.NextProtos), func(p string) bool { return p == protoH2 })
+	}
+	computing := max(1, runtime.GOMAXPROCS(0)-1)
+	return &handshakes{
+		config:     config,
+		first:      make(chan struct{}, computing),
+		later:      make(chan struct{}, computing),
+		max:        o.Limits.MaxHandshakes,
+		maxWaiting: o.Limits.HandshakeQueue,
+	}
+}
+
+// take finds a worker for h, or a place in the queue; false: both are full.
+func (p *handshakes) take(h *handshake) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.workers < p.max:
+		p.workers++
+		go p.work(h)
+	case p.waiting.Len() < p.maxWaiting:
+		h.place = p.waiting.PushBack(h)
+	default:
+		return false
+	}
+	return true
+}
+
+// work does handshakes until none waits.
+func (p *handshakes) work(h *handshake) {
+	for h != nil {
+		h.run(p)
+		p.mu.Lock()
+		if first := p.waiting.Front(); first != nil {
+			h = p.waiting.Remove(first).(*handshake)
+			h.place = nil
+		} else {
+			h = nil
+			p.workers--
+		}
+		p.mu.Unlock()
+	}
+}
+
+// leave takes h out of the queue.
+func (p *handshakes) leave(h *handshake) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h.place != nil {
+		p.waiting.Remove(h.place)
+		h.place = nil
+	}
+}
+
+// handshake is one between a loop and a worker.
+type handshake struct {
+	// Fixed.
+	link          *tlsLink
+	local, remote net.Addr
+
+	place *list.Element // in the queue; guarded by handshakes.mu
+
+	// Owned by the loop.
+	conn     *Conn // nil: nobody is interested any more
+	answered bool  // something was sent: from now on the peer may send more than the handshake needs
+
+	// Owned by the worker.
+	pool *handshakes
+	slot chan struct{} // to be released; nil: none
+
+	mu   sync.Mutex
+	cond sync.Cond // in has grown, or gone is set
+	in   []byte    // input that the worker has not taken
+	gone bool
+}
+
+// news is what a worker tells the loop.
+type news struct {
+	h    *handshake
+	out  []byte    // to be written
+	done bool      // the handshake has ended:
+	conn *tls.Conn // with this result
+	err  error     // or this one
+}
+
+// run is the worker's part.
+func (h *handshake) run(p *handshakes) {
+	h.pool = p
+	h.acquire(p.first)
+	conn := tls.Server(h.link, p.config)
+	err := conn.Handshake()
+	h.release()
+	h.link.loop.tls.mail.Put(news{h: h, done: true, conn: conn, err: err})
+}
+
+// acquire waits for the permission to compute.
+func (h *handshake) acquire(slot chan struct{}) {
+	slot <- struct{}{}
+	h.slot = slot
+}
+
+// release lets another worker compute.
+func (h *handshake) release() {
+	if h.slot != nil {
+		<-h.slot
+		h.slot = nil
+	}
+}
+
+// read is called by the worker. It waits.
+func (h *handshake) read(p []byte) (int, error) {
+	h.mu.Lock()
+	if len(h.in) == 0 && !h.gone {
+		h.release()
+		for len(h.in) == 0 && !h.gone {
+			h.cond.Wait()
+		}
+		h.mu.Unlock() // the loop must not wait for what this waits for
+		h.acquire(h.pool.later)
+		h.mu.Lock()
+	}
+	defer h.mu.Unlock()
+	if h.gone {
+		return 0, net.ErrClosed
+	}
+	n := copy(p, h.in)
+	h.in = h.in[n:]
+	return n, nil
+}
+
+// write is called by the worker. It does not wait: a handshake has few things to say.
+func (h *handshake) write(p []byte) (int, error) {
+	h.link.loop.tls.mail.Put(news{h: h, out: bytes.Clone(p)})
+	return len(p), nil
+}
+
+// feed passes the peer's bytes on to the worker; false: there are too many.
+func (h *handshake) feed(b []byte) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	most := maxHello
+	if h.answered {
+		most = maxWaiting
+	}
+	if len(h.in)+len(b) > most {
+		return false
+	}
+	h.in = append(h.in, b...)
+	h.cond.Signal()
+	return true
+}
+
+// abort ends the handshake early.
+func (h *handshake) abort() {
+	h.mu.Lock()
+	h.gone = true
+	h.cond.Signal()
+	h.mu.Unlock()
+}
+
+// shake takes bytes of the peer until the handshake is done.
+func (c *Conn) shake(b []byte) {
+	t, e := c.link(), c.loop.engine
+	if t.hs != nil {
+		if !t.hs.feed(b) {
+			c.endHandshake(&e.metrics.TLSFailed)
+			c.doom()
+		}
+		return
+	}
+	b = t.keep(b)
+	complete, ok := hello(b)
+	switch {
+	case !ok:
+		c.endHandshake(&e.metrics.TLSFailed)
+		if looksLikeHTTP(b) {
+			c.dropTLS()
+			a := &c.loop.arena
+			c.refuse(a.Commit(wsproto.AppendHTTPError(a.Begin(), http.StatusBadRequest, "", "this port speaks HTTPS\n")))
+			return
+		}
+		c.doom()
+	case complete:
+		h := &handshake{link: t, conn: c, in: bytes.Clone(b), local: c.gc.LocalAddr(), remote: c.gc.RemoteAddr()}
+		if a := c.handedAddr(); a.IsValid() {
+			h.remote = net.TCPAddrFromAddrPort(a)
+		}
+		h.cond.L = &h.mu
+		t.hs = h
+		t.dropInput()
+		if !e.handshakes.take(h) {
+			c.endHandshake(&e.metrics.TLSRefused)
+			c.doom()
+		}
+	}
+}
+
+// endHandshake counts how a handshake ended, and ends it if a worker has it.
+func (c *Conn) endHandshake(how *atomic.Uint64) {
+	t := c.link()
+	how.Add(1)
+	t.shaking = false
+	c.loop.engine.metrics.TLSHandshaking.Add(-1)
+	if h := t.hs; h != nil && h.conn != nil {
+		h.conn = nil
+		h.abort()
+		c.loop.engine.handshakes.leave(h)
+	}
+}
+
+// hearWorkers handles what handshake workers have to say.
+func (l *Loop) hearWorkers() {
+	if l.tls != nil {
+		l.tls.mail.Drain(0, hearNews)
+	}
+}
+
+func hearNews(n news) {
+	c := n.h.conn
+	if c == nil || c.state != stateTLS {
+		return
+	}
+	if n.done {
+		c.shaken(n)
+		return
+	}
+	n.h.answered = true
+	c.link().pend(n.out)
+	if !c.Lagging() {
+		c.markDirty()
+	}
+}
+
+// shaken ends the handshake.
+func (c *Conn) shaken(n news) {
+	l, t := c.loop, c.link()
+	m := l.engine.metrics
+	if n.err != nil {
+		c.endHandshake(&m.TLSFailed)
+		c.doom()
+		return
+	}
+	n.h.conn = nil
+	c.endHandshake(&m.TLSDone)
+	t.conn, t.hs = n.conn, nil
+	dropBuffers(t.conn)
+	state := t.conn.ConnectionState()
+	if state.DidResume {
+		m.TLSResumed.Add(1)
+	}
+	c.state = stateHead
+	if state.NegotiatedProtocol == protoH2 {
+		m.TLSH2.Add(1)
+		l.tls.rest = n.h.in
+		c.handover(nil)
+		return
+	}
+	l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.HeadTimeout, c)
+	if len(n.h.in) > 0 {
+		c.unseal(n.h.in)
+	}
+}
+
+// hello reports whether b holds a whole ClientHello (RFC 8446 §4.1.2) in one or more records, and whether it
+// can become one.
+func hello(b []byte) (complete, ok bool) {
+	const handshakeRecord, clientHello, messageHeader = 22, 1, 4
+	var head []byte // of the message
+	var room [messageHeader]byte
+	have := 0
+	for rest := b; ; {
+		if len(rest) > 0 && rest[0] != handshakeRecord || len(rest) > 1 && rest[1] != 3 {
+			return false, false
+		}
+		if len(rest) < recordHeader {
+			return false, len(b) < maxHello
+		}
+		n := int(rest[3])<<8 | int(rest[4])
+		if n == 0 || n > maxPlain {
+			return false, false
+		}
+		rest = rest[recordHeader:]
+		part := rest[:min(n, len(rest))]
+		if len(head) < messageHeader {
+			head = append(room[:len(head)], part[:min(len(part), messageHeader-len(head))]...)
+		}
+		if len(head) > 0 && head[0] != clientHello {
+			return false, false
+		}
+		have += len(part)
+		if len(head) == messageHeader {
+			size := int(head[1])<<16 | int(head[2])<<8 | int(head[3])
+			if size > maxHello {
+				return false, false
+			}
+			if have >= messageHeader+size {
+				return true, true
+			}
+		}
+		if len(part) < n {
+			return false, len(b) < maxHello
+		}
+		rest = rest[n:]
+	}
+}
+
+// looksLikeHTTP reports whether a client speaks HTTP where TLS is spoken.
+func looksLikeHTTP(b []byte) bool {
+	for _, method := range [...]string{"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "PATCH ", "OPTIONS "} {
+		if bytes.HasPrefix(b, []byte(method)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,206 @@
+package netpoll
+
+import (
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"time"
+
+	"sluice/pool"
+)
+
+// tlsLink is a connection's TLS, and what crypto/tls takes for the network. Who owns it changes: a handshake
+// worker, the loop, a goroutine of net/http, perhaps the loop again. The mailbox of the loop, the start of a
+// goroutine and gnet's registration pass it on.
+type tlsLink struct {
+	// Fixed after the handshake.
+	conn *tls.Conn // nil: the handshake is not done
+
+	// Where the bytes come from and go to: one of the three is not nil.
+	loop *Loop      // the loop; its scratch
+	hs   *handshake // a handshake worker and its loop; loop is set, too
+	away *away      // net/http and its socket
+
+	stand stand // of the input that crypto/tls has been given
+
+	// Owned by the loop.
+	ended   bool         // close_notify is sealed
+	shaking bool         // the handshake is under way, or has yet to begin
+	plain   int32        // bytes of the outbox that out stands for
+	in      *pool.Buffer // an incomplete record; nil: none
+	out     *pool.Buffer // sealed, to be written before anything else; nil: nothing
+}
+
+// away is the network of a connection that net/http has.
+type away struct {
+	net.Conn
+	pre    []byte         // sealed input that the loop had read
+	client netip.AddrPort // whom a proxy passes on; invalid: the peer itself
+	gone   func()         // called once when it is closed; nil: someone else cares
+}
+
+// errWouldBlock is what crypto/tls gets when there is no input. It is temporary: crypto/tls goes on from there
+// the next time.
+var errWouldBlock error = wouldBlock{}
+
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string   { return "netpoll: no input yet" }
+func (wouldBlock) Timeout() bool   { return true }
+func (wouldBlock) Temporary() bool { return true }
+
+// Read implements net.Conn for crypto/tls.
+func (t *tlsLink) Read(p []byte) (n int, err error) {
+	switch {
+	case t.away != nil:
+		if a := t.away; len(a.pre) > 0 {
+			n = copy(p, a.pre)
+			if a.pre = a.pre[n:]; len(a.pre) == 0 {
+				a.pre = nil
+			}
+		} else {
+			n, err = a.Read(p)
+		}
+	case t.hs != nil:
+		// Not beyond a record's end: what follows the handshake is the loop's.
+		n, err = t.hs.read(p[:min(len(p), t.stand.next())])
+	default:
+		s := t.loop.tls
+		if len(s.src) == 0 {
+			return 0, errWouldBlock
+		}
+		n = copy(p, s.src)
+		s.src = s.src[n:]
+	}
+	t.stand.pass(p[:n])
+	return n, err
+}
+
+// Write implements net.Conn for crypto/tls.
+func (t *tlsLink) Write(p []byte) (int, error) {
+	switch {
+	case t.away != nil:
+		return t.away.Write(p)
+	case t.hs != nil:
+		return t.hs.write(p)
+	}
+	s := t.loop.tls
+	s.sink = append(s.sink, p...)
+	return len(p), nil
+}
+
+// Close implements net.Conn.
+func (t *tlsLink) Close() error {
+	a := t.away
+	if a == nil {
+		return nil // the loop closes its sockets itself
+	}
+	if a.gone != nil {
+		a.gone()
+	}
+	return a.Conn.Close()
+}
+
+// LocalAddr implements net.Conn.
+func (t *tlsLink) LocalAddr() net.Addr {
+	switch {
+	case t.away != nil:
+		return t.away.LocalAddr()
+	case t.hs != nil:
+		return t.hs.local
+	}
+	return t.loop.engine.Addr()
+}
+
+// RemoteAddr implements net.Conn.
+func (t *tlsLink) RemoteAddr() net.Addr {
+	switch {
+	case t.away == nil && t.hs != nil:
+		return t.hs.remote
+	case t.away == nil:
+		return nil
+	case t.away.client.IsValid():
+		return net.TCPAddrFromAddrPort(t.away.client)
+	}
+	return t.away.Conn.RemoteAddr()
+}
+
+// SetDeadline implements net.Conn. On the loop nothing waits.
+func (t *tlsLink) SetDeadline(at time.Time) error {
+	if t.away != nil {
+		return t.away.Conn.SetDeadline(at)
+	}
+	return nil
+}
+
+// SetReadDeadline implements net.Conn.
+func (t *tlsLink) SetReadDeadline(at time.Time) error {
+	if t.away != nil {
+		return t.away.Conn.SetReadDeadline(at)
+	}
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn.
+func (t *tlsLink) SetWriteDeadline(at time.Time) error {
+	if t.away != nil {
+		return t.away.Conn.SetWriteDeadline(at)
+	}
+	return nil
+}
+
+// stand is how far into a record the input has come. The zero value is a record's beginning.
+type stand struct {
+	head [recordHeader]byte
+	have uint8  // bytes of head
+	rest uint16 // bytes of the payload that are missing, if head is complete
+}
+
+// next returns how many bytes may be given without going beyond the header or the payload.
+func (s *stand) next() int {
+	if s.have < recordHeader {
+		return recordHeader - int(s.have)
+	}
+	return int(s.rest)
+}
+
+// pass notes that b has been given.
+func (s *stand) pass(b []byte) {
+	for len(b) > 0 {
+		n := min(len(b), s.next())
+		if s.have < recordHeader {
+			s.have += uint8(copy(s.head[s.have:], b[:n]))
+			s.rest = uint16(s.head[3])<<8 | uint16(s.head[4])
+		} else {
+			s.rest -= uint16(n)
+		}
+		b = b[n:]
+		if s.have == recordHeader && s.rest == 0 {
+			s.have = 0
+		}
+	}
+}
+
+// whole returns how many bytes of b complete the record; 0 if they are not all there. A record that is longer
+// than any may be counts as whole with its header: crypto/tls refuses it then.
+func (s *stand) whole(b []byte) int {
+	if s.have == recordHeader {
+		if len(b) < int(s.rest) {
+			return 0
+		}
+		return int(s.rest)
+	}
+	head := s.head
+	n := copy(head[s.have:], b)
+	if int(s.have)+n < recordHeader {
+		return 0
+	}
+	size := int(head[3])<<8 | int(head[4])
+	switch {
+	case size > maxRecord:
+		return n
+	case len(b) < n+size:
+		return 0
+	}
+	return n + size
+}

@@ -1,0 +1,173 @@
+package netpoll
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"sluice/wsproto"
+)
+
+// Pending is the verdict of a Handler.Upgrade that cannot tell yet: Conn.Accept or Conn.Refuse follows.
+const Pending = -1
+
+// maxEarly bounds what a client may send behind its handshake before it is answered. It is not supposed to
+// send anything then (RFC 6455 §4.1), but some do not wait.
+const maxEarly = 16 << 10
+
+// verdict is a decision that came while Handler.Upgrade was still being asked.
+type verdict struct {
+	conn    *Conn // who is being asked about; nil: nobody
+	extra   func(dst []byte) []byte
+	refusal []byte
+	given   bool
+}
+
+// Accept opens the WebSocket of a pending connection. extra, if not nil, appends further complete field lines
+// to the answer before Accept returns; whatever comes from outside must be free of line ends. Handler.Open
+// is called before Accept returns, messages that the client has sent already follow in a later turn. During
+// Handler.Upgrade, Accept may be called too: then the result must be Pending, and Open follows it. On a
+// connection that is not pending, or no longer, Accept does nothing.
+func (c *Conn) Accept(extra func(dst []byte) []byte) {
+	l := c.loop
+	if l.asked.conn == c {
+		if !l.asked.given {
+			l.asked.extra, l.asked.given = extra, true
+		}
+		return
+	}
+	if c.state != statePending {
+		return
+	}
+	l.engine.metrics.Pending.Add(-1)
+	// The head was kept with the input. It has been parsed once, so this cannot fail. Loop.head may be in use.
+	n, _ := wsproto.ParseHead(c.in.B, l.engine.opts.Limits.MaxHead, &l.late)
+	c.open(&l.late, extra)
+	rest := c.in.B[n:]
+	if len(rest) == 0 {
+		c.dropInput()
+		return
+	}
+	c.in.B = c.in.B[:copy(c.in.B, rest)]
+	l.early = append(l.early, c)
+	l.Wake()
+}
+
+// Refuse answers a pending connection with an HTTP status and closes it. header holds zero or more complete
+// field lines, each with its CR LF, which must be free of others' line ends; body is plain text if header does
+// not say otherwise. Handler.Closed follows when the connection is gone. It may be called when Accept may be,
+// and whichever comes first counts.
+func (c *Conn) Refuse(status int, header, body string) {
+	l := c.loop
+	if l.asked.conn == c {
+		if !l.asked.given {
+			l.asked.refusal, l.asked.given = l.arena.Commit(appendRefusal(l.arena.Begin(), status, header, body)), true
+		}
+		return
+	}
+	if c.state == statePending {
+		c.turnDown(&l.engine.metrics.RefusedUpgrade, l.arena.Commit(appendRefusal(l.arena.Begin(), status, header, body)))
+	}
+}
+
+// appendRefusal appends a whole response after which the connection closes.
+func appendRefusal(dst []byte, status int, header, body string) []byte {
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = strconv.AppendInt(dst, int64(status), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, http.StatusText(status)...)
+	dst = append(dst, "\r\nContent-Length: "...)
+	dst = strconv.AppendInt(dst, int64(len(body)), 10)
+	if body != "" && !strings.Contains("\n"+strings.ToLower(header), "\ncontent-type:") {
+		dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8"...)
+	}
+	dst = append(dst, "\r\nConnection: close\r\n"...)
+	dst = append(dst, header...)
+	dst = append(dst, "\r\n"...)
+	return append(dst, body...)
+}
+
+// upgrade has the Handler judge a valid handshake; b is the input that begins with it. It returns how much
+// of b is done with: nothing while the decision is open.
+func (c *Conn) upgrade(b []byte, h *wsproto.Head, n int) int {
+	l := c.loop
+	m := l.engine.metrics
+	l.asked = verdict{conn: c}
+	status := l.engine.opts.Handler.Upgrade(c, h)
+	v := l.asked
+	l.asked = verdict{}
+	switch {
+	case status == 0:
+		c.open(h, nil)
+		return n
+	case status != Pending:
+		m.RefusedUpgrade.Add(1)
+		c.answer(status)
+		return len(b)
+	}
+	c.hold()
+	switch {
+	case !v.given:
+		c.state = statePending
+		m.Pending.Add(1)
+		return c.await(b)
+	case v.refusal != nil:
+		m.RefusedUpgrade.Add(1)
+		c.refuse(v.refusal)
+		return len(b)
+	}
+	c.open(h, v.extra)
+	return n
+}
+
+// await keeps the input of a pending connection, its head included, within bounds.
+func (c *Conn) await(b []byte) int {
+	e := c.loop.engine
+	if len(b) <= e.opts.Limits.MaxHead+maxEarly {
+		return 0
+	}
+	c.turnDown(&e.metrics.RefusedUpgrade, c.errorResponse(http.StatusBadRequest))
+	return len(b)
+}
+
+// turnDown ends a pending connection with a response.
+func (c *Conn) turnDown(why *atomic.Uint64, response []byte) {
+	why.Add(1)
+	c.loop.engine.metrics.Pending.Add(-1)
+	c.refuse(response)
+}
+
+// hold notes that the Handler knows the connection: it will hear of its end.
+func (c *Conn) hold() {
+	if c.flags&flagHeld == 0 {
+		c.flags |= flagHeld
+		c.loop.held++
+	}
+}
+
+// open makes the connection a WebSocket.
+func (c *Conn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
+	l := c.loop
+	m := l.engine.metrics
+	m.Upgraded.Add(1)
+	m.Open.Add(1)
+	c.hold()
+	c.state = stateOpen
+	c.flags |= flagOpened
+	c.push(l.arena.Commit(wsproto.AppendUpgrade(l.arena.Begin(), h, extra)))
+	c.schedulePing()
+	l.engine.opts.Handler.Open(c, h)
+}
+
+// resume handles what clients had sent before they were accepted.
+func (l *Loop) resume() {
+	for i := 0; i < len(l.early); i++ { // messages may have further connections accepted
+		c := l.early[i]
+		l.early[i] = nil
+		if c.in != nil {
+			c.take(nil)
+		}
+	}
+	l.early = l.early[:0]
+}
