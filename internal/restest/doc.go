@@ -25,7 +25,9 @@
 //	                                the next N messages are events that make TO of FROM
 //	client a drains                 takes whatever was sent, where the protocol leaves the form open
 //	client a holds RID VALUE        what a client has made of it all; "nothing": it does not hold it
-//	client a upgrades [PATH]        asks for WebSocket and does not wait; see "HTTP" for the indented lines
+//	client a upgrades [PATH] [on http NAME]
+//	                                asks for WebSocket, on a connection that has carried requests or a new one,
+//	                                and does not wait; see "HTTP" for the indented lines
 //	client a accepted [VERSION]     the upgrade must be granted; states the version, unless "raw"
 //	client a refused STATUS [BODY]  the upgrade must be answered so
 //	http a > METHOD TARGET [BODY]   sends a request

@@ -111,6 +111,9 @@ func (h *HTTP) answer() bool {
 		return false
 	}
 	a := &Answer{Status: r.StatusCode, Header: r.Header}
+	if r.Close && r.ProtoMinor == 1 {
+		a.Header.Set("Connection", "close") // which net/http takes for itself
+	}
 	switch {
 	case a.Status == http.StatusContinue:
 		return true

@@ -143,7 +143,7 @@ func (s *session) answer(h *HTTP) (a *Answer, err error) {
 	if a == nil {
 		return nil, errors.New("no answer came")
 	}
-	s.note("http %s < %s", h.Name, a)
+	s.note("http %s < %d %s", h.Name, a.Status, a.Body)
 	return a, nil
 }
 
@@ -265,17 +265,25 @@ func (s *session) unanswered() error {
 	return nil
 }
 
-// upgrades handles "client a upgrades [PATH]": the request, whose answer another line expects.
+// upgrades handles "client a upgrades [PATH] [on http NAME]": the request, whose answer another line expects.
 func (s *session) upgrades(name string, m message) error {
 	if old := s.clients[name]; old != nil && !s.ended[name] || s.upgrading[name] != nil {
 		return fmt.Errorf("client %s is connected", name)
 	}
-	h, err := s.dialHTTP(name)
-	if err != nil {
-		return err
+	var h *HTTP
+	target, from, _ := strings.Cut(m.text, "on http ")
+	if target = strings.TrimSpace(target); from != "" {
+		if h = s.https[from]; h == nil || h.Closed() || h.Open() > 0 || len(h.Waiting()) > 0 {
+			return fmt.Errorf("http %s has no connection that is free", from)
+		}
+		s.forget(h)
+	} else {
+		var err error
+		if h, err = s.dialHTTP(name); err != nil {
+			return err
+		}
 	}
 	s.upgrading[name] = h
-	target := m.text
 	if target == "" {
 		u, err := url.Parse(s.gateway.URL())
 		if err != nil {

@@ -65,7 +65,7 @@ func (s *session) settle(strong bool, extra []string) error {
 		}
 	}
 	if len(open) == 0 {
-		c, err := Dial("probe", s.gateway.URL(), s.notify)
+		c, err := Dial(probe, s.gateway.URL(), s.notify)
 		if err != nil {
 			return err
 		}
