@@ -146,12 +146,13 @@ func (l *Loop) begin() {
 	}
 	l.inTurn = true
 	l.now = l.ticker.Turn()
-	l.hearWorkers()
 	l.resume()
 }
 
 // end ends a turn: the Handler's part, the writes, the closing of what is to go.
 func (l *Loop) end() {
+	// Behind the input: a connection that leaves for net/http now takes along all that was read from it.
+	l.hearWorkers()
 	l.engine.opts.Handler.Turn(l)
 	l.drainTurn()
 	for len(l.dirty) > 0 || len(l.doomed) > 0 {

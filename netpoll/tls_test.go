@@ -460,6 +460,31 @@ func TestTLSHandover(t *testing.T) {
 	}
 }
 
+// TestTLSHandoverMany: what a client sends behind its handshake may reach the loop before, with or after the news
+// that the handshake is done. None of it is lost.
+func TestTLSHandoverMany(t *testing.T) {
+	s := serveHTTP(t, withTLS(nil), describe)
+	done := make(chan error)
+	const n = 60
+	for i := range n {
+		client := secureClient(t, i%3 > 0)
+		go func() {
+			r, err := client.Post("https://"+s.Addr().String()+"/x", "text/plain", strings.NewReader(repeat("b", i*1000)))
+			if err == nil {
+				_, err = io.Copy(io.Discard, r.Body)
+				_ = r.Body.Close()
+			}
+			done <- err
+		}()
+	}
+	for range n {
+		if err := await(t, done, "an answer"); err != nil {
+			t.Error(err)
+		}
+	}
+	s.wantHandshakes(n, 0, 0, 0)
+}
+
 // TestTLSAdopt: a connection that began as plain HTTP comes back for a WebSocket, whatever the records' limits.
 func TestTLSAdopt(t *testing.T) {
 	adopted := make(chan error, 1)
