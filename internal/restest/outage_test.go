@@ -1,0 +1,252 @@
+package restest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/nats-io/nats.go"
+
+	"sluice/gateway"
+	"sluice/internal/natstest"
+	"sluice/owner"
+)
+
+// outage is a gateway and a service on a NATS server that goes away.
+type outage struct {
+	t     *testing.T
+	ns    *natstest.Server
+	clock *owner.ManualClock
+	url   string
+
+	news chan struct{} // has room for one: something arrived or was logged
+
+	mu     sync.Mutex
+	logged []string
+	models map[string]string // the service's resources: rid to JSON
+	denied map[string]bool
+}
+
+const outageGrace = time.Minute
+
+func newOutage(t *testing.T) *outage {
+	o := &outage{t: t, ns: natstest.Start(t), clock: owner.NewManualClock(), news: make(chan struct{}, 1),
+		models: map[string]string{"test.a": `{"n":1}`, "test.secret": `{"word":"x"}`}, denied: map[string]bool{}}
+	nc := o.ns.Client()
+	if _, err := nc.Subscribe("*.test.*", o.serve); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	g, err := startGateway(Start{NATS: o.ns.URL(), Clock: o.clock, Log: slog.New(o)},
+		func(c *gateway.Config) { c.NATSGrace, c.PingInterval = outageGrace, gateway.Off })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Stop)
+	o.url = g.URL()
+	return o
+}
+
+// serve answers the gateway's requests.
+func (o *outage) serve(m *nats.Msg) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	kind, rid, _ := strings.Cut(m.Subject, ".")
+	answer := `{"result":{"get":true}}`
+	switch {
+	case kind == "get":
+		answer = `{"result":{"model":` + o.models[rid] + `}}`
+	case o.denied[rid]:
+		answer = `{"result":{"get":false}}`
+	}
+	_ = m.Respond([]byte(answer)) // NATS may go at any time: the gateway asks again
+}
+
+func (o *outage) wake() {
+	select {
+	case o.news <- struct{}{}:
+	default:
+	}
+}
+
+// until waits until cond holds. With the clock given it goes on meanwhile: the gateway asks services again that are not
+// back yet when it is.
+func (o *outage) until(what string, clock *owner.ManualClock, cond func() bool) {
+	o.t.Helper()
+	giveUp := time.After(30 * time.Second)
+	for !cond() {
+		var pace <-chan time.Time
+		if clock != nil {
+			pace = time.After(20 * time.Millisecond)
+		}
+		select {
+		case <-o.news:
+		case <-pace:
+			clock.Advance(time.Second)
+		case <-giveUp:
+			o.t.Fatalf("waited in vain: %s; the log:\n%s", what, strings.Join(o.logged, "\n"))
+		}
+	}
+}
+
+// says waits for a log record that contains text, and forgets what was logged up to it.
+func (o *outage) says(text string) {
+	o.t.Helper()
+	o.until(text, nil, func() bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		i := slices.IndexFunc(o.logged, func(l string) bool { return strings.Contains(l, text) })
+		if i < 0 {
+			return false
+		}
+		o.logged = o.logged[i+1:]
+		return true
+	})
+}
+
+// next waits for a message.
+func (o *outage) next(c *Client, clock *owner.ManualClock) (m string) {
+	o.t.Helper()
+	o.until("a message to "+c.Name, clock, func() bool {
+		got, ok := c.Next()
+		m = got
+		return ok
+	})
+	return m
+}
+
+func (o *outage) dial() (*Client, error) { return Dial("a", o.url, o.wake) }
+
+// subscribed returns a client of everything.
+func (o *outage) subscribed() *Client {
+	o.t.Helper()
+	c, err := o.dial()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.t.Cleanup(c.Cut)
+	for _, m := range []string{`{"id":1,"method":"version","params":{"protocol":"1.2.3"}}`,
+		`{"id":2,"method":"subscribe.test.a"}`, `{"id":3,"method":"subscribe.test.secret"}`} {
+		if err := c.Send(m); err != nil {
+			o.t.Fatal(err)
+		}
+		if m := o.next(c, nil); !strings.Contains(m, `"result":{`) {
+			o.t.Fatal(m)
+		}
+	}
+	return c
+}
+
+// What happens while NATS is away reaches clients as the difference when it is back: of resources and of access alike.
+// They are kept meanwhile.
+func TestNATSGoesAndComesBack(t *testing.T) {
+	o := newOutage(t)
+	c := o.subscribed()
+	for round := range 2 {
+		o.ns.Stop()
+		o.says("clients are kept")
+		value, denied := `{"n":2}`, true
+		if round == 1 {
+			value, denied = `{"n":3}`, false
+		}
+		o.mu.Lock()
+		o.models["test.a"], o.denied["test.secret"] = value, denied
+		o.mu.Unlock()
+		o.ns.Start()
+		o.says("connection to NATS restored")
+
+		want := []string{`{"event":"test.a.change","data":{"values":` + value + `}}`}
+		if denied {
+			want = append(want, `{"event":"test.secret.unsubscribe","data":{"reason":{"code":"system.accessDenied","message":"Access denied"}}}`)
+		}
+		var got []string
+		for range want {
+			got = append(got, o.next(c, o.clock))
+		}
+		slices.Sort(got)
+		if !slices.EqualFunc(got, want, sameJSON) {
+			t.Errorf("round %d: got %q, want %q", round, got, want)
+		}
+	}
+	if err := c.Send(`{"id":4,"method":"unsubscribe.test.a"}`); err != nil {
+		t.Fatal(err)
+	}
+	if m := o.next(c, nil); m != `{"id":4}` {
+		t.Errorf("something else came than the answer: %s", m)
+	}
+}
+
+func sameJSON(a, b string) bool {
+	var v, w any
+	if json.Unmarshal([]byte(a), &v) != nil || json.Unmarshal([]byte(b), &w) != nil {
+		return false
+	}
+	x, _ := json.Marshal(v)
+	y, _ := json.Marshal(w)
+	return string(x) == string(y)
+}
+
+// Clients that have waited for the grace period are closed with 1012, and new ones are refused until NATS is back.
+func TestNATSStaysAway(t *testing.T) {
+	o := newOutage(t)
+	c := o.subscribed()
+	o.ns.Stop()
+	o.says("clients are kept")
+	if _, err := o.dial(); err != nil {
+		t.Errorf("a new client within the grace period: %v", err)
+	}
+	o.clock.Advance(outageGrace - 1)
+	if _, closed := c.Closed(); closed {
+		t.Fatal("closed before the grace period was over")
+	}
+	o.clock.Advance(1)
+	o.until("the client is closed", nil, func() bool { _, closed := c.Closed(); return closed })
+	if code, _ := c.Closed(); code != 1012 {
+		t.Errorf("closed with %d", code)
+	}
+	var status ws.StatusError
+	if _, err := o.dial(); !errors.As(err, &status) || int(status) != http.StatusServiceUnavailable {
+		t.Errorf("a new client past the grace period: %v", err)
+	}
+	o.ns.Start()
+	o.says("connection to NATS restored")
+	o.until("the service is back", o.clock, func() bool {
+		again, err := o.dial()
+		if err != nil {
+			t.Fatalf("a new client after NATS has come back: %v", err)
+		}
+		defer again.Cut()
+		if err := again.Send(`{"id":1,"method":"get.test.a"}`); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(o.next(again, o.clock), `"n":1`)
+	})
+}
+
+// Enabled implements slog.Handler.
+func (o *outage) Enabled(context.Context, slog.Level) bool { return true }
+
+// Handle implements slog.Handler.
+func (o *outage) Handle(_ context.Context, r slog.Record) error {
+	o.mu.Lock()
+	o.logged = append(o.logged, r.Message)
+	o.mu.Unlock()
+	o.wake()
+	return nil
+}
+
+// WithAttrs implements slog.Handler.
+func (o *outage) WithAttrs([]slog.Attr) slog.Handler { return o }
+
+// WithGroup implements slog.Handler.
+func (o *outage) WithGroup(string) slog.Handler { return o }
