@@ -53,6 +53,19 @@ func (g *Gateway) register() error {
 	counter("sluice_http_compressed_total", "Answers sent compressed.", nil, r.Compressed.Load)
 	counter("sluice_http_body_too_large_total", "Requests refused for the length of their body.", nil, r.BodyTooLarge.Load)
 	counter("sluice_http_answer_too_large_total", "Resources refused for the length of their encoding.", nil, r.TooLarge.Load)
+	gauge("sluice_streams", "Streams of server-sent events on the event loops.", n.OpenStreams.Load)
+	counter("sluice_streams_opened_total", "Streams of server-sent events opened on the event loops.", nil, n.Streams.Load)
+	gauge("sluice_upgrades_pending", "WebSocket upgrades that wait for header authentication.", n.Pending.Load)
+	counter("sluice_tls_handshakes_started_total", "TLS handshakes begun.", nil, n.TLSStarted.Load)
+	for result, v := range map[string]*atomic.Uint64{
+		"done": &n.TLSDone, "failed": &n.TLSFailed, "timeout": &n.TLSTimeout, "refused": &n.TLSRefused,
+	} {
+		counter("sluice_tls_handshakes_total", "TLS handshakes ended, by result.", metrics.Labels{"result": result}, v.Load)
+	}
+	gauge("sluice_tls_handshakes", "TLS handshakes under way.", n.TLSHandshaking.Load)
+	counter("sluice_tls_resumed_total", "TLS handshakes that resumed a session.", nil, n.TLSResumed.Load)
+	counter("sluice_tls_h2_total", "TLS connections that chose HTTP/2.", nil, n.TLSH2.Load)
+	counter("sluice_tls_broken_total", "TLS connections closed for a broken record.", nil, n.TLSBroken.Load)
 	counter("sluice_received_bytes_total", "Bytes received from clients on the event loops.", nil, n.BytesIn.Load)
 	counter("sluice_sent_bytes_total", "Bytes sent to clients from the event loops.", nil, n.BytesOut.Load)
 	counter("sluice_writes_total", "Write calls; compare with frames.", nil, n.Writes.Load)
