@@ -29,6 +29,8 @@
 //	                                asks for WebSocket, on a connection that has carried requests or a new one,
 //	                                and does not wait; see "HTTP" for the indented lines
 //	client a accepted [VERSION]     the upgrade must be granted; states the version, unless "raw"
+//	client a early MESSAGE          sends a text frame before the upgrade is answered
+//	client a leaves                 cuts the connection before the upgrade is answered
 //	client a refused STATUS [BODY]  the upgrade must be answered so
 //	http a > METHOD TARGET [BODY]   sends a request
 //	http a < STATUS [BODY]          the next answer that a receives

@@ -155,7 +155,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `{"code":"no"}`, http.StatusForbidden)
 		return
 	}
-	conn, _, _, err := ws.HTTPUpgrader{Header: http.Header{"X-Extra": {"yes"}}}.Upgrade(r, w)
+	conn, buffered, _, err := ws.HTTPUpgrader{Header: http.Header{"X-Extra": {"yes"}}}.Upgrade(r, w)
 	if err != nil {
 		return
 	}
@@ -164,8 +164,12 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	c := &fakeConn{conn: conn, cid: fmt.Sprintf("cid%d", f.next)}
 	f.mu.Unlock()
 	defer conn.Close()
+	in := struct {
+		io.Reader // with what came before the upgrade was answered
+		io.Writer
+	}{buffered, conn}
 	for {
-		b, err := wsutil.ReadClientText(conn)
+		b, err := wsutil.ReadClientText(in)
 		if err != nil {
 			return
 		}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/gobwas/ws"
 )
 
 var (
@@ -265,6 +267,31 @@ func (s *session) unanswered() error {
 	return nil
 }
 
+// upgrade handles the lines about a client whose upgrade has no answer yet.
+func (s *session) upgrade(st *Step) error {
+	m, err := s.message(st)
+	if err != nil {
+		return err
+	}
+	h := s.upgrading[st.Client]
+	switch {
+	case st.Verb == "client upgrades":
+		return s.upgrades(st.Client, m)
+	case h == nil:
+		return fmt.Errorf("client %s does not upgrade", st.Client)
+	case st.Verb == "client early":
+		s.note("client %s early %s", st.Client, m.text)
+		s.early[h] = append(s.early[h], m.text)
+		return ws.WriteFrame(h.conn, ws.MaskFrame(ws.NewTextFrame([]byte(m.text))))
+	case st.Verb == "client leaves":
+		delete(s.upgrading, st.Client)
+		h.Cut()
+		s.wait(h.Closed)
+		return nil
+	}
+	return s.upgraded(st, h, m)
+}
+
 // upgrades handles "client a upgrades [PATH] [on http NAME]": the request, whose answer another line expects.
 func (s *session) upgrades(name string, m message) error {
 	if old := s.clients[name]; old != nil && !s.ended[name] || s.upgrading[name] != nil {
@@ -297,11 +324,8 @@ func (s *session) upgrades(name string, m message) error {
 }
 
 // upgraded handles "client a accepted [VERSION]" and "client a refused STATUS [BODY]", with header lines.
-func (s *session) upgraded(st *Step, name string, m message) error {
-	h := s.upgrading[name]
-	if h == nil {
-		return fmt.Errorf("client %s does not upgrade", name)
-	}
+func (s *session) upgraded(st *Step, h *HTTP, m message) error {
+	name := st.Client
 	a, err := s.answer(h)
 	if err != nil {
 		return err
@@ -315,5 +339,14 @@ func (s *session) upgraded(st *Step, name string, m message) error {
 		h.Cut()
 		return err
 	}
-	return s.welcome(newClient(name, h.conn, h.in, s.notify), version)
+	if len(s.early[h]) > 0 && version != "raw" {
+		return errors.New("a client that has sent something early states no version")
+	}
+	if err := s.welcome(newClient(name, h.conn, h.in, s.notify), version); err != nil {
+		return err
+	}
+	for _, text := range s.early[h] {
+		s.views[name].Sent(text)
+	}
+	return nil
 }

@@ -43,6 +43,8 @@ func TestHTTPRunnerPasses(t *testing.T) {
 			"service > event.test.a.x 1\nhttp b <event {\"event\":\"test.a.x\",\"data\":1}\nclient a < {\"event\":\"test.a.x\",\"data\":1}\nquiet",
 		"accepted":          "client a upgrades\n  X-Token: x\nclient a accepted\n  X-Extra: yes\n  no X-Other\nclient a > {\"id\":1,\"method\":\"close\"}\nclient a closed 1013",
 		"refused":           "client a upgrades /ws\n  Origin: http://evil\nclient a refused 403 {\"code\":\"no\"}\n  no X-Extra\nclient a connects",
+		"early":             "client a upgrades\nclient a early {\"id\":1,\"method\":\"auth.x.y\"}\nclient a accepted raw\nservice < auth.x.y\nservice > reply auth.x.y 1\nclient a < {\"id\":1,\"result\":{\"payload\":null}}",
+		"leaves":            "client a upgrades\n  Origin: http://evil\nclient a leaves\nclient a connects",
 		"connection ID":     "http a > GET /api/test/a\nservice < get.test.a {\"cid\":\"http\"} as one\nservice > reply one {\"result\":{\"model\":{\"cid\":\"$cid.one\"}}}\nhttp a < 200 {\"cid\":\"http\"}",
 		"several variables": "each a b\n  x y z\n  1 2\ndo\ndiffer $a $b\nend",
 	} {
@@ -103,6 +105,9 @@ func TestHTTPRunnerFails(t *testing.T) {
 		{"accepted without a header", faults{}, "client a upgrades\nclient a accepted\n  X-Other: $any", "header X-Other"},
 		{"accepted with too much", faults{}, "client a upgrades\nclient a accepted\n  no X-Extra", "X-Extra is too much"},
 		{"upgrade twice", faults{}, "client a connects\nclient a upgrades", "is connected"},
+		{"early and answered", faults{}, "client a upgrades\nclient a early {\"id\":1,\"method\":\"auth.x.y\"}\nclient a accepted raw\nservice < auth.x.y\nservice > reply auth.x.y 1", "client a received"},
+		{"early with a version", faults{}, "client a upgrades\nclient a early 1\nclient a accepted", "states no version"},
+		{"early without an upgrade", faults{}, "client a early 1", "does not upgrade"},
 		{"no upgrade", faults{}, "client a accepted", "does not upgrade"},
 		{"the same", faults{}, "differ a b a", "the same"},
 	} {

@@ -46,12 +46,13 @@ type session struct {
 	logs    *logBook
 	wake    chan struct{} // something arrived
 
-	https     map[string]*HTTP // by name; the latest connection
-	httpOrder []string         // their names, oldest first
-	opened    []*HTTP          // all there ever were
-	streams   map[string]*View // what each client has made of its stream; nil before the first message
-	spoken    map[*HTTP]bool   // connections of whose end the transcript spoke
-	upgrading map[string]*HTTP // WebSocket clients whose upgrade has no answer yet
+	https     map[string]*HTTP   // by name; the latest connection
+	httpOrder []string           // their names, oldest first
+	opened    []*HTTP            // all there ever were
+	streams   map[string]*View   // what each client has made of its stream; nil before the first message
+	spoken    map[*HTTP]bool     // connections of whose end the transcript spoke
+	upgrading map[string]*HTTP   // WebSocket clients whose upgrade has no answer yet
+	early     map[*HTTP][]string // what they have sent already
 
 	clients  map[string]*Client
 	views    map[string]*View // what each client has made of what the transcript took
@@ -71,7 +72,7 @@ type session struct {
 func (e Env) Run(script *Script) error {
 	s := &session{env: e, script: script, clock: owner.NewManualClock(), logs: &logBook{},
 		wake: make(chan struct{}, 1), https: map[string]*HTTP{}, streams: map[string]*View{},
-		spoken: map[*HTTP]bool{}, upgrading: map[string]*HTTP{}, clients: map[string]*Client{}, views: map[string]*View{}, ended: map[string]bool{},
+		spoken: map[*HTTP]bool{}, upgrading: map[string]*HTTP{}, early: map[*HTTP][]string{}, clients: map[string]*Client{}, views: map[string]*View{}, ended: map[string]bool{},
 		vars:   map[string]string{"long": strings.Repeat("a", 5000), "badutf8": "\xff", "blank": " \t\r\n"},
 		nextID: hiddenIDs, visible: 1_000_000}
 	var err error
@@ -240,15 +241,8 @@ func (s *session) do(st *Step) error {
 		return s.each(st)
 	case "any":
 		return s.anyOrder(st)
-	case "client upgrades", "client accepted", "client refused":
-		m, err := s.message(st)
-		switch {
-		case err != nil:
-			return err
-		case st.Verb == "client upgrades":
-			return s.upgrades(st.Client, m)
-		}
-		return s.upgraded(st, st.Client, m)
+	case "client upgrades", "client early", "client leaves", "client accepted", "client refused":
+		return s.upgrade(st)
 	}
 	if strings.HasPrefix(st.Verb, "http ") {
 		return s.http(st)

@@ -115,7 +115,7 @@ func (p *parser) block() (steps []Step, closer logical, err error) {
 			}
 			st.Client, st.Verb, st.Arg = m[1], "client "+m[2], m[3]
 			switch m[2] {
-			case "subscribes", "upgrades", "accepted", "refused":
+			case "subscribes", "upgrades", "early", "leaves", "accepted", "refused":
 			default:
 				st.join()
 			}
