@@ -93,6 +93,7 @@ func (h *handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 			c.Refuse(status, string(appendFields(nil, header)), string(body))
 			return
 		}
+		g.rest.CheckStatus(meta, cl.uri.Value())
 		rest.MergeHeader(header, meta)
 		c.Accept(func(dst []byte) []byte { return appendFields(append(dst, extension...), header) })
 	})

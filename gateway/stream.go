@@ -85,8 +85,9 @@ func (c *client) begin(header http.Header, first *res.Meta, rid string) {
 			c.refuse(header, meta, err)
 			return
 		}
-		rest.StreamHeader(header, meta)
 		l := c.stream.loop
+		l.g.rest.CheckStatus(meta, c.uri.Value())
+		rest.StreamHeader(header, meta)
 		c.conn.Send(l.net.Arena().Copy(appendResponse(nil, http.StatusOK, header, nil)))
 		c.conn.Send(l.env.Hub.Frame(set, fanout.Stream))
 		c.stream.beat(l.net.Now())

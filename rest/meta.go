@@ -115,9 +115,14 @@ func (h *Handler) ended(w http.ResponseWriter, r *http.Request, m *res.Meta, rid
 		}
 		return true
 	}
-	if m != nil && m.Status != 0 {
-		h.o.Log.Warn("a service's answer has a status that means nothing: only 300 to 599 do", "status", m.Status, "path", r.URL.Path)
-	}
+	h.CheckStatus(m, r.URL.Path)
 	MergeHeader(header, m)
 	return false
+}
+
+// CheckStatus logs a status that does not end a request, and so means nothing (RES.md section 4). path is the request's.
+func (h *Handler) CheckStatus(m *res.Meta, path string) {
+	if m != nil && m.Status != 0 && !Ends(m) {
+		h.o.Log.Warn("a service's answer has a status that means nothing: only 300 to 599 do", "status", m.Status, "path", path)
+	}
 }

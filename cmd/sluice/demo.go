@@ -20,6 +20,7 @@ type demoService struct {
 	demo *demo.Demo
 	out  io.Writer
 	host string // as a browser on this machine may write it
+	tls  bool
 }
 
 // demo builds the service of "sluice demo". It takes the gateway's settings;
@@ -35,7 +36,7 @@ func (p *process) demo(c gateway.Config) (service, error) {
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = gateway.Off // whoever presses Ctrl-C need not wait
 	}
-	s := &demoService{out: p.stdout, host: c.Addr}
+	s := &demoService{out: p.stdout, host: c.Addr, tls: c.TLS}
 	if c.Addr == "" || c.Addr == gateway.AllAddresses || c.Addr == "0.0.0.0" || c.Addr == "::" {
 		s.host = "localhost"
 	}
@@ -94,8 +95,12 @@ func (s *demoService) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "Sluice demo: http://%s/\nServices can join at %s\nCtrl-C ends it.\n",
-		net.JoinHostPort(s.host, port), gateway.RedactURL(s.NATSURL()))
+	scheme := "http"
+	if s.tls {
+		scheme = "https"
+	}
+	fmt.Fprintf(s.out, "Sluice demo: %s://%s/\nServices can join at %s\nCtrl-C ends it.\n",
+		scheme, net.JoinHostPort(s.host, port), gateway.RedactURL(s.NATSURL()))
 	return nil
 }
 
