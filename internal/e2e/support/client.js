@@ -6,12 +6,13 @@ import WebSocket from "ws";
 export const ResClient = resclient.default ?? resclient;
 
 /**
- * Connects a ResClient. It must be disconnected at the end. What ResClient has to complain about in the gateway's messages,
- * such as an event on a resource that it does not hold, it throws; so it fails the test.
+ * Connects a ResClient to a URL, or by a function that makes its WebSockets. It must be disconnected at the end. What
+ * ResClient has to complain about in the gateway's messages, such as an event on a resource that it does not hold, it
+ * throws; so it fails the test.
  */
 export async function connect(url, options = {}) {
   // In a browser each message is a task of its own: what a promise has to do after one is done before the next.
-  const socket = () => new WebSocket(url, { allowSynchronousEvents: false });
+  const socket = typeof url === "function" ? url : () => new WebSocket(url, { allowSynchronousEvents: false });
   const client = new ResClient(socket, { reconnectDelay: 50, ...options });
   await client.connect();
   return client;

@@ -83,18 +83,24 @@ const answers = (port) =>
     socket.once("error", () => done(false));
   });
 
-/** A gateway. It keeps its port over restarts. */
+/** A gateway, over TLS if it is given files with certificate and key. It keeps its port over restarts. */
 export class Gateway extends Process {
   port = 0;
 
-  constructor(args, { command = [] } = {}) {
+  constructor(args, { command = [], tls = null } = {}) {
     super();
-    this.args = args;
+    this.args = tls ? [...args, "--tls", "--tlscert", tls.cert, "--tlskey", tls.key] : args;
+    this.secure = tls ? "s" : "";
     this.command = command;
   }
 
   get url() {
-    return `ws://127.0.0.1:${this.port}/`;
+    return `ws${this.secure}://127.0.0.1:${this.port}/`;
+  }
+
+  /** The origin of its pages. */
+  get origin() {
+    return `http${this.secure}://127.0.0.1:${this.port}`;
   }
 
   async run() {
@@ -108,7 +114,7 @@ export class Gateway extends Process {
 let built = "";
 
 /** Builds the test service once for each test file. */
-function serviceBinary() {
+export function serviceBinary() {
   if (built) return built;
   const folder = mkdtempSync(join(tmpdir(), "sluice-e2e-"));
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }));

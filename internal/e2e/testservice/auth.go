@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+
 	"github.com/jirenius/go-res"
 )
 
@@ -25,6 +27,14 @@ func (l *library) handleAuth(handle func(string, ...res.Option)) {
 		}),
 		res.Auth("logout", func(r res.AuthRequest) {
 			r.TokenEvent(nil)
+			r.OK(nil)
+		}),
+		// cookie signs in, by the header of an HTTP request, whom the cookie "user" names, and nobody without one.
+		res.Auth("cookie", func(r res.AuthRequest) {
+			request := http.Request{Header: r.Header()}
+			if c, err := request.Cookie("user"); err == nil {
+				r.TokenEvent(token{User: c.Value, Admin: c.Value == "root"})
+			}
 			r.OK(nil)
 		}),
 		// whence answers with what the gateway says of the client's HTTP request.

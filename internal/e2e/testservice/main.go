@@ -5,6 +5,8 @@
 // gateway other than by RES, and is of no use outside tests.
 //
 // It prints "ready <NATS URL>" when it serves, and ends when its standard input does, so it never outlives a test.
+//
+// As "testservice certificate <certificate file> <key file>" it only makes a certificate for TLS on loopback, and ends.
 package main
 
 import (
@@ -24,7 +26,15 @@ func main() {
 	url := flag.String("nats", "", "NATS server to join; empty: run one on a free loopback port")
 	trace := flag.Bool("trace", false, "log every message to standard error")
 	flag.Parse()
-	if err := run(*url, *trace); err != nil {
+	err := func() error {
+		if args := flag.Args(); len(args) == 3 && args[0] == "certificate" {
+			return makeCertificate(args[1], args[2])
+		} else if len(args) > 0 {
+			return fmt.Errorf("%q is not understood", args)
+		}
+		return run(*url, *trace)
+	}()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "testservice:", err)
 		os.Exit(1)
 	}
