@@ -128,7 +128,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.QueueBytes, 64<<20)
 	setDefault(&o.RequestLimit, 1<<18)
 	setDefault(&o.retryMin, 100*time.Millisecond)
-	setDefault(&o.retryMax, 5*time.Second)
+	setDefault(&o.retryMax, 2*time.Second) // whoever waits for NATS has a grace period, and it may be short
 	setDefault(&o.closeGrace, 2*time.Second)
 	if o.Signal == nil {
 		o.Signal = func(int, Signal) {}

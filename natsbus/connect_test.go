@@ -42,7 +42,7 @@ func TestRetryUntilNATSIsThere(t *testing.T) {
 		t.Fatalf("got %v, %v after pauses %v", nc, err, pauses)
 	}
 	for i, d := range pauses {
-		most := min(100*time.Millisecond<<i, 5*time.Second)
+		most := min(100*time.Millisecond<<i, 2*time.Second)
 		if d > most || d < most/2 {
 			t.Errorf("pause %d is %v, want between %v and %v", i, d, most/2, most)
 		}

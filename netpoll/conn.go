@@ -111,8 +111,10 @@ func (l *Loop) accept(gc gnet.Conn) {
 		e.metrics.RefusedDrain.Add(1)
 	case int(c.fd) >= e.fdLimit:
 		e.metrics.RefusedFDs.Add(1)
+		l.warn("clients are refused: descriptors are running out; raise the limit (ulimit -n)", "limit", e.fdLimit)
 	case limit > 0 && e.metrics.OpenAll.Load() > limit:
 		e.metrics.RefusedMax.Add(1)
+		l.warn("clients are refused: there are as many as maxConnections allows", "limit", limit)
 	default:
 		if e.trusts(c.RemoteAddrPort().Addr()) {
 			c.state = stateProxy
@@ -136,6 +138,17 @@ func (l *Loop) accept(gc gnet.Conn) {
 	c.flags |= flagReserve
 	c.state = stateRefuse
 	l.wheel.Schedule(&c.timer, l.now+refuseWait, c)
+}
+
+// warnEvery is how often a loop says that it refuses clients.
+const warnEvery = time.Minute
+
+// warn logs that clients are refused, unless the loop did so a short while ago.
+func (l *Loop) warn(text string, args ...any) {
+	if l.warned == 0 || l.now >= l.warned+warnEvery {
+		l.warned = l.now
+		l.engine.log.Warn(text, args...)
+	}
 }
 
 // Loop returns the connection's loop.

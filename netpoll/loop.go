@@ -44,6 +44,7 @@ type Loop struct {
 	spare   *backlog
 	spares  int
 	refused int                       // connections that use the reserve
+	warned  time.Duration             // when warn last spoke; 0: never
 	head    wsproto.Head              // scratch
 	late    wsproto.Head              // scratch of Accept
 	asked   verdict                   // of the Handler.Upgrade under way

@@ -59,14 +59,15 @@ func (c *Conn) Lagging() bool { return c.more != nil && c.more.lagging }
 func (c *Conn) offer(frame []byte) {
 	limit := c.loop.engine.opts.Limits.OutboxBytes
 	if c.queued > 0 && int(c.queued)+len(frame) > limit {
-		if !c.Lagging() { // the socket may well take it: it was not asked in this turn
-			c.loop.flusher.flush(c.loop, []*Conn{c})
-		}
+		// The socket may well take it by now: it was not asked in this turn, or, if the connection lags, not for
+		// some milliseconds.
+		c.loop.flusher.flush(c.loop, []*Conn{c})
 		if c.state != stateOpen {
 			return
 		}
 		if c.queued > 0 && int(c.queued)+len(frame) > limit {
 			c.loop.engine.metrics.Overflows.Add(1)
+			c.loop.engine.log.Debug("a client is closed: it does not read what it is sent", "conn", c.Handle(), "queued", c.queued, "limit", limit)
 			c.Close(wsproto.CloseTryAgainLater, "too slow")
 			return
 		}

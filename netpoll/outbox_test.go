@@ -303,3 +303,35 @@ func pair(t testing.TB) (a, b int) {
 	t.Cleanup(func() { _ = unix.Close(fds[0]); _ = unix.Close(fds[1]) })
 	return fds[0], fds[1]
 }
+
+// moodySocket is one that takes nothing until it takes everything.
+type moodySocket struct{ free bool }
+
+func (s *moodySocket) flush(_ *Loop, batch []*Conn) {
+	for _, c := range batch {
+		if s.free {
+			c.wrote(int(c.queued), false)
+		} else {
+			c.wrote(0, true)
+		}
+	}
+}
+
+// TestOutboxBoundAsksOnceMore: a client that has read everything since its socket was full is not closed for
+// what comes before the timer would have tried it again.
+func TestOutboxBoundAsksOnceMore(t *testing.T) {
+	l := looseLoop(t, 1000)
+	socket := &moodySocket{}
+	l.flusher = socket
+	c := looseConn(l, -1)
+	c.Send(make([]byte, 900))
+	l.flush()
+	if !c.Lagging() {
+		t.Fatal("does not lag")
+	}
+	socket.free = true
+	c.Send(make([]byte, 900))
+	if c.Closing() || c.Lagging() || c.Queued() != 900 {
+		t.Errorf("closing %v, lagging %v, %d bytes queued", c.Closing(), c.Lagging(), c.Queued())
+	}
+}
