@@ -57,6 +57,10 @@ func (c *Cell) judge(s Scenario) {
 		c.Notes = append(c.Notes, fmt.Sprintf("%d of %d were lost", c.Lost, c.Expected))
 		both(fmt.Sprintf("%d lost", c.Lost))
 	}
+	if c.Unsent > 0 {
+		c.Notes = append(c.Notes, fmt.Sprintf("%d requests were due and not made, because all clients waited for answers", c.Unsent))
+		both("requests could not be made in time")
+	}
 	if c.Errors > 0 {
 		c.Notes = append(c.Notes, fmt.Sprintf("%d answers were errors", c.Errors))
 		both("answers were errors")

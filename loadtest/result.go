@@ -49,6 +49,7 @@ type Cell struct {
 	Units    int64   `json:"units"`    // done
 	Expected int64   `json:"expected"` // that should have been done
 	Lost     int64   `json:"lost"`     // of these: not done
+	Unsent   int64   `json:"unsent"`   // requests that were due and could not be made: all clients waited for answers
 	Events   int64   `json:"events"`
 	Seconds  float64 `json:"seconds"` // from the first due time to the last unit
 	Rate     float64 `json:"rate"`    // units per second
@@ -214,9 +215,10 @@ func median(cells []Cell) Cell {
 	m := byCPU[(len(byCPU)-1)/2]
 	m.Round, m.Refused, m.Notes = 0, nil, nil
 	m.medianFigures(good)
-	m.Lost, m.Closed, m.Failed, m.Errors = 0, 0, 0, 0
+	m.Lost, m.Unsent, m.Closed, m.Failed, m.Errors = 0, 0, 0, 0, 0
 	for _, c := range ran {
-		m.Lost, m.Closed, m.Failed, m.Errors = m.Lost+c.Lost, m.Closed+c.Closed, m.Failed+c.Failed, m.Errors+c.Errors
+		m.Lost, m.Unsent, m.Closed = m.Lost+c.Lost, m.Unsent+c.Unsent, m.Closed+c.Closed
+		m.Failed, m.Errors = m.Failed+c.Failed, m.Errors+c.Errors
 		notes = append(notes, c.Notes...)
 	}
 	for _, c := range cells {

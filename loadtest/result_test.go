@@ -77,6 +77,7 @@ func TestJudge(t *testing.T) {
 		{"full clients", func(c *Cell) { c.ClientBusy = 0.97 }, "latency rate"},
 		{"late harness", func(c *Cell) { c.Late = 20_000 }, "latency rate"},
 		{"loss", func(c *Cell) { c.Lost, c.Expected = 1, 101 }, "latency rate"},
+		{"requests not made", func(c *Cell) { c.Unsent = 1 }, "latency rate"},
 		{"errors", func(c *Cell) { c.Errors = 1 }, "latency rate"},
 		{"lost connections", func(c *Cell) { c.Live = 9 }, "cpu latency rate memory"},
 		{"unknown process", func(c *Cell) { c.CPU.Total = -1 }, "cpu"},

@@ -241,7 +241,8 @@ func (st *stage) load(ctx context.Context, s Scenario, c *Cell, l client.Load, k
 	if err != nil {
 		return err
 	}
-	m.finish(m.last.Issued+m.last.Unsent, m.last.Answers)
+	m.finish(m.last.Issued, m.last.Answers)
+	c.Unsent = m.last.Unsent
 	return nil
 }
 
