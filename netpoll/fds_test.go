@@ -230,11 +230,10 @@ func TestRestartAfterAcceptError(t *testing.T) {
 	c.send([]byte(upgradeHead("/ws", "")))
 	c.upgraded()
 	s.command("fill")
-	victim, err := net.Dial("tcp", s.addr.String())
-	if err != nil {
-		t.Fatal(err)
+	// The kernel takes the connection, gnet cannot; it may be reset before Dial has returned.
+	if victim, err := net.Dial("tcp", s.addr.String()); err == nil {
+		defer victim.Close()
 	}
-	defer victim.Close()
 	c.wantEOF() // gnet closes all its connections when it ends
 	if got := s.command("free"); got != "freed" {
 		t.Fatal(got)

@@ -162,7 +162,7 @@ func TestFragmentsOverManyReads(t *testing.T) {
 
 // TestLargeMessage receives a message of the very limit.
 func TestLargeMessage(t *testing.T) {
-	s := serve(t, func(o *Options, _ *testHandler) { o.Limits.MaxMessage = 3 << 20 })
+	s := serve(t, func(o *Options, _ *testHandler) { o.Limits.MaxMessage, o.Limits.PingInterval = 3<<20, -1 })
 	c, _ := s.connect()
 	m := repeat("x", 3<<20)
 	go func() { _, _ = c.Write(masked(wsproto.OpText, m)) }()

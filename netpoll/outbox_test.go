@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -214,7 +215,10 @@ func TestOutboxBound(t *testing.T) {
 // TestSlowReader: a client that does not read lags, loses nothing if it reads again in time, and is closed
 // with 1013 if it does not.
 func TestSlowReader(t *testing.T) {
-	s := serve(t, func(o *Options, _ *testHandler) { o.Limits.OutboxBytes = 256 << 10 })
+	s := serve(t, func(o *Options, _ *testHandler) {
+		// How much time passes while the client reads is up to the scheduler.
+		o.Limits.OutboxBytes, o.Limits.PingInterval, o.Limits.CloseTimeout = 256<<10, -1, 24*time.Hour
+	})
 	c, sc := s.connect()
 	sent := 0
 	send := func() {

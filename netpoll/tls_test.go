@@ -117,7 +117,10 @@ func TestStand(t *testing.T) {
 
 func TestTLSSlowReader(t *testing.T) {
 	const size = 30000
-	s := serveTLS(t, func(o *Options, _ *testHandler) { o.Limits.OutboxBytes = 256 << 10 })
+	s := serveTLS(t, func(o *Options, _ *testHandler) {
+		// How much time passes while the client reads is up to the scheduler.
+		o.Limits.OutboxBytes, o.Limits.PingInterval, o.Limits.CloseTimeout = 256<<10, -1, 24*time.Hour
+	})
 	c, _, sc := s.connectTLS(clientTLS(0))
 	sent, received := 0, 0
 	frame := func(i int) []byte {
@@ -155,6 +158,7 @@ func TestTLSSlowReader(t *testing.T) {
 			read()
 		}
 		c.wantClose(1013)
+		c.send(closeFrame(1013))
 		c.wantEOF()
 	})
 	if s.m.Overflows.Load() != 1 {
