@@ -158,6 +158,14 @@ func (h *handler) Message(c *netpoll.Conn, payload []byte) {
 	c.Session.(*client).session.Message(payload)
 }
 
+// Lagging holds the events of a client that does not read what it is sent, and
+// lets go of them, or of the difference that they make, when it does.
+func (h *handler) Lagging(c *netpoll.Conn) {
+	if cl, ok := c.Session.(*client); ok {
+		cl.session.Lag(c.Lagging())
+	}
+}
+
 // Closed ends the session of a client that is gone.
 func (h *handler) Closed(c *netpoll.Conn) {
 	if cl, ok := c.Session.(*client); ok {

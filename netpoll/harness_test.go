@@ -22,6 +22,7 @@ const patience = 20 * time.Second
 
 // testHandler echoes messages, records what happens, and runs functions on loops.
 type testHandler struct {
+	onLag   func(c *Conn)                       // nil: nobody cares
 	refuse  int                                 // result of Upgrade
 	stream  func(c *Conn, h *wsproto.Head) bool // nil: none is kept
 	message func(c *Conn, b []byte)             // nil: echo
@@ -73,6 +74,12 @@ func (h *testHandler) Message(c *Conn, payload []byte) {
 
 func (h *testHandler) Stream(c *Conn, head *wsproto.Head) bool {
 	return h.stream != nil && h.stream(c, head)
+}
+
+func (h *testHandler) Lagging(c *Conn) {
+	if h.onLag != nil {
+		h.onLag(c)
+	}
 }
 
 func (h *testHandler) Closed(c *Conn) { h.closed <- c }

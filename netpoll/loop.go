@@ -41,6 +41,7 @@ type Loop struct {
 	held    int     // connections that the Handler knows
 	dirty   []*Conn // have something to write at the end of the turn
 	doomed  []*Conn // are to be closed at the end of the turn
+	turned  []*Conn // have begun or ceased to lag in this turn
 	spare   *backlog
 	spares  int
 	refused int                       // connections that use the reserve
@@ -156,9 +157,10 @@ func (l *Loop) end() {
 	l.hearWorkers()
 	l.engine.opts.Handler.Turn(l)
 	l.drainTurn()
-	for len(l.dirty) > 0 || len(l.doomed) > 0 {
+	for len(l.dirty) > 0 || len(l.doomed) > 0 || len(l.turned) > 0 {
 		l.flush()
 		l.bury()
+		l.tell()
 	}
 	l.drainCheck()
 	l.ticker.Rearm()
@@ -192,6 +194,18 @@ func (l *Loop) bury() {
 		}
 	}
 	l.doomed = l.doomed[:0]
+}
+
+// tell lets the Handler know of connections that have begun to lag or do so no longer.
+func (l *Loop) tell() {
+	for i := 0; i < len(l.turned); i++ { // what the Handler sends is written in the next round
+		c := l.turned[i]
+		l.turned[i] = nil
+		if c.state == stateOpen && c.flags&flagHeld != 0 {
+			l.engine.opts.Handler.Lagging(c)
+		}
+	}
+	l.turned = l.turned[:0]
 }
 
 // publish adds the turn's counts to those that everybody sees.

@@ -38,6 +38,9 @@ type Handler interface {
 	// Conn.Finish), and whatever the client sends is discarded. False, with nothing sent, gives it to
 	// Options.HTTP. h is valid during the call only.
 	Stream(c *Conn, h *wsproto.Head) bool
+	// Lagging is called at the end of a turn in which a connection's Conn.Lagging has changed, perhaps more than
+	// once. It is the time to send it less, and then to make up for that.
+	Lagging(c *Conn)
 	// Closed is called exactly once for each connection that the Handler got to know: for which Upgrade
 	// returned Pending, Open was called, or Stream returned true. So a pending upgrade ends in Closed without
 	// Open if it was refused, ran out of time or was given up by the client. Conn's methods do nothing any more,

@@ -186,6 +186,7 @@ func (c *Conn) lag(progress bool) {
 	switch {
 	case !q.lagging:
 		q.lagging = true
+		l.turned = append(l.turned, c)
 		q.wait = lagMin
 		l.engine.metrics.Lagging.Add(1)
 		l.engine.metrics.Lags.Add(1)
@@ -212,6 +213,7 @@ func (c *Conn) dropOutbox() {
 	l.wheel.Cancel(&q.timer)
 	if q.lagging {
 		l.engine.metrics.Lagging.Add(-1)
+		l.turned = append(l.turned, c)
 	}
 	if l.spares == maxSpares || cap(q.bufs) > spareSlots {
 		return

@@ -33,6 +33,7 @@ func (quietHandler) Upgrade(*Conn, *wsproto.Head) int { return 0 }
 func (quietHandler) Open(*Conn, *wsproto.Head)        {}
 func (quietHandler) Message(*Conn, []byte)            {}
 func (quietHandler) Stream(*Conn, *wsproto.Head) bool { return false }
+func (quietHandler) Lagging(*Conn)                    {}
 func (quietHandler) Closed(*Conn)                     {}
 func (quietHandler) Turn(*Loop)                       {}
 

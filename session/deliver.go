@@ -63,6 +63,9 @@ func (b *Sub) keep(e *state.Event) {
 // resume sends what is queued as far as nothing holds it back, and returns b
 // to the hub's fast path when nothing is left.
 func (b *Sub) resume() {
+	if b.s.lagging {
+		b.lag()
+	}
 	for b.state == subSent && b.hold == 0 {
 		if b.reaccess && !b.asking {
 			if b.held > 0 {
@@ -90,6 +93,34 @@ func (b *Sub) resume() {
 		w.queue[0] = nil
 		w.queue = w.queue[1:]
 		b.process(e)
+	}
+}
+
+// Lag says whether the client has stopped to read what it is sent. While it
+// has, events are held: what carries state comes to a bounded queue and then to
+// the difference between what the client has and the newest state, however
+// long it takes. Answers to requests are still sent.
+func (s *Session) Lag(lagging bool) {
+	if s.closed || s.lagging == lagging {
+		return
+	}
+	s.lagging = lagging
+	for _, b := range s.subs.all() {
+		switch {
+		case lagging:
+			b.lag()
+		case b.hold&holdLag != 0:
+			b.hold &^= holdLag
+			b.resume()
+		}
+	}
+}
+
+// lag holds b's events for a client that does not read.
+func (b *Sub) lag() {
+	if b.state == subSent && b.hold&holdLag == 0 {
+		b.pin(b.Topic().Snapshot())
+		b.hold |= holdLag
 	}
 }
 

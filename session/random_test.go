@@ -285,6 +285,8 @@ func (w *world) step() {
 		for _, r := range w.refsOf(name) {
 			w.env.Hub.Apply(state.Update{Ref: r, Kind: state.Reaccess})
 		}
+	case n < 12:
+		c.s.Lag(w.rng.IntN(2) == 0)
 	case n < 16:
 		w.deliver(0)
 	default:
@@ -311,6 +313,9 @@ func (w *world) answer(i int) {
 
 // settle lets everything under way happen, then compares.
 func (w *world) settle() error {
+	for _, c := range w.clients {
+		c.s.Lag(false)
+	}
 	for len(w.updates)+len(w.answers) > 0 {
 		for len(w.updates) > 0 {
 			w.deliver(0)

@@ -102,6 +102,7 @@ type Session struct {
 	subs     table
 	requests int // in progress
 	closed   bool
+	lagging  bool   // the client does not read; events are held
 	mark     uint32 // newest visit of the subscription graph
 	unfold   []*Sub // loaded, their references not followed yet
 	unfolds  bool   // somebody goes through unfold

@@ -21,6 +21,7 @@ const (
 const (
 	holdReferences uint8 = 1 << iota // an event's new references are loading
 	holdAccess                       // access is being asked anew
+	holdLag                          // the client does not read what it is sent
 )
 
 // Sub is a session's interest in one resource ID. Two graphs run over the
