@@ -14,6 +14,7 @@ import (
 
 // trusts reports whether a peer may speak for others.
 func (e *Engine) trusts(peer netip.Addr) bool {
+	peer = peer.WithZone("") // networks have none
 	for _, network := range e.opts.ProxyFrom {
 		if network.Contains(peer) {
 			return true
