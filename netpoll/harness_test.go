@@ -158,11 +158,13 @@ func (s *server) until(what string, cond func() bool) {
 	}
 }
 
-// advance moves the clock once all turns that have begun have armed their timers.
+// advance moves the clock once all turns that have begun have armed their timers, and has the loops notice: an
+// alarm on the way may have them arm the next one by a time that has passed when they do.
 func (s *server) advance(d time.Duration) {
 	s.sync()
 	s.sync()
 	s.clock.Advance(d)
+	s.sync()
 }
 
 // passing runs f while time passes in small steps, each of which the loops have noticed before the next.

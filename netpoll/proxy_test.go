@@ -160,7 +160,7 @@ func TestProxyHeaderTimeout(t *testing.T) {
 	complete.send([]byte(proxyHeaders["line, IPv4"].header + "GET / HT"))
 	s.until("all was read", func() bool { return s.m.OpenAll.Load() == 4 && s.m.BytesIn.Load() == 21+20+41+8 })
 	s.advance(9900 * time.Millisecond)
-	if s.sync(); s.m.OpenAll.Load() != 4 {
+	if s.m.OpenAll.Load() != 4 {
 		t.Error("closed before their time")
 	}
 	s.advance(200 * time.Millisecond)

@@ -272,7 +272,10 @@ func TestPendingEnds(t *testing.T) {
 	}{
 		{"head timeout", func(s *server, _ *client, _ *Conn) { s.advance(11 * time.Second) }, 503,
 			func(m *Metrics) uint64 { return m.RefusedTimeout.Load() }},
-		{"client gone", func(_ *server, c *client, _ *Conn) { _ = c.Close() }, 0, nil},
+		{"client gone", func(s *server, c *client, _ *Conn) {
+			_ = c.Close()
+			s.until("it is gone", func() bool { return s.m.OpenAll.Load() == 0 })
+		}, 0, nil},
 		{"too much input", func(_ *server, c *client, _ *Conn) { c.send(make([]byte, 600+maxEarly)) }, 400,
 			func(m *Metrics) uint64 { return m.RefusedUpgrade.Load() }},
 		{"Close", func(s *server, _ *client, sc *Conn) { s.on(0, func(*Loop) { sc.Close(1012, "") }) }, 503,
