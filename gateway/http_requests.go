@@ -85,20 +85,20 @@ func (x *exchange) leave() {
 	}
 }
 
-// begin makes a session for r on one of the loops, by make, authenticates it if
+// begin makes a session for r on one of the loops, by open, authenticates it if
 // headerAuth says so, and then calls start there. The exchange ends when finish
 // is called.
-func (q *requests) begin(r *http.Request, make func(c *httpClient, cid string) *session.Session, start func(x *exchange)) *exchange {
+func (q *requests) begin(r *http.Request, open func(c *httpClient, cid string) *session.Session, start func(x *exchange)) *exchange {
 	g := q.g
 	l := g.loops[int(q.next.Add(1))%len(g.loops)].Load()
 	x := &exchange{
 		client:   &httpClient{l: l, request: r, remote: g.forwarding.ofHeader(r.RemoteAddr, r.Header)},
-		finished: newSignal(),
+		finished: make(chan struct{}),
 	}
 	l.post(func() {
 		c := x.client
 		l.https.add(c)
-		c.session = make(c, g.cids.formatHTTP(l.index, c.number))
+		c.session = open(c, g.cids.formatHTTP(l.index, c.number))
 		if g.config.HeaderAuth == "" {
 			start(x)
 			return
@@ -116,9 +116,6 @@ func (q *requests) begin(r *http.Request, make func(c *httpClient, cid string) *
 	})
 	return x
 }
-
-// newSignal returns a channel to be closed.
-func newSignal() chan struct{} { return make(chan struct{}) }
 
 // wait waits for the exchange to finish, for the client to go, or for the loops
 // to end.
@@ -196,7 +193,7 @@ var _ fanout.Outbox = sink{}
 // Stream implements rest.Backend: streams that net/http carries. The session
 // lives on after it has returned, until the request's context ends.
 func (q *requests) Stream(r *http.Request, rid string, out rest.Sink) (*res.Meta, *res.Error) {
-	begun := newSignal()
+	begun := make(chan struct{})
 	x := q.begin(r, func(c *httpClient, cid string) *session.Session {
 		return session.NewStream(&c.l.env, c, sink{out}, cid)
 	}, func(x *exchange) {

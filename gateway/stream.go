@@ -5,14 +5,13 @@ import (
 	"strconv"
 	"time"
 
+	"sluice/fanout"
 	"sluice/netpoll"
 	"sluice/owner"
 	"sluice/res"
 	"sluice/rest"
 	"sluice/session"
 	"sluice/wsproto"
-
-	"sluice/fanout"
 )
 
 // stream is what a client of server-sent events needs beside its session: the
