@@ -18,6 +18,7 @@ const (
 // writer is a flusher that makes one write or writev call per connection.
 type writer struct {
 	bufs    [vectorLen][]byte
+	vector  [vectorLen]unix.Iovec
 	scratch [smallCopy]byte
 }
 
@@ -58,15 +59,15 @@ func (w *writer) flush(_ *Loop, batch []*Conn) {
 func (w *writer) write(fd int, bufs [][]byte, size int) (n int, err error) {
 	switch {
 	case len(bufs) == 1:
-		n, err = unix.Write(fd, bufs[0])
+		n, err = write(fd, bufs[0])
 	case size <= len(w.scratch):
 		all := w.scratch[:0]
 		for _, b := range bufs {
 			all = append(all, b...)
 		}
-		n, err = unix.Write(fd, all)
+		n, err = write(fd, all)
 	default:
-		n, err = unix.Writev(fd, bufs)
+		n, err = writev(fd, bufs, w.vector[:])
 	}
 	return max(n, 0), err
 }

@@ -230,9 +230,9 @@ func (c *Conn) flushTLS() {
 		if t.out != nil {
 			out = t.out.B
 		}
-		n, err := unix.Write(int(c.fd), out)
+		n, err := write(int(c.fd), out)
 		for err == unix.EINTR {
-			n, err = unix.Write(int(c.fd), out)
+			n, err = write(int(c.fd), out)
 		}
 		if err != nil && err != unix.EAGAIN {
 			s.sink = s.sink[:0]
@@ -288,7 +288,7 @@ func (c *Conn) farewell() {
 		s.sink = s.sink[:0]
 	}
 	if t.out != nil {
-		_, _ = unix.Write(int(c.fd), t.out.B)
+		_, _ = write(int(c.fd), t.out.B)
 	}
 }
 
