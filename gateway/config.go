@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -209,7 +208,7 @@ func (c Config) LoopCount() int {
 	if c.Loops > 0 {
 		return c.Loops
 	}
-	return min(runtime.GOMAXPROCS(0), maxLoops)
+	return min(cores(), maxLoops)
 }
 
 // ShardCount is the number of cache shards: Shards, or the power of two that
@@ -219,7 +218,7 @@ func (c Config) ShardCount() int {
 		return c.Shards
 	}
 	n := 1
-	for n < runtime.GOMAXPROCS(0) && n < maxShards {
+	for n < cores() && n < maxShards {
 		n *= 2
 	}
 	return n

@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"sluice/gateway"
 )
 
 func main() {
+	gateway.SpareProcessor()
 	// Room for the two that count: one drains, the next one leaves at once.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
