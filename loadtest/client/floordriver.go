@@ -5,15 +5,17 @@ import (
 	"strconv"
 )
 
-// floorDriver is the protocol of the harness's own server: the least that a
-// subscription and a call can be. "s 7" subscribes to topic 7 and is answered
-// "s"; "c 123" is a call and answered "c 123"; an event is its payload.
+// floorDriver is the protocol of the harness's own server: the least that the
+// exchange of a RES client can be. "h" is a hello and answered "h", as a version
+// request is; "s 7" subscribes to topic 7 and is answered "s"; "c 123" is a call
+// and answered "c 123"; an event is its payload.
 type floorDriver struct{ path string }
 
 func (d floorDriver) Path() (path, subprotocol string) { return d.path, "" }
 
 func (d floorDriver) Open(c *Conn, topics []int) {
-	c.pending = int32(len(topics))
+	c.pending = int32(1 + len(topics))
+	c.sendText("h")
 	for _, topic := range topics {
 		b := strconv.AppendInt(append(c.t.scratch[:0], "s "...), int64(topic), 10)
 		c.send(opText, b)
@@ -25,7 +27,7 @@ func (d floorDriver) Message(c *Conn, p []byte) {
 	switch {
 	case bytes.HasPrefix(p, []byte("{")):
 		c.deliver(p)
-	case bytes.Equal(p, []byte("s")):
+	case bytes.Equal(p, []byte("h")), bytes.Equal(p, []byte("s")):
 		c.answer(1, true)
 	case bytes.HasPrefix(p, []byte("c ")):
 		id, _ := lastNumber(p, []byte{' '})

@@ -277,7 +277,8 @@ func (s *Server) request(c *conn, b []byte) int {
 
 var response = []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: 13\r\n\r\n{\"name\":\"t0\"}")
 
-// frames answers a client's messages: a subscription or a call.
+// frames answers a client's messages, each by a write: a hello, a subscription
+// or a call.
 func (s *Server) frames(c *conn, b []byte) int {
 	used := 0
 	for used < len(b) {
