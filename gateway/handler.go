@@ -32,9 +32,9 @@ type client struct {
 func (l *loop) newClient(c *netpoll.Conn, head *wsproto.Head) *client {
 	cl := &client{
 		conn:   c,
-		header: unique.Make(string(res.AppendHeader(nil, headers(head)))),
-		host:   unique.Make(string(head.Get("Host"))),
-		uri:    unique.Make(string(head.Target)),
+		header: l.headers.of(head),
+		host:   l.hosts.of(head.Get("Host")),
+		uri:    l.uris.of(head.Target),
 	}
 	if len(l.g.forwarding.trusted) > 0 {
 		peer := c.RemoteAddr()
@@ -135,18 +135,6 @@ func (g *Gateway) outbox(c *netpoll.Conn) fanout.Outbox {
 func (h *handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 	if c.Session == nil {
 		h.newSession(c, head, false)
-	}
-}
-
-// headers iterates over the head's headers but for the handshake's nonce, which
-// means nothing to services and would keep clients from sharing the rest.
-func headers(head *wsproto.Head) func(func(name, value []byte)) {
-	return func(f func(name, value []byte)) {
-		head.Each(func(name, value []byte) {
-			if !bytes.EqualFold(name, []byte("Sec-WebSocket-Key")) {
-				f(name, value)
-			}
-		})
 	}
 }
 

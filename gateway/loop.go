@@ -28,6 +28,10 @@ type loop struct {
 	caller  *natsbus.Caller
 	env     session.Env
 	https   httpClients
+
+	// What the newest clients sent: the next one often sends the same.
+	headers     headerMemo
+	hosts, uris memo
 }
 
 // loopMessage is what other owners put into a loop's mailbox: f if it is set,

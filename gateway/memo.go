@@ -1,0 +1,49 @@
+package gateway
+
+import (
+	"bytes"
+	"unique"
+
+	"sluice/res"
+	"sluice/wsproto"
+)
+
+// memo remembers the newest of texts that repeat: looking one up among all that
+// there are costs an allocation. The zero value is ready. A loop owns it.
+type memo struct{ last unique.Handle[string] }
+
+func (m *memo) of(text []byte) unique.Handle[string] {
+	if m.last == (unique.Handle[string]{}) || m.last.Value() != string(text) {
+		m.last = unique.Make(string(text))
+	}
+	return m.last
+}
+
+// headerMemo remembers the newest header in the form in which services get it.
+// The zero value is ready. A loop owns it.
+type headerMemo struct {
+	sent, scratch []byte // the fields as they came
+	last          unique.Handle[string]
+}
+
+// of returns the header of a request but for the handshake's nonce, which means
+// nothing to services and would keep clients from sharing the rest.
+func (m *headerMemo) of(head *wsproto.Head) unique.Handle[string] {
+	m.scratch = m.scratch[:0]
+	fields := func(f func(name, value []byte)) {
+		head.Each(func(name, value []byte) {
+			if !bytes.EqualFold(name, []byte("Sec-WebSocket-Key")) {
+				f(name, value)
+			}
+		})
+	}
+	fields(func(name, value []byte) {
+		m.scratch = append(append(m.scratch, name...), ':') // which no name contains
+		m.scratch = append(append(m.scratch, value...), '\n')
+	})
+	if m.last == (unique.Handle[string]{}) || !bytes.Equal(m.scratch, m.sent) {
+		m.last = unique.Make(string(res.AppendHeader(nil, fields)))
+		m.sent, m.scratch = m.scratch, m.sent
+	}
+	return m.last
+}
