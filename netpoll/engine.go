@@ -163,7 +163,7 @@ func holdPort(addr *net.TCPAddr) (fd int, err error) {
 	} else if addr.Zone != "" {
 		return -1, nil // link-local: gnet resolves the zone
 	}
-	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err = socket(family)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
@@ -275,7 +275,7 @@ func (e *Engine) register(raw net.Conn, mark any) error {
 
 // socketPair returns two connected sockets.
 func socketPair() (a, b net.Conn, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fds, err := socketpair()
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
 	}

@@ -301,7 +301,7 @@ func TestDeadReader(t *testing.T) {
 // pair returns the descriptors of two connected sockets.
 func pair(t testing.TB) (a, b int) {
 	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	fds, err := socketpair()
 	if err != nil {
 		t.Fatal(err)
 	}

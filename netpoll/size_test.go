@@ -25,7 +25,7 @@ func TestIdleMemory(t *testing.T) {
 	sa := &unix.SockaddrInet4{Port: addr.Port, Addr: [4]byte(addr.IP.To4())}
 	head := []byte(upgradeHead("/ws", ""))
 	connect := func() {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		fd, err := socket(unix.AF_INET)
 		if err != nil {
 			t.Fatal(err)
 		}

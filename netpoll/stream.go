@@ -1,12 +1,6 @@
 package netpoll
 
-import (
-	"time"
-
-	"golang.org/x/sys/unix"
-
-	"sluice/wsproto"
-)
+import "sluice/wsproto"
 
 // A stream is an HTTP response that does not end by itself: Server-Sent Events, say. It stays on the loop and
 // has what a WebSocket has: a handle, an outbox with its bound, a place in the drain. There is no framing, and
@@ -37,8 +31,7 @@ func (c *Conn) stream(h *wsproto.Head) bool {
 	if limits := &e.opts.Limits; limits.PingInterval > 0 {
 		// The kernel gives up a peer that acknowledges nothing, or takes nothing, for as long as a WebSocket
 		// may be silent. Where it cannot, it does so later by its own rules.
-		patience := int((limits.PingInterval + limits.PongTimeout) / time.Millisecond)
-		_ = unix.SetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, patience)
+		setPatience(int(c.fd), limits.PingInterval+limits.PongTimeout)
 	}
 	if e.draining.Load() {
 		c.Finish()

@@ -208,7 +208,7 @@ func (b bare) Write(p []byte) (int, error) { return unix.Write(b.fd, p) }
 func secureBare(t testing.TB, s *server, config *tls.Config) (fd int) {
 	t.Helper()
 	addr := s.Addr().(*net.TCPAddr)
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := socket(unix.AF_INET)
 	if err != nil {
 		t.Fatal(err)
 	}

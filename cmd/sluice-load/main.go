@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command sluice-load measures realtime gateways: see package loadtest for what
 // it does and docs/performance.md for how to read what it says.
 //

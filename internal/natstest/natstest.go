@@ -63,7 +63,12 @@ func New(tb testing.TB, change ...func(*server.Options)) *Server {
 // port are refused, nobody is given it by chance, and a server (which binds with SO_REUSEADDR as well)
 // can listen on it as often as the test wants.
 func reservePort() (port int, release func(), err error) {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	syscall.ForkLock.RLock() // no child inherits it
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return 0, nil, err
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package floor is the harness's own server: the least that a server can do for
 // the same work, as the physical limit of the machine to measure gateways
 // against. It takes each event from its feed, builds one WebSocket frame, and

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package proc starts the processes that a run measures, pinned to cores, and
 // measures processes and the machine from outside, by /proc and the kernel's CPU
 // clocks.

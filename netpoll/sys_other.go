@@ -1,0 +1,45 @@
+//go:build !linux
+
+package netpoll
+
+import (
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// socket opens a TCP socket that child processes do not inherit.
+func socket(family int) (int, error) {
+	syscall.ForkLock.RLock() // no child may start between the call and the flag
+	defer syscall.ForkLock.RUnlock()
+	fd, err := unix.Socket(family, unix.SOCK_STREAM, 0)
+	if err == nil {
+		unix.CloseOnExec(fd)
+	}
+	return fd, err
+}
+
+// socketpair opens two connected sockets that do not block and are not inherited.
+func socketpair() (fds [2]int, err error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return fds, err
+	}
+	for _, fd := range fds {
+		unix.CloseOnExec(fd)
+		if e := unix.SetNonblock(fd, true); e != nil {
+			err = e
+		}
+	}
+	if err != nil {
+		_ = unix.Close(fds[0])
+		_ = unix.Close(fds[1])
+	}
+	return fds, err
+}
+
+// setPatience does nothing: these kernels give up a peer that acknowledges nothing by their own rules, later.
+func setPatience(int, time.Duration) {}
