@@ -11,7 +11,7 @@ const (
 	// maxWork bounds the search, in steps of a few nanoseconds, so that a shard does not stand still for long.
 	maxWork = 4 << 20
 	// quickWork is how many steps for each value the first attempt may take.
-	quickWork = 8
+	quickWork = 4
 )
 
 // align marks a common subsequence of x and y: the values that an edit keeps.
@@ -19,9 +19,9 @@ const (
 // The first attempt is Myers' algorithm on the values as they are: linear time when there are few edits, as there mostly
 // are. If it takes too long, values are replaced by numbers, and those that only one list has leave the search: they
 // are edits in any case, and were what made it long if a list was replaced by quite another one. What remains then are
-// two lists of the same values in different order. On these Myers' algorithm runs until the budget is used up, and
-// what is left is aligned by alignUnique, which for lists without repeated values, as nearly all collections are, is
-// exact as well.
+// two lists of the same values in different order. Without repeated values, as nearly all collections are, the longest
+// ascending run of places is the exact answer in O(n log n), see unique. Else Myers' algorithm runs until the budget is used
+// up, and what is left is aligned by the values that are not repeated there.
 func (d *differ) align(x, y []*res.Value, keepX, keepY []bool) {
 	quick := min(d.budget, quickWork*(len(x)+len(y))+1<<10)
 	m := myers[*res.Value]{equal: func(v, w *res.Value) bool { return v.Equal(*w) }, budget: quick}
@@ -35,9 +35,13 @@ func (d *differ) align(x, y []*res.Value, keepX, keepY []bool) {
 	n := number(x, y)
 	markX, markY := make([]bool, len(n.x)), make([]bool, len(n.y))
 	u := unique{counts: make([]tally, n.size)}
-	exact := myers[int32]{equal: func(v, w int32) bool { return v == w }, budget: d.budget, otherwise: u.align}
-	exact.walk(n.x, n.y, markX, markY)
-	d.budget = max(exact.budget, 0)
+	if n.repeated {
+		exact := myers[int32]{equal: func(v, w int32) bool { return v == w }, budget: d.budget, otherwise: u.align}
+		exact.walk(n.x, n.y, markX, markY)
+		d.budget = max(exact.budget, 0)
+	} else {
+		u.align(n.x, n.y, markX, markY)
+	}
 	for i, keep := range markX {
 		keepX[n.atX[i]] = keep
 	}
@@ -49,7 +53,8 @@ func (d *differ) align(x, y []*res.Value, keepX, keepY []bool) {
 // numbered are two lists of values as numbers, without those that only one of them has, and where they were.
 type numbered struct {
 	x, y, atX, atY []int32
-	size           int // numbers are below
+	size           int  // numbers are below
+	repeated       bool // a number stands more than once in a list
 }
 
 func number(x, y []*res.Value) numbered {
@@ -84,15 +89,20 @@ func number(x, y []*res.Value) numbered {
 	for _, n := range ny {
 		inY[n] = true
 	}
+	r := numbered{size: size}
+	seen := make([]bool, size)
 	filter := func(list []int32, other []bool) (out, at []int32) {
+		out, at = make([]int32, 0, len(list)), make([]int32, 0, len(list))
+		clear(seen)
 		for i, n := range list {
 			if other[n] {
 				out, at = append(out, n), append(at, int32(i))
+				r.repeated = r.repeated || seen[n]
+				seen[n] = true
 			}
 		}
 		return out, at
 	}
-	r := numbered{size: size}
 	r.x, r.atX = filter(nx, inY)
 	r.y, r.atY = filter(ny, inX)
 	return r

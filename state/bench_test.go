@@ -2,6 +2,8 @@ package state
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"sluice/res"
@@ -114,18 +116,37 @@ func BenchmarkDiff(b *testing.B) {
 			})
 		}
 	}
-	reversed := bigValues(100_000)
-	for i := range reversed {
-		reversed[i] = num(len(reversed) - i)
+	a := bigCollection(100_000)
+	reversed, shuffled, strangers := bigValues(a.Len()), bigValues(a.Len()), bigValues(a.Len())
+	slices.Reverse(reversed)
+	rand.New(rand.NewPCG(1, 1)).Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	repeated := bigValues(a.Len())
+	for i := range repeated {
+		strangers[i] = num(-i - 1)
+		repeated[i] = num(shuffledIndex(i) % 1000)
 	}
-	a, z := bigCollection(len(reversed)), NewCollection(reversed)
-	b.Run("collection, reversed, search only/100000", func(b *testing.B) {
-		for b.Loop() {
-			d := differ{budget: maxWork}
-			d.walk(newCursor(a, false), newCursor(z, false), 0, a.Len(), z.Len())
-		}
-	})
+	for _, c := range []struct {
+		name string
+		a, b *Snapshot
+	}{
+		{"reversed", a, NewCollection(reversed)},
+		{"shuffled", a, NewCollection(shuffled)},
+		{"strangers", a, NewCollection(strangers)},
+		{"repeated", NewCollection(repeated[:50_000]), NewCollection(repeated[50_000:])},
+	} {
+		b.Run(fmt.Sprintf("collection, %s/%d", c.name, c.a.Len()), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Diff(c.a, c.b); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
+
+// shuffledIndex is a number that looks random.
+func shuffledIndex(i int) int { return int(uint32(i) * 2654435761 >> 8) }
 
 func BenchmarkJSON(b *testing.B) {
 	for _, size := range sizes {

@@ -21,9 +21,9 @@ type step struct {
 }
 
 func newCursor(s *Snapshot, back bool) *cursor {
-	c := &cursor{back: back, path: make([]step, 0, s.height+1)}
-	if s.root.count > 0 {
-		c.down(s.root)
+	c := &cursor{back: back, path: make([]step, 0, s.levels()+1)}
+	if root := s.tree(); root.count > 0 {
+		c.down(root)
 	}
 	return c
 }

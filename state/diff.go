@@ -15,12 +15,12 @@ import (
 // and values that only one side has cost linear time; only the rest takes part in the search, see align.
 //
 // The last event's Next is b itself if b shares structure with a, and otherwise has as much of a's structure as possible,
-// so that later differences are cheap as well.
+// so that later differences are cheap as well. After a long difference, see script, it is b in any case.
 func Diff(a, b *Snapshot) ([]*Event, error) {
 	switch {
 	case a.model != b.model:
 		return nil, ErrWrongType
-	case a.root == b.root:
+	case a.tree() == b.tree():
 		return nil, nil
 	case a.model:
 		return diffModels(a, b), nil
@@ -87,6 +87,9 @@ func diffCollections(a, b *Snapshot) []*Event {
 	d := differ{budget: maxWork}
 	if d.walk(ca, cb, head, a.Len()-tail, b.Len()-tail) {
 		shared = true
+	}
+	if len(d.removed)+len(d.added) > stepwise {
+		return d.script(a, b)
 	}
 
 	events := make([]*Event, 0, len(d.removed)+len(d.added))

@@ -36,7 +36,7 @@ func (s *Snapshot) Change(props []res.Prop) (*Event, error) {
 // with applies changes that are sorted, unique and real.
 func (s *Snapshot) with(changes []PropChange) *Snapshot {
 	// Many changes to a small model: one pass over it is cheaper than a path for each.
-	if len(changes) > 1 && len(changes) >= s.root.count/width {
+	if len(changes) > 1 && len(changes) >= s.Len()/width {
 		return s.merged(changes)
 	}
 	next := s
@@ -56,7 +56,7 @@ func (s *Snapshot) with(changes []PropChange) *Snapshot {
 }
 
 func (s *Snapshot) merged(changes []PropChange) *Snapshot {
-	props := make([]res.Prop, 0, s.root.count+len(changes))
+	props := make([]res.Prop, 0, s.Len()+len(changes))
 	put := func(c *PropChange) {
 		if c.New.Kind != res.Delete {
 			props = append(props, res.Prop{Key: c.Key, Value: c.New})
@@ -86,7 +86,7 @@ func (s *Snapshot) Add(i int, v res.Value) (*Event, error) {
 	if s.model {
 		return nil, ErrWrongType
 	}
-	if i < 0 || i > s.root.count {
+	if i < 0 || i > s.Len() {
 		return nil, ErrIndex
 	}
 	e := &Event{Kind: Add, Index: i, Value: v, Next: s.inserted(i, "", v)}
@@ -99,25 +99,25 @@ func (s *Snapshot) Remove(i int) (*Event, error) {
 	if s.model {
 		return nil, ErrWrongType
 	}
-	if i < 0 || i >= s.root.count {
+	if i < 0 || i >= s.Len() {
 		return nil, ErrIndex
 	}
-	_, old := s.root.at(i)
+	_, old := s.tree().at(i)
 	e := &Event{Kind: Remove, Index: i, Old: old, Next: s.removed(i)}
 	e.refs(old, res.Value{})
 	return e, nil
 }
 
 func (s *Snapshot) inserted(i int, key string, v res.Value) *Snapshot {
-	left, right := s.root.insert(i, key, v)
+	left, right := s.tree().insert(i, key, v)
 	if right == nil {
-		return s.next(left, s.height)
+		return s.next(left, s.levels())
 	}
-	return s.next(newInner([]*node{left, right}), s.height+1)
+	return s.next(newInner([]*node{left, right}), s.levels()+1)
 }
 
 func (s *Snapshot) removed(i int) *Snapshot {
-	root, height := s.root.remove(i), s.height
+	root, height := s.tree().remove(i), s.levels()
 	for root.in != nil && len(root.in.kids) == 1 {
 		root, height = root.in.kids[0], height-1
 	}

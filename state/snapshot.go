@@ -31,9 +31,11 @@ var (
 // copies the path from the root to one leaf and shares all else with the snapshot that it was made from, so its
 // cost grows with the logarithm of the size.
 type Snapshot struct {
-	root   *node
+	root   *node // nil: see late
 	model  bool
 	height int // levels above the leaves
+
+	late *late // a step of a long difference: its tree is made when somebody looks into it; else nil
 
 	// Made on first use, then shared by all readers.
 	json   atomic.Pointer[[]byte]
@@ -87,54 +89,78 @@ func (s *Snapshot) next(root *node, height int) *Snapshot {
 	return &Snapshot{root: root, height: height, model: s.model}
 }
 
+// tree is the root.
+func (s *Snapshot) tree() *node {
+	if s.late != nil {
+		return s.late.grow().root
+	}
+	return s.root
+}
+
+// levels is the number of levels above the leaves.
+func (s *Snapshot) levels() int {
+	if s.late != nil {
+		return s.late.grow().height
+	}
+	return s.height
+}
+
+// sums are the totals of all entries, without a look into the tree.
+func (s *Snapshot) sums() *totals {
+	if s.late != nil {
+		return &s.late.totals
+	}
+	return &s.root.totals
+}
+
 // IsModel tells a model from a collection.
 func (s *Snapshot) IsModel() bool { return s.model }
 
 // Len is the number of properties or values.
-func (s *Snapshot) Len() int { return s.root.count }
+func (s *Snapshot) Len() int { return s.sums().count }
 
 // Bytes is the length of all keys and values, without what JSON puts between them. It is kept with the tree, so asking
 // costs nothing.
-func (s *Snapshot) Bytes() int { return s.root.bytes }
+func (s *Snapshot) Bytes() int { return s.sums().bytes }
 
 // HasRefs tells whether there is a reference that is not soft.
-func (s *Snapshot) HasRefs() bool { return s.root.refs > 0 }
+func (s *Snapshot) HasRefs() bool { return s.sums().refs > 0 }
 
 // HasSpecial tells whether there are soft references or data values, which clients below 1.2.1 get in another form
 // (RES.md 2.5).
-func (s *Snapshot) HasSpecial() bool { return s.root.special > 0 }
+func (s *Snapshot) HasSpecial() bool { return s.sums().special > 0 }
 
 // Get returns a model's property. On a collection it finds nothing.
 func (s *Snapshot) Get(key string) (res.Value, bool) {
 	if !s.model {
 		return res.Value{}, false
 	}
-	i, found := s.root.search(key)
+	i, found := s.tree().search(key)
 	if !found {
 		return res.Value{}, false
 	}
-	_, v := s.root.at(i)
+	_, v := s.tree().at(i)
 	return v, true
 }
 
 // At returns the value at index i, of a model the one of the i-th key in sorted order. It panics unless 0 <= i < Len.
 func (s *Snapshot) At(i int) res.Value {
-	if i < 0 || i >= s.root.count {
+	if i < 0 || i >= s.Len() {
 		panic(ErrIndex)
 	}
-	_, v := s.root.at(i)
+	_, v := s.tree().at(i)
 	return v
 }
 
 // All yields all entries in order. The keys of a collection are empty.
 func (s *Snapshot) All() iter.Seq2[string, res.Value] {
-	return func(yield func(string, res.Value) bool) { s.root.each(yield) }
+	return func(yield func(string, res.Value) bool) { s.tree().each(yield) }
 }
 
 // Refs yields the rid of each reference that is not soft, in order and as often as it occurs. Parts of the tree without
 // references are skipped.
 func (s *Snapshot) Refs() iter.Seq[string] {
-	return func(yield func(string) bool) { s.root.eachRef(yield) }
+	return func(yield func(string) bool) { s.tree().eachRef(yield) }
 }
 
 // JSON returns the resource as a JSON object or array, in the form for clients below 1.2.1 if legacy is set. The text
@@ -162,7 +188,7 @@ func (s *Snapshot) appendJSON(legacy bool) []byte {
 	if s.model {
 		start, end, perEntry = '{', '}', 4
 	}
-	dst := make([]byte, 0, s.root.bytes+perEntry*s.root.count+2)
+	dst := make([]byte, 0, s.Bytes()+perEntry*s.Len()+2)
 	dst = append(dst, start)
 	for key, v := range s.All() {
 		if len(dst) > 1 {
@@ -180,12 +206,12 @@ func (s *Snapshot) appendJSON(legacy bool) []byte {
 
 // Equal tells whether both are of one kind and have equal entries. What the two share is not looked at.
 func (s *Snapshot) Equal(o *Snapshot) bool {
-	if s == o || s.root == o.root && s.model == o.model {
+	if s == o || s.model == o.model && s.tree() == o.tree() {
 		return true
 	}
-	if s.model != o.model || s.root.count != o.root.count {
+	if s.model != o.model || s.Len() != o.Len() {
 		return false
 	}
-	same, _ := commonPrefix(newCursor(s, false), newCursor(o, false), s.root.count)
-	return same == s.root.count
+	same, _ := commonPrefix(newCursor(s, false), newCursor(o, false), s.Len())
+	return same == s.Len()
 }

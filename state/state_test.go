@@ -86,14 +86,15 @@ func check(t *testing.T, s *Snapshot, keys []string, vals []res.Value) {
 
 func checkTree(t *testing.T, s *Snapshot) {
 	t.Helper()
-	if s.root.in != nil && s.root.size() < 2 {
+	root := s.tree()
+	if root.in != nil && root.size() < 2 {
 		t.Fatal("root with a single kid")
 	}
 	last, first := "", true
 	var walk func(n *node, height int)
 	walk = func(n *node, height int) {
 		var want totals
-		if size := n.size(); size > width || n != s.root && size < least {
+		if size := n.size(); size > width || n != root && size < least {
 			t.Fatalf("node of size %d", size)
 		}
 		if n.in == nil {
@@ -126,7 +127,7 @@ func checkTree(t *testing.T, s *Snapshot) {
 			t.Fatalf("totals %+v, want %+v", n.totals, want)
 		}
 	}
-	walk(s.root, s.height)
+	walk(root, s.levels())
 }
 
 // checkRefs compares an event's lists of references with the multisets before and after it.
