@@ -74,6 +74,9 @@ func (h *handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	return true
 }
 
+// Request leaves plain requests to the HTTP side.
+func (h *handler) Request(*netpoll.Conn, *wsproto.Head, []byte) bool { return false }
+
 // begin asks for the resource and sends the head of the response and the
 // resource set, or what is wrong. header has the fields that are sure already,
 // first what header authentication said.

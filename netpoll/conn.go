@@ -21,6 +21,8 @@ const (
 	stateHead                  // reads the request head
 	stateRefuse                // waits for the first bytes of the request that will get 503
 	statePending               // the Handler has not decided on the upgrade
+	stateRequest               // the Handler owes the answer to a plain request
+	stateAnswered              // that answer is in the outbox; the next request waits for it to go
 	stateOpen                  // WebSocket, or stream
 	stateClosing               // our close frame is queued or sent, the peer's has not come
 	stateFinish                // both close frames are queued or exchanged: closed once the outbox is empty
@@ -41,6 +43,9 @@ const (
 	flagReserve                     // uses the reserve of descriptors
 	flagKeepOpen                    // lives on in net/http: not to be counted as closed
 	flagTLS                         // is inside TLS: see Conn.link
+	flagIdle                        // between two plain requests, of the next of which nothing has come
+	flagBody                        // a request's body is incomplete: see Loop.bodies
+	flagLast                        // closes behind the answer
 )
 
 // Conn is a client's connection. All its methods must be called on its loop.
@@ -161,8 +166,8 @@ func (c *Conn) Handle() Handle { return makeHandle(c.loop.index, c.slot, c.gen) 
 func (c *Conn) Closing() bool { return c.state != stateOpen }
 
 // Close sends a close frame after all that is queued, then waits for the peer's; Limits.CloseTimeout bounds
-// both. Messages that still come in are discarded. A stream is finished, a pending upgrade is refused with 503.
-// Closing twice does nothing.
+// both. Messages that still come in are discarded. A stream is finished, a pending upgrade is refused with 503,
+// a plain request is still to be answered. Closing twice does nothing.
 func (c *Conn) Close(code uint16, reason string) {
 	switch {
 	case c.state == statePending:
@@ -225,6 +230,8 @@ func (c *Conn) flushed() {
 		return // called again once that has gone
 	}
 	switch c.state {
+	case stateAnswered:
+		c.answered()
 	case stateFinish:
 		c.doom()
 	case stateFail:
@@ -255,7 +262,13 @@ func (c *Conn) Expire(now time.Duration) {
 		c.doom()
 	case statePending:
 		c.turnDown(&m.RefusedTimeout, c.errorResponse(http.StatusServiceUnavailable))
+	case stateRequest: // it was the drain that set the timer
+		c.refuse(c.errorResponse(http.StatusServiceUnavailable))
 	case stateHead:
+		if c.flags&flagIdle != 0 {
+			c.doom()
+			return
+		}
 		m.RefusedTimeout.Add(1)
 		if c.in == nil {
 			c.doom() // it never said a word
@@ -330,6 +343,7 @@ func (c *Conn) finalize() {
 	c.dropTLS()
 	c.parser.Reset()
 	c.dropInput()
+	c.forgetBody()
 	c.forgetProxied()
 	if c.flags&flagReserve != 0 {
 		l.refused--

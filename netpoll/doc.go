@@ -1,6 +1,7 @@
 // Package netpoll owns the sockets of clients: event loops on gnet, one per core, their listeners,
 // connections, outboxes, wake-ups and timers, the WebSocket handshake and framing of each connection,
-// and the hand-over of plain HTTP to net/http.
+// where plain HTTP requests begin and end, and the hand-over of those to net/http that the Handler does
+// not answer on the loop.
 //
 // It knows bytes, not RES: what messages mean is the business of the Handler. It never parses JSON,
 // never talks to services, and never blocks a loop.
@@ -13,7 +14,7 @@
 // So a Handler never sees a connection closed under its hands, and whatever it sends to one connection
 // in a turn leaves in one write.
 //
-// Files in reading order: options.go, engine.go, loop.go, conn.go, input.go, upgrade.go, stream.go,
+// Files in reading order: options.go, engine.go, loop.go, conn.go, input.go, upgrade.go, stream.go, request.go,
 // proxy.go, outbox.go, flush.go, handover.go, drain.go; then tls.go, tls_handshake.go, tls_link.go,
 // tls_handover.go, tls_slim.go.
 package netpoll

@@ -22,7 +22,7 @@ type drain struct {
 }
 
 // Stop ends the engine. New clients get 503 from now on, since gnet cannot stop listening by itself; those
-// there are closed with 1001, streams finished, spread over Limits.DrainWindow, so that they do not all come
+// there are closed with 1001, streams finished, plain requests answered, spread over Limits.DrainWindow, so that they do not all come
 // back to the next gateway at once. When all are gone, or ctx ends, whatever is left is closed and the loops end. Connections
 // at net/http are not the engine's any more. Stop returns ctx's error if it did not wait for all clients.
 func (e *Engine) Stop(ctx context.Context) error {
@@ -101,6 +101,9 @@ func (l *Loop) drainShare() {
 		switch c.state {
 		case stateProxy, stateTLS, stateHead:
 			c.doom()
+		case stateRequest, stateAnswered:
+			c.flags |= flagLast
+			l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
 		case statePending:
 			c.turnDown(&l.engine.metrics.RefusedDrain, c.errorResponse(http.StatusServiceUnavailable))
 		default:

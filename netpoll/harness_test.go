@@ -22,16 +22,17 @@ const patience = 20 * time.Second
 
 // testHandler echoes messages, records what happens, and runs functions on loops.
 type testHandler struct {
-	onLag   func(c *Conn)                       // nil: nobody cares
-	refuse  int                                 // result of Upgrade
-	stream  func(c *Conn, h *wsproto.Head) bool // nil: none is kept
-	message func(c *Conn, b []byte)             // nil: echo
-	onOpen  func(c *Conn, h *wsproto.Head)      // nil: nothing
-	onTurn  func(l *Loop)                       // nil: nothing
-	opened  chan *Conn                          // each opened connection
-	closed  chan *Conn                          // each closed connection
-	upgrade func(c *Conn, h *wsproto.Head)      // nil: nothing
-	mailbox []*owner.Mailbox[func(l *Loop)]     // by loop
+	onLag   func(c *Conn)                                    // nil: nobody cares
+	refuse  int                                              // result of Upgrade
+	stream  func(c *Conn, h *wsproto.Head) bool              // nil: none is kept
+	request func(c *Conn, h *wsproto.Head, body []byte) bool // nil: none is kept
+	message func(c *Conn, b []byte)                          // nil: echo
+	onOpen  func(c *Conn, h *wsproto.Head)                   // nil: nothing
+	onTurn  func(l *Loop)                                    // nil: nothing
+	opened  chan *Conn                                       // each opened connection
+	closed  chan *Conn                                       // each closed connection
+	upgrade func(c *Conn, h *wsproto.Head)                   // nil: nothing
+	mailbox []*owner.Mailbox[func(l *Loop)]                  // by loop
 }
 
 func newTestHandler(loops int) *testHandler {
@@ -74,6 +75,10 @@ func (h *testHandler) Message(c *Conn, payload []byte) {
 
 func (h *testHandler) Stream(c *Conn, head *wsproto.Head) bool {
 	return h.stream != nil && h.stream(c, head)
+}
+
+func (h *testHandler) Request(c *Conn, head *wsproto.Head, body []byte) bool {
+	return h.request != nil && h.request(c, head, body)
 }
 
 func (h *testHandler) Lagging(c *Conn) {

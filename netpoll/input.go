@@ -80,6 +80,8 @@ func (c *Conn) consume(b []byte) (n int) {
 	switch c.state {
 	case statePending:
 		return c.await(b)
+	case stateRequest, stateAnswered:
+		return n + c.pipeline(b[n:])
 	case stateOpen, stateClosing:
 		if c.flags&flagStream == 0 {
 			return n + c.consumeFrames(b[n:])
@@ -90,11 +92,19 @@ func (c *Conn) consume(b []byte) (n int) {
 	return len(b) // whatever it is, nobody wants it any more
 }
 
-// consumeHead handles the request head. It returns 0 if it is incomplete, and if the Handler has not decided
-// on it: then it is to be kept.
+// consumeHead handles the request head, and with a plain request its body. It returns 0 if it is incomplete, and
+// if the Handler has not decided on it: then it is to be kept.
 func (c *Conn) consumeHead(b []byte) int {
 	l := c.loop
 	e := l.engine
+	if c.flags&flagBody != 0 {
+		if len(b) < l.bodies[c.slot] {
+			return 0
+		}
+		c.forgetBody()
+	}
+	idle := c.flags&flagIdle != 0
+	c.flags &^= flagIdle
 	h := &l.head
 	n, err := c.scan.Parse(b, e.opts.Limits.MaxHead, h)
 	if err != nil {
@@ -102,14 +112,17 @@ func (c *Conn) consumeHead(b []byte) int {
 		c.reject(err.(*wsproto.HandshakeError))
 		return len(b)
 	}
+	if n > 0 && (!h.IsUpgrade() || string(h.Path()) != e.opts.WSPath) {
+		if c.stream(h) {
+			return len(b)
+		}
+		return c.request(b, h, n)
+	}
+	if idle {
+		l.wheel.Schedule(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
+	}
 	if n == 0 {
 		return 0
-	}
-	if !h.IsUpgrade() || string(h.Path()) != e.opts.WSPath {
-		if !c.stream(h) {
-			c.handover(b)
-		}
-		return len(b)
 	}
 	if refusal := wsproto.CheckUpgrade(h); refusal != nil {
 		e.metrics.RefusedUpgrade.Add(1)

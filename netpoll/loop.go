@@ -49,7 +49,8 @@ type Loop struct {
 	head    wsproto.Head              // scratch
 	late    wsproto.Head              // scratch of Accept
 	asked   verdict                   // of the Handler.Upgrade under way
-	early   []*Conn                   // accepted after a while, with input that was kept meanwhile
+	early   []*Conn                   // may go on, with input that was kept meanwhile
+	bodies  map[uint32]int            // by slot: bytes of a request whose body is incomplete, head included
 	proxied map[uint32]netip.AddrPort // by slot: addresses that proxies told
 	stats   stats
 	drain   drain
@@ -61,7 +62,7 @@ type Loop struct {
 }
 
 // stats are counters of the present turn, added to Metrics at its end.
-type stats struct{ in, out, writes, messages, frames uint64 }
+type stats struct{ in, out, writes, messages, frames, requests uint64 }
 
 func newLoop(e *Engine, index int) *Loop {
 	l := &Loop{engine: e, index: index, clock: e.opts.Clock, flusher: new(writer)}
@@ -90,13 +91,13 @@ func (l *Loop) Wheel() *owner.Wheel { return l.wheel }
 // other are written as one.
 func (l *Loop) Arena() *pool.Arena { return &l.arena }
 
-// Conn returns the connection that a handle names, be it a WebSocket, a pending upgrade or a stream; nil if it
-// has closed or begun to.
+// Conn returns the connection that a handle names, be it a WebSocket, a pending upgrade, a stream or one whose
+// plain request is to be answered; nil if it has closed or begun to.
 func (l *Loop) Conn(h Handle) *Conn {
 	if h.Loop() != l.index {
 		return nil
 	}
-	if c := l.table.get(h); c != nil && (c.state == stateOpen || c.state == statePending) {
+	if c := l.table.get(h); c != nil && (c.state == stateOpen || c.state == statePending || c.state == stateRequest) {
 		return c
 	}
 	return nil
@@ -148,12 +149,12 @@ func (l *Loop) begin() {
 	}
 	l.inTurn = true
 	l.now = l.ticker.Turn()
-	l.resume()
 }
 
 // end ends a turn: the Handler's part, the writes, the closing of what is to go.
 func (l *Loop) end() {
 	// Behind the input: a connection that leaves for net/http now takes along all that was read from it.
+	l.resume()
 	l.hearWorkers()
 	l.engine.opts.Handler.Turn(l)
 	l.drainTurn()
@@ -219,6 +220,9 @@ func (l *Loop) publish() {
 	}
 	if s.frames > 0 {
 		m.Frames.Add(s.frames)
+	}
+	if s.requests > 0 {
+		m.Requests.Add(s.requests)
 	}
 	if s.writes > 0 {
 		m.Writes.Add(s.writes)

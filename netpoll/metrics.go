@@ -29,6 +29,7 @@ type Metrics struct {
 	OpenStreams atomic.Int64  // streams open now
 	Proxied     atomic.Uint64 // connections that a trusted proxy's header came with
 
+	Requests  atomic.Uint64 // plain requests that the Handler kept
 	Handovers atomic.Uint64 // connections given to net/http
 	Adopted   atomic.Uint64 // connections that came back from net/http
 

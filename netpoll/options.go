@@ -38,13 +38,19 @@ type Handler interface {
 	// Conn.Finish), and whatever the client sends is discarded. False, with nothing sent, gives it to
 	// Options.HTTP. h is valid during the call only.
 	Stream(c *Conn, h *wsproto.Head) bool
+	// Request is asked for each plain request that Stream has declined and that is complete, its body included:
+	// one of HTTP/1.1 that every parser reads alike (see wsproto.Head.Plain), its body within Limits.MaxBody. True
+	// keeps it: exactly one Conn.Respond must follow, during the call or later, in good time. Meanwhile the
+	// connection has its handle and is found by Loop.Conn; its next request waits. False gives the connection to
+	// Options.HTTP with this request and all that follow. h and body are valid during the call only.
+	Request(c *Conn, h *wsproto.Head, body []byte) bool
 	// Lagging is called at the end of a turn in which a connection's Conn.Lagging has changed, perhaps more than
 	// once. It is the time to send it less, and then to make up for that.
 	Lagging(c *Conn)
 	// Closed is called exactly once for each connection that the Handler got to know: for which Upgrade
-	// returned Pending, Open was called, or Stream returned true. So a pending upgrade ends in Closed without
-	// Open if it was refused, ran out of time or was given up by the client. Conn's methods do nothing any more,
-	// but Session, Handle and Loop are still there.
+	// returned Pending, Open was called, or Stream returned true; or Request, unless the answer has gone and the
+	// connection goes on without the Handler. So a pending upgrade ends in Closed without Open if it was refused, ran out of time or was given up by
+	// the client. Conn's methods do nothing any more, but Session, Handle and Loop are still there.
 	Closed(c *Conn)
 	// Turn is called once in every turn of the loop, when its timers have fired and its input has been
 	// handled, before anything is written: after a Wake, and also when no one woke the loop.
@@ -61,6 +67,10 @@ type Limits struct {
 	OutboxBytes  int           // bytes waiting for a slow client, beyond which it is closed, with 1013; 4 MiB
 	PingInterval time.Duration // silence after which a client is pinged; 30 s, negative: never
 	PongTimeout  time.Duration // further silence after which it is gone; 10 s
+	MaxBody      int           // bytes of a plain request's body that Handler.Request gets; 64 KiB, negative: none
+	IdleTimeout  time.Duration // from the answer to a plain request to the next one; 60 s
+	BodyTimeout  time.Duration // from the end of a request's head to that of its body; 30 s
+	ReadTimeout  time.Duration // for a client to read the answer to a plain request; 30 s
 	CloseTimeout time.Duration // for the rest of the outbox and the close handshake; 5 s
 	DrainWindow  time.Duration // over which Stop spreads the closing of clients; 5 s, negative: at once
 
@@ -75,7 +85,7 @@ type Options struct {
 	Loops   int            // event loops; 0: GOMAXPROCS
 	WSPath  string         // path of WebSocket upgrades; "/" by default
 	Handler Handler        // required
-	HTTP    func(net.Conn) // gets each plain HTTP connection, on a goroutine of its own; nil: they are answered 404
+	HTTP    func(net.Conn) // gets each plain HTTP connection that the Handler does not keep, on a goroutine of its own; nil: they are answered 404
 	Clock   owner.Clock    // nil: the system's
 	Metrics *Metrics       // nil: counted nowhere
 	Log     *slog.Logger   // nil: slog.Default
@@ -126,13 +136,17 @@ func (o Options) withDefaults() (Options, error) {
 	fill(&l.OutboxBytes, 4<<20)
 	fill(&l.PingInterval, 30*time.Second)
 	fill(&l.PongTimeout, 10*time.Second)
+	fill(&l.MaxBody, 64<<10)
+	fill(&l.IdleTimeout, 60*time.Second)
+	fill(&l.BodyTimeout, 30*time.Second)
+	fill(&l.ReadTimeout, 30*time.Second)
 	fill(&l.CloseTimeout, 5*time.Second)
 	fill(&l.DrainWindow, 5*time.Second)
 	fill(&l.HandshakeTimeout, 10*time.Second)
 	fill(&l.MaxHandshakes, 4096)
 	fill(&l.HandshakeQueue, 4*l.MaxHandshakes)
 	if l.HandshakeTimeout < 0 || l.MaxHandshakes < 0 || l.MaxConns < 0 || l.ReserveFDs < 0 || l.MaxHead < 0 || l.MaxMessage < 0 || l.OutboxBytes < 0 ||
-		l.HeadTimeout < 0 || l.PongTimeout < 0 || l.CloseTimeout < 0 {
+		l.HeadTimeout < 0 || l.PongTimeout < 0 || l.CloseTimeout < 0 || l.IdleTimeout < 0 || l.BodyTimeout < 0 || l.ReadTimeout < 0 {
 		return o, errors.New("netpoll: a limit is negative")
 	}
 	if l.OutboxBytes > 1<<30 || l.MaxMessage > 1<<30 {

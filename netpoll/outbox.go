@@ -190,6 +190,9 @@ func (c *Conn) lag(progress bool) {
 		q.wait = lagMin
 		l.engine.metrics.Lagging.Add(1)
 		l.engine.metrics.Lags.Add(1)
+		if c.state == stateAnswered && c.flags&flagLast == 0 {
+			l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.ReadTimeout, c)
+		}
 	case progress:
 		q.wait = lagMin
 	default:

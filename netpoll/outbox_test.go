@@ -28,14 +28,15 @@ func looseLoop(t testing.TB, limit int) *Loop {
 
 type quietHandler struct{}
 
-func (quietHandler) Start(*Loop)                      {}
-func (quietHandler) Upgrade(*Conn, *wsproto.Head) int { return 0 }
-func (quietHandler) Open(*Conn, *wsproto.Head)        {}
-func (quietHandler) Message(*Conn, []byte)            {}
-func (quietHandler) Stream(*Conn, *wsproto.Head) bool { return false }
-func (quietHandler) Lagging(*Conn)                    {}
-func (quietHandler) Closed(*Conn)                     {}
-func (quietHandler) Turn(*Loop)                       {}
+func (quietHandler) Start(*Loop)                               {}
+func (quietHandler) Upgrade(*Conn, *wsproto.Head) int          { return 0 }
+func (quietHandler) Open(*Conn, *wsproto.Head)                 {}
+func (quietHandler) Message(*Conn, []byte)                     {}
+func (quietHandler) Stream(*Conn, *wsproto.Head) bool          { return false }
+func (quietHandler) Request(*Conn, *wsproto.Head, []byte) bool { return false }
+func (quietHandler) Lagging(*Conn)                             {}
+func (quietHandler) Closed(*Conn)                              {}
+func (quietHandler) Turn(*Loop)                                {}
 
 func looseConn(l *Loop, fd int) *Conn {
 	c := &Conn{loop: l, fd: int32(fd), state: stateOpen}

@@ -26,7 +26,7 @@ type verdict struct {
 
 // Accept opens the WebSocket of a pending connection. extra, if not nil, appends further complete field lines
 // to the answer before Accept returns; whatever comes from outside must be free of line ends. Handler.Open
-// is called before Accept returns, messages that the client has sent already follow in a later turn. During
+// is called before Accept returns, messages that the client has sent already follow later. During
 // Handler.Upgrade, Accept may be called too: then the result must be Pending, and Open follows it. On a
 // connection that is not pending, or no longer, Accept does nothing.
 func (c *Conn) Accept(extra func(dst []byte) []byte) {
@@ -160,14 +160,21 @@ func (c *Conn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 	l.engine.opts.Handler.Open(c, h)
 }
 
-// resume handles what clients had sent before they were accepted.
+// resume handles what clients had sent before they were accepted, or before their last request was answered.
 func (l *Loop) resume() {
 	for i := 0; i < len(l.early); i++ { // messages may have further connections accepted
 		c := l.early[i]
 		l.early[i] = nil
-		if c.in != nil {
-			c.take(nil)
+		if c.in == nil {
+			continue
 		}
+		if t := c.link(); t != nil {
+			l.tls.src, l.tls.rest = nil, nil // another connection's, if anything
+			if t.in != nil {
+				l.tls.rest = t.in.B
+			}
+		}
+		c.take(nil)
 	}
 	l.early = l.early[:0]
 }

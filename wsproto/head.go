@@ -237,15 +237,20 @@ func (h *Head) find(name string) (value []byte, n int) {
 // all fields called name form together.
 func (h *Head) hasToken(name, token string) bool {
 	for _, f := range h.fields {
-		if !equalFold(h.raw[f.start:f.colon], name) {
-			continue
+		if equalFold(h.raw[f.start:f.colon], name) && hasElement(h.raw[f.from:f.to], token) {
+			return true
 		}
-		for list := h.raw[f.from:f.to]; len(list) > 0; {
-			var element []byte
-			element, list, _ = bytes.Cut(list, comma)
-			if equalFold(bytes.Trim(element, " \t"), token) {
-				return true
-			}
+	}
+	return false
+}
+
+// hasElement reports whether token is an element of a comma-separated list.
+func hasElement(list []byte, token string) bool {
+	for len(list) > 0 {
+		var element []byte
+		element, list, _ = bytes.Cut(list, comma)
+		if equalFold(bytes.Trim(element, " \t"), token) {
+			return true
 		}
 	}
 	return false
