@@ -44,7 +44,7 @@ type ways struct {
 	sockets []*Client
 	streams []*HTTP
 	views   map[any]*View // of both
-	done    map[any]bool  // has seen the last event
+	done    map[any]int   // last events seen, one of each resource
 
 	getters sync.WaitGroup
 	stop    chan struct{}
@@ -55,7 +55,7 @@ type ways struct {
 
 func newWays(t *testing.T, loops, shards int) *ways {
 	ns := startNATS(t)
-	w := &ways{t: t, store: NewStore(), wake: make(chan struct{}, 1), views: map[any]*View{}, done: map[any]bool{},
+	w := &ways{t: t, store: NewStore(), wake: make(chan struct{}, 1), views: map[any]*View{}, done: map[any]int{},
 		stop: make(chan struct{}), gone: make(chan struct{}), asked: map[string]int{}}
 	var err error
 	if w.service, err = NewService(ns.ClientURL(), w.notify); err != nil {
@@ -238,8 +238,11 @@ func (w *ways) round(n int) {
 // fold gives clients' messages to their views.
 func (w *ways) fold() {
 	fold := func(c any, m string, first *HTTP) {
-		if strings.Contains(m, "test.list.done") {
-			w.done[c] = true
+		// The two may be in different shards, so the end of one says nothing of the other.
+		for _, event := range [...]string{"test.list.done", "test.child.done"} {
+			if strings.Contains(m, event) {
+				w.done[c]++
+			}
 		}
 		var err error
 		if v := w.views[c]; v == nil {
@@ -283,9 +286,15 @@ func (w *ways) until(what string, cond func() bool) {
 // end lets everybody come to the last state and compares.
 func (w *ways) end() {
 	w.publish("event.test.list.done", "")
-	w.until("the last event has reached all", func() bool {
+	w.publish("event.test.child.done", "")
+	w.until("the last events have reached all", func() bool {
 		w.serve()
 		w.fold()
+		for _, n := range w.done {
+			if n < 2 {
+				return false
+			}
+		}
 		return len(w.done) == 2*waysEach
 	})
 	close(w.stop)
