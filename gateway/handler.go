@@ -138,12 +138,20 @@ func (h *handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 	}
 }
 
-// Message passes a client's message on.
+// Message passes a client's message on. A client that sends several requests at
+// once may get the answers to those that need no service together with the
+// first that does: one write instead of two in every connect that asks for the
+// version and subscribes.
 func (h *handler) Message(c *netpoll.Conn, payload []byte) {
 	if log := h.log; log.Enabled(context.Background(), LevelTrace) {
 		log.Log(context.Background(), LevelTrace, "message from client", "conn", c.Handle(), "message", string(payload))
 	}
-	c.Session.(*client).session.Message(payload)
+	cl := c.Session.(*client)
+	before := cl.session.Requests()
+	cl.session.Message(payload)
+	if cl.session.Requests() > before {
+		c.Loop().Data.(*loop).asking = c
+	}
 }
 
 // Lagging holds the events of a client that does not read what it is sent, and
@@ -165,7 +173,14 @@ func (h *handler) Closed(c *netpoll.Conn) {
 }
 
 // Turn handles a loop's mailbox.
-func (h *handler) Turn(n *netpoll.Loop) { n.Data.(*loop).turn() }
+func (h *handler) Turn(n *netpoll.Loop) {
+	l := n.Data.(*loop)
+	if l.asking != nil {
+		l.asking.Defer() // before the mailbox is looked at: the answer may be in it
+		l.asking = nil
+	}
+	l.turn()
+}
 
 // traced logs the frames that a client is sent.
 type traced struct {

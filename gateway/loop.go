@@ -28,6 +28,7 @@ type loop struct {
 	caller  *natsbus.Caller
 	env     session.Env
 	https   httpClients
+	asking  *netpoll.Conn // its client's requests of this turn wait for services; nil: none
 
 	// What the newest clients sent: the next one often sends the same.
 	headers     headerMemo

@@ -46,6 +46,7 @@ const (
 	flagIdle                        // between two plain requests, of the next of which nothing has come
 	flagBody                        // a request's body is incomplete: see Loop.bodies
 	flagLast                        // closes behind the answer
+	flagDeferred                    // its output waits for more: in Loop.deferred, or will be at the end of the turn
 )
 
 // Conn is a client's connection. All its methods must be called on its loop.

@@ -55,6 +55,8 @@ type Loop struct {
 	stats   stats
 	drain   drain
 
+	deferred deferred
+
 	// Shared with those who wake the loop.
 	taken     atomic.Bool // bound to an event loop of gnet
 	scheduled atomic.Bool // a wake-up is on its way and has not begun its turn
@@ -169,15 +171,12 @@ func (l *Loop) end() {
 	l.inTurn = false
 }
 
-// flush writes each dirty connection once.
+// flush writes each dirty connection once, but for those whose output may wait.
 func (l *Loop) flush() {
-	batch := l.dirty
-	for _, c := range batch {
-		c.flags &^= flagDirty
-	}
-	l.flusher.flush(l, batch)
+	n := len(l.dirty)
+	l.flusher.flush(l, l.sift(l.dirty))
 	// What became dirty meanwhile was appended behind the batch.
-	rest := copy(l.dirty, l.dirty[len(batch):])
+	rest := copy(l.dirty, l.dirty[n:])
 	clear(l.dirty[rest:])
 	l.dirty = l.dirty[:rest]
 }

@@ -98,6 +98,7 @@ func (c *Conn) push(b []byte) {
 }
 
 func (c *Conn) markDirty() {
+	c.flags &^= flagDeferred
 	if c.flags&flagDirty == 0 {
 		c.flags |= flagDirty
 		c.loop.dirty = append(c.loop.dirty, c)

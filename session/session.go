@@ -182,6 +182,9 @@ func (s *Session) Message(msg []byte) {
 	}
 }
 
+// Requests returns how many of the client's requests are in progress.
+func (s *Session) Requests() int { return s.requests }
+
 func (s *Session) setVersion(id string, params []byte) {
 	protocol, present, err := s.env.Parser.VersionParams(params)
 	if err != nil {
