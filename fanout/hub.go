@@ -41,15 +41,18 @@ type Metrics struct {
 	Events     atomic.Uint64 // events applied to topics
 	Deliveries atomic.Uint64 // events handed to an outbox
 	Encodings  atomic.Uint64 // frames built for events; compare with Deliveries
+
+	SetEncodings atomic.Uint64 // large resource sets built for answers
 }
 
 // Hub is one loop's registry of topics.
 type Hub struct {
 	// Fixed after construction.
-	source  Source
-	framers Framers
-	arena   *pool.Arena
-	metrics *Metrics
+	source    Source
+	framers   Framers
+	splitters [Forms]splitter
+	arena     *pool.Arena
+	metrics   *Metrics
 
 	// Owned by the loop.
 	topics  map[topicKey]*Topic
@@ -57,6 +60,7 @@ type Hub struct {
 	free    []uint32 // slots not in use
 	buf     []byte   // the message being encoded
 	recent  recentFrames
+	shared  sharedSets
 	scratch []member // memory for take
 }
 

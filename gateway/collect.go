@@ -81,6 +81,8 @@ func (g *Gateway) register() error {
 	counter("sluice_deliveries_total", "Events handed to clients' outboxes.", nil, f.Deliveries.Load)
 	counter("sluice_encodings_total", "Event frames built; compare with deliveries.", nil, f.Encodings.Load)
 
+	counter("sluice_set_encodings_total", "Large resource sets encoded for answers; clients that need the same share one.", nil, f.SetEncodings.Load)
+
 	gauge("sluice_sessions", "Clients' sessions.", s.Sessions.Load)
 	gauge("sluice_subscriptions", "Resources subscribed by clients, direct and indirect.", s.Subscriptions.Load)
 	for t := res.VersionRequest; t <= res.New; t++ {

@@ -66,6 +66,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 		Log:     g.log,
 		Warn:    g.deprecated.legacyNew,
 	}
+	l.share(c.CompressionThreshold)
 	if c.ResetThrottle > 0 {
 		l.env.Reset = g.resets
 	}
@@ -84,6 +85,21 @@ func deflatedFrame(threshold int) fanout.Framer {
 		}
 		return wsproto.AppendDeflated(dst, wsproto.OpText, message)
 	}
+}
+
+// share lets clients on WebSocket share the encoding of large resource sets.
+// Streams begin with theirs, so it stands in a message that is whole.
+func (l *loop) share(compressionThreshold int) {
+	l.env.Hub.Share(fanout.Message, firstFrame, wsproto.AppendLast)
+	if compressionThreshold <= fanout.ShareFrom {
+		l.env.Hub.Share(fanout.Deflated, deflatedFirst, wsproto.AppendDeflatedLast)
+	}
+}
+
+func firstFrame(dst, message []byte) []byte { return wsproto.AppendFirst(dst, wsproto.OpText, message) }
+
+func deflatedFirst(dst, message []byte) []byte {
+	return wsproto.AppendDeflatedFirst(dst, wsproto.OpText, message)
 }
 
 // streamFrame makes a server-sent event of a message, which has no line breaks.

@@ -99,7 +99,7 @@ func (s *Session) resource(id, rid string) {
 	s.fetch(rid, true, func(b *Sub, err *res.Error) {
 		member := appendRID(nil, rid)
 		if err == nil {
-			s.result(id, s.setOf(b, member))
+			s.resultSet(id, b, member)
 			return
 		}
 		buf := append(append(s.env.buf[:0], '{'), member...)

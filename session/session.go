@@ -237,7 +237,7 @@ func (s *Session) subscribe(id, rid string) {
 			s.fail(id, err)
 			return
 		}
-		s.result(id, s.setOf(b, nil))
+		s.resultSet(id, b, nil)
 	})
 }
 
@@ -248,8 +248,24 @@ func (s *Session) get(id, rid string) {
 			s.fail(id, err)
 			return
 		}
-		s.result(id, s.setOf(b, nil))
+		s.resultSet(id, b, nil)
 	})
+}
+
+// resultSet answers a request with the resource set that b brings, with the
+// members of more, if any, before it.
+func (s *Session) resultSet(id string, b *Sub, more []byte) {
+	s.requests--
+	if s.closed {
+		return
+	}
+	s.env.set = s.collectSet(s.env.set[:0], b)
+	// The id comes first: the rest may be the same as other clients'.
+	head := append(append(s.env.msg[:0], `{"id":`...), id...)
+	head = append(append(head, `,"result":{`...), more...)
+	s.env.msg = head
+	s.env.Hub.SendSet(s.out, s.variant(), head, s.env.set, len(more) > 0, "}}")
+	clear(s.env.set)
 }
 
 // setOf returns the JSON object of the resource set that b brings, with the

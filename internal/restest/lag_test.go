@@ -24,7 +24,8 @@ type socket struct {
 	r *bufio.Reader
 }
 
-func openSocket(t *testing.T, url string) *socket {
+// openSocket connects; headers are sent with the upgrade.
+func openSocket(t *testing.T, url string, headers ...string) *socket {
 	t.Helper()
 	c, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(url, "ws://"), "/"))
 	if err != nil {
@@ -35,7 +36,7 @@ func openSocket(t *testing.T, url string) *socket {
 		t.Fatal(err)
 	}
 	s := &socket{t: t, c: c, r: bufio.NewReader(c)}
-	if _, err := c.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")); err != nil {
+	if _, err := c.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + strings.Join(append(headers, "", ""), "\r\n"))); err != nil {
 		t.Fatal(err)
 	}
 	for {

@@ -1,0 +1,108 @@
+package restest
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/gobwas/ws"
+	"github.com/nats-io/nats.go"
+
+	"sluice/gateway"
+	"sluice/internal/natstest"
+)
+
+// message reads a message, in however many frames, compressed or not.
+func (s *socket) message() []byte {
+	s.t.Helper()
+	var payload []byte
+	packed := false
+	for {
+		f, err := ws.ReadFrame(s.r)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if f.Header.OpCode.IsControl() {
+			s.t.Fatalf("frame %v: %q", f.Header.OpCode, f.Payload)
+		}
+		packed = packed || f.Header.Rsv1()
+		payload = append(payload, f.Payload...)
+		if !f.Header.Fin {
+			continue
+		}
+		if !packed {
+			return payload
+		}
+		end := "\x00\x00\xff\xff\x01\x00\x00\xff\xff" // of the message, and of a stream
+		text, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(payload), strings.NewReader(end))))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return text
+	}
+}
+
+// largeMessage is what this test looks at in a message.
+type largeMessage struct {
+	ID     int
+	Result struct {
+		Collections map[string][]int
+	}
+}
+
+func (s *socket) large() (m largeMessage) {
+	s.t.Helper()
+	if err := json.Unmarshal(s.message(), &m); err != nil {
+		s.t.Fatal(err)
+	}
+	return m
+}
+
+// TestLargeCollection: clients with and without compression get a large collection, which they
+// share.
+func TestLargeCollection(t *testing.T) {
+	const size = 60_000
+	ns := natstest.Start(t)
+	nc := ns.Client()
+	if _, err := nc.Subscribe("*.large.list", func(m *nats.Msg) {
+		if strings.HasPrefix(m.Subject, "access.") {
+			_ = m.Respond([]byte(`{"result":{"get":true}}`))
+			return
+		}
+		values := make([]int, size)
+		for i := range values {
+			values[i] = i
+		}
+		text, _ := json.Marshal(values)
+		_ = m.Respond(fmt.Appendf(nil, `{"result":{"collection":%s}}`, text))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	g, err := startGateway(Start{NATS: ns.URL(), Log: slog.New(slog.DiscardHandler)}, func(c *gateway.Config) {
+		c.WSCompression, c.PingInterval, c.Loops = true, gateway.Off, 1
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Stop)
+	clients := []*socket{
+		openSocket(t, g.URL()), openSocket(t, g.URL()),
+		openSocket(t, g.URL(), "Sec-WebSocket-Extensions: permessage-deflate"), openSocket(t, g.URL(), "Sec-WebSocket-Extensions: permessage-deflate"),
+	}
+	for i, s := range clients {
+		s.send(fmt.Sprintf(`{"id":%d,"method":"subscribe.large.list"}`, i+7))
+		m := s.large()
+		list := m.Result.Collections["large.list"]
+		if m.ID != i+7 || len(list) != size || list[size-1] != size-1 {
+			t.Fatalf("client %d: answer %d with %d values", i, m.ID, len(list))
+		}
+	}
+}
