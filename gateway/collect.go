@@ -71,6 +71,7 @@ func (g *Gateway) register() error {
 	counter("sluice_writes_total", "Write calls; compare with frames.", nil, n.Writes.Load)
 	counter("sluice_ws_messages_received_total", "Complete messages received.", nil, n.Messages.Load)
 	counter("sluice_ws_frames_sent_total", "Frames queued for clients.", nil, n.Frames.Load)
+	counter("sluice_ws_compressions_total", "Messages compressed: an event once on each event loop, for all its clients there.", nil, g.compressions.Load)
 	counter("sluice_connections_overflowed_total", "Connections closed because too much was waiting for them.", nil, n.Overflows.Load)
 	counter("sluice_connections_ping_lost_total", "Connections closed because a ping was not answered.", nil, n.PingLost.Load)
 	counter("sluice_engine_restarts_total", "Times that the event engine was started again after an accept error.", nil, n.Restarts.Load)

@@ -64,6 +64,7 @@ type Gateway struct {
 
 	// Counters that the parts of a kind share.
 	netMetrics     netpoll.Metrics
+	compressions   metrics.Counter // WebSocket messages compressed, by any loop
 	fanoutMetrics  fanout.Metrics
 	sessionMetrics session.Metrics
 	cacheMetrics   cache.Metrics

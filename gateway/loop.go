@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/fanout"
+	"sluice/metrics"
 	"sluice/natsbus"
 	"sluice/netpoll"
 	"sluice/owner"
@@ -50,7 +51,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l.caller = g.bus.NewCaller(uint32(len(g.shards)+l.index), n.Wheel(), n.Now)
 	c := &g.config
 	l.env = session.Env{
-		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame, fanout.Deflated: deflatedFrame(c.CompressionThreshold), fanout.Stream: streamFrame}, n.Arena(), &g.fanoutMetrics),
+		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame, fanout.Deflated: deflatedFrame(c.CompressionThreshold, &g.compressions), fanout.Stream: streamFrame}, n.Arena(), &g.fanoutMetrics),
 		Bus:    loopBus{l},
 		Parser: new(res.Parser),
 		Post:   l.post,
@@ -77,12 +78,14 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 func frame(dst, message []byte) []byte { return wsproto.AppendFrame(dst, wsproto.OpText, message) }
 
 // deflatedFrame returns what makes a frame for clients that negotiated
-// compression; messages shorter than threshold bytes stay plain.
-func deflatedFrame(threshold int) fanout.Framer {
+// compression; messages shorter than threshold bytes stay plain. It counts in
+// done what it compresses.
+func deflatedFrame(threshold int, done *metrics.Counter) fanout.Framer {
 	return func(dst, message []byte) []byte {
 		if len(message) < threshold {
 			return frame(dst, message)
 		}
+		done.Inc()
 		return wsproto.AppendDeflated(dst, wsproto.OpText, message)
 	}
 }

@@ -28,6 +28,13 @@ func (c *Cell) judge(s Scenario) {
 		why := fmt.Sprintf("the machine: other programs used %.1f cores", c.OtherBusy)
 		both(why)
 		c.refuse("cpu", why)
+		c.refuse("sockets", why)
+		if c.CPU.Total < 0 && c.Units > 0 {
+			c.Notes = append(c.Notes, "the gateway itself counts as another program if it runs on this machine: name its process (-pid)")
+		}
+	}
+	if c.Memory.SocketCon < -1 {
+		c.refuse("sockets", "the machine: the kernel counts all sockets, and others were closed meanwhile")
 	}
 	if c.Steal > stealLimit {
 		why := fmt.Sprintf("the machine: the hypervisor took %.0f%% of the time", c.Steal*100)
@@ -54,6 +61,7 @@ func (c *Cell) judge(s Scenario) {
 		both(why)
 		c.refuse("cpu", why)
 		c.refuse("memory", why)
+		c.refuse("sockets", why)
 	}
 	if c.Lost > 0 {
 		c.Notes = append(c.Notes, fmt.Sprintf("%d of %d were lost", c.Lost, c.Expected))
@@ -69,6 +77,7 @@ func (c *Cell) judge(s Scenario) {
 	}
 	if s.Compression && c.Shrunk == 0 && c.Unit == "delivery" {
 		c.refuse("cpu", "the server compressed nothing")
+		c.Notes = append(c.Notes, "the server compressed nothing")
 	}
 	if c.Units > 0 && c.CPU.Total < 0 {
 		c.refuse("cpu", "the server's process is not known")

@@ -164,8 +164,11 @@ func (m *measurement) every(ctx context.Context, interval time.Duration, limit t
 		if now.After(limit) {
 			return nil
 		}
-		if s := m.st.server; s != nil && !s.Running() {
-			return fmt.Errorf("%s ended: %s", s.Name, s.Output())
+		if err := m.st.broken(); err != nil {
+			return err
+		}
+		if m.cell.Unit != "connection" && m.last.Ready == 0 && m.last.Closed > 0 {
+			return fmt.Errorf("all connections were lost: %s", m.last.LastError)
 		}
 		if err := pause(ctx, min(interval, limit.Sub(now)+time.Millisecond)); err != nil {
 			return err

@@ -6,8 +6,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -63,6 +66,7 @@ type Scenario struct {
 	Title   string   `yaml:"title,omitempty" json:"title,omitempty"`
 	Kind    string   `yaml:"kind" json:"kind"`                           // one of Kinds
 	Targets []string `yaml:"targets,omitempty" json:"targets,omitempty"` // only these; empty: all that can
+	Beside  string   `yaml:"beside,omitempty" json:"beside,omitempty"`   // show that scenario's figures with these; tls and compressed: the same without, which is added
 
 	N           int           `yaml:"n,omitempty" json:"n"`                     // clients; 0: 1000 (unary and http: 64)
 	Grow        []int         `yaml:"grow,omitempty" json:"grow,omitempty"`     // instead of N: one run for each
@@ -121,7 +125,12 @@ func ReadPlan(path string) (Plan, error) {
 	}
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
-	if err := d.Decode(&p); err != nil {
+	switch err := d.Decode(&p); {
+	case errors.Is(err, io.EOF):
+		return p, fmt.Errorf("%s holds nothing", path)
+	case err != nil && strings.Contains(err.Error(), "into time.Duration"):
+		return p, fmt.Errorf("%s: %w (durations have a unit, as in 500ms or 10s)", path, err)
+	case err != nil:
 		return p, fmt.Errorf("%s: %w", path, err)
 	}
 	return p, nil
@@ -129,6 +138,9 @@ func ReadPlan(path string) (Plan, error) {
 
 // Complete fills in defaults and checks the plan. It must be called before Run.
 func (p *Plan) Complete() error {
+	if p.Rounds < 0 || p.PerProcess < 0 || p.Threads < 0 {
+		return errors.New("rounds, threads and clients per process must not be negative")
+	}
 	p.Rounds = max(p.Rounds, 1)
 	names := map[string]bool{}
 	for _, t := range p.Targets {
@@ -159,8 +171,66 @@ func (p *Plan) Complete() error {
 				return fmt.Errorf("scenario %s: there is no target %s", s.Name, name)
 			}
 		}
+		if len(p.able(*s)) == 0 {
+			return fmt.Errorf("scenario %s: no target can do %s", s.Name, s.Kind)
+		}
+	}
+	p.addPlain()
+	scenes := map[string]bool{}
+	for _, s := range p.Scenarios {
+		if scenes[s.Name] {
+			return fmt.Errorf("two scenarios are named %s", s.Name)
+		}
+		scenes[s.Name] = true
+	}
+	for _, s := range p.Scenarios {
+		if s.Beside != "" && (!scenes[s.Beside] || s.Beside == s.Name) {
+			return fmt.Errorf("scenario %s: there is no scenario %s to show beside it", s.Name, s.Beside)
+		}
 	}
 	return nil
+}
+
+// able are the names of the targets that a scenario runs on.
+func (p *Plan) able(s Scenario) (names []string) {
+	for _, t := range p.Targets {
+		if s.runsOn(t) {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// PlainName is the name of the scenario that is added beside a tls or
+// compressed one.
+func PlainName(name string) string { return name + "-plain" }
+
+// addPlain puts the same without TLS or compression before each scenario whose
+// subject these are: what they cost is the difference.
+func (p *Plan) addPlain() {
+	var all []Scenario
+	for _, s := range p.Scenarios {
+		if s.Beside == "" && (s.Kind == KindTLS || s.Kind == KindCompressed) {
+			s.Beside = PlainName(s.Name)
+			plain := s
+			plain.Name, plain.Beside, plain.Kind, plain.TLS, plain.Compression = s.Beside, "", KindFanout, false, false
+			plain.Title = s.Title + ", plain"
+			if s.Title == "" {
+				plain.Title = ""
+			}
+			// What is connected to over TLS only has no plain form.
+			plain.Targets = slices.DeleteFunc(p.able(s), func(name string) bool {
+				return slices.ContainsFunc(p.Targets, func(t Target) bool { return t.Name == name && t.Start == "" && s.TLS })
+			})
+			if len(plain.Targets) > 0 {
+				all = append(all, plain)
+			} else {
+				s.Beside = ""
+			}
+		}
+		all = append(all, s)
+	}
+	p.Scenarios = all
 }
 
 func (s *Scenario) complete() error {
@@ -189,6 +259,7 @@ func (s *Scenario) complete() error {
 		s.TLS = true
 	case KindCompressed:
 		s.Compression = true
+		def(&s.Payload, 512) // gateways leave what is short as it is
 	case KindSlow:
 		if s.Slow == 0 {
 			s.Slow = 0.1
@@ -223,7 +294,17 @@ func (s *Scenario) complete() error {
 			return fmt.Errorf("%d clients: the harness takes 1 to %d", n, maxClients)
 		}
 	}
+	for name, v := range map[string]float64{
+		"topics": float64(s.Topics), "perClient": float64(s.PerClient), "burst": float64(s.Burst), "trials": float64(s.Trials), "window": float64(s.Window),
+		"slowRate": float64(s.SlowRate), "collection": float64(s.Collection), "models": float64(s.Models), "inflight": float64(s.Inflight), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
+	} {
+		if v < 0 {
+			return fmt.Errorf("%s must not be negative", name)
+		}
+	}
 	switch {
+	case s.Slow < 0 || s.Slow >= 1:
+		return errors.New("slow is a part of the clients: at least 0 and less than 1")
 	case s.PerClient > s.Topics:
 		return fmt.Errorf("%d subscriptions per client, but only %d topics", s.PerClient, s.Topics)
 	case s.Duration < 100*time.Millisecond || s.Duration > 5*time.Minute:
@@ -258,19 +339,46 @@ func (s Scenario) runsOn(t Target) bool {
 	if len(s.Targets) > 0 {
 		return slices.Contains(s.Targets, t.Name)
 	}
+	return s.leftOut(t) == ""
+}
+
+// leftOut says why a scenario that is for all targets is not for this one; ""
+// if it is.
+func (s Scenario) leftOut(t Target) string {
+	can := true
 	switch s.Kind {
 	case KindUnary:
-		return t.Protocol != client.ProtocolNATS
+		can = t.Protocol != client.ProtocolNATS
 	case KindHTTP:
-		return t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolFloor
+		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolFloor
 	case KindMixed, KindCollection:
-		return t.Protocol == client.ProtocolRES
-	case KindTLS:
-		return t.Start == "" || t.TLS != ""
-	case KindCompressed:
-		return t.Start == "" || t.Compress != ""
+		can = t.Protocol == client.ProtocolRES
 	}
-	return true
+	switch {
+	case len(s.Targets) > 0:
+	case !can:
+		return fmt.Sprintf("there is no %s in its protocol, %s", s.Kind, t.Protocol)
+	case s.TLS && t.Start != "" && t.TLS == "":
+		return "the plan does not say how to start it with TLS"
+	case s.Compression && t.Start != "" && t.Compress == "":
+		return "the plan does not say how to start it with compression"
+	}
+	return ""
+}
+
+var secret = regexp.MustCompile(`(://[^:/@\s]*):[^@/\s]*@`)
+
+// Redact hides the password of each URL in a text.
+func Redact(text string) string { return secret.ReplaceAllString(text, "$1:…@") }
+
+// redacted is the plan as a report may show it.
+func (p Plan) redacted() Plan {
+	p.Targets = slices.Clone(p.Targets)
+	for i := range p.Targets {
+		t := &p.Targets[i]
+		t.Start, t.NATS, t.NATSURL = Redact(t.Start), Redact(t.NATS), Redact(t.NATSURL)
+	}
+	return p
 }
 
 // layout is what scenarios must share to share a stage.

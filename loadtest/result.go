@@ -85,7 +85,7 @@ type Cell struct {
 	Message string `json:"message,omitempty"` // the last error of a client
 
 	// Refused says which figures are not the server's, and why: keys are cpu,
-	// latency, rate and memory.
+	// latency, rate, memory and sockets.
 	Refused map[string]string `json:"refused,omitempty"`
 	Notes   []string          `json:"notes,omitempty"`
 }
@@ -185,7 +185,7 @@ func (r *Report) Medians() []Cell {
 }
 
 // The figures that may be refused.
-var figures = []string{"cpu", "latency", "rate", "memory"}
+var figures = []string{"cpu", "latency", "rate", "memory", "sockets"}
 
 func median(cells []Cell) Cell {
 	ran := slices.DeleteFunc(slices.Clone(cells), func(c Cell) bool { return c.Error != "" })
@@ -267,7 +267,7 @@ func (c *Cell) medianFigures(good map[string][]Cell) {
 		{&c.Latency.Mean, "latency", func(c Cell) float64 { return c.Latency.Mean }},
 		{&c.Memory.PerConn, "memory", func(c Cell) float64 { return c.Memory.PerConn }},
 		{&c.Memory.PSSConn, "memory", func(c Cell) float64 { return c.Memory.PSSConn }},
-		{&c.Memory.SocketCon, "memory", func(c Cell) float64 { return c.Memory.SocketCon }},
+		{&c.Memory.SocketCon, "sockets", func(c Cell) float64 { return c.Memory.SocketCon }},
 	} {
 		*q.to = of(q.figure, q.f)
 	}
@@ -317,5 +317,6 @@ func (c *Cell) refuse(figure, why string) {
 	}
 }
 
-// OK reports whether a figure (cpu, latency, rate or memory) is the server's.
+// OK reports whether a figure (cpu, latency, rate, memory or sockets) is the
+// server's.
 func (c Cell) OK(figure string) bool { return c.Error == "" && c.Refused[figure] == "" }

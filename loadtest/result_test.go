@@ -4,6 +4,9 @@ package loadtest
 
 import (
 	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -74,14 +77,15 @@ func TestJudge(t *testing.T) {
 		refused string // figures
 	}{
 		{"nothing", func(*Cell) {}, ""},
-		{"other programs", func(c *Cell) { c.OtherBusy = 0.5 }, "cpu latency rate"},
+		{"other programs", func(c *Cell) { c.OtherBusy = 0.5 }, "cpu latency rate sockets"},
 		{"hypervisor", func(c *Cell) { c.Steal = 0.2 }, "cpu latency rate"},
 		{"full clients", func(c *Cell) { c.ClientBusy = 0.97 }, "latency rate"},
 		{"late harness", func(c *Cell) { c.Late = 20_000 }, "latency rate"},
 		{"loss", func(c *Cell) { c.Lost, c.Expected = 1, 101 }, "latency rate"},
 		{"requests not made", func(c *Cell) { c.Unsent = 1 }, "latency rate"},
 		{"errors", func(c *Cell) { c.Errors = 1 }, "latency rate"},
-		{"lost connections", func(c *Cell) { c.Live = 9 }, "cpu latency rate memory"},
+		{"lost connections", func(c *Cell) { c.Live = 9 }, "cpu latency rate memory sockets"},
+		{"others' sockets", func(c *Cell) { c.Memory.SocketCon = -300 }, "sockets"},
 		{"unknown process", func(c *Cell) { c.CPU.Total = -1 }, "cpu"},
 		{"server not full", func(c *Cell) { c.Kind, c.Trials = KindMax, []Trial{{Busy: 0.5}, {Busy: 0.99, Client: 0.99}} }, "rate"},
 		{"compression", func(*Cell) {}, "cpu"},
@@ -121,6 +125,13 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 		"twice":         {Targets: append(p.Targets, p.Targets...), Scenarios: s},
 		"unknown":       {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, Targets: []string{"b"}}}},
 		"subscriptions": {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, PerClient: 3}}},
+		"same name":     {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle}, {Kind: KindIdle}}},
+		"nobody can":    {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindTLS}}},
+		"beside nobody": {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, Beside: "x"}}},
+		"all slow":      {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindSlow, Slow: 1}}},
+		"minus rounds":  {Targets: p.Targets, Scenarios: s, Rounds: -1},
+		"minus burst":   {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindBurst, Burst: -1}}},
+		"minus settle":  {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, Settle: -1}}},
 	} {
 		if err := bad.Complete(); err == nil {
 			t.Errorf("%s: passes", what)
@@ -131,7 +142,7 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 // Neighbours with the same clients share a stage; growth and Fresh do not.
 func TestGroups(t *testing.T) {
 	p := Plan{
-		Targets: []Target{{Name: "a", Protocol: "res", Start: "x"}, {Name: "n", Protocol: "nats", Start: "x"}},
+		Targets: []Target{{Name: "a", Protocol: "res", Start: "x", TLS: "-tls"}, {Name: "n", Protocol: "nats", Start: "x"}},
 		Scenarios: []Scenario{{Kind: KindStorm}, {Kind: KindFanout}, {Name: "again", Kind: KindFanout, Fresh: true}, {Kind: KindUnary},
 			{Kind: KindGrowth, Grow: []int{5, 6}}, {Kind: KindTLS}},
 	}
@@ -150,8 +161,64 @@ func TestGroups(t *testing.T) {
 		}
 		got = append(got, line)
 	}
-	want := []string{"storm fanout an", "again an", "unary a", "growth an", "growth an", "tls "}
+	want := []string{"storm fanout an", "again an", "unary a", "growth an", "growth an", "tls-plain a", "tls a"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// What TLS and compression cost is shown beside the same without; only what
+// speaks TLS alone has no such form.
+func TestPlainBesideTLS(t *testing.T) {
+	p := Plan{
+		Targets: []Target{{Name: "a", Protocol: "res", Start: "x", TLS: "-tls", Compress: "-z"}, {Name: "b", Protocol: "res", Start: "x"}, {Name: "url", Protocol: "res", Addr: "127.0.0.1:1"}},
+		Scenarios: []Scenario{{Kind: KindTLS, Title: "Over TLS", Payload: 300}, {Name: "z", Kind: KindCompressed}, {Name: "only", Kind: KindTLS, Targets: []string{"url"}},
+			{Name: "own", Kind: KindTLS, Beside: "z"}},
+	}
+	for range 2 { // a report's plan is completed again
+		if err := p.Complete(); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range p.Scenarios {
+			got = append(got, fmt.Sprintf("%s %s %v %v %d beside %q on %v", s.Name, s.Kind, s.TLS, s.Compression, s.Payload, s.Beside, p.able(s)))
+		}
+		want := []string{
+			`tls-plain fanout false false 300 beside "" on [a]`,
+			`tls tls true false 300 beside "tls-plain" on [a url]`,
+			`z-plain fanout false false 512 beside "" on [a url]`,
+			`z compressed false true 512 beside "z-plain" on [a url]`,
+			`only tls true false 128 beside "" on [url]`,
+			`own tls true false 128 beside "z" on [a url]`,
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
+func TestPlansThatCannotBeRead(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                  "holds nothing",
+		"scenarios: [":                      "yaml: line 1",
+		"scenarios: [{kindd: idle}]":        "field kindd not found",
+		"scenarios: [{duration: 300}]":      "durations have a unit",
+		"scenarios: [{name: x, n: plenty}]": "cannot unmarshal",
+	} {
+		file := filepath.Join(t.TempDir(), "plan.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadPlan(file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestPasswordsAreNotReported(t *testing.T) {
+	p := Plan{Targets: []Target{{NATSURL: "nats://me:secret@host:4222", Start: "x --nats nats://me:secret@host:4222 --port 1"}}}
+	got := p.redacted().Targets[0]
+	if got.NATSURL != "nats://me:…@host:4222" || got.Start != "x --nats nats://me:…@host:4222 --port 1" || p.Targets[0].NATSURL != "nats://me:secret@host:4222" {
+		t.Errorf("%+v of %+v", got, p.Targets[0])
 	}
 }

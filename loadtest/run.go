@@ -58,7 +58,7 @@ func Run(ctx context.Context, p Plan, o Options) (*Report, error) {
 	}
 	p.chooseCores(proc.Cores())
 	r := &runner{plan: p, options: o, began: time.Now(), machine: describe(p)}
-	r.report = &Report{Schema: 1, Title: p.Title, Date: r.began.UTC().Truncate(time.Second), Machine: r.machine, Plan: p, Versions: versions(p)}
+	r.report = &Report{Schema: 1, Title: p.Title, Date: r.began.UTC().Truncate(time.Second), Machine: r.machine, Plan: p.redacted(), Versions: versions(p)}
 	defer func() {
 		r.report.Seconds = round(time.Since(r.began).Seconds(), 1)
 		if r.dir != "" {
@@ -67,6 +67,13 @@ func Run(ctx context.Context, p Plan, o Options) (*Report, error) {
 	}()
 	if o.Worker != nil {
 		pinSelf(p.ClientCores)
+	}
+	for _, s := range p.Scenarios {
+		for _, t := range p.Targets {
+			if why := s.leftOut(t); why != "" {
+				r.say("%s: %s is left out: %s", t.Name, s.Name, why)
+			}
+		}
 	}
 	groups := r.groups()
 	for _, g := range groups {
@@ -155,6 +162,9 @@ func (r *runner) group(ctx context.Context, t Target, g group, round int) error 
 		}
 		if err != nil {
 			c.Error = strings.TrimSpace(err.Error())
+			if ctx.Err() != nil {
+				c.Error = "interrupted"
+			}
 			r.say("%s: %s: %s", t.Name, s.Name, c.Error)
 			closeStage()
 		}

@@ -34,7 +34,9 @@ func (st *stage) perform(ctx context.Context, s Scenario, c *Cell) error {
 	default:
 		err = st.paced(ctx, s, c, s.rate(st.layout.n))
 	}
-	c.judge(s)
+	if err == nil {
+		c.judge(s)
+	}
 	return err
 }
 

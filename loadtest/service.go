@@ -4,6 +4,7 @@ package loadtest
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ import (
 type service interface {
 	publish(topic int, payload []byte) error
 	flush() error // sends what publish gathered, if it gathers
+	lost() error  // why it cannot serve any more; nil while it can
 	close() error
 }
 
@@ -51,6 +53,8 @@ func (s *feedService) flush() error {
 	return err
 }
 
+func (s *feedService) lost() error { return nil } // the next flush says so
+
 func (s *feedService) close() error { return s.conn.Close() }
 
 // natsService publishes on NATS: to subscribers as they are, or as a RES service.
@@ -65,7 +69,7 @@ type natsService struct {
 func dialNATS(url string, topics int, res bool, collection int) (*natsService, error) {
 	conn, err := nats.Connect(url, nats.Name("load service"), nats.Timeout(serviceTimeout), nats.NoReconnect(), nats.ReconnectBufSize(-1))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", Redact(url), err)
 	}
 	s := &natsService{conn: conn, res: res, collection: collection}
 	for i := range topics {
@@ -140,6 +144,13 @@ func (s *natsService) publish(topic int, payload []byte) error {
 }
 
 func (s *natsService) flush() error { return nil } // the library does, at once
+
+func (s *natsService) lost() error {
+	if s.conn.IsConnected() {
+		return nil
+	}
+	return errors.New("the connection of the harness's service to NATS was lost")
+}
 
 func (s *natsService) close() error {
 	s.conn.Close()

@@ -77,6 +77,14 @@ func (st *stage) start() error {
 	if err := st.startServer(); err != nil {
 		return err
 	}
+	if pid := st.serverPID(); pid != 0 {
+		if _, err := proc.ReadUsage(pid); err != nil {
+			return fmt.Errorf("there is no process %d", pid)
+		}
+		if limit, err := proc.OpenFiles(pid); err == nil && limit < st.layout.n {
+			return fmt.Errorf("the server may open %d descriptors, too few for %d clients: raise its limit (ulimit -n)", limit, st.layout.n)
+		}
+	}
 	if err := st.startService(); err != nil {
 		return err
 	}
@@ -110,7 +118,11 @@ func (st *stage) choosePorts() error {
 
 func (st *stage) startServer() error {
 	if st.target.Start == "" {
-		return nil
+		c, err := net.DialTimeout("tcp", st.addr, startLimit)
+		if err != nil {
+			return fmt.Errorf("%s does not run: %w", st.target.Name, err)
+		}
+		return c.Close()
 	}
 	line := st.target.Start
 	if st.layout.tls {
@@ -153,18 +165,29 @@ func (st *stage) startService() (err error) {
 	return err
 }
 
-// retry connects a service: a server may open its ports one after the other.
+// broken says which part of the stage is gone, if one is.
+func (st *stage) broken() error {
+	for _, p := range []*proc.Process{st.server, st.nats} {
+		if p != nil && !p.Running() {
+			return fmt.Errorf("%s ended (%s): %s", p.Name, p.Exit(), p.Output())
+		}
+	}
+	return st.service.lost()
+}
+
+// retry connects a service: a server that was started here may open its ports
+// one after the other.
 func retry(server *proc.Process, dial func() (service, error)) (service, error) {
 	for end := time.Now().Add(startLimit); ; time.Sleep(50 * time.Millisecond) {
 		s, err := dial()
 		if err == nil {
 			return s, nil
 		}
-		if time.Now().After(end) {
+		if server == nil || time.Now().After(end) {
 			return nil, fmt.Errorf("the harness's service cannot connect: %w", err)
 		}
 		if server != nil && !server.Running() {
-			return nil, fmt.Errorf("%s ended: %s", server.Name, server.Output())
+			return nil, fmt.Errorf("%s ended (%s): %s", server.Name, server.Exit(), server.Output())
 		}
 	}
 }
@@ -194,7 +217,7 @@ func (st *stage) startClients() error {
 		Slow: l.slow, SlowRate: l.slowRate,
 	}
 	processes := (l.n + per - 1) / per
-	cfg.Inflight = max(max(l.inflight, 0), 0)
+	cfg.Inflight = l.inflight
 	if cfg.Inflight == 0 {
 		cfg.Inflight = 128
 	}

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"sluice/loadtest"
@@ -83,7 +85,13 @@ func parseRun(args []string) (*runFlags, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("%q is no flag", f.Arg(0))
 	}
+	if err := r.useless(f); err != nil {
+		return nil, err
+	}
 	rounds, perProcess := r.plan.Rounds, r.plan.PerProcess
+	if rounds < 0 || perProcess < 0 {
+		return nil, errors.New("-rounds and -per-process must not be negative")
+	}
 	switch {
 	case r.planFile != "":
 		p, err := loadtest.ReadPlan(r.planFile)
@@ -108,14 +116,21 @@ func parseRun(args []string) (*runFlags, error) {
 func (r *runFlags) fromFlags(t loadtest.Target, s loadtest.Scenario) error {
 	if r.url != "" {
 		u, err := url.Parse(r.url)
-		if err != nil {
-			return err
+		if err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Hostname() == "" {
+			return fmt.Errorf("-url %s: it must be like ws://host:port/path, or wss:// for TLS", r.url)
 		}
 		s.TLS = s.TLS || u.Scheme == "wss"
-		t.Addr, t.Path = u.Host, u.RequestURI()
+		port := u.Port()
+		if port == "" {
+			port = map[string]string{"ws": "80", "wss": "443"}[u.Scheme]
+		}
+		t.Addr, t.Path = net.JoinHostPort(u.Hostname(), port), u.RequestURI()
 	}
 	if t.Start == "" && t.Addr == "" && r.floor == "" {
 		return errors.New("say what to measure: -start with a command, -url of a gateway that runs, or -floor")
+	}
+	if !slices.Contains([]string{"", "single", "batched", "both"}, r.floor) {
+		return fmt.Errorf("-floor %s: it is single, batched or both", r.floor)
 	}
 	r.plan.Title = "Load test"
 	if t.Start != "" || t.Addr != "" {
@@ -144,8 +159,74 @@ func (r *runFlags) fromFlags(t loadtest.Target, s loadtest.Scenario) error {
 	return nil
 }
 
+// useless reports flags that would have no effect beside a file.
+func (r *runFlags) useless(f *flag.FlagSet) error {
+	var file string
+	keep := []string{"json", "html", "md", "svg", "quiet", "rounds", "per-process", "targets", "only"}
+	switch {
+	case r.planFile != "":
+		file, keep = "-plan", append(keep, "plan")
+	case r.scenarioFile != "":
+		file, keep = "-scenarios", append(keep, "scenarios", "start", "nats-server", "url", "nats", "protocol", "pid", "name", "floor")
+	default:
+		return nil
+	}
+	var names []string
+	f.Visit(func(one *flag.Flag) {
+		if !slices.Contains(keep, one.Name) {
+			names = append(names, "-"+one.Name)
+		}
+	})
+	if len(names) > 0 {
+		return fmt.Errorf("%s has no effect beside %s: write it into the file", strings.Join(names, ", "), file)
+	}
+	return nil
+}
+
+// check finds out before a run whether its files can be written.
+func (r *runFlags) check() error {
+	folders := []string{r.svg}
+	for _, file := range []string{r.json, r.html, r.markdown} {
+		if file != "" {
+			folders = append(folders, filepath.Dir(file))
+		}
+	}
+	for _, dir := range folders {
+		if dir == "" {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		f, err := os.CreateTemp(dir, ".new")
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // narrow leaves out what was not asked for.
 func (r *runFlags) narrow() error {
+	known := func(flag, list string, have func(string) bool) error {
+		for _, n := range strings.Split(list, ",") {
+			if n = strings.TrimSpace(n); n != "" && !have(n) {
+				return fmt.Errorf("-%s: there is no %s", flag, n)
+			}
+		}
+		return nil
+	}
+	err := errors.Join(known("targets", r.only, func(n string) bool {
+		return slices.ContainsFunc(r.plan.Targets, func(t loadtest.Target) bool { return t.Name == n })
+	}), known("only", r.scenes, func(n string) bool {
+		return slices.ContainsFunc(r.plan.Scenarios, func(s loadtest.Scenario) bool { return s.Name == n || s.Name == "" && s.Kind == n })
+	}))
+	if err != nil {
+		return err
+	}
 	names := func(list string) map[string]bool {
 		m := map[string]bool{}
 		for _, n := range strings.Split(list, ",") {
@@ -188,6 +269,12 @@ func (r *runFlags) narrow() error {
 			kept = append(kept, s)
 		}
 	}
+	for i := range kept {
+		s := &kept[i]
+		if !slices.ContainsFunc(kept, func(o loadtest.Scenario) bool { return o.Name == s.Beside }) {
+			s.Beside = ""
+		}
+	}
 	r.plan.Scenarios = kept
 	if len(r.plan.Targets) == 0 || len(kept) == 0 {
 		return errors.New("no target or no scenario is left")
@@ -200,7 +287,7 @@ func (r *runFlags) narrow() error {
 func commandLine(args []string) string {
 	words := []string{"sluice-load", "run"}
 	for _, a := range args {
-		a = folders.ReplaceAllString(a, "$1")
+		a = loadtest.Redact(folders.ReplaceAllString(a, "$1"))
 		if strings.ContainsAny(a, " \t") {
 			a = "'" + a + "'"
 		}

@@ -99,6 +99,9 @@ func run(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := r.check(); err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -118,6 +121,9 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	rep.Command = r.command
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
 	if err := errors.Join(err, report.Table(out, rep), r.write(rep)); err != nil {
 		return err
 	}
@@ -146,7 +152,7 @@ func remake(args []string, out io.Writer) error {
 	defer file.Close()
 	rep, err := loadtest.ReadReport(file)
 	if err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
+		return fmt.Errorf("%s is no report of a run: %w", args[0], err)
 	}
 	r.json = "" // it is there already
 	return errors.Join(report.Table(out, rep), r.write(rep))

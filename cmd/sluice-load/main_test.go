@@ -3,14 +3,21 @@
 package main
 
 import (
+	"errors"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"sluice/internal/natstest"
 	"sluice/loadtest"
+	"sluice/loadtest/proc"
 )
 
 // The test program stands in for sluice-load where a run starts it again, for
@@ -75,18 +82,143 @@ func TestFloorEndToEnd(t *testing.T) {
 	}
 }
 
-// The whole of it against the gateway as users run it.
-func TestGatewayEndToEnd(t *testing.T) {
+// buildGateway makes the gateway's program.
+func buildGateway(t *testing.T) string {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "sluice")
 	if out, err := exec.Command("go", "build", "-o", program, "sluice/cmd/sluice").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return program
+}
+
+// The whole of it against the gateway as users run it.
+func TestGatewayEndToEnd(t *testing.T) {
+	program := buildGateway(t)
 	start := program + " --embedded-nats --embedded-nats-listen 127.0.0.1:{nats} --addr 127.0.0.1 --port {port}"
 	measure(t, "-start", start, "-kind", "storm,idle,fanout,burst,topics,unary,mixed,slow,collection", "-n", "20", "-topics", "4", "-per-client", "1", "-duration", "200ms", "-settle", "1ms", "-deliveries", "2000")
 	rep := measure(t, "-start", start, "-kind", "storm", "-kill", "-n", "20")
 	if c := rep.Cells[0]; c.Live != 20 {
 		t.Errorf("after the kill: %+v", c)
 	}
+}
+
+// Whatever ends before its time is named, and the figures so far are no figures.
+func TestWhatIsNotThereIsNamed(t *testing.T) {
+	program := buildGateway(t)
+	bus := natstest.Start(t)
+	addr := closedPort(t)
+	run := func(target loadtest.Target, during func()) string {
+		t.Helper()
+		target.Name, target.Protocol = "g", "res"
+		p := loadtest.Plan{Targets: []loadtest.Target{target}, Scenarios: []loadtest.Scenario{{Kind: loadtest.KindFanout, N: 4, Rate: 20, Duration: time.Minute}}}
+		rep, err := loadtest.Run(t.Context(), p, loadtest.Options{Progress: func(s loadtest.Status) {
+			if s.Scenario == "fanout" && during != nil && s.Point.Rate > 0 {
+				during()
+				during = nil
+			}
+		}})
+		if err != nil || len(rep.Cells) != 1 {
+			t.Fatalf("%v, %+v", err, rep)
+		}
+		return rep.Cells[0].Error
+	}
+	wants := func(what, got, want string) {
+		t.Helper()
+		if !strings.Contains(got, want) {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	wants("closed port", run(loadtest.Target{Addr: addr, NATSURL: bus.URL()}, nil), "g does not run")
+	wants("no such program", run(loadtest.Target{Start: program + "-none"}, nil), "no such file")
+	wants("ends at once", run(loadtest.Target{Start: program + " --nonsense"}, nil), "ended before it was ready (exit status 2): sluice: unknown flag")
+	wants("placeholder", run(loadtest.Target{Start: program + " --port {prt}"}, nil), "unknown placeholder")
+
+	gateway := func() *proc.Process {
+		t.Helper()
+		g, err := proc.Start("g", program+" --addr 127.0.0.1 --port "+portOf(addr)+" --nats "+bus.URL(), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(g.Kill)
+		if err := g.Ready(addr, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	g := gateway()
+	target := loadtest.Target{Addr: addr, NATSURL: bus.URL(), PID: g.PID()}
+	wants("dies in the middle", run(target, g.Kill), "all connections were lost")
+	wants("no such process", run(loadtest.Target{Addr: addr, NATSURL: bus.URL(), PID: 1 << 30}, nil), "g does not run")
+	target.PID = gateway().PID()
+	wants("no NATS there", run(loadtest.Target{Addr: addr, NATSURL: "nats://me:secret@" + closedPort(t)}, nil), "me:…@")
+	wants("NATS dies in the middle", run(target, bus.Stop), "NATS")
+	target.PID = 1 << 30
+	wants("no such process", run(target, nil), "there is no process")
+}
+
+// An event is compressed once, whatever the number of its clients.
+func TestOneCompressionPerEvent(t *testing.T) {
+	bus, addr, figures := natstest.Start(t), closedPort(t), closedPort(t)
+	g, err := proc.Start("g", buildGateway(t)+" --wscompression --loops 1 --addr 127.0.0.1 --port "+portOf(addr)+" --metricsport "+portOf(figures)+" --nats "+bus.URL(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Kill)
+	if err := errors.Join(g.Ready(addr, time.Minute), g.Ready(figures, time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	compressions := func() int64 {
+		t.Helper()
+		answer, err := http.Get("http://" + figures + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile(`(?m)^sluice_ws_compressions_total (\d+)$`).FindSubmatch(text)
+		if found == nil {
+			t.Fatalf("no compressions in\n%s", text)
+		}
+		n, err := strconv.ParseInt(string(found[1]), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, n := range []int{1, 40} {
+		before := compressions()
+		p := loadtest.Plan{
+			Targets:   []loadtest.Target{{Name: "g", Protocol: "res", Addr: addr, NATSURL: bus.URL(), PID: g.PID()}},
+			Scenarios: []loadtest.Scenario{{Name: "z", Kind: loadtest.KindCompressed, N: n, Rate: 100, Duration: 200 * time.Millisecond}},
+		}
+		rep, err := loadtest.Run(t.Context(), p, loadtest.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, c := rep.Cells[0], rep.Cells[1]
+		if c.Error != "" || c.Events == 0 || c.Units != c.Events*int64(n) || c.Shrunk != c.Units || plain.Shrunk != 0 || c.Bytes > plain.Bytes/2 {
+			t.Errorf("%+v beside %+v", c, plain)
+		}
+		if got := compressions() - before; got != c.Events {
+			t.Errorf("%d compressions of %d events for %d clients", got, c.Events, n)
+		}
+	}
+}
+
+func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
+
+// closedPort is an address that nobody listens on.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	port, err := proc.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "127.0.0.1:" + strconv.Itoa(port)
 }
 
 func TestCommandLineIsKeptWithoutFolders(t *testing.T) {
@@ -97,9 +229,33 @@ func TestCommandLineIsKeptWithoutFolders(t *testing.T) {
 }
 
 func TestCommandsThatCannotRun(t *testing.T) {
-	for _, args := range [][]string{{"walk"}, {"run"}, {"run", "-floor", "single", "-kind", "nothing"}, {"run", "-plan", "missing.yaml"}, {"report"}, {"run", "-floor", "single", "stray"}} {
-		if err := command(args, io.Discard); err == nil {
-			t.Errorf("%v runs", args)
+	dir := t.TempDir()
+	plan := filepath.Join(dir, "plan.yaml")
+	if err := os.WriteFile(plan, []byte("targets: [{name: a, protocol: res, start: x}]\nscenarios: [{kind: idle}]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{
+		"walk":                                      `no command "walk"`,
+		"run":                                       "say what to measure",
+		"run -floor single -kind nothing":           `unknown kind "nothing"`,
+		"run -floor single -kind idle,idle":         "two scenarios are named idle",
+		"run -floor single -kind mixed":             "no target can do mixed",
+		"run -floor lower":                          "single, batched or both",
+		"run -floor single stray":                   `"stray" is no flag`,
+		"run -floor single -rounds -1":              "must not be negative",
+		"run -floor single -html " + plan + "/x":    "not a directory",
+		"run -plan missing.yaml":                    "no such file",
+		"run -plan " + plan + " -n 5 -url ws://h/":  "-n, -url has no effect beside -plan",
+		"run -plan " + plan + " -targets b":         "-targets: there is no b",
+		"run -plan " + plan + " -only b":            "-only: there is no b",
+		"run -floor single -n 5 -scenarios " + plan: "-n has no effect beside -scenarios",
+		"run -url http://127.0.0.1:1/":              "ws://host:port/path",
+		"run -url 127.0.0.1:8080":                   "ws://host:port/path",
+		"report":                                    "say which JSON file",
+		"report " + plan:                            "is no report of a run",
+	} {
+		if err := command(strings.Fields(line), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", line, err)
 		}
 	}
 }

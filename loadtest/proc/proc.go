@@ -211,3 +211,19 @@ func value(path, name string) (int64, error) {
 	}
 	return 0, fmt.Errorf("%s has no %s", path, name)
 }
+
+// OpenFiles is how many descriptors a process may have open.
+func OpenFiles(pid int) (int, error) {
+	b, err := os.ReadFile(file(pid, "limits"))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "Max open files"); ok {
+			if f := strings.Fields(rest); len(f) > 0 {
+				return strconv.Atoi(f[0])
+			}
+		}
+	}
+	return 0, fmt.Errorf("%s does not tell", file(pid, "limits"))
+}

@@ -76,8 +76,7 @@ type Process struct {
 	Name   string
 	cmd    *exec.Cmd
 	output tail
-	ended  chan struct{}
-	err    error // valid once ended is closed
+	ended  chan struct{} // closed when it has ended: then cmd.ProcessState is valid
 }
 
 // Start runs a command line, which is split at white space, on the given cores.
@@ -94,7 +93,7 @@ func Start(name, line string, cores []int, env []string) (*Process, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	go func() {
-		p.err = p.cmd.Wait()
+		_ = p.cmd.Wait() // ProcessState tells
 		close(p.ended)
 	}()
 	return p, nil
@@ -122,7 +121,7 @@ func (p *Process) Ready(addr string, limit time.Duration) error {
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s ended before it was ready (%v): %s", p.Name, p.err, p.output.text())
+			return fmt.Errorf("%s ended before it was ready (%s): %s", p.Name, p.Exit(), p.output.text())
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(end) {
@@ -148,6 +147,12 @@ func (p *Process) Stop(limit time.Duration) error {
 		p.Kill()
 	}
 	return nil
+}
+
+// Exit is how the process ended, for error messages; it waits for that.
+func (p *Process) Exit() string {
+	<-p.ended
+	return p.cmd.ProcessState.String()
 }
 
 // Output is the end of what the process wrote.

@@ -67,7 +67,7 @@ func Charts(r *loadtest.Report) []Chart {
 			}
 			var shares, times []line
 			for _, c := range s.cells {
-				if c.N != n || !c.OK("latency") || c.Latency.Count == 0 {
+				if c.N != n || !s.own(c) || !c.OK("latency") || c.Latency.Count == 0 {
 					continue
 				}
 				l := line{name: label(r, c.Target), color: color(r, c.Target)}
@@ -108,7 +108,7 @@ func (s section) bars(r *loadtest.Report, title, figure string, value func(loadt
 				continue
 			}
 			v, text := value(c)
-			g = append(g, bar{name: label(r, c.Target), color: color(r, c.Target), value: v, text: text, refused: !c.OK(figure)})
+			g = append(g, bar{name: s.label(c), color: color(r, c.Target), value: v, text: text, refused: !c.OK(figure)})
 		}
 		groups, bars = append(groups, number(float64(n))+" clients"), append(bars, g)
 	}
@@ -120,7 +120,7 @@ func (s section) lines(r *loadtest.Report, figure string, value func(loadtest.Ce
 	for _, t := range r.Plan.Targets {
 		l := line{name: t.Label(), color: color(r, t.Name)}
 		for _, c := range s.cells {
-			if c.Target == t.Name && c.OK(figure) && value(c) >= 0 {
+			if c.Target == t.Name && s.own(c) && c.OK(figure) && value(c) >= 0 {
 				l.points = append(l.points, [2]float64{float64(c.N), value(c)})
 			}
 		}

@@ -38,12 +38,12 @@ func HTML(w io.Writer, r *loadtest.Report) error {
 			}
 		}
 		for _, c := range s.cells {
-			p.Rows = append(p.Rows, row(r, c))
-			p.Remarks = append(p.Remarks, remarks(r, c)...)
+			p.Rows = append(p.Rows, s.row(c))
 			for _, t := range c.Trials {
-				p.Trials = append(p.Trials, trialRow{label(r, c.Target), c.N, number(t.Offered), number(t.Achieved), micros(t.P99), percent(t.Busy), percent(t.Client), t.Sustained, t.Why})
+				p.Trials = append(p.Trials, trialRow{s.label(c), c.N, number(t.Offered), number(t.Achieved), micros(t.P99), percent(t.Busy), percent(t.Client), t.Sustained, t.Why})
 			}
 		}
+		p.Remarks = s.notes()
 		page.Parts = append(page.Parts, p)
 	}
 	return pageTemplate.Execute(w, page)

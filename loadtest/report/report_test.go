@@ -23,13 +23,14 @@ func sample() *loadtest.Report {
 		Versions: []string{"Other v1"},
 		Plan: loadtest.Plan{
 			Rounds:  1,
-			Targets: []loadtest.Target{{Name: "a", Title: "A <i>", Protocol: "res", Start: "x"}, {Name: "b", Protocol: "floor", Start: "x"}},
+			Targets: []loadtest.Target{{Name: "a", Title: "A <i>", Protocol: "res", Start: "x", TLS: "x"}, {Name: "b", Protocol: "floor", Start: "x", TLS: "x"}},
 			Scenarios: []loadtest.Scenario{
 				{Name: "f", Kind: loadtest.KindGrowth, Grow: []int{10, 100}, Rate: 5},
 				{Name: "m", Kind: loadtest.KindMax},
 				{Name: "i", Kind: loadtest.KindIdle},
 				{Name: "h", Kind: loadtest.KindHTTP},
 				{Name: "s", Kind: loadtest.KindSlow, Slow: 0.5},
+				{Name: "t", Kind: loadtest.KindTLS},
 			},
 		},
 	}
@@ -43,6 +44,9 @@ func sample() *loadtest.Report {
 					CPU: loadtest.Cost{Total: 10 + float64(i), User: 2, Sys: 8}, Memory: loadtest.Memory{RSS: 5e6, PerConn: 2000, PSSConn: -1},
 					Latency: hist.Summary{Count: 10, P50: 900, P99: 12_000}, Hist: hist.Sparse{{900, 5}, {12_000, 5}},
 					Series: []loadtest.Point{{T: 0.5, P99: 900}, {T: 1, P99: 12_000}}}
+				if s.Kind == loadtest.KindTLS {
+					c.CPU.Total *= 1.5
+				}
 				if s.Kind == loadtest.KindMax && target == "a" {
 					c.Refused = map[string]string{"rate": "the clients: they were full"}
 					c.Trials = []loadtest.Trial{{Offered: 100, Achieved: 99, Why: "1 lost"}}
@@ -82,7 +86,7 @@ func TestChartsAreWholeXML(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"f-cpu", "f-cpu-n", "f-memory-n", "f-p99", "f-histogram-10", "f-time-100", "m-rate", "i-memory", "h-rate"} {
+	for _, want := range []string{"f-cpu", "f-cpu-n", "f-memory-n", "f-p99", "f-histogram-10", "f-time-100", "m-rate", "i-memory", "h-rate", "t-cpu"} {
 		if !names[want] {
 			t.Errorf("there is no chart %s", want)
 		}
@@ -100,7 +104,7 @@ func TestRefusedFiguresAreNotDrawn(t *testing.T) {
 	if err := Table(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"(1,234)", "rate not the server's: the clients: they were full", "failed", "it broke", "5 slow clients, 4 alive", "12 ms"} {
+	for _, want := range []string{"(1,234)", "rate not the server's: the clients: they were full", "failed", "it broke", "5 slow clients, 4 alive", "12 ms", "A <i>, plain", "b, 1000 clients: 1.50 times the CPU per delivery of b, plain"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, b.String())
 		}
@@ -119,7 +123,7 @@ func TestPageNeedsNothing(t *testing.T) {
 	if strings.Contains(page, "<b>title") || strings.Contains(page, "<i>") {
 		t.Error("names are not escaped")
 	}
-	if n := strings.Count(page, "<section"); n != 5 {
+	if n := strings.Count(page, "<section"); n != 6 {
 		t.Errorf("%d sections", n)
 	}
 }

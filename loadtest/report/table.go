@@ -3,6 +3,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -13,8 +14,10 @@ import (
 	"sluice/loadtest"
 )
 
-// section is a scenario's medians, in the order in which they were run.
+// section is a scenario's medians: by the number of clients, then in the order
+// of the targets. The figures of a scenario beside it precede each of its own.
 type section struct {
+	report   *loadtest.Report
 	scenario loadtest.Scenario
 	cells    []loadtest.Cell
 }
@@ -23,16 +26,53 @@ func sections(r *loadtest.Report) []section {
 	var all []section
 	medians := r.Medians()
 	for _, s := range r.Plan.Scenarios {
-		sec := section{scenario: s}
+		if slices.ContainsFunc(r.Plan.Scenarios, func(o loadtest.Scenario) bool { return o.Beside == s.Name && s.Name == loadtest.PlainName(o.Name) }) {
+			continue // it is there for the other
+		}
+		sec := section{report: r, scenario: s}
 		for _, c := range medians {
-			if c.Scenario == s.Name {
+			if c.Scenario == s.Name || s.Beside != "" && c.Scenario == s.Beside {
 				sec.cells = append(sec.cells, c)
 			}
 		}
-		slices.SortStableFunc(sec.cells, func(a, b loadtest.Cell) int { return a.N - b.N })
-		if len(sec.cells) > 0 {
+		slices.SortStableFunc(sec.cells, func(a, b loadtest.Cell) int {
+			own := func(c loadtest.Cell) int { return map[bool]int{true: 1}[sec.own(c)] }
+			return cmp.Or(a.N-b.N, color(r, a.Target)-color(r, b.Target), own(a)-own(b))
+		})
+		if slices.ContainsFunc(sec.cells, sec.own) {
 			all = append(all, sec)
 		}
+	}
+	return all
+}
+
+// own is false for the figures of the scenario beside this one.
+func (s section) own(c loadtest.Cell) bool { return c.Scenario == s.scenario.Name }
+
+// label names a cell's target, and what was done to it if that is not the
+// section's scenario.
+func (s section) label(c loadtest.Cell) string {
+	name := label(s.report, c.Target)
+	switch {
+	case s.own(c):
+		return name
+	case s.scenario.Beside == loadtest.PlainName(s.scenario.Name):
+		return name + ", plain"
+	}
+	return name + ", " + s.scenario.Beside
+}
+
+// ratios compare a section's CPU with that of the scenario beside it.
+func (s section) ratios() (all []string) {
+	for i, c := range s.cells {
+		if i == 0 || !s.own(c) {
+			continue
+		}
+		before := s.cells[i-1]
+		if s.own(before) || before.Target != c.Target || before.N != c.N || !before.OK("cpu") || !c.OK("cpu") || before.CPU.Total <= 0 {
+			continue
+		}
+		all = append(all, fmt.Sprintf("%s, %d clients: %.2f times the CPU per %s of %s", s.label(c), c.N, c.CPU.Total/before.CPU.Total, c.Unit, s.label(before)))
 	}
 	return all
 }
@@ -106,20 +146,20 @@ func (s section) describe() string {
 var columns = []string{"server", "clients", "CPU µs/unit", "user", "sys", "units/s", "p50", "p90", "p99", "p99.9", "max", "RSS/conn", "PSS/conn", "socket/conn", "switches/unit", "writes/unit", "bytes/unit", "server busy", "lost", "live"}
 
 // row is a cell in the form of the columns. Refused figures are marked.
-func row(r *loadtest.Report, c loadtest.Cell) []string {
+func (s section) row(c loadtest.Cell) []string {
 	if c.Error != "" {
-		return []string{label(r, c.Target), strconv.Itoa(c.N), "failed"}
+		return []string{s.label(c), strconv.Itoa(c.N), "failed"}
 	}
 	latency := func(us int64) string { return mark(micros(us), c.Latency.Count == 0, c.OK("latency")) }
 	cpu := func(v float64) string { return mark(digits(v), v < 0, c.OK("cpu")) }
 	per := func(v float64) string { return mark(digits(v), v < 0, true) }
-	bytes := func(v float64) string { return mark(number(v), v == -1, c.OK("memory")) }
+	bytes := func(v float64, figure string) string { return mark(number(v), v == -1, c.OK(figure)) }
 	return []string{
-		label(r, c.Target), strconv.Itoa(c.N),
+		s.label(c), strconv.Itoa(c.N),
 		cpu(c.CPU.Total), cpu(c.CPU.User), cpu(c.CPU.Sys),
 		mark(number(c.Rate), c.Kind == loadtest.KindIdle, c.OK("rate")),
 		latency(c.Latency.P50), latency(c.Latency.P90), latency(c.Latency.P99), latency(c.Latency.P999), latency(c.Latency.Max),
-		bytes(c.Memory.PerConn), bytes(c.Memory.PSSConn), bytes(c.Memory.SocketCon),
+		bytes(c.Memory.PerConn, "memory"), bytes(c.Memory.PSSConn, "memory"), bytes(c.Memory.SocketCon, "sockets"),
 		per(c.Switches), per(c.Writes), per(c.Bytes),
 		fmt.Sprintf("%.0f%%", c.ServerBusy*100), strconv.FormatInt(c.Lost, 10), strconv.Itoa(c.Live),
 	}
@@ -135,10 +175,18 @@ func mark(s string, missing, ok bool) string {
 	return s
 }
 
+// notes are what a reader of a section must know, one per line.
+func (s section) notes() (all []string) {
+	for _, c := range s.cells {
+		all = append(all, s.remarks(c)...)
+	}
+	return append(all, s.ratios()...)
+}
+
 // remarks are what a reader of a cell must know, one per line.
-func remarks(r *loadtest.Report, c loadtest.Cell) []string {
+func (s section) remarks(c loadtest.Cell) []string {
 	var all []string
-	who := fmt.Sprintf("%s, %d clients: ", label(r, c.Target), c.N)
+	who := fmt.Sprintf("%s, %d clients: ", s.label(c), c.N)
 	if c.Error != "" {
 		all = append(all, who+c.Error)
 	}
@@ -170,16 +218,14 @@ func Table(w io.Writer, r *loadtest.Report) error {
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 		fmt.Fprintln(tw, strings.Join(columns, "\t")+"\t")
 		for _, c := range s.cells {
-			fmt.Fprintln(tw, strings.Join(row(r, c), "\t")+"\t")
+			fmt.Fprintln(tw, strings.Join(s.row(c), "\t")+"\t")
 		}
 		if err := tw.Flush(); err != nil {
 			return err
 		}
-		for _, c := range s.cells {
-			for _, line := range remarks(r, c) {
-				if _, err := fmt.Fprintln(w, "  "+line); err != nil {
-					return err
-				}
+		for _, line := range s.notes() {
+			if _, err := fmt.Fprintln(w, "  "+line); err != nil {
+				return err
 			}
 		}
 	}
@@ -195,21 +241,17 @@ func Markdown(w io.Writer, r *loadtest.Report) error {
 		fmt.Fprintf(&b, "\n## %s\n\n%s Unit: %s.\n\n", s.title(), s.describe(), s.unit())
 		fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(columns, " | "), " --- |"+strings.Repeat(" ---: |", len(columns)-1))
 		for _, c := range s.cells {
-			cells := row(r, c)
+			cells := s.row(c)
 			for len(cells) < len(columns) {
 				cells = append(cells, "")
 			}
 			fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | "))
 		}
-		first := true
-		for _, c := range s.cells {
-			for _, line := range remarks(r, c) {
-				if first {
-					b.WriteByte('\n')
-					first = false
-				}
-				b.WriteString("- " + line + "\n")
+		for i, line := range s.notes() {
+			if i == 0 {
+				b.WriteByte('\n')
 			}
+			b.WriteString("- " + line + "\n")
 		}
 	}
 	_, err := io.WriteString(w, b.String())

@@ -11,6 +11,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"context"
 	"errors"
 	"flag"
@@ -70,8 +71,11 @@ func run(port, feed, cert, key string, delay time.Duration, compress bool) error
 	mux.Handle("/connection/websocket", centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{
 		CheckOrigin:        func(*http.Request) bool { return true },
 		Compression:        compress,
+		CompressionLevel:   flate.BestSpeed, // 0, the default, would not compress
 		CompressionMinSize: 1,
-		UseWriteBufferPool: true,
+		// What many clients get is compressed once for all of them.
+		CompressionPreparedMessageCacheSize: 1 << 20,
+		UseWriteBufferPool:                  true,
 	}))
 	server := &http.Server{Addr: net.JoinHostPort("127.0.0.1", port), Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
