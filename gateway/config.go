@@ -77,6 +77,8 @@ type Config struct {
 	Loops  int // event loops; 0: one per core
 	Shards int // cache shards, a power of two; 0: by the number of cores
 
+	Flush string // how clients are written to: auto, write or io_uring
+
 	// Services.
 	NATSURL            string // one URL, or several separated by ","
 	NATSCreds          string // user credentials file

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/netpoll"
 	"sluice/res"
 )
 
@@ -182,6 +183,8 @@ var settings = []setting{
 		field: &number{at: func(c *Config) *int { return &c.Loops }, min: 0, max: maxLoops}},
 	{key: "shards", flag: "shards", arg: "n", group: groupTuning, help: "cache shards, a power of two; 0: by the number of cores",
 		field: &number{at: func(c *Config) *int { return &c.Shards }, min: 0, max: maxShards, valid: checkPowerOfTwo}},
+	{key: "flush", flag: "flush", arg: "name", group: groupTuning, help: "write: a system call per client, io_uring: one for many, auto: io_uring if allowed",
+		field: &text{at: func(c *Config) *string { return &c.Flush }, def: string(netpoll.FlushAuto), valid: oneOf(string(netpoll.FlushAuto), string(netpoll.FlushWrite), string(netpoll.FlushURing))}},
 	{key: "cacheEviction", flag: "cache-eviction", arg: "duration", group: groupTuning, help: "keep a resource cached for so long after its last subscriber; 0: not at all",
 		field: &duration{at: func(c *Config) *time.Duration { return &c.CacheEviction }, def: 5 * time.Second, min: time.Millisecond, max: 24 * time.Hour, zero: zeroOff}},
 	{key: "pingInterval", flag: "ping-interval", arg: "duration", group: groupTuning, help: "ping a client that was quiet for so long; 0: never",

@@ -44,7 +44,7 @@ func TestResgateDefaults(t *testing.T) {
 	own := cmpopts.IgnoreFields(Config{}, "MaxMessage", "MaxHead", "HeadTimeout", "OutboxBytes", "MaxSubscriptions",
 		"MaxPending", "MaxResources", "HeldEvents", "PingInterval", "CloseTimeout", "DrainTimeout", "NATSConnections", "NATSTimeout",
 		"NATSGrace", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
-		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression")
+		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush")
 	if diff := cmp.Diff(want, c, own); diff != "" {
 		t.Error(diff)
 	}
@@ -117,6 +117,7 @@ func TestFlags(t *testing.T) {
 
 		{"--embedded-nats --embedded-nats-listen 127.0.0.1:0", Config{EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0"}},
 		{"--loops 2 --shards 8", Config{Loops: 2, Shards: 8}},
+		{"--flush io_uring", Config{Flush: "io_uring"}},
 		{"--nats-connections 2 --nats-timeout 1m --nats-grace 0", Config{NATSConnections: 2, NATSTimeout: time.Minute, NATSGrace: Off}},
 		{"--max-connections 9 --max-subscriptions 8 --max-pending 7 --held-events 6", Config{MaxConnections: 9, MaxSubscriptions: 8, MaxPending: 7, HeldEvents: 6}},
 		{"--max-message 2048 --max-head 4096 --head-timeout 1500 --outbox-bytes 65536", Config{MaxMessage: 2048, MaxHead: 4096, HeadTimeout: 1500 * time.Millisecond, OutboxBytes: 65536}},
@@ -183,6 +184,7 @@ func TestMistakes(t *testing.T) {
 		{"--embedded-nats-listen h:http", "write host:port"},
 		{"--shards 6", "choose 4 or 8"},
 		{"--loops 1000", "choose from 0 to 256"},
+		{"--flush send", "choose auto or write or io_uring"},
 		{"--nats-connections 0", "must be at least 1; leave it out for the default (1)"},
 		{"--max-resources 0", "must be at least 1"},
 		{"--max-message 10", "choose from 1024 to"},

@@ -213,7 +213,7 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 	for _, w := range g.config.Warnings() {
 		g.log.Warn(w)
 	}
-	g.log.Info("listening", "addr", g.listening(), "loops", len(g.loops), "shards", len(g.shards), "nats", RedactURL(g.NATSURL()))
+	g.log.Info("listening", "addr", g.listening(), "loops", len(g.loops), "shards", len(g.shards), "flush", g.engine.Flush(), "nats", RedactURL(g.NATSURL()))
 	return nil
 }
 
@@ -317,6 +317,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		Clock:     g.clock,
 		Metrics:   &g.netMetrics,
 		Log:       g.log,
+		Flush:     netpoll.Flush(c.Flush),
 		ProxyFrom: g.proxies,
 		TLS:       g.tls,
 		Limits: netpoll.Limits{

@@ -34,9 +34,11 @@ type Engine struct {
 	log        *slog.Logger
 	loops      []*Loop
 	handshakes *handshakes // nil: plaintext
+	uring      uringCalls
 
 	// Fixed after Start.
 	addr     *net.TCPAddr
+	flush    Flush  // in use
 	network  string // what gnet listens on
 	hold     int    // a socket bound to the port that never listens: nobody else gets the port between two gnets
 	fdLimit  int    // descriptors from this number on are the reserve
@@ -69,6 +71,7 @@ func New(o Options) (*Engine, error) {
 		metrics: o.Metrics,
 		log:     o.Log,
 		hold:    -1,
+		uring:   kernelURing,
 		quit:    make(chan struct{}),
 		ready:   make(chan error, 1),
 		ended:   make(chan struct{}),
@@ -139,7 +142,7 @@ func (e *Engine) setUp() error {
 	if err != nil {
 		return listenError(e.opts.Addr, err)
 	}
-	return nil
+	return e.equip()
 }
 
 // listenError says why an address cannot be listened on.
@@ -188,6 +191,7 @@ func (e *Engine) tearDown() {
 		_ = unix.Close(e.hold)
 		e.hold = -1
 	}
+	e.unequip()
 }
 
 // run keeps gnet running until the engine is stopped.

@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 		child()
 		return
 	}
+	if f := os.Getenv(flushEnv); f != "" {
+		testFlush = Flush(f)
+		uringFrom = 1
+	}
 	os.Exit(m.Run())
 }
 

@@ -5,7 +5,7 @@ import (
 )
 
 // flusher writes what the connections of a batch have queued, as far as their sockets take it, and tells
-// each by wrote or doom. It is called on the loop and must not block.
+// each by took or doom. It is called on the loop and must not block. No connection is in a batch twice.
 type flusher interface {
 	flush(l *Loop, batch []*Conn)
 }
@@ -24,34 +24,23 @@ type writer struct {
 
 func (w *writer) flush(_ *Loop, batch []*Conn) {
 	for _, c := range batch {
-		if c.link() != nil {
-			c.flushTLS()
-			continue
-		}
-		// More than one round only if there are more slices than a vector holds.
-		for c.queued > 0 && c.state < stateDoomed {
-			bufs := c.gather(w.bufs[:0])
-			size := 0
-			for _, b := range bufs {
-				size += len(b)
-			}
-			n, err := w.write(int(c.fd), bufs, size)
-			clear(bufs)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil && err != unix.EAGAIN {
-				c.doom()
-				break
-			}
-			if n > 0 && c.Lagging() {
-				c.hear() // it reads, if slowly
-			}
-			c.wrote(n, n < size)
-			if n < size {
-				break
-			}
-		}
+		w.one(c)
+	}
+}
+
+// one writes what one connection has queued.
+func (w *writer) one(c *Conn) {
+	if c.link() != nil {
+		c.flushTLS()
+		return
+	}
+	// More than one round only if there are more slices than a vector holds.
+	for again := true; again && c.queued > 0 && c.state < stateDoomed; {
+		bufs := c.gather(w.bufs[:0])
+		size := total(bufs)
+		n, err := w.write(int(c.fd), bufs, size)
+		clear(bufs)
+		again = c.took(n, size, err)
 	}
 }
 
@@ -61,13 +50,42 @@ func (w *writer) write(fd int, bufs [][]byte, size int) (n int, err error) {
 	case len(bufs) == 1:
 		n, err = write(fd, bufs[0])
 	case size <= len(w.scratch):
-		all := w.scratch[:0]
-		for _, b := range bufs {
-			all = append(all, b...)
-		}
-		n, err = write(fd, all)
+		n, err = write(fd, join(w.scratch[:0], bufs))
 	default:
 		n, err = writev(fd, bufs, w.vector[:])
 	}
 	return max(n, 0), err
+}
+
+// took is told that the socket took the oldest n of size bytes, or the error that kept it from doing so. It reports
+// whether the socket may take more.
+func (c *Conn) took(n, size int, err error) bool {
+	switch {
+	case err == nil || err == unix.EAGAIN:
+	case err == unix.EINTR:
+		return true
+	default:
+		c.doom()
+		return false
+	}
+	if n > 0 && c.Lagging() {
+		c.hear() // it reads, if slowly
+	}
+	c.wrote(n, n < size)
+	return n == size
+}
+
+func total(bufs [][]byte) (size int) {
+	for _, b := range bufs {
+		size += len(b)
+	}
+	return size
+}
+
+// join appends all of bufs to b.
+func join(b []byte, bufs [][]byte) []byte {
+	for _, more := range bufs {
+		b = append(b, more...)
+	}
+	return b
 }

@@ -109,7 +109,7 @@ type server struct {
 func serve(t testing.TB, change func(o *Options, h *testHandler)) *server {
 	t.Helper()
 	s := &server{t: t, clock: owner.NewManualClock(), m: new(Metrics)}
-	o := Options{Addr: "127.0.0.1:0", Loops: 1, WSPath: "/ws", Clock: s.clock, Metrics: s.m,
+	o := Options{Addr: "127.0.0.1:0", Loops: 1, WSPath: "/ws", Clock: s.clock, Metrics: s.m, Flush: testFlush,
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	s.h = newTestHandler(8)
 	if change != nil {

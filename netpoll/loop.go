@@ -64,7 +64,7 @@ type Loop struct {
 }
 
 // stats are counters of the present turn, added to Metrics at its end.
-type stats struct{ in, out, writes, messages, frames, requests uint64 }
+type stats struct{ in, out, writes, submits, messages, frames, requests uint64 }
 
 func newLoop(e *Engine, index int) *Loop {
 	l := &Loop{engine: e, index: index, clock: e.opts.Clock, flusher: new(writer)}
@@ -226,6 +226,9 @@ func (l *Loop) publish() {
 	if s.writes > 0 {
 		m.Writes.Add(s.writes)
 		m.BytesOut.Add(s.out)
+		if s.submits > 0 {
+			m.Submits.Add(s.submits)
+		}
 	}
 	*s = stats{}
 }

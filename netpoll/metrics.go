@@ -46,7 +46,8 @@ type Metrics struct {
 
 	BytesIn   atomic.Uint64 // with TLS sealed, but for connections at net/http
 	BytesOut  atomic.Uint64
-	Writes    atomic.Uint64 // write and writev calls
+	Writes    atomic.Uint64 // writes to connections: system calls of their own, or sends submitted to io_uring
+	Submits   atomic.Uint64 // submissions to io_uring, which carry sends to many connections each
 	Messages  atomic.Uint64 // complete text and binary messages received
 	Frames    atomic.Uint64 // frames and pieces of streams taken by Conn.Send
 	Lagging   atomic.Int64  // connections whose socket does not take what is queued

@@ -90,6 +90,7 @@ type Options struct {
 	Metrics *Metrics       // nil: counted nowhere
 	Log     *slog.Logger   // nil: slog.Default
 	Limits  Limits
+	Flush   Flush // how loops write; "": FlushAuto
 
 	// TLS makes every connection begin with a handshake; nil: plaintext. New makes a copy, which is used from then
 	// on: tickets for resumption are sealed with its keys. If NextProtos offers h2, clients that choose it go to
@@ -118,6 +119,13 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.WSPath == "" {
 		o.WSPath = "/"
+	}
+	switch o.Flush {
+	case "":
+		o.Flush = FlushAuto
+	case FlushAuto, FlushWrite, FlushURing:
+	default:
+		return o, fmt.Errorf("netpoll: the flush %q is unknown", o.Flush)
 	}
 	if o.Clock == nil {
 		o.Clock = owner.SystemClock()

@@ -22,6 +22,7 @@ func looseLoop(t testing.TB, limit int) *Loop {
 		t.Fatal(err)
 	}
 	l := e.loops[0]
+	l.flusher = newFlusher(t, testFlush)
 	l.begin()
 	return l
 }

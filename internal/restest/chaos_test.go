@@ -31,7 +31,7 @@ func TestChaos(t *testing.T) {
 		name   string
 		change func(*gateway.Config)
 	}{
-		{"one", func(c *gateway.Config) { c.Loops, c.Shards = 1, 1 }},
+		{"one", func(c *gateway.Config) { c.Loops, c.Shards, c.Flush = 1, 1, "write" }},
 		{"default", func(c *gateway.Config) {}},
 		{"many", func(c *gateway.Config) { c.Loops, c.Shards = 4, 8 }},
 		{"throttled", func(c *gateway.Config) { c.ReferenceThrottle, c.ResetThrottle = 1, 1 }},

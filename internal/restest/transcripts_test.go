@@ -24,10 +24,11 @@ var (
 var layouts = []struct {
 	name          string
 	loops, shards int
+	flush         string
 }{
-	{"one", 1, 1}, // one loop and one shard: everything in one order
-	{"default", 0, 0},
-	{"many", 4, 8}, // more owners than cores: more ways to interleave
+	{"one", 1, 1, "write"}, // one loop and one shard: everything in one order
+	{"default", 0, 0, "auto"},
+	{"many", 4, 8, "auto"}, // more owners than cores: more ways to interleave
 }
 
 // TestTranscripts replays every transcript against the gateway, over a real NATS server and real sockets.
@@ -57,7 +58,9 @@ func TestTranscripts(t *testing.T) {
 					}
 					env := Env{NATS: ns.ClientURL(), Subscribed: subscribed(ns), Watchdog: *watchdog, Rewrite: *rewrite,
 						Start: func(st Start) (Gateway, error) {
-							return startGateway(st, func(c *gateway.Config) { c.Loops, c.Shards = layout.loops, layout.shards })
+							return startGateway(st, func(c *gateway.Config) {
+								c.Loops, c.Shards, c.Flush = layout.loops, layout.shards, layout.flush
+							})
 						}}
 					if err := env.Run(script); err != nil {
 						t.Error(err)

@@ -1,0 +1,190 @@
+package netpoll
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/internal/invariants"
+)
+
+const (
+	// uringBatch is how many sends one system call carries, a power of two. From 64 on more do not make a send
+	// cheaper, and while the call lasts, half a millisecond or so, the collector cannot stop the world.
+	uringBatch = 128
+	// uringScratch is how many bytes of connections with several slices one system call carries, at least smallCopy.
+	uringScratch = 64 << 10
+)
+
+// uringFlusher is a flusher that sends on many connections with one system call. All that it submits is done when
+// flush returns. So what the kernel reads is kept alive by the outboxes, which nobody touches meanwhile, and by joined.
+type uringFlusher struct {
+	writer writer // for what the ring does not pay for, or does not fit
+	ring   *uring // nil: closed, or given up
+	failed func(error)
+	sends  []underWay // by slot of ring
+	bufs   [vectorLen][]byte
+	joined []byte // scratch: each connection's slices are joined in a place of their own
+}
+
+// underWay is a send whose result has not been taken.
+type underWay struct {
+	index int32 // of the connection in the batch
+	size  int32
+}
+
+// newURingFlusher returns a flusher with a ring of its own, which close frees. failed is told if it has to do without later.
+func newURingFlusher(calls uringCalls, entries uint32, failed func(error)) (*uringFlusher, error) {
+	r, err := newURing(entries, calls)
+	if err != nil {
+		return nil, err
+	}
+	if err = r.probe(); err != nil {
+		r.close()
+		return nil, err
+	}
+	return &uringFlusher{ring: r, failed: failed, sends: make([]underWay, len(r.sends)), joined: make([]byte, 0, uringScratch)}, nil
+}
+
+// close frees the ring. A flush that comes later does without.
+func (u *uringFlusher) close() {
+	if u.ring != nil {
+		u.ring.close()
+		u.ring = nil
+	}
+}
+
+func (u *uringFlusher) flush(l *Loop, batch []*Conn) {
+	for i := 0; i < len(batch); {
+		if u.ring == nil || len(batch)-i < uringFrom {
+			u.writer.flush(l, batch[i:])
+			return
+		}
+		next, queued := u.queue(batch, i)
+		if queued > 0 {
+			u.submit(l, batch, queued)
+		}
+		i = next
+	}
+}
+
+// queue queues a send for each connection of the batch from index i on, as far as there is room. It returns the index to
+// go on from.
+func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
+	joined := u.joined
+	for ; i < len(batch) && int(queued) < len(u.sends); i++ {
+		c := batch[i]
+		if c.link() != nil {
+			c.flushTLS()
+			continue
+		}
+		if c.queued == 0 || c.state >= stateDoomed {
+			continue
+		}
+		b := c.first
+		if c.more != nil {
+			bufs := c.gather(u.bufs[:0])
+			many, size := len(bufs) > 1, total(bufs)
+			if many && size > smallCopy {
+				clear(bufs)
+				u.writer.one(c)
+				continue
+			}
+			if many && size > cap(joined)-len(joined) {
+				clear(bufs)
+				break
+			}
+			if many {
+				at := len(joined)
+				joined = join(joined, bufs)
+				b = joined[at:]
+			}
+			clear(bufs)
+		}
+		u.sends[u.ring.add(c.fd, b)] = underWay{int32(i), int32(len(b))}
+		queued++
+	}
+	return i, queued
+}
+
+// submit does what is queued and deals with the results.
+func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
+	r := u.ring
+	first := r.tail - queued
+	left, failure := r.submit()
+	lost := false
+	l.stats.submits++
+	for range queued - left {
+		slot, result, err := r.next()
+		if err != nil {
+			failure, lost = err, true
+			break
+		}
+		s := &u.sends[slot]
+		size := int(s.size)
+		s.size = 0
+		if c := batch[s.index]; c.took(max(int(result), 0), size, sendError(result)) {
+			u.writer.one(c) // there is more, or it was interrupted
+		}
+	}
+	due := r.taken()
+	if invariants.Enabled {
+		invariants.Check(due == 0 || lost, "%d sends are under way at the end of a flush", due)
+	}
+	if left > 0 || lost {
+		u.clear(batch, first, queued-left, left)
+	}
+	if lost || failure != nil && !errors.Is(failure, unix.EAGAIN) && !errors.Is(failure, unix.EBUSY) {
+		u.close()
+		u.failed(failure)
+	}
+}
+
+// clear deals with what has no result: of the sends from first on, begun were taken by the kernel, and left after
+// them were not.
+func (u *uringFlusher) clear(batch []*Conn, first, begun, left uint32) {
+	for i := range begun + left {
+		s := &u.sends[(first+i)&u.ring.mask]
+		switch c := batch[s.index]; {
+		case s.size == 0: // it has one
+		case i < begun:
+			c.doom() // nobody knows how much was sent
+		default:
+			u.writer.one(c)
+		}
+		s.size = 0
+	}
+}
+
+// sendError returns what a send's result means to Conn.took.
+func sendError(result int32) error {
+	switch errno := unix.Errno(-result); {
+	case result >= 0:
+		return nil
+	case errno == unix.ECANCELED: // before it began
+		return unix.EINTR
+	default:
+		return errno
+	}
+}
+
+// equipURing gives each loop a ring, or none if it cannot for all.
+func (e *Engine) equipURing() error {
+	made := make([]*uringFlusher, 0, len(e.loops))
+	for i := range e.loops {
+		u, err := newURingFlusher(e.uring, uringBatch, func(err error) {
+			e.log.Error("io_uring failed: from now on the loop writes to each client by itself", "loop", i, "error", err)
+		})
+		if err != nil {
+			for _, u := range made {
+				u.close()
+			}
+			return err
+		}
+		made = append(made, u)
+	}
+	for i, l := range e.loops {
+		l.flusher = made[i]
+	}
+	return nil
+}
