@@ -49,6 +49,7 @@ type Target struct {
 	Compress string   `yaml:"compress,omitempty" json:"compress,omitempty"` // added to Start for compression
 	PID      int      `yaml:"pid,omitempty" json:"pid,omitempty"`           // of a target that runs already, to measure it
 	Env      []string `yaml:"env,omitempty" json:"env,omitempty"`           // name=value, added to the environment; placeholders as in commands
+	Kinds    []string `yaml:"kinds,omitempty" json:"kinds,omitempty"`       // of scenarios that are run on it, beside those that name it; empty: all that can
 	Version  string   `yaml:"version,omitempty" json:"version,omitempty"`   // for the report
 }
 
@@ -152,6 +153,11 @@ func (p *Plan) Complete() error {
 		}
 		if _, err := client.NewDriver(t.Protocol, t.Path); err != nil {
 			return fmt.Errorf("target %s: %w", t.Name, err)
+		}
+		for _, k := range t.Kinds {
+			if !slices.Contains(Kinds, k) {
+				return fmt.Errorf("target %s: unknown kind %q: use some of %v", t.Name, k, Kinds)
+			}
 		}
 		names[t.Name] = true
 	}
@@ -338,6 +344,9 @@ func (s Scenario) rate(n int) float64 {
 func (s Scenario) runsOn(t Target) bool {
 	if len(s.Targets) > 0 {
 		return slices.Contains(s.Targets, t.Name)
+	}
+	if len(t.Kinds) > 0 && !slices.Contains(t.Kinds, s.Kind) {
+		return false
 	}
 	return s.leftOut(t) == ""
 }

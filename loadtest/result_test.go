@@ -124,6 +124,7 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 		"bad protocol":  {Targets: []Target{{Name: "a", Protocol: "x", Start: "x"}}, Scenarios: s},
 		"twice":         {Targets: append(p.Targets, p.Targets...), Scenarios: s},
 		"unknown":       {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, Targets: []string{"b"}}}},
+		"kinds":         {Targets: []Target{{Name: "a", Protocol: "res", Start: "x", Kinds: []string{"x"}}}, Scenarios: s},
 		"subscriptions": {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, PerClient: 3}}},
 		"same name":     {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle}, {Kind: KindIdle}}},
 		"nobody can":    {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindTLS}}},
@@ -142,9 +143,10 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 // Neighbours with the same clients share a stage; growth and Fresh do not.
 func TestGroups(t *testing.T) {
 	p := Plan{
-		Targets: []Target{{Name: "a", Protocol: "res", Start: "x", TLS: "-tls"}, {Name: "n", Protocol: "nats", Start: "x"}},
+		Targets: []Target{{Name: "a", Protocol: "res", Start: "x", TLS: "-tls"}, {Name: "n", Protocol: "nats", Start: "x"},
+			{Name: "f", Protocol: "res", Start: "x", Kinds: []string{KindFanout}}},
 		Scenarios: []Scenario{{Kind: KindStorm}, {Kind: KindFanout}, {Name: "again", Kind: KindFanout, Fresh: true}, {Kind: KindUnary},
-			{Kind: KindGrowth, Grow: []int{5, 6}}, {Kind: KindTLS}},
+			{Kind: KindGrowth, Grow: []int{5, 6}}, {Kind: KindTLS}, {Name: "named", N: 7, Kind: KindUnary, Targets: []string{"f"}}},
 	}
 	if err := p.Complete(); err != nil {
 		t.Fatal(err)
@@ -161,7 +163,7 @@ func TestGroups(t *testing.T) {
 		}
 		got = append(got, line)
 	}
-	want := []string{"storm fanout an", "again an", "unary a", "growth an", "growth an", "tls-plain a", "tls a"}
+	want := []string{"storm fanout anf", "again anf", "unary a", "growth an", "growth an", "tls-plain a", "tls a", "named f"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

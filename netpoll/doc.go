@@ -15,6 +15,6 @@
 // in a turn leaves in one write.
 //
 // Files in reading order: options.go, engine.go, loop.go, conn.go, input.go, upgrade.go, stream.go, request.go,
-// proxy.go, outbox.go, flush.go, handover.go, drain.go; then tls.go, tls_handshake.go, tls_link.go,
-// tls_handover.go, tls_slim.go.
+// proxy.go, outbox.go, flush.go, flush_choice.go, flush_uring_linux.go, uring_linux.go, handover.go, drain.go;
+// then tls.go, tls_handshake.go, tls_link.go, tls_handover.go, tls_slim.go.
 package netpoll

@@ -10,7 +10,7 @@ import (
 
 const (
 	// uringBatch is how many sends one system call carries, a power of two. From 64 on more do not make a send
-	// cheaper, and while the call lasts, half a millisecond or so, the collector cannot stop the world.
+	// cheaper, and the call, half a millisecond or so, is how long the loop cannot be interrupted.
 	uringBatch = 128
 	// uringScratch is how many bytes of connections with several slices one system call carries, at least smallCopy.
 	uringScratch = 64 << 10

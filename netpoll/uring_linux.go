@@ -92,7 +92,8 @@ var kernelURing = uringCalls{
 		return int(fd), errno
 	},
 	enter: func(fd int, submit, wait, flags uint32) (int, unix.Errno) {
-		n, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(fd), uintptr(submit), uintptr(wait), uintptr(flags), 0, 0)
+		// Unlike a single write (see write), so long a call is worth telling the scheduler: the collector need not wait for it.
+		n, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(fd), uintptr(submit), uintptr(wait), uintptr(flags), 0, 0)
 		return int(n), errno
 	},
 }
