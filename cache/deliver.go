@@ -44,6 +44,25 @@ func (s *Shard) deliver(e *entry, ev *state.Event) {
 	}
 }
 
+// manySteps is the number of events from which on a difference is handed over as a whole: as messages of their own they would
+// fill a loop's mailbox, and make it look overloaded.
+const manySteps = 1024
+
+// deliverSteps sends a long difference to an entry's subs; the entry's snapshot is the state after it.
+func (s *Shard) deliverSteps(e *entry, steps []*state.Event) {
+	s.metrics.EventsApplied.Add(int64(len(steps)))
+	for _, sb := range e.subs.list {
+		switch backlog := s.loops.Backlog(sb.loop); {
+		case sb.behind && backlog <= s.opt.BacklogLimit/2:
+			s.sync(sb)
+		case sb.behind || backlog > s.opt.BacklogLimit:
+			s.setBehind(sb, true)
+		default:
+			s.post(sb, state.Update{Kind: state.Synced, Snapshot: e.snap, Steps: steps})
+		}
+	}
+}
+
 // sync brings a sub up to date.
 func (s *Shard) sync(sb *sub) {
 	s.setBehind(sb, false)

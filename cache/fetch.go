@@ -225,6 +225,11 @@ func (s *Shard) replace(e *entry, snap *state.Snapshot) bool {
 		s.log.Warn("a resource has become one of the other type, the old state stays", "resource", e.r.name, "query", e.query)
 		return false
 	}
+	if len(events) > manySteps {
+		e.set(events[len(events)-1].Next)
+		s.deliverSteps(e, events)
+		return true
+	}
 	for _, ev := range events {
 		e.set(ev.Next)
 		s.deliver(e, ev)

@@ -59,6 +59,14 @@ func (h *Hub) Event(rid string, e *state.Event, v Variant, set []Resource) []byt
 	if f := h.recent.find(rid, e, v, set); f != nil {
 		return f
 	}
+	h.metrics.Encodings.Add(1)
+	f := h.Frame(h.encode(rid, e, v, set), v.Form())
+	h.recent.add(rid, e, v, set, f)
+	return f
+}
+
+// encode makes an event's message, which is valid until the next one.
+func (h *Hub) encode(rid string, e *state.Event, v Variant, set []Resource) []byte {
 	b := res.AppendEventStart(h.buf[:0], rid, eventName(e))
 	switch e.Kind {
 	case state.Delete:
@@ -73,10 +81,7 @@ func (h *Hub) Event(rid string, e *state.Event, v Variant, set []Resource) []byt
 	}
 	b = append(b, '}')
 	h.buf = b
-	h.metrics.Encodings.Add(1)
-	f := h.Frame(b, v.Form())
-	h.recent.add(rid, e, v, set, f)
-	return f
+	return b
 }
 
 func eventName(e *state.Event) string {

@@ -24,8 +24,9 @@ type Source interface {
 	Unsubscribe(ref uint64, name, query string)
 }
 
-// Outbox takes frames for one client. It keeps the slice, which never changes
-// again, and must not call back into the hub.
+// Outbox takes frames for one client: one at a time, or several that lie one
+// behind the other. It keeps the slice, which never changes again, and must not
+// call back into the hub.
 type Outbox interface{ Send(frame []byte) }
 
 // Framer makes a transport frame of a JSON message by appending it to dst.
@@ -47,6 +48,10 @@ type Metrics struct {
 
 // Hub is one loop's registry of topics.
 type Hub struct {
+	// Portion is how many events of a long difference a client gets at a time.
+	// It may be set before the first topic.
+	Portion int
+
 	// Fixed after construction.
 	source    Source
 	framers   Framers
@@ -77,7 +82,7 @@ type topicKey struct{ rid, name, query string }
 
 // NewHub returns an empty hub. Frames are cut from arena.
 func NewHub(source Source, framers Framers, arena *pool.Arena, m *Metrics) *Hub {
-	return &Hub{source: source, framers: framers, arena: arena, metrics: m, topics: make(map[topicKey]*Topic)}
+	return &Hub{Portion: defaultPortion, source: source, framers: framers, arena: arena, metrics: m, topics: make(map[topicKey]*Topic)}
 }
 
 // Lookup returns the topic of a resource if it is loaded on this loop, so that
@@ -141,7 +146,7 @@ func (h *Hub) Apply(u state.Update) {
 	case state.Applied:
 		h.applyEvent(t, u.Event)
 	case state.Synced:
-		h.sync(t, u.Snapshot)
+		h.sync(t, u)
 	case state.Reaccess:
 		t.each(func(s Subscriber) { s.Reaccess(Changed) })
 	}
@@ -181,17 +186,27 @@ func (h *Hub) applyEvent(t *Topic, e *state.Event) {
 	t.deliver(e, prev)
 }
 
-// sync brings a topic that missed events to the newest snapshot. Clients get
-// the difference.
-func (h *Hub) sync(t *Topic, next *state.Snapshot) {
+// sync brings a topic to the newest snapshot. Clients get the difference; if it
+// is long, each goes through it at its own pace, and the topic is there at once.
+func (h *Hub) sync(t *Topic, u state.Update) {
 	if t.phase != phaseReady {
 		return
 	}
-	events, err := state.Diff(t.snap, next)
-	if err != nil {
-		// A model became a collection or the other way round: the shard never
-		// does that to a live subscription, it deletes it.
-		h.applyEvent(t, state.NewDelete(t.snap))
+	events := u.Steps
+	if events == nil {
+		var err error
+		if events, err = state.Diff(t.snap, u.Snapshot); err != nil {
+			// A model became a collection or the other way round: the shard never
+			// does that to a live subscription, it deletes it.
+			h.applyEvent(t, state.NewDelete(t.snap))
+			return
+		}
+	}
+	if script := h.NewScript(t.key.rid, events); script != nil {
+		prev := t.snap
+		t.snap = script.End()
+		h.metrics.Events.Add(uint64(len(events)))
+		t.each(func(s Subscriber) { s.Script(script, prev) })
 		return
 	}
 	for _, e := range events {

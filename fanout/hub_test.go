@@ -51,6 +51,9 @@ func (s *sub) Event(e *state.Event, prev *state.Snapshot) {
 	s.note(fmt.Sprintf("event %s after %s", eventName(e), prev.JSON(false)))
 }
 func (s *sub) Reaccess(why Reason) { s.note(fmt.Sprintf("reaccess %d", why)) }
+func (s *sub) Script(script *Script, prev *state.Snapshot) {
+	s.note(fmt.Sprintf("script of %d after %s", script.Len(), prev.JSON(false)))
+}
 func (s *sub) Send(f []byte) {
 	s.frames = append(s.frames, f)
 	s.got = append(s.got, string(f))

@@ -60,6 +60,9 @@ type Subscriber interface {
 	// resource. prev is the resource before it. If the member is not ready,
 	// Event must leave all memberships of the hub alone.
 	Event(e *state.Event, prev *state.Snapshot)
+	// Script hands over a long difference, to be sent in portions. prev is the
+	// resource before it.
+	Script(s *Script, prev *state.Snapshot)
 	// Reaccess says that access to the resource must be asked again.
 	Reaccess(why Reason)
 }

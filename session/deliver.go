@@ -12,7 +12,7 @@ func (b *Sub) Event(e *state.Event, prev *state.Snapshot) {
 	case subReady:
 		b.keep(e)
 	case subSent:
-		if b.hold != 0 || b.work != nil && (len(b.work.queue) > 0 || b.work.conflated) {
+		if b.hold != 0 || b.work != nil && b.work.waits() {
 			b.keep(e)
 			return
 		}
@@ -40,17 +40,7 @@ func (b *Sub) keep(e *state.Event) {
 		m.Conflated.Add(1)
 		return
 	case max > 0 && len(w.queue) >= max && stateful:
-		rest := w.queue[:0]
-		for _, q := range w.queue {
-			if q.Kind == state.Custom || q.Kind == state.Delete {
-				rest = append(rest, q)
-			} else {
-				m.Conflated.Add(1)
-			}
-		}
-		clear(w.queue[len(rest):])
-		w.queue = rest
-		w.conflated = true
+		w.conflate(m)
 		m.Conflated.Add(1)
 		return
 	case max > 0 && len(w.queue) >= 2*max && e.Kind == state.Custom:
@@ -58,6 +48,22 @@ func (b *Sub) keep(e *state.Event) {
 		return
 	}
 	w.queue = append(w.queue, e)
+}
+
+// conflate drops the queued events that carry state; the difference to latest
+// takes their place.
+func (w *work) conflate(m *Metrics) {
+	rest := w.queue[:0]
+	for _, q := range w.queue {
+		if q.Kind == state.Custom || q.Kind == state.Delete {
+			rest = append(rest, q)
+		} else {
+			m.Conflated.Add(1)
+		}
+	}
+	clear(w.queue[len(rest):])
+	w.queue = rest
+	w.conflated = true
 }
 
 // resume sends what is queued as far as nothing holds it back, and returns b
@@ -78,10 +84,16 @@ func (b *Sub) resume() {
 			}
 		}
 		w := b.work
+		if w != nil && w.script != nil {
+			b.play()
+			continue
+		}
 		if w != nil && w.conflated {
 			w.conflated = false
 			if events, err := state.Diff(w.snap, w.latest); err == nil {
-				w.queue = append(events, w.queue...)
+				if w.script, w.at = b.s.env.Hub.NewScript(b.rid, events), 0; w.script == nil {
+					w.queue = append(events, w.queue...)
+				}
 			}
 			continue
 		}
@@ -203,7 +215,7 @@ func (b *Sub) end(e *state.Event) {
 	s.out.Send(s.env.Hub.Event(b.rid, e, s.variant(), nil))
 	b.state = subDeleted
 	w := b.busy()
-	w.queue, w.latest, w.conflated = nil, nil, false
+	w.script, w.queue, w.latest, w.conflated = nil, nil, nil, false
 	b.hold = 0
 	s.env.Hub.Leave(&b.Member)
 	if b.held > 0 {

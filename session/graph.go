@@ -179,7 +179,7 @@ func (s *Session) unsend(b *Sub, loose []*Sub) []*Sub {
 	loose = s.dropCurrent(b, loose)
 	old := b.snapshot()
 	w := b.busy()
-	w.queue, w.latest, w.conflated = nil, nil, false
+	w.script, w.queue, w.latest, w.conflated = nil, nil, nil, false
 	b.hold = 0
 	b.reaccess = b.reaccess && b.pending > 0
 	b.SetReady(false)

@@ -95,7 +95,18 @@ func (w *world) RequestSubscribed(name, subject string, payload []byte, done fun
 func (c *testClient) Describe(*res.AuthRequest) {}
 
 // Send implements fanout.Outbox: frames are plain messages here.
-func (c *testClient) Send(frame []byte) {
+func (c *testClient) Send(frames []byte) {
+	for d := json.NewDecoder(bytes.NewReader(frames)); d.More(); {
+		var frame json.RawMessage
+		if err := d.Decode(&frame); err != nil {
+			c.fail(err)
+			return
+		}
+		c.take(frame)
+	}
+}
+
+func (c *testClient) take(frame []byte) {
 	c.w.logf("%s < %s", c.name, frame)
 	var m struct {
 		ID     *int
@@ -187,7 +198,20 @@ func (w *world) change(i int) {
 	}
 	var e *state.Event
 	var err error
-	switch n := w.rng.IntN(12); {
+	switch n := w.rng.IntN(13); {
+	case n == 12: // as after a reset: a difference of several events
+		if next := w.snapshot(i); next.IsModel() == snap.IsModel() {
+			u := state.Update{Kind: state.Synced, Snapshot: next}
+			if events, err := state.Diff(snap, next); err != nil {
+				w.t.Fatal(err)
+			} else if len(events) > 0 && w.rng.IntN(2) == 0 {
+				u.Steps, u.Snapshot = events, events[len(events)-1].Next
+			}
+			w.service[name] = u.Snapshot
+			w.logf("service: %s is another", name)
+			w.emit(name, u)
+		}
+		return
 	case n == 0:
 		e = state.NewDelete(snap)
 		w.service[name] = nil
@@ -252,6 +276,7 @@ func newWorld(t *testing.T, seed uint64, limits Limits) *world {
 		},
 	}
 	w.env.Hub = fanout.NewHub(w, fanout.Framers{fanout.Message: func(dst, m []byte) []byte { return append(dst, m...) }}, new(pool.Arena), new(fanout.Metrics))
+	w.env.Hub.Portion = 1 + int(seed%4)
 	for i := range resources {
 		w.service[rid(i)] = w.snapshot(i)
 	}

@@ -22,6 +22,7 @@ const (
 	holdReferences uint8 = 1 << iota // an event's new references are loading
 	holdAccess                       // access is being asked anew
 	holdLag                          // the client does not read what it is sent
+	holdPace                         // the next portion of a script is to be sent in a later turn
 )
 
 // Sub is a session's interest in one resource ID. Two graphs run over the
@@ -65,6 +66,8 @@ type work struct {
 	snap      *state.Snapshot // where the client's view stands; nil: at the topic's newest
 	queue     []*state.Event  // not sent yet, in order
 	latest    *state.Snapshot // newest state of a conflated queue
+	script    *fanout.Script  // comes before the queue and the difference to latest
+	at        int             // events of script that have been sent
 	stale     *state.Snapshot // the deleted copy that the client has while a new one is on its way
 	current   *state.Event    // its new references are loading
 	waiting   *waiter         // for current

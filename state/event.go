@@ -130,7 +130,7 @@ const (
 	Failed                     // Err: there is no subscription, the shard has forgotten it
 	Applied                    // Event. After a Delete the shard has forgotten the subscription
 	Reaccess                   // access is to be asked again
-	Synced                     // Snapshot: the newest state. Events before it were left out; the loop takes the difference
+	Synced                     // Snapshot: the newest state. Events before it were left out; the loop takes the difference, or Steps
 )
 
 // String is the kind's name, for logs and transcripts.
@@ -145,5 +145,6 @@ type Update struct {
 	Kind     UpdateKind
 	Snapshot *Snapshot
 	Event    *Event
+	Steps    []*Event // of Synced, for a subscription that has missed nothing: the events that lead to Snapshot
 	Err      *res.Error
 }

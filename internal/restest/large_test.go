@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gobwas/ws"
@@ -50,9 +52,11 @@ func (s *socket) message() []byte {
 // largeMessage is what this test looks at in a message.
 type largeMessage struct {
 	ID     int
+	Event  string
 	Result struct {
 		Collections map[string][]int
 	}
+	Data struct{ Idx, Value int }
 }
 
 func (s *socket) large() (m largeMessage) {
@@ -63,12 +67,13 @@ func (s *socket) large() (m largeMessage) {
 	return m
 }
 
-// TestLargeCollection: clients with and without compression get a large collection, which they
-// share.
+// TestLargeCollection: clients with and without compression get a large collection, which they share, and all its
+// differences when a reset brings it in another order.
 func TestLargeCollection(t *testing.T) {
-	const size = 60_000
+	const size = 120_000 // 14 MB of events for each client, more than an outbox may hold
 	ns := natstest.Start(t)
 	nc := ns.Client()
+	var turned atomic.Bool
 	if _, err := nc.Subscribe("*.large.list", func(m *nats.Msg) {
 		if strings.HasPrefix(m.Subject, "access.") {
 			_ = m.Respond([]byte(`{"result":{"get":true}}`))
@@ -77,6 +82,9 @@ func TestLargeCollection(t *testing.T) {
 		values := make([]int, size)
 		for i := range values {
 			values[i] = i
+		}
+		if turned.Load() {
+			slices.Reverse(values)
 		}
 		text, _ := json.Marshal(values)
 		_ = m.Respond(fmt.Appendf(nil, `{"result":{"collection":%s}}`, text))
@@ -95,14 +103,38 @@ func TestLargeCollection(t *testing.T) {
 	t.Cleanup(g.Stop)
 	clients := []*socket{
 		openSocket(t, g.URL()), openSocket(t, g.URL()),
-		openSocket(t, g.URL(), "Sec-WebSocket-Extensions: permessage-deflate"), openSocket(t, g.URL(), "Sec-WebSocket-Extensions: permessage-deflate"),
+		openSocket(t, g.URL(), "Sec-WebSocket-Extensions: permessage-deflate"),
 	}
+	lists := make([][]int, len(clients))
 	for i, s := range clients {
 		s.send(fmt.Sprintf(`{"id":%d,"method":"subscribe.large.list"}`, i+7))
 		m := s.large()
-		list := m.Result.Collections["large.list"]
-		if m.ID != i+7 || len(list) != size || list[size-1] != size-1 {
-			t.Fatalf("client %d: answer %d with %d values", i, m.ID, len(list))
+		lists[i] = m.Result.Collections["large.list"]
+		if m.ID != i+7 || len(lists[i]) != size || lists[i][size-1] != size-1 {
+			t.Fatalf("client %d: answer %d with %d values", i, m.ID, len(lists[i]))
 		}
+	}
+	turned.Store(true)
+	if err := nc.Publish("system.reset", []byte(`{"resources":["large.>"]}`)); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range clients {
+		list, events := lists[i], 0
+		for list[0] != size-1 || len(list) < size || !slices.IsSortedFunc(list, func(a, b int) int { return b - a }) {
+			// The order is looked at when it may be the right one only.
+			for more := true; more; more = len(list) < size {
+				m := s.large()
+				events++
+				switch m.Event {
+				case "large.list.remove":
+					list = slices.Delete(list, m.Data.Idx, m.Data.Idx+1)
+				case "large.list.add":
+					list = slices.Insert(list, m.Data.Idx, m.Data.Value)
+				default:
+					t.Fatalf("client %d: event %q", i, m.Event)
+				}
+			}
+		}
+		t.Logf("client %d: %d events", i, events)
 	}
 }
