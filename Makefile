@@ -92,7 +92,7 @@ compare: build ## compare with other gateways, report in bench/results (QUICK=1:
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
 	mkdir -p bin/peers
 	cd bench/peers && $(GO) build -o ../../bin/peers/ ./centrifuge github.com/resgateio/resgate github.com/nats-io/nats-server/v2
-	./bin/sluice-load run -plan bench/$(if $(QUICK),quick,compare).yaml -json bench/results/$(if $(QUICK),quick,compare).json -html bench/results/$(if $(QUICK),quick,compare).html -md bench/results/$(if $(QUICK),quick,compare).md -svg bench/results/$(if $(QUICK),quick-,)charts $(ARGS)
+	./bin/sluice-load run -plan bench/$(if $(QUICK),quick,compare).yaml -json bench/results/$(if $(QUICK),quick,compare).json -html bench/results/$(if $(QUICK),quick,compare).html -md bench/results/$(if $(QUICK),quick,compare).md -svg bench/results/$(if $(QUICK),quick-,)charts $(if $(QUICK)$(ARGS),,-into README.md) $(ARGS)
 
 clean: ## remove what was built
 	rm -rf bin $(E2E)/node_modules

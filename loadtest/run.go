@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -292,5 +293,27 @@ func versions(p Plan) []string {
 			all = append(all, t.Label()+" "+t.Version)
 		}
 	}
-	return all
+	return append(all, harnessVersion()...)
+}
+
+// harnessVersion is the commit that this program was built from, if it says so;
+// "make compare" builds the gateway from the same.
+func harnessVersion() []string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return nil
+	}
+	commit, changed := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			commit = s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = ", changed"
+		}
+	}
+	if commit == "" {
+		return nil
+	}
+	return []string{"harness " + commit + changed}
 }

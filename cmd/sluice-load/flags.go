@@ -23,7 +23,7 @@ type runFlags struct {
 	plan                   loadtest.Plan
 	quiet                  bool
 	json, html, markdown   string
-	svg                    string
+	svg, into              string
 	command                string
 	planFile, scenarioFile string
 	kinds, only, scenes    string
@@ -35,6 +35,7 @@ func (r *runFlags) outputs(f *flag.FlagSet) {
 	f.StringVar(&r.html, "html", "", "write the report as one page to this file")
 	f.StringVar(&r.markdown, "md", "", "write the tables as Markdown to this file")
 	f.StringVar(&r.svg, "svg", "", "write the charts to this folder")
+	f.StringVar(&r.into, "into", "", "put a summary, with the charts of -svg, between the marks in this Markdown file")
 }
 
 func parseRun(args []string) (*runFlags, error) {
@@ -162,7 +163,7 @@ func (r *runFlags) fromFlags(t loadtest.Target, s loadtest.Scenario) error {
 // useless reports flags that would have no effect beside a file.
 func (r *runFlags) useless(f *flag.FlagSet) error {
 	var file string
-	keep := []string{"json", "html", "md", "svg", "quiet", "rounds", "per-process", "targets", "only"}
+	keep := []string{"json", "html", "md", "svg", "into", "quiet", "rounds", "per-process", "targets", "only"}
 	switch {
 	case r.planFile != "":
 		file, keep = "-plan", append(keep, "plan")
@@ -185,6 +186,15 @@ func (r *runFlags) useless(f *flag.FlagSet) error {
 
 // check finds out before a run whether its files can be written.
 func (r *runFlags) check() error {
+	if r.into != "" {
+		text, err := os.ReadFile(r.into)
+		if err != nil {
+			return err
+		}
+		if _, err := report.Insert(text, new(loadtest.Report), ""); err != nil {
+			return fmt.Errorf("%s: %w", r.into, err)
+		}
+	}
 	folders := []string{r.svg}
 	for _, file := range []string{r.json, r.html, r.markdown} {
 		if file != "" {
@@ -323,5 +333,28 @@ func (r *runFlags) write(rep *loadtest.Report) error {
 			errs = append(errs, os.WriteFile(filepath.Join(r.svg, c.Name+".svg"), []byte(c.Standalone()), 0o644))
 		}
 	}
+	if r.into != "" {
+		errs = append(errs, r.insert(rep))
+	}
 	return errors.Join(errs...)
+}
+
+func (r *runFlags) insert(rep *loadtest.Report) error {
+	text, err := os.ReadFile(r.into)
+	if err != nil {
+		return err
+	}
+	folder := ""
+	if r.svg != "" {
+		if folder, err = filepath.Rel(filepath.Dir(r.into), r.svg); err != nil {
+			return err
+		}
+	}
+	if text, err = report.Insert(text, rep, filepath.ToSlash(folder)); err != nil {
+		return fmt.Errorf("%s: %w", r.into, err)
+	}
+	return save(r.into, func(w writer) error {
+		_, err := w.Write(text)
+		return err
+	})
 }

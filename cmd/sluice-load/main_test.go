@@ -35,8 +35,15 @@ func TestMain(m *testing.M) {
 func measure(t *testing.T, args ...string) *loadtest.Report {
 	t.Helper()
 	dir := t.TempDir()
-	file := filepath.Join(dir, "run.json")
-	args = append([]string{"run", "-quiet", "-json", file, "-html", filepath.Join(dir, "run.html"), "-md", filepath.Join(dir, "run.md"), "-svg", filepath.Join(dir, "charts")}, args...)
+	file, readme := filepath.Join(dir, "run.json"), filepath.Join(dir, "README.md")
+	text, err := os.ReadFile("../../README.md") // its marks must stay
+	if err == nil {
+		err = os.WriteFile(readme, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	args = append([]string{"run", "-quiet", "-into", readme, "-json", file, "-html", filepath.Join(dir, "run.html"), "-md", filepath.Join(dir, "run.md"), "-svg", filepath.Join(dir, "charts")}, args...)
 	var out strings.Builder
 	if err := command(args, &out); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
@@ -54,6 +61,9 @@ func measure(t *testing.T, args ...string) *loadtest.Report {
 		if c.Error != "" || c.Lost != 0 || c.Errors != 0 || c.Failed != 0 || c.Units == 0 || c.CPU.Total < 0 {
 			t.Errorf("%s %s: %+v", c.Target, c.Scenario, c)
 		}
+	}
+	if got, err := os.ReadFile(readme); err != nil || !strings.Contains(string(got), "| scenario | figure |") {
+		t.Errorf("the summary is not in the README: %v", err)
 	}
 	for _, name := range []string{"run.html", "run.md", "charts"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
@@ -245,6 +255,7 @@ func TestCommandsThatCannotRun(t *testing.T) {
 		"run -floor single -rounds -1":              "must not be negative",
 		"run -floor single -html " + plan + "/x":    "not a directory",
 		"run -plan missing.yaml":                    "no such file",
+		"run -floor single -into " + plan:           "the marks for the figures are missing",
 		"run -plan " + plan + " -n 5 -url ws://h/":  "-n, -url has no effect beside -plan",
 		"run -plan " + plan + " -targets b":         "-targets: there is no b",
 		"run -plan " + plan + " -only b":            "-only: there is no b",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sluice/loadtest"
@@ -28,33 +29,33 @@ func Charts(r *loadtest.Report) []Chart {
 		latency := slices.ContainsFunc(s.cells, func(c loadtest.Cell) bool { return c.Latency.Count > 0 })
 		switch kind {
 		case loadtest.KindIdle:
-			add(s, "memory", "Memory per idle connection", s.bars(r, "Memory per idle connection (RSS)", "memory", func(c loadtest.Cell) (float64, string) {
+			add(s, "memory", s.title()+": memory per connection", s.bars(r, s.title()+": memory per connection (RSS)", "lower", "memory", func(c loadtest.Cell) (float64, string) {
 				return c.Memory.PerConn, number(c.Memory.PerConn) + " bytes"
 			}))
 		case loadtest.KindMax:
-			add(s, "rate", "Highest sustained rate", s.bars(r, "Highest sustained rate, deliveries per second", "rate", func(c loadtest.Cell) (float64, string) {
+			add(s, "rate", s.title()+": sustained deliveries per second", s.bars(r, s.title()+": sustained deliveries per second", "higher", "rate", func(c loadtest.Cell) (float64, string) {
 				return c.Rate, number(c.Rate)
 			}))
 			fallthrough
 		default:
-			add(s, "cpu", "CPU per "+unit, s.bars(r, s.title()+": server CPU per "+unit, "cpu", func(c loadtest.Cell) (float64, string) {
+			add(s, "cpu", s.title()+": server CPU per "+unit, s.bars(r, s.title()+": server CPU per "+unit, "lower", "cpu", func(c loadtest.Cell) (float64, string) {
 				return c.CPU.Total, digits(c.CPU.Total) + " µs"
 			}))
 		}
 		if kind == loadtest.KindUnary || kind == loadtest.KindHTTP {
-			add(s, "rate", "Requests per second", s.bars(r, s.title()+": requests per second", "rate", func(c loadtest.Cell) (float64, string) {
+			add(s, "rate", s.title()+": requests per second", s.bars(r, s.title()+": requests per second", "higher", "rate", func(c loadtest.Cell) (float64, string) {
 				return c.Rate, number(c.Rate)
 			}))
 		}
 		if latency {
-			add(s, "p99", "p99 latency", s.bars(r, s.title()+": 99th percentile of latency", "latency", func(c loadtest.Cell) (float64, string) {
+			add(s, "p99", s.title()+": 99th percentile of latency", s.bars(r, s.title()+": 99th percentile of latency", "lower", "latency", func(c loadtest.Cell) (float64, string) {
 				return float64(c.Latency.P99), micros(c.Latency.P99)
 			}))
 		}
 		if ns := s.numbers(); len(ns) > 1 {
 			over := axis{label: "clients", form: number}
-			add(s, "cpu-n", "CPU over clients", lineChart(s.title()+": CPU per "+unit, over, axis{label: "µs", form: digits}, s.lines(r, "cpu", func(c loadtest.Cell) float64 { return c.CPU.Total }), true))
-			add(s, "memory-n", "Memory over clients", lineChart(s.title()+": memory of the server", over, axis{label: "MB (RSS)", form: number}, s.lines(r, "memory", func(c loadtest.Cell) float64 { return float64(c.Memory.RSS) / 1e6 }), true))
+			add(s, "cpu-n", s.title()+": CPU per "+unit+" over clients", lineChart(s.title()+": CPU per "+unit, over, axis{label: "µs, lower is better", form: tick}, s.lines(r, "cpu", func(c loadtest.Cell) float64 { return c.CPU.Total }), true))
+			add(s, "memory-n", s.title()+": memory over clients", lineChart(s.title()+": memory of the server", over, axis{label: "MB (RSS), lower is better", form: tick}, s.lines(r, "memory", func(c loadtest.Cell) float64 { return float64(c.Memory.RSS) / 1e6 }), true))
 		}
 		if !latency || kind == loadtest.KindIdle {
 			continue
@@ -77,11 +78,19 @@ func Charts(r *loadtest.Report) []Chart {
 				}
 			}
 			ms := func(v float64) string { return micros(int64(v)) }
-			add(s, "histogram"+suffix, "Latency histogram", lineChart(who+": latency", axis{label: "latency", log: true, form: ms}, axis{label: "% of all", form: digits}, shares, false))
-			add(s, "time"+suffix, "Latency over time", lineChart(who+": p99 over time", axis{label: "seconds", form: digits}, axis{label: "p99", log: true, form: ms}, times, false))
+			add(s, "histogram"+suffix, "Latency histogram", lineChart(who+": latency", axis{label: "latency", log: true, form: ms}, axis{label: "% of all", form: tick}, shares, false))
+			add(s, "time"+suffix, "Latency over time", lineChart(who+": p99 over time", axis{label: "seconds", form: tick}, axis{label: "p99, lower is better", log: true, form: ms}, times, false))
 		}
 	}
 	return all
+}
+
+// tick writes a figure at an axis, which is round.
+func tick(v float64) string {
+	if math.Abs(v) >= 1000 {
+		return number(v)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
 func color(r *loadtest.Report, target string) int {
@@ -98,7 +107,7 @@ func (s section) numbers() []int {
 	return all
 }
 
-func (s section) bars(r *loadtest.Report, title, figure string, value func(loadtest.Cell) (float64, string)) string {
+func (s section) bars(r *loadtest.Report, title, better, figure string, value func(loadtest.Cell) (float64, string)) string {
 	var groups []string
 	var bars [][]bar
 	for _, n := range s.numbers() {
@@ -112,7 +121,7 @@ func (s section) bars(r *loadtest.Report, title, figure string, value func(loadt
 		}
 		groups, bars = append(groups, number(float64(n))+" clients"), append(bars, g)
 	}
-	return barChart(title, groups, bars)
+	return barChart(title, better, groups, bars)
 }
 
 func (s section) lines(r *loadtest.Report, figure string, value func(loadtest.Cell) float64) []line {

@@ -133,9 +133,13 @@ func TestMarkdownTablesAreEven(t *testing.T) {
 	if err := Markdown(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
+	bars := 5 // of the summary: two words and two servers
 	for line := range strings.Lines(b.String()) {
+		if strings.HasPrefix(line, "## ") {
+			bars = len(columns) + 1
+		}
 		if strings.HasPrefix(line, "|") {
-			if n := strings.Count(line, "|"); n != len(columns)+1 {
+			if n := strings.Count(line, "|"); n != bars {
 				t.Errorf("%d bars in %s", n, line)
 			}
 		}
@@ -152,5 +156,58 @@ func TestForms(t *testing.T) {
 		if got := number(v); got != want {
 			t.Errorf("%v: %s", v, got)
 		}
+	}
+}
+
+func TestInsert(t *testing.T) {
+	got, err := Insert([]byte("# Title\n"+markBegin+"old\n"+markEnd+"rest\n"), sample(), "bench/charts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(got)
+	for _, want := range []string{
+		"# Title\n" + markBegin, markEnd + "rest\n",
+		"| scenario | figure | A <i> | b |\n",
+		"| f, 10 clients | µs/delivery | 10.0 | 11.0 |\n",
+		"| m, 1,000 clients | deliveries/s | (1,234) | 1,234 |\n",
+		"| i, 1,000 clients | bytes/connection | 2,000 | 2,000 |\n",
+		"| s, 1,000 clients | µs/delivery | 10.0 | failed |\n",
+		"| t, 1,000 clients, plain | µs/delivery | 10.0 | 11.0 |\n| t, 1,000 clients | µs/delivery | 15.0 | 16.5 |\n",
+		"Figures in parentheses",
+		`<img src="bench/charts/m-rate.svg"`, `<img src="bench/charts/f-cpu-n.svg"`, `<img src="bench/charts/i-memory.svg"`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if strings.Contains(text, "old") || strings.Contains(text, "Command:") {
+		t.Errorf("%s", text)
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+	again, err := Insert(got, sample(), "bench/charts")
+	if err != nil || string(again) != text {
+		t.Errorf("a second time: %v", err)
+	}
+	if _, err := Insert([]byte("no marks"), sample(), ""); err == nil {
+		t.Error("written where no marks are")
+	}
+}
+
+// Many names do not run out of the picture.
+func TestLegendsWrap(t *testing.T) {
+	var lines []line
+	for range 9 {
+		lines = append(lines, line{name: "a name of 20 letters", points: [][2]float64{{1, 1}, {2, 2}}})
+	}
+	at, rows := legend(lines)
+	for _, p := range at {
+		if p[0]+27+20*6.6 > width {
+			t.Errorf("a name at %v", p)
+		}
+	}
+	if rows < 3 {
+		t.Errorf("%d rows", rows)
 	}
 }

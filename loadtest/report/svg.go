@@ -22,9 +22,13 @@ func (c Chart) Standalone() string {
 	return strings.Replace(c.svg, "<svg ", `<svg xmlns="http://www.w3.org/2000/svg" `, 1)
 }
 
-// The colors of targets, in their order: apart for those who see no red or
-// green, and legible on white and on dark grey.
-var colors = []string{"#0f7ac7", "#e8720c", "#2a9d62", "#a855c7", "#8a8f98", "#c9a400", "#d6456b", "#3fb6c4"}
+// The colors and dashes of targets, in their order. The colors are those of Okabe
+// and Ito, made for those who see no red or green; all of them are legible on
+// white and on dark grey. Lines differ by their dashes as well.
+var (
+	colors = []string{"#0f7ac7", "#d55e00", "#009e73", "#cc79a7", "#8a8f98", "#e69f00", "#56b4e9", "#a08c00"}
+	dashes = []string{"", "6 3", "9 3 2 3", "3 3", "", "6 3", "2 2", "9 3"}
+)
 
 const style = `<style>.t{font:12px system-ui,sans-serif;fill:#24292f}.h{font:600 14px system-ui,sans-serif;fill:#24292f}.s{font:11px system-ui,sans-serif;fill:#57606a}.g{stroke:#d0d7de;stroke-width:1}.b{fill:#fff}@media(prefers-color-scheme:dark){.t,.h{fill:#e6edf3}.s{fill:#9da7b1}.g{stroke:#3d444d}.b{fill:#161b22}}</style>`
 
@@ -42,9 +46,10 @@ type axis struct {
 }
 
 const (
-	width, height = 640, 330
-	left, right   = 66, 28
-	above, below  = 62, 46
+	width, plot  = 640, 222 // of a picture; height of what is between the axes
+	left, right  = 66, 28
+	above, below = 62, 46 // with a legend of one row
+	legendRow    = 16
 )
 
 // lineChart draws lines over a common x axis; the y axis begins at zero unless
@@ -61,8 +66,11 @@ func lineChart(title string, x, y axis, lines []line, marks bool) string {
 	}
 	xs, xticks := scale(xlo, xhi, x.log, false)
 	ys, yticks := scale(ylo, yhi, y.log, true)
+	at, rows := legend(lines)
+	above := above + (rows-1)*legendRow
+	height := above + plot + below
 	px := func(v float64) float64 { return left + xs(v)*(width-left-right) }
-	py := func(v float64) float64 { return height - below - ys(v)*(height-above-below) }
+	py := func(v float64) float64 { return float64(above) + (1-ys(v))*plot }
 	var b strings.Builder
 	begin(&b, title, height)
 	for _, v := range yticks {
@@ -73,24 +81,38 @@ func lineChart(title string, x, y axis, lines []line, marks bool) string {
 	}
 	fmt.Fprintf(&b, `<text class="s" x="%d" y="%d" text-anchor="middle">%s</text>`, (left+width-right)/2, height-8, html.EscapeString(x.label))
 	fmt.Fprintf(&b, `<text class="s" x="%d" y="%d">%s</text>`, left-54, above-8, html.EscapeString(y.label))
-	legendX := float64(left)
-	for _, l := range lines {
-		color := colors[l.color%len(colors)]
+	for i, l := range lines {
+		color, dash := colors[l.color%len(colors)], dashes[l.color%len(dashes)]
 		var path strings.Builder
-		for i, p := range l.points {
-			fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(i, 1)], px(p[0]), py(p[1]))
+		for k, p := range l.points {
+			fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(k, 1)], px(p[0]), py(p[1]))
 		}
-		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="2" stroke-linejoin="round"/>`, path.String(), color)
+		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-dasharray="%s" stroke-width="2" stroke-linejoin="round"/>`, path.String(), color, dash)
 		if marks || len(l.points) == 1 {
 			for _, p := range l.points {
 				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"><title>%s: %s, %s</title></circle>`, px(p[0]), py(p[1]), color, html.EscapeString(l.name), html.EscapeString(x.form(p[0])), html.EscapeString(y.form(p[1])))
 			}
 		}
-		fmt.Fprintf(&b, `<rect x="%.0f" y="32" width="12" height="4" rx="2" fill="%s"/><text class="t" x="%.0f" y="39">%s</text>`, legendX, color, legendX+17, html.EscapeString(l.name))
-		legendX += 34 + 6.6*float64(len([]rune(l.name)))
+		x, y := at[i][0], at[i][1]
+		fmt.Fprintf(&b, `<path d="M%.0f %.0fh22" stroke="%s" stroke-dasharray="%s" stroke-width="3"/><text class="t" x="%.0f" y="%.0f">%s</text>`, x, y-4, color, dash, x+27, y, html.EscapeString(l.name))
 	}
 	b.WriteString("</svg>")
 	return b.String()
+}
+
+// legend places the names of lines, in as many rows as they need.
+func legend(lines []line) (at [][2]float64, rows int) {
+	x, y := float64(left), 40.0
+	rows = 1
+	for _, l := range lines {
+		w := 44 + 6.6*float64(len([]rune(l.name)))
+		if x > left && x+w > width-right+16 {
+			x, y, rows = left, y+legendRow, rows+1
+		}
+		at = append(at, [2]float64{x, y})
+		x += w
+	}
+	return at, rows
 }
 
 // bar is one target's figure in a bar chart.
@@ -103,7 +125,8 @@ type bar struct {
 }
 
 // barChart draws bars in groups below each other, all on one scale from zero.
-func barChart(title string, groups []string, bars [][]bar) string {
+// better says which end of it is good.
+func barChart(title, better string, groups []string, bars [][]bar) string {
 	top, rows := 0.0, 0
 	for _, g := range bars {
 		rows += len(g)
@@ -120,6 +143,7 @@ func barChart(title string, groups []string, bars [][]bar) string {
 	high := 40 + rows*rowHeight + len(groups)*groupHeight
 	var b strings.Builder
 	begin(&b, title, high)
+	fmt.Fprintf(&b, `<text class="s" x="%d" y="50" text-anchor="end">%s is better</text>`, width-16, better)
 	y := 36.0
 	for i, g := range bars {
 		if len(g) == 0 {

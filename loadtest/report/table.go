@@ -232,11 +232,12 @@ func Table(w io.Writer, r *loadtest.Report) error {
 	return nil
 }
 
-// Markdown writes the tables for a README or a results folder.
+// Markdown writes a summary, then the tables, for a results folder.
 func Markdown(w io.Writer, r *loadtest.Report) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Title, strings.Join(facts(r), "  \n"))
 	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say what the limit was.\n")
+	b.WriteString("\n" + summary(r) + "\n" + summaryAbout + "\n")
 	for _, s := range sections(r) {
 		fmt.Fprintf(&b, "\n## %s\n\n%s Unit: %s.\n\n", s.title(), s.describe(), s.unit())
 		fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(columns, " | "), " --- |"+strings.Repeat(" ---: |", len(columns)-1))

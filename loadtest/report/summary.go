@@ -1,0 +1,143 @@
+//go:build linux
+
+package report
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"html"
+	"path"
+	"slices"
+	"strings"
+
+	"sluice/loadtest"
+)
+
+// summary is one figure for each scenario and server: the rate where the highest
+// is searched for, memory of idle connections, and CPU per unit of all else.
+func summary(r *loadtest.Report) string {
+	var b strings.Builder
+	b.WriteString("| scenario | figure |")
+	for _, t := range r.Plan.Targets {
+		fmt.Fprintf(&b, " %s |", t.Label())
+	}
+	b.WriteString("\n| --- | --- |" + strings.Repeat(" ---: |", len(r.Plan.Targets)) + "\n")
+	for _, s := range sections(r) {
+		for _, n := range s.numbers() {
+			for _, own := range []bool{false, true} {
+				if line := s.summaryRow(n, own); line != "" {
+					b.WriteString(line + "\n")
+				}
+			}
+		}
+	}
+	return b.String()
+}
+
+// summaryRow is the row of a scenario, or of the one beside it, for a number of
+// clients; "" if there is none.
+func (s section) summaryRow(n int, own bool) string {
+	title := s.title()
+	if clients := number(float64(n)); !strings.Contains(title, clients+" clients") {
+		title += ", " + clients + " clients"
+	}
+	if !own {
+		title += ", plain"
+		if s.scenario.Beside != loadtest.PlainName(s.scenario.Name) {
+			return "" // it has a row of its own
+		}
+	}
+	figure, what := "cpu", "µs/"+s.unit()
+	switch s.scenario.Kind {
+	case loadtest.KindMax:
+		figure, what = "rate", "deliveries/s"
+	case loadtest.KindIdle:
+		figure, what = "memory", "bytes/connection"
+	}
+	found := false
+	var b strings.Builder
+	fmt.Fprintf(&b, "| %s | %s |", title, what)
+	for _, t := range s.report.Plan.Targets {
+		text := "–"
+		for _, c := range s.cells {
+			if c.Target != t.Name || c.N != n || s.own(c) != own {
+				continue
+			}
+			found = true
+			value := map[string]float64{"cpu": c.CPU.Total, "rate": c.Rate, "memory": c.Memory.PerConn}[figure]
+			switch {
+			case c.Error != "":
+				text = "failed"
+			case figure == "cpu":
+				text = mark(digits(value), value < 0, c.OK(figure))
+			default:
+				text = mark(number(value), value == -1, c.OK(figure))
+			}
+		}
+		fmt.Fprintf(&b, " %s |", text)
+	}
+	if !found {
+		return ""
+	}
+	return b.String()
+}
+
+const summaryAbout = "CPU is the server's own, on one core, in µs per delivery, connection or request: lower is better, as with memory; of rates, higher is better."
+
+// The marks between which Insert writes.
+const (
+	markBegin = "<!-- figures: sluice-load writes what follows -->\n"
+	markEnd   = "<!-- end of figures -->\n"
+)
+
+// Insert replaces what is between the marks of a Markdown text by the summary of
+// a run and its foremost charts. The charts' files are in the folder, as seen
+// from the text; without a folder there are none.
+func Insert(text []byte, r *loadtest.Report, folder string) ([]byte, error) {
+	before, rest, ok1 := bytes.Cut(text, []byte(markBegin))
+	_, after, ok2 := bytes.Cut(rest, []byte(markEnd))
+	if !ok1 || !ok2 {
+		return nil, errors.New("the marks for the figures are missing: " + strings.TrimSpace(markBegin) + " and " + strings.TrimSpace(markEnd))
+	}
+	var b bytes.Buffer
+	b.Write(before)
+	b.WriteString(markBegin + "\n")
+	f := facts(r)
+	b.WriteString(strings.Join(f[:len(f)-min(len(r.Command), 1)], "  \n") + "\n\n" + summary(r) + "\n" + summaryAbout + "\n")
+	if slices.ContainsFunc(sections(r), func(s section) bool {
+		return slices.ContainsFunc(s.cells, func(c loadtest.Cell) bool { return len(c.Refused) > 0 })
+	}) {
+		b.WriteString("Figures in parentheses are not the server's: the clients, the harness or the machine were the limit.\n")
+	}
+	if folder != "" {
+		for i, c := range foremost(r) {
+			if i == 0 {
+				b.WriteString("\n")
+			}
+			fmt.Fprintf(&b, "<img src=\"%s\" width=\"49%%\" alt=\"%s\">\n", html.EscapeString(path.Join(folder, c.Name+".svg")), html.EscapeString(c.Title))
+		}
+	}
+	b.WriteString("\n" + markEnd)
+	b.Write(after)
+	return b.Bytes(), nil
+}
+
+// foremost are the charts to show first: of each sort that of the last scenario,
+// which has the most clients.
+func foremost(r *loadtest.Report) (all []Chart) {
+	charts := Charts(r)
+	for _, sort := range []struct{ kind, name string }{
+		{loadtest.KindFanout, "cpu"}, {loadtest.KindMax, "rate"}, {loadtest.KindIdle, "memory"}, {loadtest.KindStorm, "cpu"},
+		{loadtest.KindGrowth, "cpu-n"}, {loadtest.KindGrowth, "memory-n"},
+	} {
+		for _, s := range slices.Backward(r.Plan.Scenarios) {
+			i := slices.IndexFunc(charts, func(c Chart) bool { return s.Kind == sort.kind && c.Name == s.Name+"-"+sort.name })
+			if i >= 0 {
+				all = append(all, charts[i])
+				break
+			}
+		}
+	}
+	return all
+}
