@@ -49,6 +49,22 @@ func BenchmarkSubscribe(b *testing.B) {
 	}
 }
 
+// BenchmarkConnect is all that a session does for a client that connects, subscribes to a resource which its loop has, and goes.
+func BenchmarkConnect(b *testing.B) {
+	w, _ := benchmarkClient(b)
+	w.service["r.a"] = state.NewModel([]res.Prop{{Key: "x", Value: res.Value{Raw: "1"}}})
+	w.clients[0].request("subscribe", "r.a") // keeps the topic on the loop
+	w.finish()
+	for b.Loop() {
+		s := New(w.env, w.clients[0], sink{}, fanout.Message, "bench")
+		s.Message([]byte(`{"id":1,"method":"version","params":{"protocol":"1.2.3"}}`))
+		s.Message([]byte(`{"id":2,"method":"subscribe.r.a"}`))
+		w.finish()
+		s.Close()
+		w.env.Hub.EndTurn()
+	}
+}
+
 // BenchmarkReferenceChange is an event that moves a reference: the way of an event through the session.
 func BenchmarkReferenceChange(b *testing.B) {
 	w, s := benchmarkClient(b)

@@ -80,6 +80,7 @@ type Env struct {
 	tids     map[string]map[*Session]struct{} // sessions by token ID
 	buf, msg []byte                           // the message being built
 	payload  []byte                           // the service request being built
+	found    []*Sub                           // scratch of unsent
 	set      []fanout.Resource                // the resource set being collected
 }
 

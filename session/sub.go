@@ -210,11 +210,12 @@ func (b *Sub) Loaded() {
 		b.settled()
 		return
 	}
-	s.unfold = append(s.unfold, b)
 	if s.unfolds {
-		return // whoever runs unfoldAll comes to it
+		s.unfold = append(s.unfold, b) // whoever goes through unfold comes to it
+		return
 	}
 	s.unfolds = true
+	b.follow()
 	for len(s.unfold) > 0 {
 		next := s.unfold[0]
 		s.unfold = s.unfold[1:]

@@ -10,8 +10,9 @@ import (
 type waiter struct {
 	s     *Session
 	roots []*Sub
-	left  int    // subscriptions that step is still to be called for
-	fire  func() // nil: done or cancelled
+	one   [1]*Sub // memory for roots: mostly there is a single one
+	left  int     // subscriptions that step is still to be called for
+	fire  func()  // nil: done or cancelled
 }
 
 // wait calls fire when roots and what they refer to are settled; at once if
@@ -21,7 +22,8 @@ type waiter struct {
 // had loaded before. A search for each load would cost the square of a chain's
 // length.
 func (s *Session) wait(roots []*Sub, fire func()) *waiter {
-	w := &waiter{s: s, roots: roots, fire: fire}
+	w := &waiter{s: s, fire: fire}
+	w.roots = append(w.one[:0], roots...)
 	w.search()
 	return w
 }
@@ -73,10 +75,10 @@ func (w *waiter) cancel() {
 }
 
 // unsent calls f for all that can be reached from roots, themselves included,
-// without passing through what the client holds.
+// without passing through what the client holds. f must not search itself.
 func (s *Session) unsent(roots []*Sub, f func(*Sub)) {
 	s.mark++
-	var found []*Sub
+	found := s.env.found[:0]
 	add := func(b *Sub) {
 		if b.visit != s.mark && b.state != subSent && b.state != subDeleted && b.state != subDisposed {
 			b.visit = s.mark
@@ -98,7 +100,15 @@ func (s *Session) unsent(roots []*Sub, f func(*Sub)) {
 	for _, b := range found {
 		f(b)
 	}
+	clear(found)
+	if s.env.found = found[:0]; cap(found) > keepFound {
+		s.env.found = nil
+	}
 }
+
+// keepFound is how many subscriptions the memory of a search that is kept for
+// the next one has room for.
+const keepFound = 1024
 
 // collectSet appends to set what the client must be sent to hold roots.
 func (s *Session) collectSet(set []fanout.Resource, roots ...*Sub) []fanout.Resource {
