@@ -43,6 +43,8 @@ func (g *Gateway) register() error {
 	} {
 		counter("sluice_connections_refused_total", "Connections refused before they were of any use, by reason.", metrics.Labels{"reason": reason}, v.Load)
 	}
+	counter("sluice_http_requests_on_loops_total", "Requests for resources that the event loops answer themselves.", nil, n.Requests.Load)
+	counter("sluice_http_busy_total", "Requests answered with 503 because too many long answers were in the making.", nil, g.encoding.refused.Load)
 	counter("sluice_http_handovers_total", "Connections given to the HTTP server.", nil, n.Handovers.Load)
 	counter("sluice_http_refused_total", "Connections refused because the HTTP server did not keep up.", nil, g.httpMetrics.refused.Load)
 	counter("sluice_http_adopted_total", "Connections given back to an event loop by the HTTP server.", nil, g.httpMetrics.adopted.Load)

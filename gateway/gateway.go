@@ -48,6 +48,7 @@ type Gateway struct {
 	proxies    networks
 	tls        *tls.Config // nil: plaintext
 	cids       cids
+	apiPath    []byte // with a slash at both ends
 
 	// Fixed after Start.
 	embedded *embeddedNATS
@@ -73,7 +74,8 @@ type Gateway struct {
 	restMetrics    rest.Metrics
 	deprecated     deprecations
 
-	watch watch
+	watch    watch
+	encoding encoding // of answers, off the loops
 
 	stopping chan struct{} // closed when Stop has begun
 	halted   chan struct{} // closed when the event loops have ended
@@ -128,6 +130,8 @@ func New(c Config) (*Gateway, error) {
 	g.forwarding = &forwarding{trusted: trusted, log: c.Log}
 	g.rest = rest.New(g.restOptions(), &requests{g: g})
 	g.watch.init(g)
+	g.encoding.init()
+	g.apiPath = []byte(apiPrefix(c.APIPath))
 	if err := g.register(); err != nil {
 		return nil, err
 	}
@@ -257,6 +261,7 @@ func (g *Gateway) halt(ctx context.Context) error {
 	if g.engine != nil {
 		errs = append(errs, g.engine.Stop(ctx))
 	}
+	g.encoding.all.Wait()
 	close(g.halted)
 	if g.scrape != nil {
 		errs = append(errs, g.scrape.stop(ctx))
@@ -329,6 +334,9 @@ func (g *Gateway) engineOptions() netpoll.Options {
 			PingInterval:     c.PingInterval,
 			CloseTimeout:     c.CloseTimeout,
 			DrainWindow:      c.DrainTimeout,
+			IdleTimeout:      httpIdle,
+			BodyTimeout:      httpExchange,
+			ReadTimeout:      httpExchange,
 			HandshakeTimeout: c.HandshakeTimeout,
 			MaxHandshakes:    c.MaxHandshakes,
 		},
@@ -356,7 +364,12 @@ func (g *Gateway) restOptions() rest.Options {
 }
 
 // apiPrefix returns the setting apiPath with the slashes that requests have.
-func apiPrefix(path string) string { return "/" + strings.Trim(path, "/") + "/" }
+func apiPrefix(path string) string {
+	if path = strings.Trim(path, "/"); path == "" {
+		return "/"
+	}
+	return "/" + path + "/"
+}
 
 // shardOf returns the shard that owns a resource.
 func (g *Gateway) shardOf(name string) *shard {

@@ -162,13 +162,16 @@ func (h *handler) Lagging(c *netpoll.Conn) {
 	}
 }
 
-// Closed ends the session of a client that is gone.
+// Closed ends the session of a client, or of a request, that is gone.
 func (h *handler) Closed(c *netpoll.Conn) {
-	if cl, ok := c.Session.(*client); ok {
-		cl.session.Close()
-		if cl.stream != nil {
-			cl.stream.stop()
+	switch s := c.Session.(type) {
+	case *client:
+		s.session.Close()
+		if s.stream != nil {
+			s.stream.stop()
 		}
+	case *plainRequest:
+		s.leave()
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 	"sluice/session"
 )
 
-// httpClient is an HTTP request as services get to know it (session.Peer).
+// httpClient is an HTTP request that net/http has, as services get to know it
+// (session.Peer).
 type httpClient struct {
 	l       *loop
 	number  uint64
@@ -32,24 +33,38 @@ func (c *httpClient) Describe(a *res.AuthRequest) {
 	a.Host, a.URI, a.RemoteAddr = c.request.Host, c.request.RequestURI, c.remote
 }
 
-// httpClients are the HTTP requests in progress on a loop, by the number in
-// their connection ID. Owned by the loop.
+// httpClients are the HTTP requests in progress on a loop: their sessions, by the
+// number in their connection ID. Owned by the loop.
 type httpClients struct {
-	byNumber map[uint64]*httpClient
+	byNumber map[uint64]*session.Session
 	last     uint64
 }
 
-func (h *httpClients) add(c *httpClient) {
-	if h.byNumber == nil {
-		h.byNumber = make(map[uint64]*httpClient)
-	}
+// number returns one that was not used before.
+func (h *httpClients) number() uint64 {
 	h.last++
-	c.number = h.last
-	h.byNumber[c.number] = c
+	return h.last
 }
 
-// requests runs HTTP requests as short-lived sessions on the event loops
-// (rest.Backend), so that they share topics and cache with everybody else.
+func (h *httpClients) add(number uint64, s *session.Session) {
+	if h.byNumber == nil {
+		h.byNumber = make(map[uint64]*session.Session)
+	}
+	h.byNumber[number] = s
+}
+
+// end closes a session, if it has not been already; what still comes for it is
+// dropped.
+func (h *httpClients) end(number uint64) {
+	if s := h.byNumber[number]; s != nil {
+		delete(h.byNumber, number)
+		s.Close()
+	}
+}
+
+// requests runs the HTTP requests that net/http has as short-lived sessions on
+// the event loops (rest.Backend), so that they share topics and cache with
+// everybody else. Plain requests never get there: see http_loop.go.
 type requests struct {
 	g    *Gateway
 	next atomic.Uint32 // loop to use, in turn
@@ -72,17 +87,8 @@ func (x *exchange) finish() {
 		return
 	}
 	x.ended = true
-	x.leave()
+	x.client.l.https.end(x.client.number)
 	close(x.finished)
-}
-
-// leave ends the session; what still comes for it is dropped.
-func (x *exchange) leave() {
-	c := x.client
-	if c.l.https.byNumber[c.number] == c {
-		delete(c.l.https.byNumber, c.number)
-		c.session.Close()
-	}
 }
 
 // begin makes a session for r on one of the loops, by open, authenticates it if
@@ -97,8 +103,9 @@ func (q *requests) begin(r *http.Request, open func(c *httpClient, cid string) *
 	}
 	l.post(func() {
 		c := x.client
-		l.https.add(c)
+		c.number = l.https.number()
 		c.session = open(c, g.cids.formatHTTP(l.index, c.number))
+		l.https.add(c.number, c.session)
 		if g.config.HeaderAuth == "" {
 			start(x)
 			return

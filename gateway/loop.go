@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"net/http"
 	"time"
 
 	"sluice/fanout"
@@ -10,6 +11,7 @@ import (
 	"sluice/netpoll"
 	"sluice/owner"
 	"sluice/res"
+	"sluice/rest"
 	"sluice/session"
 	"sluice/state"
 	"sluice/wsproto"
@@ -30,6 +32,8 @@ type loop struct {
 	env     session.Env
 	https   httpClients
 	asking  *netpoll.Conn // its client's requests of this turn wait for services; nil: none
+	answer  rest.Answer   // scratch
+	date    dateLine
 
 	// What the newest clients sent: the next one often sends the same.
 	headers     headerMemo
@@ -50,6 +54,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l.mailbox = owner.NewMailbox[loopMessage](n.Wake)
 	l.caller = g.bus.NewCaller(uint32(len(g.shards)+l.index), n.Wheel(), n.Now)
 	c := &g.config
+	l.answer.Header = make(http.Header)
 	l.env = session.Env{
 		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame, fanout.Deflated: deflatedFrame(c.CompressionThreshold, &g.compressions), fanout.Stream: streamFrame}, n.Arena(), &g.fanoutMetrics),
 		Bus:    loopBus{l},
@@ -147,9 +152,7 @@ func (l *loop) handle(m loopMessage) {
 func (l *loop) token(h netpoll.Handle, number uint64, data []byte) {
 	var s *session.Session
 	if number > 0 {
-		if c := l.https.byNumber[number]; c != nil {
-			s = c.session
-		}
+		s = l.https.byNumber[number]
 	} else if c := l.net.Conn(h); c != nil {
 		s = c.Session.(*client).session
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"sluice/fanout"
@@ -44,7 +45,7 @@ func (s *stream) stop() { s.loop.net.Wheel().Cancel(&s.timer) }
 // to the HTTP side, which also has the words for whatever is wrong with it.
 func (h *handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	g := (*Gateway)(h)
-	if string(head.Method) != http.MethodGet || string(head.Proto) != "HTTP/1.1" || !rest.WantsStream(values(head, "Accept")) {
+	if string(head.Method) != http.MethodGet || string(head.Proto) != "HTTP/1.1" || !rest.WantsStream(accepts(head)) {
 		return false
 	}
 	path, query := splitTarget(head)
@@ -73,9 +74,6 @@ func (h *handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	})
 	return true
 }
-
-// Request leaves plain requests to the HTTP side.
-func (h *handler) Request(*netpoll.Conn, *wsproto.Head, []byte) bool { return false }
 
 // begin asks for the resource and sends the head of the response and the
 // resource set, or what is wrong. header has the fields that are sure already,
@@ -123,10 +121,11 @@ func appendResponse(dst []byte, status int, header http.Header, body []byte) []b
 	return append(dst, body...)
 }
 
-// values returns the values of a header field.
-func values(head *wsproto.Head, name string) (values []string) {
-	head.Each(func(n, value []byte) {
-		if http.CanonicalHeaderKey(string(n)) == name {
+// accepts returns the values of Accept that may name server-sent events: shorter
+// ones cannot.
+func accepts(head *wsproto.Head) (values []string) {
+	head.Each(func(name, value []byte) {
+		if len(value) >= len("text/event-stream") && equalASCII("accept", name) {
 			values = append(values, string(value))
 		}
 	})
@@ -135,12 +134,9 @@ func values(head *wsproto.Head, name string) (values []string) {
 
 // splitTarget returns the escaped path and the query of a request's target.
 func splitTarget(head *wsproto.Head) (path, query string) {
-	target := string(head.Target)
-	path = string(head.Path())
-	for i := range len(target) {
-		if target[i] == '?' {
-			return path, target[i+1:]
-		}
+	path, query, _ = strings.Cut(string(head.Target), "?")
+	if !strings.HasPrefix(path, "/") {
+		path = string(head.Path()) // of the absolute form
 	}
-	return path, ""
+	return path, query
 }

@@ -68,22 +68,49 @@ func (b *buffer) free() {
 	buffers.Put(b)
 }
 
-// encode returns a graph as JSON. The text is immutable, and valid until buf is freed.
-func (h *Handler) encode(buf *buffer, g *session.Graph) ([]byte, *res.Error) {
+// encode returns a graph as JSON. The text is immutable, and valid until buf is freed, or, if shared, for good. With
+// quick, ok is false for a text longer than that.
+func (h *Handler) encode(buf *buffer, g *session.Graph, quick int) (text []byte, shared, ok bool, err *res.Error) {
 	root, err := rootOf(g)
 	if err != nil {
-		return nil, err
+		return nil, false, true, err
 	}
+	most := h.o.MaxAnswer
+	if quick > 0 {
+		most = min(most, quick)
+	}
+	fits := false
 	if s := root.Snapshot; !s.HasRefs() && !s.HasSpecial() {
 		// The form that WebSocket clients get, made once for all.
-		text := s.JSON(false)
-		if len(text) > h.o.MaxAnswer {
-			return nil, h.tooLarge()
-		}
-		return text, nil
+		text, shared = s.JSON(false), true
+		fits = len(text) <= most
+	} else {
+		buf.out, fits = h.appendGraph(buf.out[:0], buf, g, root, most)
+		text = buf.out
 	}
-	buf.out, err = h.appendGraph(buf.out[:0], buf, g, root)
-	return buf.out, err
+	switch {
+	case fits:
+		return text, shared, true, nil
+	case most < h.o.MaxAnswer:
+		return nil, false, false, nil
+	}
+	return nil, false, true, h.tooLarge()
+}
+
+// smallSet is how many resources a graph may have that is encoded at once.
+const smallSet = 64
+
+// isSmall tells whether a graph's encoding has a chance to be no longer than a limit, without looking far.
+func isSmall(g *session.Graph, limit int) bool {
+	if len(g.Resources) > smallSet {
+		return false
+	}
+	for _, r := range g.Resources {
+		if r.Snapshot != nil {
+			limit -= r.Snapshot.Bytes() + r.Snapshot.Len()
+		}
+	}
+	return limit >= 0
 }
 
 // AppendGraph appends a resource with all that it refers to as JSON, in the handler's encoding. If the resource itself
@@ -95,7 +122,11 @@ func (h *Handler) AppendGraph(dst []byte, g *session.Graph) ([]byte, *res.Error)
 	}
 	buf := buffers.Get().(*buffer)
 	defer buf.free()
-	return h.appendGraph(dst, buf, g, root)
+	dst, ok := h.appendGraph(dst, buf, g, root, h.o.MaxAnswer)
+	if !ok {
+		return dst, h.tooLarge()
+	}
+	return dst, nil
 }
 
 func rootOf(g *session.Graph) (fanout.Resource, *res.Error) {
@@ -110,13 +141,14 @@ func rootOf(g *session.Graph) (fanout.Resource, *res.Error) {
 }
 
 // appendGraph walks the tree that the graph unfolds to, depth first, with a stack of its own. The tree can be
-// exponentially larger than the graph; that every step of the walk writes something bounds it by what may be written.
-func (h *Handler) appendGraph(dst []byte, buf *buffer, g *session.Graph, root fanout.Resource) ([]byte, *res.Error) {
-	limit := len(dst) + h.o.MaxAnswer
+// exponentially larger than the graph; that every step of the walk writes something bounds it by what may be written:
+// most bytes. False, and dst as it was, for a longer text.
+func (h *Handler) appendGraph(dst []byte, buf *buffer, g *session.Graph, root fanout.Resource, most int) ([]byte, bool) {
+	limit := len(dst) + most
 	dst = h.begin(dst, buf, g.Root, root, false)
 	for len(buf.open) > 0 {
 		if len(dst) > limit {
-			return dst[:limit-h.o.MaxAnswer], h.tooLarge()
+			return dst[:limit-most], false
 		}
 		o := &buf.open[len(buf.open)-1]
 		if o.next == len(buf.entries) {
@@ -144,9 +176,9 @@ func (h *Handler) appendGraph(dst []byte, buf *buffer, g *session.Graph, root fa
 		}
 	}
 	if len(dst) > limit {
-		return dst[:limit-h.o.MaxAnswer], h.tooLarge()
+		return dst[:limit-most], false
 	}
-	return dst, nil
+	return dst, true
 }
 
 // appendReference writes a reference, or as much of it as comes before the values of the resource behind it.

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -156,8 +157,18 @@ func TestEncodingLimit(t *testing.T) {
 				t.Errorf("%s of %d bytes with the limit %d: %d bytes, %v", rid, len(whole), limit, len(got), err)
 			}
 			buf := buffers.Get().(*buffer)
-			if _, err := h.encode(buf, g); (err == nil) != (limit == len(whole)) {
+			if _, _, ok, err := h.encode(buf, g, 0); !ok || (err == nil) != (limit == len(whole)) {
 				t.Errorf("%s of %d bytes with the limit %d as an answer: %v", rid, len(whole), limit, err)
+			}
+			// A quick attempt gives up where the limit is not the reason, and counts nothing.
+			h = New(Options{}, nil)
+			buf.free()
+			buf = buffers.Get().(*buffer)
+			if text, _, ok, err := h.encode(buf, g, limit); ok != (limit == len(whole)) || err != nil || ok && !bytes.Equal(text, whole) {
+				t.Errorf("%s of %d bytes, quick to %d: %v, %v", rid, len(whole), limit, ok, err)
+			}
+			if h.o.Metrics.TooLarge.Load() > 0 {
+				t.Error("a quick attempt was counted")
 			}
 			buf.free()
 		}
@@ -189,7 +200,7 @@ func TestShortcutsChangeNothing(t *testing.T) {
 		h := New(Options{}, nil)
 		g := world.graph(t, rid)
 		buf := buffers.Get().(*buffer)
-		short, err1 := h.encode(buf, g)
+		short, _, _, err1 := h.encode(buf, g, 0)
 		long, err2 := h.AppendGraph(nil, g)
 		if err1 != nil || err2 != nil || string(short) != string(long) {
 			t.Errorf("%s: %s, %v and %s, %v", rid, short, err1, long, err2)

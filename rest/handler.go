@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -150,106 +149,158 @@ var (
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.EscapedPath()
+	a := Answer{Header: w.Header()}
+	defer a.Free()
 	if r.RequestURI == "*" {
-		w.Header().Set("Connection", "close")
-		h.writeError(w, r, http.StatusBadRequest, res.ErrBadRequest)
+		a.Header.Set("Connection", "close")
+		h.errorAnswer(&a, http.StatusBadRequest, res.ErrBadRequest)
+		a.send(w, r.Method)
 		return
 	}
-	if !strings.HasPrefix(path, h.prefix) {
-		h.writeError(w, r, http.StatusNotFound, res.ErrNotFound)
+	q := queryOf(r)
+	switch p := h.Plan(&a, &q); p.Do {
+	case Get:
+		g, meta, err := h.backend.Get(r, p.RID)
+		if !h.Got(&a, &q, g, meta, err, 0) {
+			h.Encode(&a, &q, g)
+		}
+	case Call:
+		body, fault := h.readBody(w, r)
+		params, ok := h.Params(&a, new(res.Parser), body, fault)
+		if !ok {
+			break
+		}
+		result, meta, err := h.backend.Call(r, p.RID, p.Method, params)
+		if !h.Called(&a, &q, &result, meta, err, 0) {
+			h.Pack(&a, &q)
+		}
+	case Stream:
+		h.stream(w, r, p.RID)
 		return
 	}
-	allowed := h.CORS(w.Header(), r.Header.Get("Origin"))
-	if r.Method == http.MethodOptions {
+	a.send(w, r.Method)
+}
+
+// Plan is what is to be done for a query.
+type Plan struct {
+	Do     Action
+	RID    string
+	Method string // to be called
+}
+
+// Action is the kind of a Plan.
+type Action uint8
+
+const (
+	Nothing Action = iota // the answer is there already
+	Get                   // get the resource, then Handler.Got
+	Call                  // read the body, then Handler.Params, call the method, then Handler.Called
+	Stream                // send the resource and its events
+)
+
+// Plan decides what is to be done for a query below the API path, or answers it. Unless it does, the fields that
+// Handler.CORS sets are all that is in the answer.
+func (h *Handler) Plan(a *Answer, q *Query) Plan {
+	if !strings.HasPrefix(q.Path, h.prefix) {
+		h.errorAnswer(a, http.StatusNotFound, res.ErrNotFound)
+		return Plan{}
+	}
+	allowed := h.CORS(a.Header, q.Origin)
+	if q.Method == http.MethodOptions {
 		// Also for a foreign origin: the browser sees from the header that it may not go on.
-		h.options(w, r)
-		return
+		h.options(a, q)
+		return Plan{}
 	}
 	if !allowed {
-		h.fail(w, r, res.ErrForbiddenOrigin)
-		return
+		h.fail(a, res.ErrForbiddenOrigin)
+		return Plan{}
 	}
-	switch r.Method {
+	p := Plan{Do: Call}
+	known := true
+	ok := false
+	switch q.Method {
 	case http.MethodGet, http.MethodHead:
-		rid, ok := h.RID(path, r.URL.RawQuery)
-		switch {
-		case !ok:
-			h.fail(w, r, res.ErrNotFound)
-		case r.Method == http.MethodGet && WantsStream(r.Header["Accept"]):
-			h.stream(w, r, rid)
-		default:
-			h.get(w, r, rid)
+		p.Do = Get
+		if p.RID, ok = h.RID(q.Path, q.RawQuery); q.Method == http.MethodGet && WantsStream(q.Accept) {
+			p.Do = Stream
 		}
 	case http.MethodPost:
-		rid, method, ok := h.Method(path, r.URL.RawQuery)
-		if !ok {
-			h.fail(w, r, res.ErrNotFound)
-			return
-		}
-		h.call(w, r, rid, method)
+		p.RID, p.Method, ok = h.Method(q.Path, q.RawQuery)
 	default:
-		method, mapped := h.methods[r.Method]
-		rid, ok := h.RID(path, r.URL.RawQuery)
-		switch {
-		case !mapped:
-			w.Header()["Allow"] = h.allow
-			h.fail(w, r, res.ErrMethodNotAllowed)
-		case !ok:
-			h.fail(w, r, res.ErrNotFound)
-		default:
-			h.call(w, r, rid, method)
-		}
+		p.Method, known = h.methods[q.Method]
+		p.RID, ok = h.RID(q.Path, q.RawQuery)
 	}
+	switch {
+	case !known:
+		a.Header["Allow"] = h.allow
+		h.fail(a, res.ErrMethodNotAllowed)
+	case !ok:
+		h.fail(a, res.ErrNotFound)
+	default:
+		return p
+	}
+	return Plan{}
 }
 
 // options answers what a browser asks before it sends a request on behalf of another site's page.
-func (h *Handler) options(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header["Allow"] = h.allow
-	header["Access-Control-Allow-Methods"] = h.allow
-	if asked := r.Header["Access-Control-Request-Headers"]; len(asked) > 0 {
-		header.Set("Access-Control-Allow-Headers", strings.Join(asked, ", "))
+func (h *Handler) options(a *Answer, q *Query) {
+	a.Header["Allow"] = h.allow
+	a.Header["Access-Control-Allow-Methods"] = h.allow
+	if len(q.RequestHeaders) > 0 {
+		a.Header.Set("Access-Control-Allow-Headers", strings.Join(q.RequestHeaders, ", "))
 	}
-	w.WriteHeader(http.StatusOK)
+	a.Status = http.StatusOK
 }
 
-// get answers GET and HEAD, which differ only in that the latter's body is not sent.
-func (h *Handler) get(w http.ResponseWriter, r *http.Request, rid string) {
-	g, meta, err := h.backend.Get(r, rid)
-	if h.ended(w, r, meta, "", err) {
-		return
+// Got answers GET and HEAD by what a Backend's Get returned, on top of what Handler.CORS says. quick, if not 0, bounds
+// the work: false means that the body would be longer than that, or is to be compressed, and that [Handler.Encode] must
+// follow. Any goroutine may do that.
+func (h *Handler) Got(a *Answer, q *Query, g *session.Graph, meta *res.Meta, err *res.Error, quick int) bool {
+	if h.ended(a, q, meta, "", err) {
+		return true
 	}
 	if err == nil && g == nil {
 		err = res.ErrInternal
 	}
 	if err != nil {
-		h.fail(w, r, err)
-		return
+		h.fail(a, err)
+		return true
 	}
-	buf := buffers.Get().(*buffer)
-	defer buf.free()
-	body, err := h.encode(buf, g)
-	if err != nil {
-		h.fail(w, r, err)
-		return
+	return (quick == 0 || isSmall(g, quick)) && h.encoded(a, q, g, quick)
+}
+
+// Encode ends an answer that Got has not ended.
+func (h *Handler) Encode(a *Answer, q *Query, g *session.Graph) { h.encoded(a, q, g, 0) }
+
+// encoded makes the answer of a graph. False: it would be more than quick, and nothing was done that may not be done
+// again.
+func (h *Handler) encoded(a *Answer, q *Query, g *session.Graph, quick int) bool {
+	a.Free()
+	a.buffer = buffers.Get().(*buffer)
+	body, shared, ok, err := h.encode(a.buffer, g, quick)
+	switch {
+	case !ok:
+		return false
+	case err != nil:
+		h.fail(a, err)
+		return true
 	}
-	header := w.Header()
-	tag := header.Get("Etag") // a service's own wins
+	tag := a.Header.Get("Etag") // a service's own wins
 	if tag == "" {
 		tag = entityTag(body)
-		header["Etag"] = []string{tag}
+		a.Header["Etag"] = []string{tag}
 	}
-	h.cacheControl(header)
-	if matchesTag(r.Header["If-None-Match"], tag) {
+	h.cacheControl(a.Header)
+	if matchesTag(q.IfNoneMatch, tag) {
 		h.o.Metrics.NotModified.Add(1)
 		if h.compressible(body) {
-			header.Add("Vary", "Accept-Encoding") // as the full answer would say
+			a.Header.Add("Vary", "Accept-Encoding") // as the full answer would say
 		}
-		w.WriteHeader(http.StatusNotModified)
-		return
+		a.Status = http.StatusNotModified
+		return true
 	}
-	h.writeJSON(w, r, http.StatusOK, body)
+	a.Body, a.Shared = body, shared
+	return h.pack(a, q, quick)
 }
 
 // cacheControl makes caches ask each time, since access is asked for each time: a copy may be used when the answer is
@@ -274,99 +325,99 @@ func entityTag(body []byte) string {
 	return string(b[:])
 }
 
-// call answers POST and the methods that stand for a call method.
-func (h *Handler) call(w http.ResponseWriter, r *http.Request, rid, method string) {
-	params, status, err := h.params(w, r)
-	if err != nil {
-		h.writeError(w, r, status, err)
-		return
+// Called answers POST, and the methods that stand for a call method, by what a Backend's Call returned, on top of what
+// Handler.CORS says. quick is as in Got, but that [Handler.Pack] must follow.
+func (h *Handler) Called(a *Answer, q *Query, result *res.CallResult, meta *res.Meta, err *res.Error, quick int) bool {
+	if h.ended(a, q, meta, result.RID, err) {
+		return true
 	}
-	result, meta, err := h.backend.Call(r, rid, method, params)
-	if h.ended(w, r, meta, result.RID, err) {
-		return
-	}
-	header := w.Header()
 	switch {
 	case err != nil:
-		if err.Code == res.CodeMethodNotFound && r.Method != http.MethodPost {
+		if err.Code == res.CodeMethodNotFound && q.Method != http.MethodPost {
 			// The path names the resource alone, so it is the HTTP method that does not fit.
 			err = res.ErrMethodNotAllowed
-			header.Set("Allow", strings.Replace(h.allow[0], ", "+r.Method, "", 1))
+			a.Header.Set("Allow", strings.Replace(h.allow[0], ", "+q.Method, "", 1))
 		}
-		h.fail(w, r, err)
+		h.fail(a, err)
 	case result.RID != "":
-		header.Set("Location", h.Path(result.RID))
-		w.WriteHeader(http.StatusOK)
+		a.Header.Set("Location", h.Path(result.RID))
+		a.Status = http.StatusOK
 	case result.Payload == nil || string(result.Payload) == "null":
-		w.WriteHeader(http.StatusNoContent)
+		a.Status = http.StatusNoContent
 	default:
-		h.writeJSON(w, r, http.StatusOK, result.Payload)
+		a.Body, a.Shared = result.Payload, true
+		return h.pack(a, q, quick)
 	}
+	return true
 }
 
-// params reads a request's body: strict JSON, or nothing but white space for no parameters.
-func (h *Handler) params(w http.ResponseWriter, r *http.Request) (params []byte, status int, err *res.Error) {
+// readBody reads a request's body.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	limit := int64(h.o.MaxBody)
 	if r.ContentLength > limit {
-		return nil, http.StatusRequestEntityTooLarge, h.bodyTooLarge()
+		return nil, &http.MaxBytesError{Limit: limit}
 	}
-	var body []byte
-	var fault error
-	if r.Body != nil && r.Body != http.NoBody {
-		// Memory grows with what comes, not with what the client says will.
-		var b bytes.Buffer
-		_, fault = b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
-		body = b.Bytes()
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil, nil
 	}
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(fault, &tooLarge) {
-		return nil, http.StatusRequestEntityTooLarge, h.bodyTooLarge()
+	// Memory grows with what comes, not with what the client says will.
+	var b bytes.Buffer
+	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	return b.Bytes(), err
+}
+
+// Params takes the parameters of a call from a request's body, or what went wrong when it was read: strict JSON, or
+// nothing but white space for no parameters. They are valid until the parser's next use or a change of body. False: the
+// answer says what is wrong.
+func (h *Handler) Params(a *Answer, parser *res.Parser, body []byte, fault error) (params []byte, ok bool) {
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(fault, &tooLarge) || fault == nil && len(body) > h.o.MaxBody {
+		h.o.Metrics.BodyTooLarge.Add(1)
+		h.errorAnswer(a, http.StatusRequestEntityTooLarge, &res.Error{Code: res.CodeBadRequest,
+			Message: fmt.Sprintf("Bad request: the body is longer than %d bytes", h.o.MaxBody)})
+		return nil, false
+	}
+	if fault == nil {
+		if body = bytes.TrimSpace(body); len(body) == 0 {
+			return nil, true
+		}
+		params, fault = parser.Custom(body)
 	}
 	if fault != nil {
-		return nil, http.StatusBadRequest, res.ErrBadRequest
+		h.errorAnswer(a, http.StatusBadRequest, res.ErrBadRequest)
+		return nil, false
 	}
-	if body = bytes.TrimSpace(body); len(body) == 0 {
-		return nil, 0, nil
-	}
-	var parser res.Parser
-	if params, fault = parser.Custom(body); fault != nil {
-		return nil, http.StatusBadRequest, res.ErrBadRequest
-	}
-	return params, 0, nil
+	return params, true
 }
 
-func (h *Handler) bodyTooLarge() *res.Error {
-	h.o.Metrics.BodyTooLarge.Add(1)
-	return &res.Error{Code: res.CodeBadRequest, Message: fmt.Sprintf("Bad request: the body is longer than %d bytes", h.o.MaxBody)}
-}
+// Pack ends an answer that Called has not ended.
+func (h *Handler) Pack(a *Answer, q *Query) { h.pack(a, q, 0) }
 
-// writeJSON ends the answer with a body, compressed if that is worth it and asked for.
-func (h *Handler) writeJSON(w http.ResponseWriter, r *http.Request, status int, body []byte) {
-	header := w.Header()
-	header["Content-Type"] = typeJSON
-	if h.compressible(body) {
-		header.Add("Vary", "Accept-Encoding")
-		if c := chooseCoding(r.Header["Accept-Encoding"]); c != identity {
-			z := compressors[c].Get().(*compressor)
-			defer z.free(c)
-			if packed, err := z.compress(body); err == nil && len(packed) < len(body) {
-				h.o.Metrics.Compressed.Add(1)
-				header.Set("Content-Encoding", c.String())
-				body = packed
-			}
+// pack ends an answer with a body, compressed if that is worth it and asked for. With quick, false means that it is, and
+// is not done.
+func (h *Handler) pack(a *Answer, q *Query, quick int) bool {
+	c := identity
+	compressible := h.compressible(a.Body)
+	if compressible {
+		if c = chooseCoding(q.AcceptEncoding); c != identity && quick > 0 {
+			return false
 		}
+		a.Header.Add("Vary", "Accept-Encoding")
 	}
-	h.write(w, r, status, body)
+	a.Header["Content-Type"] = typeJSON
+	a.Status, a.sized = http.StatusOK, true
+	if c == identity {
+		return true
+	}
+	z := compressors[c].Get().(*compressor)
+	a.packer, a.coding = z, c
+	if packed, err := z.compress(a.Body); err == nil && len(packed) < len(a.Body) {
+		h.o.Metrics.Compressed.Add(1)
+		a.Header.Set("Content-Encoding", c.String())
+		a.Body, a.Shared = packed, false
+	}
+	return true
 }
 
 func (h *Handler) compressible(body []byte) bool {
 	return h.o.CompressAbove >= 0 && len(body) >= h.o.CompressAbove
-}
-
-// write sends status and body. A client that went away is nobody's concern here.
-func (h *Handler) write(w http.ResponseWriter, r *http.Request, status int, body []byte) {
-	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body)
-	}
 }

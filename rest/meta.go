@@ -103,20 +103,16 @@ func (h *Handler) Redirected(m *res.Meta, rid string) *res.Meta {
 }
 
 // ended answers the request if the status of meta ends it; else it puts meta's fields into the header.
-func (h *Handler) ended(w http.ResponseWriter, r *http.Request, m *res.Meta, rid string, err *res.Error) bool {
-	header := w.Header()
-	if status, body, ok := h.Direct(header, m, rid, err); ok {
-		switch {
-		case body != nil:
-			h.cacheControl(header)
-			h.write(w, r, status, body)
-		default:
-			w.WriteHeader(status)
+func (h *Handler) ended(a *Answer, q *Query, m *res.Meta, rid string, err *res.Error) bool {
+	if status, body, ok := h.Direct(a.Header, m, rid, err); ok {
+		if a.Status = status; body != nil {
+			h.cacheControl(a.Header)
+			a.Body, a.Shared, a.sized = body, true, true
 		}
 		return true
 	}
-	h.CheckStatus(m, r.URL.Path)
-	MergeHeader(header, m)
+	h.CheckStatus(m, q.Path)
+	MergeHeader(a.Header, m)
 	return false
 }
 

@@ -52,14 +52,14 @@ func StatusError(status int) *res.Error {
 }
 
 // fail answers with an error, in the status of its code.
-func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err *res.Error) {
-	h.writeError(w, r, Status(err), err)
-}
+func (h *Handler) fail(a *Answer, err *res.Error) { h.errorAnswer(a, Status(err), err) }
 
-// writeError answers with an error. Caches may keep some errors, such as 404, unless told not to.
-func (h *Handler) writeError(w http.ResponseWriter, r *http.Request, status int, err *res.Error) {
-	header := w.Header()
-	header["Content-Type"] = typeJSON
-	h.cacheControl(header)
-	h.write(w, r, status, err.AppendJSON(nil))
+// Fail answers with an error that is none of a service's, on top of what Handler.CORS says.
+func (h *Handler) Fail(a *Answer, err *res.Error) { h.fail(a, err) }
+
+// errorAnswer answers with an error. Caches may keep some errors, such as 404, unless told not to.
+func (h *Handler) errorAnswer(a *Answer, status int, err *res.Error) {
+	a.Header["Content-Type"] = typeJSON
+	h.cacheControl(a.Header)
+	a.Status, a.Body, a.Shared, a.sized = status, err.AppendJSON(nil), true, true
 }

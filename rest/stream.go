@@ -91,11 +91,14 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rid string) {
 	r = r.WithContext(ctx)
 	q := newQueue(h.o.StreamMessages, h.o.StreamBytes, ctx.Done())
 	meta, err := h.backend.Stream(r, rid, q)
-	if h.ended(w, r, meta, "", err) {
-		return
+	a := Answer{Header: w.Header()}
+	ended := h.ended(&a, &Query{Path: r.URL.Path}, meta, "", err)
+	if !ended && err != nil {
+		h.fail(&a, err)
+		ended = true
 	}
-	if err != nil {
-		h.fail(w, r, err)
+	if ended {
+		a.send(w, r.Method)
 		return
 	}
 	h.o.Metrics.Streams.Add(1)

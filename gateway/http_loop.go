@@ -1,0 +1,307 @@
+package gateway
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unique"
+
+	"sluice/metrics"
+	"sluice/netpoll"
+	"sluice/res"
+	"sluice/rest"
+	"sluice/session"
+	"sluice/wsproto"
+)
+
+const (
+	// quickAnswer is how many bytes of an answer a loop encodes itself.
+	quickAnswer = 64 << 10
+	// copiedBody is how many bytes of an answer's body are joined with its head.
+	copiedBody = 8 << 10
+	// maxEncoding is how many answers may be in the making off the loops.
+	maxEncoding = 1024
+)
+
+// plainRequest is an HTTP request for a resource that its connection's loop
+// answers: a session that lasts until then (session.Peer). Owned by the loop.
+type plainRequest struct {
+	l       *loop
+	conn    *netpoll.Conn
+	number  uint64
+	session *session.Session
+	query   rest.Query
+	plan    rest.Plan
+	params  []byte    // of a call, until it is made
+	meta    *res.Meta // what header authentication said
+
+	// Known if there is header authentication.
+	header, host, uri unique.Handle[string]
+	remote            string
+}
+
+// Describe implements session.Peer.
+func (p *plainRequest) Describe(r *res.AuthRequest) {
+	if p.remote != "" {
+		r.Header, r.Host, r.URI, r.RemoteAddr = p.header.Value(), p.host.Value(), p.uri.Value(), p.remote
+	}
+}
+
+// Request answers plain requests for resources on their loop. Everything else is
+// left to the HTTP side, and so is a stream that the loop has declined: it has
+// the words for what is wrong.
+func (h *handler) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
+	g := (*Gateway)(h)
+	if !g.forResource(head.Path()) {
+		return false
+	}
+	l := c.Loop().Data.(*loop)
+	p := &plainRequest{l: l, conn: c}
+	readQuery(&p.query, head)
+	a := l.newAnswer()
+	p.plan = g.rest.Plan(a, &p.query)
+	switch p.plan.Do {
+	case rest.Stream:
+		return false
+	case rest.Call:
+		params, ok := g.rest.Params(a, l.env.Parser, body, nil)
+		if !ok {
+			p.plan.Do = rest.Nothing
+		} else if g.config.HeaderAuth != "" {
+			params = bytes.Clone(params) // the call has to wait
+		}
+		p.params = params
+	}
+	g.httpMetrics.count(p.query.Method)
+	if p.plan.Do == rest.Nothing {
+		p.respond(a)
+		return true
+	}
+	c.Session = p
+	p.number = l.https.number()
+	p.session = session.NewHTTP(&l.env, p, g.cids.formatHTTP(l.index, p.number))
+	l.https.add(p.number, p.session)
+	if g.config.HeaderAuth == "" {
+		p.start()
+		return true
+	}
+	p.header, p.host, p.uri = l.headers.of(head), l.hosts.of(head.Get("Host")), l.uris.of(head.Target)
+	p.remote = g.forwarding.ofHead(c.RemoteAddr(), head)
+	p.authenticate()
+	return true
+}
+
+// forResource reports whether a path, escaped, is for the API.
+func (g *Gateway) forResource(path []byte) bool {
+	if len(g.apiPath) > 1 {
+		return bytes.HasPrefix(path, g.apiPath)
+	}
+	// The API is everywhere but for health checks, which an escaped path may mean, too.
+	if bytes.IndexByte(path, '%') < 0 {
+		return string(path) != healthPath
+	}
+	plain, err := url.PathUnescape(string(path))
+	return err == nil && plain != healthPath
+}
+
+// authenticate asks the service that headerAuth names, and then starts.
+func (p *plainRequest) authenticate() {
+	g := p.l.g
+	rid, method := splitMethod(g.config.HeaderAuth)
+	p.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
+		if p.meta = g.rest.Redirected(meta, answered); !rest.Ends(meta) {
+			p.start() // without a token, if the service did not send one
+		} else if p.plan.Do == rest.Get {
+			p.got(nil, nil, err)
+		} else {
+			p.called(res.CallResult{}, nil, err)
+		}
+	})
+}
+
+// start does what is to be done.
+func (p *plainRequest) start() {
+	if p.plan.Do == rest.Get {
+		p.session.Fetch(p.plan.RID, p.got)
+		return
+	}
+	params := p.params
+	p.params = nil
+	p.session.Invoke(p.plan.RID, p.plan.Method, params, p.called)
+}
+
+// got answers a GET.
+func (p *plainRequest) got(graph *session.Graph, meta *res.Meta, err *res.Error) {
+	p.leave()
+	r := p.l.g.rest
+	a := p.newAnswer()
+	if r.Got(a, &p.query, graph, rest.MergeMeta(p.meta, meta), httpError(err), quickAnswer) {
+		p.respond(a)
+		return
+	}
+	p.later(func(a *rest.Answer) { r.Encode(a, &p.query, graph) })
+}
+
+// called answers a call.
+func (p *plainRequest) called(result res.CallResult, metas []*res.Meta, err *res.Error) {
+	p.leave()
+	meta := p.meta
+	for _, m := range metas {
+		meta = rest.MergeMeta(meta, m)
+	}
+	if err != nil {
+		result = res.CallResult{} // as a Backend returns it
+	}
+	r := p.l.g.rest
+	a := p.newAnswer()
+	if r.Called(a, &p.query, &result, meta, httpError(err), quickAnswer) {
+		p.respond(a)
+		return
+	}
+	p.later(func(a *rest.Answer) { r.Pack(a, &p.query) })
+}
+
+// leave ends the session.
+func (p *plainRequest) leave() { p.l.https.end(p.number) }
+
+// newAnswer returns the loop's answer, empty. It is to be used at once.
+func (l *loop) newAnswer() *rest.Answer {
+	l.answer.Free()
+	clear(l.answer.Header)
+	l.answer = rest.Answer{Header: l.answer.Header}
+	return &l.answer
+}
+
+// newAnswer returns the loop's answer with what is in all answers to the request.
+func (p *plainRequest) newAnswer() *rest.Answer {
+	a := p.l.newAnswer()
+	p.l.g.rest.CORS(a.Header, p.query.Origin)
+	return a
+}
+
+// respond sends the answer, and frees it.
+func (p *plainRequest) respond(a *rest.Answer) {
+	p.conn.Session = nil
+	keep := p.conn.KeepAlive()
+	arena := p.l.net.Arena()
+	dst := a.AppendHead(arena.Begin(), p.query.Method, p.l.date.at(p.l.net.Now()), keep)
+	body := a.Body
+	switch {
+	case p.query.Method == http.MethodHead:
+		body = nil
+	case len(body) <= copiedBody:
+		dst = append(dst, body...)
+		body = nil
+	case !a.Shared:
+		body = bytes.Clone(body)
+	}
+	p.conn.Respond(arena.Commit(dst), body, keep)
+	a.Free()
+}
+
+// later has the loop's answer, which takes long, ended by work on a goroutine,
+// and sends it then. If too many wait for that, this one is refused.
+func (p *plainRequest) later(work func(*rest.Answer)) {
+	l := p.l
+	e := &l.g.encoding
+	a := l.answer
+	l.answer = rest.Answer{Header: make(http.Header)}
+	handle := p.conn.Handle()
+	if !e.run(func() {
+		work(&a)
+		l.post(func() {
+			if l.net.Conn(handle) == p.conn && p.conn.Session == p {
+				p.respond(&a)
+			} else {
+				a.Free()
+			}
+		})
+	}) {
+		a.Free()
+		busy := p.newAnswer()
+		busy.Header.Set("Retry-After", "1")
+		l.g.rest.Fail(busy, res.ErrServiceUnavailable)
+		p.respond(busy)
+	}
+}
+
+// encoding runs what would keep a loop from its other clients. Any goroutine may
+// use it.
+type encoding struct {
+	waiting atomic.Int64 // or running
+	refused metrics.Counter
+	slots   chan struct{}
+	all     sync.WaitGroup
+}
+
+func (e *encoding) init() { e.slots = make(chan struct{}, runtime.GOMAXPROCS(0)) }
+
+// run runs f on a goroutine, unless too many wait already.
+func (e *encoding) run(f func()) bool {
+	if e.waiting.Add(1) > maxEncoding {
+		e.waiting.Add(-1)
+		e.refused.Inc()
+		return false
+	}
+	e.all.Go(func() {
+		e.slots <- struct{}{}
+		f()
+		<-e.slots
+		e.waiting.Add(-1)
+	})
+	return true
+}
+
+// dateLine is the value of the field Date, made anew once a second.
+type dateLine struct {
+	text  []byte
+	until time.Duration
+}
+
+func (d *dateLine) at(now time.Duration) []byte {
+	if d.text == nil || now >= d.until {
+		t := time.Now().UTC()
+		d.text = t.AppendFormat(d.text[:0], http.TimeFormat)
+		d.until = now + time.Second - time.Duration(t.Nanosecond())
+	}
+	return d.text
+}
+
+// readQuery takes what matters for the answer out of a request's head.
+func readQuery(q *rest.Query, head *wsproto.Head) {
+	q.Method = methodName(head.Method)
+	q.Path, q.RawQuery = splitTarget(head)
+	origin := false
+	head.Each(func(name, value []byte) {
+		switch {
+		case len(name) == len("origin") && equalASCII("origin", name):
+			if !origin {
+				origin, q.Origin = true, string(value)
+			}
+		case len(name) == len("accept") && equalASCII("accept", name):
+			if len(value) >= len("text/event-stream") {
+				q.Accept = append(q.Accept, string(value))
+			}
+		case len(name) == len("accept-encoding") && equalASCII("accept-encoding", name):
+			q.AcceptEncoding = append(q.AcceptEncoding, string(value))
+		case len(name) == len("if-none-match") && equalASCII("if-none-match", name):
+			q.IfNoneMatch = append(q.IfNoneMatch, string(value))
+		case len(name) == len("access-control-request-headers") && equalASCII("access-control-request-headers", name):
+			q.RequestHeaders = append(q.RequestHeaders, string(value))
+		}
+	})
+}
+
+// methodName returns a method's name, without an allocation if it is usual.
+func methodName(name []byte) string {
+	for _, m := range httpMethods {
+		if string(name) == m {
+			return m
+		}
+	}
+	return string(name)
+}

@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"sluice/rest"
+	"sluice/wsproto"
+)
+
+// TestEncodingBound: what waits is bounded, and there is room again when some of it is done.
+func TestEncodingBound(t *testing.T) {
+	var e encoding
+	e.init()
+	hold, done := make(chan struct{}), make(chan struct{}, 2*maxEncoding)
+	work := func() { <-hold; done <- struct{}{} }
+	for i := range maxEncoding {
+		if !e.run(work) {
+			t.Fatalf("refused with %d under way", i)
+		}
+	}
+	if e.run(work) || e.refused.Load() != 1 {
+		t.Error("not refused at the bound, or not counted")
+	}
+	close(hold)
+	e.all.Wait()
+	if len(done) != maxEncoding || !e.run(work) {
+		t.Error("work was lost, or leaves no room")
+	}
+	e.all.Wait()
+}
+
+func TestDateLine(t *testing.T) {
+	var d dateLine
+	first := string(d.at(0))
+	at, err := http.ParseTime(first)
+	if since := time.Since(at); err != nil || since < 0 || since > time.Minute {
+		t.Errorf("%q: %v", first, err)
+	}
+	if d.until <= 0 || d.until > time.Second {
+		t.Errorf("valid until %v", d.until)
+	}
+	d.text[0] = 'x'
+	if got := d.at(d.until - 1); got[0] != 'x' {
+		t.Error("made anew before its time")
+	}
+	if got := d.at(d.until); got[0] == 'x' {
+		t.Error("not made anew")
+	}
+}
+
+func TestForResource(t *testing.T) {
+	for _, tc := range []struct {
+		api, path string
+		want      bool
+	}{
+		{"/api", "/api/a", true}, {"/api", "/api/", true}, {"/api", "/api", false}, {"/api", "/apis/a", false},
+		{"/api", "/healthz", false}, {"/api", "/", false}, {"/api", "/%61pi/a", false},
+		{"/", "/a", true}, {"/", "/%61", true}, {"/", "/healthz", false}, {"/", "/%68ealthz", false}, {"/", "/", true},
+	} {
+		g := &Gateway{apiPath: []byte(apiPrefix(tc.api))}
+		if got := g.forResource([]byte(tc.path)); got != tc.want {
+			t.Errorf("%s with the API at %s: %v", tc.path, tc.api, got)
+		}
+	}
+}
+
+func TestReadQuery(t *testing.T) {
+	var head wsproto.Head
+	text := []byte("GET /api/a%2Fb?c=d?e HTTP/1.1\r\nHost: h\r\norigin: one\r\nOrigin: two\r\nAccept: */*\r\naccept: text/event-stream;q=0\r\n" +
+		"ACCEPT-encoding: gzip\r\nIf-None-Match: \"a\"\r\nif-none-match: \"b\"\r\nAccess-Control-Request-Headers: X\r\n\r\n")
+	if _, err := wsproto.ParseHead(text, 0, &head); err != nil {
+		t.Fatal(err)
+	}
+	var q rest.Query
+	readQuery(&q, &head)
+	clear(text) // nothing of the query lies in it
+	if q.Method != "GET" || q.Path != "/api/a%2Fb" || q.RawQuery != "c=d?e" || q.Origin != "one" || len(q.Accept) != 1 ||
+		q.AcceptEncoding[0] != "gzip" || len(q.IfNoneMatch) != 2 || q.IfNoneMatch[1] != `"b"` || q.RequestHeaders[0] != "X" {
+		t.Errorf("got %+v", q)
+	}
+}
