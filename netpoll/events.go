@@ -100,6 +100,7 @@ func (ev *events) OnClose(gc gnet.Conn, _ error) gnet.Action {
 		return gnet.None
 	}
 	l.begin()
+	l.resume() // what had come before is still handled
 	c.finalize()
 	l.end()
 	return gnet.None
