@@ -88,11 +88,15 @@ load: build ## measure the gateway with the load harness (ARGS='-kind fanout -n 
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
 	./bin/sluice-load run -start './bin/sluice --embedded-nats --embedded-nats-listen 127.0.0.1:{nats} --addr 127.0.0.1 --port {port}' -name sluice -floor single $(if $(ARGS),$(ARGS),-kind fanout,idle,burst)
 
+# What the results are named: those of a part do not replace those of the whole.
+RESULT ?= $(if $(QUICK),quick,$(if $(ARGS),part,compare))
+WHOLE  := $(filter compare,$(RESULT))
+
 compare: build ## compare with other gateways, report in bench/results (QUICK=1: less than five minutes)
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
 	mkdir -p bin/peers
 	cd bench/peers && $(GO) build -o ../../bin/peers/ ./centrifuge github.com/resgateio/resgate github.com/nats-io/nats-server/v2
-	./bin/sluice-load run -plan bench/$(if $(QUICK),quick,compare).yaml -json bench/results/$(if $(QUICK),quick,compare).json -html bench/results/$(if $(QUICK),quick,compare).html -md bench/results/$(if $(QUICK),quick,compare).md -svg bench/results/$(if $(QUICK),quick-,)charts $(if $(QUICK)$(ARGS),,-into README.md) $(ARGS)
+	./bin/sluice-load run -plan bench/$(if $(QUICK),quick,compare).yaml -json bench/results/$(RESULT).json -html bench/results/$(RESULT).html -md bench/results/$(RESULT).md -svg bench/results/$(if $(WHOLE),,$(RESULT)-)charts $(if $(WHOLE),-into README.md) $(ARGS)
 
 clean: ## remove what was built
 	rm -rf bin $(E2E)/node_modules
