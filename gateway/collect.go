@@ -27,6 +27,15 @@ func (g *Gateway) register() error {
 			err = fmt.Errorf("metric %s: %w", name, e)
 		}
 	}
+	type count struct {
+		help string
+		read func() uint64
+	}
+	counters := func(prefix string, all map[string]count) {
+		for name, c := range all {
+			counter(prefix+name+"_total", c.help, nil, c.read)
+		}
+	}
 	total := func(v *atomic.Int64) func() uint64 { return func() uint64 { return uint64(v.Load()) } }
 
 	gauge("sluice_ws_connections", "Open WebSocket connections.", n.Open.Load)
@@ -106,51 +115,41 @@ func (g *Gateway) register() error {
 	gauge("sluice_cache_bytes", "Bytes of keys and values cached.", c.Bytes.Load)
 	gauge("sluice_cache_subscriptions", "Subscriptions of event loops on cached resources.", c.Subscriptions.Load)
 	gauge("sluice_cache_behind", "Subscriptions of event loops that have missed events and wait for the newest state.", c.Behind.Load)
-	for name, m := range map[string]struct {
-		help string
-		v    *atomic.Int64
-	}{
-		"gets":           {"First gets sent to services.", &c.Gets},
-		"get_failures":   {"First gets that failed.", &c.GetFailures},
-		"regets":         {"Gets sent because of resets.", &c.Regets},
-		"reget_failures": {"Gets because of resets after which the old state stayed.", &c.RegetFailures},
-		"query_requests": {"Query requests sent.", &c.QueryRequests},
-		"query_failures": {"Query requests that failed.", &c.QueryFailures},
-		"events":         {"Events received for cached resources.", &c.Events},
-		"events_applied": {"Events that changed a state or were passed on.", &c.EventsApplied},
-		"events_bad":     {"Events dropped: malformed, or of the wrong kind for the resource.", &c.EventsBad},
-		"events_lost":    {"Events dropped for want of room; their resources were fetched anew.", &c.EventsLost},
-		"synced":         {"Subscriptions of event loops brought up to date after missing events.", &c.Synced},
-		"deletes":        {"Resources deleted by their services.", &c.Deletes},
-		"evictions":      {"Resources dropped for want of subscribers.", &c.Evictions},
-	} {
-		counter("sluice_cache_"+name+"_total", m.help, nil, total(m.v))
-	}
+	counters("sluice_cache_", map[string]count{
+		"gets":           {"First gets sent to services.", total(&c.Gets)},
+		"get_failures":   {"First gets that failed.", total(&c.GetFailures)},
+		"regets":         {"Gets sent because of resets.", total(&c.Regets)},
+		"reget_failures": {"Gets because of resets after which the old state stayed.", total(&c.RegetFailures)},
+		"query_requests": {"Query requests sent.", total(&c.QueryRequests)},
+		"query_failures": {"Query requests that failed.", total(&c.QueryFailures)},
+		"events":         {"Events received for cached resources.", total(&c.Events)},
+		"events_applied": {"Events that changed a state or were passed on.", total(&c.EventsApplied)},
+		"events_bad":     {"Events dropped: malformed, or of the wrong kind for the resource.", total(&c.EventsBad)},
+		"events_lost":    {"Events dropped for want of room; their resources were fetched anew.", total(&c.EventsLost)},
+		"synced":         {"Subscriptions of event loops brought up to date after missing events.", total(&c.Synced)},
+		"deletes":        {"Resources deleted by their services.", total(&c.Deletes)},
+		"evictions":      {"Resources dropped for want of subscribers.", total(&c.Evictions)},
+	})
 
 	gauge("sluice_nats_requests_pending", "Requests to services under way.", b.Pending.Load)
 	gauge("sluice_nats_queue", "Operations waiting to be sent to NATS.", b.Queue.Load)
 	gauge("sluice_nats_subscriptions", "Resource names subscribed on NATS.", b.Subscriptions.Load)
-	for name, m := range map[string]struct {
-		help string
-		v    *metrics.Counter
-	}{
-		"requests":      {"Requests made to services.", &b.Requests},
-		"replies":       {"Answers received.", &b.Replies},
-		"timeouts":      {"Requests without an answer in time.", &b.Timeouts},
-		"no_responders": {"Requests that no service listens to.", &b.NoResponders},
-		"late_replies":  {"Answers that came too late.", &b.LateReplies},
-		"bad_subjects":  {"Requests refused for their subject.", &b.BadSubjects},
-		"overloaded":    {"Requests refused because too many are waiting.", &b.Overloaded},
-		"events":        {"Events received.", &b.Events},
-		"bytes_in":      {"Payload bytes received.", &b.BytesIn},
-		"bytes_out":     {"Payload bytes sent.", &b.BytesOut},
-		"gaps":          {"Times that messages may have been missed.", &b.Gaps},
-		"slow_consumer": {"Times that messages came faster than they could be dispatched.", &b.SlowConsumer},
-		"disconnects":   {"Connections to NATS lost.", &b.Disconnects},
-		"reconnects":    {"Connections to NATS restored.", &b.Reconnects},
-	} {
-		counter("sluice_nats_"+name+"_total", m.help, nil, m.v.Load)
-	}
+	counters("sluice_nats_", map[string]count{
+		"requests":      {"Requests made to services.", b.Requests.Load},
+		"replies":       {"Answers received.", b.Replies.Load},
+		"timeouts":      {"Requests without an answer in time.", b.Timeouts.Load},
+		"no_responders": {"Requests that no service listens to.", b.NoResponders.Load},
+		"late_replies":  {"Answers that came too late.", b.LateReplies.Load},
+		"bad_subjects":  {"Requests refused for their subject.", b.BadSubjects.Load},
+		"overloaded":    {"Requests refused because too many are waiting.", b.Overloaded.Load},
+		"events":        {"Events received.", b.Events.Load},
+		"bytes_in":      {"Payload bytes received.", b.BytesIn.Load},
+		"bytes_out":     {"Payload bytes sent.", b.BytesOut.Load},
+		"gaps":          {"Times that messages may have been missed.", b.Gaps.Load},
+		"slow_consumer": {"Times that messages came faster than they could be dispatched.", b.SlowConsumer.Load},
+		"disconnects":   {"Connections to NATS lost.", b.Disconnects.Load},
+		"reconnects":    {"Connections to NATS restored.", b.Reconnects.Load},
+	})
 
 	requests := make(map[string]func() uint64)
 	for _, t := range []res.RequestType{res.Get, res.Subscribe, res.Unsubscribe, res.Call, res.Auth} {

@@ -59,12 +59,7 @@ func TestHTTPRunnerPasses(t *testing.T) {
 // TestHTTPRunnerFails: what is wrong fails, for the right reason.
 func TestHTTPRunnerFails(t *testing.T) {
 	refusedA := "client a upgrades\n  Origin: http://evil\n"
-	for _, tt := range []struct {
-		name  string
-		wrong faults
-		text  string
-		want  string
-	}{
+	runFails(t, []failing{
 		{"other status", faults{}, getA + `http a < 404 {"x":1.0}`, "want status 404, got 200"},
 		{"status that is none", faults{}, getA + `http a < ok {"x":1.0}`, "want status ok"},
 		{"other value", faults{}, getA + `http a < 200 {"x":1}`, ".x: want 1, got 1.0"},
@@ -110,16 +105,5 @@ func TestHTTPRunnerFails(t *testing.T) {
 		{"early without an upgrade", faults{}, "client a early 1", "does not upgrade"},
 		{"no upgrade", faults{}, "client a accepted", "does not upgrade"},
 		{"the same", faults{}, "differ a b a", "the same"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			err := run(t, fakeEnv(t, tt.wrong), tt.text)
-			if err == nil {
-				t.Fatal("passed")
-			}
-			if !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("want %q in:\n%v", tt.want, err)
-			}
-		})
-	}
+	})
 }

@@ -66,12 +66,7 @@ func TestRunnerPasses(t *testing.T) {
 // TestRunnerFails: what is wrong fails, on the right line and for the right reason. A runner that let one
 // of these pass would prove nothing.
 func TestRunnerFails(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		wrong faults
-		text  string
-		want  string
-	}{
+	runFails(t, []failing{
 		{"missing message", faults{deaf: true}, subscribeA + "service > event.test.a.x 1\nclient a < {\"event\":\"test.a.x\",\"data\":1}", "test:9: client <"},
 		{"superfluous message at the end", faults{superfluous: true}, subscribeA + "service > event.test.a.x 1\nclient a < {\"event\":\"test.a.x\",\"data\":1}", "client a received"},
 		{"superfluous message at quiet", faults{}, subscribeA + "service > event.test.a.x 1\nquiet\nclient a < {\"event\":\"test.a.x\",\"data\":1}", "test:9: quiet"},
@@ -96,7 +91,19 @@ func TestRunnerFails(t *testing.T) {
 		{"log missing", faults{}, "logs 1 deprecated", "want 1"},
 		{"pass of a loop", faults{}, "client a connects\nrepeat 2\nservice < get.test.a\nend", "pass 1 of repeat"},
 		{"client that is not there", faults{}, "client a > {}", "not connected"},
-	} {
+	})
+}
+
+// failing is a transcript that must not pass.
+type failing struct {
+	name  string
+	wrong faults
+	text  string
+	want  string // in the error
+}
+
+func runFails(t *testing.T, all []failing) {
+	for _, tt := range all {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			err := run(t, fakeEnv(t, tt.wrong), tt.text)

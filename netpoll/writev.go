@@ -1,3 +1,5 @@
+//go:build linux || freebsd
+
 package netpoll
 
 import (
@@ -14,7 +16,7 @@ func writev(fd int, bufs [][]byte, vector []unix.Iovec) (int, error) {
 		v.SetLen(len(b))
 		vector = append(vector, v)
 	}
-	n, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(vector))), uintptr(len(vector)))
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(vector))), uintptr(len(vector)))
 	clear(vector)
 	if errno != 0 {
 		return -1, errno
