@@ -64,8 +64,8 @@ func TestFlushChoice(t *testing.T) {
 		{name: "io_uring, no setup", flush: FlushURing, calls: refusing, err: "choose the flush auto or write"},
 		{name: "io_uring, no enter", flush: FlushURing, calls: mute, err: "choose the flush auto or write"},
 	} {
-		if tc.want == FlushURing && there != FlushURing {
-			continue
+		if tc.want == FlushURing && there != FlushURing || there == FlushWrite && tc.name == "auto, no enter" {
+			continue // it takes a ring
 		}
 		t.Run(tc.name, func(t *testing.T) {
 			var log bytes.Buffer

@@ -450,6 +450,7 @@ func TestStopWithRequests(t *testing.T) {
 	idle := dial(t, s.Addr())
 	idle.send(get("/now"))
 	idle.wantResponse("GET /now 0 ")
+	s.sync() // the client may have it before the loop knows that it has gone
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(context.Background()) }()
 	idle.wantEOF()
