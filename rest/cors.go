@@ -31,11 +31,11 @@ func lowerASCII(s string) string {
 // go on (RES.md section 4). No origin, or "null" as of sandboxed and local pages, is allowed.
 func (h *Handler) CORS(header http.Header, origin string) (allowed bool) {
 	if h.o.HeaderAuth {
-		header.Set("Access-Control-Allow-Credentials", "true")
+		header["Access-Control-Allow-Credentials"] = credentials
 	}
 	switch {
 	case h.origins == nil:
-		header.Set("Access-Control-Allow-Origin", "*")
+		header["Access-Control-Allow-Origin"] = anyOrigin
 		return true
 	case origin == "" || origin == "null":
 		return true

@@ -105,6 +105,9 @@ func isSmall(g *session.Graph, limit int) bool {
 	if len(g.Resources) > smallSet {
 		return false
 	}
+	if s := g.Find(g.Root).Snapshot; g.Resources == nil && s != nil {
+		limit -= s.Bytes() + s.Len()
+	}
 	for _, r := range g.Resources {
 		if r.Snapshot != nil {
 			limit -= r.Snapshot.Bytes() + r.Snapshot.Len()
@@ -130,7 +133,7 @@ func (h *Handler) AppendGraph(dst []byte, g *session.Graph) ([]byte, *res.Error)
 }
 
 func rootOf(g *session.Graph) (fanout.Resource, *res.Error) {
-	root := g.Resources[g.Root]
+	root := g.Find(g.Root)
 	switch {
 	case root.Err != nil:
 		return root, root.Err
@@ -187,7 +190,7 @@ func (h *Handler) appendReference(dst []byte, buf *buffer, g *session.Graph, rid
 	if cycle || len(buf.open) >= MaxDepth {
 		return append(h.appendHref(dst, rid), '}')
 	}
-	r := g.Resources[rid]
+	r := g.Find(rid)
 	err := r.Err
 	if err == nil && r.Snapshot == nil {
 		err = res.ErrInternal // not in the graph; there is no such graph

@@ -145,6 +145,9 @@ func orDefault[T comparable](v *T, def T) {
 var (
 	typeJSON = []string{"application/json; charset=utf-8"}
 	noCache  = []string{"no-cache"}
+
+	credentials = []string{"true"}
+	anyOrigin   = []string{"*"}
 )
 
 // ServeHTTP answers one request.

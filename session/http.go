@@ -11,7 +11,17 @@ import (
 // immutable and may leave the loop.
 type Graph struct {
 	Root      string
-	Resources map[string]fanout.Resource // by resource ID; each has a snapshot or an error
+	Resources map[string]fanout.Resource // by resource ID; each has a snapshot or an error; nil: see alone
+
+	alone fanout.Resource // the root, if that is all there is
+}
+
+// Find returns a resource of the graph; of others it returns the zero value.
+func (g *Graph) Find(rid string) fanout.Resource {
+	if g.Resources == nil && rid == g.Root {
+		return g.alone
+	}
+	return g.Resources[rid]
 }
 
 // NewHTTP returns the session of one HTTP request. It sends no messages: what
@@ -68,10 +78,18 @@ func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res
 			done(nil, meta, err)
 			return
 		}
-		g := &Graph{Root: rid, Resources: make(map[string]fanout.Resource)}
-		for _, r := range s.collectSet(nil, b) {
-			g.Resources[r.RID] = r
+		set := s.collectSet(s.env.set[:0], b)
+		g := &Graph{Root: rid}
+		if len(set) == 1 { // mostly, and a map costs more than all the rest
+			g.alone = set[0]
+		} else {
+			g.Resources = make(map[string]fanout.Resource, len(set))
+			for _, r := range set {
+				g.Resources[r.RID] = r
+			}
 		}
+		clear(set)
+		s.env.set = set[:0]
 		done(g, meta, nil)
 	})
 }
