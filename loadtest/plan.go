@@ -226,7 +226,7 @@ func (p *Plan) addPlain() {
 			}
 			// What is connected to over TLS only has no plain form.
 			plain.Targets = slices.DeleteFunc(p.able(s), func(name string) bool {
-				return slices.ContainsFunc(p.Targets, func(t Target) bool { return t.Name == name && t.Start == "" && s.TLS })
+				return slices.ContainsFunc(p.Targets, func(t Target) bool { return t.Name == name && s.TLS && strings.TrimSpace(t.TLS) == "" })
 			})
 			if len(plain.Targets) > 0 {
 				all = append(all, plain)

@@ -173,7 +173,7 @@ func TestGroups(t *testing.T) {
 // speaks TLS alone has no such form.
 func TestPlainBesideTLS(t *testing.T) {
 	p := Plan{
-		Targets: []Target{{Name: "a", Protocol: "res", Start: "x", TLS: "-tls", Compress: "-z"}, {Name: "b", Protocol: "res", Start: "x"}, {Name: "url", Protocol: "res", Addr: "127.0.0.1:1"}},
+		Targets: []Target{{Name: "a", Protocol: "res", Start: "x", TLS: "-tls", Compress: "-z"}, {Name: "b", Protocol: "res", Start: "x"}, {Name: "url", Protocol: "res", Addr: "127.0.0.1:1"}, {Name: "always", Protocol: "res", Start: "x -tls", TLS: " "}},
 		Scenarios: []Scenario{{Kind: KindTLS, Title: "Over TLS", Payload: 300}, {Name: "z", Kind: KindCompressed}, {Name: "only", Kind: KindTLS, Targets: []string{"url"}},
 			{Name: "own", Kind: KindTLS, Beside: "z"}},
 	}
@@ -187,11 +187,11 @@ func TestPlainBesideTLS(t *testing.T) {
 		}
 		want := []string{
 			`tls-plain fanout false false 300 beside "" on [a]`,
-			`tls tls true false 300 beside "tls-plain" on [a url]`,
+			`tls tls true false 300 beside "tls-plain" on [a url always]`,
 			`z-plain fanout false false 512 beside "" on [a url]`,
 			`z compressed false true 512 beside "z-plain" on [a url]`,
 			`only tls true false 128 beside "" on [url]`,
-			`own tls true false 128 beside "z" on [a url]`,
+			`own tls true false 128 beside "z" on [a url always]`,
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Error(d)

@@ -107,6 +107,10 @@ func TestGatewayEndToEnd(t *testing.T) {
 	program := buildGateway(t)
 	start := program + " --embedded-nats --embedded-nats-listen 127.0.0.1:{nats} --addr 127.0.0.1 --port {port}"
 	measure(t, "-start", start, "-kind", "storm,idle,fanout,burst,topics,unary,mixed,slow,collection", "-n", "20", "-topics", "4", "-per-client", "1", "-duration", "200ms", "-settle", "1ms", "-deliveries", "2000")
+	measure(t, "-start", start+" --tls --tlscert {cert} --tlskey {key} --wscompression", "-kind", "tls", "-n", "5", "-duration", "100ms")
+	if rep := measure(t, "-start", start+" --wscompression", "-kind", "compressed", "-n", "5", "-duration", "100ms"); len(rep.Cells) != 2 {
+		t.Errorf("compressed: %d measurements, want one beside plain", len(rep.Cells))
+	}
 	rep := measure(t, "-start", start, "-kind", "storm", "-kill", "-n", "20")
 	if c := rep.Cells[0]; c.Live != 20 {
 		t.Errorf("after the kill: %+v", c)
