@@ -218,6 +218,19 @@ func TestRequestTimes(t *testing.T) {
 		return c
 	}
 	gone := func() { s.until("it is gone", func() bool { return s.m.OpenAll.Load() == 0 }) }
+	refusedAfter := func(t *testing.T, c *client, wait time.Duration) {
+		t.Helper()
+		s.advance(wait - 100*time.Millisecond)
+		if s.m.OpenAll.Load() != 1 {
+			t.Error("gone before its time")
+		}
+		s.advance(200 * time.Millisecond)
+		if code, _ := c.status(); code != 408 {
+			t.Errorf("status %d", code)
+		}
+		_ = c.Close()
+		gone()
+	}
 	t.Run("idle", func(t *testing.T) {
 		c := after(t)
 		s.advance(59 * time.Second)
@@ -251,16 +264,7 @@ func TestRequestTimes(t *testing.T) {
 		read := s.m.BytesIn.Load()
 		c.send([]byte("GET"))
 		s.until("it was read", func() bool { return s.m.BytesIn.Load() == read+3 })
-		s.advance(9900 * time.Millisecond)
-		if s.m.OpenAll.Load() != 1 {
-			t.Error("gone before its time")
-		}
-		s.advance(200 * time.Millisecond)
-		if code, _ := c.status(); code != 408 {
-			t.Errorf("status %d", code)
-		}
-		_ = c.Close()
-		gone()
+		refusedAfter(t, c, 10*time.Second)
 	})
 	t.Run("body", func(t *testing.T) {
 		c := dial(t, s.Addr())
@@ -268,16 +272,7 @@ func TestRequestTimes(t *testing.T) {
 		part := "POST /now HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab"
 		c.send([]byte(part))
 		s.until("it was read", func() bool { return s.m.BytesIn.Load() == read+uint64(len(part)) })
-		s.advance(29900 * time.Millisecond)
-		if s.m.OpenAll.Load() != 1 {
-			t.Error("gone before its time")
-		}
-		s.advance(200 * time.Millisecond)
-		if code, _ := c.status(); code != 408 {
-			t.Errorf("status %d", code)
-		}
-		_ = c.Close()
-		gone()
+		refusedAfter(t, c, 30*time.Second)
 	})
 	t.Run("answer", func(t *testing.T) { // the Handler has its own time-outs
 		c := dial(t, s.Addr())

@@ -41,22 +41,24 @@ func TestIdleMemory(t *testing.T) {
 	for range 100 { // so that tables and pools have their first size
 		connect()
 	}
-	heap := func() uint64 {
-		s.sync()
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
-	before := heap()
+	before := s.heap()
 	for range n {
 		connect()
 	}
-	perConn := (heap() - before) / n
+	perConn := (s.heap() - before) / n
 	t.Logf("%d bytes of heap per idle connection", perConn)
 	if perConn > 1300 && !raceEnabled {
 		t.Error("more than 1300")
 	}
 	runtime.KeepAlive(s)
+}
+
+// heap returns the bytes of live objects once the turns that have begun have ended.
+func (s *server) heap() uint64 {
+	s.sync()
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

@@ -134,27 +134,7 @@ func BenchmarkTLSFlush(b *testing.B) {
 			for _, c := range conns {
 				looseSecure(b, c, clientTLS(0))
 			}
-			frames := make([][]byte, bc.each)
-			for i := range frames {
-				frames[i] = wsproto.AppendFrame(nil, wsproto.OpText, make([]byte, 100))
-			}
-			buf := make([]byte, 64<<10)
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				l.begin()
-				for _, c := range conns {
-					for _, f := range frames {
-						c.Send(f)
-					}
-				}
-				l.end()
-				if i%16 == 15 {
-					b.StopTimer()
-					swallow(b, peers, buf)
-					b.StartTimer()
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*bc.conns), "ns/conn")
+			benchmarkTurns(b, l, conns, peers, bc.each)
 		})
 	}
 }
@@ -245,19 +225,11 @@ func TestTLSIdleMemory(t *testing.T) {
 		for range 50 { // so that tables and pools have their first size
 			fds = append(fds, secureBare(t, s, config))
 		}
-		heap := func() uint64 {
-			s.sync()
-			runtime.GC()
-			runtime.GC()
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			return m.HeapAlloc
-		}
-		before := heap()
+		before := s.heap()
 		for range n {
 			fds = append(fds, secureBare(t, s, config))
 		}
-		perConn := (heap() - before) / n
+		perConn := (s.heap() - before) / n
 		t.Logf("%s: %d bytes of heap per idle connection", tls.VersionName(tc.version), perConn)
 		if perConn > tc.most && !raceEnabled {
 			t.Errorf("more than %d", tc.most)

@@ -33,22 +33,21 @@ type Options struct {
 
 // Server is a floor server. Its methods may be called from any goroutine.
 type Server struct {
-	batched      bool
-	epoll        int
-	clients      int // listening sockets
-	feeds        int
-	stop         int // eventfd
-	done         chan struct{}
-	err          error
-	Addr         string // where clients connect, set by Listen
-	FeedAddr     string // where events come in
-	buf          []byte
-	out          []byte
-	head         wsproto.Head
-	conns        []*conn // by descriptor
-	topics       map[int]*topic
-	order        []*topic // those with bytes in a batch
-	pings, calls int64
+	batched  bool
+	epoll    int
+	clients  int // listening sockets
+	feeds    int
+	stop     int // eventfd
+	done     chan struct{}
+	err      error
+	Addr     string // where clients connect, set by Listen
+	FeedAddr string // where events come in
+	buf      []byte
+	out      []byte
+	head     wsproto.Head
+	conns    []*conn // by descriptor
+	topics   map[int]*topic
+	order    []*topic // those with bytes in a batch
 }
 
 // conn is one socket: a client's or a feed's.
@@ -299,7 +298,6 @@ func (s *Server) frames(c *conn, b []byte) int {
 		case m.Op == wsproto.OpClose:
 			return -1
 		case m.Op == wsproto.OpPing:
-			s.pings++
 			s.out = wsproto.AppendFrame(s.out[:0], wsproto.OpPong, m.Payload)
 		case m.Op == wsproto.OpPong:
 			continue
@@ -311,7 +309,6 @@ func (s *Server) frames(c *conn, b []byte) int {
 			s.subscribe(c, number)
 			s.out = wsproto.AppendFrame(s.out[:0], wsproto.OpText, []byte("s"))
 		default:
-			s.calls++
 			s.out = wsproto.AppendFrame(s.out[:0], wsproto.OpText, m.Payload)
 		}
 		if !s.write(c, s.out) {
