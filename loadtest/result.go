@@ -53,8 +53,9 @@ type Cell struct {
 	Lost     int64   `json:"lost"`     // of these: not done
 	Unsent   int64   `json:"unsent"`   // requests that were due and could not be made: all clients waited for answers
 	Events   int64   `json:"events"`
-	Seconds  float64 `json:"seconds"` // from the first due time to the last unit
-	Rate     float64 `json:"rate"`    // units per second
+	Seconds  float64 `json:"seconds"`           // from the first due time to the last unit
+	Rate     float64 `json:"rate"`              // units per second
+	AtLeast  bool    `json:"atLeast,omitempty"` // Rate is a lower bound: something else was the limit beyond it
 
 	Latency hist.Summary            `json:"latency"`         // µs, from when it was due
 	Hist    hist.Sparse             `json:"hist,omitempty"`  // the same, in steps of two per cent
@@ -134,8 +135,10 @@ type Trial struct {
 	P99       int64   `json:"p99"`      // µs
 	Busy      float64 `json:"busy"`     // part of the server's cores
 	Client    float64 `json:"client"`   // part of the clients' cores
+	Late      int64   `json:"late"`     // µs, of the harness
 	Sustained bool    `json:"sustained"`
-	Why       string  `json:"why,omitempty"` // if not
+	Why       string  `json:"why,omitempty"`   // if not
+	Limit     string  `json:"limit,omitempty"` // what was, if not the server: clients or harness
 }
 
 // ReadReport reads what WriteJSON wrote.
@@ -165,8 +168,9 @@ type Key struct {
 // Medians returns, for each scenario, number of clients and target in the order
 // in which they were first run, one cell with the median of each figure over
 // its rounds. Rounds that refuse a figure do not count for it; a figure that
-// half of the rounds or more refuse is refused. Histograms and series are those
-// of the round with the median CPU.
+// half of the rounds or more refuse is refused. A median of rates is a lower
+// bound if any of them is. Histograms and series are those of the round with the
+// median CPU.
 func (r *Report) Medians() []Cell {
 	var order []Key
 	groups := map[Key][]Cell{}
@@ -217,6 +221,7 @@ func median(cells []Cell) Cell {
 	m := byCPU[(len(byCPU)-1)/2]
 	m.Round, m.Refused, m.Notes = 0, nil, nil
 	m.medianFigures(good)
+	m.AtLeast = slices.ContainsFunc(good["rate"], func(c Cell) bool { return c.AtLeast })
 	m.Lost, m.Unsent, m.Closed, m.Failed, m.Errors = 0, 0, 0, 0, 0
 	for _, c := range ran {
 		m.Lost, m.Unsent, m.Closed = m.Lost+c.Lost, m.Unsent+c.Unsent, m.Closed+c.Closed

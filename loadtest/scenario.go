@@ -5,9 +5,7 @@ package loadtest
 import (
 	"context"
 	"fmt"
-	"math"
 	"runtime"
-	"slices"
 	"time"
 
 	"sluice/loadtest/client"
@@ -271,80 +269,6 @@ func (st *stage) mixed(ctx context.Context, s Scenario, c *Cell) error {
 		return err
 	}
 	return sender.err
-}
-
-// The search for the highest sustained rate.
-const (
-	searchStep   = 3.0  // while every trial is sustained
-	searchClose  = 1.06 // between the best that was and the least that was not
-	searchBehind = 0.10 // part of a trial's time that its last delivery may be late
-)
-
-// search finds the highest rate that is sustained: all that was due in a trial
-// is delivered by its end or soon after. What it reports is the rate achieved
-// in the best sustained trial, with that trial's other figures.
-func (st *stage) search(ctx context.Context, s Scenario, c *Cell) error {
-	n, start := st.layout.n, s.Deliveries
-	if start == 0 {
-		start = s.Rate * float64(n)
-	}
-	events := s
-	events.Topics, events.Deliveries = s.Topics, 0
-	low, high, offered := 0.0, 0.0, start
-	var best Cell
-	var trials []Trial
-	for range s.Trials {
-		trial := Cell{Target: c.Target, Scenario: c.Scenario, Kind: c.Kind, Round: c.Round}
-		if err := st.restore(ctx); err != nil {
-			return err
-		}
-		rate := offered * float64(s.Topics) / float64(n*s.PerClient)
-		if err := st.paced(ctx, events, &trial, rate); err != nil {
-			return err
-		}
-		p := newPacer(0, rate, s.Burst, int64(s.Duration))
-		t := Trial{Offered: round(offered, 0), Achieved: trial.Rate, P99: trial.Latency.P99, Busy: trial.ServerBusy, Client: trial.ClientBusy, Sustained: true}
-		// One event takes a while to reach everybody even when nothing else is
-		// under way; that is no sign of overload.
-		late := trial.Seconds - float64(p.end())/1e9
-		allowed := max(searchBehind*s.Duration.Seconds(), 1.5*float64(n*s.PerClient)/float64(s.Topics)/max(low, offered/searchStep))
-		switch {
-		case trial.Lost > 0 || trial.Closed > 0:
-			t.Sustained, t.Why = false, fmt.Sprintf("%d lost, %d connections closed", trial.Lost, trial.Closed)
-		case late > allowed:
-			t.Sustained, t.Why = false, fmt.Sprintf("%.2f s behind at the end", late)
-		}
-		trials = append(trials, t)
-		st.run.say("%s: %s: %.0f deliveries/s: sustained %v %s", st.target.Name, s.Name, offered, t.Sustained, t.Why)
-		if t.Sustained {
-			low = offered
-			if trial.Rate > best.Rate {
-				best = trial
-			}
-		} else {
-			high = offered
-		}
-		switch {
-		case high == 0:
-			offered *= searchStep
-		case low == 0:
-			offered /= searchStep
-		case high/low < searchClose:
-			offered = 0
-		default:
-			offered = math.Sqrt(high * low)
-		}
-		if offered == 0 {
-			break
-		}
-	}
-	if best.Rate == 0 {
-		*c = Cell{Target: c.Target, Scenario: c.Scenario, Kind: c.Kind, Round: c.Round, N: n, Unit: "delivery", Trials: trials}
-		return fmt.Errorf("no rate was sustained, down to %.0f deliveries/s", slices.MinFunc(trials, func(a, b Trial) int { return compare(a.Offered, b.Offered) }).Offered)
-	}
-	*c = best
-	c.Trials = trials
-	return nil
 }
 
 // restore makes the stage whole again if clients were lost.

@@ -34,7 +34,7 @@ func Charts(r *loadtest.Report) []Chart {
 			}))
 		case loadtest.KindMax:
 			add(s, "rate", s.title()+": sustained deliveries per second", s.bars(r, s.title()+": sustained deliveries per second", "higher", "rate", func(c loadtest.Cell) (float64, string) {
-				return c.Rate, number(c.Rate)
+				return c.Rate, rate(c)
 			}))
 			fallthrough
 		default:

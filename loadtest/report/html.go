@@ -22,10 +22,10 @@ func HTML(w io.Writer, r *loadtest.Report) error {
 		Trials           []trialRow
 	}
 	page := struct {
-		Title string
-		Facts []string
-		Parts []part
-	}{Title: r.Title}
+		Title, AtLeast string
+		Facts          []string
+		Parts          []part
+	}{Title: r.Title, AtLeast: atLeastAbout}
 	for _, f := range facts(r) {
 		page.Facts = append(page.Facts, strings.ReplaceAll(f, "`", ""))
 	}
@@ -40,7 +40,7 @@ func HTML(w io.Writer, r *loadtest.Report) error {
 		for _, c := range s.cells {
 			p.Rows = append(p.Rows, s.row(c))
 			for _, t := range c.Trials {
-				p.Trials = append(p.Trials, trialRow{s.label(c), c.N, number(t.Offered), number(t.Achieved), micros(t.P99), percent(t.Busy), percent(t.Client), t.Sustained, t.Why})
+				p.Trials = append(p.Trials, trialRow{s.label(c), c.N, number(t.Offered), number(t.Achieved), micros(t.P99), percent(t.Busy), percent(t.Client), t.Sustained, t.Why, t.Limit})
 			}
 		}
 		p.Remarks = s.notes()
@@ -54,7 +54,7 @@ type trialRow struct {
 	N                                    int
 	Offered, Achieved, P99, Busy, Client string
 	Sustained                            bool
-	Why                                  string
+	Why, Limit                           string
 }
 
 func percent(v float64) string { return digits(v*100) + " %" }
@@ -78,15 +78,15 @@ ul.remarks{color:var(--dim);font-size:13px}details{margin-top:10px;font-size:13p
 </style></head><body>
 <h1>{{.Title}}</h1>
 <ul class="facts">{{range .Facts}}<li>{{.}}</li>{{end}}</ul>
-<p>CPU is the server process's own, per unit of work. Latencies count from when an event or request was <em>due</em>, not from when it was sent. Figures in parentheses are not the server's: the clients, the harness or the machine were the limit, as the lines below each table say.</p>
+<p>CPU is the server process's own, per unit of work. Latencies count from when an event or request was <em>due</em>, not from when it was sent. Figures in parentheses are not the server's: the clients, the harness or the machine were the limit, as the lines below each table say. {{.AtLeast}}</p>
 <nav>{{range .Parts}}<a href="#{{.ID}}">{{.Title}}</a>{{end}}</nav>
 {{range .Parts}}<section id="{{.ID}}"><h2>{{.Title}}</h2><p class="about">{{.About}}</p>
 <div class="charts">{{range .Charts}}<div>{{.}}</div>{{end}}</div>
 <div class="wide"><table><thead><tr>{{range .Columns}}<th>{{.}}</th>{{end}}</tr></thead><tbody>
 {{range .Rows}}<tr>{{range .}}<td>{{.}}</td>{{end}}</tr>{{end}}</tbody></table></div>
 {{if .Remarks}}<ul class="remarks">{{range .Remarks}}<li>{{.}}</li>{{end}}</ul>{{end}}
-{{if .Trials}}<details><summary>Steps of the search</summary><div class="wide"><table><thead><tr><th>server</th><th>clients</th><th>offered/s</th><th>achieved/s</th><th>p99</th><th>server busy</th><th>clients busy</th><th>sustained</th><th>why not</th></tr></thead><tbody>
-{{range .Trials}}<tr><td>{{.Target}}</td><td>{{.N}}</td><td>{{.Offered}}</td><td>{{.Achieved}}</td><td>{{.P99}}</td><td>{{.Busy}}</td><td>{{.Client}}</td><td>{{if .Sustained}}yes{{else}}no{{end}}</td><td class="why">{{.Why}}</td></tr>{{end}}</tbody></table></div></details>{{end}}
+{{if .Trials}}<details><summary>Steps of the search</summary><div class="wide"><table><thead><tr><th>server</th><th>clients</th><th>offered/s</th><th>achieved/s</th><th>p99</th><th>server busy</th><th>clients busy</th><th>sustained</th><th>why not</th><th>limit, if not the server</th></tr></thead><tbody>
+{{range .Trials}}<tr><td>{{.Target}}</td><td>{{.N}}</td><td>{{.Offered}}</td><td>{{.Achieved}}</td><td>{{.P99}}</td><td>{{.Busy}}</td><td>{{.Client}}</td><td>{{if .Sustained}}yes{{else}}no{{end}}</td><td class="why">{{.Why}}</td><td>{{.Limit}}</td></tr>{{end}}</tbody></table></div></details>{{end}}
 </section>{{end}}
 </body></html>
 `))

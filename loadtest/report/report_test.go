@@ -51,6 +51,7 @@ func sample() *loadtest.Report {
 					c.Refused = map[string]string{"rate": "the clients: they were full"}
 					c.Trials = []loadtest.Trial{{Offered: 100, Achieved: 99, Why: "1 lost"}}
 				}
+				c.AtLeast = s.Kind == loadtest.KindMax && target == "b"
 				if s.Kind == loadtest.KindSlow {
 					c.Slow = &loadtest.Slow{Clients: 5, Alive: 4}
 					if target == "b" {
@@ -96,7 +97,7 @@ func TestChartsAreWholeXML(t *testing.T) {
 // A figure that is not the server's must not be drawn as if it were.
 func TestRefusedFiguresAreNotDrawn(t *testing.T) {
 	for _, c := range Charts(sample()) {
-		if c.Name == "m-rate" && (!strings.Contains(c.svg, "not the server&#39;s figure") || strings.Count(c.svg, "1,234") > 1) {
+		if c.Name == "m-rate" && (!strings.Contains(c.svg, "not the server&#39;s figure") || strings.Count(c.svg, "1,234") > 1 || !strings.Contains(c.svg, ">≥ 1,234<") || !strings.Contains(c.svg, "higher is better; ≥: at least")) {
 			t.Errorf("%s", c.svg)
 		}
 	}
@@ -104,7 +105,7 @@ func TestRefusedFiguresAreNotDrawn(t *testing.T) {
 	if err := Table(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"(1,234)", "rate not the server's: the clients: they were full", "failed", "it broke", "5 slow clients, 4 alive", "12 ms", "A <i>, plain", "b, 1000 clients: 1.50 times the CPU per delivery of b, plain"} {
+	for _, want := range []string{"(1,234)", "≥ 1,234", "rate not the server's: the clients: they were full", "failed", "it broke", "5 slow clients, 4 alive", "12 ms", "A <i>, plain", "b, 1000 clients: 1.50 times the CPU per delivery of b, plain"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, b.String())
 		}
@@ -169,11 +170,11 @@ func TestInsert(t *testing.T) {
 		"# Title\n" + markBegin, markEnd + "rest\n",
 		"| scenario | figure | A <i> | b |\n",
 		"| f, 10 clients | µs/delivery | 10.0 | 11.0 |\n",
-		"| m, 1,000 clients | deliveries/s | (1,234) | 1,234 |\n",
+		"| m, 1,000 clients | deliveries/s | (1,234) | ≥ 1,234 |\n",
 		"| i, 1,000 clients | bytes/connection | 2,000 | 2,000 |\n",
 		"| s, 1,000 clients | µs/delivery | 10.0 | failed |\n",
 		"| t, 1,000 clients, plain | µs/delivery | 10.0 | 11.0 |\n| t, 1,000 clients | µs/delivery | 15.0 | 16.5 |\n",
-		"Figures in parentheses",
+		"Figures in parentheses", atLeastAbout,
 		`<img src="bench/charts/m-rate.svg"`, `<img src="bench/charts/f-cpu-n.svg"`, `<img src="bench/charts/i-memory.svg"`,
 	} {
 		if !strings.Contains(text, want) {

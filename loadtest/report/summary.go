@@ -71,6 +71,8 @@ func (s section) summaryRow(n int, own bool) string {
 				text = "failed"
 			case figure == "cpu":
 				text = mark(digits(value), value < 0, c.OK(figure))
+			case figure == "rate":
+				text = mark(rate(c), false, c.OK(figure))
 			default:
 				text = mark(number(value), value == -1, c.OK(figure))
 			}
@@ -105,10 +107,14 @@ func Insert(text []byte, r *loadtest.Report, folder string) ([]byte, error) {
 	b.WriteString(markBegin + "\n")
 	f := facts(r)
 	b.WriteString(strings.Join(f[:len(f)-min(len(r.Command), 1)], "  \n") + "\n\n" + summary(r) + "\n" + summaryAbout + "\n")
-	if slices.ContainsFunc(sections(r), func(s section) bool {
-		return slices.ContainsFunc(s.cells, func(c loadtest.Cell) bool { return len(c.Refused) > 0 })
-	}) {
+	has := func(f func(loadtest.Cell) bool) bool {
+		return slices.ContainsFunc(sections(r), func(s section) bool { return slices.ContainsFunc(s.cells, f) })
+	}
+	if has(func(c loadtest.Cell) bool { return len(c.Refused) > 0 }) {
 		b.WriteString("Figures in parentheses are not the server's: the clients, the harness or the machine were the limit.\n")
+	}
+	if has(func(c loadtest.Cell) bool { return c.AtLeast }) {
+		b.WriteString(atLeastAbout + "\n")
 	}
 	if folder != "" {
 		for i, c := range foremost(r) {

@@ -127,12 +127,15 @@ type bar struct {
 // barChart draws bars in groups below each other, all on one scale from zero.
 // better says which end of it is good.
 func barChart(title, better string, groups []string, bars [][]bar) string {
-	top, rows := 0.0, 0
+	top, rows, note := 0.0, 0, ""
 	for _, g := range bars {
 		rows += len(g)
 		for _, v := range g {
 			if !v.refused {
 				top = max(top, v.value)
+				if strings.HasPrefix(v.text, atLeast) {
+					note = "; ≥: at least"
+				}
 			}
 		}
 	}
@@ -143,7 +146,7 @@ func barChart(title, better string, groups []string, bars [][]bar) string {
 	high := 40 + rows*rowHeight + len(groups)*groupHeight
 	var b strings.Builder
 	begin(&b, title, high)
-	fmt.Fprintf(&b, `<text class="s" x="%d" y="50" text-anchor="end">%s is better</text>`, width-16, better)
+	fmt.Fprintf(&b, `<text class="s" x="%d" y="50" text-anchor="end">%s is better%s</text>`, width-16, better, note)
 	y := 36.0
 	for i, g := range bars {
 		if len(g) == 0 {

@@ -157,13 +157,27 @@ func (s section) row(c loadtest.Cell) []string {
 	return []string{
 		s.label(c), strconv.Itoa(c.N),
 		cpu(c.CPU.Total), cpu(c.CPU.User), cpu(c.CPU.Sys),
-		mark(number(c.Rate), c.Kind == loadtest.KindIdle, c.OK("rate")),
+		mark(rate(c), c.Kind == loadtest.KindIdle, c.OK("rate")),
 		latency(c.Latency.P50), latency(c.Latency.P90), latency(c.Latency.P99), latency(c.Latency.P999), latency(c.Latency.Max),
 		bytes(c.Memory.PerConn, "memory"), bytes(c.Memory.PSSConn, "memory"), bytes(c.Memory.SocketCon, "sockets"),
 		per(c.Switches), per(c.Writes), per(c.Bytes),
 		fmt.Sprintf("%.0f%%", c.ServerBusy*100), strconv.FormatInt(c.Lost, 10), strconv.Itoa(c.Live),
 	}
 }
+
+// rate writes a cell's rate, which may be a lower bound.
+func rate(c loadtest.Cell) string {
+	if c.AtLeast {
+		return atLeast + number(c.Rate)
+	}
+	return number(c.Rate)
+}
+
+// atLeast precedes a lower bound.
+const (
+	atLeast      = "≥ "
+	atLeastAbout = "≥ means at least: beyond that rate the server was not the limit, but the clients or the harness."
+)
 
 func mark(s string, missing, ok bool) string {
 	switch {
@@ -236,7 +250,7 @@ func Table(w io.Writer, r *loadtest.Report) error {
 func Markdown(w io.Writer, r *loadtest.Report) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Title, strings.Join(facts(r), "  \n"))
-	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say what the limit was.\n")
+	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say what the limit was. " + atLeastAbout + "\n")
 	b.WriteString("\n" + summary(r) + "\n" + summaryAbout + "\n")
 	for _, s := range sections(r) {
 		fmt.Fprintf(&b, "\n## %s\n\n%s Unit: %s.\n\n", s.title(), s.describe(), s.unit())
