@@ -13,5 +13,6 @@
 // It never counts a latency from when a message was sent, only from when it was
 // due; it never leaves a process running that it started; it does not hide a
 // failed run, and does not call a figure the server's when the clients, the
-// machine or the harness itself were the limit: see judge. It runs on Linux only.
+// machine or the harness itself were the limit, but refuses it or calls it a
+// bound: see judge and take. It runs on Linux only.
 package loadtest

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/loadtest/hist"
@@ -55,7 +56,9 @@ type Cell struct {
 	Events   int64   `json:"events"`
 	Seconds  float64 `json:"seconds"`           // from the first due time to the last unit
 	Rate     float64 `json:"rate"`              // units per second
-	AtLeast  bool    `json:"atLeast,omitempty"` // Rate is a lower bound: something else was the limit beyond it
+	AtLeast  bool    `json:"atLeast,omitempty"` // Rate is a lower bound: Limit kept it from being higher
+	AtMost   bool    `json:"atMost,omitempty"`  // latencies are upper bounds: Limit added to them
+	Limit    string  `json:"limit,omitempty"`   // of the highest rate, if not the server: clients or harness
 
 	Latency hist.Summary            `json:"latency"`         // µs, from when it was due
 	Hist    hist.Sparse             `json:"hist,omitempty"`  // the same, in steps of two per cent
@@ -168,9 +171,9 @@ type Key struct {
 // Medians returns, for each scenario, number of clients and target in the order
 // in which they were first run, one cell with the median of each figure over
 // its rounds. Rounds that refuse a figure do not count for it; a figure that
-// half of the rounds or more refuse is refused. A median of rates is a lower
-// bound if any of them is. Histograms and series are those of the round with the
-// median CPU.
+// half of the rounds or more refuse is refused. A median is a bound if any round
+// that counts is. Histograms and series are those of the round with the median
+// CPU.
 func (r *Report) Medians() []Cell {
 	var order []Key
 	groups := map[Key][]Cell{}
@@ -221,7 +224,16 @@ func median(cells []Cell) Cell {
 	m := byCPU[(len(byCPU)-1)/2]
 	m.Round, m.Refused, m.Notes = 0, nil, nil
 	m.medianFigures(good)
-	m.AtLeast = slices.ContainsFunc(good["rate"], func(c Cell) bool { return c.AtLeast })
+	m.AtLeast = refused["rate"] == "" && slices.ContainsFunc(good["rate"], func(c Cell) bool { return c.AtLeast })
+	m.AtMost = refused["latency"] == "" && slices.ContainsFunc(good["latency"], func(c Cell) bool { return c.AtMost })
+	var limits []string
+	for _, c := range good["rate"] {
+		if c.Limit != "" {
+			limits = append(limits, c.Limit)
+		}
+	}
+	slices.Sort(limits)
+	m.Limit = strings.Join(slices.Compact(limits), " and the ")
 	m.Lost, m.Unsent, m.Closed, m.Failed, m.Errors = 0, 0, 0, 0, 0
 	for _, c := range ran {
 		m.Lost, m.Unsent, m.Closed = m.Lost+c.Lost, m.Unsent+c.Unsent, m.Closed+c.Closed

@@ -81,6 +81,8 @@ func TestJudge(t *testing.T) {
 		{"hypervisor", func(c *Cell) { c.Steal = 0.2 }, "cpu latency rate"},
 		{"full clients", func(c *Cell) { c.ClientBusy = 0.97 }, "latency rate"},
 		{"late harness", func(c *Cell) { c.Late = 20_000 }, "latency rate"},
+		{"full clients and late harness, as bounds", func(c *Cell) { c.Kind, c.AtLeast, c.AtMost, c.ClientBusy, c.Late = KindMax, true, true, 0.97, 20_000 }, ""},
+		{"other programs, as bounds", func(c *Cell) { c.AtLeast, c.AtMost, c.OtherBusy = true, true, 0.5 }, "cpu latency rate sockets"},
 		{"loss", func(c *Cell) { c.Lost, c.Expected = 1, 101 }, "latency rate"},
 		{"requests not made", func(c *Cell) { c.Unsent = 1 }, "latency rate"},
 		{"errors", func(c *Cell) { c.Errors = 1 }, "latency rate"},

@@ -12,7 +12,7 @@ import (
 // The search for the highest sustained rate.
 const (
 	searchStep   = 3.0  // while every trial is sustained
-	searchClose  = 1.06 // between the best that counts and the least above it
+	searchClose  = 1.06 // between the highest that was sustained and the least above it
 	searchBehind = 0.10 // part of a trial's time that its last delivery may be late
 )
 
@@ -83,9 +83,6 @@ func (c *Cell) verdict(offered, behind, allowed float64) Trial {
 	return t
 }
 
-// valid is true if the trial's figures are the server's.
-func (t Trial) valid() bool { return t.Sustained && t.Limit == "" }
-
 // remark is the verdict for the log.
 func (t Trial) remark() string {
 	text := "sustained"
@@ -102,18 +99,13 @@ func (t Trial) remark() string {
 type trials []Trial
 
 // next is the rate to offer now; 0 ends the search. It rises until a rate is not
-// sustained, then closes in from both sides on the border of what counts.
-//
-// Full clients do not end the rise: batches make clients cheaper at higher
-// rates, so that a rate beyond one with full clients may be valid again.
+// sustained, then closes in from both sides.
 func (all trials) next(start float64) float64 {
-	if len(all) == 0 {
-		return start
-	}
-	if !slices.ContainsFunc(all, func(t Trial) bool { return !t.Sustained }) {
-		return all[len(all)-1].Offered * searchStep
-	}
 	switch low, high := all.bracket(); {
+	case len(all) == 0:
+		return start
+	case high == 0:
+		return low * searchStep
 	case low == 0:
 		return high / searchStep
 	case high/low < searchClose:
@@ -123,11 +115,11 @@ func (all trials) next(start float64) float64 {
 	}
 }
 
-// bracket returns the highest rate with a valid trial, and the lowest above it;
+// bracket returns the highest rate that was sustained, and the lowest above it;
 // 0 where there is none.
 func (all trials) bracket() (low, high float64) {
 	for _, t := range all {
-		if t.valid() {
+		if t.Sustained {
 			low = max(low, t.Offered)
 		}
 	}
@@ -139,52 +131,29 @@ func (all trials) bracket() (low, high float64) {
 	return low, high
 }
 
-// best is the trial to report: the highest valid one, else the highest that was
-// sustained; -1 if none was.
+// best is the trial to report: of those that were sustained, the one that
+// achieved most, whatever its limit; -1 if none was.
 func (all trials) best() int {
 	best := -1
 	for i, t := range all {
-		if !t.Sustained {
-			continue
-		}
-		if best < 0 || t.valid() && !all[best].valid() || t.valid() == all[best].valid() && t.Achieved > all[best].Achieved {
+		if t.Sustained && (best < 0 || t.Achieved > all[best].Achieved) {
 			best = i
 		}
 	}
 	return best
 }
 
-// beyond says what the limit was above the highest valid trial, if not the
-// server, and the highest rate that was sustained there in spite of it.
-func (all trials) beyond() (limit string, sustained float64) {
-	low, high := all.bracket()
-	for _, t := range all {
-		switch {
-		case t.Offered > low && t.Sustained:
-			if t.Achieved > sustained {
-				limit, sustained = t.Limit, t.Achieved
-			}
-		case t.Offered == high && sustained == 0:
-			limit = t.Limit
+// take fills in what a whole search says about the trial that c was, the best.
+// Full clients and a late harness can only lower its rate and add to its
+// latencies, which count from when an event was due until a client has read it.
+func (c *Cell) take(all trials) {
+	c.Trials, c.Limit = all, all[all.best()].Limit
+	c.AtMost = c.Limit != ""
+	if !c.AtMost {
+		_, high := all.bracket()
+		if i := slices.IndexFunc(all, func(t Trial) bool { return t.Offered == high }); i >= 0 {
+			c.Limit = all[i].Limit
 		}
 	}
-	return limit, sustained
-}
-
-// take fills in what a whole search says about the trial that c was.
-func (c *Cell) take(all trials) {
-	c.Trials = all
-	if !all[all.best()].valid() {
-		return // judge refuses it
-	}
-	limit, sustained := all.beyond()
-	if limit == "" {
-		return
-	}
-	c.AtLeast = true
-	note := fmt.Sprintf("the rate is at least this, with the %s as the limit beyond it", limit)
-	if sustained > 0 {
-		note += fmt.Sprintf("; %.0f/s were sustained there", sustained)
-	}
-	c.Notes = append(c.Notes, note)
+	c.AtLeast = c.Limit != ""
 }

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"sluice/loadtest/hist"
 )
 
 // made makes the trial that a server would give at a rate: the highest that it
@@ -29,23 +27,21 @@ func made(offered, sustains float64, full ...float64) Trial {
 func TestSearch(t *testing.T) {
 	const never = 1e12
 	for _, c := range []struct {
-		name       string
-		sustains   float64
-		full       []float64
-		from, to   float64 // of the rate that is reported
-		limit      string
-		beyondFrom float64 // of what was sustained beyond it
-		refused    bool
+		name     string
+		sustains float64
+		full     []float64
+		limit    string
+		atMost   bool
 	}{
-		{"the server is the limit", 500_000, nil, 470_000, 500_000, "", 0, false},
-		{"not even the first rate", 30_000, nil, 28_000, 30_000, "", 0, false},
-		{"full clients sustain more", 5_000_000, []float64{2_000_000, never}, 1_880_000, 2_000_000, "clients", 3_200_000, false},
-		{"full clients, nothing more is sustained", 2_000_000, []float64{2_000_000, never}, 1_880_000, 2_000_000, "clients", 0, false},
-		{"clients are full on the way, and at the end", 5_000_000, []float64{300_000, 1_000_000, 3_000_000, never}, 2_800_000, 3_000_000, "clients", 3_200_000, false},
-		{"clients are full on the way alone", 5_000_000, []float64{300_000, 1_000_000}, 4_700_000, 5_000_000, "", 0, false},
-		{"clients are full with too much work alone", 2_000_000, []float64{8_000_000, never}, 1_880_000, 2_000_000, "", 0, false},
-		{"clients are full at the first rate", 500_000, []float64{20_000, never}, 18_800, 20_000, "clients", 360_000, false},
-		{"clients are always full", 500_000, []float64{0, never}, 300_000, 500_000, "clients", 300_000, true},
+		{"the server is the limit", 500_000, nil, "", false},
+		{"not even the first rate", 30_000, nil, "", false},
+		{"full clients sustain more", 5_000_000, []float64{2_000_000, never}, "clients", true},
+		{"full clients, nothing more is sustained", 2_000_000, []float64{2_000_000, never}, "clients", false},
+		{"clients are full on the way, and at the end", 5_000_000, []float64{300_000, 1_000_000, 3_000_000, never}, "clients", true},
+		{"clients are full on the way alone", 5_000_000, []float64{300_000, 1_000_000}, "", false},
+		{"clients are full with too much work alone", 2_000_000, []float64{8_000_000, never}, "", false},
+		{"clients are full in the best trial alone", 2_000_000, []float64{1_800_000, 2_000_000}, "clients", true},
+		{"clients are always full", 500_000, []float64{0, never}, "clients", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var all trials
@@ -63,14 +59,11 @@ func TestSearch(t *testing.T) {
 			}
 			cell.take(all)
 			cell.judge(Scenario{})
-			if cell.Rate < c.from || cell.Rate > c.to || cell.OK("rate") == c.refused || cell.OK("latency") == c.refused {
-				t.Errorf("%.0f, refused %v; want %.0f to %.0f\n%+v", cell.Rate, cell.Refused, c.from, c.to, all)
+			if cell.Rate < c.sustains/searchClose || cell.Rate > c.sustains || len(cell.Refused)+len(cell.Notes) > 0 {
+				t.Errorf("%.0f, refused %v, %v\n%+v", cell.Rate, cell.Refused, cell.Notes, all)
 			}
-			if limit, sustained := all.beyond(); limit != c.limit || sustained < c.beyondFrom || c.beyondFrom == 0 && sustained > 0 {
-				t.Errorf("beyond: %q, %.0f", limit, sustained)
-			}
-			if want := c.limit != "" && !c.refused; cell.AtLeast != want || (len(cell.Notes) > 0) != want {
-				t.Errorf("at least: %v, %v", cell.AtLeast, cell.Notes)
+			if cell.Limit != c.limit || cell.AtLeast != (c.limit != "") || cell.AtMost != c.atMost {
+				t.Errorf("limit %q, at least: %v, at most: %v", cell.Limit, cell.AtLeast, cell.AtMost)
 			}
 		})
 	}
@@ -108,22 +101,26 @@ func TestBestTrial(t *testing.T) {
 		return Trial{Offered: rate, Achieved: rate, Sustained: sustained, Limit: "clients", Busy: 0.95}
 	}
 	no := func(rate float64) Trial { return Trial{Offered: rate, Achieved: rate} }
+	late := Trial{Offered: 100, Achieved: 100, Sustained: true, Limit: "harness", Late: lateLimit + 1}
 	lower := Trial{Offered: 110, Achieved: 95, Sustained: true}
 	for _, c := range []struct {
-		name    string
-		all     trials
-		best    int
-		atLeast bool
+		name            string
+		all             trials
+		best            int
+		limit           string
+		atLeast, atMost bool
 	}{
-		{"none", trials{no(100), no(30), full(10, false)}, -1, false},
-		{"the server's", trials{ok(100), no(300), ok(170), no(200)}, 2, false},
-		{"the one that achieved most", trials{ok(100), no(300), lower}, 0, false},
-		{"valid before higher", trials{ok(100), full(300, true), no(900)}, 0, true},
-		{"not sustained, with full clients", trials{ok(100), full(300, false)}, 0, true},
-		{"the nearest decides", trials{ok(100), full(900, false), no(300)}, 0, false},
-		{"what was sustained beyond decides", trials{ok(100), full(900, true), no(300)}, 0, true},
-		{"all with full clients", trials{full(100, true), full(300, true), full(900, false)}, 1, false},
-		{"the trials came to their end", trials{ok(100), ok(300)}, 1, false},
+		{"none", trials{no(100), no(30), full(10, false)}, -1, "", false, false},
+		{"the server's", trials{ok(100), no(300), ok(170), no(200)}, 2, "", false, false},
+		{"the one that achieved most", trials{ok(100), no(300), lower}, 0, "", false, false},
+		{"whatever its limit", trials{ok(100), full(300, true), no(900)}, 1, "clients", true, true},
+		{"full clients below it say nothing", trials{full(100, true), ok(300), no(900)}, 1, "", false, false},
+		{"not sustained, with full clients", trials{ok(100), full(300, false)}, 0, "clients", true, false},
+		{"the nearest decides", trials{ok(100), full(900, false), no(300)}, 0, "", false, false},
+		{"full clients in both", trials{full(100, true), full(300, true), full(900, false)}, 1, "clients", true, true},
+		{"late harness", trials{late, no(300)}, 0, "harness", true, true},
+		{"its own limit, not the next one's", trials{late, full(300, false)}, 0, "harness", true, true},
+		{"the trials came to their end", trials{ok(100), ok(300)}, 1, "", false, false},
 	} {
 		best := c.all.best()
 		if best != c.best {
@@ -134,48 +131,63 @@ func TestBestTrial(t *testing.T) {
 		}
 		cell := Cell{Kind: KindMax, Rate: c.all[best].Achieved}
 		cell.take(c.all)
-		if cell.AtLeast != c.atLeast || len(cell.Trials) != len(c.all) {
+		if cell.Limit != c.limit || cell.AtLeast != c.atLeast || cell.AtMost != c.atMost || len(cell.Trials) != len(c.all) {
 			t.Errorf("%s: %+v", c.name, cell)
 		}
 	}
 }
 
-func TestMediansOfLowerBounds(t *testing.T) {
-	bound := func(round int, rate float64) Cell {
-		c := cell(round, 10, rate, 7)
-		c.Kind, c.AtLeast, c.Latency = KindMax, true, hist.Summary{Count: 1, P99: 7}
+func TestMediansOfBounds(t *testing.T) {
+	bound := func(round int, rate float64, limit string, atMost bool) Cell {
+		c := cell(round, 10, rate, int64(rate/10))
+		c.Kind, c.AtLeast, c.AtMost, c.Limit = KindMax, true, atMost, limit
 		return c
 	}
-	refused := bound(3, 900)
+	refused := bound(3, 900, "clients", true)
 	refused.refuse("rate", "the machine")
+	refused.refuse("latency", "the machine")
 	for _, c := range []struct {
-		name    string
-		cells   []Cell
-		rate    float64
-		atLeast bool
+		name            string
+		cells           []Cell
+		rate            float64
+		p99             int64
+		limit           string
+		atLeast, atMost bool
 	}{
-		{"none", []Cell{cell(1, 10, 100, 7), cell(2, 10, 200, 7), cell(3, 10, 300, 7)}, 200, false},
-		{"one", []Cell{cell(1, 10, 100, 7), cell(2, 20, 200, 7), bound(3, 300)}, 200, true},
-		{"the one that has the median CPU is none", []Cell{bound(1, 100), cell(2, 5, 200, 7), cell(3, 7, 300, 7)}, 200, true},
-		{"one that does not count", []Cell{cell(1, 10, 100, 7), cell(2, 20, 200, 7), refused}, 150, false},
+		{"none", []Cell{cell(1, 10, 100, 10), cell(2, 10, 200, 20), cell(3, 10, 300, 30)}, 200, 20, "", false, false},
+		{"one", []Cell{cell(1, 10, 100, 10), cell(2, 20, 200, 20), bound(3, 300, "clients", true)}, 200, 20, "clients", true, true},
+		{"one rate", []Cell{cell(1, 10, 100, 10), cell(2, 20, 200, 20), bound(3, 300, "clients", false)}, 200, 20, "clients", true, false},
+		{"the one that has the median CPU is none", []Cell{bound(1, 100, "harness", true), cell(2, 5, 200, 20), cell(3, 7, 300, 30)}, 200, 20, "harness", true, true},
+		{"of several limits", []Cell{bound(1, 100, "harness", false), bound(2, 200, "clients", true), bound(3, 300, "clients", false)}, 200, 20, "clients and the harness", true, true},
+		{"one that does not count", []Cell{cell(1, 10, 100, 10), cell(2, 20, 200, 20), refused}, 150, 15, "", false, false},
 	} {
 		for range len(c.cells) { // whatever their order
 			c.cells = append(c.cells[1:], c.cells[0])
 			m := (&Report{Cells: slices.Clone(c.cells)}).Medians()[0]
-			if m.Rate != c.rate || m.AtLeast != c.atLeast || !m.OK("rate") {
-				t.Errorf("%s: %v %v %v", c.name, m.Rate, m.AtLeast, m.Refused)
+			if m.Rate != c.rate || m.Latency.P99 != c.p99 || m.Limit != c.limit || m.AtLeast != c.atLeast || m.AtMost != c.atMost || len(m.Refused) > 0 {
+				t.Errorf("%s: %+v", c.name, m)
 			}
 		}
 	}
+	if m := (&Report{Cells: []Cell{refused}}).Medians()[0]; m.AtLeast || m.AtMost || m.OK("rate") {
+		t.Errorf("a refused figure is called a bound: %+v", m)
+	}
 }
 
-// What an older program wrote is read as it was meant: without bounds.
+// What older programs wrote is read as it was meant: without bounds, or with the
+// rate as the only one.
 func TestOlderReport(t *testing.T) {
-	r, err := ReadReport(strings.NewReader(`{"schema":1,"cells":[{"target":"a","scenario":"s","kind":"max","rate":5,"refused":{"rate":"the clients"},"trials":[{"offered":5,"client":0.97,"sustained":true}]}]}`))
+	r, err := ReadReport(strings.NewReader(`{"schema":1,"cells":[
+		{"target":"a","scenario":"s","kind":"max","rate":5,"refused":{"rate":"the clients"},"trials":[{"offered":5,"client":0.97,"sustained":true}]},
+		{"target":"b","scenario":"s","kind":"max","rate":5,"atLeast":true,"notes":["the rate is at least this"]}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := r.Medians()[0]; m.AtLeast || m.OK("rate") || m.Rate != 5 || len(m.Trials) != 1 {
-		t.Errorf("%+v", m)
+	m := r.Medians()
+	if m[0].AtLeast || m[0].OK("rate") || m[0].Rate != 5 || len(m[0].Trials) != 1 {
+		t.Errorf("%+v", m[0])
+	}
+	if !m[1].AtLeast || m[1].AtMost || !m[1].OK("rate") || len(m[1].Notes) != 1 {
+		t.Errorf("%+v", m[1])
 	}
 }

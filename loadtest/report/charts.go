@@ -26,7 +26,7 @@ func Charts(r *loadtest.Report) []Chart {
 	for _, s := range sections(r) {
 		unit := s.unit()
 		kind := s.scenario.Kind
-		latency := slices.ContainsFunc(s.cells, func(c loadtest.Cell) bool { return c.Latency.Count > 0 })
+		timed := slices.ContainsFunc(s.cells, func(c loadtest.Cell) bool { return c.Latency.Count > 0 })
 		switch kind {
 		case loadtest.KindIdle:
 			add(s, "memory", s.title()+": memory per connection", s.bars(r, s.title()+": memory per connection (RSS)", "lower", "memory", func(c loadtest.Cell) (float64, string) {
@@ -47,9 +47,9 @@ func Charts(r *loadtest.Report) []Chart {
 				return c.Rate, number(c.Rate)
 			}))
 		}
-		if latency {
+		if timed {
 			add(s, "p99", s.title()+": 99th percentile of latency", s.bars(r, s.title()+": 99th percentile of latency", "lower", "latency", func(c loadtest.Cell) (float64, string) {
-				return float64(c.Latency.P99), micros(c.Latency.P99)
+				return float64(c.Latency.P99), latency(c, c.Latency.P99)
 			}))
 		}
 		if ns := s.numbers(); len(ns) > 1 {
@@ -57,7 +57,7 @@ func Charts(r *loadtest.Report) []Chart {
 			add(s, "cpu-n", s.title()+": CPU per "+unit+" over clients", lineChart(s.title()+": CPU per "+unit, over, axis{label: "µs, lower is better", form: tick}, s.lines(r, "cpu", func(c loadtest.Cell) float64 { return c.CPU.Total }), true))
 			add(s, "memory-n", s.title()+": memory over clients", lineChart(s.title()+": memory of the server", over, axis{label: "MB (RSS), lower is better", form: tick}, s.lines(r, "memory", func(c loadtest.Cell) float64 { return float64(c.Memory.RSS) / 1e6 }), true))
 		}
-		if !latency || kind == loadtest.KindIdle {
+		if !timed || kind == loadtest.KindIdle {
 			continue
 		}
 		for _, n := range s.numbers() {
@@ -72,6 +72,9 @@ func Charts(r *loadtest.Report) []Chart {
 					continue
 				}
 				l := line{name: label(r, c.Target), color: color(r, c.Target)}
+				if c.AtMost {
+					l.name = atMost + l.name
+				}
 				shares = append(shares, line{l.name, l.color, distribution(c.Hist)})
 				if pts := overTime(c.Series); len(pts) > 1 {
 					times = append(times, line{l.name, l.color, pts})

@@ -51,7 +51,9 @@ func sample() *loadtest.Report {
 					c.Refused = map[string]string{"rate": "the clients: they were full"}
 					c.Trials = []loadtest.Trial{{Offered: 100, Achieved: 99, Why: "1 lost"}}
 				}
-				c.AtLeast = s.Kind == loadtest.KindMax && target == "b"
+				if s.Kind == loadtest.KindMax && target == "b" {
+					c.AtLeast, c.AtMost, c.Limit = true, true, "clients"
+				}
 				if s.Kind == loadtest.KindSlow {
 					c.Slow = &loadtest.Slow{Clients: 5, Alive: 4}
 					if target == "b" {
@@ -97,6 +99,9 @@ func TestChartsAreWholeXML(t *testing.T) {
 // A figure that is not the server's must not be drawn as if it were.
 func TestRefusedFiguresAreNotDrawn(t *testing.T) {
 	for _, c := range Charts(sample()) {
+		if c.Name == "m-p99" && (!strings.Contains(c.svg, ">≤ 12 ms<") || !strings.Contains(c.svg, "lower is better; ≤: at most")) || c.Name == "m-histogram" && !strings.Contains(c.svg, ">≤ b<") {
+			t.Errorf("%s", c.svg)
+		}
 		if c.Name == "m-rate" && (!strings.Contains(c.svg, "not the server&#39;s figure") || strings.Count(c.svg, "1,234") > 1 || !strings.Contains(c.svg, ">≥ 1,234<") || !strings.Contains(c.svg, "higher is better; ≥: at least")) {
 			t.Errorf("%s", c.svg)
 		}
@@ -105,9 +110,37 @@ func TestRefusedFiguresAreNotDrawn(t *testing.T) {
 	if err := Table(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"(1,234)", "≥ 1,234", "rate not the server's: the clients: they were full", "failed", "it broke", "5 slow clients, 4 alive", "12 ms", "A <i>, plain", "b, 1000 clients: 1.50 times the CPU per delivery of b, plain"} {
+	for _, want := range []string{"(1,234)", "≥ 1,234", "≤ 12 ms", "b, 1000 clients: the clients were the limit: the rate is at least, latencies are at most this", "rate not the server's: the clients: they were full", "failed", "it broke", "5 slow clients, 4 alive", "12 ms", "A <i>, plain", "b, 1000 clients: 1.50 times the CPU per delivery of b, plain"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, b.String())
+		}
+	}
+}
+
+// One line for each cell, however many rounds it has.
+func TestBoundsAreExplainedOnce(t *testing.T) {
+	r := sample()
+	for _, c := range r.Cells {
+		c.Round = 2
+		if c.Limit != "" {
+			c.AtMost, c.Limit = false, "harness"
+		}
+		r.Cells = append(r.Cells, c)
+	}
+	var b strings.Builder
+	if err := Markdown(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(b.String(), " the limit: "); n != 1 || !strings.Contains(b.String(), "the clients and the harness were the limit: the rate is at least, latencies are at most this\n") {
+		t.Errorf("%d times:\n%s", n, b.String())
+	}
+	for want, c := range map[string]loadtest.Cell{
+		"the harness was the limit: the rate is at least this":   {AtLeast: true, Limit: "harness"},
+		"the clients were the limit: latencies are at most this": {AtMost: true, Limit: "clients"},
+		"": {AtLeast: true, Notes: []string{"an older program's own words"}},
+	} {
+		if got := bounds(c); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
@@ -174,7 +207,7 @@ func TestInsert(t *testing.T) {
 		"| i, 1,000 clients | bytes/connection | 2,000 | 2,000 |\n",
 		"| s, 1,000 clients | µs/delivery | 10.0 | failed |\n",
 		"| t, 1,000 clients, plain | µs/delivery | 10.0 | 11.0 |\n| t, 1,000 clients | µs/delivery | 15.0 | 16.5 |\n",
-		"Figures in parentheses", atLeastAbout,
+		"Figures in parentheses", boundsAbout,
 		`<img src="bench/charts/m-rate.svg"`, `<img src="bench/charts/f-cpu-n.svg"`, `<img src="bench/charts/i-memory.svg"`,
 	} {
 		if !strings.Contains(text, want) {

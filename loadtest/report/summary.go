@@ -113,8 +113,8 @@ func Insert(text []byte, r *loadtest.Report, folder string) ([]byte, error) {
 	if has(func(c loadtest.Cell) bool { return len(c.Refused) > 0 }) {
 		b.WriteString("Figures in parentheses are not the server's: the clients, the harness or the machine were the limit.\n")
 	}
-	if has(func(c loadtest.Cell) bool { return c.AtLeast }) {
-		b.WriteString(atLeastAbout + "\n")
+	if has(func(c loadtest.Cell) bool { return c.AtLeast || c.AtMost }) {
+		b.WriteString(boundsAbout + "\n")
 	}
 	if folder != "" {
 		for i, c := range foremost(r) {

@@ -133,8 +133,11 @@ func barChart(title, better string, groups []string, bars [][]bar) string {
 		for _, v := range g {
 			if !v.refused {
 				top = max(top, v.value)
-				if strings.HasPrefix(v.text, atLeast) {
+				switch {
+				case strings.HasPrefix(v.text, atLeast):
 					note = "; ≥: at least"
+				case strings.HasPrefix(v.text, atMost):
+					note = "; ≤: at most"
 				}
 			}
 		}

@@ -150,7 +150,7 @@ func (s section) row(c loadtest.Cell) []string {
 	if c.Error != "" {
 		return []string{s.label(c), strconv.Itoa(c.N), "failed"}
 	}
-	latency := func(us int64) string { return mark(micros(us), c.Latency.Count == 0, c.OK("latency")) }
+	late := func(us int64) string { return mark(latency(c, us), c.Latency.Count == 0, c.OK("latency")) }
 	cpu := func(v float64) string { return mark(digits(v), v < 0, c.OK("cpu")) }
 	per := func(v float64) string { return mark(digits(v), v < 0, true) }
 	bytes := func(v float64, figure string) string { return mark(number(v), v == -1, c.OK(figure)) }
@@ -158,7 +158,7 @@ func (s section) row(c loadtest.Cell) []string {
 		s.label(c), strconv.Itoa(c.N),
 		cpu(c.CPU.Total), cpu(c.CPU.User), cpu(c.CPU.Sys),
 		mark(rate(c), c.Kind == loadtest.KindIdle, c.OK("rate")),
-		latency(c.Latency.P50), latency(c.Latency.P90), latency(c.Latency.P99), latency(c.Latency.P999), latency(c.Latency.Max),
+		late(c.Latency.P50), late(c.Latency.P90), late(c.Latency.P99), late(c.Latency.P999), late(c.Latency.Max),
 		bytes(c.Memory.PerConn, "memory"), bytes(c.Memory.PSSConn, "memory"), bytes(c.Memory.SocketCon, "sockets"),
 		per(c.Switches), per(c.Writes), per(c.Bytes),
 		fmt.Sprintf("%.0f%%", c.ServerBusy*100), strconv.FormatInt(c.Lost, 10), strconv.Itoa(c.Live),
@@ -173,11 +173,39 @@ func rate(c loadtest.Cell) string {
 	return number(c.Rate)
 }
 
-// atLeast precedes a lower bound.
+// latency writes one of a cell's latencies, which may be an upper bound.
+func latency(c loadtest.Cell, us int64) string {
+	if c.AtMost {
+		return atMost + micros(us)
+	}
+	return micros(us)
+}
+
+// What precedes a bound.
 const (
-	atLeast      = "≥ "
-	atLeastAbout = "≥ means at least: beyond that rate the server was not the limit, but the clients or the harness."
+	atLeast     = "≥ "
+	atMost      = "≤ "
+	boundsAbout = "≥ means at least, ≤ at most: the clients or the harness were the limit, and not the server."
 )
+
+// bounds says what of a cell is a bound, and why; "" if nothing is.
+func bounds(c loadtest.Cell) string {
+	var what []string
+	if c.AtLeast {
+		what = append(what, "the rate is at least")
+	}
+	if c.AtMost {
+		what = append(what, "latencies are at most")
+	}
+	if len(what) == 0 || c.Limit == "" { // older reports have a note instead
+		return ""
+	}
+	verb := "were"
+	if c.Limit == "harness" {
+		verb = "was"
+	}
+	return fmt.Sprintf("the %s %s the limit: %s this", c.Limit, verb, strings.Join(what, ", "))
+}
 
 func mark(s string, missing, ok bool) string {
 	switch {
@@ -212,8 +240,10 @@ func (s section) remarks(c loadtest.Cell) []string {
 		slices.Sort(figures)
 		all = append(all, fmt.Sprintf("%s%s not the server's: %s", who, strings.Join(figures, ", "), why))
 	}
-	for _, n := range c.Notes {
-		all = append(all, who+n)
+	for _, n := range append([]string{bounds(c)}, c.Notes...) {
+		if n != "" {
+			all = append(all, who+n)
+		}
 	}
 	if c.Slow != nil {
 		all = append(all, fmt.Sprintf("%s%d slow clients, %d alive afterwards, %d events delivered to them", who, c.Slow.Clients, c.Slow.Alive, c.Slow.Deliveries))
@@ -250,7 +280,7 @@ func Table(w io.Writer, r *loadtest.Report) error {
 func Markdown(w io.Writer, r *loadtest.Report) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Title, strings.Join(facts(r), "  \n"))
-	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say what the limit was. " + atLeastAbout + "\n")
+	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say what the limit was. " + boundsAbout + "\n")
 	b.WriteString("\n" + summary(r) + "\n" + summaryAbout + "\n")
 	for _, s := range sections(r) {
 		fmt.Fprintf(&b, "\n## %s\n\n%s Unit: %s.\n\n", s.title(), s.describe(), s.unit())
