@@ -150,7 +150,8 @@ func (h *handler) Message(c *netpoll.Conn, payload []byte) {
 	before := cl.session.Requests()
 	cl.session.Message(payload)
 	if cl.session.Requests() > before {
-		c.Loop().Data.(*loop).asking = c
+		l := c.Loop().Data.(*loop)
+		l.asking = append(l.asking, c)
 	}
 }
 
@@ -178,10 +179,11 @@ func (h *handler) Closed(c *netpoll.Conn) {
 // Turn handles a loop's mailbox.
 func (h *handler) Turn(n *netpoll.Loop) {
 	l := n.Data.(*loop)
-	if l.asking != nil {
-		l.asking.Defer() // before the mailbox is looked at: the answer may be in it
-		l.asking = nil
+	for _, c := range l.asking {
+		c.Defer() // before the mailbox is looked at: the answer may be in it
 	}
+	clear(l.asking)
+	l.asking = l.asking[:0]
 	l.turn()
 }
 

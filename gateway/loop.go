@@ -31,8 +31,8 @@ type loop struct {
 	caller  *natsbus.Caller
 	env     session.Env
 	https   httpClients
-	asking  *netpoll.Conn // its client's requests of this turn wait for services; nil: none
-	answer  rest.Answer   // scratch
+	asking  []*netpoll.Conn // their clients' requests of this turn wait for services
+	answer  rest.Answer     // scratch
 	date    dateLine
 
 	// What the newest clients sent: the next one often sends the same.

@@ -52,6 +52,10 @@ type Engine struct {
 	started bool          // guarded by mu
 	stopped bool          // Stop was called; guarded by mu
 
+	// gnet hands these two on by a task on each event loop, of which a loop that rests in a callback would not know.
+	registering atomic.Int32 // calls of register under way
+	ending      atomic.Bool  // gnet has begun to end
+
 	draining atomic.Bool    // no new clients; those there are being closed
 	quitting atomic.Bool    // gnet is to end, and not to be started again
 	quit     chan struct{}  // closed with quitting
@@ -258,6 +262,13 @@ func (e *Engine) bind() error {
 // register has gnet take over a connection; on its event loop OnOpen finds mark as context. Event loops
 // are taken in turn. raw is closed in any case: gnet goes on with a duplicate.
 func (e *Engine) register(raw net.Conn, mark any) error {
+	e.registering.Add(1)
+	defer func() {
+		e.registering.Add(-1)
+		for _, l := range e.loops {
+			l.Wake() // they can rest again
+		}
+	}()
 	e.mu.Lock()
 	result, err := e.gnet.Register(gnet.NewNetConnContext(gnet.NewContext(context.Background(), mark), raw))
 	down := e.down
@@ -275,6 +286,11 @@ func (e *Engine) register(raw net.Conn, mark any) error {
 	case <-down: // gnet may never answer any more
 		return errors.New("netpoll: a connection cannot be registered: the engine is ending")
 	}
+}
+
+// needsGnet reports whether gnet has to come to its tasks.
+func (e *Engine) needsGnet() bool {
+	return e.registering.Load() > 0 || e.ending.Load() || e.quitting.Load()
 }
 
 // socketPair returns two connected sockets.

@@ -20,6 +20,7 @@ type waker struct{ outer net.Conn }
 func (ev *events) OnBoot(g gnet.Engine) gnet.Action {
 	e := (*Engine)(ev)
 	e.mu.Lock()
+	e.ending.Store(false)
 	e.gnet, e.down = g, make(chan struct{})
 	e.mu.Unlock()
 	return gnet.None
@@ -45,6 +46,7 @@ func (ev *events) OnTick() (time.Duration, gnet.Action) {
 // OnShutdown is called when gnet begins to end.
 func (ev *events) OnShutdown(gnet.Engine) {
 	e := (*Engine)(ev)
+	e.ending.Store(true)
 	e.mu.Lock()
 	close(e.down)
 	e.mu.Unlock()
@@ -56,15 +58,15 @@ func (ev *events) OnOpen(gc gnet.Conn) (out []byte, action gnet.Action) {
 	l := e.loopOf(gc.EventLoop())
 	switch mark := gc.Context().(type) {
 	case *waker:
-		l.attach(mark)
+		l.attach(gc, mark)
 	case *adopted:
-		l.begin()
+		l.enter()
 		l.adopt(gc, mark)
-		l.end()
+		l.leave()
 	default:
-		l.begin()
+		l.enter()
 		l.accept(gc)
-		l.end()
+		l.leave()
 	}
 	return nil, gnet.None
 }
@@ -75,15 +77,15 @@ func (ev *events) OnTraffic(gc gnet.Conn) gnet.Action {
 	switch c := gc.Context().(type) {
 	case *waker:
 		e := (*Engine)(ev)
-		e.loopOf(gc.EventLoop()).woken()
+		e.loopOf(gc.EventLoop()).called()
 		if e.quitting.Load() {
 			return gnet.Shutdown
 		}
 	case *Conn:
 		l := c.loop
-		l.begin()
+		l.enter()
 		c.receive(b)
-		l.end()
+		l.leave()
 	}
 	return gnet.None
 }
@@ -94,15 +96,11 @@ func (ev *events) OnClose(gc gnet.Conn, _ error) gnet.Action {
 	if !ok {
 		return gnet.None
 	}
-	l := c.loop
-	if l.inTurn {
+	if l := c.loop; l.burying {
 		c.finalize()
-		return gnet.None
+	} else {
+		l.closed(c)
 	}
-	l.begin()
-	l.resume() // what had come before is still handled
-	c.finalize()
-	l.end()
 	return gnet.None
 }
 

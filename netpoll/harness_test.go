@@ -172,12 +172,23 @@ func (s *server) advance(d time.Duration) {
 	s.sync()
 }
 
-// passing runs f while time passes in small steps, each of which the loops have noticed before the next.
+// passing runs f while time passes in small steps, each of which the loops have noticed before the next. Before each
+// step, whoever waits for a socket that is ready gets it.
 func (s *server) passing(f func()) {
 	s.t.Helper()
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
+	near, far, err := socketPair()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer near.Close()
+	defer far.Close()
+	go func() { _, _ = io.Copy(far, far) }()
+	b := []byte{0}
 	s.until("the work under way", func() bool {
+		_, _ = near.Write(b)
+		_, _ = near.Read(b) // what Go's poller finds together with the echo may run before
 		s.clock.Advance(tick)
 		select {
 		case <-done:

@@ -1,7 +1,6 @@
 package netpoll
 
 import (
-	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -33,6 +32,7 @@ type Loop struct {
 	el      gnet.EventLoop // of the present gnet
 	started bool           // Handler.Start was called
 	inTurn  bool
+	burying bool // OnClose is called from within bury
 	now     time.Duration
 	wheel   *owner.Wheel
 	ticker  *owner.Ticker
@@ -58,9 +58,8 @@ type Loop struct {
 	deferred deferred
 
 	// Shared with those who wake the loop.
-	taken     atomic.Bool // bound to an event loop of gnet
-	scheduled atomic.Bool // a wake-up is on its way and has not begun its turn
-	outer     atomic.Pointer[net.Conn]
+	taken atomic.Bool // bound to an event loop of gnet
+	wait  waiting
 }
 
 // stats are counters of the present turn, added to Metrics at its end.
@@ -105,44 +104,6 @@ func (l *Loop) Conn(h Handle) *Conn {
 	return nil
 }
 
-var wakeByte = []byte{0}
-
-// Wake makes the loop begin a turn soon, after the sockets that are ready. Calls are coalesced until that turn
-// begins; whatever was done before Wake is seen by the Handler.Turn that follows. Any goroutine may call it.
-func (l *Loop) Wake() {
-	if l.scheduled.Load() || !l.scheduled.CompareAndSwap(false, true) {
-		return
-	}
-	if outer := l.outer.Load(); outer != nil {
-		// It never blocks: no second byte is written before the first was read. If it fails, gnet is at its
-		// end; attach will begin the turn.
-		_, _ = (*outer).Write(wakeByte)
-	}
-}
-
-// attach is called when the loop has been bound: the first thing that happens on a new event loop, but for
-// connections that were accepted very early.
-func (l *Loop) attach(w *waker) {
-	l.outer.Store(&w.outer)
-	l.woken()
-}
-
-// detach is called when the loop's event loop has ended.
-func (l *Loop) detach() {
-	if outer := l.outer.Swap(nil); outer != nil {
-		_ = (*outer).Close()
-	}
-	l.taken.Store(false)
-}
-
-// woken is the turn that a wake-up leads to.
-func (l *Loop) woken() {
-	l.scheduled.Store(false) // before looking at anything: what comes now wakes again
-	l.engine.metrics.Wakes.Add(1)
-	l.begin()
-	l.end()
-}
-
 // begin begins a turn.
 func (l *Loop) begin() {
 	if !l.started {
@@ -150,6 +111,16 @@ func (l *Loop) begin() {
 		l.engine.opts.Handler.Start(l)
 	}
 	l.inTurn = true
+	l.wait.inputs = 0
+	l.heed()
+}
+
+// heed takes note of having been woken, before anything is looked at that this may have been for.
+func (l *Loop) heed() {
+	if l.wait.scheduled.Load() {
+		l.wait.scheduled.Store(false)
+		l.engine.metrics.Wakes.Add(1)
+	}
 	l.now = l.ticker.Turn()
 }
 
@@ -157,6 +128,9 @@ func (l *Loop) begin() {
 func (l *Loop) end() {
 	// Behind the input: a connection that leaves for net/http now takes along all that was read from it.
 	l.resume()
+	if l.wait.scheduled.Load() {
+		l.heed() // no turn of its own is needed
+	}
 	l.hearWorkers()
 	l.engine.opts.Handler.Turn(l)
 	l.drainTurn()
@@ -190,7 +164,9 @@ func (l *Loop) bury() {
 			if c.link() != nil {
 				c.farewell()
 			}
+			l.burying = true
 			_ = l.el.Close(c.gc) // calls finalize; what it returns, gnet has logged
+			l.burying = false
 		}
 	}
 	l.doomed = l.doomed[:0]

@@ -48,7 +48,7 @@ func newHandshakes(o *Options) *handshakes {
 	if o.HTTP == nil {
 		config.NextProtos = slices.DeleteFunc(slices.Clone(config.NextProtos), func(p string) bool { return p == protoH2 })
 	}
-	computing := max(1, runtime.GOMAXPROCS(0)-1)
+	computing := runtime.GOMAXPROCS(0)
 	return &handshakes{
 		config:     config,
 		first:      make(chan struct{}, computing),

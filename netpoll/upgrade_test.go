@@ -1,9 +1,9 @@
 package netpoll
 
 import (
+	"bufio"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -365,16 +365,8 @@ func TestPendingDeflate(t *testing.T) {
 // TestAdoptPending: an upgrade that came by way of net/http can be left pending as well.
 func TestAdoptPending(t *testing.T) {
 	s, asked := servePending(t, nil)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	c := dial(t, ln.Addr())
-	raw, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	near, raw := tcpPair(t)
+	c := &client{near, t, bufio.NewReader(near)}
 	if err := s.Adopt(raw, append([]byte(upgradeHead("/ws", "adopted")), masked(wsproto.OpText, "early")...)); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,202 @@
+package netpoll
+
+import (
+	"net"
+	"sync/atomic"
+
+	"github.com/panjf2000/gnet/v2"
+)
+
+// A loop's goroutine waits for its sockets in one of two ways. gnet waits in a system call, with a thread and, until
+// Go's monitor takes it away, a processor of Go's scheduler; a byte on a socket that gnet watches ends that wait. So
+// the loop does not let it come to that if it can: behind the last of the callbacks that gnet makes in a row, it
+// waits as other goroutines do (see parker), has its turns, and returns when gnet will find something to do.
+//
+// What gnet has in hand belongs to one turn: it begins with the first callback, and stays open if more sockets are
+// ready. A byte sent to itself, the mark, makes sure that there will be a callback to end it.
+
+// maxInputs is how many callbacks of gnet make a turn at most: what they lead to is not written before its end.
+const maxInputs = 128
+
+// maxTurns is how many turns with input may follow each other before other goroutines' sockets are looked after.
+const maxTurns = 8
+
+// Where a loop's goroutine is.
+const (
+	inGnet  int32 = iota // perhaps waiting
+	working              // will look whether it was woken before it waits
+	parked               // waiting for parker
+)
+
+// waiting is how a loop waits and is woken.
+type waiting struct {
+	// Owned by the loop.
+	marked bool // the mark is on its way
+	inputs int  // callbacks in the present turn
+	turns  int  // with input, since the loop was parked
+
+	// Shared with those who wake the loop.
+	scheduled atomic.Bool // it is to begin a turn, which it has not
+	where     atomic.Int32
+	parker    atomic.Pointer[parker] // nil: it waits in gnet only
+	outer     atomic.Pointer[net.Conn]
+}
+
+// Wake makes the loop begin a turn soon, after the sockets that are ready. Calls are coalesced until that turn
+// begins; whatever was done before Wake is seen by the Handler.Turn that follows. Any goroutine may call it.
+func (l *Loop) Wake() {
+	w := &l.wait
+	if w.scheduled.Load() || !w.scheduled.CompareAndSwap(false, true) {
+		return
+	}
+	switch w.where.Load() {
+	case inGnet:
+		w.ring()
+	case parked:
+		w.parker.Load().wake()
+	}
+}
+
+var wakeByte = []byte{0}
+
+// ring has gnet make a callback. It never blocks: few bytes are on their way at any time. If it fails, gnet is at its
+// end; attach will begin the turn.
+func (w *waiting) ring() {
+	if outer := w.outer.Load(); outer != nil {
+		_, _ = (*outer).Write(wakeByte)
+	}
+}
+
+// mark makes sure that a callback will follow, whatever gnet finds.
+func (w *waiting) mark() {
+	w.marked = true
+	w.ring()
+}
+
+// attach is called when the loop has been bound: the first thing that happens on a new event loop, but for
+// connections that were accepted very early.
+func (l *Loop) attach(gc gnet.Conn, k *waker) {
+	l.wait.outer.Store(&k.outer)
+	p, err := newParker(gc.Fd(), l.wait.mark)
+	if err != nil {
+		l.engine.log.Warn("an event loop waits in the kernel, where it keeps a processor from others: expect higher latencies", "error", err)
+	}
+	l.wait.parker.Store(p)
+	l.called()
+}
+
+// detach is called when the loop's event loop has ended.
+func (l *Loop) detach() {
+	w := &l.wait
+	if outer := w.outer.Swap(nil); outer != nil {
+		_ = (*outer).Close()
+	}
+	if p := w.parker.Load(); p != nil {
+		p.close()
+	}
+	w.marked = false
+	w.where.Store(inGnet)
+	l.taken.Store(false)
+}
+
+// called is a callback that ends the turn: the mark has come, or gnet was waiting when the loop was woken.
+func (l *Loop) called() {
+	l.wait.marked = false
+	l.enter()
+	l.end()
+	l.rest()
+}
+
+// enter begins a callback: a turn, or what follows in the open one.
+func (l *Loop) enter() {
+	if l.wait.parker.Load() != nil {
+		l.wait.where.Store(working)
+	}
+	if !l.inTurn {
+		l.begin()
+	}
+	l.wait.inputs++
+}
+
+// leave ends a callback. The turn stays open if more input belongs to it; what was doomed in it is not kept waiting,
+// because others may own the socket already.
+func (l *Loop) leave() {
+	w := &l.wait
+	if p := w.parker.Load(); p != nil && len(l.doomed) == 0 && w.inputs < maxInputs {
+		if !w.marked && p.ready() {
+			w.mark()
+			p.hear(false) // more is coming, and looked at before the loop waits
+		}
+		if w.marked {
+			return
+		}
+	}
+	l.end()
+	if !w.marked {
+		l.rest()
+	}
+}
+
+// closed is the callback for a connection that gnet closes of its own accord. The loop does not rest in it: the
+// descriptor is closed behind it.
+func (l *Loop) closed(c *Conn) {
+	l.enter()
+	l.resume() // what had come before is still handled
+	c.finalize()
+	switch w := &l.wait; {
+	case l.engine.needsGnet():
+		l.end()
+		l.goOn()
+	case w.parker.Load() == nil:
+		l.end()
+	case !w.marked:
+		w.mark()
+	}
+}
+
+// rest waits until gnet has something to do. Those who wake the loop have their turns meanwhile.
+func (l *Loop) rest() {
+	w, e := &l.wait, l.engine
+	p := w.parker.Load()
+	if p == nil {
+		return
+	}
+	for !e.needsGnet() {
+		if w.scheduled.Load() {
+			l.begin()
+			l.end()
+			if w.scheduled.Load() && p.ready() {
+				break
+			}
+		}
+		w.where.Store(parked)
+		ready := !w.scheduled.Load() && !e.needsGnet() && w.park(p)
+		w.where.Store(working)
+		if ready {
+			break
+		}
+	}
+	l.goOn()
+}
+
+// park waits until sockets are ready, or, with false, until wake was called.
+func (w *waiting) park(p *parker) (ready bool) {
+	if w.turns++; w.turns > maxTurns {
+		w.turns = 0
+		return p.yield()
+	}
+	ready, waited := p.wait()
+	if waited {
+		w.turns = 0
+	}
+	return ready
+}
+
+// goOn lets gnet go on, which may wait.
+func (l *Loop) goOn() {
+	w := &l.wait
+	w.where.Store(inGnet)
+	if !w.marked && (w.scheduled.Load() || l.engine.quitting.Load()) {
+		w.mark() // who woke it has seen it at work
+	}
+}

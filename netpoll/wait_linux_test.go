@@ -1,0 +1,78 @@
+package netpoll
+
+import "testing"
+
+// TestLoopsRest: loops wait in Go's scheduler.
+func TestLoopsRest(t *testing.T) {
+	s := serve(t, func(o *Options, _ *testHandler) { o.Loops = 2 })
+	s.sync()
+	for _, l := range s.Loops() {
+		s.until("the loop rests", func() bool { return l.wait.where.Load() == parked })
+	}
+	c, _ := s.connect()
+	c.text("a")
+	c.wantText("a")
+	_ = c.Close()
+	s.wantClosed(CloseAbnormal)
+	for _, l := range s.Loops() {
+		s.until("the loop rests again", func() bool { return l.wait.where.Load() == parked })
+	}
+}
+
+// TestWakeAtRest: a loop that rests has its turn without gnet's doing: no byte is read.
+func TestWakeAtRest(t *testing.T) {
+	s := serve(t, nil)
+	w := &s.Loops()[0].wait
+	s.until("the loop rests", func() bool { return w.where.Load() == parked })
+	outer := w.outer.Swap(nil) // whoever rings now is not heard
+	s.sync()
+	s.sync()
+	w.outer.Store(outer)
+}
+
+// TestOneTurnForAllThatIsReady: what several clients have sent makes one turn, but not an endless one.
+func TestOneTurnForAllThatIsReady(t *testing.T) {
+	const many = 3 * maxInputs
+	var turns int
+	var seen []int // the turn of each message
+	s := serve(t, func(_ *Options, h *testHandler) {
+		h.message = func(*Conn, []byte) { seen = append(seen, turns) }
+		h.onTurn = func(*Loop) { turns++ }
+	})
+	clients := make([]*client, many)
+	for i := range clients {
+		clients[i], _ = s.connect()
+	}
+	said := func(n int) (byTurn map[int]int) {
+		s.t.Helper()
+		s.on(0, func(*Loop) { seen = nil })
+		release := s.hold(0)
+		for _, c := range clients[:n] {
+			c.text("x")
+		}
+		release()
+		s.until("the messages", func() (all bool) {
+			s.on(0, func(*Loop) { all = len(seen) == n })
+			return all
+		})
+		byTurn = map[int]int{}
+		s.on(0, func(*Loop) {
+			for _, turn := range seen {
+				byTurn[turn]++
+			}
+		})
+		return byTurn
+	}
+	if got := said(5); len(got) != 1 {
+		t.Errorf("5 messages that had come came in turns of %v", got)
+	}
+	got := said(many)
+	if len(got) > many/maxInputs+2 {
+		t.Errorf("%d messages that had come came in %d turns: %v", many, len(got), got)
+	}
+	for _, n := range got {
+		if n > maxInputs {
+			t.Errorf("a turn with %d messages, at most %d wanted", n, maxInputs)
+		}
+	}
+}
