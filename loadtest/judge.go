@@ -16,10 +16,10 @@ const (
 // judge refuses the figures that are not the server's, and says why. It is
 // called with a cell that is otherwise complete.
 //
-// CPU per unit survives full clients, because it is what the kernel charged the
-// server; latencies and rates do not, unless they are known as bounds. Other
-// programs and a hypervisor that takes time spoil caches and clocks, and with
-// them everything.
+// CPU per unit survives full clients and a late harness, because it is what the
+// kernel charged the server; rates and latencies become bounds. Other programs
+// and a hypervisor that takes time spoil caches and clocks, and with them
+// everything.
 func (c *Cell) judge(s Scenario) {
 	both := func(why string) {
 		c.refuse("latency", why)
@@ -42,11 +42,11 @@ func (c *Cell) judge(s Scenario) {
 		both(why)
 		c.refuse("cpu", why)
 	}
-	if c.ClientBusy > clientFull && !c.AtMost {
-		both(fmt.Sprintf("the clients: they used %.0f%% of their cores", c.ClientBusy*100))
+	if c.ClientBusy > clientFull {
+		c.bound("clients")
 	}
-	if c.Late > lateLimit && !c.AtMost {
-		both(fmt.Sprintf("the harness: it sent events up to %.1f ms late", float64(c.Late)/1000))
+	if c.Late > lateLimit {
+		c.bound("harness")
 	}
 	if c.Kind == KindMax && c.Rate > 0 && !c.AtLeast && !c.sawServerFull() {
 		c.refuse("rate", "no trial filled the server's cores")
@@ -82,6 +82,15 @@ func (c *Cell) judge(s Scenario) {
 	}
 	if c.Units > 0 && c.CPU.Total < 0 {
 		c.refuse("cpu", "the server's process is not known")
+	}
+}
+
+// bound notes that the clients or the harness were the limit. They can only
+// lower the rate and add to the latencies, which count from when an event or a
+// request was due until a client has read what it led to.
+func (c *Cell) bound(limit string) {
+	if !c.AtMost {
+		c.AtLeast, c.AtMost, c.Limit = true, true, limit
 	}
 }
 

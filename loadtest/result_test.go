@@ -72,17 +72,20 @@ func TestReportSurvivesItsFile(t *testing.T) {
 
 func TestJudge(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		spoil   func(*Cell)
-		refused string // figures
+		name  string
+		spoil func(*Cell)
+		want  string // figures that are refused, bounds
 	}{
 		{"nothing", func(*Cell) {}, ""},
 		{"other programs", func(c *Cell) { c.OtherBusy = 0.5 }, "cpu latency rate sockets"},
 		{"hypervisor", func(c *Cell) { c.Steal = 0.2 }, "cpu latency rate"},
-		{"full clients", func(c *Cell) { c.ClientBusy = 0.97 }, "latency rate"},
-		{"late harness", func(c *Cell) { c.Late = 20_000 }, "latency rate"},
-		{"full clients and late harness, as bounds", func(c *Cell) { c.Kind, c.AtLeast, c.AtMost, c.ClientBusy, c.Late = KindMax, true, true, 0.97, 20_000 }, ""},
-		{"other programs, as bounds", func(c *Cell) { c.AtLeast, c.AtMost, c.OtherBusy = true, true, 0.5 }, "cpu latency rate sockets"},
+		{"full clients", func(c *Cell) { c.ClientBusy = 0.97 }, "≥ ≤ clients"},
+		{"late harness", func(c *Cell) { c.Late = 20_000 }, "≥ ≤ harness"},
+		{"full clients and late harness", func(c *Cell) { c.ClientBusy, c.Late = 0.97, 20_000 }, "≥ ≤ clients"},
+		{"full clients in a search", func(c *Cell) {
+			c.Kind, c.AtLeast, c.AtMost, c.Limit, c.ClientBusy = KindMax, true, true, "harness", 0.97
+		}, "≥ ≤ harness"},
+		{"full clients and other programs", func(c *Cell) { c.ClientBusy, c.OtherBusy = 0.97, 0.5 }, "cpu latency rate sockets ≥ ≤ clients"},
 		{"loss", func(c *Cell) { c.Lost, c.Expected = 1, 101 }, "latency rate"},
 		{"requests not made", func(c *Cell) { c.Unsent = 1 }, "latency rate"},
 		{"errors", func(c *Cell) { c.Errors = 1 }, "latency rate"},
@@ -102,8 +105,14 @@ func TestJudge(t *testing.T) {
 				got = append(got, f)
 			}
 		}
-		if strings.Join(got, " ") != c.refused {
-			t.Errorf("%s: refused %v, want %s", c.name, got, c.refused)
+		if one.AtLeast {
+			got = append(got, "≥")
+		}
+		if one.AtMost {
+			got = append(got, "≤", one.Limit)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: refused or bounded %v, want %s", c.name, got, c.want)
 		}
 	}
 }

@@ -78,7 +78,7 @@ ul.remarks{color:var(--dim);font-size:13px}details{margin-top:10px;font-size:13p
 </style></head><body>
 <h1>{{.Title}}</h1>
 <ul class="facts">{{range .Facts}}<li>{{.}}</li>{{end}}</ul>
-<p>CPU is the server process's own, per unit of work. Latencies count from when an event or request was <em>due</em>, not from when it was sent. Figures in parentheses are not the server's: the clients, the harness or the machine were the limit, as the lines below each table say. {{.Bounds}}</p>
+<p>CPU is the server process's own, per unit of work. Latencies count from when an event or request was <em>due</em>, not from when it was sent. Figures in parentheses are not the server's, as the lines below each table say. {{.Bounds}}</p>
 <nav>{{range .Parts}}<a href="#{{.ID}}">{{.Title}}</a>{{end}}</nav>
 {{range .Parts}}<section id="{{.ID}}"><h2>{{.Title}}</h2><p class="about">{{.About}}</p>
 <div class="charts">{{range .Charts}}<div>{{.}}</div>{{end}}</div>

@@ -280,7 +280,7 @@ func Table(w io.Writer, r *loadtest.Report) error {
 func Markdown(w io.Writer, r *loadtest.Report) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Title, strings.Join(facts(r), "  \n"))
-	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say what the limit was. " + boundsAbout + "\n")
+	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say why. " + boundsAbout + "\n")
 	b.WriteString("\n" + summary(r) + "\n" + summaryAbout + "\n")
 	for _, s := range sections(r) {
 		fmt.Fprintf(&b, "\n## %s\n\n%s Unit: %s.\n\n", s.title(), s.describe(), s.unit())
