@@ -23,7 +23,7 @@ func TestAllWithURing(t *testing.T) {
 	if testFlush == FlushURing || !haveURing(t) {
 		return
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=.", "-test.skip=^TestAllWithURing$", fmt.Sprintf("-test.short=%v", testing.Short()))
+	cmd := exec.Command(os.Args[0], "-test.run=.", "-test.skip=^TestAll", fmt.Sprintf("-test.short=%v", testing.Short()))
 	cmd.Env = append(os.Environ(), flushEnv+"="+string(FlushURing))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

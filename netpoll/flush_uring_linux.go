@@ -10,8 +10,8 @@ import (
 
 const (
 	// uringBatch is how many sends one system call carries, a power of two. From 64 on more do not make a send
-	// cheaper, and the call, half a millisecond or so, is how long the loop cannot be interrupted.
-	uringBatch = 128
+	// cheaper, and the call, half a millisecond or so, is how long the loop cannot be interrupted, by the collector say.
+	uringBatch = 64
 	// uringScratch is how many bytes of connections with several slices one system call carries, at least smallCopy.
 	uringScratch = 64 << 10
 )

@@ -91,8 +91,11 @@ var kernelURing = uringCalls{
 		return int(fd), errno
 	},
 	enter: func(fd int, submit, wait, flags uint32) (int, unix.Errno) {
-		// Unlike a single write (see write), so long a call is worth telling the scheduler: the collector need not wait for it.
-		n, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(fd), uintptr(submit), uintptr(wait), uintptr(flags), 0, 0)
+		call := unix.RawSyscall6 // the scheduler is not told, as by write: its monitor would take the loop's processor
+		if wait > 0 {
+			call = unix.Syscall6
+		}
+		n, _, errno := call(unix.SYS_IO_URING_ENTER, uintptr(fd), uintptr(submit), uintptr(wait), uintptr(flags), 0, 0)
 		return int(n), errno
 	},
 }

@@ -21,6 +21,9 @@ const maxInputs = 128
 // maxTurns is how many turns with input may follow each other before other goroutines' sockets are looked after.
 const maxTurns = 8
 
+// park makes the parkers of loops. Tests have loops wait in gnet instead.
+var park = newParker
+
 // Where a loop's goroutine is.
 const (
 	inGnet  int32 = iota // perhaps waiting
@@ -77,9 +80,9 @@ func (w *waiting) mark() {
 // connections that were accepted very early.
 func (l *Loop) attach(gc gnet.Conn, k *waker) {
 	l.wait.outer.Store(&k.outer)
-	p, err := newParker(gc.Fd(), l.wait.mark)
+	p, err := park(gc.Fd(), l.wait.mark)
 	if err != nil {
-		l.engine.log.Warn("an event loop waits in the kernel, where it keeps a processor from others: expect higher latencies", "error", err)
+		l.engine.log.Warn("an event loop waits in the kernel and keeps a processor from others: mount /proc, or set GOMAXPROCS to one more than cores", "error", err)
 	}
 	l.wait.parker.Store(p)
 	l.called()

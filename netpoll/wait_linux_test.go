@@ -1,9 +1,48 @@
 package netpoll
 
-import "testing"
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
 
-// TestLoopsRest: loops wait in Go's scheduler.
-func TestLoopsRest(t *testing.T) {
+// TestAllInGnet runs all the other tests with loops that wait in gnet, as they do elsewhere and where /proc is missing.
+func TestAllInGnet(t *testing.T) {
+	if os.Getenv(inGnetEnv) != "" || testFlush != FlushWrite {
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=.", "-test.skip=^TestAll|^TestRest", fmt.Sprintf("-test.short=%v", testing.Short()))
+	cmd.Env = append(os.Environ(), inGnetEnv+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestRestUnavailable: a loop that cannot rest says what to do, and serves.
+func TestRestUnavailable(t *testing.T) {
+	usual := park
+	park = func(int, func()) (*parker, error) { return nil, errors.New("no such luck") }
+	defer func() { park = usual }()
+	var log bytes.Buffer
+	s := serve(t, func(o *Options, _ *testHandler) { o.Log = textLog(&log) })
+	c, _ := s.connect()
+	c.text("a")
+	c.wantText("a")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = s.Stop(ctx) // nothing is logged any more
+	if out := log.String(); strings.Count(out, "GOMAXPROCS") != 1 || !strings.Contains(out, "no such luck") {
+		t.Errorf("log: %s", out)
+	}
+}
+
+// TestRest: loops wait in Go's scheduler.
+func TestRest(t *testing.T) {
 	s := serve(t, func(o *Options, _ *testHandler) { o.Loops = 2 })
 	s.sync()
 	for _, l := range s.Loops() {
@@ -19,8 +58,8 @@ func TestLoopsRest(t *testing.T) {
 	}
 }
 
-// TestWakeAtRest: a loop that rests has its turn without gnet's doing: no byte is read.
-func TestWakeAtRest(t *testing.T) {
+// TestRestAndWake: a loop that rests has its turn without gnet's doing: no byte is read.
+func TestRestAndWake(t *testing.T) {
 	s := serve(t, nil)
 	w := &s.Loops()[0].wait
 	s.until("the loop rests", func() bool { return w.where.Load() == parked })
@@ -30,8 +69,8 @@ func TestWakeAtRest(t *testing.T) {
 	w.outer.Store(outer)
 }
 
-// TestOneTurnForAllThatIsReady: what several clients have sent makes one turn, but not an endless one.
-func TestOneTurnForAllThatIsReady(t *testing.T) {
+// TestRestAfterAllThatIsReady: what several clients have sent makes one turn, but not an endless one.
+func TestRestAfterAllThatIsReady(t *testing.T) {
 	const many = 3 * maxInputs
 	var turns int
 	var seen []int // the turn of each message

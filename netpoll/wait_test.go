@@ -13,6 +13,9 @@ import (
 	"sluice/wsproto"
 )
 
+// inGnetEnv set has loops wait in gnet in all tests.
+const inGnetEnv = "SLUICE_NETPOLL_IN_GNET"
+
 // hold keeps a loop busy until the function returned is called.
 func (s *server) hold(loop int) (release func()) {
 	s.t.Helper()
