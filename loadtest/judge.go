@@ -17,9 +17,9 @@ const (
 // called with a cell that is otherwise complete.
 //
 // CPU per unit survives full clients and a late harness, because it is what the
-// kernel charged the server; rates and latencies become bounds. Other programs
-// and a hypervisor that takes time spoil caches and clocks, and with them
-// everything.
+// kernel charged the server; rates and latencies become bounds, unless it may be
+// the server that kept the harness waiting. Other programs and a hypervisor that
+// takes time spoil caches and clocks, and with them everything.
 func (c *Cell) judge(s Scenario) {
 	both := func(why string) {
 		c.refuse("latency", why)
@@ -45,8 +45,12 @@ func (c *Cell) judge(s Scenario) {
 	if c.ClientBusy > clientFull {
 		c.bound("clients")
 	}
-	if c.Late > lateLimit {
+	switch {
+	case c.Late <= lateLimit:
+	case c.AtMost || c.ServerBusy < serverFull:
 		c.bound("harness")
+	default: // perhaps because a full server did not read
+		both(fmt.Sprintf("the harness: it sent events up to %.1f ms late", float64(c.Late)/1000))
 	}
 	if c.Kind == KindMax && c.Rate > 0 && !c.AtLeast && !c.sawServerFull() {
 		c.refuse("rate", "no trial filled the server's cores")

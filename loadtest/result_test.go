@@ -81,6 +81,7 @@ func TestJudge(t *testing.T) {
 		{"hypervisor", func(c *Cell) { c.Steal = 0.2 }, "cpu latency rate"},
 		{"full clients", func(c *Cell) { c.ClientBusy = 0.97 }, "≥ ≤ clients"},
 		{"late harness", func(c *Cell) { c.Late = 20_000 }, "≥ ≤ harness"},
+		{"late harness, full server", func(c *Cell) { c.Late, c.ServerBusy = 20_000, 0.95 }, "latency rate"},
 		{"full clients and late harness", func(c *Cell) { c.ClientBusy, c.Late = 0.97, 20_000 }, "≥ ≤ clients"},
 		{"full clients in a search", func(c *Cell) {
 			c.Kind, c.AtLeast, c.AtMost, c.Limit, c.ClientBusy = KindMax, true, true, "harness", 0.97

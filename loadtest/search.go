@@ -144,16 +144,16 @@ func (all trials) best() int {
 }
 
 // take fills in what a whole search says about the trial that c was, the best.
-// Full clients and a late harness can only lower its rate and add to its
-// latencies, which count from when an event was due until a client has read it.
+// Its rate is a bound as well if it was not the server that failed above it.
 func (c *Cell) take(all trials) {
-	c.Trials, c.Limit = all, all[all.best()].Limit
-	c.AtMost = c.Limit != ""
-	if !c.AtMost {
-		_, high := all.bracket()
-		if i := slices.IndexFunc(all, func(t Trial) bool { return t.Offered == high }); i >= 0 {
-			c.Limit = all[i].Limit
-		}
+	c.Trials = all
+	if limit := all[all.best()].Limit; limit != "" {
+		c.bound(limit)
+		return
+	}
+	_, high := all.bracket()
+	if i := slices.IndexFunc(all, func(t Trial) bool { return t.Offered == high }); i >= 0 {
+		c.Limit = all[i].Limit
 	}
 	c.AtLeast = c.Limit != ""
 }

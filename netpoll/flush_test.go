@@ -23,8 +23,14 @@ func TestAllWithURing(t *testing.T) {
 	if testFlush == FlushURing || !haveURing(t) {
 		return
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=.", "-test.skip=^TestAll", fmt.Sprintf("-test.short=%v", testing.Short()))
-	cmd.Env = append(os.Environ(), flushEnv+"="+string(FlushURing))
+	runAgain(t, "^TestAll", flushEnv+"="+string(FlushURing))
+}
+
+// runAgain runs all tests but those of skip in a process of their own, with env.
+func runAgain(t *testing.T, skip, env string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=.", "-test.skip="+skip, fmt.Sprintf("-test.short=%v", testing.Short()))
+	cmd.Env = append(os.Environ(), env)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -108,16 +108,14 @@ func TestWakesAreCoalesced(t *testing.T) {
 	l := s.Loops()[0]
 	s.sync()
 	s.sync()
-	release, entered := make(chan struct{}), make(chan struct{})
-	s.h.mailbox[0].Put(func(*Loop) { close(entered); <-release })
-	await(t, entered, "the turn")
+	release := s.hold(0)
 	before := s.m.Wakes.Load()
 	for range 1000 {
 		l.Wake()
 	}
 	ran := make(chan struct{})
 	s.h.mailbox[0].Put(func(*Loop) { close(ran) })
-	close(release)
+	release()
 	await(t, ran, "the next turn")
 	if n := s.m.Wakes.Load() - before; n > 1 {
 		t.Errorf("%d turns for 1000 wake-ups", n)

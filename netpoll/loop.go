@@ -82,10 +82,10 @@ func (l *Loop) Index() int { return l.index }
 // Clock returns the source of time. Any goroutine may call it.
 func (l *Loop) Clock() owner.Clock { return l.clock }
 
-// Now returns the time that the present turn began at.
+// Now returns the time that the present turn began at, or was woken at while its input was handled.
 func (l *Loop) Now() time.Duration { return l.now }
 
-// Wheel returns the wheel that the Handler may keep its timers on. They fire at the beginning of a turn.
+// Wheel returns the wheel that the Handler may keep its timers on. They fire at the beginning of a turn, and before Handler.Turn if the loop was woken meanwhile.
 func (l *Loop) Wheel() *owner.Wheel { return l.wheel }
 
 // Arena returns the memory that frames for Conn.Send are best made in: those committed one after the

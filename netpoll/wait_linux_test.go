@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 )
@@ -16,11 +14,7 @@ func TestAllInGnet(t *testing.T) {
 	if os.Getenv(inGnetEnv) != "" || testFlush != FlushWrite {
 		return
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=.", "-test.skip=^TestAll|^TestRest", fmt.Sprintf("-test.short=%v", testing.Short()))
-	cmd.Env = append(os.Environ(), inGnetEnv+"=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	runAgain(t, "^TestAll|^TestRest", inGnetEnv+"=1")
 }
 
 // TestRestUnavailable: a loop that cannot rest says what to do, and serves.

@@ -111,7 +111,7 @@ func Insert(text []byte, r *loadtest.Report, folder string) ([]byte, error) {
 		return slices.ContainsFunc(sections(r), func(s section) bool { return slices.ContainsFunc(s.cells, f) })
 	}
 	if has(func(c loadtest.Cell) bool { return len(c.Refused) > 0 }) {
-		b.WriteString("Figures in parentheses are not the server's: the machine had other work, or something was lost.\n")
+		b.WriteString("Figures in parentheses are not the server's; the report says why.\n")
 	}
 	if has(func(c loadtest.Cell) bool { return c.AtLeast || c.AtMost }) {
 		b.WriteString(boundsAbout + "\n")
