@@ -192,7 +192,7 @@ func BenchmarkQueue(b *testing.B) {
 		for _, c := range conns {
 			c.Send(frame)
 		}
-		l.end()
+		endTurns(l)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(conns)), "ns/conn")
 }

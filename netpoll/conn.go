@@ -34,7 +34,7 @@ const (
 )
 
 const (
-	flagDirty    uint16 = 1 << iota // in Loop.dirty
+	flagDirty    uint16 = 1 << iota // in Loop.dirty or Loop.line
 	flagHeld                        // the Handler knows it: Handler.Closed was not called yet
 	flagOpened                      // became a WebSocket
 	flagStream                      // is a stream
@@ -55,17 +55,22 @@ const (
 // per connection. Input is kept only while a message is incomplete, output only in slices that are shared
 // with all who get the same, and one timer serves whatever deadline the state has.
 type Conn struct {
+	// What an event touches, in one line of the processor's cache: it is seldom there when an event has many takers.
+	loop   *Loop    // fixed while open
+	first  []byte   // output: see outbox.go
+	more   *backlog // output
+	queued int32    // bytes in first and more
+	fd     int32    // fixed while open
+	slot   uint32   // fixed while open
+	gen    uint32   // fixed while open
+	flags  uint16
+	code   uint16 // close code to be counted; 0: not known yet
+	state  state
+
 	// Session is the Handler's.
 	Session any
 
-	// Fixed while open.
-	loop *Loop
-	gc   gnet.Conn // nil once closed
-	fd   int32
-	slot uint32
-	gen  uint32
-
-	queued int32 // bytes in first and more; here for the sake of alignment
+	gc gnet.Conn // fixed while open; nil once closed
 
 	// Input.
 	in     *pool.Buffer // an incomplete head or frame; nil: none
@@ -75,14 +80,6 @@ type Conn struct {
 	// Time.
 	timer owner.Timer
 	heard time.Duration // when something came in, or went out of a full outbox
-
-	// Output: see outbox.go.
-	first []byte
-	more  *backlog
-
-	code  uint16 // close code to be counted; 0: not known yet
-	flags uint16
-	state state
 }
 
 // newConn makes the connection for gc; nil if the loop has no slot left.

@@ -10,12 +10,13 @@
 //
 // A loop works in turns. A turn begins by reading the clock and firing due timers; then comes what
 // caused it (bytes of the connections that are ready, or a wake-up); then Handler.Turn; and at its end every
-// connection that got something to send is written once, and connections that are to go are closed.
+// connection that got something to send is written once, and connections that are to go are closed. Only if
+// they are many does that take several turns (line.go), so that nobody else waits for it.
 // Between turns the loop waits as a goroutine does, not in gnet, where it can (wait.go says why and how).
 // So a Handler never sees a connection closed under its hands, and whatever it sends to one connection
-// in a turn leaves in one write.
+// in a turn, or before that connection's part of the line has come, leaves in one write.
 //
 // Files in reading order: options.go, engine.go, loop.go, wait.go, park_linux.go, conn.go, input.go, upgrade.go, stream.go, request.go,
-// proxy.go, outbox.go, flush.go, flush_choice.go, flush_uring_linux.go, uring_linux.go, handover.go, drain.go;
+// proxy.go, outbox.go, line.go, flush.go, flush_choice.go, flush_uring_linux.go, uring_linux.go, handover.go, drain.go;
 // then tls.go, tls_handshake.go, tls_link.go, tls_handover.go, tls_slim.go.
 package netpoll

@@ -221,7 +221,7 @@ func TestFlushKeepsOrder(t *testing.T) {
 		sent, got := make([]bytes.Buffer, len(conns)), make([]bytes.Buffer, len(conns))
 		seq := uint32(0)
 		turns := 2000
-		if testing.Short() {
+		if testing.Short() || raceEnabled {
 			turns = 300
 		}
 		for range turns {

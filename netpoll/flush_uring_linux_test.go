@@ -159,7 +159,7 @@ func BenchmarkFlushers(b *testing.B) {
 					for _, c := range conns {
 						c.Send(frame)
 					}
-					l.end()
+					endTurns(l)
 				}
 				spent[which] = append(spent[which], float64(threadTime()-before)/float64(sample*n))
 				b.StopTimer()

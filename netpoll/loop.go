@@ -39,7 +39,8 @@ type Loop struct {
 	arena   pool.Arena
 	table   table
 	held    int     // connections that the Handler knows
-	dirty   []*Conn // have something to write at the end of the turn
+	dirty   []*Conn // have got something to write since the last flush
+	line    line    // have had something to write for longer
 	doomed  []*Conn // are to be closed at the end of the turn
 	turned  []*Conn // have begun or ceased to lag in this turn
 	spare   *backlog
@@ -124,7 +125,8 @@ func (l *Loop) heed() {
 	l.now = l.ticker.Turn()
 }
 
-// end ends a turn: the Handler's part, the writes, the closing of what is to go.
+// end ends a turn: the Handler's part, the writes, the closing of what is to go. If connections stand in line then, another turn
+// must follow.
 func (l *Loop) end() {
 	// Behind the input: a connection that leaves for net/http now takes along all that was read from it.
 	l.resume()
@@ -134,7 +136,7 @@ func (l *Loop) end() {
 	l.hearWorkers()
 	l.engine.opts.Handler.Turn(l)
 	l.drainTurn()
-	for len(l.dirty) > 0 || len(l.doomed) > 0 || len(l.turned) > 0 {
+	for first := true; first || len(l.dirty) > 0 || len(l.doomed) > 0 || len(l.turned) > 0; first = false {
 		l.flush()
 		l.bury()
 		l.tell()
@@ -143,16 +145,6 @@ func (l *Loop) end() {
 	l.ticker.Rearm()
 	l.publish()
 	l.inTurn = false
-}
-
-// flush writes each dirty connection once, but for those whose output may wait.
-func (l *Loop) flush() {
-	n := len(l.dirty)
-	l.flusher.flush(l, l.sift(l.dirty))
-	// What became dirty meanwhile was appended behind the batch.
-	rest := copy(l.dirty, l.dirty[n:])
-	clear(l.dirty[rest:])
-	l.dirty = l.dirty[:rest]
 }
 
 // bury closes the doomed connections; Handler.Closed may send to others and doom them.

@@ -16,6 +16,14 @@ func TestConnSize(t *testing.T) {
 	}
 }
 
+// TestConnLines: what an event touches lies in the first cache line of a connection, and connections begin with one.
+func TestConnLines(t *testing.T) {
+	var c Conn
+	if end := unsafe.Offsetof(c.state) + unsafe.Sizeof(c.state); end > 64 || unsafe.Sizeof(c)%64 != 0 {
+		t.Errorf("it ends at byte %d, a connection at %d", end, unsafe.Sizeof(c))
+	}
+}
+
 // TestIdleMemory measures the heap that an idle client costs, gnet's part included. The clients are bare
 // descriptors, so that all the heap is the server's.
 func TestIdleMemory(t *testing.T) {

@@ -152,16 +152,19 @@ func (l *Loop) closed(c *Conn) {
 		l.goOn()
 	case w.parker.Load() == nil:
 		l.end()
+		l.moveOn()
 	case !w.marked:
 		w.mark()
 	}
 }
 
-// rest waits until gnet has something to do. Those who wake the loop have their turns meanwhile.
+// rest waits until gnet has something to do. Those who wake the loop have their turns meanwhile. While connections stand
+// in line, it only lets others run: what they have for the loop belongs to the next turn.
 func (l *Loop) rest() {
 	w, e := &l.wait, l.engine
 	p := w.parker.Load()
 	if p == nil {
+		l.moveOn()
 		return
 	}
 	for !e.needsGnet() {
@@ -171,6 +174,12 @@ func (l *Loop) rest() {
 			if w.scheduled.Load() && p.ready() {
 				break
 			}
+		}
+		if l.line.len() > 0 {
+			if p.yield(); w.marked {
+				break
+			}
+			continue
 		}
 		w.where.Store(parked)
 		ready := !w.scheduled.Load() && !e.needsGnet() && w.park(p)
@@ -195,10 +204,18 @@ func (w *waiting) park(p *parker) (ready bool) {
 	return ready
 }
 
+// moveOn makes sure that a turn follows in which the line moves on, if anyone stands in it.
+func (l *Loop) moveOn() {
+	if l.line.len() > 0 && !l.wait.marked {
+		l.wait.mark()
+	}
+}
+
 // goOn lets gnet go on, which may wait.
 func (l *Loop) goOn() {
 	w := &l.wait
 	w.where.Store(inGnet)
+	l.moveOn()
 	if !w.marked && (w.scheduled.Load() || l.engine.quitting.Load()) {
 		w.mark() // who woke it has seen it at work
 	}
