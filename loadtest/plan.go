@@ -67,6 +67,7 @@ type Scenario struct {
 	Title   string   `yaml:"title,omitempty" json:"title,omitempty"`
 	Kind    string   `yaml:"kind" json:"kind"`                           // one of Kinds
 	Targets []string `yaml:"targets,omitempty" json:"targets,omitempty"` // only these; empty: all that can
+	Rounds  int      `yaml:"rounds,omitempty" json:"rounds,omitempty"`   // 0: as many as the plan's
 	Beside  string   `yaml:"beside,omitempty" json:"beside,omitempty"`   // show that scenario's figures with these; tls and compressed: the same without, which is added
 
 	N           int           `yaml:"n,omitempty" json:"n"`                     // clients; 0: 1000 (unary and http: 64)
@@ -302,7 +303,7 @@ func (s *Scenario) complete() error {
 	}
 	for name, v := range map[string]float64{
 		"topics": float64(s.Topics), "perClient": float64(s.PerClient), "burst": float64(s.Burst), "trials": float64(s.Trials), "window": float64(s.Window),
-		"slowRate": float64(s.SlowRate), "collection": float64(s.Collection), "models": float64(s.Models), "inflight": float64(s.Inflight), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
+		"slowRate": float64(s.SlowRate), "collection": float64(s.Collection), "models": float64(s.Models), "inflight": float64(s.Inflight), "rounds": float64(s.Rounds), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
 	} {
 		if v < 0 {
 			return fmt.Errorf("%s must not be negative", name)
@@ -321,6 +322,14 @@ func (s *Scenario) complete() error {
 		return errors.New("rates must not be negative, a payload must have 64 to 524288 bytes")
 	}
 	return nil
+}
+
+// rounds is how often the scenario runs in a plan of so many rounds.
+func (s Scenario) rounds(plan int) int {
+	if s.Rounds > 0 {
+		return s.Rounds
+	}
+	return plan
 }
 
 // numbers are the client numbers to run with.

@@ -181,6 +181,29 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+// A scenario runs as often as it says, else as often as the plan says.
+func TestRoundsOfScenarios(t *testing.T) {
+	p := Plan{Rounds: 2, Targets: []Target{{Name: "a", Protocol: "res", Start: "x"}},
+		Scenarios: []Scenario{{Name: "s", Kind: KindStorm}, {Name: "more", Kind: KindFanout, Rounds: 3}, {Name: "fewer", Kind: KindBurst, Rounds: 1}}}
+	if err := p.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	g := (&runner{plan: p}).groups()[0]
+	for i, want := range []string{"s more fewer ", "s more ", "more ", ""} {
+		got := ""
+		for _, s := range g.in(i+1, p.Rounds).scenes {
+			got += s.Name + " "
+		}
+		if got != want {
+			t.Errorf("round %d has %q, want %q", i+1, got, want)
+		}
+	}
+	p.Scenarios[0].Rounds = -1
+	if err := p.Complete(); err == nil {
+		t.Error("-1 rounds pass")
+	}
+}
+
 // What TLS and compression cost is shown beside the same without; only what
 // speaks TLS alone has no such form.
 func TestPlainBesideTLS(t *testing.T) {

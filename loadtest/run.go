@@ -78,11 +78,15 @@ func Run(ctx context.Context, p Plan, o Options) (*Report, error) {
 	}
 	groups := r.groups()
 	for _, g := range groups {
-		r.status.Cells += len(g.targets) * len(g.scenes) * p.Rounds
+		for _, s := range g.scenes {
+			n := s.rounds(p.Rounds)
+			r.status.Cells += len(g.targets) * n
+			r.status.Rounds = max(r.status.Rounds, n)
+		}
 	}
-	r.status.Rounds = p.Rounds
-	for round := 1; round <= p.Rounds; round++ {
+	for round := 1; round <= r.status.Rounds; round++ {
 		for _, g := range groups {
+			g = g.in(round, p.Rounds)
 			for _, t := range g.targets {
 				if err := r.group(ctx, t, g, round); err != nil {
 					return r.report, err
@@ -98,6 +102,18 @@ type group struct {
 	n       int
 	scenes  []Scenario
 	targets []Target
+}
+
+// in is what is left of the group in one round of a plan that has so many.
+func (g group) in(round, rounds int) group {
+	var scenes []Scenario
+	for _, s := range g.scenes {
+		if round <= s.rounds(rounds) {
+			scenes = append(scenes, s)
+		}
+	}
+	g.scenes = scenes
+	return g
 }
 
 func (r *runner) groups() []group {

@@ -107,6 +107,9 @@ func parseRun(args []string) (*runFlags, error) {
 	}
 	if rounds > 0 {
 		r.plan.Rounds = rounds
+		for i := range r.plan.Scenarios {
+			r.plan.Scenarios[i].Rounds = 0
+		}
 	}
 	if perProcess > 0 {
 		r.plan.PerProcess = perProcess

@@ -310,8 +310,14 @@ func facts(r *loadtest.Report) []string {
 	if m.Virtual {
 		virtual = ", virtual"
 	}
+	rounds := fmt.Sprintf("medians of %d round(s)", r.Plan.Rounds)
+	for _, s := range r.Plan.Scenarios {
+		if s.Rounds > 0 {
+			rounds += fmt.Sprintf(", of %d for %s", s.Rounds, s.Name)
+		}
+	}
 	all := []string{
-		fmt.Sprintf("Date: %s, %s of measurement, medians of %d round(s)", r.Date.Format("2006-01-02 15:04 MST"), seconds(r.Seconds), r.Plan.Rounds),
+		fmt.Sprintf("Date: %s, %s of measurement, %s", r.Date.Format("2006-01-02 15:04 MST"), seconds(r.Seconds), rounds),
 		fmt.Sprintf("Machine: %s, %d cores%s, %.0f GB, %s; server on core(s) %v, clients, service and NATS on %v", m.CPU, m.Cores, virtual, float64(m.Memory)/1e9, m.Kernel, m.Server, m.Clients),
 		"Built with " + m.Go,
 	}
