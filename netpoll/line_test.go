@@ -110,23 +110,43 @@ func TestCrowd(t *testing.T) {
 	turn(span(2*part-200, 2*part-1, 20))
 	turn()
 
-	// A connection that closes while it stands in line is passed over.
+	// As many as a crowd may be are written at once, and a part of those that are in line already behind them.
 	send(conns, 10)
 	turn(span(0, part-1, 10))
-	conns[part].state, conns[part].queued = stateClosed, 0
-	s.written = nil
-	l.end()
-	if l.line.len() != 200 {
-		t.Errorf("%d are in line, want 200", l.line.len())
-	}
-	l.begin()
-
-	// As many as a crowd may be are written at once, with those that are in line already behind them.
-	s.written = nil
 	send(conns[:crowd], 1)
-	turn(span(0, crowd-1, 1), span(2*part, last, 10))
+	turn(span(0, crowd-1, 1), span(part, 2*part-1, 10))
 	send(conns[:crowd+1], 1)
-	turn(span(0, crowd, 1))
+	turn(span(2*part, last, 10), span(0, crowd, 1))
+	turn()
+}
+
+// TestCrowdWithGaps: connections that are closed or doomed while they stand in line are passed over.
+func TestCrowdWithGaps(t *testing.T) {
+	withFlushes(t, func(t *testing.T, l *Loop) {
+		conns, peers := pairs(t, l, part+50)
+		for _, c := range conns {
+			c.Send([]byte("x"))
+		}
+		l.flush()
+		closed, doomed := part+3, part+5
+		conns[doomed].doom()
+		conns[closed].state = stateClosed
+		conns[closed].dropOutbox()
+		conns[closed].fd = -1
+		l.flush()
+		for i, fd := range peers {
+			want := "x"
+			if i == closed || i == doomed {
+				want = ""
+			}
+			if got := string(readAll(t, fd)); got != want {
+				t.Errorf("connection %d got %q, want %q", i, got, want)
+			}
+		}
+		if l.line.len() > 0 || len(l.doomed) != 1 {
+			t.Errorf("%d are in line, %d doomed", l.line.len(), len(l.doomed))
+		}
+	})
 }
 
 // TestCrowdMovesOn: the line moves on by itself, and in between the loop hears of what is new.
