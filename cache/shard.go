@@ -145,7 +145,7 @@ func (s *Shard) wake() {
 
 // turn does what is due and what has come.
 func (s *Shard) turn() {
-	s.now = s.ticker.Turn()
+	s.ticker.Turn(&s.now)
 	s.mail.Drain(turnMessages, s.handler)
 	s.recoverLoss()
 	if invariants.Enabled {

@@ -2,6 +2,7 @@ package netpoll
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/owner"
 	"sluice/wsproto"
 )
 
@@ -272,6 +274,25 @@ func TestRestartAfterAcceptError(t *testing.T) {
 	}
 	if got := s.command("stop"); got != "stopped" {
 		t.Error(got)
+	}
+}
+
+// TestRefusedThoughWoken: whoever is refused without having said a word gets the answer, also if the loop looks at the
+// clock twice in that turn.
+func TestRefusedThoughWoken(t *testing.T) {
+	l := looseLoop(t, 1<<20)
+	conns, peers := pairs(t, l, 1)
+	c := conns[0]
+	c.state, c.flags = stateRefuse, flagReserve
+	l.wheel.Schedule(&c.timer, l.now+refuseWait, c)
+	l.clock.(*owner.ManualClock).Advance(refuseWait)
+	l.begin()
+	l.wait.scheduled.Store(true)
+	l.heed()
+	l.wait.scheduled.Store(true)
+	l.end()
+	if got := readAll(t, peers[0]); !bytes.HasPrefix(got, []byte("HTTP/1.1 503 ")) {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -122,7 +122,7 @@ func (l *Loop) heed() {
 		l.wait.scheduled.Store(false)
 		l.engine.metrics.Wakes.Add(1)
 	}
-	l.now = l.ticker.Turn()
+	l.ticker.Turn(&l.now)
 }
 
 // end ends a turn: the Handler's part, the writes, the closing of what is to go. If connections stand in line then, another turn

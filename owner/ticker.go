@@ -30,14 +30,14 @@ func NewTicker(c Clock, w *Wheel, wake func()) *Ticker {
 	return &Ticker{clock: c, wheel: w, wake: wake}
 }
 
-// Turn reads the clock, fires what is due, and returns the time read. Owner only.
-func (t *Ticker) Turn() (now time.Duration) {
+// Turn reads the clock into now, which is the owner's, and then fires what is due: whoever is fired finds the present
+// time there, and what it schedules from then is not due at once. Owner only.
+func (t *Ticker) Turn(now *time.Duration) {
 	if t.rang.Load() && t.rang.Swap(false) {
 		t.armed = false
 	}
-	now = t.clock.Now()
-	t.wheel.Advance(now)
-	return now
+	*now = t.clock.Now()
+	t.wheel.Advance(*now)
 }
 
 // Rearm makes sure that wake is called when the wheel's next deadline comes. Owner only.

@@ -14,7 +14,8 @@ func TestTicker(t *testing.T) {
 	w := NewWheel(5*time.Millisecond, clock.Now())
 	woken := 0
 	var tk *Ticker
-	turn := func() { tk.Turn(); tk.Rearm() }
+	var now time.Duration
+	turn := func() { tk.Turn(&now); tk.Rearm() }
 	tk = NewTicker(clock, w, func() { woken++; turn() })
 	timers := make([]Timer, 200)
 	fired := 0
@@ -60,9 +61,10 @@ func TestTickerLeavesTheAlarmAlone(t *testing.T) {
 	w := NewWheel(5*time.Millisecond, clock.Now())
 	tk := NewTicker(clock, w, func() {})
 	var tm Timer
+	var now time.Duration
 	for range 1000 {
 		clock.Advance(time.Millisecond)
-		tk.Turn()
+		tk.Turn(&now)
 		w.Cancel(&tm)
 		w.Schedule(&tm, clock.Now()+3*time.Second, Func(func(time.Duration) { t.Error("fired") }))
 		tk.Rearm()
@@ -89,10 +91,10 @@ func TestSystemClock(t *testing.T) {
 	tk := NewTicker(c, w, func() { wake <- struct{}{} })
 	var tm Timer
 	start := c.Now()
-	var fired time.Duration
+	var now, fired time.Duration
 	w.Schedule(&tm, start+20*time.Millisecond, Func(func(now time.Duration) { fired = now }))
 	for fired == 0 {
-		tk.Turn()
+		tk.Turn(&now)
 		tk.Rearm()
 		if fired == 0 {
 			select {
@@ -206,5 +208,20 @@ func TestThrottleConcurrently(t *testing.T) {
 	workers.Wait()
 	if most > 3 || most == 0 {
 		t.Errorf("%d at a time, the limit is 3", most)
+	}
+}
+
+// TestTickerTellsTheTimeFirst: whoever is fired finds the present time with the owner.
+func TestTickerTellsTheTimeFirst(t *testing.T) {
+	clock := NewManualClock()
+	w := NewWheel(5*time.Millisecond, clock.Now())
+	tk := NewTicker(clock, w, func() {})
+	var tm Timer
+	var now, seen time.Duration
+	w.Schedule(&tm, clock.Now()+time.Second, Func(func(time.Duration) { seen = now }))
+	clock.Advance(time.Minute)
+	tk.Turn(&now)
+	if seen != clock.Now() || now != seen {
+		t.Errorf("fired at %v, with %v as the owner's time", clock.Now(), seen)
 	}
 }
