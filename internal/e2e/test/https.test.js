@@ -72,7 +72,8 @@ describe("HTTPS", () => {
           ["/api/lib/info", { method: "DELETE" }, 405, "system.methodNotAllowed"],
           ["/api/lib/info/none", { method: "POST" }, 404, "system.methodNotFound"],
           ["/api/lib/faulty/echo", { method: "POST", body: "{" }, 400, "system.badRequest"],
-          ["/api/lib/faulty/echo", { method: "POST", body: `"${"x".repeat(1 << 20)}"` }, 413, null],
+          // An answer that ends before the request does is to be read all the same (RFC 9113 section 8.1). curl 7 may drop it.
+          ...(name === "curl over HTTP/2" ? [] : [["/api/lib/faulty/echo", { method: "POST", body: `"${"x".repeat(1 << 20)}"` }, 413, null]]),
         ]) {
           const answer = await http.get(path, options);
           assert.equal(answer.status, status, path);
