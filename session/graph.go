@@ -15,11 +15,8 @@ import (
 // that of the subgraph, and only subscriptions with references of their own
 // pay it.
 func (s *Session) collect(loose ...*Sub) {
-	s.collecting++
-	defer func() {
-		s.collecting--
-		s.resumeThrottles()
-	}()
+	s.freeze()
+	defer s.thaw()
 	loose = append(loose, s.loose...)
 	s.loose = nil
 	for len(loose) > 0 {

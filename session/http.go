@@ -115,11 +115,7 @@ func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *
 // answer's meta counts. answer gets no subscription and no error if meta ends
 // the request.
 func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta, err *res.Error)) {
-	b := s.need(rid, nil)
-	b.pins++
-	if keep {
-		b.pending++
-	}
+	b := s.claim(rid, keep)
 	name, query := b.name()
 	s.askAccess(b, name, query, func(a *access, meta *res.Meta) {
 		err := a.canGet()

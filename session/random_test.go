@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/fanout"
+	"sluice/owner"
 	"sluice/pool"
 	"sluice/res"
 	"sluice/state"
@@ -81,9 +82,15 @@ func (w *world) Request(name, subject string, payload []byte, done func([]byte, 
 			done(nil, res.ErrNotFound)
 			return
 		}
+		if method, ok := strings.CutPrefix(subject, "call."); ok {
+			r := rid(w.rng.IntN(resources))
+			w.logf("  answer %s: %s", method, r)
+			done(fmt.Appendf(nil, `{"resource":{"rid":"%s"}}`, r), nil)
+			return
+		}
 		ok := !w.denied[name]
 		w.logf("  answer %s: %v", subject, ok)
-		done(fmt.Appendf(nil, `{"result":{"get":%v}}`, ok), nil)
+		done(fmt.Appendf(nil, `{"result":{"get":%v,"call":"*"}}`, ok), nil)
 	})
 }
 
@@ -133,6 +140,22 @@ func (c *testClient) take(frame []byte) {
 		return
 	}
 	switch r.method {
+	case "call":
+		var r struct{ RID string }
+		c.fail(json.Unmarshal(m.Result, &r))
+		if r.RID == "" {
+			return
+		}
+		var s set
+		c.fail(json.Unmarshal(m.Result, &s))
+		_, failed := s.Errors[r.RID]
+		delete(s.Errors, r.RID) // says that it is not subscribed; it may be held
+		c.fail(c.holds.take(s))
+		if failed {
+			return
+		}
+		c.holds.direct[r.RID]++
+		c.fail(c.holds.tidy())
 	case "subscribe":
 		var s set
 		c.fail(json.Unmarshal(m.Result, &s))
@@ -160,7 +183,7 @@ func (c *testClient) request(method, rid string) {
 	c.s.Message(fmt.Appendf(nil, `{"id":%d,"method":"%s.%s"}`, c.w.next, method, rid))
 }
 
-const resources = 9
+const resources = 14
 
 func rid(i int) string { return fmt.Sprintf("r.%c", 'a'+i) }
 
@@ -218,11 +241,15 @@ func (w *world) change(i int) {
 	case n == 1:
 		e = state.NewCustom("ping", []byte(`{}`), snap)
 	case snap.IsModel():
-		v := w.value()
-		if w.rng.IntN(4) == 0 {
-			v = res.DeleteValue
+		var props []res.Prop
+		for _, k := range w.rng.Perm(4)[:1+w.rng.IntN(3)] {
+			v := w.value()
+			if w.rng.IntN(4) == 0 {
+				v = res.DeleteValue
+			}
+			props = append(props, res.Prop{Key: string(rune('a' + k)), Value: v})
 		}
-		e, err = snap.Change([]res.Prop{{Key: string(rune('a' + w.rng.IntN(4))), Value: v}})
+		e, err = snap.Change(props)
 	case snap.Len() > 0 && w.rng.IntN(2) == 0:
 		e, err = snap.Remove(w.rng.IntN(snap.Len()))
 	default:
@@ -307,19 +334,46 @@ func (w *world) step() {
 		w.change(w.rng.IntN(resources))
 	case n < 11:
 		w.denied[name] = !w.denied[name] && w.rng.IntN(3) == 0
-		for _, r := range w.refsOf(name) {
-			w.env.Hub.Apply(state.Update{Ref: r, Kind: state.Reaccess})
+		if w.rng.IntN(2) == 0 {
+			for _, r := range w.refsOf(name) {
+				w.env.Hub.Apply(state.Update{Ref: r, Kind: state.Reaccess})
+			}
+		} else {
+			w.env.Hub.ResetAccess(fanout.Reset, func(n string) bool { return n == name })
 		}
 	case n < 12:
-		c.s.Lag(w.rng.IntN(2) == 0)
-	case n < 16:
-		w.deliver(0)
+		switch w.rng.IntN(4) {
+		case 0:
+			c.s.Lag(false)
+		case 1:
+			c.s.Lag(true)
+		case 2:
+			c.request("call", name+".pick")
+		case 3:
+			if w.rng.IntN(4) == 0 {
+				c.reconnect()
+			}
+		}
+	case n < 14:
+		if len(w.updates) > 0 {
+			w.deliver(w.rng.IntN(len(w.updates))) // shards are not in step
+		}
 	default:
 		if len(w.answers) > 0 {
 			w.answer(w.rng.IntN(len(w.answers)))
 		}
 	}
 	w.env.Hub.EndTurn()
+}
+
+// reconnect has the client start over.
+func (c *testClient) reconnect() {
+	c.s.Close()
+	c.w.logf("%s connects anew", c.name)
+	c.holds, c.waiting = newHoldings(), map[int]testRequest{}
+	c.s = New(c.w.env, c, c, fanout.Message, c.name)
+	c.waiting[0] = testRequest{}
+	c.s.Message([]byte(`{"id":0,"method":"version","params":{"protocol":"1.2.3"}}`))
 }
 
 func (w *world) deliver(i int) {
@@ -431,6 +485,9 @@ func TestRandom(t *testing.T) {
 	run := func(seed uint64) {
 		limits := Limits{DirectPerRID: 3, HeldEvents: []int{0, 1, 3}[seed%3], References: []int{0, 1, 2}[seed/3%3]}
 		w := newWorld(t, seed, limits)
+		if seed/9%2 == 0 {
+			w.env.Reset = owner.NewThrottle(1)
+		}
 		var err error
 		for range 6 {
 			for range 60 {

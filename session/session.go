@@ -105,12 +105,12 @@ type Session struct {
 	closed   bool
 	lagging  bool   // the client does not read; events are held
 	mark     uint32 // newest visit of the subscription graph
-	unfold   []*Sub // loaded, their references not followed yet
-	unfolds  bool   // somebody goes through unfold
 
 	loose      []*Sub      // have lost an edge; the next collect looks at them
-	collecting int         // depth of collect
-	freed      []*throttle // have a free place; used when collecting is done
+	frozen     int         // the graph is being changed: see freeze
+	proceeding bool        // somebody goes through loaded and freed: see proceed
+	loaded     []*Sub      // their topics are settled; they are not yet
+	freed      []*throttle // have a free place
 }
 
 // New returns the session of a client that has just connected and gets its
@@ -142,7 +142,7 @@ func (s *Session) Close() {
 	s.env.Metrics.Subscriptions.Add(-int64(s.subs.len()))
 	s.env.Metrics.Sessions.Add(-1)
 	s.subs = table{}
-	s.unfold = nil
+	s.loaded, s.freed = nil, nil
 }
 
 // Message handles one message from the client. msg is not kept.

@@ -116,7 +116,8 @@ func (b *Sub) name() (name, query string) {
 
 // need returns the subscription of rid, made and loading if there was none or
 // if it had come to an end. loads, if not nil, limits the load and those that
-// follow from it.
+// follow from it. The graph is frozen, or being proceeded with, until the caller
+// has counted what it needs the subscription for.
 func (s *Session) need(rid string, loads *throttle) *Sub {
 	b := s.subs.get(rid)
 	if b == nil {
@@ -197,61 +198,40 @@ func (s *Session) join(b *Sub, name, query string) {
 
 // Loaded implements fanout.Subscriber: b's topic is loaded or has failed.
 func (b *Sub) Loaded() {
-	s := b.s
-	if b.state != subLoading || s.closed {
-		return
+	if s := b.s; b.state == subLoading && !s.closed {
+		s.loaded = append(s.loaded, b)
+		s.proceed()
 	}
-	w := b.busy()
+}
+
+// settle has a subscription whose topic is settled do what it can: its
+// references become subscriptions of their own, the next load gets its place in
+// the throttle, and those who waited for it go on.
+func (b *Sub) settle() {
+	s, w := b.s, b.busy()
 	w.slot.free()
 	if err := b.Topic().Error(); err != nil {
 		w.err = err
 		b.state = subFailed
 		s.env.Hub.Leave(&b.Member)
-		b.settled()
-		return
-	}
-	if s.unfolds {
-		s.unfold = append(s.unfold, b) // whoever goes through unfold comes to it
-		return
-	}
-	s.unfolds = true
-	b.follow()
-	for len(s.unfold) > 0 {
-		next := s.unfold[0]
-		s.unfold = s.unfold[1:]
-		if next.state == subLoading {
-			next.follow()
+	} else {
+		w.snap = b.Topic().Snapshot()
+		b.state = subReady
+		if w.snap.HasRefs() {
+			loads := w.loads
+			if loads == nil {
+				loads = s.newThrottle()
+			}
+			for rid := range w.snap.Refs() {
+				s.need(rid, loads).in++
+			}
 		}
+		w.loads = nil
 	}
-	s.unfold = nil
-	s.unfolds = false
-}
-
-// follow makes a loaded subscription ready: its references become
-// subscriptions of their own, and those who waited for it go on.
-func (b *Sub) follow() {
-	w := b.busy()
-	w.snap = b.Topic().Snapshot()
-	b.state = subReady
-	if w.snap.HasRefs() {
-		loads := w.loads
-		if loads == nil {
-			loads = b.s.newThrottle()
-		}
-		for rid := range w.snap.Refs() {
-			b.s.need(rid, loads).in++
-		}
-	}
-	w.loads = nil
-	b.settled()
-}
-
-// settled tells those who wait for b that it is loaded or has failed.
-func (b *Sub) settled() {
-	waiters := b.work.waiters
-	b.work.waiters = nil
-	for _, w := range waiters {
-		w.step(b)
+	waiters := w.waiters
+	w.waiters = nil
+	for _, waiter := range waiters {
+		waiter.step(b)
 	}
 }
 

@@ -36,7 +36,8 @@ func (t *throttle) enter(b *Sub) bool {
 	return false
 }
 
-// free gives the place back, if one is taken, to whoever is next.
+// free gives the place back, if one is taken. Whoever is next gets it from
+// proceed.
 func (sl *slot) free() {
 	t := sl.t
 	queued := sl.queued
@@ -49,27 +50,19 @@ func (sl *slot) free() {
 		t.listed = true
 		t.s.freed = append(t.s.freed, t)
 	}
-	t.s.resumeThrottles()
 }
 
-// resumeThrottles starts loads for which there is a place now. Loads may
-// settle at once and lead to anything, so it waits while the graph is being
-// changed.
-func (s *Session) resumeThrottles() {
-	for s.collecting == 0 && len(s.freed) > 0 && !s.closed {
-		t := s.freed[0]
-		s.freed = s.freed[1:]
-		t.listed = false
-		for t.free > 0 && len(t.queue) > 0 {
-			b := t.queue[0]
-			t.queue = t.queue[1:]
-			if b.state != subLoading || b.work.slot != (slot{t: t, queued: true}) {
-				continue // settled or gone in another way
-			}
-			t.free--
-			b.work.slot = slot{t: t}
-			name, query := b.name()
-			s.join(b, name, query)
+// start starts loads for which there is a place now.
+func (t *throttle) start() {
+	for t.free > 0 && len(t.queue) > 0 {
+		b := t.queue[0]
+		t.queue = t.queue[1:]
+		if b.state != subLoading || b.work.slot != (slot{t: t, queued: true}) {
+			continue // settled or gone in another way
 		}
+		t.free--
+		b.work.slot = slot{t: t}
+		name, query := b.name()
+		t.s.join(b, name, query)
 	}
 }

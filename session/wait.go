@@ -169,11 +169,7 @@ func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Erro
 		answer(nil, res.ErrSubscriptionLimit)
 		return
 	}
-	b = s.need(rid, nil)
-	b.pins++
-	if keep {
-		b.pending++
-	}
+	b = s.claim(rid, keep)
 	b.withAccess(func(a *access) {
 		if err := a.canGet(); err != nil {
 			answer(b, err)
@@ -193,6 +189,18 @@ func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Erro
 			s.done(b, keep, true)
 		})
 	})
+}
+
+// claim returns the subscription of rid for a request, which done ends.
+func (s *Session) claim(rid string, keep bool) *Sub {
+	s.freeze()
+	defer s.thaw()
+	b := s.need(rid, nil)
+	b.pins++
+	if keep {
+		b.pending++
+	}
+	return b
 }
 
 // done ends a request that needed b; ok says whether it was answered with the
