@@ -42,12 +42,7 @@ func TestAccessAfterGap(t *testing.T) {
 	if want := []time.Duration{retryFirst, 2 * retryFirst, 4 * retryFirst}; !slices.Equal(w.pauses, want) {
 		t.Errorf("paused %v, want %v", w.pauses, want)
 	}
-	e, err := w.service["r.a"].Change([]res.Prop{{Key: "x", Value: res.Value{Raw: "2"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.service["r.a"] = e.Next
-	w.emit("r.a", state.Update{Kind: state.Applied, Event: e})
+	w.set("r.a", res.Prop{Key: "x", Value: res.Value{Raw: "2"}})
 	if log := w.log.String(); strings.Contains(log, "A <") {
 		t.Errorf("the client heard something:\n%s", log)
 	}

@@ -162,7 +162,8 @@ func (b *Sub) process(e *state.Event) {
 	}
 	added := make([]*Sub, 0, len(e.AddedRefs))
 	loads := s.newThrottle()
-	s.freeze()
+	s.freeze() // until b waits
+	defer s.thaw()
 	for _, rid := range e.AddedRefs {
 		c := s.need(rid, loads)
 		c.in++
@@ -171,10 +172,6 @@ func (b *Sub) process(e *state.Event) {
 	w := b.busy()
 	w.current = e
 	b.hold |= holdReferences
-	s.thaw()
-	if b.work != w || w.current != e {
-		return // what was there already has led to b's end
-	}
 	sent := false
 	waiting := s.wait(added, func() {
 		sent = true

@@ -187,12 +187,16 @@ const resources = 14
 
 func rid(i int) string { return fmt.Sprintf("r.%c", 'a'+i) }
 
+func refTo(rid string) res.Value {
+	return res.Value{Kind: res.Reference, Raw: `{"rid":"` + rid + `"}`, RID: rid}
+}
+
 func (w *world) value() res.Value {
 	if w.rng.IntN(3) == 0 {
 		return res.Value{Kind: res.Primitive, Raw: fmt.Sprint(w.rng.IntN(100))}
 	}
 	r := rid(w.rng.IntN(resources))
-	return res.Value{Kind: res.Reference, Raw: `{"rid":"` + r + `"}`, RID: r}
+	return refTo(r)
 }
 
 func (w *world) snapshot(i int) *state.Snapshot {
@@ -268,6 +272,17 @@ func (w *world) change(i int) {
 	w.emit(name, state.Update{Kind: state.Applied, Event: e})
 }
 
+// set makes the service change some properties of a model.
+func (w *world) set(rid string, props ...res.Prop) {
+	w.t.Helper()
+	e, err := w.service[rid].Change(props)
+	if err != nil || e == nil {
+		w.t.Fatal(e, err)
+	}
+	w.service[rid] = e.Next
+	w.emit(rid, state.Update{Kind: state.Applied, Event: e})
+}
+
 // emit sends an update to every ref that was loaded before it and is still
 // subscribed when it gets through.
 func (w *world) emit(name string, u state.Update) {
@@ -308,11 +323,9 @@ func newWorld(t *testing.T, seed uint64, limits Limits) *world {
 		w.service[rid(i)] = w.snapshot(i)
 	}
 	for i := range 3 {
-		c := &testClient{w: w, name: string(rune('A' + i)), holds: newHoldings(), waiting: map[int]testRequest{}}
-		c.s = New(w.env, c, c, fanout.Message, c.name)
+		c := &testClient{w: w, name: string(rune('A' + i))}
 		w.clients = append(w.clients, c)
-		c.s.Message([]byte(`{"id":0,"method":"version","params":{"protocol":"1.2.3"}}`))
-		c.err = nil
+		c.connect()
 	}
 	return w
 }
@@ -351,7 +364,7 @@ func (w *world) step() {
 			c.request("call", name+".pick")
 		case 3:
 			if w.rng.IntN(4) == 0 {
-				c.reconnect()
+				c.connect()
 			}
 		}
 	case n < 14:
@@ -366,13 +379,14 @@ func (w *world) step() {
 	w.env.Hub.EndTurn()
 }
 
-// reconnect has the client start over.
-func (c *testClient) reconnect() {
-	c.s.Close()
-	c.w.logf("%s connects anew", c.name)
-	c.holds, c.waiting = newHoldings(), map[int]testRequest{}
+// connect has the client begin, or start over.
+func (c *testClient) connect() {
+	if c.s != nil {
+		c.s.Close()
+		c.w.logf("%s connects anew", c.name)
+	}
+	c.holds, c.waiting = newHoldings(), map[int]testRequest{0: {}}
 	c.s = New(c.w.env, c, c, fanout.Message, c.name)
-	c.waiting[0] = testRequest{}
 	c.s.Message([]byte(`{"id":0,"method":"version","params":{"protocol":"1.2.3"}}`))
 }
 

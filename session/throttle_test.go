@@ -7,21 +7,6 @@ import (
 	"sluice/state"
 )
 
-func refTo(rid string) res.Value {
-	return res.Value{Kind: res.Reference, Raw: `{"rid":"` + rid + `"}`, RID: rid}
-}
-
-// set has the service change some properties of a model.
-func (w *world) set(rid string, props ...res.Prop) {
-	w.t.Helper()
-	e, err := w.service[rid].Change(props)
-	if err != nil || e == nil {
-		w.t.Fatal(e, err)
-	}
-	w.service[rid] = e.Next
-	w.emit(rid, state.Update{Kind: state.Applied, Event: e})
-}
-
 // TestThrottleLetsGoOfTheLoaded: a resource has loaded and makes room for the next, which is there already. What
 // waited for that one ends all interest in the first.
 func TestThrottleLetsGoOfTheLoaded(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 func (w *world) chain(n int) {
 	for i := range n {
 		next := fmt.Sprintf("r.%d", i+1)
-		w.service[fmt.Sprintf("r.%d", i)] = state.NewModel([]res.Prop{{Key: "next", Value: res.Value{Kind: res.Reference, Raw: `{"rid":"` + next + `"}`, RID: next}}})
+		w.service[fmt.Sprintf("r.%d", i)] = state.NewModel([]res.Prop{{Key: "next", Value: refTo(next)}})
 	}
 	w.service[fmt.Sprintf("r.%d", n)] = state.NewModel(nil)
 }
