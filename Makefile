@@ -7,7 +7,7 @@ VERSION ?=
 
 LDFLAGS := $(if $(VERSION),-X main.stamped=$(VERSION))
 # The packages that own state or parse what comes from outside.
-CORE    := ./owner ./pool ./wsproto ./proxyproto ./res ./state ./netpoll ./natsbus ./cache ./fanout ./session ./gateway
+CORE    := ./pool ./wsproto ./netpoll ./cache ./fanout ./gateway $(addprefix ./internal/,owner proxyproto res state natsbus session)
 E2E     := internal/e2e
 
 .DEFAULT_GOAL := help
@@ -22,7 +22,7 @@ build: ## build bin/sluice (VERSION=v1.2.3 stamps it)
 demo: build ## build and run the demo (ARGS='--port 9000' adds settings)
 	./bin/sluice demo $(ARGS)
 
-test: ## run all tests: Go's, fuzz seeds included, then end to end (PKG=./res/... runs a package's only)
+test: ## run all tests: Go's, fuzz seeds included, then end to end (PKG=./internal/res/... runs a package's only)
 	$(GO) test $(PKG)
 ifeq ($(PKG),./...)
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory e2e; \
@@ -30,7 +30,7 @@ ifeq ($(PKG),./...)
 endif
 
 race: ## run all Go tests under the race detector, but for the house rules, which "lint" holds
-	$(GO) test -race $$($(GO) list $(PKG) | grep -v '/internal/houserules$$')
+	$(GO) test -race $$($(GO) list $(PKG) | grep -v '/internal/archtest$$')
 
 alloc: ## run the allocation tests, which the race detector would distort
 	$(GO) test -run Alloc $(PKG)
@@ -40,7 +40,7 @@ invariants: ## test the core with its internal assertions compiled in
 
 lint: ## check format, house rules, vet and staticcheck
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
-	$(GO) test ./internal/houserules
+	$(GO) test ./internal/archtest
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"testing"
 
-	"sluice/owner"
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/owner"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // sink is a Bus and Loops that only count.

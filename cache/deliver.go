@@ -3,7 +3,7 @@ package cache
 import (
 	"time"
 
-	"sluice/state"
+	"sluice/internal/state"
 )
 
 // catchUpAfter is how often loops that are behind are looked at.

@@ -3,8 +3,8 @@ package cache
 import (
 	"time"
 
-	"sluice/owner"
-	"sluice/state"
+	"sluice/internal/owner"
+	"sluice/internal/state"
 )
 
 // entry is one value: the plain resource, or a name with one normalised query. It is loading while snap is nil.

@@ -3,8 +3,8 @@ package cache
 import (
 	"errors"
 
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 var (

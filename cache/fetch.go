@@ -3,9 +3,9 @@ package cache
 import (
 	"time"
 
-	"sluice/owner"
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/owner"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // Times between a failed re-get and the next, for entries that may have missed events.

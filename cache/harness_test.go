@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"sluice/owner"
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/owner"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // harness drives a shard in the test's goroutine and in fake time, with a Bus and Loops that write down what they are told.

@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/owner"
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/owner"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // Bus is a shard's way to the services. All methods are called on the shard's goroutine only.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/res"
+	"sluice/internal/res"
 )
 
 func TestIndexFindsWhatPatternsMatch(t *testing.T) {

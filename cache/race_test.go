@@ -5,9 +5,9 @@ import (
 	"sync"
 	"testing"
 
-	"sluice/owner"
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/owner"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // city is a shard with a goroutine of its own, between loops and a service that have theirs.

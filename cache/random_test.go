@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/owner"
-	"sluice/res"
+	"sluice/internal/owner"
+	"sluice/internal/res"
 )
 
 // world is a shard between loops that come and go and a service that changes, with messages that take their time.

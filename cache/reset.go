@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"slices"
 
-	"sluice/res"
+	"sluice/internal/res"
 )
 
 // reset fetches anew what matches any of the patterns, each resource once.

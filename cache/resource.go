@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 )
 
 // resource is a name: its entries, and what it takes to keep their events in order.

@@ -5,8 +5,8 @@ import (
 	"math/rand/v2"
 	"strings"
 
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // service is the truth that shards are compared with: resources that change, and say so in one of the ways that the

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"sluice/internal/invariants"
-	"sluice/owner"
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/owner"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 const (

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // steps is Loops with backlogs that keep what they are told.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
-	"sluice/owner"
-	"sluice/res"
+	"sluice/internal/owner"
+	"sluice/internal/res"
 )
 
 // TestTranscripts runs the files in testdata. Each is a script of what reaches a shard, with what the shard then does:

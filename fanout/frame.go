@@ -1,8 +1,8 @@
 package fanout
 
 import (
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // Resource is an item of a resource set: a snapshot, or the reason why there

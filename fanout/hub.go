@@ -11,9 +11,9 @@ package fanout
 import (
 	"sync/atomic"
 
+	"sluice/internal/res"
+	"sluice/internal/state"
 	"sluice/pool"
-	"sluice/res"
-	"sluice/state"
 )
 
 // Source is where a hub gets its resources from: the cache shards. A

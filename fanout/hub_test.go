@@ -5,9 +5,9 @@ import (
 	"slices"
 	"testing"
 
+	"sluice/internal/res"
+	"sluice/internal/state"
 	"sluice/pool"
-	"sluice/res"
-	"sluice/state"
 )
 
 // recorder is a Source that notes what it is asked for.

@@ -1,6 +1,6 @@
 package fanout
 
-import "sluice/state"
+import "sluice/internal/state"
 
 // defaultPortion is how many events of a long difference a client gets at a time: some ten kilobytes mostly.
 const defaultPortion = 512

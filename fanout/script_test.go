@@ -6,8 +6,8 @@ import (
 	"testing"
 	"unsafe"
 
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 func TestLongDifferenceIsAScript(t *testing.T) {

@@ -4,8 +4,8 @@ import (
 	"unsafe"
 	"weak"
 
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // ShareFrom is the size in bytes from which on the resource sets of answers are shared between clients.

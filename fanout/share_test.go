@@ -8,8 +8,8 @@ import (
 	"testing"
 	"unsafe"
 
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // pieces frame so that a test sees what belongs together.

@@ -1,8 +1,8 @@
 package fanout
 
 import (
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // Form is how messages travel to a client.

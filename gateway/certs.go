@@ -16,7 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 )
 
 const (

@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 )
 
 // certFiles is a certificate that signs itself, in files.

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"sluice/metrics"
+	"sluice/internal/metrics"
+	"sluice/internal/res"
 	"sluice/netpoll"
-	"sluice/res"
 )
 
 // Registry returns the gateway's metrics.

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"sluice/metrics"
-	"sluice/owner"
+	"sluice/internal/metrics"
+	"sluice/internal/owner"
 )
 
 const (

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"sluice/internal/res"
 	"sluice/netpoll"
-	"sluice/res"
 )
 
 // setting is one line of the configuration: what it is called in the file, on

@@ -20,12 +20,12 @@ import (
 
 	"sluice/cache"
 	"sluice/fanout"
-	"sluice/metrics"
-	"sluice/natsbus"
+	"sluice/internal/httpapi"
+	"sluice/internal/metrics"
+	"sluice/internal/natsbus"
+	"sluice/internal/owner"
+	"sluice/internal/session"
 	"sluice/netpoll"
-	"sluice/owner"
-	"sluice/rest"
-	"sluice/session"
 )
 
 // minPending is how many messages of a NATS connection may wait for its
@@ -56,7 +56,7 @@ type Gateway struct {
 	shards   []*shard
 	engine   *netpoll.Engine
 	http     *httpSide
-	rest     *rest.Handler
+	rest     *httpapi.Handler
 	scrape   *metricsServer
 	resets   *owner.Throttle
 
@@ -71,7 +71,7 @@ type Gateway struct {
 	cacheMetrics   cache.Metrics
 	busMetrics     natsbus.Metrics
 	httpMetrics    httpMetrics
-	restMetrics    rest.Metrics
+	restMetrics    httpapi.Metrics
 	deprecated     deprecations
 
 	watch    watch
@@ -128,7 +128,7 @@ func New(c Config) (*Gateway, error) {
 		g.tls = certs.Config("h2", "http/1.1")
 	}
 	g.forwarding = &forwarding{trusted: trusted, log: c.Log}
-	g.rest = rest.New(g.restOptions(), &requests{g: g})
+	g.rest = httpapi.New(g.restOptions(), &requests{g: g})
 	g.watch.init(g)
 	g.encoding.init()
 	g.apiPath = []byte(apiPrefix(c.APIPath))
@@ -344,9 +344,9 @@ func (g *Gateway) engineOptions() netpoll.Options {
 }
 
 // restOptions says how resources are shown on HTTP.
-func (g *Gateway) restOptions() rest.Options {
+func (g *Gateway) restOptions() httpapi.Options {
 	c := &g.config
-	return rest.Options{
+	return httpapi.Options{
 		APIPath:       c.APIPath,
 		Encoding:      c.APIEncoding,
 		PUT:           c.PUTMethod,

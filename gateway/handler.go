@@ -8,10 +8,10 @@ import (
 	"unique"
 
 	"sluice/fanout"
+	"sluice/internal/httpapi"
+	"sluice/internal/res"
+	"sluice/internal/session"
 	"sluice/netpoll"
-	"sluice/res"
-	"sluice/rest"
-	"sluice/session"
 	"sluice/wsproto"
 )
 
@@ -94,7 +94,7 @@ func (h *handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 			return
 		}
 		g.rest.CheckStatus(meta, cl.uri.Value())
-		rest.MergeHeader(header, meta)
+		httpapi.MergeHeader(header, meta)
 		c.Accept(func(dst []byte) []byte { return appendFields(append(dst, extension...), header) })
 	})
 	return netpoll.Pending

@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"sluice/metrics"
-	"sluice/res"
+	"sluice/internal/metrics"
+	"sluice/internal/res"
 	"sluice/wsproto"
 )
 

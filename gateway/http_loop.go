@@ -10,11 +10,11 @@ import (
 	"time"
 	"unique"
 
-	"sluice/metrics"
+	"sluice/internal/httpapi"
+	"sluice/internal/metrics"
+	"sluice/internal/res"
+	"sluice/internal/session"
 	"sluice/netpoll"
-	"sluice/res"
-	"sluice/rest"
-	"sluice/session"
 	"sluice/wsproto"
 )
 
@@ -34,8 +34,8 @@ type plainRequest struct {
 	conn    *netpoll.Conn
 	number  uint64
 	session *session.Session
-	query   rest.Query
-	plan    rest.Plan
+	query   httpapi.Query
+	plan    httpapi.Plan
 	params  []byte    // of a call, until it is made
 	meta    *res.Meta // what header authentication said
 
@@ -65,19 +65,19 @@ func (h *handler) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool
 	a := l.newAnswer()
 	p.plan = g.rest.Plan(a, &p.query)
 	switch p.plan.Do {
-	case rest.Stream:
+	case httpapi.Stream:
 		return false
-	case rest.Call:
+	case httpapi.Call:
 		params, ok := g.rest.Params(a, l.env.Parser, body, nil)
 		if !ok {
-			p.plan.Do = rest.Nothing
+			p.plan.Do = httpapi.Nothing
 		} else if g.config.HeaderAuth != "" {
 			params = bytes.Clone(params) // the call has to wait
 		}
 		p.params = params
 	}
 	g.httpMetrics.count(p.query.Method)
-	if p.plan.Do == rest.Nothing {
+	if p.plan.Do == httpapi.Nothing {
 		p.respond(a)
 		return true
 	}
@@ -113,9 +113,9 @@ func (p *plainRequest) authenticate() {
 	g := p.l.g
 	rid, method := splitMethod(g.config.HeaderAuth)
 	p.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
-		if p.meta = g.rest.Redirected(meta, answered); !rest.Ends(meta) {
+		if p.meta = g.rest.Redirected(meta, answered); !httpapi.Ends(meta) {
 			p.start() // without a token, if the service did not send one
-		} else if p.plan.Do == rest.Get {
+		} else if p.plan.Do == httpapi.Get {
 			p.got(nil, nil, err)
 		} else {
 			p.called(res.CallResult{}, nil, err)
@@ -125,7 +125,7 @@ func (p *plainRequest) authenticate() {
 
 // start does what is to be done.
 func (p *plainRequest) start() {
-	if p.plan.Do == rest.Get {
+	if p.plan.Do == httpapi.Get {
 		p.session.Fetch(p.plan.RID, p.got)
 		return
 	}
@@ -139,11 +139,11 @@ func (p *plainRequest) got(graph *session.Graph, meta *res.Meta, err *res.Error)
 	p.leave()
 	r := p.l.g.rest
 	a := p.newAnswer()
-	if r.Got(a, &p.query, graph, rest.MergeMeta(p.meta, meta), httpError(err), quickAnswer) {
+	if r.Got(a, &p.query, graph, httpapi.MergeMeta(p.meta, meta), httpError(err), quickAnswer) {
 		p.respond(a)
 		return
 	}
-	p.later(func(a *rest.Answer) { r.Encode(a, &p.query, graph) })
+	p.later(func(a *httpapi.Answer) { r.Encode(a, &p.query, graph) })
 }
 
 // called answers a call.
@@ -151,7 +151,7 @@ func (p *plainRequest) called(result res.CallResult, metas []*res.Meta, err *res
 	p.leave()
 	meta := p.meta
 	for _, m := range metas {
-		meta = rest.MergeMeta(meta, m)
+		meta = httpapi.MergeMeta(meta, m)
 	}
 	if err != nil {
 		result = res.CallResult{} // as a Backend returns it
@@ -162,29 +162,29 @@ func (p *plainRequest) called(result res.CallResult, metas []*res.Meta, err *res
 		p.respond(a)
 		return
 	}
-	p.later(func(a *rest.Answer) { r.Pack(a, &p.query) })
+	p.later(func(a *httpapi.Answer) { r.Pack(a, &p.query) })
 }
 
 // leave ends the session.
 func (p *plainRequest) leave() { p.l.https.end(p.number) }
 
 // newAnswer returns the loop's answer, empty. It is to be used at once.
-func (l *loop) newAnswer() *rest.Answer {
+func (l *loop) newAnswer() *httpapi.Answer {
 	l.answer.Free()
 	clear(l.answer.Header)
-	l.answer = rest.Answer{Header: l.answer.Header}
+	l.answer = httpapi.Answer{Header: l.answer.Header}
 	return &l.answer
 }
 
 // newAnswer returns the loop's answer with what is in all answers to the request.
-func (p *plainRequest) newAnswer() *rest.Answer {
+func (p *plainRequest) newAnswer() *httpapi.Answer {
 	a := p.l.newAnswer()
 	p.l.g.rest.CORS(a.Header, p.query.Origin)
 	return a
 }
 
 // respond sends the answer, and frees it.
-func (p *plainRequest) respond(a *rest.Answer) {
+func (p *plainRequest) respond(a *httpapi.Answer) {
 	p.conn.Session = nil
 	keep := p.conn.KeepAlive()
 	arena := p.l.net.Arena()
@@ -205,11 +205,11 @@ func (p *plainRequest) respond(a *rest.Answer) {
 
 // later has the loop's answer, which takes long, ended by work on a goroutine,
 // and sends it then. If too many wait for that, this one is refused.
-func (p *plainRequest) later(work func(*rest.Answer)) {
+func (p *plainRequest) later(work func(*httpapi.Answer)) {
 	l := p.l
 	e := &l.g.encoding
 	a := l.answer
-	l.answer = rest.Answer{Header: make(http.Header)}
+	l.answer = httpapi.Answer{Header: make(http.Header)}
 	handle := p.conn.Handle()
 	if !e.run(func() {
 		work(&a)
@@ -272,7 +272,7 @@ func (d *dateLine) at(now time.Duration) []byte {
 }
 
 // readQuery takes what matters for the answer out of a request's head.
-func readQuery(q *rest.Query, head *wsproto.Head) {
+func readQuery(q *httpapi.Query, head *wsproto.Head) {
 	q.Method = methodName(head.Method)
 	q.Path, q.RawQuery = splitTarget(head)
 	origin := false

@@ -11,7 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"sluice/rest"
+	"sluice/internal/httpapi"
 	"sluice/wsproto"
 )
 
@@ -79,7 +79,7 @@ func TestReadQuery(t *testing.T) {
 	if _, err := wsproto.ParseHead(text, 0, &head); err != nil {
 		t.Fatal(err)
 	}
-	var q rest.Query
+	var q httpapi.Query
 	readQuery(&q, &head)
 	clear(text) // nothing of the query lies in it
 	if q.Method != "GET" || q.Path != "/api/a%2Fb" || q.RawQuery != "c=d?e" || q.Origin != "one" || len(q.Accept) != 1 ||

@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 
 	"sluice/fanout"
-	"sluice/res"
-	"sluice/rest"
-	"sluice/session"
+	"sluice/internal/httpapi"
+	"sluice/internal/res"
+	"sluice/internal/session"
 )
 
 // httpClient is an HTTP request that net/http has, as services get to know it
@@ -63,7 +63,7 @@ func (h *httpClients) end(number uint64) {
 }
 
 // requests runs the HTTP requests that net/http has as short-lived sessions on
-// the event loops (rest.Backend), so that they share topics and cache with
+// the event loops (httpapi.Backend), so that they share topics and cache with
 // everybody else. Plain requests never get there: see http_loop.go.
 type requests struct {
 	g    *Gateway
@@ -113,7 +113,7 @@ func (q *requests) begin(r *http.Request, open func(c *httpClient, cid string) *
 		rid, method := splitMethod(g.config.HeaderAuth)
 		c.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
 			x.meta = g.rest.Redirected(meta, answered)
-			if rest.Ends(meta) {
+			if httpapi.Ends(meta) {
 				x.err = err
 				x.finish()
 				return
@@ -157,12 +157,12 @@ func httpError(err *res.Error) *res.Error {
 	return err.HTTP()
 }
 
-// Get implements rest.Backend.
+// Get implements httpapi.Backend.
 func (q *requests) Get(r *http.Request, rid string) (*session.Graph, *res.Meta, *res.Error) {
 	var graph *session.Graph
 	x := q.begin(r, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(&c.l.env, c, cid) }, func(x *exchange) {
 		x.client.session.Fetch(rid, func(g *session.Graph, meta *res.Meta, err *res.Error) {
-			graph, x.meta, x.err = g, rest.MergeMeta(x.meta, meta), err
+			graph, x.meta, x.err = g, httpapi.MergeMeta(x.meta, meta), err
 			x.finish()
 		})
 	})
@@ -172,13 +172,13 @@ func (q *requests) Get(r *http.Request, rid string) (*session.Graph, *res.Meta, 
 	return graph, x.meta, nil
 }
 
-// Call implements rest.Backend.
+// Call implements httpapi.Backend.
 func (q *requests) Call(r *http.Request, rid, method string, params []byte) (res.CallResult, *res.Meta, *res.Error) {
 	var result res.CallResult
 	x := q.begin(r, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(&c.l.env, c, cid) }, func(x *exchange) {
 		x.client.session.Invoke(rid, method, params, func(res res.CallResult, metas []*res.Meta, err *res.Error) {
 			for _, m := range metas {
-				x.meta = rest.MergeMeta(x.meta, m)
+				x.meta = httpapi.MergeMeta(x.meta, m)
 			}
 			result, x.err = res, err
 			x.finish()
@@ -191,22 +191,22 @@ func (q *requests) Call(r *http.Request, rid, method string, params []byte) (res
 }
 
 // sink is a stream on net/http as a session's outbox.
-type sink struct{ rest.Sink }
+type sink struct{ httpapi.Sink }
 
 func (s sink) Send(frame []byte) { s.Sink.Send(frame) }
 
 var _ fanout.Outbox = sink{}
 
-// Stream implements rest.Backend: streams that net/http carries. The session
+// Stream implements httpapi.Backend: streams that net/http carries. The session
 // lives on after it has returned, until the request's context ends.
-func (q *requests) Stream(r *http.Request, rid string, out rest.Sink) (*res.Meta, *res.Error) {
+func (q *requests) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Meta, *res.Error) {
 	begun := make(chan struct{})
 	x := q.begin(r, func(c *httpClient, cid string) *session.Session {
 		return session.NewStream(&c.l.env, c, sink{out}, cid)
 	}, func(x *exchange) {
 		x.client.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
-			x.meta, x.err = rest.MergeMeta(x.meta, meta), err
-			if err != nil || rest.Ends(meta) {
+			x.meta, x.err = httpapi.MergeMeta(x.meta, meta), err
+			if err != nil || httpapi.Ends(meta) {
 				x.finish()
 				return
 			}

@@ -6,14 +6,14 @@ import (
 	"time"
 
 	"sluice/fanout"
-	"sluice/metrics"
-	"sluice/natsbus"
+	"sluice/internal/httpapi"
+	"sluice/internal/metrics"
+	"sluice/internal/natsbus"
+	"sluice/internal/owner"
+	"sluice/internal/res"
+	"sluice/internal/session"
+	"sluice/internal/state"
 	"sluice/netpoll"
-	"sluice/owner"
-	"sluice/res"
-	"sluice/rest"
-	"sluice/session"
-	"sluice/state"
 	"sluice/wsproto"
 )
 
@@ -32,7 +32,7 @@ type loop struct {
 	env     session.Env
 	https   httpClients
 	asking  []*netpoll.Conn // their clients' requests of this turn wait for services
-	answer  rest.Answer     // scratch
+	answer  httpapi.Answer  // scratch
 	date    dateLine
 
 	// What the newest clients sent: the next one often sends the same.

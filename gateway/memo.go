@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"unique"
 
-	"sluice/res"
+	"sluice/internal/res"
 	"sluice/wsproto"
 )
 

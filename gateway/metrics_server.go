@@ -12,7 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"sluice/metrics"
+	"sluice/internal/metrics"
 )
 
 // metricsPath is where Prometheus looks.

@@ -4,8 +4,8 @@ import (
 	"sync/atomic"
 
 	"sluice/fanout"
-	"sluice/natsbus"
-	"sluice/res"
+	"sluice/internal/natsbus"
+	"sluice/internal/res"
 )
 
 // router takes what arrives from NATS to its owner (natsbus.Receiver). It runs

@@ -4,9 +4,9 @@ import (
 	"errors"
 
 	"sluice/cache"
-	"sluice/natsbus"
-	"sluice/res"
-	"sluice/state"
+	"sluice/internal/natsbus"
+	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // shard is a cache shard with its requests to services.

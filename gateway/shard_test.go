@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"testing"
 
-	"sluice/natsbus"
-	"sluice/res"
+	"sluice/internal/natsbus"
+	"sluice/internal/res"
 )
 
 // What each end of a request means to a client, also when it comes with details.

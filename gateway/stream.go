@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"sluice/fanout"
+	"sluice/internal/httpapi"
+	"sluice/internal/owner"
+	"sluice/internal/res"
+	"sluice/internal/session"
 	"sluice/netpoll"
-	"sluice/owner"
-	"sluice/res"
-	"sluice/rest"
-	"sluice/session"
 	"sluice/wsproto"
 )
 
@@ -45,7 +45,7 @@ func (s *stream) stop() { s.loop.net.Wheel().Cancel(&s.timer) }
 // to the HTTP side, which also has the words for whatever is wrong with it.
 func (h *handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	g := (*Gateway)(h)
-	if string(head.Method) != http.MethodGet || string(head.Proto) != "HTTP/1.1" || !rest.WantsStream(accepts(head)) {
+	if string(head.Method) != http.MethodGet || string(head.Proto) != "HTTP/1.1" || !httpapi.WantsStream(accepts(head)) {
 		return false
 	}
 	path, query := splitTarget(head)
@@ -66,7 +66,7 @@ func (h *handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	}
 	auth, method := splitMethod(g.config.HeaderAuth)
 	cl.session.Authenticate(auth, method, func(answered string, meta *res.Meta, err *res.Error) {
-		if meta = g.rest.Redirected(meta, answered); rest.Ends(meta) {
+		if meta = g.rest.Redirected(meta, answered); httpapi.Ends(meta) {
 			cl.refuse(header, meta, err)
 			return
 		}
@@ -80,14 +80,14 @@ func (h *handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 // first what header authentication said.
 func (c *client) begin(header http.Header, first *res.Meta, rid string) {
 	c.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
-		meta = rest.MergeMeta(first, meta)
-		if err != nil || rest.Ends(meta) {
+		meta = httpapi.MergeMeta(first, meta)
+		if err != nil || httpapi.Ends(meta) {
 			c.refuse(header, meta, err)
 			return
 		}
 		l := c.stream.loop
 		l.g.rest.CheckStatus(meta, c.uri.Value())
-		rest.StreamHeader(header, meta)
+		httpapi.StreamHeader(header, meta)
 		c.conn.Send(l.net.Arena().Copy(appendResponse(nil, http.StatusOK, header, nil)))
 		c.conn.Send(l.env.Hub.Frame(set, fanout.Stream))
 		c.stream.beat(l.net.Now())
@@ -99,9 +99,9 @@ func (c *client) refuse(header http.Header, meta *res.Meta, err *res.Error) {
 	g := c.stream.loop.g
 	status, body, ok := g.rest.Direct(header, meta, "", err)
 	if !ok {
-		rest.MergeHeader(header, meta)
+		httpapi.MergeHeader(header, meta)
 		err = httpError(err)
-		status, body = rest.Status(err), err.AppendJSON(nil)
+		status, body = httpapi.Status(err), err.AppendJSON(nil)
 	}
 	if len(body) > 0 {
 		header.Set("Content-Type", "application/json; charset=utf-8")

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"sluice/fanout"
-	"sluice/natsbus"
-	"sluice/owner"
+	"sluice/internal/natsbus"
+	"sluice/internal/owner"
 	"sluice/wsproto"
 )
 

@@ -7,7 +7,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 	"sluice/pool"
 	"sluice/wsproto"
 )

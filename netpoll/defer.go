@@ -3,7 +3,7 @@ package netpoll
 import (
 	"time"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 )
 
 // deferred are the connections of a loop whose output waits for more. Owned by the loop.

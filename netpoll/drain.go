@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 	"sluice/wsproto"
 )
 

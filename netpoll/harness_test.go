@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 	"sluice/wsproto"
 )
 

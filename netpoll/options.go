@@ -10,7 +10,7 @@ import (
 	"runtime"
 	"time"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 	"sluice/wsproto"
 )
 

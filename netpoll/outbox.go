@@ -3,7 +3,7 @@ package netpoll
 import (
 	"time"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 	"sluice/wsproto"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 	"sluice/wsproto"
 )
 

@@ -4,8 +4,8 @@ import (
 	"net"
 	"net/netip"
 
+	"sluice/internal/proxyproto"
 	"sluice/pool"
-	"sluice/proxyproto"
 )
 
 // A proxy of a trusted network may say, before anything else, whose connection it passes on. What others

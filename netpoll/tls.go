@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 	"sluice/pool"
 )
 

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"sluice/demo"
 	"sluice/gateway"
+	"sluice/internal/demo"
 )
 
 // demoService is a gateway that serves the demo's page, and the demo's service

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"sluice/gateway"
-	"sluice/owner"
+	"sluice/internal/owner"
 )
 
 var (

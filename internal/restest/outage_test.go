@@ -17,7 +17,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/natstest"
-	"sluice/owner"
+	"sluice/internal/owner"
 )
 
 // outage is a gateway and a service on a NATS server that goes away.

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/demo"
 	"sluice/gateway"
+	"sluice/internal/demo"
 )
 
 // readmeHost is what the README calls the gateway of "make demo".

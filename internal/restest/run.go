@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"sluice/owner"
+	"sluice/internal/owner"
 )
 
 // Gateway is the gateway under test, as far as a transcript needs it.

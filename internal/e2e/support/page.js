@@ -1,4 +1,4 @@
-// The demo page's client module, in Node: demo/web/res.js as it is, with a WebSocket for it.
+// The demo page's client module, in Node: internal/demo/web/res.js as it is, with a WebSocket for it.
 
 import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -19,6 +19,6 @@ globalThis.WebSocket ??= class extends WebSocket {
 const folder = mkdtempSync(join(tmpdir(), "sluice-e2e-"));
 process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
 const copy = join(folder, "res.mjs");
-copyFileSync(fileURLToPath(new URL("../../../demo/web/res.js", import.meta.url)), copy);
+copyFileSync(fileURLToPath(new URL("../../demo/web/res.js", import.meta.url)), copy);
 
 export const { Client, Collection, Failed, Model, ResError, SoftRef } = await import(pathToFileURL(copy).href);

@@ -1,0 +1,155 @@
+package httpapi
+
+import (
+	"strings"
+
+	"sluice/internal/res"
+)
+
+// RID is the resource ID that a request's target stands for (RES.md section 4). path is the escaped path, such as
+// url.URL's EscapedPath gives it; false if it names no resource: a path outside of the API path, with a dot, an empty part
+// or a slash at its end, or one that makes an invalid resource ID.
+//
+// Parts are decoded, so that an escaped dot separates parts and an escaped question mark begins the query, as clients of
+// earlier gateways may rely on.
+func (h *Handler) RID(path, rawQuery string) (rid string, ok bool) {
+	path, ok = strings.CutPrefix(path, h.prefix)
+	if !ok {
+		return "", false
+	}
+	return toRID(path, rawQuery)
+}
+
+// Method is the resource ID and the method that the target of a POST stands for: the method is the path's last part.
+func (h *Handler) Method(path, rawQuery string) (rid, method string, ok bool) {
+	path, ok = strings.CutPrefix(path, h.prefix)
+	cut := strings.LastIndexByte(path, '/')
+	if !ok || cut < 0 {
+		return "", "", false
+	}
+	if method, ok = unescape(path[cut+1:]); !ok || !res.ValidPart(method) {
+		return "", "", false
+	}
+	rid, ok = toRID(path[:cut], rawQuery)
+	return rid, method, ok
+}
+
+func toRID(path, rawQuery string) (rid string, ok bool) {
+	// A slash at the end is refused also where it would end a query.
+	if strings.HasSuffix(path, "/") {
+		return "", false
+	}
+	if rid, ok = unescape(path); !ok {
+		return "", false
+	}
+	if rawQuery != "" {
+		rid += "?" + rawQuery
+	}
+	return rid, res.ValidRID(rid)
+}
+
+// unescape turns slashes into dots and decodes what is percent-encoded. False for a dot, or an encoding that is none.
+func unescape(path string) (s string, ok bool) {
+	if strings.IndexByte(path, '.') >= 0 {
+		return "", false
+	}
+	if strings.IndexByte(path, '%') < 0 {
+		return strings.ReplaceAll(path, "/", "."), true
+	}
+	b := make([]byte, 0, len(path))
+	for i := 0; i < len(path); i++ {
+		switch c := path[i]; c {
+		case '/':
+			b = append(b, '.')
+		case '%':
+			if i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2]) {
+				return "", false
+			}
+			b = append(b, unhex(path[i+1])<<4|unhex(path[i+2]))
+			i += 2
+		default:
+			b = append(b, c)
+		}
+	}
+	return string(b), true
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
+}
+
+// Path is the path of a valid resource ID, below the API path: what RID maps back to it. It is printable ASCII, and can
+// stand in a header or between quotes as it is.
+func (h *Handler) Path(rid string) string { return string(h.AppendPath(nil, rid)) }
+
+// AppendPath appends Path(rid).
+func (h *Handler) AppendPath(dst []byte, rid string) []byte {
+	dst = append(dst, h.prefix...)
+	name, query := res.SplitRID(rid)
+	for i := range len(name) {
+		dst = appendPathByte(dst, name[i])
+	}
+	switch {
+	case query == "":
+		return dst
+	case plainQuery(query):
+		dst = append(dst, '?')
+		return append(dst, query...)
+	}
+	// As the query of an address it would not come back as it is, since it is taken without decoding.
+	dst = append(dst, "%3F"...)
+	for i := range len(query) {
+		if query[i] == '.' && (i+1 == len(query) || query[i+1] == '.') {
+			// No empty part and no slash at the end, which would not pass everywhere.
+			dst = append(dst, "%2E"...)
+			continue
+		}
+		dst = appendPathByte(dst, query[i])
+	}
+	return dst
+}
+
+const upperHex = "0123456789ABCDEF"
+
+// appendPathByte appends one byte of a resource ID: a dot as a slash, and what cannot stand in a path encoded.
+func appendPathByte(dst []byte, c byte) []byte {
+	switch {
+	case c == '.':
+		return append(dst, '/')
+	case partChars[c]:
+		return append(dst, c)
+	}
+	return append(dst, '%', upperHex[c>>4], upperHex[c&0xF])
+}
+
+// The characters that may stand in a part of a path: those of RFC 3986 that nobody reads a meaning into. And the ones
+// that a query may have without a browser or a proxy changing it: all of RFC 3986 section 3.4 but the single quote.
+var partChars, queryChars = func() (part, query [256]bool) {
+	for c := range 256 {
+		alnum := '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' && c < 0x80
+		part[c] = alnum || c < 0x80 && strings.IndexByte("-_~$&+=:@", byte(c)) >= 0
+		query[c] = alnum || c < 0x80 && strings.IndexByte("-._~!$&()*+,;=:@/?", byte(c)) >= 0
+	}
+	return part, query
+}()
+
+// plainQuery tells whether a query passes as the query of an address without a change.
+func plainQuery(q string) bool {
+	for i := 0; i < len(q); i++ {
+		switch {
+		case queryChars[q[i]]:
+		case q[i] == '%' && i+2 < len(q) && isHex(q[i+1]) && isHex(q[i+2]):
+			i += 2
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,237 @@
+package natsbus
+
+import (
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"sluice/internal/invariants"
+	"sluice/internal/owner"
+)
+
+// Caller is one owner's side of the bus: its requests under way, their timeouts on its own wheel, and
+// the operations of the current turn. All methods are called by that owner only.
+//
+// Operations of one Caller on one connection reach NATS in the order in which they were called, so a
+// Subscribe is in force before the Request that follows it is answered.
+type Caller struct {
+	// Fixed after construction.
+	bus   *Bus
+	owner uint32
+	wheel *owner.Wheel
+	now   func() time.Duration
+
+	// Requests under way. Slots live in pages because a timer must not move while armed and because
+	// the publisher looks at a slot's generation.
+	pages   []*[pageSlots]slot
+	free    *slot
+	pending int
+
+	// The turn's operations, by connection.
+	batches []*batch
+}
+
+const pageSlots = 256
+
+// slot holds one request. Its generation is part of the reply subject and changes when the request is
+// over, so an answer that comes too late does not meet the slot's next request.
+type slot struct {
+	// Fixed when the page is made.
+	caller *Caller
+	index  uint32
+
+	gen atomic.Uint32 // written by the owner; the publisher reads it to leave out requests that are over
+
+	// Owned by the caller's owner.
+	timer owner.Timer
+	done  func(data []byte, err error) // nil while the slot is free
+	link  *link
+	next  *slot // free list
+}
+
+// NewCaller returns the caller of one owner. number comes back in its replies and must be unique on
+// the bus; wheel and now are the owner's own.
+func (b *Bus) NewCaller(number uint32, wheel *owner.Wheel, now func() time.Duration) *Caller {
+	return &Caller{bus: b, owner: number, wheel: wheel, now: now, batches: make([]*batch, len(b.links))}
+}
+
+// Subscribe is Bus.Subscribe in order with this caller's requests.
+func (c *Caller) Subscribe(name string) error { return c.interest(opSubscribe, name) }
+
+// Unsubscribe is Bus.Unsubscribe in order with this caller's requests.
+func (c *Caller) Unsubscribe(name string) error { return c.interest(opUnsubscribe, name) }
+
+func (c *Caller) interest(kind opKind, name string) error {
+	if err := c.bus.checkName(name); err != nil {
+		return err
+	}
+	b := c.batch(c.bus.ConnOf(name))
+	b.ops = append(b.ops, op{kind: kind, subject: name})
+	return nil
+}
+
+// Request sends payload, which is copied, to subject and calls done exactly once, later, on the
+// owner's goroutine, never from within Request: with the answer, which is immutable and may be kept, or
+// with one of the package's errors. name is the resource on whose behalf the request is made: it
+// selects the connection, so that the answer keeps its order with the resource's events, and its hash
+// comes back in the Reply. An empty name stands for the first connection.
+func (c *Caller) Request(name, subject string, payload []byte, done func(data []byte, err error)) {
+	m := c.bus.opts.Metrics
+	m.Requests.Inc()
+	hash := HashName(name)
+	conn := 0
+	if len(c.bus.links) > 1 && name != "" && !strings.HasPrefix(subject, "auth.") {
+		conn = connOf(hash, len(c.bus.links))
+	}
+	l := c.bus.links[conn]
+	s := c.take(done, l)
+	if err := c.admit(l, subject, len(payload)); err != nil {
+		c.bus.opts.Receiver.Reply(Reply{Owner: c.owner, Hash: uint32(hash), Err: err, slot: s.index, gen: s.gen.Load()})
+		return
+	}
+	c.wheel.Schedule(&s.timer, c.now()+c.bus.opts.RequestTimeout, s)
+	b := c.batch(conn)
+	start := len(b.payloads)
+	b.payloads = append(b.payloads, payload...)
+	b.ops = append(b.ops, op{
+		kind: opRequest, subject: subject, slot: s, gen: s.gen.Load(),
+		owner: c.owner, hash: uint32(hash), start: start, end: len(b.payloads),
+	})
+}
+
+// admit says why a request cannot be sent, nil if it can. The limits are looked at without the
+// operations of other owners' current turns, so they may be passed by one turn's worth.
+func (c *Caller) admit(l *link, subject string, size int) error {
+	o := &c.bus.opts
+	if c.bus.closed.Load() {
+		return ErrClosed
+	}
+	if err := checkPublish(subject, len(l.inbox)+replyTokenLen, size); err != nil {
+		o.Metrics.BadSubjects.Inc()
+		return err
+	}
+	if c.pending > o.RequestLimit || l.queued.Load() >= int64(o.QueueLimit) || l.queuedBytes.Load() >= int64(o.QueueBytes) {
+		o.Metrics.Overloaded.Inc()
+		return ErrOverloaded
+	}
+	return nil
+}
+
+// Deliver ends the request that r answers, or extends its timeout if r is a pre-response. An answer
+// to a request that is over is counted and dropped.
+func (c *Caller) Deliver(r Reply) {
+	m := c.bus.opts.Metrics
+	s := c.slot(r.slot)
+	if s == nil || s.done == nil || s.gen.Load() != r.gen {
+		m.LateReplies.Inc()
+		return
+	}
+	switch {
+	case r.Err == ErrNoResponders:
+		m.NoResponders.Inc()
+	case r.Err != nil: // counted where it was noticed
+	case isPreResponse(r.Data):
+		m.PreResponses.Inc()
+		if d, ok := parsePreResponse(r.Data); ok {
+			c.wheel.Schedule(&s.timer, c.now()+d, s)
+		}
+		return
+	default:
+		m.Replies.Inc()
+	}
+	c.finish(s, r.Data, r.Err)
+}
+
+// Expire implements owner.Expirer: the request's time is over.
+func (s *slot) Expire(time.Duration) {
+	s.caller.bus.opts.Metrics.Timeouts.Inc()
+	err := ErrTimeout
+	if !s.link.up.Load() {
+		err = ErrDisconnected
+	}
+	s.caller.finish(s, nil, err)
+}
+
+// finish frees the slot before done runs, since done may make the next request.
+func (c *Caller) finish(s *slot, data []byte, err error) {
+	if invariants.Enabled {
+		invariants.Check(s.done != nil && c.pending > 0, "request in slot %d ended twice, %d pending", s.index, c.pending)
+	}
+	done := s.done
+	c.wheel.Cancel(&s.timer)
+	s.done, s.link = nil, nil
+	s.gen.Add(1)
+	s.next, c.free = c.free, s
+	c.pending--
+	c.bus.opts.Metrics.Pending.Dec()
+	done(data, err)
+}
+
+func (c *Caller) take(done func([]byte, error), l *link) *slot {
+	if c.free == nil {
+		c.grow()
+	}
+	s := c.free
+	if invariants.Enabled {
+		invariants.Check(s.done == nil && !s.timer.Armed(), "free slot %d is in use", s.index)
+	}
+	c.free, s.next = s.next, nil
+	s.done, s.link = done, l
+	c.pending++
+	c.bus.opts.Metrics.Pending.Inc()
+	return s
+}
+
+func (c *Caller) grow() {
+	page := new([pageSlots]slot)
+	base := uint32(len(c.pages) * pageSlots)
+	for i := range page {
+		s := &page[pageSlots-1-i] // so that the lowest index is taken first
+		s.caller, s.index = c, base+uint32(pageSlots-1-i)
+		s.next, c.free = c.free, s
+	}
+	c.pages = append(c.pages, page)
+}
+
+// slot returns nil for an index that was never handed out: the token may be forged.
+func (c *Caller) slot(index uint32) *slot {
+	page := int(index / pageSlots)
+	if page >= len(c.pages) {
+		return nil
+	}
+	return &c.pages[page][index%pageSlots]
+}
+
+func (c *Caller) batch(conn int) *batch {
+	b := c.batches[conn]
+	if b == nil {
+		b = takeBatch()
+		c.batches[conn] = b
+	}
+	return b
+}
+
+// Flush hands the turn's operations to the publishers. The owner calls it at the end of each turn; a
+// request is not sent before.
+func (c *Caller) Flush() {
+	for i, b := range c.batches {
+		if b != nil {
+			c.batches[i] = nil
+			c.bus.links[i].enqueue(b)
+		}
+	}
+}
+
+// Pending returns how many requests are under way.
+func (c *Caller) Pending() int { return c.pending }
+
+// FailAll ends every request under way with err. It is for an owner that stops.
+func (c *Caller) FailAll(err error) {
+	for _, page := range c.pages {
+		for i := range page {
+			if page[i].done != nil {
+				c.finish(&page[i], nil, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,220 @@
+package natsbus
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/internal/natstest"
+	"sluice/internal/owner"
+)
+
+// sink is a receiver that only counts, and hands replies to a caller.
+type sink struct {
+	events  int
+	replies chan Reply
+}
+
+func (s *sink) Event(string, string, []byte) { s.events++ }
+func (s *sink) System(string, []byte)        {}
+func (s *sink) Token(string, []byte)         {}
+func (s *sink) Reply(r Reply) {
+	if s.replies != nil {
+		s.replies <- r
+	}
+}
+
+// offline is a bus of one link without goroutines and without NATS.
+func offline(r Receiver) *Bus {
+	b := &Bus{opts: Options{Receiver: r, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}.withDefaults()}
+	l := &link{opts: &b.opts, inbox: "_INBOX.abcdefghijklmnopqrstuvwxyz.", msgs: make(chan *nats.Msg, 10)}
+	l.queue = owner.NewMailbox[*batch](func() {})
+	b.links = []*link{l}
+	return b
+}
+
+func dispatched(b *Bus) map[string]*nats.Msg {
+	return map[string]*nats.Msg{
+		"event": {Subject: "event.library.book.42.change", Data: []byte(`{"values":{"title":"x"}}`)},
+		"reply": {Subject: b.links[0].inbox + string(appendReplyToken(nil, 1, 2, 3, 4)), Data: []byte(`{"result":{}}`)},
+		"token": {Subject: "conn.abcdef.token", Data: []byte(`{"token":null}`)},
+	}
+}
+
+func TestDispatchDoesNotAllocate(t *testing.T) {
+	b := offline(&sink{})
+	for kind, m := range dispatched(b) {
+		if n := testing.AllocsPerRun(1000, func() { b.links[0].take(m) }); n != 0 {
+			t.Errorf("%s: %v allocations", kind, n)
+		}
+	}
+}
+
+// discard takes what a caller has flushed, as the publisher would.
+func (l *link) discard() {
+	l.queue.Drain(0, func(b *batch) {
+		l.queued.Add(-int64(len(b.ops)))
+		l.queuedBytes.Add(-int64(len(b.payloads)))
+		l.opts.Metrics.Queue.Add(-int64(len(b.ops)))
+		b.release()
+	})
+}
+
+// asker makes requests in turns of perTurn and ends each of them with an answer.
+type asker struct {
+	b       *Bus
+	c       *Caller
+	payload []byte
+	done    func([]byte, error)
+	ended   int
+}
+
+const perTurn = 64
+
+func newAsker() *asker {
+	a := &asker{b: offline(&sink{}), payload: make([]byte, 100)}
+	clock := owner.NewManualClock()
+	a.c = a.b.NewCaller(1, owner.NewWheel(time.Millisecond, clock.Now()), clock.Now)
+	a.done = func([]byte, error) { a.ended++ }
+	return a
+}
+
+func (a *asker) turn() {
+	for range perTurn {
+		a.c.Request("library.book.42", "get.library.book.42", a.payload, a.done)
+	}
+	a.c.Flush()
+	a.b.links[0].discard()
+	for i := range uint32(perTurn) {
+		a.c.Deliver(Reply{slot: i, gen: a.c.slot(i).gen.Load()})
+	}
+}
+
+func TestRequestDoesNotAllocate(t *testing.T) {
+	a := newAsker()
+	// The batch pool is emptied by the garbage collector now and then; that is less than once a turn.
+	if n := testing.AllocsPerRun(1000, a.turn); n != 0 && !poolForgets {
+		t.Errorf("%v allocations in a turn of %d requests", n, perTurn)
+	}
+	if a.c.Pending() != 0 || a.ended != perTurn*1001 {
+		t.Fatalf("pending %d, ended %d", a.c.Pending(), a.ended)
+	}
+}
+
+func BenchmarkDispatch(b *testing.B) {
+	bus := offline(&sink{})
+	for kind, m := range dispatched(bus) {
+		b.Run(kind, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				bus.links[0].take(m)
+			}
+		})
+	}
+}
+
+// BenchmarkRequest is the owner's share of a request and its answer.
+func BenchmarkRequest(b *testing.B) {
+	a := newAsker()
+	b.ReportAllocs()
+	for n := 0; n < b.N; n += perTurn {
+		a.turn()
+	}
+}
+
+// BenchmarkRoundTrip is a request through a real server to a service and back, with so many under way.
+func BenchmarkRoundTrip(b *testing.B) {
+	for _, underWay := range []int{1, 64, 1024} {
+		b.Run(fmt.Sprint(underWay), func(b *testing.B) {
+			s := natstest.Start(b)
+			service := s.Client()
+			answer := []byte(`{"result":{"get":true}}`)
+			if _, err := service.Subscribe("access.>", func(m *nats.Msg) { _ = m.Respond(answer) }); err != nil {
+				b.Fatal(err)
+			}
+			if err := service.FlushTimeout(patience); err != nil {
+				b.Fatal(err)
+			}
+			r := &sink{replies: make(chan Reply, 2*underWay)}
+			bus, err := Connect(context.Background(), Options{URL: s.URL(), Receiver: r})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer bus.Close()
+			clock := owner.NewManualClock()
+			c := bus.NewCaller(1, owner.NewWheel(time.Millisecond, clock.Now()), clock.Now)
+			payload := []byte(`{"cid":"abcdefghijkl"}`)
+			asked, ended := 0, 0
+			done := func(_ []byte, err error) {
+				if err != nil {
+					b.Fatal(err)
+				}
+				ended++
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for ended < b.N {
+				for asked < b.N && asked-ended < underWay {
+					asked++
+					c.Request("library.book.42", "access.library.book.42", payload, done)
+				}
+				c.Flush()
+				c.Deliver(<-r.replies)
+				for n := len(r.replies); n > 0; n-- {
+					c.Deliver(<-r.replies)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkEvents is an event from a service through a real server to the receiver.
+func BenchmarkEvents(b *testing.B) {
+	s := natstest.Start(b)
+	r := &counter{sink: sink{replies: make(chan Reply, 1)}, total: b.N, reached: make(chan struct{})}
+	bus, err := Connect(context.Background(), Options{URL: s.URL(), Receiver: r, PendingLimit: 1 << 20})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer bus.Close()
+	if err := bus.Subscribe("library.book.42"); err != nil {
+		b.Fatal(err)
+	}
+	clock := owner.NewManualClock()
+	c := bus.NewCaller(1, owner.NewWheel(time.Millisecond, clock.Now()), clock.Now)
+	c.Request("library.book.42", "get.nobody", nil, func([]byte, error) {})
+	c.Flush()
+	<-r.replies // the subscription is in force
+	service := s.Client()
+	payload := []byte(`{"values":{"title":"Animal Farm"}}`)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		if err := service.Publish("event.library.book.42.change", payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := service.FlushTimeout(patience); err != nil {
+		b.Fatal(err)
+	}
+	<-r.reached
+}
+
+// counter says when it has received total events.
+type counter struct {
+	sink
+	total   int
+	reached chan struct{}
+}
+
+func (c *counter) Event(string, string, []byte) {
+	c.events++
+	if c.events == c.total {
+		close(c.reached)
+	}
+}

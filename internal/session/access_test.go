@@ -1,0 +1,92 @@
+package session
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/fanout"
+	"sluice/internal/res"
+	"sluice/internal/state"
+)
+
+// subscribed returns a world in which one client is subscribed to a model.
+func subscribed(t *testing.T) (*world, *testClient) {
+	w := newWorld(t, 1, Limits{DirectPerRID: 3})
+	w.service["r.a"] = state.NewModel([]res.Prop{{Key: "x", Value: res.Value{Raw: "1"}}})
+	c := w.clients[0]
+	c.request("subscribe", "r.a")
+	if err := w.settle(); err != nil {
+		t.Fatal(err)
+	}
+	w.log.Reset()
+	return w, c
+}
+
+func everything(string) bool { return true }
+
+// TestAccessAfterGap: services that are not back yet do not cost a client what
+// it was granted. It hears nothing until they are, then all at once.
+func TestAccessAfterGap(t *testing.T) {
+	w, _ := subscribed(t)
+	w.away = true
+	w.env.Hub.ResetAccess(fanout.Gap, everything)
+	for range 3 {
+		w.answer(0) // nobody
+		if len(w.answers) != 1 {
+			t.Fatal("no further try was planned")
+		}
+		w.answer(0) // the pause is over
+	}
+	if want := []time.Duration{retryFirst, 2 * retryFirst, 4 * retryFirst}; !slices.Equal(w.pauses, want) {
+		t.Errorf("paused %v, want %v", w.pauses, want)
+	}
+	w.set("r.a", res.Prop{Key: "x", Value: res.Value{Raw: "2"}})
+	if log := w.log.String(); strings.Contains(log, "A <") {
+		t.Errorf("the client heard something:\n%s", log)
+	}
+	w.away = false
+	w.answer(0)
+	if log := w.log.String(); !strings.Contains(log, `A < {"event":"r.a.change","data":{"values":{"x":2}}}`) || strings.Contains(log, "unsubscribe") {
+		t.Errorf("the client did not get what was held:\n%s", log)
+	}
+	if err := w.settle(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAccessAfterGapDenied: a service's word counts at once.
+func TestAccessAfterGapDenied(t *testing.T) {
+	w, _ := subscribed(t)
+	w.away = true
+	w.env.Hub.ResetAccess(fanout.Gap, everything)
+	w.answer(0)
+	w.away, w.denied["r.a"] = false, true
+	w.answer(0)
+	w.answer(0)
+	if log := w.log.String(); !strings.Contains(log, `A < {"event":"r.a.unsubscribe","data":{"reason":{"code":"system.accessDenied"`) {
+		t.Errorf("the client keeps a subscription it was denied:\n%s", log)
+	}
+	if err := w.settle(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAccessUnansweredWithoutGap: a service that was just heard of must answer.
+func TestAccessUnansweredWithoutGap(t *testing.T) {
+	for _, why := range []fanout.Reason{fanout.Changed, fanout.Reset} {
+		w, c := subscribed(t)
+		w.away = true
+		for _, b := range c.s.subs.all() {
+			b.Reaccess(why)
+		}
+		w.answer(0)
+		if log := w.log.String(); !strings.Contains(log, `A < {"event":"r.a.unsubscribe","data":{"reason":{"code":"system.notFound"`) {
+			t.Errorf("%d: the client keeps a subscription without access:\n%s", why, log)
+		}
+		if err := w.settle(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package session
+
+import (
+	"bytes"
+
+	"sluice/fanout"
+	"sluice/internal/res"
+)
+
+// Graph is a resource and all that it refers to, directly or not. It is
+// immutable and may leave the loop.
+type Graph struct {
+	Root      string
+	Resources map[string]fanout.Resource // by resource ID; each has a snapshot or an error; nil: see alone
+
+	alone fanout.Resource // the root, if that is all there is
+}
+
+// Find returns a resource of the graph; of others it returns the zero value.
+func (g *Graph) Find(rid string) fanout.Resource {
+	if g.Resources == nil && rid == g.Root {
+		return g.alone
+	}
+	return g.Resources[rid]
+}
+
+// NewHTTP returns the session of one HTTP request. It sends no messages: what
+// comes of it is handed to the functions given to Authenticate, Fetch and
+// Invoke. They are called once, on the loop, unless the session is closed
+// before. Whoever made the session closes it.
+func NewHTTP(env *Env, peer Peer, cid string) *Session {
+	s := New(env, peer, nil, fanout.Message, cid)
+	s.http = true
+	s.version = res.Current
+	return s
+}
+
+// NewStream returns the session of a client that gets a stream of server-sent
+// events through out. Call Stream once.
+func NewStream(env *Env, peer Peer, out fanout.Outbox, cid string) *Session {
+	s := New(env, peer, out, fanout.Stream, cid)
+	s.http = true
+	s.version = res.Current
+	return s
+}
+
+// ends reports whether the status of a service's answer ends an HTTP request
+// without further ones (RES.md 4).
+func ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status < 600 }
+
+// Authenticate sends an auth request as header authentication does, which is
+// also the first thing that a WebSocket client's session may be asked to do.
+// The token event that the service sends before it answers has taken effect
+// when done is called. rid is set if the service answered with a resource.
+func (s *Session) Authenticate(rid, method string, done func(rid string, meta *res.Meta, err *res.Error)) {
+	name, query := res.SplitRID(res.ExpandCID(rid, s.cid))
+	r := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token, Query: query, IsHTTP: true}}
+	s.peer.Describe(&r)
+	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
+	s.env.Bus.Request(name, "auth."+name+"."+method, s.env.payload, func(payload []byte, err *res.Error) {
+		if s.closed {
+			return
+		}
+		var result res.CallResult
+		var meta *res.Meta
+		if err == nil {
+			result, meta, err = s.env.Parser.Call(payload, method)
+		}
+		done(result.RID, meta, err)
+	})
+}
+
+// Fetch gets a resource with all that it refers to. If the status of meta ends
+// the request, there may be neither a graph nor an error.
+func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res.Error)) {
+	s.open(rid, false, func(b *Sub, meta *res.Meta, err *res.Error) {
+		if err != nil || b == nil {
+			done(nil, meta, err)
+			return
+		}
+		set := s.collectSet(s.env.set[:0], b)
+		g := &Graph{Root: rid}
+		if len(set) == 1 { // mostly, and a map costs more than all the rest
+			g.alone = set[0]
+		} else {
+			g.Resources = make(map[string]fanout.Resource, len(set))
+			for _, r := range set {
+				g.Resources[r.RID] = r
+			}
+		}
+		clear(set)
+		s.env.set = set[:0]
+		done(g, meta, nil)
+	})
+}
+
+// Stream subscribes to a resource. done gets the resource set as the message
+// that the stream begins with, valid during the call: a JSON object with the
+// member rid and the groups of the set. Events follow through the outbox. If
+// there is no set, there is no stream, for the reason that meta or err gives.
+// ended is called when the gateway has ended the subscription, after the event
+// that says why: nothing more will come.
+func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error), ended func()) {
+	s.ended = ended
+	s.open(rid, true, func(b *Sub, meta *res.Meta, err *res.Error) {
+		if err != nil || b == nil {
+			done(nil, meta, err)
+			return
+		}
+		done(s.setOf(b, appendRID(nil, rid)), meta, nil)
+	})
+}
+
+// open is fetch for HTTP: access is asked for this request alone, since the
+// answer's meta counts. answer gets no subscription and no error if meta ends
+// the request.
+func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta, err *res.Error)) {
+	b := s.claim(rid, keep)
+	name, query := b.name()
+	s.askAccess(b, name, query, func(a *access, meta *res.Meta) {
+		err := a.canGet()
+		if ends(meta) {
+			if a.err == nil {
+				err = nil
+			}
+			answer(nil, meta, err)
+			s.done(b, keep, false)
+			return
+		}
+		if err != nil {
+			answer(nil, meta, err)
+			s.done(b, keep, false)
+			return
+		}
+		if keep {
+			b.acc = a
+		}
+		s.wait([]*Sub{b}, func() {
+			if b.state == subFailed {
+				answer(nil, meta, b.work.err)
+				s.done(b, keep, false)
+				return
+			}
+			answer(b, meta, nil)
+			s.done(b, keep, true)
+		})
+	})
+}
+
+// Invoke calls a method. metas are those of the access and the call answer, as
+// far as the request got; the result's payload is the caller's. If the status
+// of the last one ends the request, there may be neither a result nor an error.
+func (s *Session) Invoke(rid, method string, params []byte, done func(r res.CallResult, metas []*res.Meta, err *res.Error)) {
+	name, query := res.SplitRID(res.ExpandCID(rid, s.cid))
+	params = bytes.Clone(params)
+	s.askAccess(nil, name, query, func(a *access, meta *res.Meta) {
+		metas := []*res.Meta{meta}
+		if ends(meta) {
+			done(res.CallResult{}, metas, a.err)
+			return
+		}
+		if err := a.canCall(method); err != nil {
+			done(res.CallResult{}, metas, err)
+			return
+		}
+		s.env.payload = res.AppendCallRequest(s.env.payload[:0], res.CallRequest{CID: s.cid, Token: s.token, Query: query, Params: params, IsHTTP: true})
+		s.env.Bus.Request(name, "call."+name+"."+method, s.env.payload, func(payload []byte, err *res.Error) {
+			if s.closed {
+				return
+			}
+			var result res.CallResult
+			if err == nil {
+				result, meta, err = s.env.Parser.Call(payload, method)
+				metas = append(metas, meta)
+				result.Payload = bytes.Clone(result.Payload)
+				if result.Legacy {
+					s.env.Warn(rid)
+				}
+			}
+			done(result, metas, err)
+		})
+	})
+}

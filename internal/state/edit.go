@@ -1,0 +1,125 @@
+package state
+
+import (
+	"slices"
+
+	"sluice/internal/res"
+)
+
+// Change applies the properties of a change event to a model: a delete action removes a property, all else sets it; where
+// a key is repeated the last one wins. The event holds what really changed; it is nil if that is nothing. The cost
+// grows with the number of properties given and the logarithm of the model's size. The error is ErrWrongType on a
+// collection.
+func (s *Snapshot) Change(props []res.Prop) (*Event, error) {
+	if !s.model {
+		return nil, ErrWrongType
+	}
+	e := &Event{Kind: Change}
+	if len(props) > 1 {
+		props = sortProps(props)
+	}
+	for _, p := range props {
+		old, had := s.Get(p.Key)
+		if p.Value.Kind == res.Delete && !had || had && old.Equal(p.Value) {
+			continue
+		}
+		e.Changes = append(e.Changes, PropChange{Key: p.Key, New: p.Value, Old: old, HadOld: had})
+		e.refs(old, p.Value)
+	}
+	if len(e.Changes) == 0 {
+		return nil, nil
+	}
+	e.Next = s.with(e.Changes)
+	return e, nil
+}
+
+// with applies changes that are sorted, unique and real.
+func (s *Snapshot) with(changes []PropChange) *Snapshot {
+	// Many changes to a small model: one pass over it is cheaper than a path for each.
+	if len(changes) > 1 && len(changes) >= s.Len()/width {
+		return s.merged(changes)
+	}
+	next := s
+	for i := range changes {
+		c := &changes[i]
+		index, _ := next.root.search(c.Key)
+		switch {
+		case c.New.Kind == res.Delete:
+			next = next.removed(index)
+		case c.HadOld:
+			next = next.next(next.root.set(index, c.New), next.height)
+		default:
+			next = next.inserted(index, c.Key, c.New)
+		}
+	}
+	return next
+}
+
+func (s *Snapshot) merged(changes []PropChange) *Snapshot {
+	props := make([]res.Prop, 0, s.Len()+len(changes))
+	put := func(c *PropChange) {
+		if c.New.Kind != res.Delete {
+			props = append(props, res.Prop{Key: c.Key, Value: c.New})
+		}
+	}
+	i := 0
+	for key, v := range s.All() {
+		for i < len(changes) && changes[i].Key < key {
+			put(&changes[i])
+			i++
+		}
+		if i < len(changes) && changes[i].Key == key {
+			put(&changes[i])
+			i++
+			continue
+		}
+		props = append(props, res.Prop{Key: key, Value: v})
+	}
+	for ; i < len(changes); i++ {
+		put(&changes[i])
+	}
+	return fromProps(slices.Clip(props))
+}
+
+// Add puts a value into a collection, before the one at index i or at the end. Errors: ErrWrongType, ErrIndex.
+func (s *Snapshot) Add(i int, v res.Value) (*Event, error) {
+	if s.model {
+		return nil, ErrWrongType
+	}
+	if i < 0 || i > s.Len() {
+		return nil, ErrIndex
+	}
+	e := &Event{Kind: Add, Index: i, Value: v, Next: s.inserted(i, "", v)}
+	e.refs(res.Value{}, v)
+	return e, nil
+}
+
+// Remove takes the value at index i out of a collection. Errors: ErrWrongType, ErrIndex.
+func (s *Snapshot) Remove(i int) (*Event, error) {
+	if s.model {
+		return nil, ErrWrongType
+	}
+	if i < 0 || i >= s.Len() {
+		return nil, ErrIndex
+	}
+	_, old := s.tree().at(i)
+	e := &Event{Kind: Remove, Index: i, Old: old, Next: s.removed(i)}
+	e.refs(old, res.Value{})
+	return e, nil
+}
+
+func (s *Snapshot) inserted(i int, key string, v res.Value) *Snapshot {
+	left, right := s.tree().insert(i, key, v)
+	if right == nil {
+		return s.next(left, s.levels())
+	}
+	return s.next(newInner([]*node{left, right}), s.levels()+1)
+}
+
+func (s *Snapshot) removed(i int) *Snapshot {
+	root, height := s.tree().remove(i), s.levels()
+	for root.in != nil && len(root.in.kids) == 1 {
+		root, height = root.in.kids[0], height-1
+	}
+	return s.next(root, height)
+}
