@@ -19,13 +19,9 @@ import (
 	"sluice/internal/owner"
 )
 
-const (
-	// certRecheck is how often the certificates' files are looked at, at most:
-	// a storm of handshakes costs one stat of each file a second.
-	certRecheck = time.Second
-	// certListSeparator stands between the files of tlsCert and of tlsKey.
-	certListSeparator = ";"
-)
+// certRecheck is how often the certificates' files are looked at, at most:
+// a storm of handshakes costs one stat of each file a second.
+const certRecheck = time.Second
 
 // certStore holds the certificates that the gateway shows to TLS clients
 // (tlsCert, tlsKey), chosen by the name that a client asks for, and reads their
@@ -65,10 +61,7 @@ type certSet struct {
 // Unlike later, every fault is an error, and all are reported, each with what
 // to do about it.
 func newCertStore(c *Config, clock owner.Clock) (*certStore, error) {
-	if err := checkCertLists(c.TLSCert, c.TLSKey); err != nil {
-		return nil, err
-	}
-	certs, keys := splitFiles(c.TLSCert), splitFiles(c.TLSKey)
+	certs, keys := c.CertificateFiles()
 	s := &certStore{log: c.Log, clock: clock, pairs: make([]certPair, len(certs))}
 	var errs []error
 	for i := range s.pairs {
@@ -86,26 +79,6 @@ func newCertStore(c *Config, clock owner.Clock) (*certStore, error) {
 	s.current.Store(newCertSet(s.pairs))
 	s.due.Store(int64(clock.Now() + certRecheck))
 	return s, nil
-}
-
-// splitFiles takes a list of files apart.
-func splitFiles(list string) []string { return strings.Split(list, certListSeparator) }
-
-// checkCertLists reports what is wrong with tlsCert and tlsKey before any file
-// is looked at.
-func checkCertLists(certs, keys string) error {
-	c, k := splitFiles(certs), splitFiles(keys)
-	switch {
-	case certs == "" || keys == "":
-		return errors.New("tls needs tlsCert and tlsKey: set both, or leave tls off")
-	case len(c) != len(k):
-		return fmt.Errorf("tlsCert names %d files and tlsKey %d: name one key for each certificate, in the same order", len(c), len(k))
-	case slices.Contains(c, ""):
-		return fmt.Errorf("tlsCert %q names no file before or after a %s: remove it", certs, certListSeparator)
-	case slices.Contains(k, ""):
-		return fmt.Errorf("tlsKey %q names no file before or after a %s: remove it", keys, certListSeparator)
-	}
-	return nil
 }
 
 // Config returns how to serve TLS with these certificates: 1.2 and 1.3, Go's

@@ -426,11 +426,6 @@ func TestCertificateMistakes(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "none.pem")
 	folder := t.TempDir()
 	for _, tt := range []struct{ cert, key, want string }{
-		{"", "", "tls needs tlsCert and tlsKey"},
-		{good.cert, "", "tls needs tlsCert and tlsKey"},
-		{good.cert + ";" + other.cert, good.key, "tlsCert names 2 files and tlsKey 1: name one key for each certificate"},
-		{good.cert + ";", good.key + ";" + other.key, "names no file before or after a ;"},
-		{good.cert + ";" + other.cert, ";" + other.key, "names no file before or after a ;"},
 		{missing, good.key, "tlsCert: open " + missing + ": no such file or directory: name a file that is there"},
 		{good.cert, missing, "tlsKey: open " + missing},
 		{folder, good.key, "is a directory"},

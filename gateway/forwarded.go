@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -25,41 +24,6 @@ const (
 
 // networks is a list of address ranges. Immutable; safe for concurrent use.
 type networks []netip.Prefix
-
-// parseNetworks reads ranges such as 10.0.0.0/8; a single address is a range
-// too. The error says which is wrong and what to write.
-func parseNetworks(texts []string) (networks, error) {
-	var all networks
-	for _, s := range texts {
-		p, err := parseNetwork(s)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, p)
-	}
-	return all, nil
-}
-
-func parseNetwork(s string) (netip.Prefix, error) {
-	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
-		ip = ip.Unmap()
-		return netip.PrefixFrom(ip, ip.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	switch {
-	case err != nil || p.Addr().Is4In6():
-		return p, fmt.Errorf("%q is not a network: write it like 10.0.0.0/8 or fd00::/8, or a single address", s)
-	case p != p.Masked():
-		return p, fmt.Errorf("%q has bits beyond its length: did you mean %s?", s, p.Masked())
-	}
-	return p, nil
-}
-
-// checkNetwork is parseNetwork for the settings.
-func checkNetwork(s string) error {
-	_, err := parseNetwork(s)
-	return err
-}
 
 // contain reports whether ip is in one of the networks.
 func (n networks) contain(ip netip.Addr) bool {

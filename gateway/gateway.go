@@ -1,7 +1,6 @@
 // Package gateway puts a Sluice gateway together: it makes the parts from one
 // Config, joins them through the small interfaces that they declare, and starts
-// and stops them in order. It also holds the configuration, the HTTP side's
-// routes and the embedded NATS server.
+// and stops them in order. It also holds the HTTP side's routes.
 //
 // It decides who talks to whom. It never decides what RES means: that is up to
 // session, cache and fanout; nor how bytes travel: netpoll and natsbus.
@@ -20,6 +19,7 @@ import (
 
 	"sluice/cache"
 	"sluice/fanout"
+	"sluice/internal/config"
 	"sluice/internal/httpapi"
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
@@ -113,11 +113,11 @@ func New(c Config) (*Gateway, error) {
 	if g.metrics == nil {
 		g.metrics = metrics.New(c.Version, Protocol)
 	}
-	trusted, err := parseNetworks(c.TrustForwardedFrom)
+	trusted, err := config.ParseNetworks(c.TrustForwardedFrom)
 	if err != nil {
 		return nil, err
 	}
-	if g.proxies, err = parseNetworks(c.ProxyProtocolFrom); err != nil {
+	if g.proxies, err = config.ParseNetworks(c.ProxyProtocolFrom); err != nil {
 		return nil, err
 	}
 	if c.TLS {
@@ -217,7 +217,7 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 	for _, w := range g.config.Warnings() {
 		g.log.Warn(w)
 	}
-	g.log.Info("listening", "addr", g.listening(), "loops", len(g.loops), "shards", len(g.shards), "flush", g.engine.Flush(), "nats", RedactURL(g.NATSURL()))
+	g.log.Info("listening", "addr", g.listening(), "loops", len(g.loops), "shards", len(g.shards), "flush", g.engine.Flush(), "nats", config.RedactURL(g.NATSURL()))
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/internal/config"
 	"sluice/internal/metrics"
 	"sluice/internal/res"
 	"sluice/wsproto"
@@ -201,7 +202,7 @@ func (h *httpSide) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.RequestURI == "*":
 		w.Header().Set("Connection", "close")
 		writeError(w, http.StatusBadRequest, res.ErrBadRequest)
-	case r.URL.Path == healthPath:
+	case r.URL.Path == config.HealthPath:
 		h.health(w, r)
 	case r.Header["Upgrade"] != nil && h.giveBack(w, r):
 	case h.api != nil && (strings.HasPrefix(r.URL.EscapedPath(), h.apiPath) || r.URL.Path+"/" == h.apiPath):

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unique"
 
+	"sluice/internal/config"
 	"sluice/internal/httpapi"
 	"sluice/internal/metrics"
 	"sluice/internal/res"
@@ -102,10 +103,10 @@ func (g *Gateway) forResource(path []byte) bool {
 	}
 	// The API is everywhere but for health checks, which an escaped path may mean, too.
 	if bytes.IndexByte(path, '%') < 0 {
-		return string(path) != healthPath
+		return string(path) != config.HealthPath
 	}
 	plain, err := url.PathUnescape(string(path))
-	return err == nil && plain != healthPath
+	return err == nil && plain != config.HealthPath
 }
 
 // authenticate asks the service that headerAuth names, and then starts.

@@ -1,12 +1,6 @@
 package gateway
 
-import (
-	"errors"
-	"fmt"
-	"net/url"
-	"slices"
-	"strings"
-)
+import "strings"
 
 // origins decides which web pages may talk to the gateway (allowOrigin, RES.md
 // section 4). Immutable; safe for concurrent use.
@@ -36,24 +30,6 @@ func (o origins) allows(origin []byte) bool {
 		}
 	}
 	return false
-}
-
-// checkOrigins reports what is wrong with an allowOrigin setting.
-func checkOrigins(setting string) error {
-	all := strings.Split(setting, ";")
-	if slices.Contains(all, "*") {
-		if len(all) > 1 {
-			return errors.New("* already means every origin: write either * or a list")
-		}
-		return nil
-	}
-	for _, s := range all {
-		u, err := url.Parse(s)
-		if err != nil || u.Scheme == "" || u.Host == "" || lowerASCII(s) != lowerASCII(u.Scheme+"://"+u.Host) {
-			return fmt.Errorf("%q is not an origin: write * or <scheme>://<host>[:<port>], several separated by ;", s)
-		}
-	}
-	return nil
 }
 
 // lowerASCII changes A to Z only: an origin's other characters have no case.

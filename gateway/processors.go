@@ -3,13 +3,10 @@ package gateway
 import (
 	"os"
 	"runtime"
-	"sync"
 
+	"sluice/internal/config"
 	"sluice/netpoll"
 )
-
-// cores is how many cores the process may use, as it was when first asked.
-var cores = sync.OnceValue(func() int { return runtime.GOMAXPROCS(0) })
 
 // SpareProcessor gives Go's scheduler one processor (P) more than there are
 // cores where event loops need it, unless the environment's GOMAXPROCS says how
@@ -21,7 +18,7 @@ var cores = sync.OnceValue(func() int { return runtime.GOMAXPROCS(0) })
 // a monitor that has something to take away looks often, which costs a tenth of
 // a core.
 func SpareProcessor() {
-	if n := cores(); netpoll.HoldsProcessor && os.Getenv("GOMAXPROCS") == "" {
+	if n := config.Cores(); netpoll.HoldsProcessor && os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(n + 1)
 	}
 }

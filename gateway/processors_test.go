@@ -4,13 +4,14 @@ import (
 	"runtime"
 	"testing"
 
+	"sluice/internal/config"
 	"sluice/netpoll"
 )
 
 func TestSpareProcessor(t *testing.T) {
 	before := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(before)
-	loops := min(cores(), maxLoops)
+	loops := min(config.Cores(), config.MaxLoops)
 
 	t.Setenv("GOMAXPROCS", "3")
 	SpareProcessor()
@@ -19,12 +20,12 @@ func TestSpareProcessor(t *testing.T) {
 	}
 	t.Setenv("GOMAXPROCS", "")
 	SpareProcessor()
-	want := cores()
+	want := config.Cores()
 	if netpoll.HoldsProcessor {
 		want++
 	}
 	if got := runtime.GOMAXPROCS(0); got != want {
-		t.Errorf("%d processors for %d cores, want %d", got, cores(), want)
+		t.Errorf("%d processors for %d cores, want %d", got, config.Cores(), want)
 	}
 	if got := (Config{}).LoopCount(); got != loops {
 		t.Errorf("%d loops, want %d: one per core, not per processor", got, loops)

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/gateway"
+	"sluice/internal/config"
 	"sluice/internal/demo"
 )
 
@@ -42,7 +43,7 @@ func (p *process) demo(c gateway.Config) (service, error) {
 	}
 	var err error
 	s.demo, err = demo.New(demo.Options{
-		URL:      gateway.RedactURL(c.NATSURL), // for messages: toGateway has the last word
+		URL:      config.RedactURL(c.NATSURL), // for messages: toGateway has the last word
 		NATS:     append(natsOptions(c), s.toGateway),
 		WSPath:   c.WSPath,
 		Log:      c.Log,
@@ -100,7 +101,7 @@ func (s *demoService) Start(ctx context.Context) error {
 		scheme = "https"
 	}
 	fmt.Fprintf(s.out, "Sluice demo: %s://%s/\nServices can join at %s\nCtrl-C ends it.\n",
-		scheme, net.JoinHostPort(s.host, port), gateway.RedactURL(s.NATSURL()))
+		scheme, net.JoinHostPort(s.host, port), config.RedactURL(s.NATSURL()))
 	return nil
 }
 

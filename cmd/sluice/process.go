@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice/gateway"
+	"sluice/internal/config"
 )
 
 // Exit codes.
@@ -48,12 +49,12 @@ func (p *process) run(args []string) int {
 	if len(args) > 0 && args[0] == "demo" {
 		build, args = p.demo, args[1:]
 	}
-	setup, err := gateway.Load(args, p.environ)
+	setup, err := config.Load(args, p.environ)
 	switch {
 	case err != nil:
 		return p.misused(err)
 	case setup.Help:
-		fmt.Fprint(p.stdout, gateway.Usage())
+		fmt.Fprint(p.stdout, config.Usage())
 		return exitOK
 	case setup.Version:
 		fmt.Fprintf(p.stdout, "sluice %s\nprotocol v%s\n", version(), gateway.Protocol)

@@ -1,4 +1,4 @@
-package gateway
+package config
 
 import (
 	"encoding/json"
@@ -352,7 +352,7 @@ func TestListenAddr(t *testing.T) {
 }
 
 func TestCounts(t *testing.T) {
-	if n := (Config{}).LoopCount(); n < 1 || n > maxLoops {
+	if n := (Config{}).LoopCount(); n < 1 || n > MaxLoops {
 		t.Errorf("%d loops", n)
 	}
 	if n := (Config{}).ShardCount(); n < 1 || n&(n-1) != 0 {
@@ -544,4 +544,40 @@ func FuzzConfigFile(f *testing.F) {
 			t.Errorf("what was written cannot be read: %v", err)
 		}
 	})
+}
+
+func TestCertificateFiles(t *testing.T) {
+	for _, tt := range []struct{ cert, key, want string }{
+		{"", "", "tls needs tlsCert and tlsKey"},
+		{"a", "", "tls needs tlsCert and tlsKey"},
+		{"a;b", "c", "tlsCert names 2 files and tlsKey 1: name one key for each certificate"},
+		{"a;", "c;d", "names no file before or after a ;"},
+		{"a;b", ";d", "names no file before or after a ;"},
+	} {
+		err := Config{TLS: true, TLSCert: tt.cert, TLSKey: tt.key}.Validate()
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s, %s: error %v, want one with %q", tt.cert, tt.key, err, tt.want)
+		}
+	}
+	certs, keys := Config{TLSCert: "a;b", TLSKey: "c;d"}.CertificateFiles()
+	if diff := cmp.Diff([][]string{{"a", "b"}, {"c", "d"}}, [][]string{certs, keys}); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNetworksThatAreNone(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                  "write it like 10.0.0.0/8",
+		"localhost":         "is not a network",
+		"10.0.0.0/33":       "is not a network",
+		"10.0.0/8":          "is not a network",
+		"fe80::1%eth0":      "is not a network",
+		"::ffff:1.2.3.0/96": "is not a network",
+		"10.0.0.1/8":        "did you mean 10.0.0.0/8?",
+		"fd00::1/8":         "did you mean fd00::/8?",
+	} {
+		if err := checkNetwork(in); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want one with %q", in, err, want)
+		}
+	}
 }

@@ -1,18 +1,15 @@
-package gateway
+package config
 
 import (
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"sluice/internal/res"
 	"sluice/netpoll"
 )
 
@@ -77,7 +74,9 @@ const (
 	defaultAPIPath     = "/api"
 	defaultAPIEncoding = "json"
 
-	maxLoops  = 256
+	// MaxLoops is the highest number of event loops.
+	MaxLoops = 256
+
 	maxShards = 1024
 	kib       = 1 << 10
 	mib       = 1 << 20
@@ -136,9 +135,9 @@ var settings = []setting{
 	{key: "tls", flag: "tls", group: groupSecurity, help: "serve clients over TLS",
 		field: &boolean{at: func(c *Config) *bool { return &c.TLS }}},
 	{key: "tlsCert", aliases: []string{"certFile"}, flag: "tlscert", arg: "file", group: groupSecurity, help: "certificate file for TLS; repeat or separate by ; for several, the first is the default",
-		field: &text{at: func(c *Config) *string { return &c.TLSCert }, join: certListSeparator}},
+		field: &text{at: func(c *Config) *string { return &c.TLSCert }, join: fileSeparator}},
 	{key: "tlsKey", aliases: []string{"keyFile"}, flag: "tlskey", arg: "file", group: groupSecurity, help: "private key file of the certificate; for several in the same order",
-		field: &text{at: func(c *Config) *string { return &c.TLSKey }, join: certListSeparator}},
+		field: &text{at: func(c *Config) *string { return &c.TLSKey }, join: fileSeparator}},
 	{key: "proxyProtocolFrom", flag: "proxy-protocol-from", arg: "network", group: groupSecurity, help: "proxies that send the PROXY protocol, such as 10.0.0.0/8; repeat for several",
 		field: &list{at: func(c *Config) *[]string { return &c.ProxyProtocolFrom }, valid: checkNetwork}},
 	{key: "trustForwardedFrom", flag: "trust-forwarded-from", arg: "network", group: groupSecurity, help: "proxies whose (X-)Forwarded(-For) headers count; repeat for several",
@@ -180,7 +179,7 @@ var settings = []setting{
 		field: &number{at: func(c *Config) *int { return &c.HeldEvents }, def: 1024, min: 1, max: 1 << 20}},
 
 	{key: "loops", flag: "loops", arg: "n", group: groupTuning, help: "event loops; 0: one per core",
-		field: &number{at: func(c *Config) *int { return &c.Loops }, min: 0, max: maxLoops}},
+		field: &number{at: func(c *Config) *int { return &c.Loops }, min: 0, max: MaxLoops}},
 	{key: "shards", flag: "shards", arg: "n", group: groupTuning, help: "cache shards, a power of two; 0: by the number of cores",
 		field: &number{at: func(c *Config) *int { return &c.Shards }, min: 0, max: maxShards, valid: checkPowerOfTwo}},
 	{key: "flush", flag: "flush", arg: "name", group: groupTuning, help: "write: a system call per client, io_uring: one for many, auto: io_uring if allowed",
@@ -465,73 +464,4 @@ func (l *list) toJSON(c *Config) any {
 		return all
 	}
 	return []string{}
-}
-
-func oneOf(names ...string) func(string) error {
-	return func(s string) error {
-		for _, n := range names {
-			if s == n {
-				return nil
-			}
-		}
-		return fmt.Errorf("%q is unknown: choose %s", s, strings.Join(names, " or "))
-	}
-}
-
-func checkIP(s string) error {
-	if _, err := netip.ParseAddr(s); err != nil {
-		return fmt.Errorf("%q is not an IP address: write one such as 127.0.0.1 or ::1, or leave it empty for all", s)
-	}
-	return nil
-}
-
-func checkHostPort(s string) error {
-	_, port, err := net.SplitHostPort(s)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		return fmt.Errorf("%q is not an address: write host:port, such as 127.0.0.1:4222", s)
-	}
-	return nil
-}
-
-func checkPath(s string) error {
-	if s[0] != '/' || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '?' || r == '#' || r == 127 }) {
-		return fmt.Errorf("%q is not a path: begin with / and use no space, ? or #", s)
-	}
-	return nil
-}
-
-func checkWSPath(s string) error {
-	if s == healthPath {
-		return errors.New(healthPath + " answers health checks: choose another path")
-	}
-	return checkPath(s)
-}
-
-// checkResourceMethod wants a resource name and a method, without a query.
-func checkResourceMethod(s string) error {
-	if i := strings.LastIndexByte(s, '.'); i > 0 && res.ValidName(s[:i]) && res.ValidPart(s[i+1:]) {
-		return nil
-	}
-	return fmt.Errorf("%q is not a resource method: write it like auth.headers.login", s)
-}
-
-func checkMethod(s string) error {
-	if !res.ValidPart(s) {
-		return fmt.Errorf("%q is not a method name: use one word without dots, such as set", s)
-	}
-	return nil
-}
-
-func checkPowerOfTwo(n int) error {
-	if n&(n-1) != 0 {
-		lower := 1
-		for lower*2 < n {
-			lower *= 2
-		}
-		return fmt.Errorf("%d is not a power of two: choose %d or %d", n, lower, lower*2)
-	}
-	return nil
 }

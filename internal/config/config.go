@@ -1,0 +1,309 @@
+// Package config owns the gateway's settings: Config, the table that names each
+// of them, and how the configuration file, the environment and the command line
+// fill a Config. It checks every value, and values that depend on each other.
+//
+// It never opens a socket, and reads no file but the configuration file.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/internal/metrics"
+	"sluice/internal/owner"
+)
+
+const (
+	// AllAddresses as Config.Addr listens on every address, IPv4 and IPv6.
+	AllAddresses = "*"
+	// FreePort as Config.Port lets the system choose a free port; Gateway.Addr
+	// tells which.
+	FreePort = -1
+	// Off turns a duration off whose zero value means the default.
+	Off time.Duration = -1
+	// Protocol is the newest RES protocol version that the gateway speaks.
+	Protocol = "1.2.3"
+	// DefaultNATSURL is where NATS is looked for unless told otherwise.
+	DefaultNATSURL = "nats://127.0.0.1:4222"
+
+	// HealthPath is the path of health checks, which no setting may take.
+	HealthPath = "/healthz"
+)
+
+// Config is what a gateway is told at its start. It is plain data, never
+// changed afterwards, and may be copied. The zero value of every field means
+// its default, so Config{} is a complete configuration. The names, limits and
+// defaults of the fields as users see them stand in settings.go; RES.md
+// section 6 lists those that Resgate has too.
+type Config struct {
+	// Clients.
+	Addr           string // IP address to listen on, or AllAddresses; default 0.0.0.0
+	Port           int    // TCP port, or FreePort; default 8080
+	WSPath         string // path of WebSocket upgrades
+	AllowOrigin    string // "*" or origins separated by ";"
+	MaxConnections int    // open client connections; 0: as many as the descriptor limit allows
+
+	// Proxies in front of the gateway, whose word on a client's address counts.
+	ProxyProtocolFrom  []string // networks whose connections begin with a PROXY protocol header
+	TrustForwardedFrom []string // networks whose Forwarded or X-Forwarded-For headers are believed
+
+	// What one client may take; beyond each of them stands a defined verdict.
+	MaxMessage       int           // bytes of one WebSocket message
+	MaxHead          int           // bytes of a request head
+	MaxBody          int           // bytes of an HTTP request's body
+	HeadTimeout      time.Duration // time to send a whole request head
+	HandshakeTimeout time.Duration // time for a whole TLS handshake
+	MaxHandshakes    int           // TLS handshakes under way
+	OutboxBytes      int           // bytes waiting to be sent
+	MaxSubscriptions int           // direct subscriptions per resource
+	MaxResources     int           // resources subscribed, directly or through references
+	MaxPending       int           // requests under way
+	HeldEvents       int           // events held per subscription while references load
+	PingInterval     time.Duration // quiet time before a ping; Off: none
+	CloseTimeout     time.Duration // wait for the peer's close frame
+	DrainTimeout     time.Duration // window over which a stop closes clients; Off: all at once
+
+	// HeartbeatInterval is the quiet time before an event stream gets a comment,
+	// so that nothing on the way takes it for dead; Off: none.
+	HeartbeatInterval time.Duration
+
+	// Metrics.
+	MetricsPort int  // 0: off; or FreePort
+	Profiles    bool // serve pprof on that port
+
+	// Owners.
+	Loops  int // event loops; 0: one per core
+	Shards int // cache shards, a power of two; 0: by the number of cores
+
+	Flush string // how clients are written to: auto, write or io_uring
+
+	// Services.
+	NATSURL            string // one URL, or several separated by ","
+	NATSCreds          string // user credentials file
+	NATSCert           string // client certificate file
+	NATSKey            string // key file of NATSCert
+	NATSRootCAs        []string
+	NATSConnections    int
+	NATSTimeout        time.Duration // give up connecting at start
+	NATSGrace          time.Duration // keep clients while NATS is away; Off: close them at once
+	EmbeddedNATS       bool          // run a NATS server inside the process
+	EmbeddedNATSListen string        // host:port where other services reach it; port 0: a free one
+	RequestTimeout     time.Duration // wait for a service's answer
+	BufferSize         int           // messages from NATS waiting per connection
+	ResetThrottle      int           // parallel requests after a system reset; 0: no limit
+	ReferenceThrottle  int           // parallel gets for one request's references; 0: no limit
+	CacheEviction      time.Duration // keep a resource nobody subscribes to; Off: drop at once
+
+	// Logs.
+	Debug     bool
+	Trace     bool
+	LogFormat string // "text" or "json"
+
+	// HTTP, TLS and compression.
+	APIPath       string
+	APIEncoding   string
+	HeaderAuth    string // empty: off
+	WSHeaderAuth  string
+	PUTMethod     string
+	DELETEMethod  string
+	PATCHMethod   string
+	WSCompression bool
+	TLS           bool
+	TLSCert       string // file, or several separated by ";": the first is the default
+	TLSKey        string // the files of their keys, in the same order
+
+	CompressionThreshold int // bytes from which WebSocket messages are compressed, with WSCompression
+	HTTPCompression      int // bytes from which HTTP answers are compressed; negative: never
+
+	// For programs that embed a gateway; no flag or key.
+	Pages   http.Handler      // answers plain HTTP requests other than /healthz; nil: 404
+	Log     *slog.Logger      // nil: slog.Default()
+	Metrics *metrics.Registry // nil: one of the gateway's own
+	Version string            // shown in metrics and logs; empty: "devel"
+	Clock   owner.Clock       // nil: the system's
+}
+
+// WithDefaults returns c with every zero field that has a default filled in.
+// Fields whose zero means "by the machine" or "no limit" stay zero; a negative
+// duration stays negative. Filling in twice changes nothing.
+func (c Config) WithDefaults() Config {
+	for i := range settings {
+		settings[i].fill(&c)
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Version == "" {
+		c.Version = "devel"
+	}
+	return c
+}
+
+// Validate reports everything that is wrong with c, one line per mistake, each
+// naming the setting and saying what to do; nil if a gateway can be made of it.
+// Defaults are filled in first. It looks at no file and no network.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	var errs []error
+	for i := range settings {
+		if err := settings[i].check(&c); err != nil {
+			errs = append(errs, settings[i].wrap(err))
+		}
+	}
+	if len(errs) == 0 {
+		errs = append(errs, c.checkTogether()...)
+	}
+	return errors.Join(errs...)
+}
+
+// checkTogether holds the rules about more than one setting.
+func (c Config) checkTogether() []error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.MetricsPort > 0 && c.MetricsPort == c.Port {
+		fail("metricsPort and port are both %d: choose two different ports", c.Port)
+	}
+	if c.Profiles && c.MetricsPort == 0 {
+		fail("profiles are served on the metrics port: set metricsPort, too")
+	}
+	if (c.NATSCert == "") != (c.NATSKey == "") {
+		fail("natsCert and natsKey belong together: set both or none")
+	}
+	if c.TLS {
+		if err := checkFileLists(c.TLSCert, c.TLSKey); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if c.EmbeddedNATS && c.NATSURL != DefaultNATSURL {
+		fail("embeddedNats and natsUrl (%s) exclude each other: leave one out", RedactURL(c.NATSURL))
+	}
+	return errs
+}
+
+// Warnings returns what a user should know about a valid configuration: the
+// risks it takes.
+func (c Config) Warnings() []string {
+	c = c.WithDefaults()
+	var out []string
+	if c.EmbeddedNATS && !loopback(c.EmbeddedNATSListen) {
+		out = append(out, "the embedded NATS server listens on "+c.EmbeddedNATSListen+
+			" without authentication: whoever reaches it can act as a service")
+	}
+	return out
+}
+
+// ListenAddr is the address to listen on as host:port; the host is empty for
+// AllAddresses, the port 0 for FreePort.
+func (c Config) ListenAddr() string {
+	c = c.WithDefaults()
+	host := c.Addr
+	if host == AllAddresses {
+		host = ""
+	}
+	return net.JoinHostPort(host, strconv.Itoa(max(c.Port, 0)))
+}
+
+// LoopCount is the number of event loops: Loops, or one per core.
+func (c Config) LoopCount() int {
+	if c.Loops > 0 {
+		return c.Loops
+	}
+	return min(Cores(), MaxLoops)
+}
+
+// ShardCount is the number of cache shards: Shards, or the power of two that
+// is at least the number of cores.
+func (c Config) ShardCount() int {
+	if c.Shards > 0 {
+		return c.Shards
+	}
+	n := 1
+	for n < Cores() && n < maxShards {
+		n *= 2
+	}
+	return n
+}
+
+// Cores returns how many cores the process may use, as it was at the first call:
+// a program may raise GOMAXPROCS later.
+var Cores = sync.OnceValue(func() int { return runtime.GOMAXPROCS(0) })
+
+// CertificateFiles returns the files of TLSCert and of TLSKey. In a valid
+// configuration with TLS there are as many of each, and at least one.
+func (c Config) CertificateFiles() (certs, keys []string) {
+	return splitFiles(c.TLSCert), splitFiles(c.TLSKey)
+}
+
+// LogLevel is the lowest level to log: LevelTrace with Trace, debug with Debug,
+// else info.
+func (c Config) LogLevel() slog.Level {
+	switch {
+	case c.Trace:
+		return LevelTrace
+	case c.Debug:
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+// LevelTrace is the level of single messages, below debug.
+const LevelTrace = slog.LevelDebug - 4
+
+// RedactURL returns a NATS URL, or several separated by commas, fit for a log:
+// user names, passwords and tokens replaced.
+func RedactURL(urls string) string {
+	parts := strings.Split(urls, ",")
+	for i, p := range parts {
+		if at := strings.LastIndexByte(p, '@'); at >= 0 {
+			scheme := ""
+			if j := strings.Index(p, "://"); j >= 0 && j < at {
+				scheme = p[:j+3]
+			}
+			parts[i] = scheme + "…" + p[at:]
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+func loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// checkNATSURL accepts what the NATS client accepts: one server or several
+// separated by commas, the scheme optional.
+func checkNATSURL(s string) error {
+	for p := range strings.SplitSeq(s, ",") {
+		p = strings.TrimSpace(p)
+		if !strings.Contains(p, "://") {
+			p = "nats://" + p
+		}
+		u, err := url.Parse(p)
+		if err != nil || u.Hostname() == "" {
+			return fmt.Errorf("%q is not a NATS URL: write nats://host:port", RedactURL(p))
+		}
+		switch u.Scheme {
+		case "nats", "tls", "ws", "wss":
+		default:
+			return fmt.Errorf("%q has the scheme %s: use nats, tls, ws or wss", RedactURL(p), u.Scheme)
+		}
+	}
+	return nil
+}
