@@ -37,14 +37,14 @@ type Engine struct {
 	uring      uringCalls
 
 	// Fixed after Start.
-	addr     *net.TCPAddr
 	flush    Flush  // in use
 	network  string // what gnet listens on
 	hold     int    // a socket bound to the port that never listens: nobody else gets the port between two gnets
 	fdLimit  int    // descriptors from this number on are the reserve
 	lingerer int    // connections per loop that may use the reserve to be refused politely
 
-	bound sync.Map // gnet.EventLoop → *Loop, of the present gnet
+	addr  atomic.Pointer[net.TCPAddr] // what is listened on; nil before Start
+	bound sync.Map                    // gnet.EventLoop → *Loop, of the present gnet
 
 	mu      sync.Mutex    // around gnet's registration of connections, which is not made for several goroutines
 	gnet    gnet.Engine   // valid while gnet runs; guarded by mu
@@ -60,6 +60,7 @@ type Engine struct {
 	quitting atomic.Bool    // gnet is to end, and not to be started again
 	quit     chan struct{}  // closed with quitting
 	drained  sync.WaitGroup // one for each loop that still has connections
+	begun    chan struct{}  // closed when every loop has begun its first turn
 	ready    chan error     // the first gnet runs with all loops bound, or could not start
 	ended    chan struct{}  // gnet has ended for good
 }
@@ -77,6 +78,7 @@ func New(o Options) (*Engine, error) {
 		hold:    -1,
 		uring:   kernelURing,
 		quit:    make(chan struct{}),
+		begun:   make(chan struct{}),
 		ready:   make(chan error, 1),
 		ended:   make(chan struct{}),
 	}
@@ -132,62 +134,15 @@ func (e *Engine) setUp() error {
 	if e.fdLimit < 16 {
 		return fmt.Errorf("netpoll: the limit of %d open files leaves no room for clients beside a reserve of %d: raise it (ulimit -n)", limit.Cur, reserve)
 	}
-	// A listener without SO_REUSEPORT fails if anyone else listens there; gnet's, with it, would share the
-	// port in silence.
-	probe, err := net.Listen("tcp", e.opts.Addr)
+	addr, hold, err := claimPort(e.opts.Addr)
 	if err != nil {
 		return listenError(e.opts.Addr, err)
 	}
-	e.addr = probe.Addr().(*net.TCPAddr)
-	_ = probe.Close()
+	e.addr.Store(addr)
+	e.hold = hold
 	host, _, _ := net.SplitHostPort(e.opts.Addr)
-	e.network = "tcp://" + net.JoinHostPort(host, strconv.Itoa(e.addr.Port))
-	e.hold, err = holdPort(e.addr)
-	if err != nil {
-		return listenError(e.opts.Addr, err)
-	}
+	e.network = "tcp://" + net.JoinHostPort(host, strconv.Itoa(addr.Port))
 	return e.equip()
-}
-
-// listenError says why an address cannot be listened on.
-func listenError(addr string, err error) error {
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("netpoll: %s is in use by another program: stop it, or choose another port: %w", addr, err)
-	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("netpoll: no permission to listen on %s: choose a port from 1024 on, or give the program CAP_NET_BIND_SERVICE: %w", addr, err)
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("netpoll: %s is not an address of this machine: %w", addr, err)
-	}
-	return fmt.Errorf("netpoll: cannot listen on %s: %w", addr, err)
-}
-
-// holdPort binds a socket to addr as gnet's listeners will be bound, without listening.
-func holdPort(addr *net.TCPAddr) (fd int, err error) {
-	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: addr.Port, Addr: [16]byte(addr.IP.To16())})
-	if ip := addr.IP.To4(); ip != nil {
-		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: addr.Port, Addr: [4]byte(ip)}
-	} else if addr.Zone != "" {
-		return -1, nil // link-local: gnet resolves the zone
-	}
-	fd, err = socket(family)
-	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
-	}
-	// SO_REUSEADDR on all of them, or connections of a former life that the kernel still remembers (TIME_WAIT)
-	// keep the probe of a restarted gateway from binding.
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	if err == nil {
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	}
-	if err == nil {
-		err = unix.Bind(fd, sa)
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return -1, os.NewSyscallError("bind", err)
-	}
-	return fd, nil
 }
 
 func (e *Engine) tearDown() {
@@ -337,10 +292,10 @@ func (e *Engine) loopOf(el gnet.EventLoop) *Loop {
 
 // Addr returns the address that is listened on; nil before Start.
 func (e *Engine) Addr() net.Addr {
-	if e.addr == nil {
-		return nil
+	if addr := e.addr.Load(); addr != nil {
+		return addr
 	}
-	return e.addr
+	return nil
 }
 
 // Loops returns the event loops, by index. The slice must not be changed.

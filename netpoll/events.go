@@ -34,8 +34,15 @@ func (ev *events) OnTick() (time.Duration, gnet.Action) {
 		e.log.Error("the event loops cannot be bound", "error", err)
 	}
 	select {
-	case e.ready <- err:
-	default: // a later start
+	case <-e.begun: // a later start
+	default:
+		if err == nil {
+			close(e.begun)
+		}
+		select {
+		case e.ready <- err:
+		default: // Start has heard of the first error
+		}
 	}
 	if err != nil || e.quitting.Load() {
 		return math.MaxInt64, gnet.Shutdown

@@ -31,7 +31,17 @@ func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort) {
 		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
 		return
 	}
+	e.awaitLoops()
 	e.opts.HTTP(&handed{Conn: c, engine: e, client: client, pre: pre})
+}
+
+// awaitLoops waits until every loop runs: gnet accepts on the first loop before the others have begun, and
+// net/http may send a request to any of them.
+func (e *Engine) awaitLoops() {
+	select {
+	case <-e.begun:
+	case <-e.ended:
+	}
 }
 
 func (h *handed) Read(p []byte) (int, error) {

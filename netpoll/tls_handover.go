@@ -43,6 +43,7 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *away, out *pool.Buffer, pre []b
 		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
 		return
 	}
+	e.awaitLoops()
 	a.Conn = raw
 	t.away = a
 	if out != nil { // the end of the handshake, say
