@@ -307,7 +307,7 @@ func TestNamesAreUniqueAndRegular(t *testing.T) {
 		if s.help == "" || s.group == "" {
 			t.Errorf("%s has no help or group", s.key)
 		}
-		if _, isSwitch := s.field.(*boolean); isSwitch != (s.arg == "") && s.flag != "" {
+		if isSwitch := s.form() == onOff; isSwitch != (s.arg == "") && s.flag != "" {
 			t.Errorf("%s: only a switch has no argument", s.key)
 		}
 	}

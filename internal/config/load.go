@@ -57,7 +57,7 @@ func Load(args, environ []string) (Setup, error) {
 			continue
 		}
 		texts := []string{value}
-		if _, several := settings[i].field.(*list); several {
+		if settings[i].form() == several {
 			texts = strings.FieldsFunc(value, func(r rune) bool { return r == ';' })
 		}
 		if err := settings[i].set(&s.Config, texts); err != nil {
@@ -142,7 +142,7 @@ func parseFlags(args []string) (commandLine, error) {
 			continue
 		}
 		f := fs.VarPF(&recorders[i], s.flag, s.short, s.help)
-		if _, ok := s.field.(*boolean); ok {
+		if s.form() == onOff {
 			f.NoOptDefVal = "true"
 		}
 	}
