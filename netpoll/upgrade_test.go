@@ -352,7 +352,10 @@ func TestPendingDeflate(t *testing.T) {
 	c := dial(t, s.Addr())
 	head := strings.TrimSuffix(upgradeHead("/ws", ""), "\r\n") + "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
 	text := repeat("compressible ", 50)
-	c.send(append([]byte(head), wsproto.AppendMaskedDeflated(nil, wsproto.OpText, []byte(text), [4]byte{1, 2, 3, 4})...))
+	deflated := wsproto.AppendDeflated(nil, wsproto.OpText, []byte(text)) // with a header of two bytes
+	message := masked(wsproto.OpText, string(deflated[2:]))
+	message[0] = deflated[0]
+	c.send(append([]byte(head), message...))
 	line := await(t, answer, "the negotiation")
 	sc := await(t, asked, "Upgrade")
 	s.on(0, func(*Loop) { sc.Accept(func(dst []byte) []byte { return append(dst, line...) }) })

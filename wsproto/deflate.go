@@ -6,8 +6,6 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/flate"
-
-	"sluice/pool"
 )
 
 // DeflateThreshold is the length, in bytes, below which a message is sent plain
@@ -99,20 +97,4 @@ func AppendDeflated(dst []byte, op Op, payload []byte) []byte {
 	packed := dst[body:]
 	dst = appendHeader(dst[:at], bitFin|bitRsv1|byte(op), 0, len(packed))
 	return append(dst, packed...) // moves it down if its header is shorter
-}
-
-// AppendMaskedDeflated is AppendDeflated for a client's frame, for tests and
-// load clients: key is its masking key.
-func AppendMaskedDeflated(dst []byte, op Op, payload []byte, key [4]byte) []byte {
-	if len(payload) < DeflateThreshold {
-		return AppendMaskedFrame(dst, true, op, payload, key)
-	}
-	b := pool.GetBuffer(len(payload))
-	defer b.Put()
-	packed, ok := appendPacked(b.B, payload)
-	b.B = packed
-	if !ok {
-		return AppendMaskedFrame(dst, true, op, payload, key)
-	}
-	return appendMasked(dst, bitFin|bitRsv1|byte(op), packed, key)
 }

@@ -108,16 +108,7 @@ func TestAppendDeflated(t *testing.T) {
 			if again := AppendDeflated(nil, OpText, payload); !bytes.Equal(again, got) {
 				t.Fatal("another frame the second time: it depends on what went before")
 			}
-			masked := AppendMaskedDeflated(nil, OpText, payload, testKey)
-			if in, ok := fromServer(masked); !ok || !bytes.Equal(in, got) {
-				t.Fatal("the masked frame is another one")
-			}
 		})
-	}
-	for _, n := range []int{10, DeflateThreshold} {
-		if got, want := AppendMaskedDeflated(nil, OpBinary, noise(n), testKey), frame(fin, OpBinary, string(noise(n))); !bytes.Equal(got, want) {
-			t.Errorf("%d bytes of noise, masked, are not the plain frame", n)
-		}
 	}
 }
 
@@ -174,7 +165,7 @@ func TestCompressed(t *testing.T) {
 			name: "fragmented plain after compressed", in: stream(packed(more, OpText, hello), frame(fin, OpContinuation, ""), frame(more, OpText, hello[4:5]), frame(fin, OpContinuation, "")),
 			want: []string{got(OpText, "Hello"), failed(ErrInvalidUTF8)},
 		},
-		{name: "ours", in: AppendMaskedDeflated(nil, OpText, []byte(text), testKey), want: []string{got(OpText, text)}},
+		{name: "ours", in: maskedDeflated([]byte(text)), want: []string{got(OpText, text)}},
 		{name: "close within", in: stream(packed(more, OpText, hello[:3]), closeFrame(1000, "")), want: []string{gotClose(1000, "")}},
 
 		{name: "a final block, nothing behind it", in: packed(fin, OpText, "\xf3\x48\xcd\xc9\xc9\x07\x00"[:7]), want: []string{got(OpText, "Hello")}},
@@ -289,7 +280,7 @@ func TestBombMemory(t *testing.T) {
 func TestInflatedBufferIsGivenBack(t *testing.T) {
 	var p Parser
 	p.EnableDeflate()
-	in := AppendMaskedDeflated(nil, OpText, event(1000), testKey)
+	in := maskedDeflated(event(1000))
 	m, n, done, err := p.Next(in, Limits{})
 	if n != len(in) || !done || err != nil || p.frag == nil || string(m.Payload) != string(event(1000)) {
 		t.Fatal(n, done, err)
@@ -313,4 +304,41 @@ func TestMaskedByServer(t *testing.T) {
 		{name: "ping", in: frame(fin, OpPing, ""), mode: modeServer, want: []string{failed(ErrMasked)}, failAt: 2},
 		{name: "after a good one", in: stream(AppendFrame(nil, OpText, []byte("é")), frame(fin, OpText, "")), mode: modeServer, want: []string{got(OpText, "é"), failed(ErrMasked)}},
 	})
+}
+
+// TestKeepCompressed: a load client inflates a message itself, once for all its connections.
+func TestKeepCompressed(t *testing.T) {
+	const hello = "\xf2\x48\xcd\xc9\xc9\x07\x00"
+	packed := func(fin bool, op Op, payload string) []byte { return withBits(0x40, frame(fin, op, payload)) }
+	runFrames(t, []frameCase{
+		{name: "one frame", in: packed(fin, OpText, hello), mode: modeKeep, want: []string{kept(OpText, hello)}},
+		{name: "no UTF-8 check", in: packed(fin, OpText, "\xff"), mode: modeKeep, want: []string{kept(OpText, "\xff")}},
+		{
+			name: "fragments around a ping", in: stream(packed(more, OpText, hello[:3]), frame(fin, OpPing, "p"), frame(fin, OpContinuation, hello[3:])),
+			mode: modeKeep, want: []string{got(OpPing, "p"), kept(OpText, hello)},
+		},
+		{
+			name: "plain before and after", in: stream(frame(fin, OpText, "a"), packed(fin, OpBinary, hello), frame(more, OpText, "b"), frame(fin, OpContinuation, "c")),
+			mode: modeKeep, want: []string{got(OpText, "a"), kept(OpBinary, hello), got(OpText, "bc")},
+		},
+		{name: "bit in a continuation", in: stream(packed(more, OpText, hello[:3]), packed(fin, OpContinuation, hello[3:])), mode: modeKeep, want: []string{failed(ErrReservedBits)}},
+		{name: "too large", in: packed(fin, OpText, strings.Repeat("x", 1000)), limit: 800, mode: modeKeep, want: []string{failed(ErrMessageTooLarge)}},
+	})
+	text := event(3000)
+	var p Parser
+	p.FromServer()
+	p.KeepCompressed()
+	m, _, done, err := p.Next(AppendDeflated(nil, OpText, text), Limits{})
+	if err != nil || !done || !m.Compressed {
+		t.Fatal(m.Compressed, done, err)
+	}
+	if out, err := Inflate([]byte("before"), m.Payload, len(text)); err != nil || string(out) != "before"+string(text) {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+	if _, err := Inflate(nil, m.Payload, len(text)-1); err != ErrMessageTooLarge {
+		t.Errorf("over the limit: %v", err)
+	}
+	if _, err := Inflate(nil, []byte{0xff, 0xff, 0xff}, 100); err != ErrCompressed {
+		t.Errorf("invalid data: %v", err)
+	}
 }

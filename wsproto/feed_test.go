@@ -29,6 +29,13 @@ func withBits(bits byte, frame []byte) []byte {
 	return frame
 }
 
+// maskedDeflated returns AppendDeflated's frame of a text as a client sends it.
+func maskedDeflated(text []byte) []byte {
+	in := AppendDeflated(nil, OpText, text)
+	header := map[byte]int{len16: 4, len64: 10}[in[1]]
+	return withBits(in[0]&bitsRsv, frame(fin, OpText, string(in[max(header, 2):])))
+}
+
 func closeFrame(code uint16, reason string) []byte {
 	return frame(fin, OpClose, string([]byte{byte(code >> 8), byte(code)})+reason)
 }
@@ -43,6 +50,9 @@ func got(op Op, payload string) string {
 	}
 	return fmt.Sprintf("%d %q", op, payload)
 }
+
+// kept is a message that stays compressed.
+func kept(op Op, payload string) string { return "compressed " + got(op, payload) }
 
 func gotClose(code uint16, reason string) string { return fmt.Sprintf("8 %d %q", code, reason) }
 
@@ -80,6 +90,9 @@ func (f *feeder) setMode(modes ...mode) {
 		if m&modeServer != 0 {
 			f.p.FromServer()
 		}
+		if m&modeKeep != 0 {
+			f.p.KeepCompressed()
+		}
 	}
 }
 
@@ -116,7 +129,11 @@ func (f *feeder) next(before []byte) bool {
 		if m.Code != 0 {
 			f.t.Fatalf("code %d in a message of kind %d", m.Code, m.Op)
 		}
-		f.events = append(f.events, got(m.Op, string(m.Payload)))
+		event := got
+		if m.Compressed {
+			event = kept
+		}
+		f.events = append(f.events, event(m.Op, string(m.Payload)))
 	}
 	f.pending = f.pending[n:]
 	return true

@@ -137,3 +137,20 @@ func TestMask(t *testing.T) {
 		}
 	}
 }
+
+// TestIsASCII: one byte beyond ASCII is found wherever it is.
+func TestIsASCII(t *testing.T) {
+	for n := range 100 {
+		b := bytes.Repeat([]byte{0x7f}, n)
+		if !isASCII(b) {
+			t.Fatalf("%d bytes of ASCII are not", n)
+		}
+		for i := range b {
+			b[i] = 0x80
+			if isASCII(b) {
+				t.Fatalf("byte %d of %d is missed", i, n)
+			}
+			b[i] = 0
+		}
+	}
+}

@@ -91,6 +91,17 @@ func (s *packedSource) Read(b []byte) (n int, err error) {
 // left returns how many bytes have not been read.
 func (s *packedSource) left() int { return len(s.packed) + len(s.tail) }
 
+// Inflate appends the text of a compressed message, Message.Payload of a Parser
+// with KeepCompressed, to dst. The error is ErrMessageTooLarge if the text has more
+// than limit bytes, and ErrCompressed if the data is invalid. Any goroutine may
+// call it.
+func Inflate(dst, payload []byte, limit int) ([]byte, error) {
+	out, err := inflate(payload, limit)
+	dst = append(dst, out.B...)
+	out.Put()
+	return dst, err
+}
+
 // inflate decompresses a whole message into a buffer of the pool, which the
 // caller gives back, also if there is an error: ErrMessageTooLarge beyond limit
 // bytes, ErrCompressed if the data is invalid. The buffer grows with what comes

@@ -24,6 +24,9 @@ type Message struct {
 	Op      Op     // OpText, OpBinary, OpClose, OpPing or OpPong
 	Payload []byte // unmasked and inflated; of a close frame the reason
 	Code    uint16 // of a close frame: its code, CloseNoStatus if it has none; else 0
+
+	// Compressed reports whether Payload is still compressed: only with KeepCompressed.
+	Compressed bool
 }
 
 // Parser is what one connection remembers of its peer's frames. The zero value
@@ -55,6 +58,7 @@ type mode uint8
 const (
 	modeDeflate mode = 1 << iota // compressed ones, too
 	modeServer                   // those of a server
+	modeKeep                     // compressed ones are not inflated
 )
 
 // EnableDeflate makes p take compressed messages, too: to be called once
@@ -67,6 +71,13 @@ func (p *Parser) EnableDeflate() { p.mode |= modeDeflate }
 // must not be masked, all else is the same. To be called before the first call
 // of Next.
 func (p *Parser) FromServer() { p.mode |= modeServer }
+
+// KeepCompressed makes p accept compressed messages, as EnableDeflate does, and
+// return them as they were sent, with Message.Compressed set. The caller passes
+// them to Inflate. It is for load clients: thousands of them receive the same
+// bytes, so one inflation serves all. p does not check the UTF-8 of such a message.
+// The caller must call it before the first call of Next.
+func (p *Parser) KeepCompressed() { p.mode |= modeDeflate | modeKeep }
 
 // Next takes at most one frame from the beginning of buf, n bytes of it, and
 // changes these: payloads are unmasked in place.
@@ -117,9 +128,11 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 		return m, 0, false, nil
 	}
 	payload := buf[h.size:n:n]
-	ascii := false // not known
+	var ascii bool // false: not known
 	if p.mode&modeServer == 0 {
 		ascii = mask(payload, h.key, 0)
+	} else if text {
+		ascii = isASCII(payload)
 	}
 	if text {
 		if !ascii || p.text.missing > 0 {
@@ -161,7 +174,11 @@ func (p *Parser) take(h frameHeader, payload []byte, limit int) (m Message, done
 			m.Payload, p.delivered = p.frag.B, true
 		}
 	}
-	if h.packed {
+	switch {
+	case !h.packed:
+	case p.mode&modeKeep != 0:
+		m.Compressed = true
+	default:
 		m.Payload, err = p.inflate(m, limit)
 	}
 	return m, true, err
