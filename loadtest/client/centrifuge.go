@@ -5,6 +5,8 @@ package client
 import (
 	"bytes"
 	"strconv"
+
+	"sluice/wsproto"
 )
 
 // centrifugeDriver is the JSON form of the Centrifuge client protocol: one or
@@ -26,7 +28,7 @@ func (d centrifugeDriver) Open(c *Conn, topics []int) {
 		b = append(b, "\n"+`{"id":2,"subscribe":{"channel":"`...)
 		b = append(append(b, Topic(topic)...), `"}}`...)
 	}
-	c.send(opText, b)
+	c.send(wsproto.OpText, b)
 	c.t.scratch = b
 }
 
@@ -45,7 +47,7 @@ func (d centrifugeDriver) Message(c *Conn, p []byte) {
 			id, _ := lastNumber(line[:min(len(line), 24)], centrifugeReply)
 			c.answer(id, !bytes.Contains(line, centrifugeError))
 		case len(line) == 2: // {}: a ping, which is answered with the same
-			c.send(opText, line)
+			c.send(wsproto.OpText, line)
 		case len(line) > 0:
 			c.t.count.Strange++
 		}
@@ -59,7 +61,7 @@ func (d centrifugeDriver) Request(c *Conn, kind Kind, topic int, id uint64) bool
 	b := append(c.t.scratch[:0], `{"id":`...)
 	b = strconv.AppendUint(b, id, 10)
 	b = append(b, `,"rpc":{"method":"echo","data":{"value":42}}}`...)
-	c.send(opText, b)
+	c.send(wsproto.OpText, b)
 	c.t.scratch = b
 	return true
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/wsproto"
 )
 
 type connState uint8
@@ -33,16 +35,16 @@ type Conn struct {
 	slow  bool
 
 	// Since the connection was made.
-	pending  int32  // confirmations that must come before it is ready
-	due      int64  // when it was due to be made; with HTTP: when the open request was
-	partial  []byte // the beginning of a frame
-	need     int    // bytes that partial must become before it is worth a look
-	message  []byte // the fragments so far of a message
-	deflated bool   // whether these are compressed
-	stream   []byte // the driver's: the beginning of a message that spans frames
-	out      []byte // bytes that the socket did not take
-	secure   *secureConn
-	deflate  bool // negotiated
+	pending int32  // confirmations that the connection waits for before it is ready
+	due     int64  // when it was due to be made; with HTTP: when the pending request was
+	partial []byte // the beginning of a frame or response
+	need    int    // bytes that partial must grow to before it can be complete
+	parser  wsproto.Parser
+	// fragmented reports whether the parser may hold the buffer of a fragmented message.
+	fragmented bool
+	stream     []byte // the driver's: the beginning of a message that spans frames
+	out        []byte // write queue: bytes that the socket did not take
+	secure     *secureConn
 
 	// Since the phase began.
 	lastDue  int64
@@ -51,6 +53,9 @@ type Conn struct {
 	step     uint8 // of a churning client
 	model    int32
 }
+
+// maxMessage bounds, in bytes, what a server can make the harness buffer for one connection.
+const maxMessage = 64 << 20
 
 var (
 	errEnded   = errors.New("the server closed the connection")
@@ -94,7 +99,7 @@ func (c *Conn) upgrade(b []byte) int {
 		c.fail(fmt.Errorf("%w: %s", errRefused, line))
 		return 0
 	}
-	c.deflate = c.t.cfg.Compression && bytes.Contains(bytes.ToLower(head), []byte("permessage-deflate"))
+	c.negotiated(c.t.cfg.Compression && bytes.Contains(bytes.ToLower(head), []byte("permessage-deflate")))
 	c.state = stateOpening
 	c.t.topics = c.t.cfg.TopicsOf(c.t.topics[:0], int(c.index))
 	c.t.driver.Open(c, c.t.topics)
@@ -102,6 +107,14 @@ func (c *Conn) upgrade(b []byte) int {
 		c.becomeReady()
 	}
 	return end + 4
+}
+
+// negotiated prepares the parser for the server's frames.
+func (c *Conn) negotiated(deflate bool) {
+	c.parser.FromServer()
+	if deflate {
+		c.parser.KeepCompressed()
+	}
 }
 
 func (c *Conn) becomeReady() {
@@ -181,6 +194,10 @@ func (c *Conn) feed(b []byte) {
 		}
 		b = b[n:]
 	}
+	if c.fragmented && len(b) == 0 {
+		_ = c.frame(nil) // returns the parser's buffer, if the message is complete
+		c.fragmented = false
+	}
 	switch {
 	case len(b) == 0:
 		if cap(c.partial) > 4<<10 {
@@ -197,56 +214,40 @@ func (c *Conn) feed(b []byte) {
 	}
 }
 
-// frame handles the first frame of b and returns its length, or 0 if it is not
-// complete.
+// frame handles the first frame of b and returns its length, or 0 if b does not
+// hold all of it.
 func (c *Conn) frame(b []byte) int {
-	f, n, need, err := nextFrame(b)
-	if err != nil {
-		c.fail(err)
+	m, n, done, err := c.parser.Next(b, wsproto.Limits{Message: maxMessage})
+	switch {
+	case err != nil:
+		c.fail(fmt.Errorf("the server broke the WebSocket protocol: %w", err))
 		return 0
-	}
-	if n == 0 {
-		c.need = need
+	case n == 0:
+		c.need = c.parser.Need()
 		return 0
 	}
 	c.t.count.Frames++
-	switch f.op {
-	case opText, opBinary, opContinuation:
-		if !f.fin || f.op == opContinuation {
-			c.message = append(c.message, f.payload...)
-			c.deflated = c.deflated || f.compressed
-			if f.fin {
-				whole, compressed := c.message, c.deflated
-				c.message, c.deflated = nil, false
-				c.whole(whole, compressed)
+	if !done {
+		c.fragmented = true
+		return n
+	}
+	switch m.Op {
+	case wsproto.OpPing:
+		c.send(wsproto.OpPong, m.Payload)
+	case wsproto.OpPong:
+	case wsproto.OpClose:
+		c.fail(fmt.Errorf("the server closed the connection with code %d %s", m.Code, bytes.TrimSpace(m.Payload)))
+	default:
+		if m.Compressed {
+			c.t.count.Compressed++
+			if m.Payload, err = c.t.inflated.text(m.Payload); err != nil {
+				c.fail(fmt.Errorf("the server broke the WebSocket protocol: %w", err))
+				return 0
 			}
-			return n
 		}
-		c.whole(f.payload, f.compressed)
-	case opPing:
-		c.send(opPong, f.payload)
-	case opClose:
-		code := 1005
-		if len(f.payload) >= 2 {
-			code = int(f.payload[0])<<8 | int(f.payload[1])
-		}
-		c.fail(fmt.Errorf("the server closed the connection with code %d %s", code, bytes.TrimSpace(f.payload[min(2, len(f.payload)):])))
+		c.t.driver.Message(c, m.Payload)
 	}
 	return n
-}
-
-// whole hands a complete message to the driver.
-func (c *Conn) whole(p []byte, compressed bool) {
-	if compressed {
-		c.t.count.Compressed++
-		open, err := c.t.inflate.open(p)
-		if err != nil {
-			c.fail(err)
-			return
-		}
-		p = open
-	}
-	c.t.driver.Message(c, p)
 }
 
 // deliver counts the events in b, and reports whether there were any.
@@ -325,7 +326,7 @@ func (c *Conn) response(b []byte) int {
 		line, head, _ = bytes.Cut(head, crlf)
 		if len(line) > 15 && bytes.EqualFold(line[:15], []byte("content-length:")) {
 			n, err := strconv.Atoi(string(bytes.TrimSpace(line[15:])))
-			if err != nil || n < 0 || n > maxFrame {
+			if err != nil || n < 0 || n > maxMessage {
 				c.fail(errors.New("the response has a malformed length"))
 				return 0
 			}
@@ -344,13 +345,13 @@ func (c *Conn) response(b []byte) int {
 
 func (c *Conn) sendText(s string) {
 	b := append(c.t.scratch[:0], s...)
-	c.send(opText, b)
+	c.send(wsproto.OpText, b)
 	c.t.scratch = b
 }
 
-// send sends a frame.
-func (c *Conn) send(op byte, payload []byte) {
-	c.t.wire = c.t.appendFrame(c.t.wire[:0], op, payload)
+// send sends a message or control frame.
+func (c *Conn) send(op wsproto.Op, payload []byte) {
+	c.t.wire = wsproto.AppendMaskedFrame(c.t.wire[:0], true, op, payload, c.t.nextKey())
 	c.write(c.t.wire)
 }
 
@@ -431,6 +432,7 @@ func (c *Conn) drop() {
 			t.count.Slow--
 		}
 	}
+	c.parser.Reset() // returns its buffer
 	_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	_ = unix.Close(int(c.fd))
 	t.count.Open--

@@ -5,6 +5,8 @@ package client
 import (
 	"bytes"
 	"strconv"
+
+	"sluice/wsproto"
 )
 
 // floorDriver is the protocol of the harness's own server: the least that the
@@ -20,7 +22,7 @@ func (d floorDriver) Open(c *Conn, topics []int) {
 	c.sendText("h")
 	for _, topic := range topics {
 		b := strconv.AppendInt(append(c.t.scratch[:0], "s "...), int64(topic), 10)
-		c.send(opText, b)
+		c.send(wsproto.OpText, b)
 		c.t.scratch = b
 	}
 }
@@ -44,7 +46,7 @@ func (d floorDriver) Request(c *Conn, kind Kind, topic int, id uint64) bool {
 		return false
 	}
 	b := strconv.AppendUint(append(c.t.scratch[:0], "c "...), id, 10)
-	c.send(opText, b)
+	c.send(wsproto.OpText, b)
 	c.t.scratch = b
 	return true
 }

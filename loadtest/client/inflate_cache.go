@@ -4,42 +4,33 @@ package client
 
 import (
 	"bytes"
-	"compress/flate"
-	"io"
+
+	"sluice/wsproto"
 )
 
-// inflater opens compressed messages (RFC 7692). Without context takeover the
-// same message is the same bytes for every client, so that the last few are
-// kept in both forms, and opening one costs a comparison.
-type inflater struct {
-	r    io.ReadCloser
-	kept [8]struct{ shut, open []byte }
-	next int
+// inflateCache holds the last few compressed messages that a thread received, with
+// their texts. Without context takeover an event is the same bytes for every
+// client, so the second client's copy costs a comparison and no inflation.
+type inflateCache struct {
+	entries [8]struct{ packed, text []byte }
+	next    int // the entry to replace
 }
 
-// The end that a sender leaves out (RFC 7692 §7.2.1), and an empty last block,
-// which ends the stream for the reader.
-var inflateTail = []byte{0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff}
-
-func (d *inflater) open(shut []byte) ([]byte, error) {
-	for i := range d.kept {
-		if k := &d.kept[i]; len(k.shut) > 0 && bytes.Equal(k.shut, shut) {
-			return k.open, nil
+// text returns the text of a compressed message. It is valid until the cache has
+// missed as often as it has entries.
+func (d *inflateCache) text(packed []byte) ([]byte, error) {
+	for i := range d.entries {
+		if e := &d.entries[i]; len(e.packed) > 0 && bytes.Equal(e.packed, packed) {
+			return e.text, nil
 		}
 	}
-	src := io.MultiReader(bytes.NewReader(shut), bytes.NewReader(inflateTail))
-	if d.r == nil {
-		d.r = flate.NewReader(src)
-	} else if err := d.r.(flate.Resetter).Reset(src, nil); err != nil {
+	e := &d.entries[d.next]
+	d.next = (d.next + 1) % len(d.entries)
+	var err error
+	e.packed = e.packed[:0] // no entry if this fails
+	if e.text, err = wsproto.Inflate(e.text[:0], packed, maxMessage); err != nil {
 		return nil, err
 	}
-	k := &d.kept[d.next]
-	d.next = (d.next + 1) % len(d.kept)
-	out := bytes.NewBuffer(k.open[:0])
-	k.shut = k.shut[:0]
-	if _, err := io.Copy(out, io.LimitReader(d.r, maxFrame)); err != nil {
-		return nil, err
-	}
-	k.shut, k.open = append(k.shut, shut...), out.Bytes()
-	return k.open, nil
+	e.packed = append(e.packed, packed...)
+	return e.text, nil
 }

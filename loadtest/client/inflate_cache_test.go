@@ -3,49 +3,45 @@
 package client
 
 import (
-	"bytes"
-	"compress/flate"
 	"strings"
 	"testing"
+
+	"sluice/wsproto"
 )
 
-// shut compresses a message as a server without context takeover does.
-func shut(t *testing.T, s string) []byte {
+// packed returns a text of more than the server's threshold as permessage-deflate sends it.
+func packed(t *testing.T, text string) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, flate.BestSpeed)
-	if err != nil {
-		t.Fatal(err)
+	var p wsproto.Parser
+	p.FromServer()
+	p.KeepCompressed()
+	m, _, done, err := p.Next(wsproto.AppendDeflated(nil, wsproto.OpText, []byte(text)), wsproto.Limits{})
+	if err != nil || !done || !m.Compressed {
+		t.Fatal(m.Compressed, done, err)
 	}
-	if _, err := w.Write([]byte(s)); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte{0, 0, 0xff, 0xff})
+	return m.Payload
 }
 
-func TestInflate(t *testing.T) {
-	var d inflater
+func TestInflateCache(t *testing.T) {
+	var d inflateCache
 	for round := range 3 {
-		for i := range 2 * len(d.kept) {
-			want := strings.Repeat("message ", i*100+1)
-			got, err := d.open(shut(t, want))
+		for i := range 2 * len(d.entries) {
+			want := strings.Repeat("message ", (i+1)*100)
+			got, err := d.text(packed(t, want))
 			if err != nil || string(got) != want {
 				t.Fatalf("round %d, message %d: %d bytes, %v", round, i, len(got), err)
 			}
 		}
 	}
-	if _, err := d.open([]byte{0xff, 0xff, 0xff}); err == nil {
-		t.Error("rubbish is opened")
+	if _, err := d.text([]byte{0xff, 0xff, 0xff}); err == nil {
+		t.Error("invalid data is inflated")
 	}
-	// The same message for the next client costs no second decompression.
-	one := shut(t, strings.Repeat("again ", 100))
-	if _, err := d.open(one); err != nil {
+	// The same message for the next client costs no second inflation.
+	one := packed(t, strings.Repeat("again ", 100))
+	if _, err := d.text(one); err != nil {
 		t.Fatal(err)
 	}
-	if n := testing.AllocsPerRun(100, func() { _, _ = d.open(one) }); n != 0 {
-		t.Errorf("%v allocations for a message that was seen", n)
+	if n := testing.AllocsPerRun(100, func() { _, _ = d.text(one) }); n != 0 {
+		t.Errorf("%v allocations for a cached message", n)
 	}
 }

@@ -5,6 +5,8 @@ package client
 import (
 	"bytes"
 	"strconv"
+
+	"sluice/wsproto"
 )
 
 // natsDriver is the NATS client protocol over WebSocket: a stream of bytes in
@@ -31,7 +33,7 @@ func (d natsDriver) Open(c *Conn, topics []int) {
 		b = append(strconv.AppendInt(b, int64(i+1), 10), crlf...)
 	}
 	b = append(b, natsPing...)
-	c.send(opBinary, b)
+	c.send(wsproto.OpBinary, b)
 	c.t.scratch = b
 }
 
@@ -56,7 +58,7 @@ func (d natsDriver) Message(c *Conn, p []byte) {
 		case size > 0:
 			c.deliver(p[len(line) : len(line)+size])
 		case bytes.Equal(line, natsPing):
-			c.send(opBinary, natsPong)
+			c.send(wsproto.OpBinary, natsPong)
 		case bytes.Equal(line, natsPong):
 			c.answer(1, true)
 		case bytes.HasPrefix(line, natsErr):

@@ -3,64 +3,72 @@
 package client
 
 import (
-	"bytes"
-	"errors"
 	"strings"
 	"testing"
 
+	"sluice/loadtest/hist"
 	"sluice/wsproto"
 )
 
-// Whatever the length of a frame and wherever the stream is cut, the frames that
-// come out are those that went in.
-func TestFramesSurviveAnyCut(t *testing.T) {
-	var stream []byte
-	lengths := []int{0, 1, 125, 126, 127, 65535, 65536, 70000}
-	for _, n := range lengths {
-		stream = wsproto.AppendFrame(stream, wsproto.OpText, bytes.Repeat([]byte{'x'}, n))
-	}
-	for _, cut := range []int{1, 2, 3, 7, 129, 4096, 65539, len(stream)} {
-		var got []int
-		var buf []byte
-		for rest := stream; len(rest) > 0; {
-			n := min(cut, len(rest))
-			buf, rest = append(buf, rest[:n]...), rest[n:]
-			for {
-				f, used, need, err := nextFrame(buf)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if used == 0 {
-					if need <= len(buf) {
-						t.Fatalf("cut %d: %d bytes are said to need %d", cut, len(buf), need)
-					}
-					break
-				}
-				if !f.fin || f.op != opText || f.compressed {
-					t.Fatalf("cut %d: %+v", cut, f)
-				}
-				got, buf = append(got, len(f.payload)), buf[used:]
+// A connection counts each event once, however the reads cut the server's frames.
+func TestFramesAreCutAnywhere(t *testing.T) {
+	for _, deflate := range []bool{false, true} {
+		var stream []byte
+		sizes := []int{0, 64, 125, 126, 127, 500, 65535, 65536, 70000}
+		for _, n := range sizes {
+			event := append(append([]byte(`{"event":"load.t0.tick","data":`), AppendEvent(nil, 1, n)...), '}')
+			if deflate {
+				stream = wsproto.AppendDeflated(stream, wsproto.OpText, event)
+			} else {
+				stream = wsproto.AppendFrame(stream, wsproto.OpText, event)
 			}
 		}
-		if len(got) != len(lengths) || len(buf) != 0 {
-			t.Fatalf("cut %d: got %v, %d bytes left", cut, got, len(buf))
+		for _, cut := range []int{1, 2, 3, 7, 129, 4096, 65539, len(stream)} {
+			th := newBareThread(deflate)
+			c := &th.conns[0]
+			for rest := stream; len(rest) > 0; {
+				k := copy(th.buf, c.partial)
+				n := copy(th.buf[k:], rest[:min(cut, len(rest))])
+				rest = rest[n:]
+				c.feed(th.buf[:k+n])
+			}
+			got := th.count
+			if got.Deliveries != int64(len(sizes)) || got.Frames != int64(len(sizes)) || got.LastError != "" || len(c.partial) != 0 {
+				t.Fatalf("cut %d, deflate %v: %+v, %d bytes left", cut, deflate, got, len(c.partial))
+			}
+			if deflate != (got.Compressed > 0) {
+				t.Fatalf("cut %d, deflate %v: %d messages compressed", cut, deflate, got.Compressed)
+			}
 		}
 	}
 }
 
-func TestFramesThatWouldMislead(t *testing.T) {
-	for _, c := range []struct {
-		frame []byte
-		want  error
-	}{
-		{[]byte{0x81, 0x81, 0, 0, 0, 0, 0}, errMasked},
-		{[]byte{0x91, 0}, errReserved},
-		{[]byte{0x81, 127, 0x7f, 0, 0, 0, 0, 0, 0, 0}, errTooLong},
+// A server that breaks the protocol loses the connection, and the counters say why.
+func TestInvalidFramesCloseTheConnection(t *testing.T) {
+	for want, in := range map[string][]byte{
+		"frame is masked":   {0x81, 0x81, 0, 0, 0, 0, 0},
+		"reserved bit":      {0x91, 0},
+		"message too large": {0x81, 127, 0, 0, 0, 0, 0x7f, 0, 0, 0},
+		"code 1001 bye":     {0x88, 5, 0x03, 0xe9, 'b', 'y', 'e'},
+		"compressed data":   {0xc1, 3, 0xff, 0xff, 0xff},
 	} {
-		if _, _, _, err := nextFrame(c.frame); !errors.Is(err, c.want) {
-			t.Errorf("% x: %v, want %v", c.frame, err, c.want)
+		th := newBareThread(true)
+		th.conns[0].feed(append(th.buf[:0], in...))
+		if th.count.Closed != 1 || !strings.Contains(th.count.LastError, want) {
+			t.Errorf("% x: %+v", in, th.count)
 		}
 	}
+}
+
+// newBareThread returns a thread of one connection without sockets: tests feed it.
+func newBareThread(deflate bool) *Thread {
+	th := &Thread{cfg: Config{PerClient: 1, Compression: deflate}, driver: resDriver{}, buf: make([]byte, 4<<10)}
+	for k := range th.hists {
+		th.hists[k] = hist.New()
+	}
+	th.conns = []Conn{{t: th, state: stateReady, fd: 1 << 30}} // no such descriptor
+	th.conns[0].negotiated(deflate)
+	return th
 }
 
 func TestStamps(t *testing.T) {
@@ -108,28 +116,4 @@ func TestRequestIDsKeepTheirTime(t *testing.T) {
 			t.Errorf("%d µs: id %d, kind %v, due %d", us, id, kind, due-th.phase)
 		}
 	}
-}
-
-func FuzzNextFrame(f *testing.F) {
-	f.Add(wsproto.AppendFrame(nil, wsproto.OpText, []byte("hello")))
-	f.Add([]byte{0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0})
-	f.Add([]byte(strings.Repeat("\x81\x7e\x00\x01x", 3)))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for {
-			fr, n, need, err := nextFrame(b)
-			if err != nil {
-				return
-			}
-			if n == 0 {
-				if need <= len(b) || need > maxFrame+10 {
-					t.Fatalf("%d bytes need %d", len(b), need)
-				}
-				return
-			}
-			if n < 2+len(fr.payload) || n > len(b) {
-				t.Fatalf("a frame of %d with a payload of %d in %d bytes", n, len(fr.payload), len(b))
-			}
-			b = b[n:]
-		}
-	})
 }

@@ -5,6 +5,8 @@ package client
 import (
 	"bytes"
 	"strconv"
+
+	"sluice/wsproto"
 )
 
 // resDriver is the RES client protocol: JSON text messages, one per frame.
@@ -25,7 +27,7 @@ func (d resDriver) Open(c *Conn, topics []int) {
 	for _, topic := range topics {
 		b := append(c.t.scratch[:0], `{"id":2,"method":"subscribe.`...)
 		b = append(append(b, Topic(topic)...), `"}`...)
-		c.send(opText, b)
+		c.send(wsproto.OpText, b)
 		c.t.scratch = b
 	}
 }
@@ -62,7 +64,7 @@ func (d resDriver) Request(c *Conn, kind Kind, topic int, id uint64) bool {
 	default:
 		return false
 	}
-	c.send(opText, b)
+	c.send(wsproto.OpText, b)
 	c.t.scratch = b
 	return true
 }

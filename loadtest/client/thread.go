@@ -37,7 +37,7 @@ type Thread struct {
 	load      *load
 	now       int64
 	seed      uint32
-	inflate   inflater
+	inflated  inflateCache
 
 	// Counted since the phase began, but for what Counters says.
 	phase int64
@@ -335,6 +335,16 @@ func (t *Thread) begin(at int64) {
 	for i := range t.conns {
 		t.conns[i].received, t.conns[i].lastDue = 0, 0
 	}
+}
+
+// nextKey returns a masking key: a step of xorshift32, which is all that a client
+// without an adversary on the path needs (RFC 6455 §5.3).
+func (t *Thread) nextKey() (key [4]byte) {
+	t.seed ^= t.seed << 13
+	t.seed ^= t.seed >> 17
+	t.seed ^= t.seed << 5
+	binary.LittleEndian.PutUint32(key[:], t.seed)
+	return key
 }
 
 // take returns the counts so far, and the latencies since it was last called.
