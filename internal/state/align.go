@@ -6,22 +6,24 @@ import (
 	"sluice/internal/res"
 )
 
-// How an edit between two lists is found: see align.
+// Bounds on the search for an edit script; see align.
 const (
-	// maxWork bounds the search, in steps of a few nanoseconds, so that a shard does not stand still for long.
+	// maxWork bounds one search in steps of a few nanoseconds, so that a diff cannot stall its
+	// shard.
 	maxWork = 4 << 20
-	// quickWork is how many steps for each value the first attempt may take.
+	// quickWork is the budget of the first attempt, in steps per value.
 	quickWork = 4
 )
 
-// align marks a common subsequence of x and y: the values that an edit keeps.
+// align marks a common subsequence of x and y: the values that the edit script keeps.
 //
-// The first attempt is Myers' algorithm on the values as they are: linear time when there are few edits, as there mostly
-// are. If it takes too long, values are replaced by numbers, and those that only one list has leave the search: they
-// are edits in any case, and were what made it long if a list was replaced by quite another one. What remains then are
-// two lists of the same values in different order. Without repeated values, as nearly all collections are, the longest
-// ascending run of places is the exact answer in O(n log n), see unique. Else Myers' algorithm runs until the budget is used
-// up, and what is left is aligned by the values that are not repeated there.
+// The first attempt runs Myers' algorithm on the values themselves: linear time for few edits, the
+// usual case. If that exceeds its budget, values are numbered, and values that only one list has
+// are dropped from the search: they are edits in any case, and made it slow if one list replaced a
+// different one. Two permutations of the same values remain. Without repeated values, which holds
+// for nearly all collections, the longest increasing subsequence of positions is exact in
+// O(n log n); see unique. Otherwise Myers' algorithm runs until the budget is used up, and the
+// remainder is aligned by the values that are unique in it.
 func (d *differ) align(x, y []*res.Value, keepX, keepY []bool) {
 	quick := min(d.budget, quickWork*(len(x)+len(y))+1<<10)
 	m := myers[*res.Value]{equal: func(v, w *res.Value) bool { return v.Equal(*w) }, budget: quick}
@@ -36,7 +38,7 @@ func (d *differ) align(x, y []*res.Value, keepX, keepY []bool) {
 	markX, markY := make([]bool, len(n.x)), make([]bool, len(n.y))
 	u := unique{counts: make([]tally, n.size)}
 	if n.repeated {
-		exact := myers[int32]{equal: func(v, w int32) bool { return v == w }, budget: d.budget, otherwise: u.align}
+		exact := myers[int32]{equal: func(v, w int32) bool { return v == w }, budget: d.budget, fallback: u.align}
 		exact.walk(n.x, n.y, markX, markY)
 		d.budget = max(exact.budget, 0)
 	} else {
@@ -50,15 +52,16 @@ func (d *differ) align(x, y []*res.Value, keepX, keepY []bool) {
 	}
 }
 
-// numbered are two lists of values as numbers, without those that only one of them has, and where they were.
+// numbered holds two lists of values as numbers, without the values that only one of them has, and
+// the original positions.
 type numbered struct {
 	x, y, atX, atY []int32
-	size           int  // numbers are below
-	repeated       bool // a number stands more than once in a list
+	size           int  // all numbers are below size
+	repeated       bool // a number occurs more than once in a list
 }
 
 func number(x, y []*res.Value) numbered {
-	// What makes two values equal.
+	// identity is what makes two values equal (RES.md section 1).
 	type identity struct {
 		kind res.Kind
 		text string
@@ -108,29 +111,31 @@ func number(x, y []*res.Value) numbered {
 	return r
 }
 
-// myers is the linear-space form of Myers' algorithm ("An O(ND) Difference Algorithm and Its Variations", 1986): find
-// the middle of a shortest edit by searching from both ends at once, then do both halves alike. Its time grows with the
-// length times the number of edits.
+// myers is the linear-space variant of Myers' algorithm ("An O(ND) Difference Algorithm and Its
+// Variations", 1986): it finds the middle of a shortest edit script by searching from both ends
+// simultaneously, then recurses into both halves. Time is O(length × edits).
 type myers[T any] struct {
 	equal  func(T, T) bool
-	budget int // steps that may still be done
-	// otherwise aligns what there is no budget for; nil: walk gives up.
-	otherwise         func(x, y []T, keepX, keepY []bool)
+	budget int // remaining steps
+	// fallback aligns the remainder when the budget is used up; nil: walk gives up.
+	fallback          func(x, y []T, keepX, keepY []bool)
 	forward, backward search
 }
 
-// search is one direction's furthest paths. reach[k+shift] is how far into x the furthest path on diagonal k gets with
-// the edits made so far, where k is the index in x minus the one in y. Odd and even diagonals take turns.
+// search holds the furthest-reaching paths of one direction. reach[k+shift] is the index in x that
+// the path on diagonal k reaches with the current number of edits, where k is the index in x minus
+// the index in y. Odd and even diagonals alternate.
 type search struct {
 	reach  []int
 	shift  int
-	lo, hi int // diagonals reached with the current number of edits, every other one
+	lo, hi int // range of diagonals reached with the current number of edits; every other one is valid
 }
 
-// unreached is the place of a path on a diagonal that no path has got to.
+// unreached marks a diagonal that no path has reached.
 const unreached = -1 << 40
 
-// walk marks a longest common subsequence of x and y, as far as the budget goes. It returns false if it gave up.
+// walk marks a longest common subsequence of x and y within the budget. It reports whether it
+// finished.
 func (m *myers[T]) walk(x, y []T, keepX, keepY []bool) bool {
 	from := 0
 	for from < len(x) && from < len(y) && m.equal(x[from], y[from]) {
@@ -147,16 +152,17 @@ func (m *myers[T]) walk(x, y []T, keepX, keepY []bool) bool {
 	}
 	i, j, ok := m.middle(x, y)
 	if !ok {
-		if m.otherwise == nil {
+		if m.fallback == nil {
 			return false
 		}
-		m.otherwise(x, y, keepX[:len(x)], keepY[:len(y)])
+		m.fallback(x, y, keepX[:len(x)], keepY[:len(y)])
 		return true
 	}
 	return m.walk(x[:i], y[:j], keepX[:i], keepY[:j]) && m.walk(x[i:], y[j:], keepX[i:], keepY[j:])
 }
 
-// widen moves on to the next number of edits from diagonal mid. Diagonals outside of the table of n by m are left out.
+// widen advances to the next number of edits around diagonal mid. Diagonals outside the n×m table
+// are skipped.
 func (s *search) widen(mid, edits, n, m int) {
 	lo, hi := mid-edits, mid+edits
 	if lo < -m {
@@ -183,8 +189,9 @@ func (s *search) start(diagonal, at, n, m int) {
 	s.reach[diagonal+s.shift] = at
 }
 
-// middle finds a point (i,j) that a shortest edit from x to y goes through, neither its start nor its end. The lists
-// differ in their first and in their last elements. ok is false if the budget did not last.
+// middle finds a point (i,j) on a shortest edit script from x to y that is neither its start nor
+// its end. The lists must differ in their first and in their last elements. ok is false if the
+// budget is used up.
 func (m *myers[T]) middle(x, y []T) (i, j int, ok bool) {
 	if m.budget < 0 {
 		return 0, 0, false
@@ -248,16 +255,16 @@ func (m *myers[T]) middle(x, y []T) (i, j int, ok bool) {
 	}
 }
 
-// unique aligns lists by the values that occur once in each.
+// unique aligns lists by the values that occur exactly once in each.
 type unique struct {
 	counts []tally // by number; all zero between calls
 }
 
-// tally is how often a number occurs in each list, and where.
+// tally counts the occurrences of a number in each list, with its position in x.
 type tally struct{ inX, inY, atX int32 }
 
-// align marks the longest common subsequence of the numbers that are unique on both sides, by way of the longest ascending
-// run of their places: O(n log n).
+// align marks the longest common subsequence of the numbers that are unique on both sides: the
+// longest increasing subsequence of their positions, in O(n log n).
 func (u *unique) align(x, y []int32, keepX, keepY []bool) {
 	for i, n := range x {
 		u.counts[n].inX++
@@ -266,7 +273,8 @@ func (u *unique) align(x, y []int32, keepX, keepY []bool) {
 	for _, n := range y {
 		u.counts[n].inY++
 	}
-	// tails[l] is the place in x with which the best run of length l+1 ends; before leads from each to the one before it.
+	// tails[l] is the position in x that ends the best run of length l+1; before links each
+	// position to its predecessor.
 	var tails []int
 	before, partner := make([]int, len(x)), make([]int, len(x))
 	for j, n := range y {

@@ -8,7 +8,7 @@ import (
 	"sluice/internal/res"
 )
 
-// The number of allocations of an edit is that of the nodes on its path, and their sizes are bounded.
+// An edit allocates one node per level of its path, and node sizes are bounded.
 func TestEditAllocations(t *testing.T) {
 	small, large := bigCollection(20), bigCollection(100_000)
 	v := num(1)

@@ -145,7 +145,7 @@ func BenchmarkDiff(b *testing.B) {
 	}
 }
 
-// shuffledIndex is a number that looks random.
+// shuffledIndex returns a pseudo-random index.
 func shuffledIndex(i int) int { return int(uint32(i) * 2654435761 >> 8) }
 
 func BenchmarkJSON(b *testing.B) {

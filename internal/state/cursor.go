@@ -6,15 +6,15 @@ import (
 	"sluice/internal/res"
 )
 
-// cursor walks over a snapshot's entries, forwards or backwards, and can step over whole subtrees. It exists to walk two
-// trees side by side without looking at what they share: since all leaves of a tree are at the same depth, nodes of two
-// trees correspond by their height above the leaves.
+// cursor iterates over a snapshot's entries, forwards or backwards, and can skip whole subtrees.
+// Two cursors walk two trees side by side without reading what the trees share: all leaves of a
+// tree have the same depth, so nodes of two trees correspond by their height above the leaves.
 type cursor struct {
 	back bool
-	path []step // root to leaf; empty at the end
+	path []step // from root to leaf; empty at the end
 }
 
-// step is a node on the path and the number of its kids, or entries, that are behind the cursor.
+// step is a node on the path, with the number of its children, or entries, already passed.
 type step struct {
 	n    *node
 	done int
@@ -41,7 +41,7 @@ func (c *cursor) down(n *node) {
 	}
 }
 
-// place is the index in n of the thing that comes after done others.
+// place returns the index in n of the child or entry after done others.
 func (c *cursor) place(n *node, done int) int {
 	if c.back {
 		return n.size() - 1 - done
@@ -49,20 +49,20 @@ func (c *cursor) place(n *node, done int) int {
 	return done
 }
 
-// entry is the entry before the cursor.
+// entry returns the entry at the cursor.
 func (c *cursor) entry() (string, *res.Value) {
 	top := &c.path[len(c.path)-1]
 	i := c.place(top.n, top.done)
 	return top.n.key(i), &top.n.vals[i]
 }
 
-// next steps over one entry.
+// next advances by one entry.
 func (c *cursor) next() {
 	c.path[len(c.path)-1].done++
 	c.climb()
 }
 
-// climb leaves nodes that are done with and goes down into what comes next.
+// climb leaves finished nodes and descends into the next one.
 func (c *cursor) climb() {
 	for len(c.path) > 0 {
 		top := &c.path[len(c.path)-1]
@@ -80,7 +80,7 @@ func (c *cursor) climb() {
 	}
 }
 
-// starts returns the highest height at which a node starts where the cursor is, -1 if not even the leaf does.
+// starts returns the greatest height at which a node starts at the cursor, -1 if none does.
 func (c *cursor) starts() int {
 	h := -1
 	for i := len(c.path) - 1; i >= 0 && c.path[i].done == 0; i-- {
@@ -89,8 +89,8 @@ func (c *cursor) starts() int {
 	return h
 }
 
-// skipShared steps both cursors over the largest node of at most limit entries that starts at both, and returns how many
-// entries that were, 0 if there is no such node.
+// skipShared advances both cursors past the largest shared node of at most limit entries that
+// starts at both. It returns the node's number of entries, 0 if there is no such node.
 func skipShared(a, b *cursor, limit int) int {
 	for h := min(a.starts(), b.starts()); h >= 0; h-- {
 		n := a.path[len(a.path)-1-h].n
@@ -104,7 +104,7 @@ func skipShared(a, b *cursor, limit int) int {
 	return 0
 }
 
-// over steps over the node of the given height on the path.
+// over advances past the node of the given height on the path.
 func (c *cursor) over(height int) {
 	c.path = c.path[:len(c.path)-height]
 	top := &c.path[len(c.path)-1]
@@ -112,8 +112,8 @@ func (c *cursor) over(height int) {
 	c.climb()
 }
 
-// commonPrefix counts the entries, limit at most, that are equal from where the cursors are on, and leaves the cursors
-// behind them. shared says whether the trees have a node in common there.
+// commonPrefix counts the equal entries from the cursors on, at most limit, and leaves the cursors
+// after them. shared reports whether the trees have a node in common there.
 func commonPrefix(a, b *cursor, limit int) (same int, shared bool) {
 	for same < limit && !a.ended() && !b.ended() {
 		if n := skipShared(a, b, limit-same); n > 0 {

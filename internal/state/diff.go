@@ -6,16 +6,18 @@ import (
 	"sluice/internal/res"
 )
 
-// Diff returns the events that lead from a to b when they are applied one after the other, none if the two are equal.
+// Diff returns the events that lead from a to b when applied in order; none if the two are equal.
 // The error is ErrWrongType if one is a model and the other a collection.
 //
-// For models that is one change event. For collections it is the shortest list of removes and adds that the bound on
-// work lets it find: all removes first, from the back, then all adds, from the front, so that each remove's index is the
-// value's index in a and each add's is the one in b. What the two trees share is not looked at, what is equal at both ends
-// and values that only one side has cost linear time; only the rest takes part in the search, see align.
+// For models the result is one change event. For collections it is the shortest edit script within
+// the bound on work: all removes first, from the back, then all adds, from the front. So the index
+// of a remove is the value's index in a, and the index of an add is the value's index in b. Shared
+// subtrees cost nothing; equal ends and values of one side only cost linear time. Only the rest
+// takes part in the search; see align.
 //
-// The last event's Next is b itself if b shares structure with a, and otherwise has as much of a's structure as possible,
-// so that later differences are cheap as well. After a long difference, see script, it is b in any case.
+// The Next of the last event is b itself if b shares structure with a. Otherwise it shares as much
+// structure with a as possible, so that later diffs are cheap too. After a long diff, see script,
+// it is always b.
 func Diff(a, b *Snapshot) ([]*Event, error) {
 	switch {
 	case a.model != b.model:
@@ -88,7 +90,7 @@ func diffCollections(a, b *Snapshot) []*Event {
 	if d.walk(ca, cb, head, a.Len()-tail, b.Len()-tail) {
 		shared = true
 	}
-	if len(d.removed)+len(d.added) > stepwise {
+	if len(d.removed)+len(d.added) > maxEagerSteps {
 		return d.script(a, b)
 	}
 
@@ -110,7 +112,7 @@ func diffCollections(a, b *Snapshot) []*Event {
 	return events
 }
 
-// chunk is a leaf's values, or some of them; leaf is set if it is all.
+// chunk is a leaf's values, or part of them; leaf is set if it is all of them.
 type chunk struct {
 	leaf *node
 	vals []res.Value
@@ -123,7 +125,8 @@ func entries(chunks []chunk) (n int) {
 	return n
 }
 
-// window collects the n values from a forward cursor on, and steps over them; most bounds the number of chunks.
+// window collects n values from a forward cursor and advances past them; most bounds the number of
+// chunks.
 func window(c *cursor, n, most int) []chunk {
 	var out []chunk
 	for n > 0 && len(out) < most {
@@ -140,9 +143,9 @@ func window(c *cursor, n, most int) []chunk {
 	return out
 }
 
-// differ gathers the edits of one Diff.
+// differ collects the edits of one Diff.
 type differ struct {
-	budget  int   // work that may still be done
+	budget  int   // remaining steps
 	removed []int // indices in a, ascending
 	added   []addition
 }
@@ -152,15 +155,15 @@ type addition struct {
 	value res.Value
 }
 
-// ahead is how many leaves walk looks ahead for one that both trees have.
+// ahead is the number of leaves that walk reads ahead in search of a shared one.
 const ahead = 8
 
-// walk goes through the values from index from up to endA and endB, which the cursors are at. It steps over subtrees that
-// the trees share, so that its cost is that of the edits, and finds the edits in the gaps between them. shared tells whether
-// there were such subtrees.
+// walk compares the values from index from up to endA and endB; the cursors are at from. It skips
+// shared subtrees, so that its cost is that of the edits, and finds the edits in the gaps between
+// them. shared reports whether there were such subtrees.
 func (d *differ) walk(ca, cb *cursor, from, endA, endB int) (shared bool) {
-	atA, atB := from, from // where the cursors are
-	var gapA, gapB []chunk // what is just before them and not shared
+	atA, atB := from, from // indices of the cursors
+	var gapA, gapB []chunk // the unshared values just before them
 	startA, startB := from, from
 	closeGap := func() {
 		shared = d.split(gapA, gapB, startA, startB) || shared
@@ -189,7 +192,7 @@ func (d *differ) walk(ca, cb *cursor, from, endA, endB int) (shared bool) {
 	return shared
 }
 
-// nearest finds the first leaf that is in both windows.
+// nearest finds the first leaf that both windows contain.
 func nearest(a, b []chunk) (i, j int, ok bool) {
 	for sum := 0; sum <= len(a)+len(b)-2; sum++ {
 		for i := max(0, sum-len(b)+1); i <= min(sum, len(a)-1); i++ {
@@ -201,7 +204,8 @@ func nearest(a, b []chunk) (i, j int, ok bool) {
 	return 0, 0, false
 }
 
-// split finds the edits in a gap, by way of leaves that walk did not see that both have, since they are too far apart.
+// split finds the edits in a gap. It first splits the gap at shared leaves that were too far apart
+// for walk to find.
 func (d *differ) split(a, b []chunk, fromA, fromB int) (shared bool) {
 	if len(a) > 1 && len(b) > 1 {
 		index := make(map[*node]int, len(a))

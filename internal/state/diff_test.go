@@ -8,7 +8,7 @@ import (
 	"sluice/internal/res"
 )
 
-// replay applies the events to a one after the other and checks each on the way.
+// replay applies the events to a in order and checks each step.
 func replay(t *testing.T, a *Snapshot, events []*Event) *Snapshot {
 	t.Helper()
 	s := a
@@ -40,7 +40,7 @@ func replay(t *testing.T, a *Snapshot, events []*Event) *Snapshot {
 	return s
 }
 
-// lcs is the textbook table, to compare lengths with.
+// lcs is the quadratic textbook algorithm, a reference for lengths.
 func lcs(a, b []res.Value) int {
 	row := make([]int, len(b)+1)
 	for i := range a {
@@ -110,7 +110,7 @@ func TestDiffOfRelatedCollections(t *testing.T) {
 		if len(events) > edits {
 			t.Fatalf("seed %d: %d events for %d edits", seed, len(events), edits)
 		}
-		// The same again where nothing is shared.
+		// The same without shared structure.
 		vals = vals[:0]
 		for _, v := range b.All() {
 			vals = append(vals, v)
@@ -225,9 +225,9 @@ func TestMyersKeepsToItsBudget(t *testing.T) {
 	x, y := rnd.Perm(size), rnd.Perm(size)
 	steps, rest := 0, 0
 	m := myers[int]{
-		equal:     func(a, b int) bool { steps++; return a == b },
-		budget:    budget,
-		otherwise: func(x, y []int, _, _ []bool) { rest += len(x) },
+		equal:    func(a, b int) bool { steps++; return a == b },
+		budget:   budget,
+		fallback: func(x, y []int, _, _ []bool) { rest += len(x) },
 	}
 	if !m.walk(x, y, make([]bool, size), make([]bool, size)) || rest == 0 {
 		t.Fatalf("it did it all, in %d steps", steps)
@@ -235,13 +235,14 @@ func TestMyersKeepsToItsBudget(t *testing.T) {
 	if steps > budget+4*size {
 		t.Fatalf("%d steps", steps)
 	}
-	m.otherwise, m.budget = nil, budget
+	m.fallback, m.budget = nil, budget
 	if m.walk(x, y, make([]bool, size), make([]bool, size)) {
 		t.Fatal("it did not give up")
 	}
 }
 
-// Past the budget a list without repeated values still gets the shortest edit, and any other a valid one.
+// Beyond the budget a list without repeated values still gets the shortest script, any other a
+// valid one.
 func TestAlignWithoutBudget(t *testing.T) {
 	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
@@ -276,7 +277,7 @@ func TestAlignWithoutBudget(t *testing.T) {
 	}
 }
 
-// Long runs out of and into a collection, so that the same leaves are far apart.
+// Long runs are removed and inserted, so that shared leaves are far apart.
 func TestDiffOfCollectionsWithShiftedLeaves(t *testing.T) {
 	for seed := range uint64(30) {
 		rnd := rand.New(rand.NewPCG(seed, 8))

@@ -6,10 +6,10 @@ import (
 	"sluice/internal/res"
 )
 
-// Change applies the properties of a change event to a model: a delete action removes a property, all else sets it; where
-// a key is repeated the last one wins. The event holds what really changed; it is nil if that is nothing. The cost
-// grows with the number of properties given and the logarithm of the model's size. The error is ErrWrongType on a
-// collection.
+// Change applies the properties of a change event to a model. A delete action removes its property,
+// any other value sets it; the last value of a repeated key wins. The event holds the effective
+// changes only; it is nil if there are none. The cost is O(k log n) for k properties in a model of
+// n. The error is ErrWrongType on a collection.
 func (s *Snapshot) Change(props []res.Prop) (*Event, error) {
 	if !s.model {
 		return nil, ErrWrongType
@@ -33,9 +33,9 @@ func (s *Snapshot) Change(props []res.Prop) (*Event, error) {
 	return e, nil
 }
 
-// with applies changes that are sorted, unique and real.
+// with applies changes that are sorted, unique and effective.
 func (s *Snapshot) with(changes []PropChange) *Snapshot {
-	// Many changes to a small model: one pass over it is cheaper than a path for each.
+	// Many changes to a small model: one pass is cheaper than one path copy per change.
 	if len(changes) > 1 && len(changes) >= s.Len()/width {
 		return s.merged(changes)
 	}
@@ -81,7 +81,8 @@ func (s *Snapshot) merged(changes []PropChange) *Snapshot {
 	return fromProps(slices.Clip(props))
 }
 
-// Add puts a value into a collection, before the one at index i or at the end. Errors: ErrWrongType, ErrIndex.
+// Add inserts a value into a collection before index i, or at the end. Errors: ErrWrongType,
+// ErrIndex.
 func (s *Snapshot) Add(i int, v res.Value) (*Event, error) {
 	if s.model {
 		return nil, ErrWrongType
@@ -94,7 +95,7 @@ func (s *Snapshot) Add(i int, v res.Value) (*Event, error) {
 	return e, nil
 }
 
-// Remove takes the value at index i out of a collection. Errors: ErrWrongType, ErrIndex.
+// Remove removes the value at index i of a collection. Errors: ErrWrongType, ErrIndex.
 func (s *Snapshot) Remove(i int) (*Event, error) {
 	if s.model {
 		return nil, ErrWrongType

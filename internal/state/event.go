@@ -6,63 +6,63 @@ import (
 	"sluice/internal/res"
 )
 
-// Kind says what an Event does.
+// Kind is the type of an Event.
 type Kind uint8
 
 // Kinds of events.
 const (
-	Change Kind = iota // a model's properties
-	Add                // a value into a collection
-	Remove             // a value out of a collection
-	Delete             // the resource is gone
-	Custom             // carries no state; "create" is one, too
+	Change Kind = iota // sets or removes properties of a model
+	Add                // inserts a value into a collection
+	Remove             // removes a value from a collection
+	Delete             // the resource no longer exists
+	Custom             // carries no state; "create" is one
 )
 
-// String is the event's name in the protocol; of a custom event, just "custom".
+// String returns the event's name in the protocol; "custom" for any custom event.
 func (k Kind) String() string {
 	return [...]string{"change", "add", "remove", "delete", "custom"}[k]
 }
 
-// PropChange is what an event does to one property. New is a delete action if the property is removed.
+// PropChange is the change of one property. New is a delete action if the property is removed.
 type PropChange struct {
 	Key    string
 	New    res.Value
-	Old    res.Value // counts if HadOld
+	Old    res.Value // valid if HadOld
 	HadOld bool
 }
 
-// Event is a step from one snapshot to the next. It is immutable and shared by all that it is sent to.
+// Event is a step from one snapshot to the next. It is immutable and shared by all subscribers.
 type Event struct {
 	Kind Kind
 	// Name is the name of a Custom event.
 	Name string
 
-	// Changes of a Change, sorted by key, only such that really change something.
+	// Changes of a Change: effective changes only, sorted by key.
 	Changes []PropChange
 	// Index of an Add or Remove.
 	Index int
-	// Value that an Add adds.
+	// Value that an Add inserts.
 	Value res.Value
 	// Old is the value that a Remove removes.
 	Old res.Value
 	// Payload of a Custom event: compact JSON, or nil for none.
 	Payload []byte
 
-	// Next is the state after the event; of Custom and Delete events the state as it was.
+	// Next is the state after the event; for Custom and Delete events the unchanged state.
 	Next *Snapshot
 
-	// AddedRefs and RemovedRefs are the rids of references, not soft ones, that the event brings and takes, as often as
-	// it does: a rid in both, or one that also occurs elsewhere in the resource, is for the receiver to sort out. A
-	// Delete lists none.
+	// AddedRefs and RemovedRefs are the rids of non-soft references that the event adds and
+	// removes, once per occurrence. A rid may be in both, or occur elsewhere in the resource too:
+	// the receiver counts. A Delete lists none.
 	AddedRefs, RemovedRefs []string
 }
 
-// NewCustom makes a custom event on a resource whose state is at. It keeps payload.
+// NewCustom returns a custom event on a resource whose state is at. It retains payload.
 func NewCustom(name string, payload []byte, at *Snapshot) *Event {
 	return &Event{Kind: Custom, Name: name, Payload: payload, Next: at}
 }
 
-// NewDelete makes the event that ends a resource whose last state was at.
+// NewDelete returns the event that deletes a resource whose last state was at.
 func NewDelete(at *Snapshot) *Event { return &Event{Kind: Delete, Next: at} }
 
 func (e *Event) refs(old, now res.Value) {
@@ -74,13 +74,15 @@ func (e *Event) refs(old, now res.Value) {
 	}
 }
 
-// AppendData appends the "data" of the client's event (RES.md 2.4), in the form for clients below 1.2.1 if legacy is set.
+// AppendData appends the "data" of the client's event (RES.md section 2.4); with legacy, in the
+// form for clients below protocol 1.2.1.
 //
-// Of a Change, Add or Remove it appends an object without its closing brace, since a resource set may follow:
+// For a Change, Add or Remove it appends an object without its closing brace, since a resource set
+// may follow:
 //
 //	{"values":{"a":1}     {"idx":0,"value":1     {"idx":0
 //
-// Of a Custom event it appends the whole payload, of a Delete nothing.
+// For a Custom event it appends the whole payload, for a Delete nothing.
 func (e *Event) AppendData(dst []byte, legacy bool) []byte {
 	switch e.Kind {
 	case Change:
@@ -108,7 +110,7 @@ func (e *Event) AppendData(dst []byte, legacy bool) []byte {
 	return dst
 }
 
-// HasSpecial tells whether AppendData gives another text for clients below 1.2.1.
+// HasSpecial reports whether AppendData differs for clients below protocol 1.2.1.
 func (e *Event) HasSpecial() bool {
 	if e.Value.Special() {
 		return true
@@ -121,30 +123,30 @@ func (e *Event) HasSpecial() bool {
 	return false
 }
 
-// UpdateKind says what an Update tells.
+// UpdateKind is the type of an Update; it determines which fields are set.
 type UpdateKind uint8
 
 // Kinds of updates.
 const (
 	Loaded   UpdateKind = iota // Snapshot: the state at which the subscription starts
-	Failed                     // Err: there is no subscription, the shard has forgotten it
-	Applied                    // Event. After a Delete the shard has forgotten the subscription
-	Reaccess                   // access is to be asked again
-	Synced                     // Snapshot: the newest state. Events before it were left out; the loop takes the difference, or Steps
+	Failed                     // Err: the get failed; the shard has dropped the subscription
+	Applied                    // Event; after a Delete the shard has dropped the subscription
+	Reaccess                   // access must be requested again
+	Synced                     // Snapshot: the newest state, events before it were skipped; the loop sends the diff, or Steps
 )
 
-// String is the kind's name, for logs and transcripts.
+// String returns the kind's name for logs and transcripts.
 func (k UpdateKind) String() string {
 	return [...]string{"loaded", "failed", "applied", "reaccess", "synced"}[k]
 }
 
-// Update is what a shard tells a loop about one of its subscriptions. Ref is the name that the loop gave it; a loop
-// ignores updates of a Ref that it no longer knows.
+// Update is a message from a shard to a loop about one of the loop's subscriptions. Ref is the
+// loop's name for the subscription; the loop ignores updates with a Ref it no longer has.
 type Update struct {
 	Ref      uint64
 	Kind     UpdateKind
 	Snapshot *Snapshot
 	Event    *Event
-	Steps    []*Event // of Synced, for a subscription that has missed nothing: the events that lead to Snapshot
+	Steps    []*Event // of Synced: the events that lead to Snapshot, for a subscription that has skipped none
 	Err      *res.Error
 }

@@ -7,46 +7,46 @@ import (
 	"sluice/internal/res"
 )
 
-// stepwise is the number of edits up to which a difference has a tree for each step. A tree for each of very many would cost
-// kilobytes a step, and seconds of a shard's time for what hardly anybody ever looks into.
-const stepwise = 1024
+// maxEagerSteps is the number of edits up to which a diff builds a tree for each step. Beyond it,
+// trees that are hardly ever read would cost kilobytes per step and seconds of the shard's time.
+const maxEagerSteps = 1024
 
-// script is a long difference between two collections: all removes, from the back, then all adds, from the front. It makes
-// the collection after any of its steps in one pass, which costs about as much as to read the whole collection once.
+// script is a long edit script between two collections: all removes, from the back, then all adds,
+// from the front. It builds the collection after any step in one pass over the collection.
 type script struct {
 	a, b    *Snapshot
 	removed []int // indices in a, ascending
 	added   []int // indices in b, ascending
 }
 
-// late is what a step's snapshot has in place of a tree. It is immutable but for the tree, which the first who needs it
-// makes; two may get there together, and then one tree is dropped.
-type late struct {
+// lazyTree stands in for the tree of a step's snapshot. It is immutable except for the tree, which
+// the first reader builds; if two readers build concurrently, one tree is discarded.
+type lazyTree struct {
 	totals
 	script *script
-	step   int // how many steps have been done
-	grown  atomic.Pointer[grown]
+	step   int // number of steps applied
+	built  atomic.Pointer[builtTree]
 }
 
-type grown struct {
+type builtTree struct {
 	root   *node
 	height int
 }
 
-func (l *late) grow() *grown {
-	if g := l.grown.Load(); g != nil {
-		return g
+func (l *lazyTree) build() *builtTree {
+	if t := l.built.Load(); t != nil {
+		return t
 	}
-	g := new(grown)
-	g.root, g.height = l.script.at(l.step, l.count)
-	if !l.grown.CompareAndSwap(nil, g) {
-		g = l.grown.Load()
+	t := new(builtTree)
+	t.root, t.height = l.script.at(l.step, l.count)
+	if !l.built.CompareAndSwap(nil, t) {
+		t = l.built.Load()
 	}
-	return g
+	return t
 }
 
-// at makes the tree of count values that there is after some steps: a without the last values of removed, or, when all of
-// those are gone, b without the last values of added, which have yet to come.
+// at builds the tree of count values after step steps: a without the last values of removed or,
+// once all of those are removed, b without the last values of added, which are still to be added.
 func (s *script) at(step, count int) (*node, int) {
 	from, without := s.a, s.removed[max(len(s.removed)-step, 0):]
 	if step > len(s.removed) {
@@ -65,15 +65,17 @@ func (s *script) at(step, count int) (*node, int) {
 	return build(nil, vals)
 }
 
-// block is memory for some steps at once. A step that somebody holds on to keeps its neighbours alive, so it is not large.
+// block allocates several steps at once. A retained step keeps its block alive, so a block is
+// small.
 type block struct {
 	events [64]Event
 	nexts  [64]Snapshot
-	lates  [64]late
+	lazies [64]lazyTree
 	used   int
 }
 
-// script returns the events of d, whose edits lead from a to b. Only the last one's Next has a tree, which is b's.
+// script returns the events of d, whose edits lead from a to b. Only the last event's Next has a
+// tree: b's. All others are lazy.
 func (d *differ) script(a, b *Snapshot) []*Event {
 	s := &script{a: a, b: b, removed: d.removed, added: make([]int, len(d.added))}
 	total := len(d.removed) + len(d.added)
@@ -84,7 +86,7 @@ func (d *differ) script(a, b *Snapshot) []*Event {
 		if at.used == len(at.events) {
 			at = new(block)
 		}
-		e, next, l := &at.events[at.used], &at.nexts[at.used], &at.lates[at.used]
+		e, next, l := &at.events[at.used], &at.nexts[at.used], &at.lazies[at.used]
 		at.used++
 		events = append(events, e)
 		if len(events) == total {
@@ -92,14 +94,14 @@ func (d *differ) script(a, b *Snapshot) []*Event {
 			return e
 		}
 		l.script, l.step = s, len(events)
-		next.late = l
+		next.lazy = l
 		e.Next = next
 		return e
 	}
-	// The totals are set when the edit is known.
+	// done sets the totals, which are known once the edit is.
 	done := func(e *Event) {
-		if e.Next.late != nil {
-			e.Next.late.totals = sums
+		if e.Next.lazy != nil {
+			e.Next.lazy.totals = sums
 		}
 		e.refs(e.Old, e.Value)
 	}

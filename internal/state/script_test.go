@@ -9,7 +9,7 @@ import (
 	"sluice/internal/res"
 )
 
-// scripted returns the difference as a script, however short it is.
+// scripted returns the diff as a script of any length.
 func scripted(a, b *Snapshot, budget int) []*Event {
 	d := differ{budget: budget}
 	d.walk(newCursor(a, false), newCursor(b, false), 0, a.Len(), b.Len())
@@ -43,7 +43,7 @@ func TestScript(t *testing.T) {
 	}
 }
 
-// A long difference has no trees but those that somebody looks into, and ends in the very snapshot it leads to.
+// A long diff builds only the trees that are read, and ends in the target snapshot itself.
 func TestLongDiff(t *testing.T) {
 	const size = 6000
 	rnd := rand.New(rand.NewPCG(1, 12))
@@ -53,7 +53,7 @@ func TestLongDiff(t *testing.T) {
 	rnd.Shuffle(size, func(i, j int) { vals[i], vals[j] = vals[j], vals[i] })
 	b := NewCollection(vals)
 	events, err := Diff(a, b)
-	if err != nil || len(events) <= stepwise {
+	if err != nil || len(events) <= maxEagerSteps {
 		t.Fatalf("%d events, %v", len(events), err)
 	}
 	if events[len(events)-1].Next != b {
@@ -74,7 +74,7 @@ func TestLongDiff(t *testing.T) {
 		if n := e.Next; n.Len() != len(now) || n.HasRefs() != refs || n.HasSpecial() {
 			t.Fatalf("event %d: %d values, references %v; want %d, %v", i, n.Len(), n.HasRefs(), len(now), refs)
 		}
-		if l := e.Next.late; l != nil && l.grown.Load() != nil {
+		if l := e.Next.lazy; l != nil && l.built.Load() != nil {
 			t.Fatalf("event %d has a tree that nobody has asked for", i)
 		}
 		if i%499 == 0 {
@@ -88,7 +88,7 @@ func TestLongDiff(t *testing.T) {
 			}
 			wg.Wait()
 			checkTree(t, e.Next)
-			// The way on from the middle of a difference.
+			// The diff from a step in the middle to the end.
 			rest, _ := Diff(e.Next, b)
 			if len(rest) > len(events)-i {
 				t.Errorf("event %d: %d events are left, but the difference is %d", i, len(events)-i-1, len(rest))
@@ -100,7 +100,7 @@ func TestLongDiff(t *testing.T) {
 	}
 }
 
-// What mostly happens must stay as short as it is, though nothing is shared.
+// Common edits keep minimal scripts without shared structure.
 func TestDiffOfSmallEditsIsMinimal(t *testing.T) {
 	const size = 20_000
 	rnd := rand.New(rand.NewPCG(1, 13))

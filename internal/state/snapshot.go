@@ -1,9 +1,11 @@
-// Package state owns the form of a resource's value: immutable snapshots that share structure with each other, the
-// events that lead from one snapshot to the next, and the difference between any two.
+// Package state owns the form of a resource's value: immutable snapshots that share structure with
+// each other, the events that lead from one snapshot to the next, and the difference between any
+// two.
 //
-// It never does I/O, never starts a goroutine, never reads a clock and holds nothing that can change once another
-// goroutine may see it, except for JSON texts that are made on first use and published atomically. Everything here is
-// therefore safe for concurrent reads: shards make snapshots, loops read them.
+// It never does I/O, never starts a goroutine, never reads a clock and holds nothing that can
+// change once another goroutine may see it, except for JSON texts that are made on first use and
+// published atomically. Everything here is therefore safe for concurrent reads: shards make
+// snapshots, loops read them.
 package state
 
 import (
@@ -18,32 +20,33 @@ import (
 
 // Errors of edits.
 var (
-	// ErrWrongType says that the resource is of the other kind: a change of a collection, an add to a model, a
-	// difference between the two.
+	// ErrWrongType reports an edit of the other type of resource: a change of a collection, an add
+	// to a model, or a diff between the two.
 	ErrWrongType = errors.New("state: wrong type of resource")
-	// ErrIndex says that an index is outside of the collection.
+	// ErrIndex reports an index outside the collection.
 	ErrIndex = errors.New("state: index out of range")
 )
 
-// Snapshot is a model or a collection at one moment (RES.md section 1). It is immutable and safe for concurrent use.
+// Snapshot is one version of a model or a collection (RES.md section 1). It is immutable and safe
+// for concurrent use.
 //
-// It is a balanced tree whose leaves hold a few dozen entries each: a model by sorted key, a collection by index. An edit
-// copies the path from the root to one leaf and shares all else with the snapshot that it was made from, so its
-// cost grows with the logarithm of the size.
+// It is a persistent balanced tree whose leaves hold a few dozen entries each: a model sorted by
+// key, a collection by index. An edit copies the path from the root to one leaf and shares all
+// other nodes with the snapshot it was made from, so its cost is logarithmic in the size.
 type Snapshot struct {
-	root   *node // nil: see late
+	root   *node // nil if lazy is set
 	model  bool
 	height int // levels above the leaves
 
-	late *late // a step of a long difference: its tree is made when somebody looks into it; else nil
+	lazy *lazyTree // a step of an edit script: the tree is built on first access; else nil
 
-	// Made on first use, then shared by all readers.
+	// Encoded on first use, then shared by all readers.
 	json   atomic.Pointer[[]byte]
 	legacy atomic.Pointer[[]byte]
 }
 
-// NewModel makes a model of the properties. It does not keep props. Where a key is repeated the last one wins; a delete
-// action removes the key.
+// NewModel returns a model with the given properties. It does not retain props. The last value of a
+// repeated key wins; a delete action removes the key.
 func NewModel(props []res.Prop) *Snapshot {
 	sorted := sortProps(props)
 	sorted = slices.DeleteFunc(sorted, func(p res.Prop) bool { return p.Value.Kind == res.Delete })
@@ -64,7 +67,7 @@ func sortProps(props []res.Prop) []res.Prop {
 	return out
 }
 
-// fromProps makes a model of properties that are sorted and unique.
+// fromProps returns a model of properties that are sorted and unique.
 func fromProps(props []res.Prop) *Snapshot {
 	keys := make([]string, len(props))
 	vals := make([]res.Value, len(props))
@@ -75,62 +78,62 @@ func fromProps(props []res.Prop) *Snapshot {
 	return &Snapshot{root: root, height: height, model: true}
 }
 
-// NewCollection makes a collection of the values. It does not keep values.
+// NewCollection returns a collection of the values. It does not retain values.
 func NewCollection(values []res.Value) *Snapshot {
 	if len(values) <= width {
-		values = slices.Clone(values) // build keeps it
+		values = slices.Clone(values) // build retains it
 	}
 	root, height := build(nil, values)
 	return &Snapshot{root: root, height: height}
 }
 
-// next is the snapshot of the same kind with another tree.
+// next returns a snapshot of the same type with another tree.
 func (s *Snapshot) next(root *node, height int) *Snapshot {
 	return &Snapshot{root: root, height: height, model: s.model}
 }
 
-// tree is the root.
+// tree returns the root, building a lazy tree first.
 func (s *Snapshot) tree() *node {
-	if s.late != nil {
-		return s.late.grow().root
+	if s.lazy != nil {
+		return s.lazy.build().root
 	}
 	return s.root
 }
 
-// levels is the number of levels above the leaves.
+// levels returns the number of levels above the leaves.
 func (s *Snapshot) levels() int {
-	if s.late != nil {
-		return s.late.grow().height
+	if s.lazy != nil {
+		return s.lazy.build().height
 	}
 	return s.height
 }
 
-// sums are the totals of all entries, without a look into the tree.
+// sums returns the totals of all entries. It never builds a lazy tree.
 func (s *Snapshot) sums() *totals {
-	if s.late != nil {
-		return &s.late.totals
+	if s.lazy != nil {
+		return &s.lazy.totals
 	}
 	return &s.root.totals
 }
 
-// IsModel tells a model from a collection.
+// IsModel reports whether the resource is a model; otherwise it is a collection.
 func (s *Snapshot) IsModel() bool { return s.model }
 
-// Len is the number of properties or values.
+// Len returns the number of properties or values.
 func (s *Snapshot) Len() int { return s.sums().count }
 
-// Bytes is the length of all keys and values, without what JSON puts between them. It is kept with the tree, so asking
-// costs nothing.
+// Bytes returns the total length of all keys and values in bytes, without JSON punctuation. The
+// tree maintains it, so the call is O(1).
 func (s *Snapshot) Bytes() int { return s.sums().bytes }
 
-// HasRefs tells whether there is a reference that is not soft.
+// HasRefs reports whether the resource contains a reference that is not soft.
 func (s *Snapshot) HasRefs() bool { return s.sums().refs > 0 }
 
-// HasSpecial tells whether there are soft references or data values, which clients below 1.2.1 get in another form
-// (RES.md 2.5).
+// HasSpecial reports whether the resource contains soft references or data values, which clients
+// below protocol 1.2.1 receive in another form (RES.md section 2.5).
 func (s *Snapshot) HasSpecial() bool { return s.sums().special > 0 }
 
-// Get returns a model's property. On a collection it finds nothing.
+// Get returns the value of a model's property. On a collection it reports false.
 func (s *Snapshot) Get(key string) (res.Value, bool) {
 	if !s.model {
 		return res.Value{}, false
@@ -143,7 +146,8 @@ func (s *Snapshot) Get(key string) (res.Value, bool) {
 	return v, true
 }
 
-// At returns the value at index i, of a model the one of the i-th key in sorted order. It panics unless 0 <= i < Len.
+// At returns the value at index i; in a model, the value of the i-th key in sorted order. It panics
+// unless 0 <= i < Len.
 func (s *Snapshot) At(i int) res.Value {
 	if i < 0 || i >= s.Len() {
 		panic(ErrIndex)
@@ -157,14 +161,14 @@ func (s *Snapshot) All() iter.Seq2[string, res.Value] {
 	return func(yield func(string, res.Value) bool) { s.tree().each(yield) }
 }
 
-// Refs yields the rid of each reference that is not soft, in order and as often as it occurs. Parts of the tree without
-// references are skipped.
+// Refs yields the rid of each reference that is not soft, in order, once per occurrence. Subtrees
+// without references are skipped.
 func (s *Snapshot) Refs() iter.Seq[string] {
 	return func(yield func(string) bool) { s.tree().eachRef(yield) }
 }
 
-// JSON returns the resource as a JSON object or array, in the form for clients below 1.2.1 if legacy is set. The text
-// is made once for each form and shared: nobody may change it.
+// JSON returns the resource as a JSON object or array; with legacy, in the form for clients below
+// protocol 1.2.1. Each form is encoded once and shared: callers must not modify it.
 func (s *Snapshot) JSON(legacy bool) []byte {
 	at := &s.json
 	if legacy && s.HasSpecial() {
@@ -176,7 +180,7 @@ func (s *Snapshot) JSON(legacy bool) []byte {
 		return *p
 	}
 	text := s.appendJSON(legacy)
-	// Two readers may get here together; all use the text that came first.
+	// Two readers may encode concurrently; all use the text that was stored first.
 	if !at.CompareAndSwap(nil, &text) {
 		text = *at.Load()
 	}
@@ -204,7 +208,8 @@ func (s *Snapshot) appendJSON(legacy bool) []byte {
 	return dst[:len(dst):len(dst)]
 }
 
-// Equal tells whether both are of one kind and have equal entries. What the two share is not looked at.
+// Equal reports whether both snapshots have the same type and equal entries. Shared nodes are not
+// compared.
 func (s *Snapshot) Equal(o *Snapshot) bool {
 	if s == o || s.model == o.model && s.tree() == o.tree() {
 		return true

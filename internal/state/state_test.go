@@ -25,7 +25,7 @@ func soft(rid string) res.Value {
 
 func data(raw string) res.Value { return res.Value{Kind: res.Data, Raw: `{"data":` + raw + `}`} }
 
-// anyValue picks one of few values, so that equal ones meet.
+// anyValue picks from few values, so that equal ones occur.
 func anyValue(rnd *rand.Rand) res.Value {
 	n := rnd.IntN(12)
 	switch rnd.IntN(6) {
@@ -39,7 +39,7 @@ func anyValue(rnd *rand.Rand) res.Value {
 	return num(n)
 }
 
-// check compares a snapshot with what it should hold and looks at the tree's invariants.
+// check compares a snapshot with its expected content and checks the tree's invariants.
 func check(t *testing.T, s *Snapshot, keys []string, vals []res.Value) {
 	t.Helper()
 	checkTree(t, s)
@@ -94,7 +94,7 @@ func checkTree(t *testing.T, s *Snapshot) {
 	var walk func(n *node, height int)
 	walk = func(n *node, height int) {
 		var want totals
-		if size := n.size(); size > width || n != root && size < least {
+		if size := n.size(); size > width || n != root && size < minFill {
 			t.Fatalf("node of size %d", size)
 		}
 		if n.in == nil {
@@ -153,7 +153,7 @@ func checkRefs(t *testing.T, before *Snapshot, e *Event) {
 	}
 }
 
-// checkData sees to it that an event's data, read as JSON, is what the event says.
+// checkData checks that an event's data, parsed as JSON, matches the event.
 func checkData(t *testing.T, e *Event) {
 	t.Helper()
 	for _, legacy := range []bool{false, true} {
@@ -210,7 +210,7 @@ func TestCollectionEditsMatchSlice(t *testing.T) {
 			s = e.Next
 		}
 		check(t, s, nil, vals)
-		check(t, start, nil, startVals) // the old one is as it was
+		check(t, start, nil, startVals) // the old snapshot is unchanged
 		for s.Len() > 0 {
 			e, _ := s.Remove(rnd.IntN(s.Len()))
 			s = e.Next

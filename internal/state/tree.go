@@ -8,16 +8,17 @@ import (
 	"sluice/internal/res"
 )
 
-// The tree: all leaves are at the same depth. A leaf holds up to width entries, an inner node up to width kids; every
-// node but the root holds at least least. Edits return new nodes and never touch old ones. Slices of a node may be shared
-// with other nodes, so they are never appended to in place.
+// The tree is a B-tree: all leaves have the same depth. A leaf holds up to width entries, an inner
+// node up to width children; every node except the root holds at least minFill. Edits return new
+// nodes and never modify old ones. Slices may be shared between nodes, so they are never appended
+// to in place.
 const (
-	width = 32
-	least = width / 4
-	fill  = width * 3 / 4 // how full new nodes are, so that the first edits after a build do not split them all
+	width   = 32
+	minFill = width / 4
+	fill    = width * 3 / 4 // size of new nodes, with room so that the first inserts do not split them all
 )
 
-// totals are sums over a node's entries.
+// totals are aggregates of a node's entries.
 type totals struct {
 	count   int // entries
 	refs    int // references that are not soft
@@ -39,7 +40,7 @@ func (t *totals) sub(u totals) {
 	t.bytes -= u.bytes
 }
 
-// weigh gives the totals of one entry.
+// weigh returns the totals of one entry.
 func weigh(key string, v res.Value) totals {
 	t := totals{count: 1, bytes: len(key) + len(v.Raw)}
 	switch v.Kind {
@@ -89,7 +90,7 @@ func newInner(kids []*node) *node {
 	return n
 }
 
-// firstKeys is a slice that starts with the node's smallest key; nil in a collection.
+// firstKeys returns a slice that starts with the node's smallest key; nil in a collection.
 func (n *node) firstKeys() []string {
 	if n.in != nil {
 		return n.in.firsts
@@ -97,7 +98,7 @@ func (n *node) firstKeys() []string {
 	return n.keys
 }
 
-// key is the i-th key of a leaf.
+// key returns the i-th key of a leaf; empty in a collection.
 func (n *node) key(i int) string {
 	if n.keys == nil {
 		return ""
@@ -105,7 +106,7 @@ func (n *node) key(i int) string {
 	return n.keys[i]
 }
 
-// size is the number of entries of a leaf, or of kids of an inner node.
+// size returns the number of entries of a leaf, or of children of an inner node.
 func (n *node) size() int {
 	if n.in != nil {
 		return len(n.in.kids)
@@ -113,7 +114,7 @@ func (n *node) size() int {
 	return len(n.vals)
 }
 
-// build makes a tree of entries; it may keep the slices. keys is nil for a collection.
+// build returns a tree of entries; it may retain the slices. keys is nil for a collection.
 func build(keys []string, vals []res.Value) (root *node, height int) {
 	if len(vals) <= width {
 		return newLeaf(keys, vals), 0
@@ -124,7 +125,7 @@ func build(keys []string, vals []res.Value) (root *node, height int) {
 		if keys != nil {
 			k = slices.Clone(keys[from:to])
 		}
-		// Leaves get arrays of their own: one that is replaced must not keep the rest in memory.
+		// Each leaf gets its own arrays: one leaf that is still shared must not retain the others.
 		level = append(level, newLeaf(k, slices.Clone(vals[from:to])))
 	}
 	for len(level) > width {
@@ -138,7 +139,7 @@ func build(keys []string, vals []res.Value) (root *node, height int) {
 	return newInner(level), height + 1
 }
 
-// parts cuts n > width things into even parts of about fill.
+// parts splits n > width elements into even parts of about fill.
 func parts(n int) func(func(from, to int) bool) {
 	return func(yield func(from, to int) bool) {
 		count := (n + fill - 1) / fill
@@ -162,12 +163,12 @@ func (n *node) at(i int) (string, res.Value) {
 	return n.key(i), n.vals[i]
 }
 
-// search finds the index of key, or the one that it would have, in a model.
+// search returns the index of key in a model, or the index it would be inserted at.
 func (n *node) search(key string) (index int, found bool) {
 	for n.in != nil {
 		k := sort.Search(len(n.in.firsts), func(i int) bool { return n.in.firsts[i] > key }) - 1
 		if k < 0 {
-			return index, false // before everything: only at the very start of the tree
+			return index, false // before the first key of the whole tree
 		}
 		if k > 0 {
 			index += n.in.ends[k-1]
@@ -178,7 +179,7 @@ func (n *node) search(key string) (index int, found bool) {
 	return index + i, found
 }
 
-// each yields all entries; it returns false if yield did.
+// each yields all entries. It reports false if yield did.
 func (n *node) each(yield func(string, res.Value) bool) bool {
 	if n.in != nil {
 		for _, k := range n.in.kids {
@@ -216,7 +217,7 @@ func (n *node) eachRef(yield func(string) bool) bool {
 	return true
 }
 
-// set replaces the value at i.
+// set returns the node with the value at i replaced.
 func (n *node) set(i int, v res.Value) *node {
 	m := &node{totals: n.totals, keys: n.keys}
 	if n.in == nil {
@@ -239,7 +240,8 @@ func (n *node) set(i int, v res.Value) *node {
 	return m.checked()
 }
 
-// insert puts an entry before index i (or at the end). If the node had to be split, right is its second half.
+// insert returns the node with an entry inserted before index i, or at the end. If the node had to
+// be split, right is its second half.
 func (n *node) insert(i int, key string, v res.Value) (left, right *node) {
 	if n.in == nil {
 		m := &node{totals: n.totals, vals: inserted(n.vals, i, v)}
@@ -249,8 +251,8 @@ func (n *node) insert(i int, key string, v res.Value) (left, right *node) {
 		}
 		return m.checked().split()
 	}
-	// At a border between kids the entry goes to the end of the left one: only the first entry of all is ever put
-	// before a kid's first key.
+	// At a boundary the entry goes to the end of the left child: only a new first entry of the
+	// whole tree is ever inserted before a child's first key.
 	k := sort.SearchInts(n.in.ends, i)
 	if k > 0 {
 		i -= n.in.ends[k-1]
@@ -262,7 +264,8 @@ func (n *node) insert(i int, key string, v res.Value) (left, right *node) {
 	return n.withKids(k, 1, a, b).split()
 }
 
-// remove takes the entry at i out. The result may be too small, or empty: the parent sees to that.
+// remove returns the node without the entry at i. The result may be underfull or empty; the parent
+// rebalances.
 func (n *node) remove(i int) *node {
 	if n.in == nil {
 		m := &node{totals: n.totals, vals: removed(n.vals, i)}
@@ -277,10 +280,10 @@ func (n *node) remove(i int) *node {
 		i -= n.in.ends[k-1]
 	}
 	kid := n.in.kids[k].remove(i)
-	if kid.size() >= least {
+	if kid.size() >= minFill {
 		return n.withKids(k, 1, kid)
 	}
-	// Too small: join it with a neighbour, and split that again if it is too large.
+	// Underfull: join with a sibling, and split again if the result is too large.
 	var a, b *node
 	if k > 0 {
 		k--
@@ -294,7 +297,7 @@ func (n *node) remove(i int) *node {
 	return n.withKids(k, 2, a, b)
 }
 
-// withKids is n with the kids k..k+drop-1 replaced.
+// withKids returns n with the children k..k+drop-1 replaced.
 func (n *node) withKids(k, drop int, kids ...*node) *node {
 	old := n.in
 	m := &node{totals: n.totals, in: &inner{}}
@@ -313,7 +316,7 @@ func (n *node) withKids(k, drop int, kids ...*node) *node {
 		if i > 0 {
 			before = m.in.ends[i-1]
 		}
-		// Beyond the new kids the distances are the old ones, so the kids themselves need not be looked at.
+		// After the new children the distances are unchanged, so the children need not be read.
 		if j := i - len(kids) + drop; i >= k+len(kids) {
 			m.in.ends[i] = before + old.ends[j] - old.ends[j-1]
 		} else {
@@ -335,7 +338,8 @@ func (n *node) withKids(k, drop int, kids ...*node) *node {
 	return m.checked()
 }
 
-// checked returns n. In builds with assertions it first compares what an edit has carried over with what is there.
+// checked returns n. Builds with assertions first recompute the aggregates that the edit carried
+// over.
 func (n *node) checked() *node {
 	if !invariants.Enabled {
 		return n
@@ -356,7 +360,7 @@ func (n *node) checked() *node {
 	return n
 }
 
-// split halves a node that is too large.
+// split halves a node that exceeds width.
 func (n *node) split() (left, right *node) {
 	size := n.size()
 	if size <= width {
@@ -365,7 +369,7 @@ func (n *node) split() (left, right *node) {
 	return n.slice(0, size/2), n.slice(size/2, size)
 }
 
-// slice is the node of entries, or kids, from..to-1.
+// slice returns the node of the entries, or children, from..to-1.
 func (n *node) slice(from, to int) *node {
 	if n.in != nil {
 		return newInner(n.in.kids[from:to:to])
@@ -377,7 +381,7 @@ func (n *node) slice(from, to int) *node {
 	return newLeaf(keys, n.vals[from:to:to])
 }
 
-// join makes one node of two neighbours, or two of even size if one would be rather full.
+// join merges two siblings into one node, or into two of even size if one would be nearly full.
 func join(a, b *node) (left, right *node) {
 	var n *node
 	if a.in != nil {
