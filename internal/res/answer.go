@@ -2,10 +2,7 @@ package res
 
 import (
 	"net/textproto"
-	"reflect"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/valyala/fastjson"
 )
@@ -15,30 +12,6 @@ var (
 	errInvalidResponse = InternalError("invalid service response")
 	errMissingResult   = InternalError("response missing result")
 )
-
-// MaxPreResponse bounds what a pre-response can extend a request's timeout to.
-const MaxPreResponse = 24 * time.Hour
-
-// maxPreResponseText bounds the text of a pre-response that is looked at.
-const maxPreResponseText = 1 << 10
-
-// PreResponse tells whether a payload that came in answer to a request is a pre-response, that is, begins with a letter,
-// and which timeout it asks for, counted from now (RES.md 3.1). 0: it asks for none that can be used, and the request
-// goes on waiting as before. It may be called on a nil Parser.
-func (*Parser) PreResponse(payload []byte) (timeout time.Duration, ok bool) {
-	if len(payload) == 0 || payload[0]|0x20 < 'a' || payload[0]|0x20 > 'z' {
-		return 0, false
-	}
-	if len(payload) > maxPreResponseText {
-		return 0, true
-	}
-	// The form is that of Go's struct tags: key:"value" key:"value" …
-	ms, err := strconv.ParseUint(reflect.StructTag(payload).Get("timeout"), 10, 64)
-	if err != nil {
-		return 0, true
-	}
-	return time.Duration(min(ms, uint64(MaxPreResponse/time.Millisecond))) * time.Millisecond, true
-}
 
 // Meta is what an answer says about the HTTP response that it leads to (RES.md sections 3.1 and 4). Which statuses and
 // fields count is the HTTP side's business.

@@ -3,44 +3,9 @@ package res
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-func TestPreResponse(t *testing.T) {
-	for _, c := range []struct {
-		payload string
-		want    time.Duration
-		ok      bool
-	}{
-		{`timeout:"15000"`, 15 * time.Second, true},
-		{`x:"1" timeout:"250"`, 250 * time.Millisecond, true},
-		{`timeout:"99999999999"`, MaxPreResponse, true},
-		{`timeout:"0"`, 0, true},
-		{`timeout:"-1"`, 0, true},
-		{`timeout:"1.5"`, 0, true},
-		{`timeout:"99999999999999999999"`, 0, true},
-		{`timeout:15000`, 0, true},
-		{`timeout`, 0, true},
-		{`Timeout:"1"`, 0, true},
-		{`hello there`, 0, true},
-		{`null`, 0, true},
-		{"t\xff\x00", 0, true},
-		{`timeout:"1" ` + strings.Repeat("x", maxPreResponseText), 0, true},
-		{``, 0, false},
-		{`{"result":null}`, 0, false},
-		{` timeout:"1"`, 0, false},
-		{`[`, 0, false},
-		{`@`, 0, false},
-		{"\x7f", 0, false},
-		{"1", 0, false},
-	} {
-		if d, ok := (*Parser)(nil).PreResponse([]byte(c.payload)); d != c.want || ok != c.ok {
-			t.Errorf("%.40q: %v, %v", c.payload, d, ok)
-		}
-	}
-}
 
 // malformed payloads: no answer of any kind.
 var malformedAnswers = []string{

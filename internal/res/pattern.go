@@ -31,11 +31,7 @@ func ParsePattern(s string) (p Pattern, ok bool) {
 // String is the pattern as it was written.
 func (p Pattern) String() string { return p.s }
 
-// Literal is the longest prefix that every name which matches has: all before the first wildcard, the dot included.
-func (p Pattern) Literal() string { return p.s[:p.literal] }
-
-// Wild tells whether the pattern has a wildcard. Without one it matches exactly the name that it spells, which is
-// Literal.
+// Wild tells whether the pattern has a wildcard. Without one it matches exactly the name that it spells.
 func (p Pattern) Wild() bool { return p.literal < len(p.s) }
 
 // Match tells whether a valid resource name matches. It does not allocate.

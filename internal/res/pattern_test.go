@@ -24,7 +24,7 @@ func TestParsePattern(t *testing.T) {
 		{"*.*", "", true},
 	} {
 		p, ok := ParsePattern(c.s)
-		if !ok || p.Literal() != c.literal || p.Wild() != c.wild || p.String() != c.s {
+		if !ok || p.s[:p.literal] != c.literal || p.Wild() != c.wild || p.String() != c.s {
 			t.Errorf("ParsePattern(%q) = %+v, %v", c.s, p, ok)
 		}
 	}
@@ -106,8 +106,8 @@ func FuzzPattern(f *testing.F) {
 		if p.Match(name) != want {
 			t.Fatalf("%q matches %q: %v", pattern, name, !want)
 		}
-		if want && !strings.HasPrefix(name, p.Literal()) {
-			t.Fatalf("%q matches %q, which does not begin with %q", pattern, name, p.Literal())
+		if want && !strings.HasPrefix(name, p.s[:p.literal]) {
+			t.Fatalf("%q matches %q, which does not begin with %q", pattern, name, p.s[:p.literal])
 		}
 	})
 }

@@ -54,9 +54,6 @@ func SplitRID(rid string) (name, query string) {
 
 const cidTag = "{cid}"
 
-// HasCID tells whether ExpandCID would change rid.
-func HasCID(rid string) bool { return strings.Contains(rid, cidTag) }
-
 // ExpandCID puts the connection's ID in place of each {cid}: the form that services see (RES.md section 1). It
 // allocates only if there is one.
 func ExpandCID(rid, cid string) string { return strings.ReplaceAll(rid, cidTag, cid) }

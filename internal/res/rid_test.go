@@ -88,9 +88,6 @@ func TestExpandCID(t *testing.T) {
 		if got := ExpandCID(c[0], "c1"); got != c[1] {
 			t.Errorf("ExpandCID(%q) = %q", c[0], got)
 		}
-		if HasCID(c[0]) != (c[0] != c[1]) {
-			t.Errorf("HasCID(%q) = %v", c[0], HasCID(c[0]))
-		}
 	}
 	if n := testing.AllocsPerRun(100, func() { _ = ExpandCID("library.books?from=1", "c1") }); n != 0 {
 		t.Errorf("ExpandCID without a cid allocates %v times", n)

@@ -45,9 +45,6 @@ func (v Value) Equal(w Value) bool {
 	return v.Raw == w.Raw
 }
 
-// IsProper tells whether a resource may hold the value: it is not a delete action.
-func (v Value) IsProper() bool { return v.Kind != Delete }
-
 // Special tells whether older clients get another form of the value than current ones: see AppendJSON.
 func (v Value) Special() bool { return v.Kind == SoftReference || v.Kind == Data }
 

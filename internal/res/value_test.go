@@ -70,8 +70,8 @@ func TestValues(t *testing.T) {
 		if got := string(v.AppendJSON(nil, true)); got != c.legacy {
 			t.Errorf("%s: older clients get %s", c.in, got)
 		}
-		if v.Special() != (c.raw != c.legacy) || v.IsProper() != (c.kind != Delete) {
-			t.Errorf("%s: special %v, proper %v", c.in, v.Special(), v.IsProper())
+		if v.Special() != (c.raw != c.legacy) {
+			t.Errorf("%s: special %v", c.in, v.Special())
 		}
 		wantRaw(t, v.Content())
 		if c.kind == Data && dataPrefix+v.Content()+"}" != c.raw {

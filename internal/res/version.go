@@ -46,14 +46,6 @@ func ParseVersion(s string) (Version, *Error) {
 	return v, nil
 }
 
-// BareResults tells whether results of call and auth go to such a client bare, not wrapped in {"payload":…}, and a
-// resource answer as {"rid":…} without subscribing (below 1.2.0).
-func (v Version) BareResults() bool { return v < V1_2_0 }
-
-// LegacyValues tells whether such a client gets the older form of soft references and data values (below 1.2.1):
-// the legacy of Value.AppendJSON.
-func (v Version) LegacyValues() bool { return v < V1_2_1 }
-
 // String is the version in its dotted form.
 func (v Version) String() string {
 	b := strconv.AppendUint(nil, uint64(v/1_000_000), 10)

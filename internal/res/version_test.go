@@ -47,20 +47,10 @@ func TestParseVersion(t *testing.T) {
 	}
 }
 
-func TestVersionGenerations(t *testing.T) {
-	for _, c := range []struct {
-		v            Version
-		bare, legacy bool
-		s            string
-	}{
-		{V1_1_1, true, true, "1.1.1"},
-		{V1_2_0 - 1, true, true, "1.1.999"},
-		{V1_2_0, false, true, "1.2.0"},
-		{V1_2_1, false, false, "1.2.1"},
-		{Current, false, false, "1.2.3"},
-	} {
-		if c.v.BareResults() != c.bare || c.v.LegacyValues() != c.legacy || c.v.String() != c.s {
-			t.Errorf("%v: %v %v", c.v, c.v.BareResults(), c.v.LegacyValues())
+func TestVersionString(t *testing.T) {
+	for v, want := range map[Version]string{V1_1_1: "1.1.1", V1_2_0 - 1: "1.1.999", V1_2_0: "1.2.0", V1_2_1: "1.2.1", Current: "1.2.3"} {
+		if v.String() != want {
+			t.Errorf("%d: %v, want %s", v, v, want)
 		}
 	}
 }
