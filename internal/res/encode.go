@@ -97,10 +97,10 @@ func AppendEventStart(dst []byte, rid, event string) []byte {
 	return dst
 }
 
-// AppendAccessRequest appends the payload of a request to access.<name> (RES.md 3.1). token is raw JSON; empty token and
-// query are left out.
+// AppendAccessRequest appends the payload of a request to access.<name> (RES.md 3.1). token is raw JSON, null in the
+// payload if it is empty; an empty query is omitted.
 func AppendAccessRequest(dst []byte, cid, token, query string, isHTTP bool) []byte {
-	return AppendCallRequest(dst, CallRequest{CID: cid, Token: token, Query: query, IsHTTP: isHTTP})
+	return append(appendMembers(append(dst, '{'), CallRequest{CID: cid, Token: token, Query: query, IsHTTP: isHTTP}), '}')
 }
 
 // AppendGetRequest appends the payload of a request to get.<name> (RES.md 3.1). An empty query is left out.
@@ -118,7 +118,8 @@ func AppendQueryRequest(dst []byte, query string) []byte {
 	return append(dst, '}')
 }
 
-// CallRequest is the payload of a request to call.<name>.<method> (RES.md 3.1). Empty members except CID are left out.
+// CallRequest is the payload of a request to call.<name>.<method> (RES.md 3.1). Services in dynamic languages rely on the
+// keys of params and token: they are always there, null if empty. An empty query is omitted.
 type CallRequest struct {
 	CID    string
 	Token  string // raw JSON
@@ -129,27 +130,30 @@ type CallRequest struct {
 
 // AppendCallRequest appends the payload of a request to call.<name>.<method>.
 func AppendCallRequest(dst []byte, r CallRequest) []byte {
-	return append(appendCallMembers(dst, r), '}')
+	return append(appendMembers(appendParams(dst, r.Params), r), '}')
 }
 
-func appendCallMembers(dst []byte, r CallRequest) []byte {
-	dst = append(dst, '{')
-	if len(r.Params) > 0 {
-		dst = append(dst, `"params":`...)
-		dst = append(dst, r.Params...)
-		dst = append(dst, ',')
+// appendParams appends the beginning of a payload that has params.
+func appendParams(dst, params []byte) []byte {
+	dst = append(dst, `{"params":`...)
+	if len(params) == 0 {
+		dst = append(dst, "null"...)
 	}
-	if r.Token != "" {
-		dst = append(dst, `"token":`...)
-		dst = append(dst, r.Token...)
-		dst = append(dst, ',')
+	return append(append(dst, params...), ',')
+}
+
+// appendMembers appends the members that access, call and auth requests have in common.
+func appendMembers(dst []byte, r CallRequest) []byte {
+	dst = append(dst, `"token":`...)
+	if r.Token == "" {
+		dst = append(dst, "null"...)
 	}
+	dst = append(dst, r.Token...)
 	if r.Query != "" {
-		dst = append(dst, `"query":`...)
+		dst = append(dst, `,"query":`...)
 		dst = AppendString(dst, r.Query)
-		dst = append(dst, ',')
 	}
-	dst = append(dst, `"cid":`...)
+	dst = append(dst, `,"cid":`...)
 	dst = AppendString(dst, r.CID)
 	if r.IsHTTP {
 		dst = append(dst, `,"isHttp":true`...)
@@ -158,9 +162,11 @@ func appendCallMembers(dst []byte, r CallRequest) []byte {
 }
 
 // AuthRequest is the payload of a request to auth.<name>.<method>, or to the subject of a token reset: a call and what is
-// known of the client's HTTP request (RES.md 3.1). Empty members except CID are left out.
+// known of the client's HTTP request, of which empty members are omitted (RES.md 3.1).
 type AuthRequest struct {
 	CallRequest
+	// NoParams omits params: header authentication and token resets have none.
+	NoParams bool
 	// Header is the raw JSON object that AppendHeader makes: one piece of memory to keep for a connection's life.
 	Header     string
 	Host       string
@@ -170,7 +176,12 @@ type AuthRequest struct {
 
 // AppendAuthRequest appends the payload of a request to auth.<name>.<method>.
 func AppendAuthRequest(dst []byte, r AuthRequest) []byte {
-	dst = appendCallMembers(dst, r.CallRequest)
+	if r.NoParams {
+		dst = append(dst, '{')
+	} else {
+		dst = appendParams(dst, r.Params)
+	}
+	dst = appendMembers(dst, r.CallRequest)
 	if r.Header != "" {
 		dst = append(dst, `,"header":`...)
 		dst = append(dst, r.Header...)

@@ -90,19 +90,20 @@ func TestRequestsToServices(t *testing.T) {
 	full := CallRequest{CID: "c1", Token: `{"user":"x"}`, Query: `q="1"`, Params: []byte(`[1]`), IsHTTP: true}
 	const fullText = `{"params":[1],"token":{"user":"x"},"query":"q=\"1\"","cid":"c1","isHttp":true`
 	for _, c := range []struct{ got, want string }{
-		{string(AppendAccessRequest(nil, "c1", "", "", false)), `{"cid":"c1"}`},
+		{string(AppendAccessRequest(nil, "c1", "", "", false)), `{"token":null,"cid":"c1"}`},
 		{string(AppendAccessRequest(nil, "c1", `{"user":"x"}`, "a=b", true)), `{"token":{"user":"x"},"query":"a=b","cid":"c1","isHttp":true}`},
 		{string(AppendGetRequest(nil, "")), `{}`},
 		{string(AppendGetRequest(nil, `a="b"`)), `{"query":"a=\"b\""}`},
 		{string(AppendQueryRequest(nil, "")), `{"query":""}`},
 		{string(AppendQueryRequest(nil, "a=b")), `{"query":"a=b"}`},
-		{string(AppendCallRequest(nil, CallRequest{CID: "c1"})), `{"cid":"c1"}`},
-		{string(AppendCallRequest(nil, CallRequest{CID: "c1", Params: []byte("null")})), `{"params":null,"cid":"c1"}`},
+		{string(AppendCallRequest(nil, CallRequest{CID: "c1"})), `{"params":null,"token":null,"cid":"c1"}`},
+		{string(AppendCallRequest(nil, CallRequest{CID: "c1", Params: []byte("null")})), `{"params":null,"token":null,"cid":"c1"}`},
 		{string(AppendCallRequest(nil, full)), fullText + `}`},
 		{string(AppendAuthRequest(nil, AuthRequest{CallRequest: full})), fullText + `}`},
+		{string(AppendAuthRequest(nil, AuthRequest{CallRequest: CallRequest{CID: "c1"}})), `{"params":null,"token":null,"cid":"c1"}`},
 		{
-			string(AppendAuthRequest(nil, AuthRequest{CallRequest{CID: "c1"}, `{"A":["b"]}`, "example.com", "[::1]:80", `/x?"`})),
-			`{"cid":"c1","header":{"A":["b"]},"host":"example.com","remoteAddr":"[::1]:80","uri":"/x?\""}`,
+			string(AppendAuthRequest(nil, AuthRequest{CallRequest{CID: "c1"}, true, `{"A":["b"]}`, "example.com", "[::1]:80", `/x?"`})),
+			`{"token":null,"cid":"c1","header":{"A":["b"]},"host":"example.com","remoteAddr":"[::1]:80","uri":"/x?\""}`,
 		},
 	} {
 		if c.got != c.want {

@@ -251,7 +251,7 @@ func (env *Env) ResetToken(tids []string, subject string) {
 }
 
 func (s *Session) renewToken(subject string) {
-	r := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token}}
+	r := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token}, NoParams: true}
 	s.peer.Describe(&r)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
 	s.env.Bus.Request(subject, subject, s.env.payload, func(_ []byte, err *res.Error) {

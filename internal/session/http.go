@@ -54,7 +54,7 @@ func ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status < 6
 // when done is called. rid is set if the service answered with a resource.
 func (s *Session) Authenticate(rid, method string, done func(rid string, meta *res.Meta, err *res.Error)) {
 	name, query := res.SplitRID(res.ExpandCID(rid, s.cid))
-	r := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token, Query: query, IsHTTP: true}}
+	r := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token, Query: query, IsHTTP: true}, NoParams: true}
 	s.peer.Describe(&r)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
 	s.env.Bus.Request(name, "auth."+name+"."+method, s.env.payload, func(payload []byte, err *res.Error) {
