@@ -19,7 +19,9 @@ import (
 
 	"sluice/cache"
 	"sluice/fanout"
+	"sluice/internal/certs"
 	"sluice/internal/config"
+	"sluice/internal/embednats"
 	"sluice/internal/httpapi"
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
@@ -51,7 +53,7 @@ type Gateway struct {
 	apiPath    []byte // with a slash at both ends
 
 	// Fixed after Start.
-	embedded *embeddedNATS
+	embedded *embednats.Server
 	bus      *natsbus.Bus
 	shards   []*shard
 	engine   *netpoll.Engine
@@ -121,11 +123,12 @@ func New(c Config) (*Gateway, error) {
 		return nil, err
 	}
 	if c.TLS {
-		certs, err := newCertStore(&c, g.clock)
+		files, keys := c.CertificateFiles()
+		store, err := certs.New(certs.Options{Certs: files, Keys: keys, Log: c.Log, Clock: g.clock})
 		if err != nil {
 			return nil, err
 		}
-		g.tls = certs.Config("h2", "http/1.1")
+		g.tls = store.Config("h2", "http/1.1")
 	}
 	g.forwarding = &forwarding{trusted: trusted, log: c.Log}
 	g.rest = httpapi.New(g.restOptions(), &requests{g: g})
@@ -155,7 +158,7 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 	}()
 	var inProcess func() (net.Conn, error)
 	if g.config.EmbeddedNATS {
-		if g.embedded, err = startEmbedded(g.config.EmbeddedNATSListen, g.log); err != nil {
+		if g.embedded, err = embednats.Start(embednats.Options{Listen: g.config.EmbeddedNATSListen, Log: g.log, Trace: LevelTrace}); err != nil {
 			return err
 		}
 		inProcess = g.embedded.InProcessConn

@@ -1,4 +1,4 @@
-package gateway
+package embednats
 
 import (
 	"bytes"
@@ -29,18 +29,10 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// take returns what was logged since the last call.
-func (s *syncBuffer) take() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer s.b.Reset()
-	return s.b.String()
-}
-
-func TestEmbeddedServesBothSides(t *testing.T) {
+func TestServesBothSides(t *testing.T) {
 	var out syncBuffer
-	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: LevelTrace}))
-	e, err := startEmbedded("127.0.0.1:0", log)
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
+	e, err := Start(Options{Listen: "127.0.0.1:0", Log: log, Trace: slog.LevelDebug - 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,8 +66,8 @@ func TestEmbeddedServesBothSides(t *testing.T) {
 	}
 }
 
-func TestEmbeddedStopEndsItsConnections(t *testing.T) {
-	e, err := startEmbedded("127.0.0.1:0", slog.New(slog.DiscardHandler))
+func TestStopEndsItsConnections(t *testing.T) {
+	e, err := Start(Options{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,13 +86,13 @@ func TestEmbeddedStopEndsItsConnections(t *testing.T) {
 	}
 }
 
-func TestEmbeddedSaysWhatToDoWhenThePortIsTaken(t *testing.T) {
+func TestSaysWhatToDoWhenThePortIsTaken(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	_, err = startEmbedded(taken.Addr().String(), slog.New(slog.DiscardHandler))
+	_, err = Start(Options{Listen: taken.Addr().String(), Log: slog.New(slog.DiscardHandler)})
 	if err == nil {
 		t.Fatal("no error")
 	}

@@ -1,6 +1,7 @@
-package gateway
+package certs
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -24,17 +25,17 @@ import (
 	"sluice/internal/owner"
 )
 
-// certFiles is a certificate that signs itself, in files.
-type certFiles struct {
+// files is a certificate that signs itself, in files.
+type files struct {
 	t         *testing.T
 	cert, key string
 }
 
-// newCertFiles makes the files of a certificate for names in a folder of their
+// newFiles makes the files of a certificate for names in a folder of their
 // own.
-func newCertFiles(t *testing.T, names ...string) certFiles {
+func newFiles(t *testing.T, names ...string) files {
 	dir := t.TempDir()
-	f := certFiles{t, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
+	f := files{t, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
 	f.write(newKeyPair(t, 1, names...))
 	return f
 }
@@ -72,7 +73,7 @@ func signed(t *testing.T, key crypto.Signer, c *x509.Certificate) keyPair {
 	}
 }
 
-func (f certFiles) write(p keyPair) {
+func (f files) write(p keyPair) {
 	f.t.Helper()
 	replace(f.t, f.cert, p.cert)
 	replace(f.t, f.key, p.key)
@@ -90,31 +91,39 @@ func replace(t *testing.T, path string, text []byte) {
 	}
 }
 
-// certHarness is a store with its clock and log.
-type certHarness struct {
-	*testing.T
-	store *certStore
-	clock *owner.ManualClock
-	log   syncBuffer
+// logBuffer is what was logged.
+type logBuffer struct{ bytes.Buffer }
+
+// take returns what was logged since the last call.
+func (l *logBuffer) take() string {
+	defer l.Reset()
+	return l.String()
 }
 
-func newCertHarness(t *testing.T, files ...certFiles) *certHarness {
+// harness is a store with its clock and log.
+type harness struct {
+	*testing.T
+	store *Store
+	clock *owner.ManualClock
+	log   logBuffer
+}
+
+func newHarness(t *testing.T, files ...files) *harness {
 	t.Helper()
-	h := &certHarness{T: t, clock: owner.NewManualClock()}
+	h := &harness{T: t, clock: owner.NewManualClock()}
 	var certs, keys []string
 	for _, f := range files {
 		certs, keys = append(certs, f.cert), append(keys, f.key)
 	}
-	c := Config{TLSCert: strings.Join(certs, ";"), TLSKey: strings.Join(keys, ";"), Log: slog.New(slog.NewTextHandler(&h.log, nil))}
 	var err error
-	if h.store, err = newCertStore(&c, h.clock); err != nil {
+	if h.store, err = New(Options{Certs: certs, Keys: keys, Log: slog.New(slog.NewTextHandler(&h.log, nil)), Clock: h.clock}); err != nil {
 		t.Fatal(err)
 	}
 	return h
 }
 
 // serial is the number of the certificate that a client asking for name is shown.
-func (h *certHarness) serial(name string) int64 {
+func (h *harness) serial(name string) int64 {
 	h.Helper()
 	c, err := h.store.GetCertificate(&tls.ClientHelloInfo{ServerName: name})
 	if err != nil {
@@ -124,19 +133,19 @@ func (h *certHarness) serial(name string) int64 {
 }
 
 func TestCertificateByName(t *testing.T) {
-	first := newCertFiles(t, "first.example")
-	second := newCertFiles(t)
+	first := newFiles(t, "first.example")
+	second := newFiles(t)
 	second.write(newKeyPair(t, 2, "Second.Example", "www.second.example", "third.example"))
-	wild := newCertFiles(t)
+	wild := newFiles(t)
 	wild.write(newKeyPair(t, 3, "*.second.example", "third.example"))
-	old := newCertFiles(t)
+	old := newFiles(t)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	old.write(signed(t, key, &x509.Certificate{SerialNumber: big.NewInt(4), Subject: pkix.Name{CommonName: "old.example"}}))
 
-	h := newCertHarness(t, first, second, wild, old)
+	h := newHarness(t, first, second, wild, old)
 	for name, want := range map[string]int64{
 		"":                     1,
 		"first.example":        1,
@@ -165,13 +174,13 @@ func TestCertificateByName(t *testing.T) {
 
 // Of two certificates for one name, each client gets one whose key it knows.
 func TestCertificateByKey(t *testing.T) {
-	old := newCertFiles(t)
+	old := newFiles(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
 	old.write(signed(t, key, &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{"a.example"}}))
-	h := newCertHarness(t, newCertFiles(t, "a.example"), old)
+	h := newHarness(t, newFiles(t, "a.example"), old)
 	for suite, want := range map[uint16]int64{
 		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: 1,
 		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256:   2,
@@ -185,7 +194,7 @@ func TestCertificateByKey(t *testing.T) {
 
 // handshake lets a client and a server with these configurations meet, and
 // exchange a byte each way, so that the client has seen its ticket.
-func (h *certHarness) handshake(server, client *tls.Config) tls.ConnectionState {
+func (h *harness) handshake(server, client *tls.Config) tls.ConnectionState {
 	h.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -226,7 +235,7 @@ func (h *certHarness) handshake(server, client *tls.Config) tls.ConnectionState 
 }
 
 func TestTLSConfig(t *testing.T) {
-	h := newCertHarness(t, newCertFiles(t, "a.example"))
+	h := newHarness(t, newFiles(t, "a.example"))
 	server := h.store.Config("h2", "http/1.1")
 	for _, tt := range []struct {
 		version  uint16
@@ -264,16 +273,16 @@ func TestTLSConfig(t *testing.T) {
 }
 
 func TestCertificateReload(t *testing.T) {
-	a, b := newCertFiles(t, "a.example"), newCertFiles(t)
+	a, b := newFiles(t, "a.example"), newFiles(t)
 	b.write(newKeyPair(t, 2, "b.example"))
-	h := newCertHarness(t, a, b)
+	h := newHarness(t, a, b)
 	h.log.take()
 
 	b.write(newKeyPair(t, 3, "b.example", "c.example"))
 	if got := h.serial("b.example"); got != 2 {
 		t.Errorf("certificate %d within the second, want 2: files are looked at once a second", got)
 	}
-	h.clock.Advance(certRecheck)
+	h.clock.Advance(recheckEvery)
 	if got := h.serial("b.example"); got != 3 {
 		t.Errorf("certificate %d after the second, want the new one", got)
 	}
@@ -286,7 +295,7 @@ func TestCertificateReload(t *testing.T) {
 	if log := h.log.take(); strings.Count(log, "msg=") != 1 || !strings.Contains(log, "certificate reloaded") || !strings.Contains(log, b.cert) {
 		t.Errorf("log:\n%s", log)
 	}
-	h.clock.Advance(certRecheck)
+	h.clock.Advance(recheckEvery)
 	h.serial("a.example")
 	if log := h.log.take(); log != "" {
 		t.Errorf("nothing changed, but it is logged:\n%s", log)
@@ -298,29 +307,29 @@ func TestCertificateReload(t *testing.T) {
 func TestBrokenReload(t *testing.T) {
 	for _, tt := range []struct {
 		name, logged string
-		hurt         func(t *testing.T, f certFiles)
+		hurt         func(t *testing.T, f files)
 	}{
-		{"certificate before its key", "is not the key of tlsCert", func(t *testing.T, f certFiles) { replace(t, f.cert, newKeyPair(t, 7, "a.example").cert) }},
-		{"key before its certificate", "is not the key of tlsCert", func(t *testing.T, f certFiles) { replace(t, f.key, newKeyPair(t, 7).key) }},
-		{"half a certificate", "holds no certificate in PEM form", func(t *testing.T, f certFiles) {
+		{"certificate before its key", "is not the key of tlsCert", func(t *testing.T, f files) { replace(t, f.cert, newKeyPair(t, 7, "a.example").cert) }},
+		{"key before its certificate", "is not the key of tlsCert", func(t *testing.T, f files) { replace(t, f.key, newKeyPair(t, 7).key) }},
+		{"half a certificate", "holds no certificate in PEM form", func(t *testing.T, f files) {
 			replace(t, f.cert, newKeyPair(t, 7, "a.example").cert[:100])
 		}},
-		{"emptied", "holds no certificate in PEM form", func(t *testing.T, f certFiles) { replace(t, f.cert, nil) }},
-		{"gone", "no such file or directory: name a file that is there", func(t *testing.T, f certFiles) {
+		{"emptied", "holds no certificate in PEM form", func(t *testing.T, f files) { replace(t, f.cert, nil) }},
+		{"gone", "no such file or directory: name a file that is there", func(t *testing.T, f files) {
 			if err := os.Remove(f.key); err != nil {
 				t.Fatal(err)
 			}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a, b := newCertFiles(t, "a.example"), newCertFiles(t)
+			a, b := newFiles(t, "a.example"), newFiles(t)
 			b.write(newKeyPair(t, 2, "b.example"))
-			h := newCertHarness(t, a, b)
+			h := newHarness(t, a, b)
 			h.log.take()
 			tt.hurt(t, a)
 			b.write(newKeyPair(t, 3, "b.example"))
 			for range 3 {
-				h.clock.Advance(certRecheck)
+				h.clock.Advance(recheckEvery)
 				if got := h.serial("a.example"); got != 1 {
 					t.Fatalf("certificate %d, want the old one", got)
 				}
@@ -333,7 +342,7 @@ func TestBrokenReload(t *testing.T) {
 				t.Errorf("log:\n%s", log)
 			}
 			a.write(newKeyPair(t, 9, "a.example"))
-			h.clock.Advance(certRecheck)
+			h.clock.Advance(recheckEvery)
 			if got := h.serial("a.example"); got != 9 {
 				t.Errorf("certificate %d after mending, want the new one", got)
 			}
@@ -342,7 +351,7 @@ func TestBrokenReload(t *testing.T) {
 			}
 			// The same fault another time is news again.
 			tt.hurt(t, a)
-			h.clock.Advance(certRecheck)
+			h.clock.Advance(recheckEvery)
 			h.serial("a.example")
 			if log := h.log.take(); strings.Count(log, "level=ERROR") != 1 {
 				t.Errorf("log of the second time:\n%s", log)
@@ -353,22 +362,22 @@ func TestBrokenReload(t *testing.T) {
 
 // A file that was broken and has its old content back is not reported again.
 func TestBrokenAndBack(t *testing.T) {
-	f := newCertFiles(t, "a.example")
+	f := newFiles(t, "a.example")
 	good, err := os.ReadFile(f.cert)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := newCertHarness(t, f)
+	h := newHarness(t, f)
 	replace(t, f.cert, []byte("no"))
-	h.clock.Advance(certRecheck)
+	h.clock.Advance(recheckEvery)
 	h.serial("")
 	replace(t, f.cert, good)
-	h.clock.Advance(certRecheck)
+	h.clock.Advance(recheckEvery)
 	h.log.take()
 	if got := h.serial(""); got != 1 {
 		t.Errorf("certificate %d", got)
 	}
-	h.clock.Advance(certRecheck)
+	h.clock.Advance(recheckEvery)
 	h.serial("")
 	if log := h.log.take(); strings.Contains(log, "ERROR") {
 		t.Errorf("log:\n%s", log)
@@ -377,8 +386,8 @@ func TestBrokenAndBack(t *testing.T) {
 
 // Handshakes in parallel with a reload all get a whole pair, old or new.
 func TestReloadUnderLoad(t *testing.T) {
-	f := newCertFiles(t, "a.example")
-	h := newCertHarness(t, f)
+	f := newFiles(t, "a.example")
+	h := newHarness(t, f)
 	pairs := []keyPair{newKeyPair(t, 2, "a.example"), newKeyPair(t, 3, "a.example")}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -400,20 +409,25 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	for i := range 50 {
 		f.write(pairs[i%2])
-		h.clock.Advance(certRecheck)
+		h.clock.Advance(recheckEvery)
 	}
 	close(stop)
 	wg.Wait()
-	h.clock.Advance(certRecheck)
+	h.clock.Advance(recheckEvery)
 	if got := h.serial("a.example"); got != 3 {
 		t.Errorf("certificate %d at the end, want 3", got)
 	}
 }
 
+// mistaken makes a store of files separated by semicolons.
+func mistaken(certs, keys string) (*Store, error) {
+	return New(Options{Certs: strings.Split(certs, ";"), Keys: strings.Split(keys, ";"), Log: slog.Default(), Clock: owner.NewManualClock()})
+}
+
 // Each row is a mistake at the start and the words that must lead the user out
 // of it.
 func TestCertificateMistakes(t *testing.T) {
-	good, other := newCertFiles(t, "a.example"), newCertFiles(t, "b.example")
+	good, other := newFiles(t, "a.example"), newFiles(t, "b.example")
 	write := func(block *pem.Block) string {
 		path := filepath.Join(t.TempDir(), "file.pem")
 		replace(t, path, pem.EncodeToMemory(block))
@@ -439,27 +453,25 @@ func TestCertificateMistakes(t *testing.T) {
 		{good.cert + ";" + other.cert, other.key + ";" + good.key, "list keys in the order of their certificates"},
 		{torn, good.key, "tlsCert " + torn + " with tlsKey " + good.key},
 	} {
-		c := Config{TLSCert: tt.cert, TLSKey: tt.key}.WithDefaults()
-		_, err := newCertStore(&c, owner.NewManualClock())
+		_, err := mistaken(tt.cert, tt.key)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s, %s: error %v, want one with %q", tt.cert, tt.key, err, tt.want)
 		}
 	}
 	// All that is wrong is told at once.
-	c := Config{TLSCert: missing + ";" + torn, TLSKey: good.key + ";" + locked}.WithDefaults()
-	if _, err := newCertStore(&c, owner.NewManualClock()); err == nil || strings.Count(err.Error(), "\n") != 1 {
+	if _, err := mistaken(missing+";"+torn, good.key+";"+locked); err == nil || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("error %v, want a line for each pair", err)
 	}
 }
 
 func TestExpiredCertificateIsNamed(t *testing.T) {
-	f := newCertFiles(t)
+	f := newFiles(t)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.write(signed(t, key, &x509.Certificate{SerialNumber: big.NewInt(5), DNSNames: []string{"a.example"}, NotAfter: time.Unix(1e9, 0)}))
-	h := newCertHarness(t, f)
+	h := newHarness(t, f)
 	if log := h.log.take(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, "has expired") || !strings.Contains(log, "expires=2001-09-09") {
 		t.Errorf("log:\n%s", log)
 	}
@@ -467,7 +479,7 @@ func TestExpiredCertificateIsNamed(t *testing.T) {
 
 // Choosing a certificate costs next to nothing while no file is due.
 func TestCertificateChoiceAllocs(t *testing.T) {
-	h := newCertHarness(t, newCertFiles(t, "a.example"))
+	h := newHarness(t, newFiles(t, "a.example"))
 	hello := &tls.ClientHelloInfo{ServerName: "a.example"}
 	if a := testing.AllocsPerRun(100, func() { _, _ = h.store.GetCertificate(hello) }); a != 0 {
 		t.Errorf("%v allocations", a)

@@ -1,4 +1,10 @@
-package gateway
+// Package certs owns the certificates that TLS clients are shown: it reads them
+// from files, chooses one for each handshake, and reads files again that have
+// changed.
+//
+// It never handles a connection, and never runs on an event loop: it may read
+// files.
+package certs
 
 import (
 	"context"
@@ -19,54 +25,60 @@ import (
 	"sluice/internal/owner"
 )
 
-// certRecheck is how often the certificates' files are looked at, at most:
+// recheckEvery is how often the certificates' files are looked at, at most:
 // a storm of handshakes costs one stat of each file a second.
-const certRecheck = time.Second
+const recheckEvery = time.Second
 
-// certStore holds the certificates that the gateway shows to TLS clients
-// (tlsCert, tlsKey), chosen by the name that a client asks for, and reads their
-// files again when they have changed.
+// Options say where the certificates are.
+type Options struct {
+	Certs []string // PEM files with a certificate and its chain each; the first is the default
+	Keys  []string // PEM files with their private keys, in the same order
+	Log   *slog.Logger
+	Clock owner.Clock
+}
+
+// Store holds certificates, chosen by the name that a client asks for, and
+// reads their files again when they have changed. Its methods are safe for
+// concurrent use.
 //
-// Handshakes run on workers, never on an event loop, so the one of them that
-// finds the files due to be looked at does it in its place, and the others go
-// on with what is there.
-type certStore struct {
+// Handshakes run on workers. The worker that finds the files due for a check
+// makes it, and the others go on with the certificates in use.
+type Store struct {
 	// Fixed after construction.
 	log   *slog.Logger
 	clock owner.Clock
 
-	current atomic.Pointer[certSet] // replaced as a whole
-	due     atomic.Int64            // when the files are looked at again: time of clock
+	current atomic.Pointer[set] // replaced as a whole
+	due     atomic.Int64        // when the files are looked at again: time of clock
 
 	mu    sync.Mutex // only ever tried, so nobody waits
-	pairs []certPair // in the order of the setting
+	pairs []pair     // in the order of the setting
 }
 
-// certPair is one certificate with its key, and the state of their files when
+// pair is one certificate with its key, and the state of their files when
 // they were read.
-type certPair struct {
+type pair struct {
 	certFile, keyFile string
 	certInfo, keyInfo os.FileInfo
 	certificate       *tls.Certificate
 	failed            string // what was logged of the files as they are now; empty: they are in use
 }
 
-// certSet is an immutable choice of certificates.
-type certSet struct {
+// set is an immutable choice of certificates.
+type set struct {
 	first  *tls.Certificate
 	byName map[string][]*tls.Certificate // lower case; wildcards as "*.example.com"
 }
 
-// newCertStore reads the certificates of a configuration's tlsCert and tlsKey.
-// Unlike later, every fault is an error, and all are reported, each with what
-// to do about it.
-func newCertStore(c *Config, clock owner.Clock) (*certStore, error) {
-	certs, keys := c.CertificateFiles()
-	s := &certStore{log: c.Log, clock: clock, pairs: make([]certPair, len(certs))}
+// New reads the certificates. Unlike later, every fault is an error, and all
+// are reported, each with what to do about it. There is a key for each
+// certificate, and at least one.
+func New(o Options) (*Store, error) {
+	s := &Store{log: o.Log, clock: o.Clock, pairs: make([]pair, len(o.Certs))}
 	var errs []error
 	for i := range s.pairs {
 		p := &s.pairs[i]
-		p.certFile, p.keyFile = certs[i], keys[i]
+		p.certFile, p.keyFile = o.Certs[i], o.Keys[i]
 		_, err := p.refresh()
 		errs = append(errs, err)
 	}
@@ -76,8 +88,8 @@ func newCertStore(c *Config, clock owner.Clock) (*certStore, error) {
 	for i := range s.pairs {
 		s.announce("certificate", &s.pairs[i])
 	}
-	s.current.Store(newCertSet(s.pairs))
-	s.due.Store(int64(clock.Now() + certRecheck))
+	s.current.Store(newSet(s.pairs))
+	s.due.Store(int64(s.clock.Now() + recheckEvery))
 	return s, nil
 }
 
@@ -85,7 +97,7 @@ func newCertStore(c *Config, clock owner.Clock) (*certStore, error) {
 // choice of cipher suites, resumption by tickets, and the given protocols to
 // choose from (ALPN), the favourite first. It must be one for all connections
 // and not be copied: the keys that tickets are sealed with are its own.
-func (s *certStore) Config(protocols ...string) *tls.Config {
+func (s *Store) Config(protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: s.GetCertificate,
@@ -97,22 +109,22 @@ func (s *certStore) Config(protocols ...string) *tls.Config {
 // asks for, exactly or by a wildcard, the first whose key it can use; without
 // one, the first of all. Changed files are read first. Any goroutine may call
 // it, but for an event loop: it may read files.
-func (s *certStore) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s.recheck()
-	set := s.current.Load()
+	in := s.current.Load()
 	if hello.ServerName == "" {
-		return set.first, nil
+		return in.first, nil
 	}
-	name := strings.TrimSuffix(lowerASCII(hello.ServerName), ".")
-	if c := usable(set.byName[name], hello); c != nil {
+	name := strings.TrimSuffix(strings.ToLower(hello.ServerName), ".")
+	if c := usable(in.byName[name], hello); c != nil {
 		return c, nil
 	}
 	if _, parent, ok := strings.Cut(name, "."); ok {
-		if c := usable(set.byName["*."+parent], hello); c != nil {
+		if c := usable(in.byName["*."+parent], hello); c != nil {
 			return c, nil
 		}
 	}
-	return set.first, nil
+	return in.first, nil
 }
 
 // usable returns the first certificate that a client can use; if there is none,
@@ -132,7 +144,7 @@ func usable(certs []*tls.Certificate, hello *tls.ClientHelloInfo) *tls.Certifica
 }
 
 // recheck looks at the files if that is due and nobody is at it already.
-func (s *certStore) recheck() {
+func (s *Store) recheck() {
 	if int64(s.clock.Now()) < s.due.Load() || !s.mu.TryLock() {
 		return
 	}
@@ -156,26 +168,26 @@ func (s *certStore) recheck() {
 		}
 	}
 	if changed {
-		s.current.Store(newCertSet(s.pairs))
+		s.current.Store(newSet(s.pairs))
 	}
-	s.due.Store(int64(s.clock.Now() + certRecheck))
+	s.due.Store(int64(s.clock.Now() + recheckEvery))
 }
 
 // announce logs a certificate that has come into use.
-func (s *certStore) announce(what string, p *certPair) {
+func (s *Store) announce(what string, p *pair) {
 	leaf := p.certificate.Leaf
 	level := slog.LevelInfo
 	if time.Now().After(leaf.NotAfter) {
 		level, what = slog.LevelWarn, what+" has expired: clients will refuse it"
 	}
-	s.log.Log(context.Background(), level, what, "file", p.certFile, "names", strings.Join(certNames(leaf), " "), "expires", leaf.NotAfter.UTC().Format(time.DateOnly))
+	s.log.Log(context.Background(), level, what, "file", p.certFile, "names", strings.Join(names(leaf), " "), "expires", leaf.NotAfter.UTC().Format(time.DateOnly))
 }
 
 // refresh reads the pair's files if they are not those it has read; read tells.
 // On an error the pair keeps its certificate, and the next call tries again,
 // whatever the files' times say: a file that was half written, or not readable,
 // may have been mended within the clock's grain.
-func (p *certPair) refresh() (read bool, err error) {
+func (p *pair) refresh() (read bool, err error) {
 	// The state is taken before the content: what is written in between shows
 	// as a change the next time.
 	certInfo, certErr := os.Stat(p.certFile)
@@ -216,7 +228,7 @@ func unreadable(setting string, err error) error {
 
 // explain says what to do about a pair that Go does not take. It never shows
 // what is in the files.
-func (p *certPair) explain(err error, certPEM, keyPEM []byte) error {
+func (p *pair) explain(err error, certPEM, keyPEM []byte) error {
 	certs, keys, encrypted := blocks(certPEM)
 	_, keysOfKey, encryptedKey := blocks(keyPEM)
 	switch {
@@ -254,30 +266,30 @@ func blocks(text []byte) (certs, keys int, encrypted bool) {
 	}
 }
 
-// newCertSet arranges the pairs' certificates by name. Several for one name stay
+// newSet arranges the pairs' certificates by name. Several for one name stay
 // in the order of the setting.
-func newCertSet(pairs []certPair) *certSet {
-	set := &certSet{first: pairs[0].certificate, byName: map[string][]*tls.Certificate{}}
+func newSet(pairs []pair) *set {
+	s := &set{first: pairs[0].certificate, byName: map[string][]*tls.Certificate{}}
 	for i := range pairs {
 		c := pairs[i].certificate
-		for _, name := range certNames(c.Leaf) {
-			set.byName[name] = append(set.byName[name], c)
+		for _, name := range names(c.Leaf) {
+			s.byName[name] = append(s.byName[name], c)
 		}
 	}
-	return set
+	return s
 }
 
-// certNames returns the host names a certificate is for, in lower case, each
+// names returns the host names a certificate is for, in lower case, each
 // once. The subject's name counts only if there are no others, as for old
 // certificates.
-func certNames(leaf *x509.Certificate) []string {
+func names(leaf *x509.Certificate) []string {
 	names := leaf.DNSNames
 	if len(names) == 0 && leaf.Subject.CommonName != "" {
 		names = []string{leaf.Subject.CommonName}
 	}
 	var out []string
 	for _, n := range names {
-		if n = strings.TrimSuffix(lowerASCII(n), "."); !slices.Contains(out, n) {
+		if n = strings.TrimSuffix(strings.ToLower(n), "."); !slices.Contains(out, n) {
 			out = append(out, n)
 		}
 	}

@@ -1,0 +1,117 @@
+// Package embednats owns the NATS server that runs inside the gateway's process,
+// for installations of one machine.
+//
+// It never authenticates anyone, stores nothing, and leaves signals and the
+// process's end to the caller.
+package embednats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Options say how the server runs.
+type Options struct {
+	Listen string       // host:port that services connect to; port 0: any free one
+	Log    *slog.Logger // the server's messages
+	Trace  slog.Level   // their level for single protocol messages
+}
+
+// Server is a running NATS server. The gateway reaches it through an in-process
+// connection; services reach it through its listener. It ends with Stop. Its
+// methods are safe for concurrent use.
+type Server struct{ srv *server.Server }
+
+// startTimeout bounds how long the listener may take to open.
+const startTimeout = 10 * time.Second
+
+// Start runs a server. It returns when clients can connect, or with an error
+// that says what to do.
+func Start(o Options) (*Server, error) {
+	host, portText, err := net.SplitHostPort(o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("embeddedNatsListen: %w", err)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		return nil, fmt.Errorf("embeddedNatsListen: %q is not a port number", portText)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	srv, err := server.NewServer(&server.Options{
+		ServerName: "sluice",
+		Host:       host,
+		Port:       port,
+		NoSigs:     true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("embedded NATS: %w", err)
+	}
+	l := &serverLog{log: o.Log.With("part", "nats-server"), trace: o.Trace, failed: make(chan string, 1)}
+	ctx := context.Background()
+	srv.SetLogger(l, o.Log.Enabled(ctx, slog.LevelDebug), o.Log.Enabled(ctx, o.Trace))
+	srv.Start()
+	ready := make(chan bool, 1)
+	go func() { ready <- srv.ReadyForConnections(startTimeout) }()
+	e := &Server{srv: srv}
+	select {
+	case ok := <-ready:
+		if ok {
+			return e, nil
+		}
+		err = errors.New("did not open its port in time")
+	case why := <-l.failed:
+		err = errors.New(why)
+	}
+	e.Stop()
+	return nil, fmt.Errorf("embedded NATS server on %s: %w (is another NATS server running there? choose another address with embeddedNatsListen, port 0 for a free one)", o.Listen, err)
+}
+
+// InProcessConn opens a connection to the server that uses no socket.
+func (e *Server) InProcessConn() (net.Conn, error) { return e.srv.InProcessConn() }
+
+// URL is where services connect to.
+func (e *Server) URL() string { return e.srv.ClientURL() }
+
+// Stop ends the server and every connection to it, and waits for that.
+func (e *Server) Stop() {
+	e.srv.Shutdown()
+	e.srv.WaitForShutdown()
+}
+
+// serverLog is the server's logger (server.Logger). What the server calls a notice is of interest
+// to those who look for a fault, so it goes to debug. A fatal error is reported
+// to the starter: the process is not the server's to end.
+type serverLog struct {
+	log    *slog.Logger
+	trace  slog.Level
+	failed chan string
+}
+
+func (l *serverLog) print(level slog.Level, format string, args []any) {
+	if l.log.Enabled(context.Background(), level) {
+		l.log.Log(context.Background(), level, strings.TrimSpace(fmt.Sprintf(format, args...)))
+	}
+}
+
+func (l *serverLog) Noticef(format string, args ...any) { l.print(slog.LevelDebug, format, args) }
+func (l *serverLog) Warnf(format string, args ...any)   { l.print(slog.LevelWarn, format, args) }
+func (l *serverLog) Errorf(format string, args ...any)  { l.print(slog.LevelError, format, args) }
+func (l *serverLog) Debugf(format string, args ...any)  { l.print(slog.LevelDebug, format, args) }
+func (l *serverLog) Tracef(format string, args ...any)  { l.print(l.trace, format, args) }
+
+func (l *serverLog) Fatalf(format string, args ...any) {
+	select {
+	case l.failed <- fmt.Sprintf(format, args...):
+	default: // the first one is the cause
+	}
+}
