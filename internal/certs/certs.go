@@ -8,6 +8,7 @@ package certs
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -58,10 +59,12 @@ type Store struct {
 // pair is one certificate with its key, and the state of their files when
 // they were read.
 type pair struct {
-	certFile, keyFile string
-	certInfo, keyInfo os.FileInfo
-	certificate       *tls.Certificate
-	failed            string // what was logged of the files as they are now; empty: they are in use
+	certFile, keyFile   string
+	certStamp, keyStamp stamp             // of the files as they were read last
+	settled             bool              // equal stamps mean that nothing has changed since
+	sum                 [sha256.Size]byte // of the content in use
+	certificate         *tls.Certificate
+	failed              string // what was logged of the files as they are now; empty: they are in use
 }
 
 // set is an immutable choice of certificates.
@@ -183,34 +186,35 @@ func (s *Store) announce(what string, p *pair) {
 	s.log.Log(context.Background(), level, what, "file", p.certFile, "names", strings.Join(names(leaf), " "), "expires", leaf.NotAfter.UTC().Format(time.DateOnly))
 }
 
-// refresh reads the pair's files if they are not those it has read; read tells.
-// On an error the pair keeps its certificate, and the next call tries again,
-// whatever the files' times say: a file that was half written, or not readable,
-// may have been mended within the clock's grain.
+// refresh reads the pair's files if they may have changed; read reports whether
+// there is a new certificate. On an error the pair keeps its certificate, and the
+// next call tries again whatever the files' stamps are: a file that was half
+// written, or not readable, may be mended within the clock's grain.
 func (p *pair) refresh() (read bool, err error) {
-	// The state is taken before the content: what is written in between shows
-	// as a change the next time.
-	certInfo, certErr := os.Stat(p.certFile)
-	keyInfo, keyErr := os.Stat(p.keyFile)
-	if certErr == nil && keyErr == nil && sameFile(certInfo, p.certInfo) && sameFile(keyInfo, p.keyInfo) {
+	// The stamps are taken before the content: a write in between shows as a
+	// change the next time.
+	now := time.Now()
+	certStamp, keyStamp := stampOf(p.certFile), stampOf(p.keyFile)
+	if p.settled && certStamp == p.certStamp && keyStamp == p.keyStamp {
 		return false, nil
 	}
+	p.settled = false
 	certPEM, certErr := os.ReadFile(p.certFile)
 	keyPEM, keyErr := os.ReadFile(p.keyFile)
 	if certErr != nil || keyErr != nil {
 		return false, errors.Join(unreadable("tlsCert", certErr), unreadable("tlsKey", keyErr))
 	}
-	certificate, err := tls.X509KeyPair(certPEM, keyPEM)
-	if err != nil {
-		return false, p.explain(err, certPEM, keyPEM)
+	sum := sha256.Sum256(slices.Concat(certPEM, []byte{0}, keyPEM))
+	if read = p.certificate == nil || sum != p.sum; read {
+		certificate, err := tls.X509KeyPair(certPEM, keyPEM)
+		if err != nil {
+			return false, p.explain(err, certPEM, keyPEM)
+		}
+		p.certificate, p.sum = &certificate, sum
 	}
-	p.certificate, p.certInfo, p.keyInfo = &certificate, certInfo, keyInfo
-	return true, nil
-}
-
-// sameFile reports whether a file is as it was; before may be nil.
-func sameFile(now, before os.FileInfo) bool {
-	return before != nil && now.Size() == before.Size() && now.ModTime().Equal(before.ModTime()) && os.SameFile(now, before)
+	p.certStamp, p.keyStamp = certStamp, keyStamp
+	p.settled = certStamp.settled(now) && keyStamp.settled(now)
+	return read, nil
 }
 
 // unreadable says what to do about a file that cannot be read.

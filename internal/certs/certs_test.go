@@ -302,6 +302,84 @@ func TestCertificateReload(t *testing.T) {
 	}
 }
 
+// A file that is rewritten in place keeps its inode; a tool that copies times
+// with the content (cp -p, rsync) leaves size and time of modification, too.
+func TestReloadOfAFileRewrittenInPlace(t *testing.T) {
+	f := newFiles(t)
+	old, next := sameSize(t)
+	f.write(old)
+	h := newHarness(t, f)
+	for i, p := range []keyPair{next, old, next} {
+		want := int64(2 - i%2)
+		for path, text := range map[string][]byte{f.cert: p.cert, f.key: p.key} {
+			before, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(path, before.ModTime(), before.ModTime()); err != nil {
+				t.Fatal(err)
+			}
+			after, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !os.SameFile(before, after) || before.Size() != after.Size() || !before.ModTime().Equal(after.ModTime()) {
+				t.Fatal("the rewritten file differs in more than its content")
+			}
+		}
+		h.clock.Advance(recheckEvery)
+		if got := h.serial(""); got != want {
+			t.Errorf("rewrite %d: certificate %d, want %d", i, got, want)
+		}
+	}
+}
+
+// sameSize returns pairs with the serial numbers 1 and 2 whose files are equally
+// long.
+func sameSize(t *testing.T) (keyPair, keyPair) {
+	t.Helper()
+	a := newKeyPair(t, 1, "a.example")
+	for {
+		// A signature is a byte shorter now and then.
+		b := newKeyPair(t, 2, "a.example")
+		if len(a.cert) == len(b.cert) && len(a.key) == len(b.key) {
+			return a, b
+		}
+	}
+}
+
+func TestStamp(t *testing.T) {
+	now := time.Unix(1000, 0)
+	at := func(age time.Duration) stamp { return stamp{inode: 1, changed: now.Add(-age).UnixNano()} }
+	for name, tt := range map[string]struct {
+		stamp stamp
+		want  bool
+	}{
+		"no file":            {stamp{}, false},
+		"changed long ago":   {at(time.Minute), true},
+		"changed just now":   {at(time.Second), false},
+		"changed in future":  {at(-time.Hour), false},
+		"changed right then": {at(settleTime), false},
+	} {
+		if got := tt.stamp.settled(now); got != tt.want {
+			t.Errorf("%s: settled %v", name, got)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "f")
+	if stampOf(path) != (stamp{}) {
+		t.Error("a file that is missing has a stamp")
+	}
+	replace(t, path, []byte("x"))
+	before := stampOf(path)
+	replace(t, path, []byte("y"))
+	if stampOf(path) == before {
+		t.Error("another file of the same size has the same stamp")
+	}
+}
+
 // Each row is a way to break a pair. The old certificate stays, the log says so
 // once, and mending it brings the new one.
 func TestBrokenReload(t *testing.T) {
