@@ -32,7 +32,7 @@ func (c *Conn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 		b = c.keep(b)
 	}
 	var h proxyproto.Header
-	n, err := proxyproto.Parse(b, 0, &h)
+	n, err := proxyproto.Parse(b, &h)
 	switch {
 	case err == proxyproto.ErrNoHeader:
 	case err != nil:
@@ -48,7 +48,7 @@ func (c *Conn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 		return nil, nil
 	default:
 		e.metrics.Proxied.Add(1)
-		if !h.Own && h.Source.IsValid() {
+		if !h.Local && h.Source.IsValid() {
 			c.SetRemoteAddr(h.Source)
 		}
 	}

@@ -1,9 +1,9 @@
-// Package proxyproto reads the header with which a proxy in front of the
-// gateway tells whose connection it passes on: the PROXY protocol of HAProxy,
-// versions 1 (a line of text) and 2 (binary).
+// Package proxyproto parses the PROXY protocol header with which a proxy in front of the gateway states
+// the client's address: version 1 (a text line) and version 2 (binary), as specified by HAProxy.
 //
-// It is pure functions on byte slices. It owns nothing, does no I/O, and never
-// decides whom to believe: whoever can send this header can claim any address,
-// so the caller must look for it on connections of trusted networks only, whose
-// proxies send it with every connection that they pass on.
+// It is pure functions on byte slices: a header is parsed in place in an event loop's read buffer, as
+// far as it has arrived. Libraries for the protocol wrap a net.Conn and block in Read, which a loop
+// must not. The package owns nothing, does no I/O, and never decides whom to trust: any client can
+// send this header and claim any address. The caller parses it on connections from trusted networks
+// only, whose proxies send it with every connection.
 package proxyproto
