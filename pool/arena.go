@@ -2,25 +2,26 @@ package pool
 
 import "unsafe"
 
-// ChunkSize is the size in bytes of the memory an Arena takes at a time.
+// ChunkSize is the size in bytes of an Arena's allocations.
 const ChunkSize = 32 << 10
 
-// fresh is the room that Begin offers at least. A message that needs more than is left is moved to a
-// new chunk, or keeps memory of its own if it is large.
+// fresh is the minimum capacity that Begin returns. A message that outgrows the rest of the chunk moves
+// to a new chunk; one above large keeps an allocation of its own.
 const (
 	fresh = 512
 	large = ChunkSize / 4
 )
 
-// Arena hands out immutable byte slices that many outboxes share, cut from large chunks one after the
-// other: messages committed in a row lie side by side, so an outbox can treat them as one. The garbage
-// collector frees a chunk when nothing points into it any more. One owner; not for concurrent use.
+// Arena allocates immutable byte slices that many outboxes share. It cuts them from large chunks in
+// order, so messages committed in sequence are adjacent in memory and an outbox can write them as
+// one. The garbage collector frees a chunk when no slice points into it. An Arena has one owner and
+// is not safe for concurrent use.
 type Arena struct {
-	chunk []byte // len: what is committed; the rest is free
+	chunk []byte // len: committed bytes; the rest up to cap is free
 }
 
-// Begin returns an empty slice with room behind it, to append one message to. Only one message may be
-// under way; one that is not committed is simply forgotten by the next Begin.
+// Begin returns an empty slice with spare capacity, to append one message to. Only one message may be
+// open at a time; the next Begin discards one that was not committed.
 func (a *Arena) Begin() []byte {
 	if cap(a.chunk)-len(a.chunk) < fresh {
 		a.chunk = make([]byte, 0, ChunkSize)
@@ -28,8 +29,8 @@ func (a *Arena) Begin() []byte {
 	return a.chunk[len(a.chunk):]
 }
 
-// Commit ends the message that was begun and returns it, with no capacity beyond its length. Nobody may
-// change it from now on. b is what Begin returned with the message appended; it may have outgrown the room.
+// Commit completes the message and returns it with no spare capacity. It is immutable from then on. b
+// is the slice that Begin returned with the message appended; append may have reallocated it.
 func (a *Arena) Commit(b []byte) []byte {
 	n := len(b)
 	if n == 0 {
@@ -50,8 +51,8 @@ func (a *Arena) Commit(b []byte) []byte {
 // Copy commits a copy of b.
 func (a *Arena) Copy(b []byte) []byte { return a.Commit(append(a.Begin(), b...)) }
 
-// Join returns x and y as one slice if both were committed to the arena's present chunk, y right behind
-// x. That memory is adjacent would not be enough: a slice must not reach into another allocation.
+// Join returns x and y as one slice if both were committed to the arena's current chunk, y directly
+// after x. Adjacent addresses alone are not enough: a slice must not span two allocations.
 func (a *Arena) Join(x, y []byte) ([]byte, bool) {
 	from, ok := a.offset(x)
 	if !ok {
@@ -65,7 +66,8 @@ func (a *Arena) Join(x, y []byte) ([]byte, bool) {
 	return a.chunk[from:end:end], true
 }
 
-// offset returns where in the present chunk b begins. Addresses are only compared: b keeps its chunk alive.
+// offset returns the position of b in the current chunk. Addresses are only compared; b keeps its chunk
+// alive.
 func (a *Arena) offset(b []byte) (int, bool) {
 	if len(b) == 0 || len(a.chunk) == 0 {
 		return 0, false

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestArena commits messages of all sizes and looks at all of them at the end: nothing may have been
-// overwritten, and whatever Join says must be the bytes of both.
+// TestArena commits messages of all sizes and checks all of them at the end: none was overwritten, and
+// Join returned the bytes of both.
 func TestArena(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var a Arena
@@ -20,7 +20,7 @@ func TestArena(t *testing.T) {
 			t.Fatalf("Begin gives %d bytes with room for %d", len(b), cap(b))
 		}
 		if rnd.IntN(10) == 0 {
-			_ = append(b, "given up"...)
+			_ = append(b, "discarded"...)
 			continue
 		}
 		m := bytes.Repeat([]byte{byte(i)}, n)
@@ -75,11 +75,11 @@ func TestArenaJoinRefuses(t *testing.T) {
 		}
 	}
 	a.Copy(make([]byte, ChunkSize/4-1))
-	for range 4 { // on to the next chunk
+	for range 4 { // into the next chunk
 		a.Copy(make([]byte, ChunkSize/4-1))
 	}
 	if _, ok := a.Join(x, y); ok {
-		t.Error("joined in a former chunk")
+		t.Error("joined in an earlier chunk")
 	}
 	if a.Commit(a.Begin()) != nil {
 		t.Error("an empty message is not nil")
@@ -107,7 +107,7 @@ func TestBuffer(t *testing.T) {
 			b := held[i]
 			held[i] = held[len(held)-1]
 			held = held[:len(held)-1]
-			if rnd.IntN(3) == 0 { // outgrown, or replaced by whatever
+			if rnd.IntN(3) == 0 { // grown or replaced by the caller
 				b.B = make([]byte, rnd.IntN(1<<rnd.IntN(16)))
 			}
 			b.Put()
