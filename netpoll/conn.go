@@ -114,10 +114,10 @@ func (l *Loop) accept(gc gnet.Conn) {
 		e.metrics.RefusedDrain.Add(1)
 	case int(c.fd) >= e.fdLimit:
 		e.metrics.RefusedFDs.Add(1)
-		l.warn("clients are refused: descriptors are running out; raise the limit (ulimit -n)", "limit", e.fdLimit)
+		l.warn(&l.warned.fds, "clients are refused: descriptors are running out; raise the limit (ulimit -n)", "limit", e.fdLimit)
 	case limit > 0 && e.metrics.OpenAll.Load() > limit:
 		e.metrics.RefusedMax.Add(1)
-		l.warn("clients are refused: there are as many as maxConnections allows", "limit", limit)
+		l.warn(&l.warned.max, "clients are refused: there are as many as maxConnections allows", "limit", limit)
 	default:
 		if e.trusts(c.RemoteAddrPort().Addr()) {
 			c.state = stateProxy
@@ -143,13 +143,16 @@ func (l *Loop) accept(gc gnet.Conn) {
 	l.wheel.Schedule(&c.timer, l.now+refuseWait, c)
 }
 
-// warnEvery is how often a loop says that it refuses clients.
+// warnEvery is how often a loop warns of the same thing.
 const warnEvery = time.Minute
 
-// warn logs that clients are refused, unless the loop did so a short while ago.
-func (l *Loop) warn(text string, args ...any) {
-	if l.warned == 0 || l.now >= l.warned+warnEvery {
-		l.warned = l.now
+// warnings has for each kind when a loop last warned of it; 0: never.
+type warnings struct{ fds, max, proxy time.Duration }
+
+// warn logs what clients cause, unless the loop did so less than warnEvery ago; last is of the kind.
+func (l *Loop) warn(last *time.Duration, text string, args ...any) {
+	if *last == 0 || l.now >= *last+warnEvery {
+		*last = l.now
 		l.engine.log.Warn(text, args...)
 	}
 }

@@ -15,22 +15,31 @@ const drainStep = 20 * time.Millisecond
 // drain is the state of a loop that is being emptied.
 type drain struct {
 	begun bool
-	empty bool // reported to Stop
+	empty bool // reported to Drain
 	start time.Duration
 	next  int // slots below have been visited
 	timer owner.Timer
 }
 
-// Stop ends the engine. New clients get 503 from now on, since gnet cannot stop listening by itself; those
-// there are closed with 1001, streams finished, plain requests answered, spread over Limits.DrainWindow, so that they do not all come
-// back to the next gateway at once. When all are gone, or ctx ends, whatever is left is closed and the loops end. Connections
-// at net/http are not the engine's any more. Stop returns ctx's error if it did not wait for all clients.
+// Stop ends the engine: Drain, then Close. It returns Drain's error.
 func (e *Engine) Stop(ctx context.Context) error {
+	err := e.Drain(ctx)
+	e.Close()
+	return err
+}
+
+// Drain has all clients leave. It ends listening; where that is not possible while the loops run, new
+// clients get 503. WebSockets are closed with 1001, streams finished, plain requests answered, each with
+// Limits.CloseTimeout at most. The closing is spread over Limits.DrainWindow, so that the clients do
+// not all come to the next gateway at the same time. Connections at rest are closed.
+//
+// Drain returns when all clients have gone or the engine has ended, or with ctx's error. Connections at
+// net/http are not waited for. The loops run on until Close, for requests that net/http still has.
+func (e *Engine) Drain(ctx context.Context) error {
 	e.mu.Lock()
-	first := e.started && !e.stopped
-	e.stopped = true
+	running := e.started && !e.stopped
 	e.mu.Unlock()
-	if !first {
+	if !running {
 		return nil
 	}
 	e.draining.Store(true)
@@ -42,12 +51,25 @@ func (e *Engine) Stop(ctx context.Context) error {
 		e.drained.Wait()
 		close(empty)
 	}()
-	var err error
 	select {
 	case <-empty:
+	case <-e.ended:
 	case <-ctx.Done():
-		err = ctx.Err()
+		return ctx.Err()
 	}
+	return nil
+}
+
+// Close closes every connection that is left and ends the loops. It returns when they have ended.
+func (e *Engine) Close() {
+	e.mu.Lock()
+	first := e.started && !e.stopped
+	e.stopped = true
+	e.mu.Unlock()
+	if !first {
+		return
+	}
+	e.draining.Store(true)
 	e.quitting.Store(true)
 	close(e.quit)
 	for _, l := range e.loops {
@@ -59,13 +81,18 @@ func (e *Engine) Stop(ctx context.Context) error {
 		l.reportEmpty()
 	}
 	e.tearDown()
-	return err
 }
 
 // drainTurn is the part of a turn that concerns draining.
 func (l *Loop) drainTurn() {
 	d := &l.drain
-	if d.empty || !l.engine.draining.Load() {
+	if !l.engine.draining.Load() {
+		return
+	}
+	if p := l.wait.parker.Load(); p != nil {
+		p.stopListening(l.engine.welcome) // each time: gnet may have been started again
+	}
+	if d.empty {
 		return
 	}
 	if !d.begun {
@@ -77,11 +104,30 @@ func (l *Loop) drainTurn() {
 	}
 }
 
-// drainCheck tells Stop when the last client has gone.
+// welcome has a loop take a connection that was established before listening ended.
+func (e *Engine) welcome(fd int) {
+	c, err := fdConn(fd)
+	if err != nil {
+		return
+	}
+	go func() { _ = e.register(c, nil) }() // it waits for a loop; an error means that the engine is ending
+}
+
+// drainCheck tells Drain when the last client has gone.
 func (l *Loop) drainCheck() {
-	if l.drain.begun && l.held == 0 {
+	if l.drain.begun && !l.drain.empty && l.held == 0 && !l.midRequest() {
 		l.reportEmpty()
 	}
+}
+
+// midRequest reports whether a client has sent a part of a request.
+func (l *Loop) midRequest() bool {
+	for i := range l.table.slots {
+		if c := l.table.slots[i].conn; c != nil && c.state == stateHead && c.in != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // drainShare closes as many connections as the window's elapsed part demands.
@@ -99,8 +145,14 @@ func (l *Loop) drainShare() {
 			continue
 		}
 		switch c.state {
-		case stateProxy, stateTLS, stateHead:
+		case stateProxy, stateTLS:
 			c.doom()
+		case stateHead:
+			if c.in == nil {
+				c.doom()
+				continue
+			}
+			l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c) // for the rest of the request
 		case stateRequest, stateAnswered:
 			c.flags |= flagLast
 			l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
@@ -115,7 +167,7 @@ func (l *Loop) drainShare() {
 	}
 }
 
-// reportEmpty tells Stop that the loop has no connections any more.
+// reportEmpty tells Drain that the loop has no connections any more.
 func (l *Loop) reportEmpty() {
 	if !l.drain.empty {
 		l.drain.empty = true

@@ -16,11 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pauses between attempts to start gnet again.
-const (
-	restartMin = 50 * time.Millisecond
-	restartMax = 2 * time.Second
-)
+// restarts says how gnet is started again.
+type restarts struct {
+	min, max time.Duration // pause before the next attempt; it doubles each time
+	limit    int           // attempts in a row that end before max has passed, after which the engine gives up
+}
+
+// usualRestarts gives up after some 15 s without service.
+var usualRestarts = restarts{min: 50 * time.Millisecond, max: 2 * time.Second, limit: 12}
 
 // Engine listens and runs the event loops. Its methods may be called from any goroutine.
 //
@@ -35,6 +38,8 @@ type Engine struct {
 	loops      []*Loop
 	handshakes *handshakes // nil: plaintext
 	uring      uringCalls
+	restarts   restarts
+	runGnet    func() error // returns when gnet has ended
 
 	// Fixed after Start.
 	flush    Flush  // in use
@@ -50,7 +55,7 @@ type Engine struct {
 	gnet    gnet.Engine   // valid while gnet runs; guarded by mu
 	down    chan struct{} // closed when this gnet begins to end; guarded by mu
 	started bool          // guarded by mu
-	stopped bool          // Stop was called; guarded by mu
+	stopped bool          // Close was called; guarded by mu
 
 	// gnet hands these two on by a task on each event loop, of which a loop that rests in a callback would not know.
 	registering atomic.Int32 // calls of register under way
@@ -62,7 +67,8 @@ type Engine struct {
 	drained  sync.WaitGroup // one for each loop that still has connections
 	begun    chan struct{}  // closed when every loop has begun its first turn
 	ready    chan error     // the first gnet runs with all loops bound, or could not start
-	ended    chan struct{}  // gnet has ended for good
+	ended    chan struct{}  // closed when gnet has ended for good
+	failure  error          // why, if not by Close; written before ended is closed
 }
 
 // New returns an engine, or what is wrong with its options. It listens after Start.
@@ -72,16 +78,18 @@ func New(o Options) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		opts:    o,
-		metrics: o.Metrics,
-		log:     o.Log,
-		hold:    -1,
-		uring:   kernelURing,
-		quit:    make(chan struct{}),
-		begun:   make(chan struct{}),
-		ready:   make(chan error, 1),
-		ended:   make(chan struct{}),
+		opts:     o,
+		metrics:  o.Metrics,
+		log:      o.Log,
+		hold:     -1,
+		uring:    kernelURing,
+		restarts: usualRestarts,
+		quit:     make(chan struct{}),
+		begun:    make(chan struct{}),
+		ready:    make(chan error, 1),
+		ended:    make(chan struct{}),
 	}
+	e.runGnet = e.gnetRun
 	if o.TLS != nil {
 		e.handshakes = newHandshakes(&e.opts)
 	}
@@ -153,37 +161,61 @@ func (e *Engine) tearDown() {
 	e.unequip()
 }
 
-// run keeps gnet running until the engine is stopped.
+// run keeps gnet running until the engine is closed, or gnet ends again and again.
 func (e *Engine) run() {
 	defer close(e.ended)
 	defer e.unbind()
-	first := true
-	for pause := restartMin; ; pause = min(2*pause, restartMax) {
+	policy := e.restarts
+	pause, failures := policy.min, 0
+	for {
 		began := time.Now()
-		err := gnet.Run((*events)(e), e.network,
-			gnet.WithNumEventLoop(len(e.loops)), gnet.WithReusePort(true), gnet.WithReuseAddr(true), gnet.WithTicker(true),
-			gnet.WithWriteBufferCap(1024), gnet.WithLogger(gnetLog{e.log}))
+		err := e.runGnet()
 		e.unbind()
 		if e.quitting.Load() {
 			return
 		}
-		if first && err != nil {
-			e.ready <- listenError(e.opts.Addr, err)
+		select {
+		case <-e.begun:
+		default:
+			if err == nil {
+				err = errors.New("the network engine ended at its start")
+			}
+			select {
+			case e.ready <- listenError(e.opts.Addr, err):
+			default: // Start has the reason from bind
+			}
 			return
 		}
-		first = false
+		if time.Since(began) > policy.max {
+			pause, failures = policy.min, 0
+		}
+		if failures++; failures > policy.limit {
+			e.failure = fmt.Errorf("netpoll: the network engine has ended %d times in a row: see the log for the reason (last error: %w)", failures, err)
+			return
+		}
 		e.metrics.Restarts.Add(1)
 		e.log.Error("the network engine ended and is started again", "error", err, "pause", pause)
-		if time.Since(began) > restartMax {
-			pause = restartMin
-		}
 		select {
 		case <-e.quit:
 			return
 		case <-time.After(pause):
 		}
+		pause = min(2*pause, policy.max)
 	}
 }
+
+// gnetRun runs gnet from start to end.
+func (e *Engine) gnetRun() error {
+	return gnet.Run((*events)(e), e.network,
+		gnet.WithNumEventLoop(len(e.loops)), gnet.WithReusePort(true), gnet.WithReuseAddr(true), gnet.WithTicker(true),
+		gnet.WithWriteBufferCap(1024), gnet.WithLogger(gnetLog{e.log}))
+}
+
+// Ended returns a channel that is closed when the engine serves no more: after Close, or because it failed.
+func (e *Engine) Ended() <-chan struct{} { return e.ended }
+
+// Err returns why an engine that has ended failed; nil if it was closed. It is valid once Ended is closed.
+func (e *Engine) Err() error { return e.failure }
 
 // unbind parts the loops from the event loops of a gnet that has ended.
 func (e *Engine) unbind() {

@@ -94,8 +94,16 @@ type adopted struct {
 // Adopt takes a connection back whose latest request asks for a WebSocket or a stream, which happens when an
 // earlier request on it was plain HTTP. head is the request's head and whatever bytes followed it. The connection is
 // one that Options.HTTP got, or a TCP connection, and belongs to the engine now: nobody may use it any more,
-// and it is closed if an error is returned. Adopt may wait until a loop has it.
+// and it is closed and counted if an error is returned. Adopt may wait until a loop has it.
 func (e *Engine) Adopt(c net.Conn, head []byte) error {
+	err := e.takeBack(c, head)
+	if err != nil {
+		e.metrics.AdoptFailed.Add(1)
+	}
+	return err
+}
+
+func (e *Engine) takeBack(c net.Conn, head []byte) error {
 	a := &adopted{head: head}
 	switch h := c.(type) {
 	case *handedTLS:

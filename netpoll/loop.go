@@ -45,8 +45,8 @@ type Loop struct {
 	turned  []*Conn // have begun or ceased to lag in this turn
 	spare   *backlog
 	spares  int
-	refused int                       // connections that use the reserve
-	warned  time.Duration             // when warn last spoke; 0: never
+	refused int // connections that use the reserve
+	warned  warnings
 	head    wsproto.Head              // scratch
 	late    wsproto.Head              // scratch of Accept
 	asked   verdict                   // of the Handler.Upgrade under way

@@ -33,6 +33,8 @@ type Metrics struct {
 	Handovers atomic.Uint64 // connections given to net/http
 	Adopted   atomic.Uint64 // connections that came back from net/http
 
+	AdoptFailed atomic.Uint64 // connections lost on their way back from net/http
+
 	// Each TLS handshake that was started ends in one of the next four, or is under way.
 	TLSStarted     atomic.Uint64 // connections of which a handshake is expected
 	TLSDone        atomic.Uint64

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -28,6 +29,8 @@ type parker struct {
 	mark  func()                // makes inner readable
 	look  func(fd uintptr) bool // for raw.Read
 
+	listeners []int // gnet's, watched by inner
+
 	heard  bool // outer is told of inner
 	looked bool // since the wait began
 	waited bool // it was not ready at first
@@ -38,8 +41,14 @@ type parker struct {
 func newParker(fd int, mark func()) (*parker, error) {
 	p := &parker{mark: mark, heard: true}
 	var err error
-	if p.inner, err = epollOf(fd); err != nil {
+	var watched []int
+	if p.inner, watched, err = epollOf(fd); err != nil {
 		return nil, err
+	}
+	for _, fd := range watched {
+		if is, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && is != 0 {
+			p.listeners = append(p.listeners, fd)
+		}
 	}
 	if p.outer, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -61,29 +70,74 @@ func newParker(fd int, mark func()) (*parker, error) {
 	return p, nil
 }
 
-// epollOf returns the descriptor of the epoll that watches fd. gnet does not tell it, but the kernel does
-// (proc_pid_fdinfo(5)).
-func epollOf(fd int) (int, error) {
+// epollOf returns the descriptor of the epoll that watches fd, and all that it watches. gnet does not tell it, but the
+// kernel does (proc_pid_fdinfo(5)).
+func epollOf(fd int) (epoll int, watched []int, err error) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		return -1, err
+		return -1, nil, err
 	}
-	watched := []byte(strconv.Itoa(fd))
 	for _, e := range entries {
 		if kind, _ := os.Readlink("/proc/self/fd/" + e.Name()); kind != "anon_inode:[eventpoll]" {
 			continue
 		}
 		info, err := os.ReadFile("/proc/self/fdinfo/" + e.Name())
 		if err != nil {
-			return -1, err
+			return -1, nil, err
 		}
+		watched = watched[:0]
 		for line := range bytes.Lines(info) {
-			if f := bytes.Fields(line); len(f) > 1 && string(f[0]) == "tfd:" && bytes.Equal(f[1], watched) {
-				return strconv.Atoi(e.Name())
+			if f := bytes.Fields(line); len(f) > 1 && string(f[0]) == "tfd:" {
+				if n, err := strconv.Atoi(string(f[1])); err == nil {
+					watched = append(watched, n)
+				}
 			}
 		}
+		if slices.Contains(watched, fd) {
+			epoll, err = strconv.Atoi(e.Name())
+			return epoll, watched, err
+		}
 	}
-	return -1, errors.New("/proc names no epoll for it")
+	return -1, nil, errors.New("/proc names no epoll for it")
+}
+
+// stopListening closes gnet's listeners. late gets the connections that the kernel has completed and gnet has not
+// accepted. gnet keeps the descriptors' numbers, may have an accept in hand, and ends as a whole if one fails: so each
+// number gets a socket at which nothing ever arrives. A listener stays open if there is no descriptor for that.
+func (p *parker) stopListening(late func(fd int)) {
+	for _, fd := range p.listeners {
+		silent, err := silentListener()
+		if err != nil {
+			continue
+		}
+		for {
+			c, _, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			if err != nil {
+				break
+			}
+			late(c)
+		}
+		_ = unix.Dup3(silent, fd, unix.O_CLOEXEC)
+		_ = unix.Close(silent)
+	}
+	p.listeners = nil
+}
+
+// silentListener returns a listening socket without an address that a client could find: the kernel chooses an abstract
+// name (unix(7), autobind).
+func silentListener() (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err = unix.Bind(fd, &unix.SockaddrUnix{}); err == nil {
+		err = unix.Listen(fd, 0)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 func (p *parker) close() { _ = p.file.Close() }

@@ -17,3 +17,4 @@ func (*parker) wait() (ready, waited bool) { return true, false }
 func (*parker) yield() bool                { return true }
 func (*parker) hear(bool)                  {}
 func (*parker) wake()                      {}
+func (*parker) stopListening(func(fd int)) {}

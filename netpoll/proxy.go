@@ -37,6 +37,8 @@ func (c *Conn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 	case err == proxyproto.ErrNoHeader:
 	case err != nil:
 		e.metrics.RefusedProxy.Add(1)
+		c.loop.warn(&c.loop.warned.proxy, "connection closed: a proxy of proxyProtocolFrom sent a malformed PROXY header; check the proxy's PROXY protocol setting",
+			"proxy", c.RemoteAddr(), "error", err)
 		c.dropInput()
 		c.doom() // it would not understand an answer
 		return nil, nil
