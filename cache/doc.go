@@ -9,7 +9,7 @@
 // All rules of the protocol about order follow from one: a shard handles messages in the order in which they were put.
 // The NATS dispatcher puts events and answers in the order of arrival, so an event that came before a get's answer finds
 // no state to apply to and is dropped, and one that came after it is applied to the answer. The one exception is a name that
-// waits for the answers to a query event: its events and its gets' answers then queue up behind these (see lock.go).
+// waits for the answers to a query event: its events and its re-gets' answers then queue up behind these (see lock.go).
 //
 // # Words
 //

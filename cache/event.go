@@ -33,7 +33,7 @@ func (s *Shard) event(r *resource, event string, payload []byte) {
 		}
 	default:
 		// All other events are the plain resource's. If its own get was answered with a query there is none.
-		if e := r.entries[""]; e != nil {
+		if e := r.entries[""]; e != nil && !r.lock.covers(e) {
 			s.entryEvent(e, event, payload)
 		}
 	}
@@ -134,8 +134,9 @@ func (s *Shard) bad(r *resource, event string, err error) {
 	s.log.Error("bad event dropped", "resource", r.name, "event", event, "error", err)
 }
 
-// queryEvent asks the service what a query event means for each query that is cached. Entries that are still loading are
-// not asked about: the answer that they wait for is newer than the event.
+// queryEvent asks the service what a query event means for each query that is cached, all at the same time. Entries that
+// are still loading are not asked about: the answer that they wait for is newer than the event, and so is one that came
+// while the event waited.
 func (s *Shard) queryEvent(r *resource, payload []byte) {
 	var ask []*entry
 	queries := false
@@ -144,7 +145,7 @@ func (s *Shard) queryEvent(r *resource, payload []byte) {
 			continue
 		}
 		queries = true
-		if e.snap != nil {
+		if e.snap != nil && !r.lock.covers(e) {
 			ask = append(ask, e)
 		}
 	}

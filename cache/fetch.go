@@ -82,7 +82,7 @@ func (s *Shard) send(f *fetch) {
 			a.got, a.err = s.parser.Get(payload)
 		}
 		r := f.e.r
-		if r.lock.held() {
+		if r.lock.held() && f.e.snap != nil {
 			r.lock.queue(held{answer: &a})
 			return
 		}
@@ -143,6 +143,7 @@ func (s *Shard) loaded(e *entry, a answer) {
 	}
 	if e.snap == nil {
 		e.set(a.snapshot())
+		e.r.lock.loaded(e)
 		if a.f.again {
 			defer s.reget(e)
 		}
