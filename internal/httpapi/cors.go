@@ -5,16 +5,63 @@ import (
 	"strings"
 )
 
-// originList is the list of allowed origins in lower case, nil if all are.
-func originList(allow []string) []string {
+// Origins decides which web pages may talk to the gateway (RES.md section 4). It is immutable and safe for concurrent
+// use. The zero value allows all pages.
+type Origins struct {
+	list []string // lower case; empty: all are allowed
+}
+
+// NewOrigins returns the policy for a list of origins; an empty list and one with "*" allow all pages.
+func NewOrigins(allow []string) Origins {
 	var list []string
 	for _, o := range allow {
 		if o == "*" {
-			return nil
+			return Origins{}
 		}
 		list = append(list, lowerASCII(o))
 	}
-	return list
+	return Origins{list}
+}
+
+// Allow reports whether a request with this Origin field may go on. A request without the field does not come from a
+// page of another site, and "null" is what sandboxed and local pages send: both are allowed. It does not allocate.
+func (o Origins) Allow(origin []byte) bool {
+	if len(o.list) == 0 || len(origin) == 0 || string(origin) == "null" {
+		return true
+	}
+	for _, allowed := range o.list {
+		if equalASCII(allowed, origin) {
+			return true
+		}
+	}
+	return false
+}
+
+// Set sets the fields that tell a browser which pages may read the response, and reports whether a request from origin
+// may go on.
+func (o Origins) Set(header http.Header, origin string) (allowed bool) {
+	if len(o.list) == 0 {
+		header["Access-Control-Allow-Origin"] = anyOrigin
+		return true
+	}
+	o.Vary(header)
+	switch {
+	case origin == "" || origin == "null":
+		return true
+	case o.Allow([]byte(origin)):
+		header.Set("Access-Control-Allow-Origin", origin)
+		return true
+	}
+	header.Set("Access-Control-Allow-Origin", o.list[0])
+	return false
+}
+
+// Vary tells caches that responses depend on the request's origin, if they do. Every response needs it, also those to
+// requests without an origin: a cache would hand them to pages (RFC 9110 section 12.5.5).
+func (o Origins) Vary(header http.Header) {
+	if len(o.list) > 0 {
+		header["Vary"] = varyOrigin
+	}
 }
 
 // lowerASCII changes A to Z only: an origin's other characters have no case.
@@ -27,27 +74,31 @@ func lowerASCII(s string) string {
 	}, s)
 }
 
-// CORS sets the fields that tell a browser which pages may read the answer, and tells whether a request from origin may
-// go on (RES.md section 4). No origin, or "null" as of sandboxed and local pages, is allowed.
+// equalASCII compares lower, which has no upper-case ASCII letters, with b.
+func equalASCII(lower string, b []byte) bool {
+	if len(lower) != len(b) {
+		return false
+	}
+	for i := range b {
+		c := b[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// CORS sets the fields that tell a browser which pages may read the answer, and reports whether a request from origin
+// may go on (RES.md section 4). No origin, or "null" as of sandboxed and local pages, is allowed.
 func (h *Handler) CORS(header http.Header, origin string) (allowed bool) {
 	if h.o.HeaderAuth {
 		header["Access-Control-Allow-Credentials"] = credentials
 	}
-	switch {
-	case h.origins == nil:
-		header["Access-Control-Allow-Origin"] = anyOrigin
-		return true
-	case origin == "" || origin == "null":
-		return true
-	}
-	header.Set("Vary", "Origin")
-	lower := lowerASCII(origin)
-	for _, o := range h.origins {
-		if o == lower {
-			header.Set("Access-Control-Allow-Origin", origin)
-			return true
-		}
-	}
-	header.Set("Access-Control-Allow-Origin", h.origins[0])
-	return false
+	return h.origins.Set(header, origin)
 }
+
+// Origins returns the policy that the handler follows.
+func (h *Handler) Origins() Origins { return h.origins }

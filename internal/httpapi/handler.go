@@ -85,7 +85,7 @@ type Handler struct {
 	backend Backend
 	prefix  string // of escaped paths; begins and ends with a slash
 	flat    bool   // encoding jsonflat
-	origins []string
+	origins Origins
 	methods map[string]string // call methods by HTTP method
 	allow   []string          // the value of Allow: all methods there are
 }
@@ -118,7 +118,7 @@ func New(o Options, b Backend) *Handler {
 		o: o, backend: b,
 		prefix:  (&url.URL{Path: path}).EscapedPath(),
 		flat:    strings.EqualFold(o.Encoding, encodingFlat),
-		origins: originList(o.AllowOrigin),
+		origins: NewOrigins(o.AllowOrigin),
 		methods: map[string]string{},
 	}
 	allow := "GET, HEAD, OPTIONS, POST"
@@ -148,6 +148,7 @@ var (
 
 	credentials = []string{"true"}
 	anyOrigin   = []string{"*"}
+	varyOrigin  = []string{"Origin"}
 )
 
 // ServeHTTP answers one request.

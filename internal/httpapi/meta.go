@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"slices"
 
 	"sluice/internal/res"
 )
@@ -26,7 +27,7 @@ var protected = map[string]bool{
 }
 
 // MergeMeta adds what a later answer says to what earlier ones said, and returns the result (RES.md section 4): later
-// fields replace earlier ones but Set-Cookie, which adds up; protected ones are left out; a later status counts. Either may
+// fields replace earlier ones but Set-Cookie and Vary, which add up; protected ones are left out; a later status counts. Either may
 // be nil. dst is changed unless it is nil, src never.
 func MergeMeta(dst, src *res.Meta) *res.Meta {
 	if src == nil {
@@ -57,6 +58,15 @@ func MergeHeader(dst http.Header, m *res.Meta) {
 			// Appended to a copy, if at all: the slice there is may be an answer's own.
 			have := dst[name]
 			dst[name] = append(have[:len(have):len(have)], values...)
+		case name == "Vary":
+			// What the gateway's own part of the response depends on stays true.
+			have := dst[name]
+			for _, v := range values {
+				if !slices.Contains(have, v) {
+					have = append(have[:len(have):len(have)], v)
+				}
+			}
+			dst[name] = have
 		default:
 			dst[name] = values
 		}
