@@ -20,12 +20,13 @@ func newCIDs() cids {
 	return cids{strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))}
 }
 
-func (c cids) format(h netpoll.Handle) string {
+// Conn returns the ID of a connection.
+func (c cids) Conn(h netpoll.Handle) string {
 	return string(strconv.AppendUint([]byte(c.prefix), uint64(h), 36))
 }
 
-// formatHTTP makes the ID of an HTTP request from its loop and its number there.
-func (c cids) formatHTTP(loop int, number uint64) string {
+// Request makes the ID of an HTTP request from its loop and its number there.
+func (c cids) Request(loop int, number uint64) string {
 	b := strconv.AppendUint(append([]byte(c.prefix), httpMark...), uint64(loop), 36)
 	return string(strconv.AppendUint(append(b, httpMark...), number, 36))
 }

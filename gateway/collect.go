@@ -53,10 +53,10 @@ func (g *Gateway) register() error {
 		counter("sluice_connections_refused_total", "Connections refused before they were of any use, by reason.", metrics.Labels{"reason": reason}, v.Load)
 	}
 	counter("sluice_http_requests_on_loops_total", "Requests for resources that the event loops answer themselves.", nil, n.Requests.Load)
-	counter("sluice_http_busy_total", "Requests answered with 503 because too many long answers were in the making.", nil, g.encoding.refused.Load)
+	counter("sluice_http_busy_total", "Requests answered with 503 because too many long answers were in the making.", nil, g.httpMetrics.Busy.Load)
 	counter("sluice_http_handovers_total", "Connections given to the HTTP server.", nil, n.Handovers.Load)
-	counter("sluice_http_refused_total", "Connections refused because the HTTP server did not keep up.", nil, g.httpMetrics.refused.Load)
-	counter("sluice_http_adopted_total", "Connections given back to an event loop by the HTTP server.", nil, g.httpMetrics.adopted.Load)
+	counter("sluice_http_refused_total", "Connections refused because the HTTP server did not keep up.", nil, g.httpMetrics.Refused.Load)
+	counter("sluice_http_adopted_total", "Connections given back to an event loop by the HTTP server.", nil, g.httpMetrics.Adopted.Load)
 	r := &g.restMetrics
 	gauge("sluice_http_streams", "Streams of server-sent events that the HTTP server carries.", r.Streams.Load)
 	counter("sluice_http_streams_cut_total", "Those streams ended because their client did not read.", nil, r.StreamsCut.Load)
@@ -158,8 +158,8 @@ func (g *Gateway) register() error {
 	// Resgate counts a new request as the call that it is.
 	requests[res.Call.String()] = func() uint64 { return s.Requests[res.Call].Load() + s.Requests[res.New].Load() }
 	methods := make(map[string]func() uint64)
-	for i, name := range httpMethods {
-		methods[name] = g.httpMetrics.methods[i].Load
+	for name, c := range g.httpMetrics.Methods() {
+		methods[name] = c.Load
 	}
 	g.metrics.Resgate(metrics.Resgate{
 		HTTPRequests:       methods,

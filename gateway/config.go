@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"net/http"
 	"time"
 
 	"sluice/internal/config"
+	"sluice/internal/httpedge"
 )
 
 // Config is what a gateway is made of. It is plain data: its zero value is a
@@ -25,3 +27,7 @@ const (
 	// LevelTrace is the log level of single messages, below debug.
 	LevelTrace = config.LevelTrace
 )
+
+// NotFound answers 404 with the body that the gateway gives for any unknown
+// path; for Config.Pages handlers.
+func NotFound(w http.ResponseWriter, r *http.Request) { httpedge.NotFound(w, r) }

@@ -12,10 +12,12 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sluice/cache"
 	"sluice/fanout"
@@ -23,6 +25,7 @@ import (
 	"sluice/internal/config"
 	"sluice/internal/embednats"
 	"sluice/internal/httpapi"
+	"sluice/internal/httpedge"
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
@@ -37,28 +40,32 @@ import (
 // everything cached is fetched anew. A place in the queue costs a pointer.
 const minPending = 1 << 16
 
+const (
+	// httpIdle is how long a kept-alive HTTP connection may be silent.
+	httpIdle = 60 * time.Second
+	// httpExchange bounds reading a request's body and writing its answer.
+	httpExchange = 30 * time.Second
+)
+
 // Gateway is a running gateway, or one that can be started. Its methods may be
 // called from any goroutine.
 type Gateway struct {
 	// Fixed after New.
-	config     Config
-	clock      owner.Clock
-	log        *slog.Logger
-	metrics    *metrics.Registry
-	origins    origins
-	forwarding *forwarding
-	proxies    networks
-	tls        *tls.Config // nil: plaintext
-	cids       cids
-	apiPath    []byte // with a slash at both ends
+	config  Config
+	clock   owner.Clock
+	log     *slog.Logger
+	metrics *metrics.Registry
+	proxies []netip.Prefix
+	tls     *tls.Config // nil: plaintext
+	cids    cids
+	http    *httpedge.Edge
+	rest    *httpapi.Handler // of http
 
 	// Fixed after Start.
 	embedded *embednats.Server
 	bus      *natsbus.Bus
 	shards   []*shard
 	engine   *netpoll.Engine
-	http     *httpSide
-	rest     *httpapi.Handler
 	scrape   *metricsServer
 	resets   *owner.Throttle
 
@@ -72,15 +79,11 @@ type Gateway struct {
 	sessionMetrics session.Metrics
 	cacheMetrics   cache.Metrics
 	busMetrics     natsbus.Metrics
-	httpMetrics    httpMetrics
+	httpMetrics    httpedge.Metrics
 	restMetrics    httpapi.Metrics
 	deprecated     deprecations
 
-	watch    watch
-	encoding encoding // of answers, off the loops
-
-	stopping chan struct{} // closed when Stop has begun
-	halted   chan struct{} // closed when the event loops have ended
+	watch watch
 
 	mu      sync.Mutex
 	started bool
@@ -100,13 +103,10 @@ func New(c Config) (*Gateway, error) {
 		clock:      c.Clock,
 		log:        c.Log,
 		metrics:    c.Metrics,
-		origins:    newOrigins(c.AllowOrigin),
 		cids:       newCIDs(),
 		loops:      make([]atomic.Pointer[loop], c.LoopCount()),
 		resets:     owner.NewThrottle(c.ResetThrottle),
 		done:       make(chan error, 1),
-		stopping:   make(chan struct{}),
-		halted:     make(chan struct{}),
 		deprecated: deprecations{log: c.Log},
 	}
 	if g.clock == nil {
@@ -130,11 +130,9 @@ func New(c Config) (*Gateway, error) {
 		}
 		g.tls = store.Config("h2", "http/1.1")
 	}
-	g.forwarding = &forwarding{trusted: trusted, log: c.Log}
-	g.rest = httpapi.New(g.restOptions(), &requests{g: g})
+	g.http = httpedge.New(g.httpOptions(trusted))
+	g.rest = g.http.API()
 	g.watch.init(g)
-	g.encoding.init()
-	g.apiPath = []byte(apiPrefix(c.APIPath))
 	if err := g.register(); err != nil {
 		return nil, err
 	}
@@ -193,20 +191,7 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
 		return err
 	}
-	g.http = newHTTPSide(httpOptions{
-		addr:        &net.TCPAddr{Port: max(g.config.Port, 0)},
-		wsPath:      g.config.WSPath,
-		maxHead:     g.config.MaxHead,
-		headTimeout: g.config.HeadTimeout,
-		api:         g.rest,
-		apiPath:     apiPrefix(g.config.APIPath),
-		pages:       g.config.Pages,
-		natsUp:      g.bus.Connected,
-		adopt:       func(c net.Conn, head []byte) { g.engine.Adopt(c, head) },
-		metrics:     &g.httpMetrics,
-		log:         g.log,
-	})
-	g.http.start()
+	g.http.Start(&net.TCPAddr{Port: max(g.config.Port, 0)})
 	if err = g.engine.Start(); err != nil {
 		return err
 	}
@@ -256,16 +241,11 @@ func (g *Gateway) Stop(ctx context.Context) error {
 func (g *Gateway) halt(ctx context.Context) error {
 	g.stopped = true
 	g.watch.stop()
-	close(g.stopping)
-	var errs []error
-	if g.http != nil { // requests in progress need the loops
-		errs = append(errs, g.http.stop(ctx))
-	}
+	errs := []error{g.http.Stop(ctx)} // requests in progress need the loops
 	if g.engine != nil {
 		errs = append(errs, g.engine.Stop(ctx))
 	}
-	g.encoding.all.Wait()
-	close(g.halted)
+	g.http.Halted()
 	if g.scrape != nil {
 		errs = append(errs, g.scrape.stop(ctx))
 	}
@@ -320,8 +300,8 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		Addr:      c.ListenAddr(),
 		Loops:     len(g.loops),
 		WSPath:    c.WSPath,
-		Handler:   (*handler)(g),
-		HTTP:      func(c net.Conn) { g.http.handover(c) },
+		Handler:   handler{g},
+		HTTP:      g.http.Handover,
 		Clock:     g.clock,
 		Metrics:   &g.netMetrics,
 		Log:       g.log,
@@ -346,6 +326,32 @@ func (g *Gateway) engineOptions() netpoll.Options {
 	}
 }
 
+// httpOptions says how requests are answered on HTTP.
+func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
+	c := &g.config
+	return httpedge.Options{
+		API:         g.restOptions(),
+		HeaderAuth:  c.HeaderAuth,
+		WSPath:      c.WSPath,
+		Pages:       c.Pages,
+		Trusted:     trusted,
+		Loops:       len(g.loops),
+		MaxHead:     c.MaxHead,
+		HeadTimeout: c.HeadTimeout,
+		Exchange:    httpExchange,
+		IdleTimeout: httpIdle,
+		Heartbeat:   c.HeartbeatInterval,
+		Gateway: httpedge.Gateway{
+			IDs:     g.cids,
+			Healthy: func() bool { return g.bus.Connected() },
+			Closed:  g.watch.closed.Load,
+			Adopt:   func(c net.Conn, head []byte) { _ = g.engine.Adopt(c, head) },
+		},
+		Metrics: &g.httpMetrics,
+		Log:     g.log,
+	}
+}
+
 // restOptions says how resources are shown on HTTP.
 func (g *Gateway) restOptions() httpapi.Options {
 	c := &g.config
@@ -364,14 +370,6 @@ func (g *Gateway) restOptions() httpapi.Options {
 		Metrics:       &g.restMetrics,
 		Log:           g.log,
 	}
-}
-
-// apiPrefix returns the setting apiPath with the slashes that requests have.
-func apiPrefix(path string) string {
-	if path = strings.Trim(path, "/"); path == "" {
-		return "/"
-	}
-	return "/" + path + "/"
 }
 
 // shardOf returns the shard that owns a resource.

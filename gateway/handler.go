@@ -1,74 +1,53 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
-	"unique"
 
 	"sluice/fanout"
 	"sluice/internal/httpapi"
+	"sluice/internal/httpedge"
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/netpoll"
 	"sluice/wsproto"
 )
 
-// client is a WebSocket connection or a stream with its session, and what auth
-// requests say of it. Clients of one kind send the same headers, so they share
-// them.
+// client is a WebSocket connection with its session. Owned by its loop.
 type client struct {
-	conn    *netpoll.Conn
+	httpedge.Peer
 	session *session.Session
-	header  unique.Handle[string] // raw JSON
-	host    unique.Handle[string]
-	uri     unique.Handle[string]
-	remote  string  // as a trusted proxy says; empty: the connection's
-	stream  *stream // nil for a WebSocket
 }
 
-// newClient returns what there is to know of a client from its request's head.
-func (l *loop) newClient(c *netpoll.Conn, head *wsproto.Head) *client {
-	cl := &client{
-		conn:   c,
-		header: l.headers.of(head),
-		host:   l.hosts.of(head.Get("Host")),
-		uri:    l.uris.of(head.Target),
-	}
-	if len(l.g.forwarding.trusted) > 0 {
-		peer := c.RemoteAddr()
-		if remote := l.g.forwarding.ofHead(peer, head); remote != peer {
-			cl.remote = remote
-		}
-	}
-	return cl
-}
+// Session returns the client's session.
+func (c *client) Session() *session.Session { return c.session }
 
-// Describe implements session.Peer.
-func (c *client) Describe(r *res.AuthRequest) {
-	r.Header, r.Host, r.URI = c.header.Value(), c.host.Value(), c.uri.Value()
-	if r.RemoteAddr = c.remote; r.RemoteAddr == "" {
-		r.RemoteAddr = c.conn.RemoteAddr()
-	}
+// Closed ends the session of a client that is gone.
+func (c *client) Closed() { c.session.Close() }
+
+// attached is what a connection's Session holds: a WebSocket client, a stream or
+// an HTTP request.
+type attached interface {
+	Session() *session.Session
+	Closed()
 }
 
 // handler is what the event loops call (netpoll.Handler).
-type handler Gateway
+type handler struct{ g *Gateway }
 
 // Start makes the state of a loop.
-func (h *handler) Start(n *netpoll.Loop) {
-	g := (*Gateway)(h)
-	l := newLoop(g, n)
+func (h handler) Start(n *netpoll.Loop) {
+	l := newLoop(h.g, n)
 	n.Data = l
-	g.loops[l.index].Store(l)
+	h.g.loops[l.index].Store(l)
 }
 
 // Upgrade refuses pages of foreign origins, and all while services cannot be
 // reached. With wsHeaderAuth, a service is asked first.
-func (h *handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
-	g := (*Gateway)(h)
-	if !g.origins.allows(head.Get("Origin")) {
+func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
+	g := h.g
+	if !g.rest.Origins().Allow(head.Get("Origin")) {
 		return http.StatusForbidden
 	}
 	if g.watch.closed.Load() {
@@ -86,39 +65,32 @@ func (h *handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 		c.Accept(func(dst []byte) []byte { return append(dst, extension...) })
 		return netpoll.Pending
 	}
-	rid, method := splitMethod(g.config.WSHeaderAuth)
+	rid, method := httpedge.SplitMethod(g.config.WSHeaderAuth)
 	cl.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
 		header := make(http.Header)
 		if status, body, ok := g.rest.Direct(header, meta, answered, err); ok {
-			c.Refuse(status, string(appendFields(nil, header)), string(body))
+			c.Refuse(status, string(httpedge.AppendFields(nil, header)), string(body))
 			return
 		}
-		g.rest.CheckStatus(meta, cl.uri.Value())
+		g.rest.CheckStatus(meta, cl.URI())
 		httpapi.MergeHeader(header, meta)
-		c.Accept(func(dst []byte) []byte { return appendFields(append(dst, extension...), header) })
+		c.Accept(func(dst []byte) []byte { return httpedge.AppendFields(append(dst, extension...), header) })
 	})
 	return netpoll.Pending
 }
 
-// appendFields appends a header as complete field lines.
-func appendFields(dst []byte, header http.Header) []byte {
-	b := bytes.NewBuffer(dst)
-	_ = header.Write(b) // a bytes.Buffer does not fail
-	return b.Bytes()
-}
-
 // newSession makes the session of a new WebSocket client; deflate says that
 // permessage-deflate was negotiated.
-func (h *handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) *client {
-	g := (*Gateway)(h)
+func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) *client {
+	g := h.g
 	l := c.Loop().Data.(*loop)
-	cl := l.newClient(c, head)
+	cl := &client{Peer: l.http.Peer(c, head)}
 	form := fanout.Message
 	if deflate {
 		form = fanout.Deflated
 		c.EnableDeflate()
 	}
-	cl.session = session.New(&l.env, cl, g.outbox(c), form, g.cids.format(c.Handle()))
+	cl.session = session.New(&l.env, cl, g.outbox(c), form, g.cids.Conn(c.Handle()))
 	c.Session = cl
 	return cl
 }
@@ -132,7 +104,7 @@ func (g *Gateway) outbox(c *netpoll.Conn) fanout.Outbox {
 }
 
 // Open makes the session of a new client, unless its upgrade needed one.
-func (h *handler) Open(c *netpoll.Conn, head *wsproto.Head) {
+func (h handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 	if c.Session == nil {
 		h.newSession(c, head, false)
 	}
@@ -142,8 +114,8 @@ func (h *handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 // once may get the answers to those that need no service together with the
 // first that does: one write instead of two in every connect that asks for the
 // version and subscribes.
-func (h *handler) Message(c *netpoll.Conn, payload []byte) {
-	if log := h.log; log.Enabled(context.Background(), LevelTrace) {
+func (h handler) Message(c *netpoll.Conn, payload []byte) {
+	if log := h.g.log; log.Enabled(context.Background(), LevelTrace) {
 		log.Log(context.Background(), LevelTrace, "message from client", "conn", c.Handle(), "message", string(payload))
 	}
 	cl := c.Session.(*client)
@@ -157,27 +129,33 @@ func (h *handler) Message(c *netpoll.Conn, payload []byte) {
 
 // Lagging holds the events of a client that does not read what it is sent, and
 // lets go of them, or of the difference that they make, when it does.
-func (h *handler) Lagging(c *netpoll.Conn) {
-	if cl, ok := c.Session.(*client); ok {
-		cl.session.Lag(c.Lagging())
+func (h handler) Lagging(c *netpoll.Conn) {
+	if a, ok := c.Session.(attached); ok {
+		if s := a.Session(); s != nil {
+			s.Lag(c.Lagging())
+		}
 	}
 }
 
 // Closed ends the session of a client, or of a request, that is gone.
-func (h *handler) Closed(c *netpoll.Conn) {
-	switch s := c.Session.(type) {
-	case *client:
-		s.session.Close()
-		if s.stream != nil {
-			s.stream.stop()
-		}
-	case *plainRequest:
-		s.leave()
+func (h handler) Closed(c *netpoll.Conn) {
+	if a, ok := c.Session.(attached); ok {
+		a.Closed()
 	}
 }
 
+// Stream passes on a request that may ask for server-sent events.
+func (h handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
+	return c.Loop().Data.(*loop).http.Stream(c, head)
+}
+
+// Request passes a plain request on.
+func (h handler) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
+	return c.Loop().Data.(*loop).http.Request(c, head, body)
+}
+
 // Turn handles a loop's mailbox.
-func (h *handler) Turn(n *netpoll.Loop) {
+func (h handler) Turn(n *netpoll.Loop) {
 	l := n.Data.(*loop)
 	for _, c := range l.asking {
 		c.Defer() // before the mailbox is looked at: the answer may be in it

@@ -2,11 +2,10 @@ package gateway
 
 import (
 	"bytes"
-	"net/http"
 	"time"
 
 	"sluice/fanout"
-	"sluice/internal/httpapi"
+	"sluice/internal/httpedge"
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
@@ -30,14 +29,8 @@ type loop struct {
 	mailbox *owner.Mailbox[loopMessage]
 	caller  *natsbus.Caller
 	env     session.Env
-	https   httpClients
+	http    *httpedge.Loop
 	asking  []*netpoll.Conn // their clients' requests of this turn wait for services
-	answer  httpapi.Answer  // scratch
-	date    dateLine
-
-	// What the newest clients sent: the next one often sends the same.
-	headers     headerMemo
-	hosts, uris memo
 }
 
 // loopMessage is what other owners put into a loop's mailbox: f if it is set,
@@ -54,7 +47,6 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l.mailbox = owner.NewMailbox[loopMessage](n.Wake)
 	l.caller = g.bus.NewCaller(uint32(len(g.shards)+l.index), n.Wheel(), n.Now)
 	c := &g.config
-	l.answer.Header = make(http.Header)
 	l.env = session.Env{
 		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame, fanout.Deflated: deflatedFrame(c.CompressionThreshold, &g.compressions), fanout.Stream: streamFrame}, n.Arena(), &g.fanoutMetrics),
 		Bus:    loopBus{l},
@@ -76,6 +68,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	if c.ResetThrottle > 0 {
 		l.env.Reset = g.resets
 	}
+	l.http = g.http.NewLoop(n, &l.env, l.post, g.outbox)
 	return l
 }
 
@@ -152,9 +145,11 @@ func (l *loop) handle(m loopMessage) {
 func (l *loop) token(h netpoll.Handle, number uint64, data []byte) {
 	var s *session.Session
 	if number > 0 {
-		s = l.https.byNumber[number]
+		s = l.http.Session(number)
 	} else if c := l.net.Conn(h); c != nil {
-		s = c.Session.(*client).session
+		if a, ok := c.Session.(attached); ok {
+			s = a.Session()
+		}
 	}
 	if s == nil {
 		return

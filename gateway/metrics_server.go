@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"sluice/internal/httpedge"
 	"sluice/internal/metrics"
 )
 
@@ -41,7 +42,7 @@ func startMetrics(addr string, registry *metrics.Registry, profiles bool, log *s
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	mux.HandleFunc("/", NotFound)
+	mux.HandleFunc("/", httpedge.NotFound)
 	s := &metricsServer{
 		listener: l,
 		// A profile takes as long as it is asked to, so there is no write limit.

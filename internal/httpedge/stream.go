@@ -1,6 +1,7 @@
-package gateway
+package httpedge
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,12 +16,22 @@ import (
 	"sluice/wsproto"
 )
 
-// stream is what a client of server-sent events needs beside its session: the
-// comments that keep proxies from taking a quiet stream for a dead one.
+// stream is a client of server-sent events, with its session and the comments
+// that keep proxies from taking a quiet stream for a dead one. Owned by its loop.
 type stream struct {
-	conn  *netpoll.Conn
-	loop  *loop
-	timer owner.Timer
+	Peer
+	loop    *Loop
+	session *session.Session
+	timer   owner.Timer
+}
+
+// Session returns the session of the stream.
+func (s *stream) Session() *session.Session { return s.session }
+
+// Closed ends the session of a stream whose client is gone.
+func (s *stream) Closed() {
+	s.session.Close()
+	s.loop.net.Wheel().Cancel(&s.timer)
 }
 
 // heartbeat is a comment (WHATWG HTML section 9.2.6), shared by all streams.
@@ -33,44 +44,40 @@ func (s *stream) Expire(now time.Duration) {
 }
 
 func (s *stream) beat(now time.Duration) {
-	if every := s.loop.g.config.HeartbeatInterval; every > 0 {
+	if every := s.loop.edge.o.Heartbeat; every > 0 {
 		s.loop.net.Wheel().Schedule(&s.timer, now+every, s)
 	}
 }
 
-func (s *stream) stop() { s.loop.net.Wheel().Cancel(&s.timer) }
-
 // Stream keeps a GET that asks for server-sent events on its loop, where it is
 // a client as those on WebSocket are. What is not a plain case of that is left
 // to the HTTP side, which also has the words for whatever is wrong with it.
-func (h *handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
-	g := (*Gateway)(h)
+func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
+	e := l.edge
 	if string(head.Method) != http.MethodGet || string(head.Proto) != "HTTP/1.1" || !httpapi.WantsStream(accepts(head)) {
 		return false
 	}
 	path, query := splitTarget(head)
-	rid, ok := g.rest.RID(path, query)
+	rid, ok := e.api.RID(path, query)
 	header := make(http.Header)
-	if !ok || !g.rest.CORS(header, string(head.Get("Origin"))) || g.watch.closed.Load() {
+	if !ok || !e.api.CORS(header, string(head.Get("Origin"))) || e.o.Gateway.Closed() {
 		return false
 	}
-	l := c.Loop().Data.(*loop)
-	cl := l.newClient(c, head)
-	cl.stream = &stream{conn: c, loop: l}
-	cl.session = session.NewStream(&l.env, cl, g.outbox(c), g.cids.format(c.Handle()))
-	c.Session = cl
-	g.httpMetrics.count(http.MethodGet)
-	if g.config.HeaderAuth == "" {
-		cl.begin(header, nil, rid)
+	s := &stream{Peer: l.Peer(c, head), loop: l}
+	s.session = session.NewStream(l.env, s, l.outbox(c), e.o.Gateway.IDs.Conn(c.Handle()))
+	c.Session = s
+	e.o.Metrics.count(http.MethodGet)
+	if e.o.HeaderAuth == "" {
+		s.begin(header, nil, rid)
 		return true
 	}
-	auth, method := splitMethod(g.config.HeaderAuth)
-	cl.session.Authenticate(auth, method, func(answered string, meta *res.Meta, err *res.Error) {
-		if meta = g.rest.Redirected(meta, answered); httpapi.Ends(meta) {
-			cl.refuse(header, meta, err)
+	auth, method := SplitMethod(e.o.HeaderAuth)
+	s.session.Authenticate(auth, method, func(answered string, meta *res.Meta, err *res.Error) {
+		if meta = e.api.Redirected(meta, answered); httpapi.Ends(meta) {
+			s.refuse(header, meta, err)
 			return
 		}
-		cl.begin(header, meta, rid)
+		s.begin(header, meta, rid)
 	})
 	return true
 }
@@ -78,26 +85,26 @@ func (h *handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 // begin asks for the resource and sends the head of the response and the
 // resource set, or what is wrong. header has the fields that are sure already,
 // first what header authentication said.
-func (c *client) begin(header http.Header, first *res.Meta, rid string) {
-	c.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
+func (s *stream) begin(header http.Header, first *res.Meta, rid string) {
+	s.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
 		meta = httpapi.MergeMeta(first, meta)
 		if err != nil || httpapi.Ends(meta) {
-			c.refuse(header, meta, err)
+			s.refuse(header, meta, err)
 			return
 		}
-		l := c.stream.loop
-		l.g.rest.CheckStatus(meta, c.uri.Value())
+		l := s.loop
+		l.edge.api.CheckStatus(meta, s.URI())
 		httpapi.StreamHeader(header, meta)
-		c.conn.Send(l.net.Arena().Copy(appendResponse(nil, http.StatusOK, header, nil)))
-		c.conn.Send(l.env.Hub.Frame(set, fanout.Stream))
-		c.stream.beat(l.net.Now())
-	}, c.conn.Finish)
+		s.conn.Send(l.net.Arena().Copy(appendResponse(nil, http.StatusOK, header, nil)))
+		s.conn.Send(l.env.Hub.Frame(set, fanout.Stream))
+		s.beat(l.net.Now())
+	}, s.conn.Finish)
 }
 
 // refuse answers with an error, or with what the services want to be answered.
-func (c *client) refuse(header http.Header, meta *res.Meta, err *res.Error) {
-	g := c.stream.loop.g
-	status, body, ok := g.rest.Direct(header, meta, "", err)
+func (s *stream) refuse(header http.Header, meta *res.Meta, err *res.Error) {
+	e := s.loop.edge
+	status, body, ok := e.api.Direct(header, meta, "", err)
 	if !ok {
 		httpapi.MergeHeader(header, meta)
 		err = httpError(err)
@@ -108,8 +115,8 @@ func (c *client) refuse(header http.Header, meta *res.Meta, err *res.Error) {
 	}
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("Connection", "close")
-	c.conn.Send(appendResponse(nil, status, header, body))
-	c.conn.Finish()
+	s.conn.Send(appendResponse(nil, status, header, body))
+	s.conn.Finish()
 }
 
 // appendResponse appends an HTTP response.
@@ -117,15 +124,22 @@ func appendResponse(dst []byte, status int, header http.Header, body []byte) []b
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(status), 10)
 	dst = append(append(append(dst, ' '), http.StatusText(status)...), "\r\n"...)
-	dst = append(appendFields(dst, header), "\r\n"...)
+	dst = append(AppendFields(dst, header), "\r\n"...)
 	return append(dst, body...)
+}
+
+// AppendFields appends a header as complete field lines.
+func AppendFields(dst []byte, header http.Header) []byte {
+	b := bytes.NewBuffer(dst)
+	_ = header.Write(b) // a bytes.Buffer does not fail
+	return b.Bytes()
 }
 
 // accepts returns the values of Accept that may name server-sent events: shorter
 // ones cannot.
 func accepts(head *wsproto.Head) (values []string) {
 	head.Each(func(name, value []byte) {
-		if len(value) >= len("text/event-stream") && equalASCII("accept", name) {
+		if len(value) >= len("text/event-stream") && bytes.EqualFold(name, []byte("accept")) {
 			values = append(values, string(value))
 		}
 	})

@@ -1,4 +1,4 @@
-package gateway
+package httpedge
 
 import (
 	"bufio"
@@ -11,11 +11,13 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sluice/internal/httpapi"
 )
 
 // httpFixture is an HTTP side fed by a plain listener in place of event loops.
 type httpFixture struct {
-	*httpSide
+	*Edge
 	addr   string
 	natsOK atomic.Bool
 	given  chan givenBack
@@ -26,7 +28,7 @@ type givenBack struct {
 	head string
 }
 
-func newHTTPFixture(t *testing.T, change func(*httpOptions)) *httpFixture {
+func newHTTPFixture(t *testing.T, change func(*Options)) *httpFixture {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -34,29 +36,32 @@ func newHTTPFixture(t *testing.T, change func(*httpOptions)) *httpFixture {
 	}
 	f := &httpFixture{addr: l.Addr().String(), given: make(chan givenBack, 1)}
 	f.natsOK.Store(true)
-	o := httpOptions{
-		addr: l.Addr(), wsPath: "/ws", maxHead: 16 << 10, headTimeout: time.Minute,
-		natsUp: f.natsOK.Load,
-		adopt:  func(c net.Conn, head []byte) { f.given <- givenBack{c, string(head)} },
-		log:    slog.New(slog.DiscardHandler),
+	o := Options{
+		API: httpapi.Options{APIPath: "/resources/"}, WSPath: "/ws",
+		MaxHead: 16 << 10, HeadTimeout: time.Minute, Exchange: time.Minute, IdleTimeout: time.Minute,
+		Gateway: Gateway{
+			Healthy: f.natsOK.Load,
+			Adopt:   func(c net.Conn, head []byte) { f.given <- givenBack{c, string(head)} },
+		},
+		Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)
 	}
-	f.httpSide = newHTTPSide(o)
-	f.start()
+	f.Edge = New(o)
+	f.Start(l.Addr())
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			f.handover(c)
+			f.Handover(c)
 		}
 	}()
 	t.Cleanup(func() {
 		_ = l.Close()
-		_ = f.stop(context.Background())
+		_ = f.Stop(context.Background())
 	})
 	return f
 }
@@ -167,9 +172,9 @@ func TestHealthFollowsNATS(t *testing.T) {
 }
 
 func TestPagesGetWhatIsNotOurs(t *testing.T) {
-	f := newHTTPFixture(t, func(o *httpOptions) {
-		o.wsPath = "/"
-		o.pages = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	f := newHTTPFixture(t, func(o *Options) {
+		o.WSPath = "/"
+		o.Pages = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/" {
 				NotFound(w, r)
 				return
@@ -224,7 +229,7 @@ func TestUpgradeOnKeptAliveConnectionGoesBack(t *testing.T) {
 		t.Errorf("%q, %v", answer, err)
 	}
 	_ = got.conn.Close()
-	if n := f.metrics.adopted.Load(); n != 1 {
+	if n := f.o.Metrics.Adopted.Load(); n != 1 {
 		t.Errorf("counted %d upgrades", n)
 	}
 }
@@ -246,12 +251,13 @@ func TestUpgradeWithBodyKeepsItsLength(t *testing.T) {
 }
 
 func TestHandoverNeverWaits(t *testing.T) {
-	h := newHTTPSide(httpOptions{natsUp: func() bool { return true }, log: slog.New(slog.DiscardHandler)})
+	h := New(Options{Log: slog.New(slog.DiscardHandler)})
+	h.server = &server{listener: newHandoverListener(nil)}
 	// Nobody accepts: the queue fills, and what is beyond it gets 503.
 	for range handoverQueue {
 		gateway, client := net.Pipe()
 		t.Cleanup(func() { _ = client.Close() })
-		h.handover(gateway)
+		h.Handover(gateway)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -267,24 +273,24 @@ func TestHandoverNeverWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.handover(conn)
+	h.Handover(conn)
 	answer, err := io.ReadAll(client)
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") {
 		t.Errorf("answer %q, %v", answer, err)
 	}
-	if n := h.metrics.refused.Load(); n != 1 {
+	if n := h.o.Metrics.Refused.Load(); n != 1 {
 		t.Errorf("refused %d, want 1", n)
 	}
-	_ = h.listener.Close()
-	if n := len(h.listener.conns); n != 0 {
+	_ = h.server.listener.Close()
+	if n := len(h.server.listener.conns); n != 0 {
 		t.Errorf("%d connections left open", n)
 	}
 }
 
 func TestStopClosesEverything(t *testing.T) {
 	block, entered := make(chan struct{}), make(chan struct{})
-	f := newHTTPFixture(t, func(o *httpOptions) {
-		o.pages = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	f := newHTTPFixture(t, func(o *Options) {
+		o.Pages = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			close(entered)
 			<-block
 			_, _ = io.WriteString(w, "done")
@@ -296,8 +302,8 @@ func TestStopClosesEverything(t *testing.T) {
 	}
 	<-entered
 	stopped := make(chan error, 1)
-	go func() { stopped <- f.stop(context.Background()) }()
-	<-f.listener.done // no more connections, the answer under way still owed
+	go func() { stopped <- f.Stop(context.Background()) }()
+	<-f.server.listener.done // no more connections, the answer under way still owed
 	close(block)
 	resp, err := http.ReadResponse(busy.r, nil)
 	if err != nil {
@@ -309,15 +315,15 @@ func TestStopClosesEverything(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	if f.listener.offer(busy) {
+	if f.server.listener.offer(busy) {
 		t.Error("a connection was taken after the stop")
 	}
 }
 
 func TestStopDoesNotOutlastItsContext(t *testing.T) {
 	entered := make(chan struct{})
-	f := newHTTPFixture(t, func(o *httpOptions) {
-		o.pages = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	f := newHTTPFixture(t, func(o *Options) {
+		o.Pages = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			close(entered)
 			<-r.Context().Done()
 		})
@@ -329,7 +335,7 @@ func TestStopDoesNotOutlastItsContext(t *testing.T) {
 	<-entered
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := f.stop(ctx); err == nil {
+	if err := f.Stop(ctx); err == nil {
 		t.Error("stop reported that all answers were given")
 	}
 	if _, err := busy.r.ReadByte(); err == nil {

@@ -1,16 +1,14 @@
-package gateway
+package httpedge
 
 import (
 	"bytes"
 	"net/http"
-	"net/url"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unique"
 
-	"sluice/internal/config"
 	"sluice/internal/httpapi"
 	"sluice/internal/metrics"
 	"sluice/internal/res"
@@ -24,14 +22,14 @@ const (
 	quickAnswer = 64 << 10
 	// copiedBody is how many bytes of an answer's body are joined with its head.
 	copiedBody = 8 << 10
-	// maxEncoding is how many answers may be in the making off the loops.
+	// maxEncoding is the default of Options.MaxEncoding.
 	maxEncoding = 1024
 )
 
 // plainRequest is an HTTP request for a resource that its connection's loop
 // answers: a session that lasts until then (session.Peer). Owned by the loop.
 type plainRequest struct {
-	l       *loop
+	l       *Loop
 	conn    *netpoll.Conn
 	number  uint64
 	session *session.Session
@@ -55,66 +53,52 @@ func (p *plainRequest) Describe(r *res.AuthRequest) {
 // Request answers plain requests for resources on their loop. Everything else is
 // left to the HTTP side, and so is a stream that the loop has declined: it has
 // the words for what is wrong.
-func (h *handler) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
-	g := (*Gateway)(h)
-	if !g.forResource(head.Path()) {
+func (l *Loop) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
+	e := l.edge
+	if !e.forResource(head.Path()) {
 		return false
 	}
-	l := c.Loop().Data.(*loop)
 	p := &plainRequest{l: l, conn: c}
 	readQuery(&p.query, head)
 	a := l.newAnswer()
-	p.plan = g.rest.Plan(a, &p.query)
+	p.plan = e.api.Plan(a, &p.query)
 	switch p.plan.Do {
 	case httpapi.Stream:
 		return false
 	case httpapi.Call:
-		params, ok := g.rest.Params(a, l.env.Parser, body, nil)
+		params, ok := e.api.Params(a, l.env.Parser, body, nil)
 		if !ok {
 			p.plan.Do = httpapi.Nothing
-		} else if g.config.HeaderAuth != "" {
+		} else if e.o.HeaderAuth != "" {
 			params = bytes.Clone(params) // the call has to wait
 		}
 		p.params = params
 	}
-	g.httpMetrics.count(p.query.Method)
+	e.o.Metrics.count(p.query.Method)
 	if p.plan.Do == httpapi.Nothing {
 		p.respond(a)
 		return true
 	}
 	c.Session = p
-	p.number = l.https.number()
-	p.session = session.NewHTTP(&l.env, p, g.cids.formatHTTP(l.index, p.number))
-	l.https.add(p.number, p.session)
-	if g.config.HeaderAuth == "" {
+	p.number = l.requests.number()
+	p.session = session.NewHTTP(l.env, p, e.o.Gateway.IDs.Request(l.net.Index(), p.number))
+	l.requests.add(p.number, p.session)
+	if e.o.HeaderAuth == "" {
 		p.start()
 		return true
 	}
 	p.header, p.host, p.uri = l.headers.of(head), l.hosts.of(head.Get("Host")), l.uris.of(head.Target)
-	p.remote = g.forwarding.ofHead(c.RemoteAddr(), head)
+	p.remote = e.forwarding.ofHead(c.RemoteAddr(), head)
 	p.authenticate()
 	return true
 }
 
-// forResource reports whether a path, escaped, is for the API.
-func (g *Gateway) forResource(path []byte) bool {
-	if len(g.apiPath) > 1 {
-		return bytes.HasPrefix(path, g.apiPath)
-	}
-	// The API is everywhere but for health checks, which an escaped path may mean, too.
-	if bytes.IndexByte(path, '%') < 0 {
-		return string(path) != config.HealthPath
-	}
-	plain, err := url.PathUnescape(string(path))
-	return err == nil && plain != config.HealthPath
-}
-
 // authenticate asks the service that headerAuth names, and then starts.
 func (p *plainRequest) authenticate() {
-	g := p.l.g
-	rid, method := splitMethod(g.config.HeaderAuth)
+	e := p.l.edge
+	rid, method := SplitMethod(e.o.HeaderAuth)
 	p.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
-		if p.meta = g.rest.Redirected(meta, answered); !httpapi.Ends(meta) {
+		if p.meta = e.api.Redirected(meta, answered); !httpapi.Ends(meta) {
 			p.start() // without a token, if the service did not send one
 		} else if p.plan.Do == httpapi.Get {
 			p.got(nil, nil, err)
@@ -138,7 +122,7 @@ func (p *plainRequest) start() {
 // got answers a GET.
 func (p *plainRequest) got(graph *session.Graph, meta *res.Meta, err *res.Error) {
 	p.leave()
-	r := p.l.g.rest
+	r := p.l.edge.api
 	a := p.newAnswer()
 	if r.Got(a, &p.query, graph, httpapi.MergeMeta(p.meta, meta), httpError(err), quickAnswer) {
 		p.respond(a)
@@ -157,7 +141,7 @@ func (p *plainRequest) called(result res.CallResult, metas []*res.Meta, err *res
 	if err != nil {
 		result = res.CallResult{} // as a Backend returns it
 	}
-	r := p.l.g.rest
+	r := p.l.edge.api
 	a := p.newAnswer()
 	if r.Called(a, &p.query, &result, meta, httpError(err), quickAnswer) {
 		p.respond(a)
@@ -166,11 +150,17 @@ func (p *plainRequest) called(result res.CallResult, metas []*res.Meta, err *res
 	p.later(func(a *httpapi.Answer) { r.Pack(a, &p.query) })
 }
 
+// Session returns the session of the request, nil once it has been answered.
+func (p *plainRequest) Session() *session.Session { return p.session }
+
+// Closed ends the session of a request whose client is gone.
+func (p *plainRequest) Closed() { p.leave() }
+
 // leave ends the session.
-func (p *plainRequest) leave() { p.l.https.end(p.number) }
+func (p *plainRequest) leave() { p.l.requests.end(p.number) }
 
 // newAnswer returns the loop's answer, empty. It is to be used at once.
-func (l *loop) newAnswer() *httpapi.Answer {
+func (l *Loop) newAnswer() *httpapi.Answer {
 	l.answer.Free()
 	clear(l.answer.Header)
 	l.answer = httpapi.Answer{Header: l.answer.Header}
@@ -180,7 +170,7 @@ func (l *loop) newAnswer() *httpapi.Answer {
 // newAnswer returns the loop's answer with what is in all answers to the request.
 func (p *plainRequest) newAnswer() *httpapi.Answer {
 	a := p.l.newAnswer()
-	p.l.g.rest.CORS(a.Header, p.query.Origin)
+	p.l.edge.api.CORS(a.Header, p.query.Origin)
 	return a
 }
 
@@ -208,7 +198,7 @@ func (p *plainRequest) respond(a *httpapi.Answer) {
 // and sends it then. If too many wait for that, this one is refused.
 func (p *plainRequest) later(work func(*httpapi.Answer)) {
 	l := p.l
-	e := &l.g.encoding
+	e := &l.edge.encoding
 	a := l.answer
 	l.answer = httpapi.Answer{Header: make(http.Header)}
 	handle := p.conn.Handle()
@@ -225,7 +215,7 @@ func (p *plainRequest) later(work func(*httpapi.Answer)) {
 		a.Free()
 		busy := p.newAnswer()
 		busy.Header.Set("Retry-After", "1")
-		l.g.rest.Fail(busy, res.ErrServiceUnavailable)
+		l.edge.api.Fail(busy, res.ErrServiceUnavailable)
 		p.respond(busy)
 	}
 }
@@ -233,17 +223,20 @@ func (p *plainRequest) later(work func(*httpapi.Answer)) {
 // encoding runs what would keep a loop from its other clients. Any goroutine may
 // use it.
 type encoding struct {
+	most    int64        // that may wait or run
 	waiting atomic.Int64 // or running
-	refused metrics.Counter
+	refused *metrics.Counter
 	slots   chan struct{}
 	all     sync.WaitGroup
 }
 
-func (e *encoding) init() { e.slots = make(chan struct{}, runtime.GOMAXPROCS(0)) }
+func (e *encoding) init(most int, refused *metrics.Counter) {
+	e.most, e.slots, e.refused = int64(most), make(chan struct{}, runtime.GOMAXPROCS(0)), refused
+}
 
 // run runs f on a goroutine, unless too many wait already.
 func (e *encoding) run(f func()) bool {
-	if e.waiting.Add(1) > maxEncoding {
+	if e.waiting.Add(1) > e.most {
 		e.waiting.Add(-1)
 		e.refused.Inc()
 		return false
@@ -279,19 +272,19 @@ func readQuery(q *httpapi.Query, head *wsproto.Head) {
 	origin := false
 	head.Each(func(name, value []byte) {
 		switch {
-		case len(name) == len("origin") && equalASCII("origin", name):
+		case len(name) == len("origin") && bytes.EqualFold(name, []byte("origin")):
 			if !origin {
 				origin, q.Origin = true, string(value)
 			}
-		case len(name) == len("accept") && equalASCII("accept", name):
+		case len(name) == len("accept") && bytes.EqualFold(name, []byte("accept")):
 			if len(value) >= len("text/event-stream") {
 				q.Accept = append(q.Accept, string(value))
 			}
-		case len(name) == len("accept-encoding") && equalASCII("accept-encoding", name):
+		case len(name) == len("accept-encoding") && bytes.EqualFold(name, []byte("accept-encoding")):
 			q.AcceptEncoding = append(q.AcceptEncoding, string(value))
-		case len(name) == len("if-none-match") && equalASCII("if-none-match", name):
+		case len(name) == len("if-none-match") && bytes.EqualFold(name, []byte("if-none-match")):
 			q.IfNoneMatch = append(q.IfNoneMatch, string(value))
-		case len(name) == len("access-control-request-headers") && equalASCII("access-control-request-headers", name):
+		case len(name) == len("access-control-request-headers") && bytes.EqualFold(name, []byte("access-control-request-headers")):
 			q.RequestHeaders = append(q.RequestHeaders, string(value))
 		}
 	})

@@ -1,24 +1,19 @@
-package gateway
+package httpedge
 
 import (
-	"bytes"
-	"context"
-	"io"
-	"log/slog"
 	"net/http"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"sluice/internal/httpapi"
+	"sluice/internal/metrics"
 	"sluice/wsproto"
 )
 
 // TestEncodingBound: what waits is bounded, and there is room again when some of it is done.
 func TestEncodingBound(t *testing.T) {
 	var e encoding
-	e.init()
+	e.init(maxEncoding, new(metrics.Counter))
 	hold, done := make(chan struct{}), make(chan struct{}, 2*maxEncoding)
 	work := func() { <-hold; done <- struct{}{} }
 	for i := range maxEncoding {
@@ -65,7 +60,7 @@ func TestForResource(t *testing.T) {
 		{"/api", "/healthz", false}, {"/api", "/", false}, {"/api", "/%61pi/a", false},
 		{"/", "/a", true}, {"/", "/%61", true}, {"/", "/healthz", false}, {"/", "/%68ealthz", false}, {"/", "/", true},
 	} {
-		g := &Gateway{apiPath: []byte(apiPrefix(tc.api))}
+		g := &Edge{apiPath: []byte(apiPrefix(tc.api))}
 		if got := g.forResource([]byte(tc.path)); got != tc.want {
 			t.Errorf("%s with the API at %s: %v", tc.path, tc.api, got)
 		}
@@ -85,65 +80,5 @@ func TestReadQuery(t *testing.T) {
 	if q.Method != "GET" || q.Path != "/api/a%2Fb" || q.RawQuery != "c=d?e" || q.Origin != "one" || len(q.Accept) != 1 ||
 		q.AcceptEncoding[0] != "gzip" || len(q.IfNoneMatch) != 2 || q.IfNoneMatch[1] != `"b"` || q.RequestHeaders[0] != "X" {
 		t.Errorf("got %+v", q)
-	}
-}
-
-// TestBusyWithLongAnswers: when too many long answers are in the making, the next one is refused in words, a short one
-// is not, and the connection goes on.
-func TestBusyWithLongAnswers(t *testing.T) {
-	g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
-		DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := g.Start(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = g.Stop(context.Background()) })
-	nc, err := nats.Connect(g.NATSURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	long := append(append([]byte(`{"result":{"model":{"text":"`), bytes.Repeat([]byte("x"), quickAnswer)...), `"}}}`...)
-	for subject, answer := range map[string][]byte{
-		"access.*": []byte(`{"result":{"get":true}}`), "get.long": long, "get.short": []byte(`{"result":{"model":{}}}`),
-	} {
-		if _, err := nc.Subscribe(subject, func(m *nats.Msg) { _ = m.Respond(answer) }); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	get := func(name string) (*http.Response, int) {
-		r, err := http.Get("http://" + g.Addr().String() + "/api/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Body.Close()
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r, len(body)
-	}
-	if r, n := get("long"); r.StatusCode != 200 || n < quickAnswer {
-		t.Errorf("status %d, %d bytes", r.StatusCode, n)
-	}
-	g.encoding.waiting.Add(maxEncoding)
-	r, _ := get("long")
-	if r.StatusCode != 503 || r.Header.Get("Retry-After") != "1" || r.Header.Get("Access-Control-Allow-Origin") != "*" || r.Header.Get("Etag") != "" {
-		t.Errorf("status %d, header %v", r.StatusCode, r.Header)
-	}
-	if r, _ := get("short"); r.StatusCode != 200 {
-		t.Errorf("a short answer has status %d", r.StatusCode)
-	}
-	g.encoding.waiting.Add(-maxEncoding)
-	if r, _ := get("long"); r.StatusCode != 200 {
-		t.Errorf("status %d with room again", r.StatusCode)
-	}
-	if n := g.netMetrics.Accepted.Load(); n != 1 || g.netMetrics.Requests.Load() != 4 || g.encoding.refused.Load() != 1 {
-		t.Errorf("%d connections, %d requests, %d refused", n, g.netMetrics.Requests.Load(), g.encoding.refused.Load())
 	}
 }

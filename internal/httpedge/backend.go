@@ -1,9 +1,7 @@
-package gateway
+package httpedge
 
 import (
 	"net/http"
-	"strings"
-	"sync/atomic"
 
 	"sluice/fanout"
 	"sluice/internal/httpapi"
@@ -14,7 +12,7 @@ import (
 // httpClient is an HTTP request that net/http has, as services get to know it
 // (session.Peer).
 type httpClient struct {
-	l       *loop
+	l       *Loop
 	number  uint64
 	session *session.Session
 	request *http.Request // only read
@@ -33,42 +31,10 @@ func (c *httpClient) Describe(a *res.AuthRequest) {
 	a.Host, a.URI, a.RemoteAddr = c.request.Host, c.request.RequestURI, c.remote
 }
 
-// httpClients are the HTTP requests in progress on a loop: their sessions, by the
-// number in their connection ID. Owned by the loop.
-type httpClients struct {
-	byNumber map[uint64]*session.Session
-	last     uint64
-}
-
-// number returns one that was not used before.
-func (h *httpClients) number() uint64 {
-	h.last++
-	return h.last
-}
-
-func (h *httpClients) add(number uint64, s *session.Session) {
-	if h.byNumber == nil {
-		h.byNumber = make(map[uint64]*session.Session)
-	}
-	h.byNumber[number] = s
-}
-
-// end closes a session, if it has not been already; what still comes for it is
-// dropped.
-func (h *httpClients) end(number uint64) {
-	if s := h.byNumber[number]; s != nil {
-		delete(h.byNumber, number)
-		s.Close()
-	}
-}
-
-// requests runs the HTTP requests that net/http has as short-lived sessions on
+// backend runs the HTTP requests that net/http has as short-lived sessions on
 // the event loops (httpapi.Backend), so that they share topics and cache with
-// everybody else. Plain requests never get there: see http_loop.go.
-type requests struct {
-	g    *Gateway
-	next atomic.Uint32 // loop to use, in turn
-}
+// everybody else. Plain requests never get there: see plain.go.
+type backend struct{ edge *Edge }
 
 // exchange is one HTTP request on its way through a loop. The request's
 // goroutine sets it up and reads what came of it once finished is closed;
@@ -87,32 +53,32 @@ func (x *exchange) finish() {
 		return
 	}
 	x.ended = true
-	x.client.l.https.end(x.client.number)
+	x.client.l.requests.end(x.client.number)
 	close(x.finished)
 }
 
 // begin makes a session for r on one of the loops, by open, authenticates it if
 // headerAuth says so, and then calls start there. The exchange ends when finish
 // is called.
-func (q *requests) begin(r *http.Request, open func(c *httpClient, cid string) *session.Session, start func(x *exchange)) *exchange {
-	g := q.g
-	l := g.loops[int(q.next.Add(1))%len(g.loops)].Load()
+func (q *backend) begin(r *http.Request, open func(c *httpClient, cid string) *session.Session, start func(x *exchange)) *exchange {
+	e := q.edge
+	l := e.loops[int(e.next.Add(1))%len(e.loops)].Load()
 	x := &exchange{
-		client:   &httpClient{l: l, request: r, remote: g.forwarding.ofHeader(r.RemoteAddr, r.Header)},
+		client:   &httpClient{l: l, request: r, remote: e.forwarding.ofHeader(r.RemoteAddr, r.Header)},
 		finished: make(chan struct{}),
 	}
 	l.post(func() {
 		c := x.client
-		c.number = l.https.number()
-		c.session = open(c, g.cids.formatHTTP(l.index, c.number))
-		l.https.add(c.number, c.session)
-		if g.config.HeaderAuth == "" {
+		c.number = l.requests.number()
+		c.session = open(c, e.o.Gateway.IDs.Request(l.net.Index(), c.number))
+		l.requests.add(c.number, c.session)
+		if e.o.HeaderAuth == "" {
 			start(x)
 			return
 		}
-		rid, method := splitMethod(g.config.HeaderAuth)
+		rid, method := SplitMethod(e.o.HeaderAuth)
 		c.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
-			x.meta = g.rest.Redirected(meta, answered)
+			x.meta = e.api.Redirected(meta, answered)
 			if httpapi.Ends(meta) {
 				x.err = err
 				x.finish()
@@ -126,12 +92,12 @@ func (q *requests) begin(r *http.Request, open func(c *httpClient, cid string) *
 
 // wait waits for the exchange to finish, for the client to go, or for the loops
 // to end.
-func (q *requests) wait(r *http.Request, x *exchange) *res.Error {
+func (q *backend) wait(r *http.Request, x *exchange) *res.Error {
 	select {
 	case <-x.finished:
 		return httpError(x.err)
 	case <-r.Context().Done():
-	case <-q.g.halted:
+	case <-q.edge.halted:
 		return res.ErrServiceUnavailable
 	}
 	// The loop must have let go of the exchange before its results are read.
@@ -144,23 +110,15 @@ func (q *requests) wait(r *http.Request, x *exchange) *res.Error {
 	select {
 	case <-x.finished:
 		return httpError(x.err)
-	case <-q.g.halted:
+	case <-q.edge.halted:
 		return res.ErrServiceUnavailable
 	}
 }
 
-// httpError is what an HTTP client is told of err, which may be nil.
-func httpError(err *res.Error) *res.Error {
-	if err == nil {
-		return nil
-	}
-	return err.HTTP()
-}
-
 // Get implements httpapi.Backend.
-func (q *requests) Get(r *http.Request, rid string) (*session.Graph, *res.Meta, *res.Error) {
+func (q *backend) Get(r *http.Request, rid string) (*session.Graph, *res.Meta, *res.Error) {
 	var graph *session.Graph
-	x := q.begin(r, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(&c.l.env, c, cid) }, func(x *exchange) {
+	x := q.begin(r, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(c.l.env, c, cid) }, func(x *exchange) {
 		x.client.session.Fetch(rid, func(g *session.Graph, meta *res.Meta, err *res.Error) {
 			graph, x.meta, x.err = g, httpapi.MergeMeta(x.meta, meta), err
 			x.finish()
@@ -173,9 +131,9 @@ func (q *requests) Get(r *http.Request, rid string) (*session.Graph, *res.Meta, 
 }
 
 // Call implements httpapi.Backend.
-func (q *requests) Call(r *http.Request, rid, method string, params []byte) (res.CallResult, *res.Meta, *res.Error) {
+func (q *backend) Call(r *http.Request, rid, method string, params []byte) (res.CallResult, *res.Meta, *res.Error) {
 	var result res.CallResult
-	x := q.begin(r, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(&c.l.env, c, cid) }, func(x *exchange) {
+	x := q.begin(r, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(c.l.env, c, cid) }, func(x *exchange) {
 		x.client.session.Invoke(rid, method, params, func(res res.CallResult, metas []*res.Meta, err *res.Error) {
 			for _, m := range metas {
 				x.meta = httpapi.MergeMeta(x.meta, m)
@@ -199,10 +157,10 @@ var _ fanout.Outbox = sink{}
 
 // Stream implements httpapi.Backend: streams that net/http carries. The session
 // lives on after it has returned, until the request's context ends.
-func (q *requests) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Meta, *res.Error) {
+func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Meta, *res.Error) {
 	begun := make(chan struct{})
 	x := q.begin(r, func(c *httpClient, cid string) *session.Session {
-		return session.NewStream(&c.l.env, c, sink{out}, cid)
+		return session.NewStream(c.l.env, c, sink{out}, cid)
 	}, func(x *exchange) {
 		x.client.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
 			x.meta, x.err = httpapi.MergeMeta(x.meta, meta), err
@@ -220,24 +178,17 @@ func (q *requests) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.M
 		return x.meta, httpError(x.err)
 	case <-r.Context().Done():
 		return nil, q.wait(r, x)
-	case <-q.g.halted:
+	case <-q.edge.halted:
 		return nil, res.ErrServiceUnavailable
 	}
 	go func() {
 		select {
 		case <-r.Context().Done():
-		case <-q.g.stopping:
+		case <-q.edge.stopping:
 			out.Close()
 			<-r.Context().Done()
 		}
 		x.client.l.post(x.finish)
 	}()
 	return x.meta, nil
-}
-
-// splitMethod splits a setting such as headerAuth, which is valid, at its last
-// dot.
-func splitMethod(s string) (rid, method string) {
-	i := strings.LastIndexByte(s, '.')
-	return s[:i], s[i+1:]
 }

@@ -1,6 +1,7 @@
-package gateway
+package httpedge
 
 import (
+	"bytes"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -66,9 +67,9 @@ func (f *forwarding) ofHead(peer string, h *wsproto.Head) string {
 	var standard, customary hops
 	h.Each(func(name, value []byte) {
 		switch {
-		case equalASCII("forwarded", name):
+		case bytes.EqualFold(name, []byte("forwarded")):
 			standard.add(string(value))
-		case equalASCII("x-forwarded-for", name):
+		case bytes.EqualFold(name, []byte("x-forwarded-for")):
 			customary.add(string(value))
 		}
 	})

@@ -1,12 +1,51 @@
-package gateway
+package httpedge
 
 import (
 	"bytes"
 	"unique"
 
 	"sluice/internal/res"
+	"sluice/netpoll"
 	"sluice/wsproto"
 )
+
+// Peer is a client whose connection stays, and what auth requests say of it
+// (session.Peer). Clients of one kind send the same headers, so they share them.
+type Peer struct {
+	conn   *netpoll.Conn
+	header unique.Handle[string] // raw JSON
+	host   unique.Handle[string]
+	uri    unique.Handle[string]
+	remote string // as a trusted proxy says; empty: the connection's
+}
+
+// Peer returns what there is to know of a client from its request's head.
+func (l *Loop) Peer(c *netpoll.Conn, head *wsproto.Head) Peer {
+	p := Peer{
+		conn:   c,
+		header: l.headers.of(head),
+		host:   l.hosts.of(head.Get("Host")),
+		uri:    l.uris.of(head.Target),
+	}
+	if f := &l.edge.forwarding; len(f.trusted) > 0 {
+		peer := c.RemoteAddr()
+		if remote := f.ofHead(peer, head); remote != peer {
+			p.remote = remote
+		}
+	}
+	return p
+}
+
+// URI returns the target of the client's request.
+func (p *Peer) URI() string { return p.uri.Value() }
+
+// Describe implements session.Peer.
+func (p *Peer) Describe(r *res.AuthRequest) {
+	r.Header, r.Host, r.URI = p.header.Value(), p.host.Value(), p.uri.Value()
+	if r.RemoteAddr = p.remote; r.RemoteAddr == "" {
+		r.RemoteAddr = p.conn.RemoteAddr()
+	}
+}
 
 // memo remembers the newest of texts that repeat: looking one up among all that
 // there are costs an allocation. The zero value is ready. A loop owns it.

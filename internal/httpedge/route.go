@@ -1,0 +1,142 @@
+package httpedge
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"sluice/internal/config"
+	"sluice/internal/metrics"
+	"sluice/internal/res"
+	"sluice/wsproto"
+)
+
+// Metrics counts what the HTTP side does. Any goroutine may read it.
+type Metrics struct {
+	Refused metrics.Counter                       // connections closed with 503 because the queue was full
+	Adopted metrics.Counter                       // WebSocket upgrades given back to a loop
+	Busy    metrics.Counter                       // answered with 503 because too many long answers were in the making
+	methods [len(httpMethods) + 1]metrics.Counter // requests below apiPath, others last
+}
+
+// httpMethods are those that are counted one by one.
+var httpMethods = [...]string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+
+// Methods returns the counters of requests for resources, by method.
+func (m *Metrics) Methods() map[string]*metrics.Counter {
+	all := make(map[string]*metrics.Counter, len(httpMethods))
+	for i, name := range httpMethods {
+		all[name] = &m.methods[i]
+	}
+	return all
+}
+
+// count notes a request for a resource.
+func (m *Metrics) count(method string) {
+	i := 0
+	for i < len(httpMethods) && httpMethods[i] != method {
+		i++
+	}
+	m.methods[i].Inc()
+}
+
+// ServeHTTP routes one request that net/http has.
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e.api.Origins().Vary(w.Header())
+	prefix := string(e.apiPath)
+	switch {
+	case r.RequestURI == "*":
+		w.Header().Set("Connection", "close")
+		writeError(w, http.StatusBadRequest, res.ErrBadRequest)
+	case r.URL.Path == config.HealthPath:
+		e.health(w, r)
+	case r.Header["Upgrade"] != nil && e.giveBack(w, r):
+	case strings.HasPrefix(r.URL.EscapedPath(), prefix) || r.URL.Path+"/" == prefix:
+		e.o.Metrics.count(r.Method)
+		e.api.ServeHTTP(w, r)
+	case e.o.Pages != nil:
+		e.o.Pages.ServeHTTP(w, r)
+	case r.URL.Path == e.o.WSPath:
+		writeError(w, http.StatusBadRequest, res.ErrBadRequest)
+	default:
+		NotFound(w, r)
+	}
+}
+
+// health answers 200 while services can be reached, else 503: a balancer then
+// sends new clients elsewhere.
+func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		writeError(w, http.StatusMethodNotAllowed, res.ErrMethodNotAllowed)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	if e.o.Gateway.Healthy() {
+		writeJSON(w, http.StatusOK, `{"status":"ok","nats":"connected"}`)
+	} else {
+		writeJSON(w, http.StatusServiceUnavailable, `{"status":"unavailable","nats":"disconnected"}`)
+	}
+}
+
+// giveBack returns a connection whose earlier requests were plain HTTP, and
+// that now asks for WebSocket, to an event loop, with the request's head and
+// all that came after it. Whether the request is for a loop is decided by the
+// very code that a loop uses: were they of two minds, the connection would go
+// back and forth. The rest of the handshake's rules is the loop's to check.
+// False means that the request is an ordinary one.
+func (e *Edge) giveBack(w http.ResponseWriter, r *http.Request) bool {
+	raw := appendHead(nil, r)
+	var head wsproto.Head
+	if n, err := wsproto.ParseHead(raw, len(raw)+1, &head); n == 0 || err != nil {
+		return false
+	}
+	if string(head.Path()) != e.o.WSPath || !head.IsUpgrade() {
+		return false
+	}
+	c, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		e.o.Log.Error("a WebSocket upgrade cannot leave the HTTP server", "error", err)
+		writeError(w, http.StatusInternalServerError, res.ErrInternal)
+		return true
+	}
+	if n := rw.Reader.Buffered(); n > 0 {
+		early, _ := rw.Reader.Peek(n) // cannot fail: it asks for what is there
+		raw = append(raw, early...)
+	}
+	e.o.Metrics.Adopted.Inc()
+	e.o.Gateway.Adopt(c, raw)
+	return true
+}
+
+// appendHead writes r's head again as it came, but for the order and case of
+// the header's names, which have no meaning. net/http keeps some of it apart:
+// the host, the length of a body and its encoding.
+func appendHead(dst []byte, r *http.Request) []byte {
+	b := bytes.NewBuffer(dst)
+	fmt.Fprintf(b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Proto, r.Host)
+	for _, coding := range r.TransferEncoding {
+		fmt.Fprintf(b, "Transfer-Encoding: %s\r\n", coding)
+	}
+	_ = r.Header.Write(b) // a bytes.Buffer does not fail
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
+
+// NotFound answers 404 with the body that the gateway gives for any unknown
+// path; for Config.Pages handlers.
+func NotFound(w http.ResponseWriter, _ *http.Request) {
+	writeError(w, http.StatusNotFound, res.ErrNotFound)
+}
+
+func writeError(w http.ResponseWriter, status int, e *res.Error) {
+	writeJSON(w, status, string(e.AppendJSON(nil)))
+}
+
+func writeJSON(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body)) // the client may be gone
+}

@@ -1,0 +1,162 @@
+package httpedge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// handoverQueue is how many connections may wait for the HTTP server's
+	// accept loop, which only starts a goroutine for each.
+	handoverQueue = 256
+	// refuseTimeout bounds the write of the short answer to a connection that
+	// finds the queue full. Its send buffer is empty, so the write does not
+	// wait in practice.
+	refuseTimeout = 10 * time.Millisecond
+)
+
+// server is net/http on connections that the event loops hand over.
+type server struct {
+	listener *handoverListener
+	http     *http.Server
+	log      *slog.Logger
+	served   chan struct{} // closed when the accept loop has ended
+}
+
+// Start begins to serve the connections that Handover gets. addr is what the
+// loops listen on.
+func (e *Edge) Start(addr net.Addr) {
+	o := &e.o
+	e.server = &server{
+		listener: newHandoverListener(addr),
+		log:      o.Log,
+		served:   make(chan struct{}),
+		http: &http.Server{
+			Handler:                      e,
+			DisableGeneralOptionsHandler: true, // the target "*" is ours to refuse
+			ReadHeaderTimeout:            o.HeadTimeout,
+			ReadTimeout:                  o.HeadTimeout + o.Exchange,
+			WriteTimeout:                 o.Exchange,
+			IdleTimeout:                  o.IdleTimeout,
+			MaxHeaderBytes:               o.MaxHead,
+			ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		},
+	}
+	go e.server.serve()
+}
+
+// serve runs the accept loop until stop.
+func (s *server) serve() {
+	defer close(s.served)
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		s.log.Error("the HTTP server ended", "error", err)
+	}
+}
+
+// Handover takes a plain HTTP connection from an event loop. It never waits: if
+// the server cannot keep up, the client gets 503 and is closed.
+func (e *Edge) Handover(c net.Conn) {
+	if e.server.listener.offer(c) {
+		return
+	}
+	e.o.Metrics.Refused.Inc()
+	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
+	_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
+	_ = c.Close()
+}
+
+// Stop ends the server, if it was started: no new connections, answers under way
+// may finish until ctx ends, then everything is closed. Requests in progress need
+// the loops, so those must end later.
+func (e *Edge) Stop(ctx context.Context) error {
+	e.stop.Do(func() { close(e.stopping) })
+	s := e.server
+	if s == nil {
+		return nil
+	}
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		_ = s.http.Close()
+	}
+	_ = s.listener.Close()
+	<-s.served
+	return err
+}
+
+// Halted is called when the event loops have ended: nobody waits for them any
+// more. It returns when no goroutine of the Edge runs.
+func (e *Edge) Halted() {
+	e.encoding.all.Wait()
+	close(e.halted)
+}
+
+// handoverListener is a net.Listener whose connections come from the event
+// loops. Any goroutine may use it.
+type handoverListener struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newHandoverListener(addr net.Addr) *handoverListener {
+	return &handoverListener{addr: addr, conns: make(chan net.Conn, handoverQueue), done: make(chan struct{})}
+}
+
+// offer passes c on without ever waiting; false means that the queue is full or
+// the listener closed, and c is still the caller's.
+func (l *handoverListener) offer(c net.Conn) bool {
+	select {
+	case <-l.done:
+		return false
+	default:
+	}
+	select {
+	case l.conns <- c:
+	default:
+		return false
+	}
+	select {
+	case <-l.done: // perhaps nobody drains any more
+		l.drain()
+	default:
+	}
+	return true
+}
+
+// drain closes the connections that nobody accepted.
+func (l *handoverListener) drain() {
+	for {
+		select {
+		case c := <-l.conns:
+			_ = c.Close()
+		default:
+			return
+		}
+	}
+}
+
+// Accept implements net.Listener.
+func (l *handoverListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener. It closes what is still in the queue too.
+func (l *handoverListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	l.drain()
+	return nil
+}
+
+// Addr implements net.Listener.
+func (l *handoverListener) Addr() net.Addr { return l.addr }
