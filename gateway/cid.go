@@ -34,20 +34,31 @@ func (c cids) Request(loop int, number uint64) string {
 // httpMark separates what stands in the ID of an HTTP request. It is no digit.
 const httpMark = "H"
 
-// parse returns whom an ID names: an HTTP request by its loop and number if
-// number is not 0, else a connection. It is false if another gateway made the ID.
-func (c cids) parse(cid string) (h netpoll.Handle, loop int, number uint64, ok bool) {
+// connID is what a connection ID names: an HTTP request by its loop and number
+// if number is not 0, else a connection.
+type connID struct {
+	loop   int
+	number uint64
+	conn   netpoll.Handle
+}
+
+// parse returns what an ID names. ok is false if another gateway made the ID, or
+// nobody: it must be exactly what Conn or Request would make. That there is
+// such a loop, connection or request is for the caller to find out.
+func (c cids) parse(cid string) (who connID, ok bool) {
 	rest, ok := strings.CutPrefix(cid, c.prefix)
 	if !ok {
-		return 0, 0, 0, false
+		return connID{}, false
 	}
-	if http, ok := strings.CutPrefix(rest, httpMark); ok {
-		a, b, _ := strings.Cut(http, httpMark)
-		l, err1 := strconv.ParseUint(a, 36, 16)
-		n, err2 := strconv.ParseUint(b, 36, 64)
-		return 0, int(l), n, err1 == nil && err2 == nil && n > 0
+	http, ok := strings.CutPrefix(rest, httpMark)
+	if !ok {
+		n, err := strconv.ParseUint(rest, 36, 64)
+		h := netpoll.Handle(n)
+		return connID{loop: h.Loop(), conn: h}, err == nil && c.Conn(h) == cid
 	}
-	n, err := strconv.ParseUint(rest, 36, 64)
-	h = netpoll.Handle(n)
-	return h, h.Loop(), 0, err == nil
+	loop, number, _ := strings.Cut(http, httpMark)
+	l, err1 := strconv.ParseUint(loop, 36, 16)
+	n, err2 := strconv.ParseUint(number, 36, 64)
+	who = connID{loop: int(l), number: n}
+	return who, err1 == nil && err2 == nil && n > 0 && c.Request(who.loop, n) == cid
 }

@@ -64,13 +64,11 @@ type Gateway struct {
 	// Fixed after Start.
 	embedded *embednats.Server
 	bus      *natsbus.Bus
-	shards   []*shard
 	engine   *netpoll.Engine
 	scrape   *metricsServer
 	resets   *owner.Throttle
 
-	// Written by the loop, once, when it gets its first connection.
-	loops []atomic.Pointer[loop]
+	owners
 
 	// Counters that the parts of a kind share.
 	netMetrics     netpoll.Metrics
@@ -104,7 +102,7 @@ func New(c Config) (*Gateway, error) {
 		log:        c.Log,
 		metrics:    c.Metrics,
 		cids:       newCIDs(),
-		loops:      make([]atomic.Pointer[loop], c.LoopCount()),
+		owners:     owners{loops: make([]atomic.Pointer[loop], c.LoopCount())},
 		resets:     owner.NewThrottle(c.ResetThrottle),
 		done:       make(chan error, 1),
 		deprecated: deprecations{log: c.Log},
@@ -174,7 +172,7 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 		Key:            g.config.NATSKey,
 		RootCAs:        g.config.NATSRootCAs,
 		Conns:          g.config.NATSConnections,
-		Receiver:       (*router)(g),
+		Receiver:       &router{owners: &g.owners, cids: g.cids, log: g.log},
 		Signal:         g.watch.signal,
 		Log:            g.log,
 		Metrics:        &g.busMetrics,
@@ -371,12 +369,3 @@ func (g *Gateway) restOptions() httpapi.Options {
 		Log:           g.log,
 	}
 }
-
-// shardOf returns the shard that owns a resource.
-func (g *Gateway) shardOf(name string) *shard {
-	return g.shards[g.shardIndex(uint32(natsbus.HashName(name)))]
-}
-
-// shardIndex spreads names over shards by the low half of their hash, which
-// replies carry. The number of shards is a power of two.
-func (g *Gateway) shardIndex(hash uint32) int { return int(hash) & (len(g.shards) - 1) }

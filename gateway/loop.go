@@ -45,7 +45,7 @@ type loopMessage struct {
 func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l := &loop{g: g, net: n, index: n.Index()}
 	l.mailbox = owner.NewMailbox[loopMessage](n.Wake)
-	l.caller = g.bus.NewCaller(uint32(len(g.shards)+l.index), n.Wheel(), n.Now)
+	l.caller = g.bus.NewCaller(g.callerOfLoop(l.index), n.Wheel(), n.Now)
 	c := &g.config
 	l.env = session.Env{
 		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame, fanout.Deflated: deflatedFrame(c.CompressionThreshold, &g.compressions), fanout.Stream: streamFrame}, n.Arena(), &g.fanoutMetrics),
@@ -140,17 +140,10 @@ func (l *loop) handle(m loopMessage) {
 	}
 }
 
-// token sets the token of a connection, or of an HTTP request if number is not
-// 0, that is still there.
-func (l *loop) token(h netpoll.Handle, number uint64, data []byte) {
-	var s *session.Session
-	if number > 0 {
-		s = l.http.Session(number)
-	} else if c := l.net.Conn(h); c != nil {
-		if a, ok := c.Session.(attached); ok {
-			s = a.Session()
-		}
-	}
+// token sets the token of a client that is still there. The ID may be forged: a
+// handle then names whatever connection has the slot.
+func (l *loop) token(who connID, data []byte) {
+	s := l.session(who)
 	if s == nil {
 		return
 	}
@@ -160,6 +153,22 @@ func (l *loop) token(h netpoll.Handle, number uint64, data []byte) {
 		return
 	}
 	s.SetToken(token, tid)
+}
+
+// session returns the session that a connection ID names, nil if there is none
+// any more.
+func (l *loop) session(who connID) *session.Session {
+	if who.number > 0 {
+		return l.http.Session(who.number)
+	}
+	c := l.net.Conn(who.conn)
+	if c == nil {
+		return nil
+	}
+	if a, ok := c.Session.(attached); ok {
+		return a.Session()
+	}
+	return nil
 }
 
 // source gets resources from the shards (fanout.Source).

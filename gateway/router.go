@@ -1,7 +1,7 @@
 package gateway
 
 import (
-	"sync/atomic"
+	"log/slog"
 
 	"sluice/fanout"
 	"sluice/internal/natsbus"
@@ -21,45 +21,50 @@ import (
 //
 // Two messages for loops keep their order, too: the second is held up by every
 // shard that still holds up the first.
-type router Gateway
+type router struct {
+	*owners
+	cids cids
+	log  *slog.Logger
+}
 
 // Event takes an event to the shard of its resource.
 func (r *router) Event(name, event string, data []byte) {
-	(*Gateway)(r).shardOf(name).cache.Event(name, event, data)
+	r.shardOf(name).cache.Event(name, event, data)
 }
 
 // Token takes a connection's new token to its loop.
 func (r *router) Token(cid string, data []byte) {
-	g := (*Gateway)(r)
-	h, loop, number, ok := g.cids.parse(cid)
-	if !ok || loop >= len(g.loops) {
+	who, ok := r.cids.parse(cid)
+	if !ok {
 		return // another gateway's client
 	}
-	g.inOrder(func() {
-		l := g.loops[loop].Load()
-		l.post(func() { l.token(h, number, data) })
+	l := r.loop(who.loop)
+	if l == nil {
+		return // the ID is forged: this gateway made none for such a loop
+	}
+	r.inOrder(func() {
+		l.post(func() { l.token(who, data) })
 	})
 }
 
 // System takes a system event to whom it concerns: resources to their shards,
 // access and tokens to the loops.
 func (r *router) System(event string, data []byte) {
-	g := (*Gateway)(r)
 	p := new(res.Parser)
 	switch event {
 	case "reset":
 		resources, access, err := p.SystemReset(data)
 		if err != nil {
-			g.log.Error("system.reset dropped: malformed", "err", err)
+			r.log.Error("system.reset dropped: malformed", "err", err)
 			return
 		}
-		if patterns := g.patterns("resources", resources); len(patterns) > 0 {
-			for _, s := range g.shards {
+		if patterns := r.patterns("resources", resources); len(patterns) > 0 {
+			for _, s := range r.shards {
 				s.cache.Reset(patterns)
 			}
 		}
-		if patterns := g.patterns("access", access); len(patterns) > 0 {
-			g.resetAccess(fanout.Reset, func(name string) bool {
+		if patterns := r.patterns("access", access); len(patterns) > 0 {
+			r.resetAccess(fanout.Reset, func(name string) bool {
 				for _, p := range patterns {
 					if p.Match(name) {
 						return true
@@ -71,39 +76,36 @@ func (r *router) System(event string, data []byte) {
 	case "tokenReset":
 		tids, subject, err := p.TokenReset(data)
 		if err != nil {
-			g.log.Error("system.tokenReset dropped: malformed", "err", err)
+			r.log.Error("system.tokenReset dropped: malformed", "err", err)
 			return
 		}
-		g.inOrder(func() {
-			g.eachLoop(func(l *loop) {
+		r.inOrder(func() {
+			r.eachLoop(func(l *loop) {
 				l.post(func() { l.env.ResetToken(tids, subject) })
 			})
 		})
 	}
 }
 
-// Reply takes an answer to the owner that asked.
+// Reply takes an answer to the owner that asked. The owner's number comes from
+// the reply's subject, which anyone on NATS can write.
 func (r *router) Reply(reply natsbus.Reply) {
-	g := (*Gateway)(r)
-	if i := int(reply.Owner); i < len(g.shards) {
-		s := g.shards[i]
+	s, l := r.caller(reply.Owner)
+	switch {
+	case s != nil:
 		s.cache.Run(func() { s.caller.Deliver(reply) })
-		return
+	case l != nil:
+		r.inOrder(func() { l.mailbox.Put(loopMessage{reply: reply}) })
 	}
-	g.inOrder(func() {
-		if l := g.loops[int(reply.Owner)-len(g.shards)].Load(); l != nil {
-			l.mailbox.Put(loopMessage{reply: reply})
-		}
-	})
 }
 
 // patterns parses a reset's patterns; bad ones are logged and left out.
-func (g *Gateway) patterns(what string, texts []string) []res.Pattern {
+func (r *router) patterns(what string, texts []string) []res.Pattern {
 	patterns := make([]res.Pattern, 0, len(texts))
 	for _, t := range texts {
 		p, ok := res.ParsePattern(t)
 		if !ok {
-			g.log.Error("system.reset: invalid pattern ignored", "list", what, "pattern", t)
+			r.log.Error("system.reset: invalid pattern ignored", "list", what, "pattern", t)
 			continue
 		}
 		patterns = append(patterns, p)
@@ -113,45 +115,10 @@ func (g *Gateway) patterns(what string, texts []string) []res.Pattern {
 
 // resetAccess has access asked anew for every direct subscription of the
 // resources that match.
-func (g *Gateway) resetAccess(why fanout.Reason, match func(name string) bool) {
-	g.inOrder(func() {
-		g.eachLoop(func(l *loop) {
+func (o *owners) resetAccess(why fanout.Reason, match func(name string) bool) {
+	o.inOrder(func() {
+		o.eachLoop(func(l *loop) {
 			l.post(func() { l.env.Hub.ResetAccess(why, match) })
 		})
 	})
-}
-
-// inOrder calls post once all that has reached the shards before has been
-// handed on by them. post may run on any shard's goroutine or at once.
-func (g *Gateway) inOrder(post func()) {
-	var busy []*shard
-	for _, s := range g.shards {
-		if s.cache.Pending() > 0 {
-			busy = append(busy, s)
-		}
-	}
-	switch len(busy) {
-	case 0:
-		post()
-	case 1:
-		busy[0].cache.Run(post)
-	default:
-		left := new(atomic.Int32)
-		left.Store(int32(len(busy)))
-		for _, s := range busy {
-			s.cache.Run(func() {
-				if left.Add(-1) == 0 {
-					post()
-				}
-			})
-		}
-	}
-}
-
-func (g *Gateway) eachLoop(f func(*loop)) {
-	for i := range g.loops {
-		if l := g.loops[i].Load(); l != nil {
-			f(l)
-		}
-	}
 }

@@ -25,7 +25,7 @@ func newShard(g *Gateway, index int) *shard {
 		Clock:         g.clock,
 		Log:           g.log,
 		Metrics:       &g.cacheMetrics,
-	}, shardBus{s}, (*mailboxes)(g))
+	}, shardBus{s}, mailboxes{&g.owners})
 	return s
 }
 
@@ -49,13 +49,22 @@ func (b shardBus) Request(name, subject string, payload []byte, done func([]byte
 }
 
 // mailboxes takes the shards' updates to the loops (cache.Loops).
-type mailboxes Gateway
+type mailboxes struct{ *owners }
 
-func (m *mailboxes) Post(i int, u state.Update) {
-	m.loops[i].Load().mailbox.Put(loopMessage{update: u})
+// Post drops what is for a loop that has not started: such a loop has asked for
+// nothing.
+func (m mailboxes) Post(i int, u state.Update) {
+	if l := m.loop(i); l != nil {
+		l.mailbox.Put(loopMessage{update: u})
+	}
 }
 
-func (m *mailboxes) Backlog(i int) int { return m.loops[i].Load().mailbox.Len() }
+func (m mailboxes) Backlog(i int) int {
+	if l := m.loop(i); l != nil {
+		return l.mailbox.Len()
+	}
+	return 0
+}
 
 // busError is what a client is told when a request got no answer (RES.md
 // sections 3.1 and 5).

@@ -1,0 +1,215 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/nats-io/nats.go"
+)
+
+// patience bounds every wait. It is reached only when something is broken.
+const patience = 20 * time.Second
+
+// live is a running gateway with an embedded NATS server, and a connection to
+// that as services have it.
+type live struct {
+	tb testing.TB
+	*Gateway
+	nc *nats.Conn
+}
+
+// startLive starts a gateway until the test ends. Every resource is readable and
+// holds {"n":1}, unless get says otherwise.
+func startLive(tb testing.TB, change func(*Config)) *live {
+	tb.Helper()
+	c := Config{Addr: "127.0.0.1", Port: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
+		DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)}
+	if change != nil {
+		change(&c)
+	}
+	g, err := New(c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := g.Start(context.Background()); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = g.Stop(context.Background()) })
+	nc, err := nats.Connect(g.NATSURL())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(nc.Close)
+	return &live{tb: tb, Gateway: g, nc: nc}
+}
+
+// serve answers requests to a subject, which may have wildcards.
+func (g *live) serve(subject string, answer func(m *nats.Msg) string) {
+	g.tb.Helper()
+	if _, err := g.nc.Subscribe(subject, func(m *nats.Msg) {
+		if a := answer(m); a != "" {
+			_ = m.Respond([]byte(a))
+		}
+	}); err != nil {
+		g.tb.Fatal(err)
+	}
+	g.flush()
+}
+
+// always is an answer to serve.
+func always(text string) func(*nats.Msg) string { return func(*nats.Msg) string { return text } }
+
+func (g *live) publish(subject, payload string) {
+	g.tb.Helper()
+	if err := g.nc.Publish(subject, []byte(payload)); err != nil {
+		g.tb.Fatal(err)
+	}
+}
+
+// flush waits until NATS has taken what was published.
+func (g *live) flush() {
+	g.tb.Helper()
+	if err := g.nc.Flush(); err != nil {
+		g.tb.Fatal(err)
+	}
+}
+
+// get makes an HTTP request on a connection of its own.
+func (g *live) get(path string) (status int, body string) {
+	g.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Addr().String()+path, nil)
+	if err != nil {
+		g.tb.Fatal(err)
+	}
+	r.Close = true
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		g.tb.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		g.tb.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// wsClient is a WebSocket client. It pings nobody and answers no pings.
+type wsClient struct {
+	tb   testing.TB
+	conn net.Conn
+	br   *bufio.Reader
+	ids  int
+}
+
+func (g *live) dial() *wsClient {
+	g.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, br, _, err := ws.Dial(ctx, "ws://"+g.Addr().String()+"/")
+	if err != nil {
+		g.tb.Fatal(err)
+	}
+	g.tb.Cleanup(func() { conn.Close() })
+	if br == nil {
+		br = bufio.NewReader(conn)
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return &wsClient{tb: g.tb, conn: conn, br: br}
+}
+
+// closedError is how a connection ended.
+type closedError struct{ code int }
+
+func (e closedError) Error() string { return fmt.Sprintf("closed with %d", e.code) }
+
+// receive returns the next message, or closedError.
+func (c *wsClient) receive() (string, error) {
+	h, err := ws.ReadHeader(c.br)
+	if err != nil {
+		return "", closedError{1006}
+	}
+	b := make([]byte, h.Length)
+	if _, err := io.ReadFull(c.br, b); err != nil {
+		return "", closedError{1006}
+	}
+	if h.OpCode == ws.OpClose {
+		code, _ := ws.ParseCloseFrameData(b)
+		return "", closedError{int(code)}
+	}
+	return string(b), nil
+}
+
+// next returns the next message.
+func (c *wsClient) next() string {
+	c.tb.Helper()
+	m, err := c.receive()
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	return m
+}
+
+// until returns messages up to the first that contains text.
+func (c *wsClient) until(text string) (all []string) {
+	c.tb.Helper()
+	for {
+		m := c.next()
+		all = append(all, m)
+		if strings.Contains(m, text) {
+			return all
+		}
+	}
+}
+
+// end waits until the connection is closed, and returns the close code.
+func (c *wsClient) end() int {
+	c.tb.Helper()
+	for {
+		if _, err := c.receive(); err != nil {
+			var closed closedError
+			errors.As(err, &closed)
+			return closed.code
+		}
+	}
+}
+
+func (c *wsClient) send(message string) {
+	c.tb.Helper()
+	f := ws.MaskFrameInPlace(ws.NewTextFrame([]byte(message)))
+	if err := ws.WriteFrame(c.conn, f); err != nil {
+		c.tb.Fatal(err)
+	}
+}
+
+// ask sends a request and returns what comes as result or error, and what came
+// before it.
+func (c *wsClient) ask(method, params string) (answer string, before []string) {
+	c.tb.Helper()
+	c.ids++
+	if params == "" {
+		params = "null"
+	}
+	c.send(fmt.Sprintf(`{"id":%d,"method":%q,"params":%s}`, c.ids, method, params))
+	for {
+		m := c.next()
+		var r struct{ ID int }
+		if json.Unmarshal([]byte(m), &r) == nil && r.ID == c.ids {
+			return m, before
+		}
+		before = append(before, m)
+	}
+}

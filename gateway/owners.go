@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"sync/atomic"
+
+	"sluice/internal/natsbus"
+)
+
+// owners are the shards and event loops of a gateway, and how to find the one
+// that a number from outside names. Any goroutine may use it.
+type owners struct {
+	shards []*shard // fixed after Start; the count is a power of two
+
+	// Each is written by its loop, once, when the loop starts.
+	loops []atomic.Pointer[loop]
+}
+
+// shardOf returns the shard that owns a resource. It spreads names by the low
+// half of their hash; the high half chooses the NATS connection.
+func (o *owners) shardOf(name string) *shard {
+	return o.shards[int(uint32(natsbus.HashName(name)))&(len(o.shards)-1)]
+}
+
+// loop returns the loop with an index; nil if there is none, or if it has not
+// started.
+func (o *owners) loop(index int) *loop {
+	if index < 0 || index >= len(o.loops) {
+		return nil
+	}
+	return o.loops[index].Load()
+}
+
+// eachLoop calls f for each loop that has started.
+func (o *owners) eachLoop(f func(*loop)) {
+	for i := range o.loops {
+		if l := o.loops[i].Load(); l != nil {
+			f(l)
+		}
+	}
+}
+
+// callerOfLoop returns the number by which replies name a loop. Shards have the
+// numbers before, from 0.
+func (o *owners) callerOfLoop(index int) uint32 { return uint32(len(o.shards) + index) }
+
+// caller returns the owner that a reply's number names: a shard or a loop, or
+// neither if the number was never given to an owner.
+func (o *owners) caller(number uint32) (*shard, *loop) {
+	if uint64(number) < uint64(len(o.shards)) {
+		return o.shards[number], nil
+	}
+	if index := uint64(number) - uint64(len(o.shards)); index < uint64(len(o.loops)) {
+		return nil, o.loops[index].Load()
+	}
+	return nil, nil
+}
+
+// inOrder calls post once all that has reached the shards before has been
+// handed on by them. post may run on any shard's goroutine or at once.
+func (o *owners) inOrder(post func()) {
+	var busy []*shard
+	for _, s := range o.shards {
+		if s.cache.Pending() > 0 {
+			busy = append(busy, s)
+		}
+	}
+	switch len(busy) {
+	case 0:
+		post()
+	case 1:
+		busy[0].cache.Run(post)
+	default:
+		left := new(atomic.Int32)
+		left.Store(int32(len(busy)))
+		for _, s := range busy {
+			s.cache.Run(func() {
+				if left.Add(-1) == 0 {
+					post()
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,214 @@
+package gateway
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/netpoll"
+)
+
+// An ID names somebody only if it is, byte for byte, one that was made.
+func TestConnectionIDs(t *testing.T) {
+	c := newCIDs()
+	h := netpoll.Handle(3<<54 | 7<<32 | 9)
+	if who, ok := c.parse(c.Conn(h)); !ok || who != (connID{loop: h.Loop(), conn: h}) {
+		t.Errorf("%s: %+v, %v", c.Conn(h), who, ok)
+	}
+	if who, ok := c.parse(c.Request(2, 40)); !ok || who != (connID{loop: 2, number: 40}) {
+		t.Errorf("%s: %+v, %v", c.Request(2, 40), who, ok)
+	}
+	for _, rest := range []string{
+		"", "H", "HH", "H0", "H0H", "H0H0", "HH1", "H0H1H", "H0H1H1", "H00H1", "H0H01", "HgggggH1", "H-1H1", "H+1H1", "H0H+1",
+		"0H1", "01", "+1", "-1", "1 ", " 1", "A", "1.1", "zzzzzzzzzzzzz", "zzzzzzzzzzzzzz", "_", "é",
+	} {
+		if who, ok := c.parse(c.prefix + rest); ok {
+			t.Errorf("%q is taken for %+v", rest, who)
+		}
+	}
+	for _, cid := range []string{"", c.prefix[1:] + "1", newCIDs().Conn(h)} {
+		if who, ok := c.parse(cid); ok {
+			t.Errorf("%q is taken for %+v", cid, who)
+		}
+	}
+}
+
+// Numbers in subjects lead to an owner, or nowhere.
+func TestOwnersOfNumbers(t *testing.T) {
+	o := &owners{shards: []*shard{{}, {}}, loops: make([]atomic.Pointer[loop], 3)}
+	started := &loop{index: 1}
+	o.loops[1].Store(started)
+	for number, want := range map[uint32]struct {
+		s *shard
+		l *loop
+	}{
+		0: {s: o.shards[0]}, 1: {s: o.shards[1]}, o.callerOfLoop(0): {}, o.callerOfLoop(1): {l: started}, o.callerOfLoop(2): {}, 5: {}, 1 << 31: {}, 1<<32 - 1: {},
+	} {
+		if s, l := o.caller(number); s != want.s || l != want.l {
+			t.Errorf("%d leads to %p, %p", number, s, l)
+		}
+	}
+	for i, want := range map[int]*loop{-1: nil, 0: nil, 1: started, 2: nil, 3: nil, 1 << 20: nil} {
+		if l := o.loop(i); l != want {
+			t.Errorf("loop %d is %p", i, l)
+		}
+	}
+	if m := (mailboxes{o}); m.Backlog(0) != 0 {
+		t.Error("a loop that has not started has a backlog")
+	}
+}
+
+// routed is a gateway of which every owner is alive and has something pending:
+// its loop a client with a subscription, and a plain GET that no service
+// answers; its shards that get.
+type routed struct {
+	*live
+	client  *wsClient
+	cid     string // of client
+	pending chan *nats.Msg
+	inbox   string        // of replies, with the final dot
+	reply   string        // subject of the reply to the pending get
+	ended   chan struct{} // the GET was answered
+	n       int
+}
+
+func startRouted(tb testing.TB) *routed {
+	g := startLive(tb, func(c *Config) {
+		c.Loops, c.Shards, c.PingInterval = 1, 2, Off
+		c.CloseTimeout = 50 * time.Millisecond // of the GET that is pending when the gateway stops
+	})
+	r := &routed{live: g, pending: make(chan *nats.Msg, 1), ended: make(chan struct{}, 1)}
+	cids := make(chan string, 1)
+	g.serve("access.>", func(m *nats.Msg) string {
+		var a struct{ CID string }
+		_ = json.Unmarshal(m.Data, &a)
+		select {
+		case cids <- a.CID:
+		default:
+		}
+		return `{"result":{"get":true,"call":"*"}}`
+	})
+	g.serve("get.test.>", always(`{"result":{"model":{"n":1}}}`))
+	g.serve("call.test.>", always(`{"result":null}`))
+	g.serve("get.never.>", func(m *nats.Msg) string {
+		_ = m.Respond([]byte(`timeout:"86400000"`))
+		r.pending <- m
+		return ""
+	})
+	r.client = g.dial()
+	r.client.ask("version", `{"protocol":"1.2.3"}`)
+	if m, _ := r.client.ask("subscribe.test.model", ""); !strings.Contains(m, `"n":1`) {
+		tb.Fatal(m)
+	}
+	r.cid = <-cids
+	r.begin()
+	return r
+}
+
+// begin makes a GET that is not answered.
+func (r *routed) begin() {
+	r.n++
+	url := fmt.Sprintf("http://%s/api/never/m%d", r.Addr(), r.n)
+	go func() { // ends with the gateway, if not sooner
+		if resp, err := http.Get(url); err == nil {
+			resp.Body.Close()
+		}
+		r.ended <- struct{}{}
+	}()
+	m := <-r.pending
+	r.reply = m.Reply
+	r.inbox = m.Reply[:strings.LastIndexByte(m.Reply, '.')+1]
+}
+
+// expand replaces what a seed cannot know: <i> the inbox, <r> the subject of a
+// pending request, <p> the prefix of connection IDs, <c> the client's.
+func (r *routed) expand(subject string) string {
+	return strings.NewReplacer("<i>", r.inbox, "<r>", r.reply, "<p>", r.cids.prefix, "<c>", r.cid).Replace(subject)
+}
+
+// replyToken is the last token of a reply subject.
+func replyToken(owner, slot, gen uint32) string {
+	var raw [16]byte
+	binary.BigEndian.PutUint32(raw[0:], owner)
+	binary.BigEndian.PutUint32(raw[8:], slot)
+	binary.BigEndian.PutUint32(raw[12:], gen)
+	return base64.RawURLEncoding.EncodeToString(raw[:])
+}
+
+// FuzzRouter sends anything to whatever the gateway subscribes to, with all its
+// owners alive, and wants a client to be served as before.
+func FuzzRouter(f *testing.F) {
+	add := func(subject, payload string) { f.Add(subject, payload, "") }
+	add("<i>_____wAAAAAAAAAAAAAAAA", "{}")
+	add("conn.<p>2.token", `{"token":{"u":1}}`)
+	add("conn.<c>.token", "null")
+	for owner := range uint32(5) {
+		for slot := range uint32(3) {
+			add("<i>"+replyToken(owner, slot, 0), `{"result":{"get":true}}`)
+			add("<i>"+replyToken(owner, slot, 1), `timeout:"99999999999999999999"`)
+		}
+	}
+	for _, token := range []string{"x", replyToken(0, 1<<31, 0), replyToken(1<<31, 0, 0), replyToken(3, 256, 1<<31), strings.Repeat("_", 22), strings.Repeat("-", 23)} {
+		add("<i>"+token, "")
+	}
+	f.Add("<i>"+replyToken(0, 0, 0), "", "503")
+	f.Add("<r>", "", "503")
+	for _, payload := range []string{"", "timeout:\"1\"", "timeout:\"86400000\"", "t", `{"error":{}}`, `{"error":null}`, `{"result":{"model":{"a":{"rid":"test.model"}}}}`, `{"result":{"collection":[{"rid":"never.model"}],"query":"a"}}`} {
+		add("<r>", payload)
+		f.Add("<r>", payload, "503 x")
+	}
+	for _, cid := range []string{"<p>", "<p>0", "<p>1", "<p>4", "<p>zzzzzzzzzzzz", "<p>H0H1", "<p>H0H2", "<p>H1H1", "<p>HzzzH1", "<p>H0H0", "<p>H0", "<c>0", "<c>H", "x"} {
+		for _, payload := range []string{`{"token":{"u":1},"tid":"a"}`, `{"token":null}`, "null", "", "[", `{"token":1,"tid":1}`} {
+			add("conn."+cid+".token", payload)
+		}
+	}
+	for _, event := range []string{"reset", "tokenReset", "x", "reset.x"} {
+		for _, payload := range []string{`{"resources":["test.>","*",""],"access":[">"]}`, `{"tids":["a"],"subject":"auth.test"}`, `{"tids":["a"],"subject":"a b"}`, "null", "", "[]", `{"resources":[1],"access":{}}`} {
+			add("system."+event, payload)
+		}
+	}
+	for _, event := range []string{"change", "add", "remove", "delete", "create", "reaccess", "query", "unsubscribe", "custom"} {
+		for _, payload := range []string{`{"values":{"n":{"rid":"test.model"}}}`, `{"values":{"n":1}}`, `{"idx":-1}`, `{"idx":99999999999999999999,"value":1}`, `{"subject":"x.y"}`, "", "null", "{"} {
+			add("event.test.model."+event, payload)
+		}
+	}
+	for _, subject := range []string{"event.x", "event.test.model", "event.a.b.c.d", "conn.token", "system.x", "event.test.model.ch\xffnge"} {
+		add(subject, "{}")
+	}
+	r := startRouted(f)
+	f.Fuzz(func(t *testing.T, subject, payload, status string) {
+		r.tb, r.client.tb = t, t
+		select {
+		case <-r.ended:
+			r.begin()
+		default:
+		}
+		m := &nats.Msg{Subject: r.expand(subject), Data: []byte(payload)}
+		if status != "" {
+			m.Header = nats.Header{"Status": {status}}
+		}
+		// NATS drops a client whose line is too long, or has bytes of no subject.
+		if len(m.Subject) > 1000 || len(payload)+len(status) > 1<<16 || r.nc.PublishMsg(m) != nil {
+			return
+		}
+		r.flush()
+		r.n++
+		for range 2 { // the first may meet the message, or be answered by it
+			answer, _ := r.client.ask("call.test.probe.ping", "")
+			set, _ := r.client.ask(fmt.Sprintf("get.test.p%d", r.n), "")
+			if strings.Contains(answer, `"payload":null`) && strings.Contains(set, `"n":1`) {
+				return
+			}
+			subject = answer + set
+		}
+		t.Errorf("a client is not served any more: %s", subject)
+	})
+}
