@@ -1,18 +1,25 @@
-// Package loadtest measures realtime gateways: it starts one (or uses one that
-// runs), plays its clients and its services, drives it through scenarios, and
-// says what that cost the server. Gateways are seen only from outside, by their
-// sockets and by what the kernel counts of their processes, so that the same
-// figure means the same for each.
+// Package loadtest is the load harness: it measures realtime gateways, and this
+// package only explains its parts. A load test is a sequence of four steps, each a
+// package of its own:
 //
-// It owns the order of a run: Plan says what to run, a stage is one server with
-// its clients and service, a Cell is one scenario's measurement on a stage, and
-// Report all of them with their medians. The parts are below it: client (the
-// clients), floor (the harness's own server), proc (processes), hist
-// (latencies), report (tables and pages).
+//  1. plan says what to run: targets and scenarios, read from YAML or built in Go.
+//  2. run executes a plan: it starts servers, service and clients, drives them
+//     through the scenarios, and returns a result.Report.
+//  3. judge decides which figures are the server's, and takes medians over rounds.
+//     run calls it for each cell, report for the medians.
+//  4. report renders a result.Report as text, Markdown, SVG and HTML.
 //
-// It never counts a latency from when a message was sent, only from when it was
-// due; it never leaves a process running that it started; it does not hide a
-// failed run, and does not call a figure the server's when the clients, the
-// machine or the harness itself were the limit, but refuses it or calls it a
-// bound: see judge and take. It runs on Linux only.
+// Below run are client (thousands of WebSocket connections in a few epoll
+// threads), service (what publishes events and answers requests), floor (the
+// fastest possible server, to compare with), proc (processes, their CPU and
+// memory) and hist (latency histograms).
+//
+// The harness observes a gateway only from outside: by its sockets, and by what
+// the kernel accounts to its process. So a figure means the same for each gateway.
+// A latency counts from when an event or request was due, so that a late harness
+// or a slow server cannot hide it (no coordinated omission).
+//
+// The root owns no code. The harness never runs elsewhere than on Linux, and the
+// gateway never imports it. Example shows its use as a library; the command
+// sluice-load wraps the same calls.
 package loadtest

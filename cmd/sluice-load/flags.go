@@ -14,13 +14,14 @@ import (
 	"slices"
 	"strings"
 
-	"sluice/loadtest"
+	"sluice/loadtest/plan"
 	"sluice/loadtest/report"
+	"sluice/loadtest/result"
 )
 
 // runFlags are the command line of a run, in the form in which it is used.
 type runFlags struct {
-	plan                   loadtest.Plan
+	plan                   plan.Plan
 	quiet                  bool
 	json, html, markdown   string
 	svg, into              string
@@ -40,8 +41,8 @@ func (r *runFlags) outputs(f *flag.FlagSet) {
 
 func parseRun(args []string) (*runFlags, error) {
 	r := &runFlags{command: commandLine(args)}
-	var t loadtest.Target
-	var s loadtest.Scenario
+	var t plan.Target
+	var s plan.Scenario
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
 	r.outputs(f)
 	f.StringVar(&r.planFile, "plan", "", "YAML file of targets and scenarios")
@@ -95,7 +96,7 @@ func parseRun(args []string) (*runFlags, error) {
 	}
 	switch {
 	case r.planFile != "":
-		p, err := loadtest.ReadPlan(r.planFile)
+		p, err := plan.Read(r.planFile)
 		if err != nil {
 			return nil, err
 		}
@@ -117,7 +118,7 @@ func parseRun(args []string) (*runFlags, error) {
 	return r, r.narrow()
 }
 
-func (r *runFlags) fromFlags(t loadtest.Target, s loadtest.Scenario) error {
+func (r *runFlags) fromFlags(t plan.Target, s plan.Scenario) error {
 	if r.url != "" {
 		u, err := url.Parse(r.url)
 		if err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Hostname() == "" {
@@ -142,13 +143,13 @@ func (r *runFlags) fromFlags(t loadtest.Target, s loadtest.Scenario) error {
 		r.plan.Targets = append(r.plan.Targets, t)
 	}
 	if r.floor != "" && r.floor != "batched" {
-		r.plan.Targets = append(r.plan.Targets, loadtest.Target{Name: "floor", Protocol: "floor", Start: "{self} floor -port {port} -feed {feed}"})
+		r.plan.Targets = append(r.plan.Targets, plan.Target{Name: "floor", Protocol: "floor", Start: "{self} floor -port {port} -feed {feed}"})
 	}
 	if r.floor == "batched" || r.floor == "both" {
-		r.plan.Targets = append(r.plan.Targets, loadtest.Target{Name: "floor-batched", Protocol: "floor", Start: "{self} floor -port {port} -feed {feed} -batched"})
+		r.plan.Targets = append(r.plan.Targets, plan.Target{Name: "floor-batched", Protocol: "floor", Start: "{self} floor -port {port} -feed {feed} -batched"})
 	}
 	if r.scenarioFile != "" {
-		p, err := loadtest.ReadPlan(r.scenarioFile)
+		p, err := plan.Read(r.scenarioFile)
 		if err != nil {
 			return err
 		}
@@ -194,7 +195,7 @@ func (r *runFlags) check() error {
 		if err != nil {
 			return err
 		}
-		if _, err := report.Insert(text, new(loadtest.Report), ""); err != nil {
+		if _, err := report.Insert(text, new(result.Report), ""); err != nil {
 			return fmt.Errorf("%s: %w", r.into, err)
 		}
 	}
@@ -233,9 +234,9 @@ func (r *runFlags) narrow() error {
 		return nil
 	}
 	err := errors.Join(known("targets", r.only, func(n string) bool {
-		return slices.ContainsFunc(r.plan.Targets, func(t loadtest.Target) bool { return t.Name == n })
+		return slices.ContainsFunc(r.plan.Targets, func(t plan.Target) bool { return t.Name == n })
 	}), known("only", r.scenes, func(n string) bool {
-		return slices.ContainsFunc(r.plan.Scenarios, func(s loadtest.Scenario) bool { return s.Name == n || s.Name == "" && s.Kind == n })
+		return slices.ContainsFunc(r.plan.Scenarios, func(s plan.Scenario) bool { return s.Name == n || s.Name == "" && s.Kind == n })
 	}))
 	if err != nil {
 		return err
@@ -248,7 +249,7 @@ func (r *runFlags) narrow() error {
 		return m
 	}
 	if r.only != "" {
-		want, kept := names(r.only), []loadtest.Target(nil)
+		want, kept := names(r.only), []plan.Target(nil)
 		for _, t := range r.plan.Targets {
 			if want[t.Name] {
 				kept = append(kept, t)
@@ -272,7 +273,7 @@ func (r *runFlags) narrow() error {
 			}
 		}
 	}
-	want, kept := names(r.scenes), []loadtest.Scenario(nil)
+	want, kept := names(r.scenes), []plan.Scenario(nil)
 	for _, s := range r.plan.Scenarios {
 		name := s.Name
 		if name == "" {
@@ -284,7 +285,7 @@ func (r *runFlags) narrow() error {
 	}
 	for i := range kept {
 		s := &kept[i]
-		if !slices.ContainsFunc(kept, func(o loadtest.Scenario) bool { return o.Name == s.Beside }) {
+		if !slices.ContainsFunc(kept, func(o plan.Scenario) bool { return o.Name == s.Beside }) {
 			s.Beside = ""
 		}
 	}
@@ -300,7 +301,7 @@ func (r *runFlags) narrow() error {
 func commandLine(args []string) string {
 	words := []string{"sluice-load", "run"}
 	for _, a := range args {
-		a = loadtest.Redact(folders.ReplaceAllString(a, "$1"))
+		a = plan.Redact(folders.ReplaceAllString(a, "$1"))
 		if strings.ContainsAny(a, " \t") {
 			a = "'" + a + "'"
 		}
@@ -312,14 +313,14 @@ func commandLine(args []string) string {
 var folders = regexp.MustCompile(`(^|[\s=])/(?:[^\s/]+/)+`)
 
 // keep writes the JSON so far, so that an interrupted run is not lost.
-func (r *runFlags) keep(rep *loadtest.Report) {
+func (r *runFlags) keep(rep *result.Report) {
 	if r.json != "" {
 		_ = save(r.json, rep.WriteJSON) // the last write reports the error
 	}
 }
 
 // write makes all the files that were asked for.
-func (r *runFlags) write(rep *loadtest.Report) error {
+func (r *runFlags) write(rep *result.Report) error {
 	var errs []error
 	if r.json != "" {
 		errs = append(errs, save(r.json, rep.WriteJSON))
@@ -342,7 +343,7 @@ func (r *runFlags) write(rep *loadtest.Report) error {
 	return errors.Join(errs...)
 }
 
-func (r *runFlags) insert(rep *loadtest.Report) error {
+func (r *runFlags) insert(rep *result.Report) error {
 	text, err := os.ReadFile(r.into)
 	if err != nil {
 		return err

@@ -18,10 +18,12 @@ import (
 	"strings"
 	"syscall"
 
-	"sluice/loadtest"
 	"sluice/loadtest/client"
 	"sluice/loadtest/floor"
+	"sluice/loadtest/plan"
 	"sluice/loadtest/report"
+	"sluice/loadtest/result"
+	"sluice/loadtest/run"
 )
 
 const usage = `sluice-load measures realtime gateways.
@@ -52,15 +54,15 @@ func command(args []string, out io.Writer) error {
 	}
 	switch name {
 	case "run":
-		return run(args, out)
+		return runCommand(args, out)
 	case "report":
-		return remake(args, out)
+		return reportCommand(args, out)
 	case "floor":
-		return serveFloor(args)
+		return floorCommand(args)
 	case "client": // a client process of a run
 		return client.Worker(os.Stdin, os.Stdout)
 	case "kinds":
-		_, err := fmt.Fprintln(out, strings.Join(loadtest.Kinds, "\n"))
+		_, err := fmt.Fprintln(out, strings.Join(plan.Kinds, "\n"))
 		return err
 	case "help", "-h", "--help":
 		_, err := io.WriteString(out, usage)
@@ -69,7 +71,7 @@ func command(args []string, out io.Writer) error {
 	return fmt.Errorf("there is no command %q; see sluice-load help", name)
 }
 
-func serveFloor(args []string) error {
+func floorCommand(args []string) error {
 	var o floor.Options
 	f := flag.NewFlagSet("floor", flag.ContinueOnError)
 	f.IntVar(&o.Port, "port", 8090, "port for clients")
@@ -94,7 +96,7 @@ func serveFloor(args []string) error {
 	}
 }
 
-func run(args []string, out io.Writer) error {
+func runCommand(args []string, out io.Writer) error {
 	r, err := parseRun(args)
 	if err != nil {
 		return err
@@ -109,12 +111,12 @@ func run(args []string, out io.Writer) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
 	line := &progress{to: os.Stderr, quiet: r.quiet, live: terminal(os.Stderr)}
-	rep, err := loadtest.Run(ctx, r.plan, loadtest.Options{
+	rep, err := run.Run(ctx, r.plan, run.Options{
 		Self:     self,
 		Worker:   func() *exec.Cmd { return exec.Command(self, "client") },
 		Progress: line.show,
 		Say:      line.say,
-		Cell:     func(rep *loadtest.Report, _ int) { rep.Command = r.command; r.keep(rep) },
+		Cell:     func(rep *result.Report, _ int) { rep.Command = r.command; r.keep(rep) },
 	})
 	line.end()
 	if rep == nil {
@@ -135,7 +137,7 @@ func run(args []string, out io.Writer) error {
 	return nil
 }
 
-func remake(args []string, out io.Writer) error {
+func reportCommand(args []string, out io.Writer) error {
 	var r runFlags
 	f := flag.NewFlagSet("report", flag.ContinueOnError)
 	r.outputs(f)
@@ -150,7 +152,7 @@ func remake(args []string, out io.Writer) error {
 		return err
 	}
 	defer file.Close()
-	rep, err := loadtest.ReadReport(file)
+	rep, err := result.Read(file)
 	if err != nil {
 		return fmt.Errorf("%s is no report of a run: %w", args[0], err)
 	}

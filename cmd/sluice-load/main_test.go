@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"sluice/internal/natstest"
-	"sluice/loadtest"
+	"sluice/loadtest/plan"
 	"sluice/loadtest/proc"
+	"sluice/loadtest/result"
+	"sluice/loadtest/run"
 )
 
 // The test program stands in for sluice-load where a run starts it again, for
@@ -32,7 +34,7 @@ func TestMain(m *testing.M) {
 
 // measure runs a command line and returns its report. It fails the test if any
 // scenario lost something.
-func measure(t *testing.T, args ...string) *loadtest.Report {
+func measure(t *testing.T, args ...string) *result.Report {
 	t.Helper()
 	dir := t.TempDir()
 	file, readme := filepath.Join(dir, "run.json"), filepath.Join(dir, "README.md")
@@ -53,7 +55,7 @@ func measure(t *testing.T, args ...string) *loadtest.Report {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	rep, err := loadtest.ReadReport(f)
+	rep, err := result.Read(f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,10 +85,10 @@ func TestFloorEndToEnd(t *testing.T) {
 	}
 	for _, c := range rep.Cells {
 		// One write per event and connection, which is what the floor is for.
-		if c.Target == "floor" && c.Kind == loadtest.KindBurst && c.Writes >= 0 && (c.Writes < 0.99 || c.Writes > 1.1) {
+		if c.Target == "floor" && c.Kind == plan.KindBurst && c.Writes >= 0 && (c.Writes < 0.99 || c.Writes > 1.1) {
 			t.Errorf("the floor made %v writes per delivery", c.Writes)
 		}
-		if c.Target == "floor-batched" && c.Kind == loadtest.KindBurst && c.Writes > 0.9 {
+		if c.Target == "floor-batched" && c.Kind == plan.KindBurst && c.Writes > 0.9 {
 			t.Errorf("the batched floor made %v writes per delivery", c.Writes)
 		}
 	}
@@ -122,11 +124,11 @@ func TestWhatIsNotThereIsNamed(t *testing.T) {
 	program := buildGateway(t)
 	bus := natstest.Start(t)
 	addr := closedPort(t)
-	run := func(target loadtest.Target, during func()) string {
+	run := func(target plan.Target, during func()) string {
 		t.Helper()
 		target.Name, target.Protocol = "g", "res"
-		p := loadtest.Plan{Targets: []loadtest.Target{target}, Scenarios: []loadtest.Scenario{{Kind: loadtest.KindFanout, N: 4, Rate: 20, Duration: time.Minute}}}
-		rep, err := loadtest.Run(t.Context(), p, loadtest.Options{Progress: func(s loadtest.Status) {
+		p := plan.Plan{Targets: []plan.Target{target}, Scenarios: []plan.Scenario{{Kind: plan.KindFanout, N: 4, Rate: 20, Duration: time.Minute}}}
+		rep, err := run.Run(t.Context(), p, run.Options{Progress: func(s run.Status) {
 			if s.Scenario == "fanout" && during != nil && s.Point.Rate > 0 {
 				during()
 				during = nil
@@ -143,10 +145,10 @@ func TestWhatIsNotThereIsNamed(t *testing.T) {
 			t.Errorf("%s: %q", what, got)
 		}
 	}
-	wants("closed port", run(loadtest.Target{Addr: addr, NATSURL: bus.URL()}, nil), "g does not run")
-	wants("no such program", run(loadtest.Target{Start: program + "-none"}, nil), "no such file")
-	wants("ends at once", run(loadtest.Target{Start: program + " --nonsense"}, nil), "ended before it was ready (exit status 2): sluice: unknown flag")
-	wants("placeholder", run(loadtest.Target{Start: program + " --port {prt}"}, nil), "unknown placeholder")
+	wants("closed port", run(plan.Target{Addr: addr, NATSURL: bus.URL()}, nil), "g does not run")
+	wants("no such program", run(plan.Target{Start: program + "-none"}, nil), "no such file")
+	wants("ends at once", run(plan.Target{Start: program + " --nonsense"}, nil), "ended before it was ready (exit status 2): sluice: unknown flag")
+	wants("placeholder", run(plan.Target{Start: program + " --port {prt}"}, nil), "unknown placeholder")
 
 	gateway := func() *proc.Process {
 		t.Helper()
@@ -161,11 +163,11 @@ func TestWhatIsNotThereIsNamed(t *testing.T) {
 		return g
 	}
 	g := gateway()
-	target := loadtest.Target{Addr: addr, NATSURL: bus.URL(), PID: g.PID()}
+	target := plan.Target{Addr: addr, NATSURL: bus.URL(), PID: g.PID()}
 	wants("dies in the middle", run(target, g.Kill), "all connections were lost")
-	wants("no such process", run(loadtest.Target{Addr: addr, NATSURL: bus.URL(), PID: 1 << 30}, nil), "g does not run")
+	wants("no such process", run(plan.Target{Addr: addr, NATSURL: bus.URL(), PID: 1 << 30}, nil), "g does not run")
 	target.PID = gateway().PID()
-	wants("no NATS there", run(loadtest.Target{Addr: addr, NATSURL: "nats://me:secret@" + closedPort(t)}, nil), "me:…@")
+	wants("no NATS there", run(plan.Target{Addr: addr, NATSURL: "nats://me:secret@" + closedPort(t)}, nil), "me:…@")
 	wants("NATS dies in the middle", run(target, bus.Stop), "NATS")
 	target.PID = 1 << 30
 	wants("no such process", run(target, nil), "there is no process")
@@ -205,11 +207,11 @@ func TestOneCompressionPerEvent(t *testing.T) {
 	}
 	for _, n := range []int{1, 40} {
 		before := compressions()
-		p := loadtest.Plan{
-			Targets:   []loadtest.Target{{Name: "g", Protocol: "res", Addr: addr, NATSURL: bus.URL(), PID: g.PID()}},
-			Scenarios: []loadtest.Scenario{{Name: "z", Kind: loadtest.KindCompressed, N: n, Rate: 100, Duration: 200 * time.Millisecond}},
+		p := plan.Plan{
+			Targets:   []plan.Target{{Name: "g", Protocol: "res", Addr: addr, NATSURL: bus.URL(), PID: g.PID()}},
+			Scenarios: []plan.Scenario{{Name: "z", Kind: plan.KindCompressed, N: n, Rate: 100, Duration: 200 * time.Millisecond}},
 		}
-		rep, err := loadtest.Run(t.Context(), p, loadtest.Options{})
+		rep, err := run.Run(t.Context(), p, run.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +280,7 @@ func TestCommandsThatCannotRun(t *testing.T) {
 // The plans of the comparison must stay readable.
 func TestPlansOfTheComparison(t *testing.T) {
 	for _, name := range []string{"compare", "quick"} {
-		p, err := loadtest.ReadPlan(filepath.Join("..", "..", "bench", name+".yaml"))
+		p, err := plan.Read(filepath.Join("..", "..", "bench", name+".yaml"))
 		if err != nil {
 			t.Fatal(err)
 		}

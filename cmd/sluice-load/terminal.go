@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"sluice/loadtest"
+	"sluice/loadtest/run"
 )
 
 type writer = io.Writer
@@ -48,7 +48,7 @@ type progress struct {
 	width int
 }
 
-func (p *progress) show(s loadtest.Status) {
+func (p *progress) show(s run.Status) {
 	if p.quiet || !p.live {
 		return
 	}

@@ -9,14 +9,15 @@ import (
 	"strconv"
 	"strings"
 
-	"sluice/loadtest"
 	"sluice/loadtest/hist"
+	"sluice/loadtest/plan"
+	"sluice/loadtest/result"
 )
 
 // Charts draws what a run gives: bars side by side for each scenario, lines
 // over the number of clients where there are several, and latencies as
 // distributions and over time.
-func Charts(r *loadtest.Report) []Chart {
+func Charts(r *result.Report) []Chart {
 	var all []Chart
 	add := func(s section, name, title, svg string) {
 		if svg != "" {
@@ -26,38 +27,38 @@ func Charts(r *loadtest.Report) []Chart {
 	for _, s := range sections(r) {
 		unit := s.unit()
 		kind := s.scenario.Kind
-		timed := slices.ContainsFunc(s.cells, func(c loadtest.Cell) bool { return c.Latency.Count > 0 })
+		timed := slices.ContainsFunc(s.cells, func(c result.Cell) bool { return c.Latency.Count > 0 })
 		switch kind {
-		case loadtest.KindIdle:
-			add(s, "memory", s.title()+": memory per connection", s.bars(r, s.title()+": memory per connection (RSS)", "lower", "memory", func(c loadtest.Cell) (float64, string) {
+		case plan.KindIdle:
+			add(s, "memory", s.title()+": memory per connection", s.bars(r, s.title()+": memory per connection (RSS)", "lower", "memory", func(c result.Cell) (float64, string) {
 				return c.Memory.PerConn, number(c.Memory.PerConn) + " bytes"
 			}))
-		case loadtest.KindMax:
-			add(s, "rate", s.title()+": sustained deliveries per second", s.bars(r, s.title()+": sustained deliveries per second", "higher", "rate", func(c loadtest.Cell) (float64, string) {
+		case plan.KindMax:
+			add(s, "rate", s.title()+": sustained deliveries per second", s.bars(r, s.title()+": sustained deliveries per second", "higher", "rate", func(c result.Cell) (float64, string) {
 				return c.Rate, rate(c)
 			}))
 			fallthrough
 		default:
-			add(s, "cpu", s.title()+": server CPU per "+unit, s.bars(r, s.title()+": server CPU per "+unit, "lower", "cpu", func(c loadtest.Cell) (float64, string) {
+			add(s, "cpu", s.title()+": server CPU per "+unit, s.bars(r, s.title()+": server CPU per "+unit, "lower", "cpu", func(c result.Cell) (float64, string) {
 				return c.CPU.Total, digits(c.CPU.Total) + " µs"
 			}))
 		}
-		if kind == loadtest.KindUnary || kind == loadtest.KindHTTP {
-			add(s, "rate", s.title()+": requests per second", s.bars(r, s.title()+": requests per second", "higher", "rate", func(c loadtest.Cell) (float64, string) {
+		if kind == plan.KindUnary || kind == plan.KindHTTP {
+			add(s, "rate", s.title()+": requests per second", s.bars(r, s.title()+": requests per second", "higher", "rate", func(c result.Cell) (float64, string) {
 				return c.Rate, number(c.Rate)
 			}))
 		}
 		if timed {
-			add(s, "p99", s.title()+": 99th percentile of latency", s.bars(r, s.title()+": 99th percentile of latency", "lower", "latency", func(c loadtest.Cell) (float64, string) {
+			add(s, "p99", s.title()+": 99th percentile of latency", s.bars(r, s.title()+": 99th percentile of latency", "lower", "latency", func(c result.Cell) (float64, string) {
 				return float64(c.Latency.P99), latency(c, c.Latency.P99)
 			}))
 		}
 		if ns := s.numbers(); len(ns) > 1 {
 			over := axis{label: "clients", form: number}
-			add(s, "cpu-n", s.title()+": CPU per "+unit+" over clients", lineChart(s.title()+": CPU per "+unit, over, axis{label: "µs, lower is better", form: tick}, s.lines(r, "cpu", func(c loadtest.Cell) float64 { return c.CPU.Total }), true))
-			add(s, "memory-n", s.title()+": memory over clients", lineChart(s.title()+": memory of the server", over, axis{label: "MB (RSS), lower is better", form: tick}, s.lines(r, "memory", func(c loadtest.Cell) float64 { return float64(c.Memory.RSS) / 1e6 }), true))
+			add(s, "cpu-n", s.title()+": CPU per "+unit+" over clients", lineChart(s.title()+": CPU per "+unit, over, axis{label: "µs, lower is better", form: tick}, s.lines(r, "cpu", func(c result.Cell) float64 { return c.CPU.Total }), true))
+			add(s, "memory-n", s.title()+": memory over clients", lineChart(s.title()+": memory of the server", over, axis{label: "MB (RSS), lower is better", form: tick}, s.lines(r, "memory", func(c result.Cell) float64 { return float64(c.Memory.RSS) / 1e6 }), true))
 		}
-		if !timed || kind == loadtest.KindIdle {
+		if !timed || kind == plan.KindIdle {
 			continue
 		}
 		for _, n := range s.numbers() {
@@ -96,8 +97,8 @@ func tick(v float64) string {
 	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
-func color(r *loadtest.Report, target string) int {
-	return max(slices.IndexFunc(r.Plan.Targets, func(t loadtest.Target) bool { return t.Name == target }), 0)
+func color(r *result.Report, target string) int {
+	return max(slices.IndexFunc(r.Plan.Targets, func(t plan.Target) bool { return t.Name == target }), 0)
 }
 
 func (s section) numbers() []int {
@@ -110,7 +111,7 @@ func (s section) numbers() []int {
 	return all
 }
 
-func (s section) bars(r *loadtest.Report, title, better, figure string, value func(loadtest.Cell) (float64, string)) string {
+func (s section) bars(r *result.Report, title, better, figure string, value func(result.Cell) (float64, string)) string {
 	var groups []string
 	var bars [][]bar
 	for _, n := range s.numbers() {
@@ -127,7 +128,7 @@ func (s section) bars(r *loadtest.Report, title, better, figure string, value fu
 	return barChart(title, better, groups, bars)
 }
 
-func (s section) lines(r *loadtest.Report, figure string, value func(loadtest.Cell) float64) []line {
+func (s section) lines(r *result.Report, figure string, value func(result.Cell) float64) []line {
 	var all []line
 	for _, t := range r.Plan.Targets {
 		l := line{name: t.Label(), color: color(r, t.Name)}
@@ -162,7 +163,7 @@ func distribution(h hist.Sparse) [][2]float64 {
 	return pts
 }
 
-func overTime(series []loadtest.Point) [][2]float64 {
+func overTime(series []result.Point) [][2]float64 {
 	var pts [][2]float64
 	for _, p := range series {
 		if p.P99 > 0 {

@@ -7,12 +7,12 @@ import (
 	"io"
 	"strings"
 
-	"sluice/loadtest"
+	"sluice/loadtest/result"
 )
 
 // HTML writes the report as one page: the circumstances, and for each scenario
 // its charts, its table and what a reader must know. It loads nothing.
-func HTML(w io.Writer, r *loadtest.Report) error {
+func HTML(w io.Writer, r *result.Report) error {
 	type part struct {
 		ID, Title, About string
 		Charts           []template.HTML

@@ -10,27 +10,28 @@ import (
 	"testing"
 	"time"
 
-	"sluice/loadtest"
 	"sluice/loadtest/hist"
+	"sluice/loadtest/plan"
+	"sluice/loadtest/result"
 )
 
 // sample is a report with something of everything.
-func sample() *loadtest.Report {
-	r := &loadtest.Report{
+func sample() *result.Report {
+	r := &result.Report{
 		Schema: 1, Title: `A <b>title</b> & more`, Date: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Seconds: 12,
-		Machine:  loadtest.Machine{CPU: "some CPU", Cores: 2, Memory: 8e9, Kernel: "Linux 6.1", Server: []int{1}, Clients: []int{0}},
+		Machine:  result.Machine{CPU: "some CPU", Cores: 2, Memory: 8e9, Kernel: "Linux 6.1", Server: []int{1}, Clients: []int{0}},
 		Command:  "sluice-load run",
 		Versions: []string{"Other v1"},
-		Plan: loadtest.Plan{
+		Plan: plan.Plan{
 			Rounds:  1,
-			Targets: []loadtest.Target{{Name: "a", Title: "A <i>", Protocol: "res", Start: "x", TLS: "x"}, {Name: "b", Protocol: "floor", Start: "x", TLS: "x"}},
-			Scenarios: []loadtest.Scenario{
-				{Name: "f", Kind: loadtest.KindGrowth, Grow: []int{10, 100}, Rate: 5},
-				{Name: "m", Kind: loadtest.KindMax},
-				{Name: "i", Kind: loadtest.KindIdle},
-				{Name: "h", Kind: loadtest.KindHTTP},
-				{Name: "s", Kind: loadtest.KindSlow, Slow: 0.5},
-				{Name: "t", Kind: loadtest.KindTLS},
+			Targets: []plan.Target{{Name: "a", Title: "A <i>", Protocol: "res", Start: "x", TLS: "x"}, {Name: "b", Protocol: "floor", Start: "x", TLS: "x"}},
+			Scenarios: []plan.Scenario{
+				{Name: "f", Kind: plan.KindGrowth, Grow: []int{10, 100}, Rate: 5},
+				{Name: "m", Kind: plan.KindMax},
+				{Name: "i", Kind: plan.KindIdle},
+				{Name: "h", Kind: plan.KindHTTP},
+				{Name: "s", Kind: plan.KindSlow, Slow: 0.5},
+				{Name: "t", Kind: plan.KindTLS},
 			},
 		},
 	}
@@ -40,22 +41,22 @@ func sample() *loadtest.Report {
 	for _, s := range r.Plan.Scenarios {
 		for _, n := range append(s.Grow, s.N)[:max(len(s.Grow), 1)] {
 			for i, target := range []string{"a", "b"} {
-				c := loadtest.Cell{Target: target, Scenario: s.Name, Kind: s.Kind, N: n, Round: 1, Unit: "delivery", Units: 10, Live: n, Rate: 1234.5,
-					CPU: loadtest.Cost{Total: 10 + float64(i), User: 2, Sys: 8}, Memory: loadtest.Memory{RSS: 5e6, PerConn: 2000, PSSConn: -1},
+				c := result.Cell{Target: target, Scenario: s.Name, Kind: s.Kind, N: n, Round: 1, Unit: "delivery", Units: 10, Live: n, Rate: 1234.5,
+					CPU: result.Cost{Total: 10 + float64(i), User: 2, Sys: 8}, Memory: result.Memory{RSS: 5e6, PerConn: 2000, PSSConn: -1},
 					Latency: hist.Summary{Count: 10, P50: 900, P99: 12_000}, Hist: hist.Sparse{{900, 5}, {12_000, 5}},
-					Series: []loadtest.Point{{T: 0.5, P99: 900}, {T: 1, P99: 12_000}}}
-				if s.Kind == loadtest.KindTLS {
+					Series: []result.Point{{T: 0.5, P99: 900}, {T: 1, P99: 12_000}}}
+				if s.Kind == plan.KindTLS {
 					c.CPU.Total *= 1.5
 				}
-				if s.Kind == loadtest.KindMax && target == "a" {
+				if s.Kind == plan.KindMax && target == "a" {
 					c.Refused = map[string]string{"rate": "the clients: they were full"}
-					c.Trials = []loadtest.Trial{{Offered: 100, Achieved: 99, Why: "1 lost"}}
+					c.Trials = []result.Trial{{Offered: 100, Achieved: 99, Why: "1 lost"}}
 				}
-				if s.Kind == loadtest.KindMax && target == "b" {
+				if s.Kind == plan.KindMax && target == "b" {
 					c.AtLeast, c.AtMost, c.Limit = true, true, "clients"
 				}
-				if s.Kind == loadtest.KindSlow {
-					c.Slow = &loadtest.Slow{Clients: 5, Alive: 4}
+				if s.Kind == plan.KindSlow {
+					c.Slow = &result.Slow{Clients: 5, Alive: 4}
 					if target == "b" {
 						c.Error = "it broke"
 					}
@@ -134,7 +135,7 @@ func TestBoundsAreExplainedOnce(t *testing.T) {
 	if n := strings.Count(b.String(), " the limit: "); n != 1 || !strings.Contains(b.String(), "the clients and the harness were the limit: the rate is at least, latencies are at most this\n") {
 		t.Errorf("%d times:\n%s", n, b.String())
 	}
-	for want, c := range map[string]loadtest.Cell{
+	for want, c := range map[string]result.Cell{
 		"the harness was the limit: the rate is at least this":   {AtLeast: true, Limit: "harness"},
 		"the clients were the limit: latencies are at most this": {AtMost: true, Limit: "clients"},
 		"": {AtLeast: true, Notes: []string{"an older program's own words"}},

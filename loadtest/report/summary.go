@@ -11,12 +11,13 @@ import (
 	"slices"
 	"strings"
 
-	"sluice/loadtest"
+	"sluice/loadtest/plan"
+	"sluice/loadtest/result"
 )
 
 // summary is one figure for each scenario and server: the rate where the highest
 // is searched for, memory of idle connections, and CPU per unit of all else.
-func summary(r *loadtest.Report) string {
+func summary(r *result.Report) string {
 	var b strings.Builder
 	b.WriteString("| scenario | figure |")
 	for _, t := range r.Plan.Targets {
@@ -44,15 +45,15 @@ func (s section) summaryRow(n int, own bool) string {
 	}
 	if !own {
 		title += ", plain"
-		if s.scenario.Beside != loadtest.PlainName(s.scenario.Name) {
+		if s.scenario.Beside != plan.PlainName(s.scenario.Name) {
 			return "" // it has a row of its own
 		}
 	}
 	figure, what := "cpu", "µs/"+s.unit()
 	switch s.scenario.Kind {
-	case loadtest.KindMax:
+	case plan.KindMax:
 		figure, what = "rate", "deliveries/s"
-	case loadtest.KindIdle:
+	case plan.KindIdle:
 		figure, what = "memory", "bytes/connection"
 	}
 	found := false
@@ -96,7 +97,7 @@ const (
 // Insert replaces what is between the marks of a Markdown text by the summary of
 // a run and its foremost charts. The charts' files are in the folder, as seen
 // from the text; without a folder there are none.
-func Insert(text []byte, r *loadtest.Report, folder string) ([]byte, error) {
+func Insert(text []byte, r *result.Report, folder string) ([]byte, error) {
 	before, rest, ok1 := bytes.Cut(text, []byte(markBegin))
 	_, after, ok2 := bytes.Cut(rest, []byte(markEnd))
 	if !ok1 || !ok2 {
@@ -107,13 +108,13 @@ func Insert(text []byte, r *loadtest.Report, folder string) ([]byte, error) {
 	b.WriteString(markBegin + "\n")
 	f := facts(r)
 	b.WriteString(strings.Join(f[:len(f)-min(len(r.Command), 1)], "  \n") + "\n\n" + summary(r) + "\n" + summaryAbout + "\n")
-	has := func(f func(loadtest.Cell) bool) bool {
+	has := func(f func(result.Cell) bool) bool {
 		return slices.ContainsFunc(sections(r), func(s section) bool { return slices.ContainsFunc(s.cells, f) })
 	}
-	if has(func(c loadtest.Cell) bool { return len(c.Refused) > 0 }) {
+	if has(func(c result.Cell) bool { return len(c.Refused) > 0 }) {
 		b.WriteString("Figures in parentheses are not the server's; the report says why.\n")
 	}
-	if has(func(c loadtest.Cell) bool { return c.AtLeast || c.AtMost }) {
+	if has(func(c result.Cell) bool { return c.AtLeast || c.AtMost }) {
 		b.WriteString(boundsAbout + "\n")
 	}
 	if folder != "" {
@@ -131,11 +132,11 @@ func Insert(text []byte, r *loadtest.Report, folder string) ([]byte, error) {
 
 // foremost are the charts to show first: of each sort that of the last scenario,
 // which has the most clients.
-func foremost(r *loadtest.Report) (all []Chart) {
+func foremost(r *result.Report) (all []Chart) {
 	charts := Charts(r)
 	for _, sort := range []struct{ kind, name string }{
-		{loadtest.KindFanout, "cpu"}, {loadtest.KindMax, "rate"}, {loadtest.KindIdle, "memory"}, {loadtest.KindStorm, "cpu"},
-		{loadtest.KindGrowth, "cpu-n"}, {loadtest.KindGrowth, "memory-n"},
+		{plan.KindFanout, "cpu"}, {plan.KindMax, "rate"}, {plan.KindIdle, "memory"}, {plan.KindStorm, "cpu"},
+		{plan.KindGrowth, "cpu-n"}, {plan.KindGrowth, "memory-n"},
 	} {
 		for _, s := range slices.Backward(r.Plan.Scenarios) {
 			i := slices.IndexFunc(charts, func(c Chart) bool { return s.Kind == sort.kind && c.Name == s.Name+"-"+sort.name })

@@ -11,22 +11,24 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"sluice/loadtest"
+	"sluice/loadtest/judge"
+	"sluice/loadtest/plan"
+	"sluice/loadtest/result"
 )
 
 // section is a scenario's medians: by the number of clients, then in the order
 // of the targets. The figures of a scenario beside it precede each of its own.
 type section struct {
-	report   *loadtest.Report
-	scenario loadtest.Scenario
-	cells    []loadtest.Cell
+	report   *result.Report
+	scenario plan.Scenario
+	cells    []result.Cell
 }
 
-func sections(r *loadtest.Report) []section {
+func sections(r *result.Report) []section {
 	var all []section
-	medians := r.Medians()
+	medians := judge.Medians(r)
 	for _, s := range r.Plan.Scenarios {
-		if slices.ContainsFunc(r.Plan.Scenarios, func(o loadtest.Scenario) bool { return o.Beside == s.Name && s.Name == loadtest.PlainName(o.Name) }) {
+		if slices.ContainsFunc(r.Plan.Scenarios, func(o plan.Scenario) bool { return o.Beside == s.Name && s.Name == plan.PlainName(o.Name) }) {
 			continue // it is there for the other
 		}
 		sec := section{report: r, scenario: s}
@@ -35,8 +37,8 @@ func sections(r *loadtest.Report) []section {
 				sec.cells = append(sec.cells, c)
 			}
 		}
-		slices.SortStableFunc(sec.cells, func(a, b loadtest.Cell) int {
-			own := func(c loadtest.Cell) int { return map[bool]int{true: 1}[sec.own(c)] }
+		slices.SortStableFunc(sec.cells, func(a, b result.Cell) int {
+			own := func(c result.Cell) int { return map[bool]int{true: 1}[sec.own(c)] }
 			return cmp.Or(a.N-b.N, color(r, a.Target)-color(r, b.Target), own(a)-own(b))
 		})
 		if slices.ContainsFunc(sec.cells, sec.own) {
@@ -47,16 +49,16 @@ func sections(r *loadtest.Report) []section {
 }
 
 // own is false for the figures of the scenario beside this one.
-func (s section) own(c loadtest.Cell) bool { return c.Scenario == s.scenario.Name }
+func (s section) own(c result.Cell) bool { return c.Scenario == s.scenario.Name }
 
 // label names a cell's target, and what was done to it if that is not the
 // section's scenario.
-func (s section) label(c loadtest.Cell) string {
+func (s section) label(c result.Cell) string {
 	name := label(s.report, c.Target)
 	switch {
 	case s.own(c):
 		return name
-	case s.scenario.Beside == loadtest.PlainName(s.scenario.Name):
+	case s.scenario.Beside == plan.PlainName(s.scenario.Name):
 		return name + ", plain"
 	}
 	return name + ", " + s.scenario.Beside
@@ -107,26 +109,26 @@ func (s section) describe() string {
 		subs = fmt.Sprintf("%d topics, %d per client", sc.Topics, sc.PerClient)
 	}
 	switch sc.Kind {
-	case loadtest.KindIdle:
+	case plan.KindIdle:
 		return fmt.Sprintf("Clients with %s that do nothing, after %v. CPU is per connection and second.", map[bool]string{true: "one subscription", false: strconv.Itoa(sc.PerClient) + " subscriptions"}[sc.PerClient == 1], sc.Settle)
-	case loadtest.KindStorm:
+	case plan.KindStorm:
 		if sc.Kill {
 			return "The server is killed and started again; all clients connect and subscribe at once."
 		}
 		return "All clients connect and subscribe at once."
-	case loadtest.KindMax:
+	case plan.KindMax:
 		return fmt.Sprintf("The highest rate that is sustained: %s on %s.", events, subs)
-	case loadtest.KindUnary, loadtest.KindHTTP:
-		what := map[string]string{loadtest.KindUnary: "Calls", loadtest.KindHTTP: "GET requests of one resource"}[sc.Kind]
+	case plan.KindUnary, plan.KindHTTP:
+		what := map[string]string{plan.KindUnary: "Calls", plan.KindHTTP: "GET requests of one resource"}[sc.Kind]
 		if sc.Rate > 0 {
 			return fmt.Sprintf("%s, %s per second.", what, number(sc.Rate))
 		}
 		return fmt.Sprintf("%s as fast as answers come, %d under way per client.", what, sc.Window)
-	case loadtest.KindMixed:
+	case plan.KindMixed:
 		return "Clients subscribe to models with references, call, and unsubscribe, while events come."
-	case loadtest.KindCollection:
+	case plan.KindCollection:
 		return fmt.Sprintf("Adds to the middle of a collection of %s values, at %s.", number(float64(sc.Collection)), rate)
-	case loadtest.KindSlow:
+	case plan.KindSlow:
 		how := "do not read at all"
 		if sc.SlowRate > 0 {
 			how = fmt.Sprintf("read %d bytes per second", sc.SlowRate)
@@ -146,7 +148,7 @@ func (s section) describe() string {
 var columns = []string{"server", "clients", "CPU µs/unit", "user", "sys", "units/s", "p50", "p90", "p99", "p99.9", "max", "RSS/conn", "PSS/conn", "socket/conn", "switches/unit", "writes/unit", "bytes/unit", "server busy", "lost", "live"}
 
 // row is a cell in the form of the columns. Refused figures are marked.
-func (s section) row(c loadtest.Cell) []string {
+func (s section) row(c result.Cell) []string {
 	if c.Error != "" {
 		return []string{s.label(c), strconv.Itoa(c.N), "failed"}
 	}
@@ -157,7 +159,7 @@ func (s section) row(c loadtest.Cell) []string {
 	return []string{
 		s.label(c), strconv.Itoa(c.N),
 		cpu(c.CPU.Total), cpu(c.CPU.User), cpu(c.CPU.Sys),
-		mark(rate(c), c.Kind == loadtest.KindIdle, c.OK("rate")),
+		mark(rate(c), c.Kind == plan.KindIdle, c.OK("rate")),
 		late(c.Latency.P50), late(c.Latency.P90), late(c.Latency.P99), late(c.Latency.P999), late(c.Latency.Max),
 		bytes(c.Memory.PerConn, "memory"), bytes(c.Memory.PSSConn, "memory"), bytes(c.Memory.SocketCon, "sockets"),
 		per(c.Switches), per(c.Writes), per(c.Bytes),
@@ -166,7 +168,7 @@ func (s section) row(c loadtest.Cell) []string {
 }
 
 // rate writes a cell's rate, which may be a lower bound.
-func rate(c loadtest.Cell) string {
+func rate(c result.Cell) string {
 	if c.AtLeast {
 		return atLeast + number(c.Rate)
 	}
@@ -174,7 +176,7 @@ func rate(c loadtest.Cell) string {
 }
 
 // latency writes one of a cell's latencies, which may be an upper bound.
-func latency(c loadtest.Cell, us int64) string {
+func latency(c result.Cell, us int64) string {
 	if c.AtMost {
 		return atMost + micros(us)
 	}
@@ -189,7 +191,7 @@ const (
 )
 
 // bounds says what of a cell is a bound, and why; "" if nothing is.
-func bounds(c loadtest.Cell) string {
+func bounds(c result.Cell) string {
 	var what []string
 	if c.AtLeast {
 		what = append(what, "the rate is at least")
@@ -226,7 +228,7 @@ func (s section) notes() (all []string) {
 }
 
 // remarks are what a reader of a cell must know, one per line.
-func (s section) remarks(c loadtest.Cell) []string {
+func (s section) remarks(c result.Cell) []string {
 	var all []string
 	who := fmt.Sprintf("%s, %d clients: ", s.label(c), c.N)
 	if c.Error != "" {
@@ -254,7 +256,7 @@ func (s section) remarks(c loadtest.Cell) []string {
 
 // Table writes the figures for a terminal. Figures in parentheses are not the
 // server's; the lines below the table say why.
-func Table(w io.Writer, r *loadtest.Report) error {
+func Table(w io.Writer, r *result.Report) error {
 	for _, s := range sections(r) {
 		if _, err := fmt.Fprintf(w, "\n%s\n%s Unit: %s. Latencies count from when it was due.\n", s.title(), s.describe(), s.unit()); err != nil {
 			return err
@@ -277,7 +279,7 @@ func Table(w io.Writer, r *loadtest.Report) error {
 }
 
 // Markdown writes a summary, then the tables, for a results folder.
-func Markdown(w io.Writer, r *loadtest.Report) error {
+func Markdown(w io.Writer, r *result.Report) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Title, strings.Join(facts(r), "  \n"))
 	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say why. " + boundsAbout + "\n")
@@ -304,7 +306,7 @@ func Markdown(w io.Writer, r *loadtest.Report) error {
 }
 
 // facts are the circumstances of a run.
-func facts(r *loadtest.Report) []string {
+func facts(r *result.Report) []string {
 	m := r.Machine
 	virtual := ""
 	if m.Virtual {
@@ -330,7 +332,7 @@ func facts(r *loadtest.Report) []string {
 	return all
 }
 
-func label(r *loadtest.Report, name string) string {
+func label(r *result.Report, name string) string {
 	for _, t := range r.Plan.Targets {
 		if t.Name == name {
 			return t.Label()

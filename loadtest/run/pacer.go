@@ -1,6 +1,6 @@
 //go:build linux
 
-package loadtest
+package run
 
 import (
 	"golang.org/x/sys/unix"
@@ -9,32 +9,31 @@ import (
 	"sluice/loadtest/hist"
 )
 
-// pacer says when events are due: burst of them together, and the bursts so far
-// apart that the rate comes out. It never waits for what was late: lateness of
-// the sender or of the gateway does not move a due time.
+// pacer computes when events are due: burst of them together, and the gap between bursts
+// that gives the rate. Lateness of the sender or of the gateway moves no due time.
 type pacer struct {
 	start int64
 	gap   float64 // ns between bursts
 	burst int
-	count int // events in all
+	count int // of events
 }
 
-// newPacer makes one for events per second over a duration in nanoseconds.
+// newPacer returns a pacer of rate events per second over a duration in nanoseconds.
 func newPacer(start int64, rate float64, burst int, duration int64) pacer {
 	gap := 1e9 * float64(burst) / rate
 	bursts := max(int(float64(duration)/gap), 1)
 	return pacer{start: start, gap: gap, burst: burst, count: bursts * burst}
 }
 
-// due is when the i-th event is due.
+// due returns when the i-th event is due.
 func (p pacer) due(i int) int64 { return p.start + int64(float64(i/p.burst)*p.gap) }
 
-// end is when the series is over: a gap after the last burst.
+// end returns when the series is over: a gap after the last burst.
 func (p pacer) end() int64 { return p.due(p.count-1) + int64(p.gap) }
 
-// run calls send with each event when it is due, and flush after each burst. It
-// returns how late the sender itself was. It ends early when send fails or stop
-// is closed; sent is the number of events that went out.
+// run calls send for each event when it is due, and flush after each burst. It returns
+// how late the sender itself was, and the number of events sent. It ends early if send
+// fails or stop is closed.
 func (p pacer) run(sleep func(until int64), send func(i int, due int64) error, flush func() error, stop <-chan struct{}) (late *hist.Hist, sent int, err error) {
 	late = hist.New()
 	for i := range p.count {
@@ -61,13 +60,13 @@ func (p pacer) run(sleep func(until int64), send func(i int, due int64) error, f
 	return late, sent, nil
 }
 
-// sleepUntil waits for a time of client.Now; the goroutine should have its
-// thread for itself. The runtime's timers would be a millisecond late.
+// sleepUntil waits for a time of client.Now. The goroutine should be locked to its
+// thread. A timer of the runtime may be a millisecond late, which is too much here.
 func sleepUntil(at int64) {
 	for client.Now() < at {
 		ts := unix.NsecToTimespec(at)
 		if err := unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &ts, nil); err != nil && err != unix.EINTR {
-			return // the lateness will tell
+			return // the recorded lateness shows it
 		}
 	}
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package loadtest
+package run
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"sluice/loadtest/client"
 	"sluice/loadtest/floor"
+	"sluice/loadtest/service"
 )
 
 // The clients' TLS against the standard library's: a floor behind a proxy that
@@ -82,17 +83,17 @@ func TestClientsOverTLS(t *testing.T) {
 	if err := e.Begin(client.Now()); err != nil {
 		t.Fatal(err)
 	}
-	feed, err := dialFeed(s.FeedAddr)
+	feed, err := service.DialFeed(s.FeedAddr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer feed.close()
+	defer feed.Close()
 	for i := range events { // the largest spans several TLS records
-		if err := feed.publish(0, client.AppendEvent(nil, client.Now(), 100+i*1500)); err != nil {
+		if err := feed.Publish(0, client.AppendEvent(nil, client.Now(), 100+i*1500)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := feed.flush(); err != nil {
+	if err := feed.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	c := until(func(c client.Counters) bool { return c.Deliveries >= clients*events })

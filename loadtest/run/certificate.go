@@ -1,6 +1,6 @@
 //go:build linux
 
-package loadtest
+package run
 
 import (
 	"crypto/ecdsa"
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// writeCertificate writes cert.pem and key.pem for 127.0.0.1, valid for a day.
+// writeCertificate writes a self-signed cert.pem and key.pem for 127.0.0.1, valid for a day.
 func writeCertificate(dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -1,6 +1,6 @@
 //go:build linux
 
-package loadtest
+package run
 
 import (
 	"context"
@@ -11,18 +11,20 @@ import (
 	"sluice/loadtest/client"
 	"sluice/loadtest/hist"
 	"sluice/loadtest/proc"
+	"sluice/loadtest/result"
 )
 
-// usage is what everybody has used up to a moment.
+// usage is the CPU time used by all parts of a run up to a moment.
 type usage struct {
-	at      int64
+	at      int64 // client.Now
 	server  proc.Usage
-	known   bool // whether the server's process is
+	known   bool // reports whether server was read
 	nats    time.Duration
 	clients time.Duration // client processes, and the harness
 	machine proc.Machine
 }
 
+// usage reads what all parts of the run have used so far.
 func (st *stage) usage() usage {
 	u := usage{at: client.Now()}
 	if pid := st.serverPID(); pid != 0 {
@@ -44,61 +46,63 @@ func (st *stage) usage() usage {
 		u.clients += cpu(pid)
 	}
 	u.clients += cpu(os.Getpid())
-	u.machine, _ = proc.ReadMachine() // zeros judge nothing
+	u.machine, _ = proc.ReadMachine() // zeros reject no figure
 	return u
 }
 
-// measurement fills a cell's figures: it samples the clients and the server
-// from its begin to finish.
+// measurement computes a cell's figures. It samples the clients and the server from
+// measure to finish.
 type measurement struct {
-	st    *stage
-	cell  *Cell
-	start int64 // client.Now: the first due time
-	begin usage
-	kinds []client.Kind // whose latencies are the cell's
-	hists map[string]*hist.Hist
-	all   *hist.Hist
-	last  client.Counters
-	done  int64 // when the last unit had been seen; 0: not yet
+	st     *stage
+	cell   *result.Cell
+	start  int64 // client.Now: the first due time
+	begin  usage
+	kinds  []client.Kind         // whose latencies are the cell's
+	hists  map[string]*hist.Hist // by kind
+	all    *hist.Hist            // of kinds, together
+	last   client.Counters       // the last sample
+	done   int64                 // client.Now of the sample that was complete; 0: not yet
+	length time.Duration         // expected, for the interval of points and the progress line
 
-	// Of the series' next point.
+	// The series' next point: what the clients and the server had done at the last one, and
+	// the latencies since.
 	point struct {
 		at    int64
 		units int64
 		cpu   time.Duration
 		hist  *hist.Hist
 	}
-	target time.Duration // how long it is expected to take, for the progress line
 }
 
 const (
 	pointEvery = 500 * time.Millisecond
 	pollEvery  = 50 * time.Millisecond
 	drainEvery = 10 * time.Millisecond
-	quietLimit = 3 * time.Second // without a delivery: no more will come
+	quietLimit = 3 * time.Second // without a delivery: the rest is lost
 	drainLimit = 60 * time.Second
 )
 
-// measure begins a measurement. unit is what the cell's units are.
-func (st *stage) measure(c *Cell, start int64, unit string, kinds ...client.Kind) *measurement {
+// measure begins a measurement. unit is what the cell counts; kinds are the latencies that
+// it reports.
+func (st *stage) measure(c *result.Cell, start int64, unit string, kinds ...client.Kind) *measurement {
 	c.Unit, c.N = unit, st.layout.n
 	m := &measurement{st: st, cell: c, start: start, begin: st.usage(), kinds: kinds, hists: map[string]*hist.Hist{}, all: hist.New()}
 	m.point.at, m.point.cpu, m.point.hist = start, m.begin.server.CPU, hist.New()
 	return m
 }
 
-// units are what the clients have done so far.
+// units returns how many units the clients have completed.
 func (m *measurement) units(c client.Counters) int64 {
 	switch m.cell.Unit {
-	case "connection":
+	case result.Connection:
 		return int64(c.Ready)
-	case "request":
+	case result.Request:
 		return c.Answers
 	}
 	return c.Deliveries
 }
 
-// poll takes a sample.
+// poll takes a sample of the clients, and adds a point to the series if one is due.
 func (m *measurement) poll() error {
 	s, err := m.st.clients.Sample(false)
 	if err != nil {
@@ -122,20 +126,25 @@ func (m *measurement) poll() error {
 	return nil
 }
 
-// pointEvery is the time between two points: short runs have some as well.
+// pointEvery returns the time between two points. A short measurement has ten as well.
 func (m *measurement) pointEvery() time.Duration {
-	if m.target == 0 {
+	if m.length == 0 {
 		return pointEvery
 	}
-	return min(max(m.target/10, pointEvery/5), pointEvery)
+	return min(max(m.length/10, pointEvery/5), pointEvery)
 }
 
 func (m *measurement) addPoint(now int64, took time.Duration) {
 	units, q := m.units(m.last), m.point.hist.Summary()
-	p := Point{T: round(float64(now-m.start)/1e9, 3), Rate: round(float64(units-m.point.units)/took.Seconds(), 1), P50: q.P50, P99: q.P99, Max: q.Max, CPU: -1, RSS: m.st.memory().RSS, Live: m.last.Ready}
+	p := result.Point{
+		T:    result.Round(float64(now-m.start)/1e9, 3),
+		Rate: result.Round(float64(units-m.point.units)/took.Seconds(), 1),
+		P50:  q.P50, P99: q.P99, Max: q.Max,
+		CPU: -1, RSS: m.st.memory().RSS, Live: m.last.Ready,
+	}
 	if pid := m.st.serverPID(); pid != 0 {
 		if u, err := proc.ReadUsage(pid); err == nil {
-			p.CPU = round(float64(u.CPU-m.point.cpu)/float64(took), 3)
+			p.CPU = result.Round(float64(u.CPU-m.point.cpu)/float64(took), 3)
 			m.point.cpu = u.CPU
 		}
 	}
@@ -145,12 +154,13 @@ func (m *measurement) addPoint(now int64, took time.Duration) {
 	m.st.run.progress(m, p)
 }
 
-// until polls until ok is satisfied; then the measurement is done. It gives up
-// at the limit, which is no error.
-func (m *measurement) until(ctx context.Context, limit time.Time, ok func(client.Counters) bool) error {
-	return m.every(ctx, pollEvery, limit, ok)
+// until polls until a time.
+func (m *measurement) until(ctx context.Context, end time.Time) error {
+	return m.every(ctx, pollEvery, end, func(client.Counters) bool { return false })
 }
 
+// every polls at an interval until ok reports that the measurement is complete, or until
+// the limit, which is no error. It returns an error if a part of the stage has ended.
 func (m *measurement) every(ctx context.Context, interval time.Duration, limit time.Time, ok func(client.Counters) bool) error {
 	for {
 		if err := m.poll(); err != nil {
@@ -164,10 +174,10 @@ func (m *measurement) every(ctx context.Context, interval time.Duration, limit t
 		if now.After(limit) {
 			return nil
 		}
-		if err := m.st.broken(); err != nil {
+		if err := m.st.failure(); err != nil {
 			return err
 		}
-		if m.cell.Unit != "connection" && m.last.Ready == 0 && m.last.Closed > 0 {
+		if m.cell.Unit != result.Connection && m.last.Ready == 0 && m.last.Closed > 0 {
 			return fmt.Errorf("all connections were lost: %s", m.last.LastError)
 		}
 		if err := pause(ctx, min(interval, limit.Sub(now)+time.Millisecond)); err != nil {
@@ -176,8 +186,7 @@ func (m *measurement) every(ctx context.Context, interval time.Duration, limit t
 	}
 }
 
-// drain waits for what is still to come, until all of it has or nothing has for
-// a while.
+// drain waits until all expected units are complete, or until none was for quietLimit.
 func (m *measurement) drain(ctx context.Context, expected int64) error {
 	lastUnits, since := int64(-1), time.Now()
 	return m.every(ctx, drainEvery, time.Now().Add(drainLimit), func(c client.Counters) bool {
@@ -189,7 +198,7 @@ func (m *measurement) drain(ctx context.Context, expected int64) error {
 	})
 }
 
-// finish fills in the cell.
+// finish computes the cell's figures from the samples since the measurement began.
 func (m *measurement) finish(expected, units int64) {
 	c, st := m.cell, m.st
 	end := st.usage()
@@ -199,8 +208,8 @@ func (m *measurement) finish(expected, units int64) {
 	}
 	wall := time.Duration(end.at - m.begin.at)
 	c.Expected, c.Units, c.Lost = expected, units, max(expected-units, 0)
-	c.Seconds = round(float64(until-m.start)/1e9, 4)
-	c.Rate = round(float64(units)/max(c.Seconds, 1e-9), 1)
+	c.Seconds = result.Round(float64(until-m.start)/1e9, 4)
+	c.Rate = result.Round(float64(units)/max(c.Seconds, 1e-9), 1)
 	c.Latency, c.Hist = m.all.Summary(), m.all.Sparse().Coarse(0.02)
 	if len(m.hists) > 1 {
 		c.Kinds = map[string]hist.Summary{}
@@ -215,14 +224,14 @@ func (m *measurement) finish(expected, units int64) {
 		if units == 0 || v < 0 {
 			return -1
 		}
-		return round(v/float64(units), 4)
+		return result.Round(v/float64(units), 4)
 	}
 	micros := func(d time.Duration) float64 { return float64(d) / 1e3 }
-	c.CPU, c.Switches, c.Writes = Cost{-1, -1, -1}, -1, -1
+	c.CPU, c.Switches, c.Writes = result.Cost{Total: -1, User: -1, Sys: -1}, -1, -1
 	used := end.server.Sub(m.begin.server)
 	if end.known && m.begin.known {
-		c.CPU = Cost{Total: per(micros(used.CPU)), User: -1, Sys: -1}
-		if used.User+used.Sys > 0 || used.CPU == 0 { // else too short for the clock that splits it
+		c.CPU = result.Cost{Total: per(micros(used.CPU)), User: -1, Sys: -1}
+		if used.User+used.Sys > 0 || used.CPU == 0 { // else too short for the ticks that split it
 			c.CPU.User, c.CPU.Sys = per(micros(used.User)), per(micros(used.Sys))
 		}
 		c.Switches, c.Writes = per(float64(used.Switches)), per(float64(used.Writes))
@@ -237,51 +246,41 @@ func (m *measurement) finish(expected, units int64) {
 	if end.known {
 		ours += used.CPU
 	}
-	c.OtherBusy = round(max(float64(machine.Busy-ours)/float64(wall), 0), 3)
+	c.OtherBusy = result.Round(max(float64(machine.Busy-ours)/float64(wall), 0), 3)
 	if all := machine.Busy + machine.Idle + machine.Steal; all > 0 {
-		c.Steal = round(float64(machine.Steal)/float64(all), 4)
+		c.Steal = result.Round(float64(machine.Steal)/float64(all), 4)
 	}
 	m.fillMemory()
 }
 
-// busy is the part of the cores that CPU time fills; without pinning, of all.
+// busy returns the utilisation of cores by CPU time, 0 to 1. No cores means all of them.
 func (st *stage) busy(cpu, wall time.Duration, cores []int) float64 {
 	n := len(cores)
 	if n == 0 {
-		n = st.run.machine.Cores
+		n = st.run.report.Machine.Cores
 	}
-	return round(float64(cpu)/float64(wall)/float64(max(n, 1)), 3)
+	return result.Round(float64(cpu)/float64(wall)/float64(max(n, 1)), 3)
 }
 
+// fillMemory computes the cell's memory figures.
 func (m *measurement) fillMemory() {
 	st, now := m.st, m.st.memory()
-	mem := Memory{Before: st.empty.RSS, RSS: now.RSS, PSS: now.PSS, PerConn: -1, PSSConn: -1, SocketCon: -1}
+	mem := result.Memory{Before: st.empty.RSS, RSS: now.RSS, PSS: now.PSS, PerConn: -1, PSSConn: -1, SocketCon: -1}
 	if n := float64(m.last.Ready); n > 0 {
 		if now.RSS >= 0 && st.empty.RSS >= 0 {
-			mem.PerConn = round(float64(now.RSS-st.empty.RSS)/n, 1)
+			mem.PerConn = result.Round(float64(now.RSS-st.empty.RSS)/n, 1)
 		}
 		if now.PSS >= 0 && st.empty.PSS >= 0 {
-			mem.PSSConn = round(float64(now.PSS-st.empty.PSS)/n, 1)
+			mem.PSSConn = result.Round(float64(now.PSS-st.empty.PSS)/n, 1)
 		}
 		if s := proc.SocketMemory(); s >= 0 && st.emptySock >= 0 {
-			mem.SocketCon = round(float64(s-st.emptySock)/n, 1)
+			mem.SocketCon = result.Round(float64(s-st.emptySock)/n, 1)
 		}
 	}
 	m.cell.Memory = mem
 }
 
-func round(v float64, digits int) float64 {
-	scale := 1.0
-	for range digits {
-		scale *= 10
-	}
-	if v < 0 {
-		return float64(int64(v*scale-0.5)) / scale
-	}
-	return float64(int64(v*scale+0.5)) / scale
-}
-
-// pause waits, or ends early with the context's error.
+// pause waits for d. If ctx is done before, it returns the context's error.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(max(d, 0))
 	defer t.Stop()

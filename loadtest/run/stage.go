@@ -1,6 +1,6 @@
 //go:build linux
 
-package loadtest
+package run
 
 import (
 	"context"
@@ -16,42 +16,59 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/loadtest/client"
+	"sluice/loadtest/plan"
 	"sluice/loadtest/proc"
+	"sluice/loadtest/result"
+	"sluice/loadtest/service"
 )
 
-// stage is one server with its clients and its service. It owns the processes
-// and stops all of them in close.
+// stage is one server with its clients and its service. It owns the processes, and close
+// stops all of them.
 type stage struct {
 	run    *runner
-	target Target
+	target plan.Target
 	layout layout
-	scene  Scenario // the first that it was made for
 
 	server  *proc.Process // nil if it ran already
-	nats    *proc.Process
-	service service
+	nats    *proc.Process // nil if the target needs none, or it ran already
+	service service.Service
 	clients client.Group
-	workers []int // their process ids
+	workers []int // process ids of the clients
 	addr    string
-	ports   map[string]string
+	params  map[string]string // values of the placeholders in command lines
 
-	subs      []int       // subscribers per topic that are not slow
+	subs      []int       // subscribers per topic, without slow clients
 	empty     proc.Memory // of the server without clients
-	emptySock int64
-	connected Cell // what connecting cost
+	emptySock int64       // socket memory without clients, bytes
+	connected result.Cell // what the first connect cost
 }
 
 const (
 	startLimit   = 20 * time.Second
 	stopLimit    = 10 * time.Second
 	connectLimit = 3 * time.Minute
-	perWorker    = 19_000 // clients of a process
+	perWorker    = 19_000 // clients per process
 	reserveFDs   = 100
 )
 
-// open makes a stage up to where its clients could connect.
-func (r *runner) open(t Target, s Scenario, n int) (*stage, error) {
-	st := &stage{run: r, target: t, scene: s, layout: s.layout(n)}
+// layout is what scenarios must have in common to share a stage.
+type layout struct {
+	n, topics, perClient, collection, models, inflight, slowRate int
+	slow, connectRate                                            float64
+	http, tls, compression                                       bool
+}
+
+func layoutOf(s plan.Scenario, n int) layout {
+	return layout{
+		n: n, topics: s.Topics, perClient: s.PerClient, collection: s.Collection, models: s.Models,
+		inflight: s.Inflight, slow: s.Slow, slowRate: s.SlowRate, connectRate: s.ConnectRate,
+		http: s.Kind == plan.KindHTTP, tls: s.TLS, compression: s.Compression,
+	}
+}
+
+// open starts a stage. Its clients are not connected yet.
+func (r *runner) open(t plan.Target, s plan.Scenario, n int) (*stage, error) {
+	st := &stage{run: r, target: t, layout: layoutOf(s, n)}
 	if err := st.start(); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
@@ -63,14 +80,14 @@ func (st *stage) start() error {
 		return err
 	}
 	if st.target.NATS != "" {
-		line, err := proc.Fill(st.target.NATS, st.ports)
+		line, err := proc.Fill(st.target.NATS, st.params)
 		if err != nil {
 			return err
 		}
 		if st.nats, err = proc.Start("NATS server", line, st.run.plan.ClientCores, nil); err != nil {
 			return err
 		}
-		if err := st.nats.Ready("127.0.0.1:"+st.ports["nats"], startLimit); err != nil {
+		if err := st.nats.Ready("127.0.0.1:"+st.params["nats"], startLimit); err != nil {
 			return err
 		}
 	}
@@ -95,27 +112,30 @@ func (st *stage) start() error {
 	return nil
 }
 
+// choosePorts fills in the placeholders of command lines, and the server's address.
 func (st *stage) choosePorts() error {
-	st.ports = map[string]string{"self": st.run.options.Self}
+	st.params = map[string]string{"self": st.run.options.Self}
 	for _, name := range []string{"port", "nats", "feed"} {
 		port, err := proc.FreePort()
 		if err != nil {
 			return err
 		}
-		st.ports[name] = strconv.Itoa(port)
+		st.params[name] = strconv.Itoa(port)
 	}
 	if st.layout.tls && st.target.Start != "" {
 		if err := st.run.certificate(); err != nil {
 			return err
 		}
-		st.ports["cert"], st.ports["key"] = filepath.Join(st.run.dir, "cert.pem"), filepath.Join(st.run.dir, "key.pem")
+		st.params["cert"], st.params["key"] = filepath.Join(st.run.dir, "cert.pem"), filepath.Join(st.run.dir, "key.pem")
 	}
 	if st.addr = st.target.Addr; st.addr == "" {
-		st.addr = "127.0.0.1:" + st.ports["port"]
+		st.addr = "127.0.0.1:" + st.params["port"]
 	}
 	return nil
 }
 
+// startServer starts the server and waits until it listens. If the target runs already,
+// startServer checks that it does.
 func (st *stage) startServer() error {
 	if st.target.Start == "" {
 		c, err := net.DialTimeout("tcp", st.addr, startLimit)
@@ -131,13 +151,13 @@ func (st *stage) startServer() error {
 	if st.layout.compression {
 		line += " " + st.target.Compress
 	}
-	line, err := proc.Fill(line, st.ports)
+	line, err := proc.Fill(line, st.params)
 	if err != nil {
 		return err
 	}
 	var env []string
 	for _, e := range st.target.Env {
-		if e, err = proc.Fill(e, st.ports); err != nil {
+		if e, err = proc.Fill(e, st.params); err != nil {
 			return err
 		}
 		env = append(env, e)
@@ -148,50 +168,56 @@ func (st *stage) startServer() error {
 	return st.server.Ready(st.addr, startLimit)
 }
 
+// startService connects the harness's service to the server or its NATS.
 func (st *stage) startService() (err error) {
 	switch st.target.Protocol {
 	case client.ProtocolFloor, client.ProtocolCentrifuge:
-		st.service, err = retry(st.server, func() (service, error) { return dialFeed("127.0.0.1:" + st.ports["feed"]) })
+		st.service, err = st.dialService(func() (service.Service, error) {
+			return service.DialFeed("127.0.0.1:" + st.params["feed"])
+		})
 	default:
 		url := st.target.NATSURL
 		if url == "" {
-			url = "nats://127.0.0.1:" + st.ports["nats"]
+			url = "nats://127.0.0.1:" + st.params["nats"]
 		}
-		res := st.target.Protocol == client.ProtocolRES
-		st.service, err = retry(st.server, func() (service, error) {
-			return dialNATS(url, st.layout.topics, res, st.layout.collection)
+		st.service, err = st.dialService(func() (service.Service, error) {
+			s, err := service.DialNATS(url, st.layout.topics, st.target.Protocol == client.ProtocolRES, st.layout.collection)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", plan.Redact(url), err)
+			}
+			return s, nil
 		})
 	}
 	return err
 }
 
-// broken says which part of the stage is gone, if one is.
-func (st *stage) broken() error {
+// dialService retries until dial succeeds: a server that this stage started may open its
+// ports one after the other.
+func (st *stage) dialService(dial func() (service.Service, error)) (service.Service, error) {
+	for end := time.Now().Add(startLimit); ; time.Sleep(50 * time.Millisecond) {
+		s, err := dial()
+		switch {
+		case err == nil:
+			return s, nil
+		case st.server == nil || time.Now().After(end):
+			return nil, fmt.Errorf("the harness's service cannot connect: %w", err)
+		case !st.server.Running():
+			return nil, fmt.Errorf("%s ended (%s): %s", st.server.Name, st.server.Exit(), st.server.Output())
+		}
+	}
+}
+
+// failure returns which part of the stage has ended, or nil.
+func (st *stage) failure() error {
 	for _, p := range []*proc.Process{st.server, st.nats} {
 		if p != nil && !p.Running() {
 			return fmt.Errorf("%s ended (%s): %s", p.Name, p.Exit(), p.Output())
 		}
 	}
-	return st.service.lost()
+	return st.service.Lost()
 }
 
-// retry connects a service: a server that was started here may open its ports
-// one after the other.
-func retry(server *proc.Process, dial func() (service, error)) (service, error) {
-	for end := time.Now().Add(startLimit); ; time.Sleep(50 * time.Millisecond) {
-		s, err := dial()
-		if err == nil {
-			return s, nil
-		}
-		if server == nil || time.Now().After(end) {
-			return nil, fmt.Errorf("the harness's service cannot connect: %w", err)
-		}
-		if server != nil && !server.Running() {
-			return nil, fmt.Errorf("%s ended (%s): %s", server.Name, server.Exit(), server.Output())
-		}
-	}
-}
-
+// startClients starts the clients, in as many processes as their descriptors need.
 func (st *stage) startClients() error {
 	l, p := st.layout, st.run.plan
 	addr, err := net.ResolveTCPAddr("tcp", st.addr)
@@ -251,7 +277,7 @@ func (st *stage) close() error {
 		errs = append(errs, fmt.Errorf("clients: %w", err))
 	}
 	if st.service != nil {
-		errs = append(errs, st.service.close())
+		errs = append(errs, st.service.Close())
 	}
 	for _, p := range []*proc.Process{st.server, st.nats} {
 		if p != nil {
@@ -261,7 +287,7 @@ func (st *stage) close() error {
 	return errors.Join(errs...)
 }
 
-// serverPID is 0 if it is not known.
+// serverPID returns the server's process id, 0 if it is not known.
 func (st *stage) serverPID() int {
 	if st.server != nil {
 		return st.server.PID()
@@ -269,6 +295,7 @@ func (st *stage) serverPID() int {
 	return st.target.PID
 }
 
+// memory returns the server's memory, -1 in each field if its process is not known.
 func (st *stage) memory() proc.Memory {
 	if pid := st.serverPID(); pid != 0 {
 		if m, err := proc.ReadMemory(pid); err == nil {
@@ -279,12 +306,12 @@ func (st *stage) memory() proc.Memory {
 }
 
 // connect connects all clients and measures what that costs.
-func (st *stage) connect(ctx context.Context, c *Cell) error {
+func (st *stage) connect(ctx context.Context, c *result.Cell) error {
 	begin := client.Now()
 	if err := st.clients.Begin(begin); err != nil {
 		return err
 	}
-	m := st.measure(c, begin, "connection", client.Connect)
+	m := st.measure(c, begin, result.Connection, client.Connect)
 	if err := st.clients.Connect(); err != nil {
 		return err
 	}
@@ -300,7 +327,20 @@ func (st *stage) connect(ctx context.Context, c *Cell) error {
 	return nil
 }
 
-// certificate makes the run's certificate, once.
+// restore reconnects all clients if some of them were lost.
+func (st *stage) restore(ctx context.Context) error {
+	s, err := st.clients.Sample(false)
+	if err != nil || s.Count.Ready == st.layout.n {
+		return err
+	}
+	if err := st.clients.Drop(); err != nil {
+		return err
+	}
+	var unused result.Cell
+	return st.connect(ctx, &unused)
+}
+
+// certificate creates the run's certificate, once.
 func (r *runner) certificate() error {
 	if r.dir != "" {
 		return nil

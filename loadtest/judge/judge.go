@@ -1,0 +1,124 @@
+//go:build linux
+
+package judge
+
+import (
+	"fmt"
+
+	"sluice/loadtest/plan"
+	"sluice/loadtest/result"
+)
+
+// The limits of what counts as the server's figure.
+const (
+	clientFull = 0.90  // utilisation of the clients' cores: beyond it the clients are late
+	serverFull = 0.85  // utilisation of the server's cores: below it, the server was not the limit
+	otherLimit = 0.20  // cores used by processes that are no part of the run
+	stealLimit = 0.05  // share of all cores' time that the hypervisor took
+	lateLimit  = 5_000 // µs: 99th percentile of the harness's own lateness
+)
+
+// Cell rejects the figures of c that are not the server's, with the reason for each, or
+// marks them as bounds. c must be complete otherwise.
+//
+// CPU per unit survives saturated clients and a late harness, because the kernel charged
+// it to the server. Rates and latencies become bounds then, unless the server itself may
+// have delayed the harness. Other programs and a hypervisor that takes time disturb
+// caches and clocks, and with them every figure.
+func Cell(c *result.Cell, s plan.Scenario) {
+	timing := func(why string) {
+		c.Refuse(result.Latency, why)
+		c.Refuse(result.Rate, why)
+	}
+	if c.OtherBusy > otherLimit {
+		why := fmt.Sprintf("the machine: other programs used %.1f cores", c.OtherBusy)
+		timing(why)
+		c.Refuse(result.CPU, why)
+		c.Refuse(result.Sockets, why)
+		if c.CPU.Total < 0 && c.Units > 0 {
+			c.Notes = append(c.Notes, "a gateway on this machine counts as another program unless its process is known: give its process id (-pid)")
+		}
+	}
+	if c.Memory.SocketCon < -1 {
+		c.Refuse(result.Sockets, "the machine: the kernel counts all sockets, and other sockets were closed during the measurement")
+	}
+	if c.Steal > stealLimit {
+		why := fmt.Sprintf("the machine: the hypervisor took %.0f%% of the time", c.Steal*100)
+		timing(why)
+		c.Refuse(result.CPU, why)
+	}
+	if c.ClientBusy > clientFull {
+		c.Bound(result.LimitClients)
+	}
+	switch {
+	case c.Late <= lateLimit:
+	case c.AtMost || c.ServerBusy < serverFull:
+		c.Bound(result.LimitHarness)
+	default: // a saturated server may have stopped reading from the harness
+		timing(fmt.Sprintf("the harness: it sent events up to %.1f ms late", float64(c.Late)/1000))
+	}
+	if c.Kind == plan.KindMax && c.Rate > 0 && !c.AtLeast && !saturatedServer(c.Trials) {
+		c.Refuse(result.Rate, "no trial filled the server's cores")
+	}
+	losses(c, s)
+	if s.Compression && c.Shrunk == 0 && c.Unit == result.Delivery {
+		c.Refuse(result.CPU, "the server compressed nothing")
+		c.Notes = append(c.Notes, "the server compressed nothing")
+	}
+	if c.Units > 0 && c.CPU.Total < 0 {
+		c.Refuse(result.CPU, "the server's process is not known")
+	}
+}
+
+// losses rejects figures of a cell that lost connections, events or responses.
+func losses(c *result.Cell, s plan.Scenario) {
+	timing := func(why string) {
+		c.Refuse(result.Latency, why)
+		c.Refuse(result.Rate, why)
+	}
+	if c.Failed > 0 {
+		c.Notes = append(c.Notes, fmt.Sprintf("%d connections failed: %s", c.Failed, c.Message))
+	}
+	if c.Closed > 0 && s.Slow == 0 {
+		c.Notes = append(c.Notes, fmt.Sprintf("%d connections were closed by the server: %s", c.Closed, c.Message))
+	}
+	if c.Live < c.N && s.Slow == 0 {
+		why := fmt.Sprintf("only %d of %d connections were alive at the end", c.Live, c.N)
+		timing(why)
+		c.Refuse(result.CPU, why)
+		c.Refuse(result.Mem, why)
+		c.Refuse(result.Sockets, why)
+	}
+	if c.Lost > 0 {
+		c.Notes = append(c.Notes, fmt.Sprintf("%d of %d were lost", c.Lost, c.Expected))
+		timing(fmt.Sprintf("%d lost", c.Lost))
+	}
+	if c.Unsent > 0 {
+		c.Notes = append(c.Notes, fmt.Sprintf("%d requests were due and not made, because the window of every client was full", c.Unsent))
+		timing("requests could not be made in time")
+	}
+	if c.Errors > 0 {
+		c.Notes = append(c.Notes, fmt.Sprintf("%d responses were errors", c.Errors))
+		timing("responses were errors")
+	}
+}
+
+// saturatedServer reports whether a trial found the server at its limit and the clients
+// below theirs.
+func saturatedServer(trials []result.Trial) bool {
+	for _, t := range trials {
+		if t.Busy > serverFull && t.Client < clientFull {
+			return true
+		}
+	}
+	return false
+}
+
+// Ratio returns the CPU per unit of c as a multiple of base's. ok is false if either is
+// not the server's figure, or if the two are of different targets or client counts.
+func Ratio(c, base result.Cell) (ratio float64, ok bool) {
+	if c.Target != base.Target || c.N != base.N || !c.OK(result.CPU) || !base.OK(result.CPU) || base.CPU.Total <= 0 {
+		return 0, false
+	}
+	return c.CPU.Total / base.CPU.Total, true
+}

@@ -1,0 +1,67 @@
+//go:build linux
+
+package judge
+
+import (
+	"strings"
+	"testing"
+
+	"sluice/loadtest/hist"
+	"sluice/loadtest/plan"
+	"sluice/loadtest/result"
+)
+
+func cell(round int, cpu, rate float64, p99 int64) result.Cell {
+	return result.Cell{Target: "a", Scenario: "s", Kind: plan.KindFanout, N: 10, Live: 10, Round: round, Unit: "delivery", Units: 100,
+		CPU: result.Cost{Total: cpu, User: cpu / 4, Sys: cpu * 3 / 4}, Rate: rate, Latency: hist.Summary{Count: 100, P99: p99}}
+}
+
+func TestCell(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(*result.Cell)
+		want  string // figures that are refused, bounds
+	}{
+		{"nothing", func(*result.Cell) {}, ""},
+		{"other programs", func(c *result.Cell) { c.OtherBusy = 0.5 }, "cpu latency rate sockets"},
+		{"hypervisor", func(c *result.Cell) { c.Steal = 0.2 }, "cpu latency rate"},
+		{"full clients", func(c *result.Cell) { c.ClientBusy = 0.97 }, "≥ ≤ clients"},
+		{"late harness", func(c *result.Cell) { c.Late = 20_000 }, "≥ ≤ harness"},
+		{"late harness, full server", func(c *result.Cell) { c.Late, c.ServerBusy = 20_000, 0.95 }, "latency rate"},
+		{"full clients and late harness", func(c *result.Cell) { c.ClientBusy, c.Late = 0.97, 20_000 }, "≥ ≤ clients"},
+		{"full clients in a search", func(c *result.Cell) {
+			c.Kind, c.AtLeast, c.AtMost, c.Limit, c.ClientBusy = plan.KindMax, true, true, "harness", 0.97
+		}, "≥ ≤ harness"},
+		{"full clients and other programs", func(c *result.Cell) { c.ClientBusy, c.OtherBusy = 0.97, 0.5 }, "cpu latency rate sockets ≥ ≤ clients"},
+		{"loss", func(c *result.Cell) { c.Lost, c.Expected = 1, 101 }, "latency rate"},
+		{"requests not made", func(c *result.Cell) { c.Unsent = 1 }, "latency rate"},
+		{"errors", func(c *result.Cell) { c.Errors = 1 }, "latency rate"},
+		{"lost connections", func(c *result.Cell) { c.Live = 9 }, "cpu latency rate memory sockets"},
+		{"others' sockets", func(c *result.Cell) { c.Memory.SocketCon = -300 }, "sockets"},
+		{"unknown process", func(c *result.Cell) { c.CPU.Total = -1 }, "cpu"},
+		{"server not full", func(c *result.Cell) {
+			c.Kind, c.Trials = plan.KindMax, []result.Trial{{Busy: 0.5}, {Busy: 0.99, Client: 0.99}}
+		}, "rate"},
+		{"compression", func(*result.Cell) {}, "cpu"},
+		{"server full", func(c *result.Cell) { c.Kind, c.Trials = plan.KindMax, []result.Trial{{Busy: 0.95, Client: 0.5}} }, ""},
+	} {
+		one := cell(1, 10, 300, 7)
+		c.spoil(&one)
+		Cell(&one, plan.Scenario{Compression: c.name == "compression"})
+		var got []string
+		for _, f := range result.Figures {
+			if !one.OK(f) {
+				got = append(got, f)
+			}
+		}
+		if one.AtLeast {
+			got = append(got, "≥")
+		}
+		if one.AtMost {
+			got = append(got, "≤", one.Limit)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: refused or bounded %v, want %s", c.name, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+//go:build linux
+
+package plan
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestPlanDefaultsAndChecks(t *testing.T) {
+	p := Plan{Targets: []Target{{Name: "a", Protocol: "res", Start: "x"}}, Scenarios: []Scenario{{Kind: KindTopics}, {Kind: KindGrowth}, {Kind: KindUnary}, {Kind: KindMax}}}
+	if err := p.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	s := p.Scenarios
+	if s[0].Topics != 1000 || s[0].PerClient != 5 || len(s[1].Grow) != 4 || s[2].N != 64 || s[2].Rate != 0 || s[3].Duration >= s[0].Duration {
+		t.Errorf("%+v", s)
+	}
+	if got := s[0].EventRate(10_000); got != 400 { // 20,000 deliveries/s at 50 subscribers of each topic
+		t.Errorf("%v events per second", got)
+	}
+	for what, bad := range map[string]Plan{
+		"no target":             {Scenarios: s},
+		"bad kind":              {Targets: p.Targets, Scenarios: []Scenario{{Kind: "x"}}},
+		"bad protocol":          {Targets: []Target{{Name: "a", Protocol: "x", Start: "x"}}, Scenarios: s},
+		"twice":                 {Targets: append(p.Targets, p.Targets...), Scenarios: s},
+		"unknown":               {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, Targets: []string{"b"}}}},
+		"kinds":                 {Targets: []Target{{Name: "a", Protocol: "res", Start: "x", Kinds: []string{"x"}}}, Scenarios: s},
+		"subscriptions":         {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, PerClient: 3}}},
+		"same name":             {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle}, {Kind: KindIdle}}},
+		"no target supports it": {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindTLS}}},
+		"beside an unknown one": {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, Beside: "x"}}},
+		"all slow":              {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindSlow, Slow: 1}}},
+		"minus rounds":          {Targets: p.Targets, Scenarios: s, Rounds: -1},
+		"minus burst":           {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindBurst, Burst: -1}}},
+		"minus settle":          {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, Settle: -1}}},
+	} {
+		if err := bad.Complete(); err == nil {
+			t.Errorf("%s: passes", what)
+		}
+	}
+}
+
+// A tls or compressed scenario gets its plain form beside it, except on targets that speak TLS only.
+func TestPlainBesideTLS(t *testing.T) {
+	p := Plan{
+		Targets: []Target{{Name: "a", Protocol: "res", Start: "x", TLS: "-tls", Compress: "-z"}, {Name: "b", Protocol: "res", Start: "x"}, {Name: "url", Protocol: "res", Addr: "127.0.0.1:1"}, {Name: "always", Protocol: "res", Start: "x -tls", TLS: " "}},
+		Scenarios: []Scenario{{Kind: KindTLS, Title: "Over TLS", Payload: 300}, {Name: "z", Kind: KindCompressed}, {Name: "only", Kind: KindTLS, Targets: []string{"url"}},
+			{Name: "own", Kind: KindTLS, Beside: "z"}},
+	}
+	for range 2 { // a report's plan is completed again
+		if err := p.Complete(); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range p.Scenarios {
+			got = append(got, fmt.Sprintf("%s %s %v %v %d beside %q on %v", s.Name, s.Kind, s.TLS, s.Compression, s.Payload, s.Beside, p.supportedTargets(s)))
+		}
+		want := []string{
+			`tls-plain fanout false false 300 beside "" on [a]`,
+			`tls tls true false 300 beside "tls-plain" on [a url always]`,
+			`z-plain fanout false false 512 beside "" on [a url]`,
+			`z compressed false true 512 beside "z-plain" on [a url]`,
+			`only tls true false 128 beside "" on [url]`,
+			`own tls true false 128 beside "z" on [a url always]`,
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
+func TestPlansThatCannotBeRead(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                  "holds nothing",
+		"scenarios: [":                      "yaml: line 1",
+		"scenarios: [{kindd: idle}]":        "field kindd not found",
+		"scenarios: [{duration: 300}]":      "durations have a unit",
+		"scenarios: [{name: x, n: plenty}]": "cannot unmarshal",
+	} {
+		file := filepath.Join(t.TempDir(), "plan.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestPasswordsAreNotReported(t *testing.T) {
+	p := Plan{Targets: []Target{{NATSURL: "nats://me:secret@host:4222", Start: "x --nats nats://me:secret@host:4222 --port 1"}}}
+	got := p.Redacted().Targets[0]
+	if got.NATSURL != "nats://me:…@host:4222" || got.Start != "x --nats nats://me:…@host:4222 --port 1" || p.Targets[0].NATSURL != "nats://me:secret@host:4222" {
+		t.Errorf("%+v of %+v", got, p.Targets[0])
+	}
+}

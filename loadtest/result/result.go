@@ -1,0 +1,226 @@
+//go:build linux
+
+package result
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"sluice/loadtest/hist"
+	"sluice/loadtest/plan"
+)
+
+// schema is the version of the JSON file's structure.
+const schema = 1
+
+// Report is everything that a run measured, and what the JSON file holds.
+type Report struct {
+	Schema   int       `json:"schema"` // of this structure: 1
+	Title    string    `json:"title"`
+	Date     time.Time `json:"date"`
+	Seconds  float64   `json:"seconds"` // length of the run
+	Machine  Machine   `json:"machine"`
+	Command  string    `json:"command"` // without paths of the machine
+	Plan     plan.Plan `json:"plan"`
+	Versions []string  `json:"versions"`
+	Cells    []Cell    `json:"cells"`
+}
+
+// Machine describes where a run took place, without host name or paths.
+type Machine struct {
+	CPU     string `json:"cpu"`
+	Cores   int    `json:"cores"`
+	Memory  int64  `json:"memory"` // bytes
+	Kernel  string `json:"kernel"`
+	Go      string `json:"go"`
+	Virtual bool   `json:"virtual"` // runs on a hypervisor
+	Server  []int  `json:"server"`  // cores of servers
+	Clients []int  `json:"clients"` // cores of clients, services and NATS
+}
+
+// Figures that a cell can reject; see Cell.Refused.
+const (
+	CPU     = "cpu"
+	Latency = "latency"
+	Rate    = "rate"
+	Mem     = "memory"
+	Sockets = "sockets"
+)
+
+// Figures lists all of them.
+var Figures = []string{CPU, Latency, Rate, Mem, Sockets}
+
+// What a cell's units are.
+const (
+	Delivery   = "delivery"
+	Connection = "connection"
+	Request    = "request"
+)
+
+// What can keep a rate below the server's own limit; see Cell.Limit.
+const (
+	LimitClients = "clients"
+	LimitHarness = "harness"
+)
+
+// Cell is one scenario, run once on one target with one number of clients. A figure
+// that could not be measured is -1.
+type Cell struct {
+	Target   string `json:"target"`
+	Scenario string `json:"scenario"`
+	Kind     string `json:"kind"`
+	N        int    `json:"n"` // clients
+	Round    int    `json:"round"`
+	Error    string `json:"error,omitempty"` // why the scenario did not complete; then figures are missing
+
+	Unit     string  `json:"unit"`     // Delivery, Connection or Request
+	Units    int64   `json:"units"`    // completed
+	Expected int64   `json:"expected"` // should have been completed
+	Lost     int64   `json:"lost"`     // expected and not completed
+	Unsent   int64   `json:"unsent"`   // requests that were due and not made, because the window of every client was full
+	Events   int64   `json:"events"`
+	Seconds  float64 `json:"seconds"`           // from the first due time to the last unit
+	Rate     float64 `json:"rate"`              // units per second
+	AtLeast  bool    `json:"atLeast,omitempty"` // Rate is a lower bound: Limit kept it from being higher
+	AtMost   bool    `json:"atMost,omitempty"`  // latencies are upper bounds: Limit added to them
+	Limit    string  `json:"limit,omitempty"`   // what limited the rate, if not the server: LimitClients or LimitHarness
+
+	Latency hist.Summary            `json:"latency"`         // µs, from the due time
+	Hist    hist.Sparse             `json:"hist,omitempty"`  // the same, in steps of two per cent
+	Kinds   map[string]hist.Summary `json:"kinds,omitempty"` // by kind, where units are of several kinds
+	Series  []Point                 `json:"series,omitempty"`
+	Trials  []Trial                 `json:"trials,omitempty"`
+
+	CPU      Cost    `json:"cpu"`      // of the server
+	Switches float64 `json:"switches"` // context switches per unit
+	Writes   float64 `json:"writes"`   // write and writev calls per unit
+	NATS     float64 `json:"nats"`     // µs of CPU per unit of a NATS server beside the gateway
+	Client   float64 `json:"client"`   // µs of CPU per unit of clients
+	Bytes    float64 `json:"bytes"`    // that clients read per unit, as received from the socket
+	Memory   Memory  `json:"memory"`
+
+	ServerBusy float64 `json:"serverBusy"` // utilisation of the server's cores, 0 to 1
+	ClientBusy float64 `json:"clientBusy"` // utilisation of the clients' cores by clients, service and NATS
+	OtherBusy  float64 `json:"otherBusy"`  // cores used by processes that are no part of the run
+	Steal      float64 `json:"steal"`      // share of the time that the hypervisor took
+	Late       int64   `json:"late"`       // µs, 99th percentile: how late the harness itself sent events
+
+	Live    int    `json:"live"`   // connections at the end
+	Closed  int    `json:"closed"` // by the server during the measurement
+	Failed  int    `json:"failed"` // never became ready
+	Errors  int64  `json:"errors"` // responses that were errors
+	Shrunk  int64  `json:"shrunk"` // messages received compressed
+	Slow    *Slow  `json:"slow,omitempty"`
+	Message string `json:"message,omitempty"` // the last error of a client
+
+	// Refused maps each figure that is not the server's to the reason. The keys are of
+	// Figures.
+	Refused map[string]string `json:"refused,omitempty"`
+	Notes   []string          `json:"notes,omitempty"`
+}
+
+// Cost is CPU time per unit, in microseconds; for idle connections per connection and
+// second.
+type Cost struct {
+	Total float64 `json:"total"`
+	User  float64 `json:"user"`
+	Sys   float64 `json:"sys"`
+}
+
+// Memory is in bytes.
+type Memory struct {
+	Before    int64   `json:"before"`    // RSS of the server without clients
+	RSS       int64   `json:"rss"`       // with clients
+	PSS       int64   `json:"pss"`       // with clients
+	PerConn   float64 `json:"perConn"`   // growth of RSS per connection
+	PSSConn   float64 `json:"pssConn"`   // growth of PSS per connection
+	SocketCon float64 `json:"socketCon"` // kernel memory for sockets per connection, both ends
+}
+
+// Slow counts the clients that read slowly.
+type Slow struct {
+	Clients    int   `json:"clients"`
+	Alive      int   `json:"alive"` // after they had read their backlog
+	Deliveries int64 `json:"deliveries"`
+}
+
+// Point is a sample during a measurement.
+type Point struct {
+	T    float64 `json:"t"` // seconds since the measurement began
+	Rate float64 `json:"rate"`
+	P50  int64   `json:"p50"` // µs, of what was received since the previous point
+	P99  int64   `json:"p99"`
+	Max  int64   `json:"max"`
+	CPU  float64 `json:"cpu"` // cores that the server used
+	RSS  int64   `json:"rss"`
+	Live int     `json:"live"`
+}
+
+// Trial is a step of the search for the highest rate.
+type Trial struct {
+	Offered   float64 `json:"offered"`  // deliveries per second
+	Achieved  float64 `json:"achieved"` // deliveries per second
+	P99       int64   `json:"p99"`      // µs
+	Busy      float64 `json:"busy"`     // utilisation of the server's cores
+	Client    float64 `json:"client"`   // utilisation of the clients' cores
+	Late      int64   `json:"late"`     // µs, of the harness
+	Sustained bool    `json:"sustained"`
+	Why       string  `json:"why,omitempty"`   // why it was not sustained
+	Limit     string  `json:"limit,omitempty"` // what was the limit, if not the server: LimitClients or LimitHarness
+}
+
+// New returns an empty report.
+func New() *Report { return &Report{Schema: schema} }
+
+// Read reads what WriteJSON wrote.
+func Read(r io.Reader) (*Report, error) {
+	var rep Report
+	if err := json.NewDecoder(r).Decode(&rep); err != nil {
+		return nil, err
+	}
+	if rep.Schema != schema {
+		return nil, fmt.Errorf("the report has schema %d, this program reads %d", rep.Schema, schema)
+	}
+	return &rep, nil
+}
+
+// WriteJSON writes the report with all its raw data.
+func (r *Report) WriteJSON(w io.Writer) error {
+	return json.NewEncoder(w).Encode(r)
+}
+
+// OK reports whether a figure is the server's.
+func (c Cell) OK(figure string) bool { return c.Error == "" && c.Refused[figure] == "" }
+
+// Refuse marks a figure as not the server's. The first reason stays.
+func (c *Cell) Refuse(figure, why string) {
+	if c.Refused == nil {
+		c.Refused = map[string]string{}
+	}
+	if c.Refused[figure] == "" {
+		c.Refused[figure] = why
+	}
+}
+
+// Bound marks the rate as a lower bound and latencies as upper bounds, because the
+// clients or the harness were the limit. Their lateness only lowers the rate and only
+// adds to latencies, which count from the due time until a client has read the result.
+func (c *Cell) Bound(limit string) {
+	if !c.AtMost {
+		c.AtLeast, c.AtMost, c.Limit = true, true, limit
+	}
+}
+
+// Round rounds v to so many decimal digits, half away from zero.
+func Round(v float64, digits int) float64 {
+	scale := 1.0
+	for range digits {
+		scale *= 10
+	}
+	if v < 0 {
+		return float64(int64(v*scale-0.5)) / scale
+	}
+	return float64(int64(v*scale+0.5)) / scale
+}

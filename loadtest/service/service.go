@@ -1,0 +1,185 @@
+//go:build linux
+
+package service
+
+import (
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/loadtest/client"
+	"sluice/loadtest/floor"
+)
+
+// Service publishes events and answers requests. One goroutine may use it.
+type Service interface {
+	// Publish publishes an event on a topic. It may buffer it until Flush.
+	Publish(topic int, payload []byte) error
+	// Flush sends what Publish has buffered.
+	Flush() error
+	// Lost returns why the service cannot serve any more, nil while it can.
+	Lost() error
+	Close() error
+}
+
+// timeout bounds connects and writes.
+const timeout = 10 * time.Second
+
+// Feed publishes to the feed port of the floor and of the comparison's servers.
+type Feed struct {
+	conn net.Conn
+	buf  []byte // events since the last Flush
+}
+
+var _ Service = (*Feed)(nil)
+
+// DialFeed connects to a feed port.
+func DialFeed(addr string) (*Feed, error) {
+	c, err := net.DialTimeout("tcp", addr, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return &Feed{conn: c}, nil
+}
+
+// Publish implements Service.
+func (s *Feed) Publish(topic int, payload []byte) error {
+	s.buf = floor.AppendLine(s.buf, topic, payload)
+	return nil
+}
+
+// Flush implements Service.
+func (s *Feed) Flush() error {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(timeout))
+	_, err := s.conn.Write(s.buf)
+	s.buf = s.buf[:0]
+	return err
+}
+
+// Lost implements Service. The next Flush fails if the connection is lost.
+func (s *Feed) Lost() error { return nil }
+
+// Close implements Service.
+func (s *Feed) Close() error { return s.conn.Close() }
+
+// NATS publishes on NATS: payloads as they are, or as a RES service, which also answers
+// the gateway's requests.
+type NATS struct {
+	conn       *nats.Conn
+	collection int      // events are adds to a collection of this size
+	subjects   []string // of topics' events
+	buf        []byte
+}
+
+var _ Service = (*NATS)(nil)
+
+// DialNATS connects to NATS. With res it is a RES service for the harness's resources.
+// With a collection, whose size it is, topics are collections and events are adds.
+func DialNATS(url string, topics int, res bool, collection int) (*NATS, error) {
+	conn, err := nats.Connect(url, nats.Name("load service"), nats.Timeout(timeout), nats.NoReconnect(), nats.ReconnectBufSize(-1))
+	if err != nil {
+		return nil, err
+	}
+	s := &NATS{conn: conn, collection: collection}
+	for i := range topics {
+		subject := client.Topic(i)
+		if res && collection > 0 {
+			subject = "event." + subject + ".add"
+		} else if res {
+			subject = "event." + subject + ".tick"
+		}
+		s.subjects = append(s.subjects, subject)
+	}
+	if res {
+		if err := s.serve(); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+var (
+	accessReply = []byte(`{"result":{"get":true,"call":"*"}}`)
+	callReply   = []byte(`{"result":{"value":42}}`)
+	notFound    = []byte(`{"error":{"code":"system.notFound","message":"Not found"}}`)
+)
+
+// leaves is the number of resources that the models of churning clients refer to.
+const leaves = 100
+
+// serve subscribes to access, get and call requests for the harness's resources.
+func (s *NATS) serve() error {
+	collection := s.collectionReply()
+	_, err1 := s.conn.Subscribe("access.load.>", func(m *nats.Msg) { _ = m.Respond(accessReply) })
+	_, err2 := s.conn.Subscribe("call.load.>", func(m *nats.Msg) { _ = m.Respond(callReply) })
+	_, err3 := s.conn.Subscribe("get.load.*", func(m *nats.Msg) {
+		_ = m.Respond(getReply(strings.TrimPrefix(m.Subject, "get.load."), collection))
+	})
+	return errors.Join(err1, err2, err3, s.conn.FlushTimeout(timeout))
+}
+
+// collectionReply returns the reply for topics that are collections, nil if they are models.
+func (s *NATS) collectionReply() []byte {
+	if s.collection == 0 {
+		return nil
+	}
+	b := []byte(`{"result":{"collection":[`)
+	for i := range s.collection {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(i), 10)
+	}
+	return append(b, `]}}`...)
+}
+
+// getReply returns the reply to a get request of load.<name>: a topic t<i>, a model m<i>
+// with two references, or a leaf l<i> that models refer to.
+func getReply(name string, collection []byte) []byte {
+	kind, number := name[:min(1, len(name))], name[min(1, len(name)):]
+	i, err := strconv.Atoi(number)
+	switch {
+	case err != nil:
+	case kind == "t" && collection != nil:
+		return collection
+	case kind == "t" || kind == "l":
+		return []byte(`{"result":{"model":{"name":"` + name + `"}}}`)
+	case kind == "m":
+		ref := func(k int) string { return `{"rid":"load.l` + strconv.Itoa(k%leaves) + `"}` }
+		return []byte(`{"result":{"model":{"name":"` + name + `","first":` + ref(i) + `,"second":` + ref(i*7+1) + `}}}`)
+	}
+	return notFound
+}
+
+// Publish implements Service.
+func (s *NATS) Publish(topic int, payload []byte) error {
+	if s.collection > 0 {
+		s.buf = append(s.buf[:0], `{"idx":`...)
+		s.buf = strconv.AppendInt(s.buf, int64(s.collection/2), 10)
+		s.buf = append(append(append(s.buf, `,"value":{"data":`...), payload...), `}}`...)
+		payload = s.buf
+	}
+	return s.conn.Publish(s.subjects[topic], payload)
+}
+
+// Flush implements Service. The NATS library sends without it.
+func (s *NATS) Flush() error { return nil }
+
+// Lost implements Service.
+func (s *NATS) Lost() error {
+	if s.conn.IsConnected() {
+		return nil
+	}
+	return errors.New("the connection of the harness's service to NATS was lost")
+}
+
+// Close implements Service.
+func (s *NATS) Close() error {
+	s.conn.Close()
+	return nil
+}
