@@ -162,7 +162,7 @@ func (s *Shard) queryEvent(r *resource, payload []byte) {
 		s.metrics.QueryRequests.Add(1)
 		s.bus.Request(r.name, subject, res.AppendQueryRequest(nil, e.query), func(payload []byte, err *res.Error) {
 			if !e.gone {
-				s.queryAnswer(e, payload, err)
+				s.queryAnswer(e, subject, payload, err)
 			}
 			if r.lock.release() {
 				s.unlocked(r)
@@ -171,7 +171,7 @@ func (s *Shard) queryEvent(r *resource, payload []byte) {
 	}
 }
 
-func (s *Shard) queryAnswer(e *entry, payload []byte, err *res.Error) {
+func (s *Shard) queryAnswer(e *entry, subject string, payload []byte, err *res.Error) {
 	var got res.QueryResult
 	if err == nil {
 		if got, err = s.parser.QueryResponse(payload); err != nil && err.Code == res.CodeNotFound {
@@ -184,6 +184,9 @@ func (s *Shard) queryAnswer(e *entry, payload []byte, err *res.Error) {
 		}
 	}
 	if err != nil {
+		if err.Invalid() {
+			s.opt.Invalid(subject, err)
+		}
 		s.metrics.QueryFailures.Add(1)
 		s.log.Warn("a query request failed, the old state stays", "resource", e.r.name, "query", e.query, "error", err)
 		return

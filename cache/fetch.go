@@ -79,7 +79,9 @@ func (s *Shard) send(f *fetch) {
 		}
 		a := answer{f: f, err: err, unanswered: err != nil}
 		if err == nil {
-			a.got, a.err = s.parser.Get(payload)
+			if a.got, a.err = s.parser.Get(payload); a.err != nil && a.err.Invalid() {
+				s.opt.Invalid("get."+e.r.name, a.err)
+			}
 		}
 		r := f.e.r
 		if r.lock.held() && f.e.snap != nil {

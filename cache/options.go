@@ -57,6 +57,8 @@ type Options struct {
 	Clock   owner.Clock  // default owner.SystemClock()
 	Log     *slog.Logger // default: discard
 	Metrics *Metrics     // may be shared by shards; default: its own
+	// Invalid is told of answers that are none, with the subject of the request. Default: nothing happens.
+	Invalid func(subject string, err *res.Error)
 }
 
 func (o *Options) defaults() {
@@ -75,6 +77,9 @@ func (o *Options) defaults() {
 	}
 	if o.Metrics == nil {
 		o.Metrics = new(Metrics)
+	}
+	if o.Invalid == nil {
+		o.Invalid = func(string, *res.Error) {}
 	}
 }
 

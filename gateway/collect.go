@@ -110,6 +110,7 @@ func (g *Gateway) register() error {
 	counter("sluice_events_lost_total", "Custom events dropped from a full queue.", metrics.Labels{"where": "cache"}, total(&c.CustomLost))
 	counter("sluice_revoked_total", "Direct subscriptions ended by the gateway.", nil, s.Revoked.Load)
 
+	counter("sluice_invalid_answers_total", "Answers of services that are none; the log says why.", nil, g.badAnswers.count.Load)
 	gauge("sluice_cache_resources", "Resource names with a subscription on NATS.", c.Resources.Load)
 	gauge("sluice_cache_entries", "Cached resources; each normalised query is one.", c.Entries.Load)
 	gauge("sluice_cache_bytes", "Bytes of keys and values cached.", c.Bytes.Load)

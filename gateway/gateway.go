@@ -80,6 +80,7 @@ type Gateway struct {
 	httpMetrics    httpedge.Metrics
 	restMetrics    httpapi.Metrics
 	deprecated     deprecations
+	badAnswers     badAnswers
 
 	watch watch
 
@@ -110,6 +111,7 @@ func New(c Config) (*Gateway, error) {
 	if g.clock == nil {
 		g.clock = owner.SystemClock()
 	}
+	g.badAnswers.log, g.badAnswers.clock = c.Log, g.clock
 	if g.metrics == nil {
 		g.metrics = metrics.New(c.Version, Protocol)
 	}

@@ -63,6 +63,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 		Metrics: &g.sessionMetrics,
 		Log:     g.log,
 		Warn:    g.deprecated.legacyNew,
+		Invalid: g.badAnswers.note,
 	}
 	l.share(c.CompressionThreshold)
 	if c.ResetThrottle > 0 {

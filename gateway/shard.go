@@ -25,6 +25,7 @@ func newShard(g *Gateway, index int) *shard {
 		Clock:         g.clock,
 		Log:           g.log,
 		Metrics:       &g.cacheMetrics,
+		Invalid:       g.badAnswers.note,
 	}, shardBus{s}, mailboxes{&g.owners})
 	return s
 }

@@ -9,8 +9,8 @@ import (
 
 // What a client is told when a service's answer is none (RES.md 3.1).
 var (
-	errInvalidResponse = InternalError("invalid service response")
-	errMissingResult   = InternalError("response missing result")
+	errInvalidResponse = invalidAnswer("invalid service response")
+	errMissingResult   = invalidAnswer("response missing result")
 )
 
 // Meta is what an answer says about the HTTP response that it leads to (RES.md sections 3.1 and 4). Which statuses and
@@ -62,10 +62,15 @@ func (p *Parser) answer(payload []byte) (a answer) {
 	return a
 }
 
-// readError reads an error object of a service. One without a code is itself an invalid answer.
+// readError reads an error object of a service. One without a code is no answer that a client can act on: it becomes a
+// system.internalError whose data has what the service said, {"message":"…","data":…}, each if there is any.
 func (p *Parser) readError(b []byte) *Error {
-	o := object(p.tree(b))
+	v := p.tree(b)
+	o := object(v)
 	if o == nil {
+		if said, ok := text(v); ok { // an error that is a bare string
+			return p.withoutCode(said, nil)
+		}
 		return errInvalidResponse
 	}
 	var code, message, data *fastjson.Value
@@ -82,12 +87,35 @@ func (p *Parser) readError(b []byte) *Error {
 	c, ok1 := text(code)
 	m, ok2 := optText(message)
 	if !ok1 || !ok2 || len(c) == 0 {
-		return errInvalidResponse
+		return p.withoutCode(m, data)
 	}
 	p.buf = append(append(p.buf[:0], c...), m...)
 	p.buf = appendText(p.buf, data)
 	s := string(p.buf)
 	return &Error{Code: s[:len(c)], Message: s[len(c) : len(c)+len(m)], Data: s[len(c)+len(m):]}
+}
+
+// withoutCode makes the error that stands for a service's error without a code.
+func (p *Parser) withoutCode(message []byte, data *fastjson.Value) *Error {
+	raw := appendText(nil, data)
+	if len(message) == 0 && len(raw) == 0 {
+		return errInvalidResponse
+	}
+	b := append(p.buf[:0], '{')
+	if len(message) > 0 {
+		b = append(b, `"message":`...)
+		b = AppendString(b, view(message))
+	}
+	if len(raw) > 0 {
+		if len(message) > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(b, `"data":`...), raw...)
+	}
+	p.buf = append(b, '}')
+	e := *errInvalidResponse
+	e.Data = string(p.buf)
+	return &e
 }
 
 // readMeta reads a meta object.
@@ -286,7 +314,7 @@ func (p *Parser) resource(result []byte) (r GetResult, events []byte, err *Error
 		r.Values, e = p.values(collection)
 	}
 	if e != nil {
-		return r, nil, InternalError(e.Error())
+		return r, nil, invalidAnswer(e.Error())
 	}
 	return r, events, nil
 }

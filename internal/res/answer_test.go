@@ -31,7 +31,7 @@ func each(payload string) map[string]*Error {
 func TestMalformedAnswers(t *testing.T) {
 	for _, payload := range malformedAnswers {
 		for kind, err := range each(payload) {
-			if err == nil || err.Code != CodeInternalError || !strings.HasPrefix(err.Message, "Internal error: ") {
+			if err == nil || err.Code != CodeInternalError || !strings.HasPrefix(err.Message, "Internal error: ") || !err.Invalid() {
 				t.Errorf("%s %q: %v", kind, payload, err)
 			}
 		}
@@ -65,6 +65,35 @@ func TestErrorAnswers(t *testing.T) {
 			if err == nil || *err != want {
 				t.Errorf("%s %s: %+v", kind, payload, err)
 			}
+		}
+	}
+}
+
+// What a service says without a code is kept.
+func TestErrorAnswersWithoutCode(t *testing.T) {
+	for payload, want := range map[string]string{
+		`{"error":{"message":"disk full"}}`:                          `{"message":"disk full"}`,
+		`{"error":{"code":"","message":"a \"b\"","data":{"x":1}}}`:   `{"message":"a \"b\"","data":{"x":1}}`,
+		`{"error":{"code":null,"message":"a","data":null}}`:          `{"message":"a"}`,
+		`{"error":{"code":404,"message":"a"}}`:                       `{"message":"a"}`,
+		`{"error":{"data":[ 1 ]}}`:                                   `{"data":[1]}`,
+		`{"error":{"code":"a.b","message":1,"data":[1]}}`:            `{"data":[1]}`,
+		`{"error":"disk full"}`:                                      `{"message":"disk full"}`,
+		`{"error":{}}`:                                               ``,
+		`{"error":{"code":"","message":""}}`:                         ``,
+		`{"error":""}`:                                               ``,
+		`{"error":{"message":"\ud83d"},"result":{"get":true}}`:       `{"message":"\ufffd"}`,
+		`{"error":{"message":"a"},"result":1,"meta":{"status":503}}`: `{"message":"a"}`,
+	} {
+		for kind, err := range each(payload) {
+			if err == nil || err.Code != CodeInternalError || err.Message != errInvalidResponse.Message || err.Data != strings.ReplaceAll(want, `\ufffd`, "\ufffd") || !err.Invalid() {
+				t.Errorf("%s %s: %+v", kind, payload, err)
+			}
+		}
+	}
+	for kind, err := range each(`{"error":{"code":"system.internalError","message":"Internal error: x"}}`) {
+		if err.Invalid() {
+			t.Errorf("%s: a service's own internal error counts as invalid", kind)
 		}
 	}
 }

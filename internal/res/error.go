@@ -59,6 +59,19 @@ type Error struct {
 	Message string
 	// Data is raw compact JSON, empty if there is none.
 	Data string
+
+	invalid bool // stands for an answer that is none
+}
+
+// Invalid reports whether e is not a service's word, but stands for an answer that is none (RES.md 3.1). It is worth a line
+// in the log.
+func (e *Error) Invalid() bool { return e.invalid }
+
+// invalidAnswer makes the error that stands for an answer that is none.
+func invalidAnswer(why string) *Error {
+	e := *InternalError(why)
+	e.invalid = true
+	return &e
 }
 
 // InternalError makes a system.internalError with the reason in its message (RES.md section 5).

@@ -201,7 +201,9 @@ func TestSystemReset(t *testing.T) {
 	}{
 		{``, nil, nil},
 		{`{}`, nil, nil},
+		{` null`, nil, nil},
 		{`{"resources":null,"access":null}`, nil, nil},
+		{`{"resources":["a",null],"access":[null]}`, []string{"a", ""}, []string{""}}, // no pattern, and no reason to drop the others
 		{`{"resources":[],"access":["a.>"]}`, []string{}, []string{"a.>"}},
 		{`{"resources":["a.*","\u0062.\ud83d"],"x":1}`, []string{"a.*", "b.\ufffd"}, nil},
 		{`{"access":["a"],"access":["b"]}`, nil, []string{"b"}},
@@ -211,7 +213,7 @@ func TestSystemReset(t *testing.T) {
 			t.Errorf("%s: %q, %q, %v", c.payload, r, a, err)
 		}
 	}
-	for _, payload := range []string{`x`, `null`, `[]`, `"a"`, `{"resources":"a"}`, `{"resources":[1]}`, `{"resources":["a"],"access":{}}`, `{"access":[null]}`} {
+	for _, payload := range []string{`x`, `[]`, `"a"`, `{"resources":"a"}`, `{"resources":[1]}`, `{"resources":["a"],"access":{}}`} {
 		if r, a, err := p.SystemReset([]byte(payload)); err == nil || r != nil || a != nil {
 			t.Errorf("%s: %q, %q, %v", payload, r, a, err)
 		}
@@ -227,6 +229,8 @@ func TestTokenReset(t *testing.T) {
 	}{
 		{``, nil, ""},
 		{`{}`, nil, ""},
+		{`null`, nil, ""},
+		{`{"tids":["1",null],"subject":"auth.x.renew"}`, []string{"1", ""}, "auth.x.renew"},
 		{`{"tids":[],"subject":"a b"}`, nil, ""},
 		{`{"tids":null}`, nil, ""},
 		{`{"tids":["1","\u0032"],"subject":"auth.x.renew"}`, []string{"1", "2"}, "auth.x.renew"},
@@ -237,7 +241,7 @@ func TestTokenReset(t *testing.T) {
 		}
 	}
 	for payload, want := range map[string]error{
-		`x`: ErrMalformed, `null`: ErrForm, `[]`: ErrForm, `{"tids":"a"}`: ErrForm, `{"tids":[1]}`: ErrForm,
+		`x`: ErrMalformed, `[]`: ErrForm, `{"tids":"a"}`: ErrForm, `{"tids":[1]}`: ErrForm,
 		`{"tids":["a"]}`: ErrSubject, `{"tids":["a"],"subject":""}`: ErrSubject, `{"tids":["a"],"subject":1}`: ErrSubject, `{"tids":["a"],"subject":"a b"}`: ErrSubject,
 		`{"tids":["a"],"subject":"a.>"}`: ErrSubject,
 	} {
@@ -251,6 +255,9 @@ func TestToken(t *testing.T) {
 	var p Parser
 	for _, c := range []struct{ payload, token, tid string }{
 		{`{}`, "", ""},
+		{`null`, "", ""},
+		{" null\n", "", ""},
+		{`{"tid":"x"}`, "", "x"},
 		{`{"token":null}`, "", ""},
 		{`{"token":null,"tid":"x"}`, "", "x"},
 		{`{"token":{ "user" : "\u0041" },"tid":null}`, `{"user":"\u0041"}`, ""},
@@ -263,7 +270,7 @@ func TestToken(t *testing.T) {
 			t.Errorf("%s: %q, %q, %v", c.payload, token, tid, err)
 		}
 	}
-	for _, payload := range []string{``, `x`, `null`, `"a"`, `[]`, `{"token":1,"tid":2}`, `{"tid":{}}`} {
+	for _, payload := range []string{``, `x`, `"a"`, `0`, `false`, `[]`, `[null]`, `nul`, `{"token":1,"tid":2}`, `{"tid":{}}`} {
 		if token, tid, err := p.Token([]byte(payload)); err == nil || token != "" || tid != "" {
 			t.Errorf("%s: %q, %q, %v", payload, token, tid, err)
 		}

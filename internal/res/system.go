@@ -42,8 +42,8 @@ func (p *Parser) TokenReset(payload []byte) (tids []string, subject string, err 
 	return tids, string(b), nil
 }
 
-// Token reads the payload of conn.<cid>.token (RES.md 3.2): token is raw compact JSON, empty if it is null or absent,
-// which both take the connection's token away; tid is empty if there is none.
+// Token reads the payload of conn.<cid>.token (RES.md 3.2): token is raw compact JSON, empty if it is null or absent, or
+// the whole payload null, all of which take the connection's token away; tid is empty if there is none.
 func (p *Parser) Token(payload []byte) (token, tid string, err error) {
 	defer p.done()
 	if len(payload) == 0 {
@@ -61,7 +61,8 @@ func (p *Parser) Token(payload []byte) (token, tid string, err error) {
 	return string(p.buf), string(b), nil
 }
 
-// pair loads a payload that is an object, or empty, and finds two of its members.
+// pair loads a payload that is an object, null or empty, and finds two of its members. What is null or empty has none:
+// services that have nothing to say, as with a token that ends, may send either.
 func (p *Parser) pair(payload []byte, a, b string) (va, vb *fastjson.Value, err error) {
 	if len(payload) == 0 {
 		return nil, nil, nil
@@ -69,6 +70,9 @@ func (p *Parser) pair(payload []byte, a, b string) (va, vb *fastjson.Value, err 
 	root, err := p.load(payload)
 	if err != nil {
 		return nil, nil, err
+	}
+	if isNull(root) {
+		return nil, nil, nil
 	}
 	o := object(root)
 	if o == nil {

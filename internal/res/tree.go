@@ -64,7 +64,8 @@ func array(v *fastjson.Value) (a []*fastjson.Value, ok bool) {
 	return v.GetArray(), true
 }
 
-// texts returns the strings of an array that may be absent or null, owned by the caller.
+// texts returns the strings of an array that may be absent or null, owned by the caller. An element that is null is empty
+// text.
 func texts(v *fastjson.Value) (s []string, ok bool) {
 	if isNull(v) {
 		return nil, true
@@ -75,7 +76,7 @@ func texts(v *fastjson.Value) (s []string, ok bool) {
 	}
 	s = make([]string, len(a))
 	for i, e := range a {
-		b, ok := text(e)
+		b, ok := optText(e)
 		if !ok {
 			return nil, false
 		}

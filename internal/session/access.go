@@ -43,11 +43,14 @@ var (
 )
 
 // parseAccess returns what a service, or the lack of one, says.
-func (s *Session) parseAccess(payload []byte, err *res.Error) (a *access, meta *res.Meta) {
+func (s *Session) parseAccess(name string, payload []byte, err *res.Error) (a *access, meta *res.Meta) {
 	if err != nil {
 		return &access{err: err, unanswered: true}, nil
 	}
 	result, meta, err := s.env.Parser.Access(payload)
+	if err != nil && err.Invalid() {
+		s.env.Invalid("access."+name, err)
+	}
 	switch {
 	case err != nil && *err == *res.ErrAccessDenied:
 		a = accessDenied
@@ -74,7 +77,7 @@ func (s *Session) askAccess(b *Sub, name, query string, answer func(*access, *re
 	s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, s.http)
 	request(name, "access."+name, s.env.payload, func(payload []byte, err *res.Error) {
 		if !s.closed {
-			answer(s.parseAccess(payload, err))
+			answer(s.parseAccess(name, payload, err))
 		}
 	})
 }
@@ -160,7 +163,7 @@ func (b *Sub) reask(limited bool) {
 			env.Bus.Request(name, "access."+name, s.env.payload, func(payload []byte, err *res.Error) {
 				env.Reset.Release()
 				if !s.closed {
-					b.answered(s.parseAccess(payload, err))
+					b.answered(s.parseAccess(name, payload, err))
 				}
 			})
 		})

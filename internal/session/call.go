@@ -8,7 +8,7 @@ import (
 
 // call answers a call or new request: access is asked, then the service.
 func (s *Session) call(r *res.Request) {
-	c := &call{s: s, id: r.ID, rid: r.RID, method: r.Method, params: bytes.Clone(r.Params), isNew: r.Type == res.New}
+	c := &call{s: s, id: r.ID, kind: "call.", rid: r.RID, method: r.Method, params: bytes.Clone(r.Params), isNew: r.Type == res.New}
 	if c.isNew {
 		c.method = "new"
 	}
@@ -29,6 +29,7 @@ func (s *Session) call(r *res.Request) {
 type call struct {
 	s           *Session
 	id          string
+	kind        string // the subject's prefix
 	rid, method string
 	params      []byte
 	isNew       bool
@@ -43,17 +44,17 @@ func (c *call) send(a *access) {
 	}
 	name, query := res.SplitRID(res.ExpandCID(c.rid, s.cid))
 	s.env.payload = res.AppendCallRequest(s.env.payload[:0], res.CallRequest{CID: s.cid, Token: s.token, Query: query, Params: c.params})
-	s.env.Bus.Request(name, "call."+name+"."+c.method, s.env.payload, c.answer)
+	s.env.Bus.Request(name, c.kind+name+"."+c.method, s.env.payload, c.answer)
 }
 
 // auth answers an auth request, which needs no access.
 func (s *Session) auth(r *res.Request) {
-	c := &call{s: s, id: r.ID, rid: r.RID, method: r.Method}
+	c := &call{s: s, id: r.ID, kind: "auth.", rid: r.RID, method: r.Method}
 	name, query := res.SplitRID(res.ExpandCID(r.RID, s.cid))
 	a := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token, Query: query, Params: r.Params}}
 	s.peer.Describe(&a)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], a)
-	s.env.Bus.Request(name, "auth."+name+"."+c.method, s.env.payload, c.answer)
+	s.env.Bus.Request(name, c.kind+name+"."+c.method, s.env.payload, c.answer)
 }
 
 // answer passes the service's answer on.
@@ -65,6 +66,8 @@ func (c *call) answer(payload []byte, err *res.Error) {
 	var r res.CallResult
 	if err == nil {
 		r, _, err = s.env.Parser.Call(payload, c.method)
+		name, _ := res.SplitRID(res.ExpandCID(c.rid, s.cid))
+		s.env.noteInvalid(err, c.kind, name, c.method)
 	}
 	if err != nil {
 		s.fail(c.id, err)

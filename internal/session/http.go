@@ -65,6 +65,7 @@ func (s *Session) Authenticate(rid, method string, done func(rid string, meta *r
 		var meta *res.Meta
 		if err == nil {
 			result, meta, err = s.env.Parser.Call(payload, method)
+			s.env.noteInvalid(err, "auth.", name, method)
 		}
 		done(result.RID, meta, err)
 	})
@@ -171,6 +172,7 @@ func (s *Session) Invoke(rid, method string, params []byte, done func(r res.Call
 			var result res.CallResult
 			if err == nil {
 				result, meta, err = s.env.Parser.Call(payload, method)
+				s.env.noteInvalid(err, "call.", name, method)
 				metas = append(metas, meta)
 				result.Payload = bytes.Clone(result.Payload)
 				if result.Legacy {

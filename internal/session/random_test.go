@@ -311,7 +311,7 @@ func newWorld(t *testing.T, seed uint64, limits Limits) *world {
 	w.env = &Env{
 		Bus: w, Parser: new(res.Parser), Limits: limits, Metrics: new(Metrics),
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Post: func(f func()) { w.answers = append(w.answers, f) },
-		Warn: func(string) {},
+		Warn: func(string) {}, Invalid: func(string, *res.Error) {},
 		After: func(d time.Duration, f func()) {
 			w.pauses = append(w.pauses, d)
 			w.answers = append(w.answers, f)

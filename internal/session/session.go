@@ -76,12 +76,21 @@ type Env struct {
 	Metrics *Metrics
 	Log     *slog.Logger
 	Warn    func(name string) // a service answered "new" in the legacy form
+	// Invalid is told of an answer that is none, with the subject of the request.
+	Invalid func(subject string, err *res.Error)
 
 	tids     map[string]map[*Session]struct{} // sessions by token ID
 	buf, msg []byte                           // the message being built
 	payload  []byte                           // the service request being built
 	found    []*Sub                           // scratch of unsent
 	set      []fanout.Resource                // the resource set being collected
+}
+
+// noteInvalid notes what came of reading the answer to a call or auth request.
+func (env *Env) noteInvalid(err *res.Error, kind, name, method string) {
+	if err != nil && err.Invalid() {
+		env.Invalid(kind+name+"."+method, err)
+	}
 }
 
 // Session is one client.
