@@ -276,16 +276,3 @@ func TestCommandsThatCannotRun(t *testing.T) {
 		}
 	}
 }
-
-// The plans of the comparison must stay readable.
-func TestPlansOfTheComparison(t *testing.T) {
-	for _, name := range []string{"compare", "quick"} {
-		p, err := plan.Read(filepath.Join("..", "..", "bench", name+".yaml"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := p.Complete(); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
