@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"sluice/internal/metrics"
+	"sluice/internal/natsbus"
 	"sluice/internal/res"
 	"sluice/netpoll"
 )
@@ -142,6 +143,8 @@ func (g *Gateway) register() error {
 		"no_responders": {"Requests that no service listens to.", b.NoResponders.Load},
 		"late_replies":  {"Answers that came too late.", b.LateReplies.Load},
 		"bad_subjects":  {"Requests refused for their subject.", b.BadSubjects.Load},
+		"too_long":      {"Requests and subscriptions refused because NATS accepts no subject so long.", b.TooLong.Load},
+		"too_large":     {"Requests refused because NATS accepts no payload so large.", b.TooLarge.Load},
 		"overloaded":    {"Requests refused because too many are waiting.", b.Overloaded.Load},
 		"events":        {"Events received.", b.Events.Load},
 		"bytes_in":      {"Payload bytes received.", b.BytesIn.Load},
@@ -151,6 +154,10 @@ func (g *Gateway) register() error {
 		"disconnects":   {"Connections to NATS lost.", b.Disconnects.Load},
 		"reconnects":    {"Connections to NATS restored.", b.Reconnects.Load},
 	})
+
+	for r := range natsbus.Reasons {
+		counter("sluice_nats_lost_total", "Connections to NATS lost, by reason.", metrics.Labels{"reason": r.String()}, b.Lost[r].Load)
+	}
 
 	requests := make(map[string]func() uint64)
 	for _, t := range []res.RequestType{res.Get, res.Subscribe, res.Unsubscribe, res.Call, res.Auth} {

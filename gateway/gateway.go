@@ -180,6 +180,7 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 		Metrics:        &g.busMetrics,
 		RequestTimeout: g.config.RequestTimeout,
 		ConnectTimeout: g.config.NATSTimeout,
+		Ping:           g.config.NATSPing,
 		PendingLimit:   max(g.config.BufferSize, minPending),
 	})
 	if err != nil {

@@ -45,8 +45,23 @@ func (b shardBus) Subscribe(name string)   { _ = b.s.caller.Subscribe(name) }
 func (b shardBus) Unsubscribe(name string) { _ = b.s.caller.Unsubscribe(name) }
 func (b shardBus) Flush()                  { b.s.caller.Flush() }
 
+// A shard's requests only ask, so what a lost connection took with it is asked
+// again: it waits for the next connection as if it had never been sent.
 func (b shardBus) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
-	b.s.caller.Request(name, subject, payload, func(data []byte, err error) { done(data, busError(err)) })
+	b.request(name, subject, payload, maxCuts, done)
+}
+
+// maxCuts is how many times a shard's request is sent again.
+const maxCuts = 3
+
+func (b shardBus) request(name, subject string, payload []byte, left int, done func([]byte, *res.Error)) {
+	b.s.caller.Request(name, subject, payload, func(data []byte, err error) {
+		if left > 0 && errors.Is(err, natsbus.ErrCut) {
+			b.request(name, subject, payload, left-1, done)
+			return
+		}
+		done(data, busError(err))
+	})
 }
 
 // mailboxes takes the shards' updates to the loops (cache.Loops).

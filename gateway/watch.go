@@ -36,15 +36,27 @@ func (w *watch) signal(conn int, s natsbus.Signal) {
 	switch s {
 	case natsbus.Disconnected:
 		w.disconnected(conn)
+		w.g.eachCaller(func(c *natsbus.Caller) { c.Cut(conn) })
 	case natsbus.Connected:
 		w.connected(conn)
 	case natsbus.Gap:
+		w.g.eachCaller(func(c *natsbus.Caller) { c.Recheck(conn) })
 		w.g.log.Warn("messages from NATS may have been missed: all cached resources and accesses are asked anew", "connection", conn)
 		for _, s := range w.g.shards {
 			s.cache.ResetAll()
 		}
 		w.g.resetAccess(fanout.Gap, func(string) bool { return true })
 	}
+}
+
+// eachCaller has every owner do something with its requests.
+func (g *Gateway) eachCaller(do func(*natsbus.Caller)) {
+	for _, s := range g.shards {
+		s.cache.Run(func() { do(s.caller) })
+	}
+	g.eachLoop(func(l *loop) {
+		l.post(func() { do(l.caller) })
+	})
 }
 
 func (w *watch) disconnected(conn int) {

@@ -96,6 +96,7 @@ type Config struct {
 	NATSConnections    int
 	NATSTimeout        time.Duration // give up connecting at start
 	NATSGrace          time.Duration // keep clients while NATS is away; Off: close them at once
+	NATSPing           time.Duration // between pings to NATS; two unanswered ones end the connection
 	EmbeddedNATS       bool          // run a NATS server inside the process
 	EmbeddedNATSListen string        // host:port where other services reach it; port 0: a free one
 	RequestTimeout     time.Duration // wait for a service's answer

@@ -110,6 +110,8 @@ var settings = []setting{
 		value: duration(func(c *Config) *time.Duration { return &c.NATSTimeout }, 30*time.Second, 100*time.Millisecond, 24*time.Hour)},
 	{key: "natsGrace", flag: "nats-grace", arg: "duration", group: groupNATS, help: "keep clients for so long while NATS is away; 0: close them at once",
 		value: duration(func(c *Config) *time.Duration { return &c.NATSGrace }, time.Minute, 100*time.Millisecond, 24*time.Hour, zeroIs(Off))},
+	{key: "natsPing", flag: "nats-ping", arg: "duration", group: groupNATS, help: "time between pings to NATS; with two unanswered the connection is opened again",
+		value: duration(func(c *Config) *time.Duration { return &c.NATSPing }, 10*time.Second, 100*time.Millisecond, time.Hour)},
 	{key: "bufferSize", group: groupNATS, help: "messages from NATS that may wait per connection; less than 65536 counts as that",
 		value: number(func(c *Config) *int { return &c.BufferSize }, 8192, 64, 1<<24)},
 

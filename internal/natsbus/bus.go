@@ -27,6 +27,7 @@ import (
 var (
 	ErrTimeout         = errors.New("natsbus: no answer within the request timeout")
 	ErrDisconnected    = fmt.Errorf("%w: NATS is disconnected", ErrTimeout)
+	ErrCut             = fmt.Errorf("%w: the connection was lost before the reply", ErrDisconnected)
 	ErrNoResponders    = errors.New("natsbus: no service listens to the subject")
 	ErrSubjectTooLong  = errors.New("natsbus: subject too long for the NATS control line")
 	ErrBadSubject      = errors.New("natsbus: invalid subject")
@@ -41,11 +42,11 @@ type Signal uint8
 const (
 	// Connected: the connection is up, its subscriptions are in place.
 	Connected Signal = iota + 1
-	// Disconnected: the connection is cut; reconnecting goes on until Close.
+	// Disconnected: the connection is lost; reconnecting goes on until Close. Each owner then calls Caller.Cut.
 	Disconnected
 	// Gap: messages may have been missed, because of a cut (then it follows Connected) or because they
 	// came faster than they could be dispatched. Requests made from now on are answered after every
-	// message that was not missed, so what they fetch is whole again.
+	// message that was not missed, so what they fetch is whole again. Each owner then calls Caller.Recheck.
 	Gap
 )
 
@@ -107,12 +108,15 @@ type Options struct {
 	RequestTimeout time.Duration // until a request fails with ErrTimeout (3 s)
 	ConnectTimeout time.Duration // all tries of Connect together (30 s)
 	WriteTimeout   time.Duration // a write that takes longer cuts the connection, which then reconnects (10 s)
+	Ping           time.Duration // between pings; with two of them unanswered the connection counts as lost (10 s)
 	PendingLimit   int           // messages of one connection waiting for its dispatcher; beyond it they are dropped: Gap (65,536)
 	QueueLimit     int           // requests of one connection waiting for its publisher; beyond it: ErrOverloaded (262,144)
 	QueueBytes     int           // the same limit for the bytes of their payloads (64 MiB)
 	RequestLimit   int           // requests under way of one Caller; beyond it: ErrOverloaded (262,144)
 
 	retryMin, retryMax time.Duration // bounds of the pause between two tries to connect
+	settled            time.Duration // a connection that stood for so long is no sign of an unstable server
+	hold               time.Duration // how long, at least, a connection of an unstable server must stand before it counts
 	closeGrace         time.Duration // how long Close waits for a server that does not read before it cuts the connection
 }
 
@@ -123,12 +127,15 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.RequestTimeout, 3*time.Second)
 	setDefault(&o.ConnectTimeout, 30*time.Second)
 	setDefault(&o.WriteTimeout, 10*time.Second)
+	setDefault(&o.Ping, 10*time.Second)
 	setDefault(&o.PendingLimit, 1<<16)
 	setDefault(&o.QueueLimit, 1<<18)
 	setDefault(&o.QueueBytes, 64<<20)
 	setDefault(&o.RequestLimit, 1<<18)
 	setDefault(&o.retryMin, 100*time.Millisecond)
 	setDefault(&o.retryMax, 2*time.Second) // whoever waits for NATS has a grace period, and it may be short
+	setDefault(&o.settled, 10*time.Second)
+	setDefault(&o.hold, 500*time.Millisecond)
 	setDefault(&o.closeGrace, 2*time.Second)
 	if o.Signal == nil {
 		o.Signal = func(int, Signal) {}
@@ -219,32 +226,13 @@ func (b *Bus) ConnOf(name string) int {
 // should not coincide.
 func connOf(hash uint64, conns int) int { return int((hash >> 32) % uint64(conns)) }
 
-// Subscribe makes events of the resource name arrive, until Unsubscribe. A name is subscribed or not,
-// it is not counted. The error is ErrBadSubject, ErrSubjectTooLong or ErrClosed.
-func (b *Bus) Subscribe(name string) error {
-	if err := b.checkName(name); err != nil {
-		return err
-	}
-	b.links[b.ConnOf(name)].post(opSubscribe, name)
-	return nil
-}
-
-// Unsubscribe ends Subscribe. Events that have arrived already may still be handed to the Receiver.
-func (b *Bus) Unsubscribe(name string) error {
-	if err := b.checkName(name); err != nil {
-		return err
-	}
-	b.links[b.ConnOf(name)].post(opUnsubscribe, name)
-	return nil
-}
-
-func (b *Bus) checkName(name string) error {
+func (b *Bus) checkName(l *link, name string) error {
 	if b.closed.Load() {
 		return ErrClosed
 	}
-	err := checkEventName(name)
+	err := checkEventName(name, int(l.lineLimit.Load()))
 	if err != nil {
-		b.opts.Metrics.BadSubjects.Inc()
+		b.opts.Metrics.reject(err)
 	}
 	return err
 }

@@ -42,10 +42,16 @@ type slot struct {
 
 	gen atomic.Uint32 // written by the owner; the publisher reads it to leave out requests that are over
 
+	// Written by the publisher when the request is sent: the generation, and the link's epoch in the low half.
+	sent atomic.Uint64
+
 	// Owned by the caller's owner.
 	timer owner.Timer
 	done  func(data []byte, err error) // nil while the slot is free
 	link  *link
+	line  int32 // length of the request's protocol line
+	size  int32 // of its payload
+	once  bool  // it must not be sent twice: calls and auth requests
 	next  *slot // free list
 }
 
@@ -55,17 +61,19 @@ func (b *Bus) NewCaller(number uint32, wheel *owner.Wheel, now func() time.Durat
 	return &Caller{bus: b, owner: number, wheel: wheel, now: now, batches: make([]*batch, len(b.links))}
 }
 
-// Subscribe is Bus.Subscribe in order with this caller's requests.
+// Subscribe makes events of the resource name arrive, until Unsubscribe. A name is subscribed or not,
+// it is not counted. The error is ErrBadSubject, ErrSubjectTooLong or ErrClosed.
 func (c *Caller) Subscribe(name string) error { return c.interest(opSubscribe, name) }
 
-// Unsubscribe is Bus.Unsubscribe in order with this caller's requests.
+// Unsubscribe ends Subscribe. Events that have arrived already may still be handed to the Receiver.
 func (c *Caller) Unsubscribe(name string) error { return c.interest(opUnsubscribe, name) }
 
 func (c *Caller) interest(kind opKind, name string) error {
-	if err := c.bus.checkName(name); err != nil {
+	conn := c.bus.ConnOf(name)
+	if err := c.bus.checkName(c.bus.links[conn], name); err != nil {
 		return err
 	}
-	b := c.batch(c.bus.ConnOf(name))
+	b := c.batch(conn)
 	b.ops = append(b.ops, op{kind: kind, subject: name})
 	return nil
 }
@@ -85,7 +93,9 @@ func (c *Caller) Request(name, subject string, payload []byte, done func(data []
 	}
 	l := c.bus.links[conn]
 	s := c.take(done, l)
-	if err := c.admit(l, subject, len(payload)); err != nil {
+	s.line, s.size = int32(publishLine(subject, len(l.inbox)+replyTokenLen, len(payload))), int32(len(payload))
+	s.once = strings.HasPrefix(subject, "call.") || strings.HasPrefix(subject, "auth.")
+	if err := c.admit(l, s, subject); err != nil {
 		c.bus.opts.Receiver.Reply(Reply{Owner: c.owner, Hash: uint32(hash), Err: err, slot: s.index, gen: s.gen.Load()})
 		return
 	}
@@ -95,19 +105,19 @@ func (c *Caller) Request(name, subject string, payload []byte, done func(data []
 	b.payloads = append(b.payloads, payload...)
 	b.ops = append(b.ops, op{
 		kind: opRequest, subject: subject, slot: s, gen: s.gen.Load(),
-		owner: c.owner, hash: uint32(hash), start: start, end: len(b.payloads),
+		owner: c.owner, hash: uint32(hash), once: s.once, start: start, end: len(b.payloads),
 	})
 }
 
 // admit says why a request cannot be sent, nil if it can. The limits are looked at without the
 // operations of other owners' current turns, so they may be passed by one turn's worth.
-func (c *Caller) admit(l *link, subject string, size int) error {
+func (c *Caller) admit(l *link, s *slot, subject string) error {
 	o := &c.bus.opts
 	if c.bus.closed.Load() {
 		return ErrClosed
 	}
-	if err := checkPublish(subject, len(l.inbox)+replyTokenLen, size); err != nil {
-		o.Metrics.BadSubjects.Inc()
+	if err := checkPublish(subject, int(s.line), int(l.lineLimit.Load())); err != nil {
+		o.Metrics.reject(err)
 		return err
 	}
 	if c.pending > o.RequestLimit || l.queued.Load() >= int64(o.QueueLimit) || l.queuedBytes.Load() >= int64(o.QueueBytes) {
@@ -222,15 +232,43 @@ func (c *Caller) Flush() {
 	}
 }
 
-// Pending returns how many requests are under way.
-func (c *Caller) Pending() int { return c.pending }
+// Cut ends the requests that were sent on connections of link number conn that are lost, with ErrCut:
+// their replies may be lost as well, and whoever needs one asks again. Calls and auth requests must not
+// be made twice; a service that is slow may still reply to them, so they go on waiting.
+func (c *Caller) Cut(conn int) {
+	l := c.bus.links[conn]
+	epoch := l.epoch.Load()
+	c.each(l, func(s *slot) {
+		if sent := s.sent.Load(); !s.once && sent != 0 && uint32(sent>>32) == s.gen.Load() && uint32(sent) != epoch {
+			c.finish(s, nil, ErrCut)
+		}
+	})
+}
 
-// FailAll ends every request under way with err. It is for an owner that stops.
-func (c *Caller) FailAll(err error) {
+// Recheck ends the requests that link number conn cannot have sent for their length, now that more is
+// known of what the server accepts.
+func (c *Caller) Recheck(conn int) {
+	l := c.bus.links[conn]
+	line, payload := l.lineLimit.Load(), l.maxPayload.Load()
+	c.each(l, func(s *slot) {
+		switch {
+		case s.line > line:
+			c.bus.opts.Metrics.reject(ErrSubjectTooLong)
+			c.finish(s, nil, ErrSubjectTooLong)
+		case payload > 0 && int64(s.size) > payload:
+			err := payloadTooLarge(int(s.size), payload)
+			c.bus.opts.Metrics.reject(err)
+			c.finish(s, nil, err)
+		}
+	})
+}
+
+// each calls f for every pending request of l. f may finish it.
+func (c *Caller) each(l *link, f func(*slot)) {
 	for _, page := range c.pages {
 		for i := range page {
-			if page[i].done != nil {
-				c.finish(&page[i], nil, err)
+			if page[i].done != nil && page[i].link == l {
+				f(&page[i])
 			}
 		}
 	}

@@ -15,48 +15,131 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-const (
-	tryTimeout   = 5 * time.Second  // one try to connect
-	pingInterval = 20 * time.Second // a server that answers two of them with nothing is gone
-)
+// tryTimeout bounds one try to connect.
+const tryTimeout = 5 * time.Second
 
-// connect tries until it succeeds, the reason is one that waiting does not remove, or ctx ends.
-func (l *link) connect(ctx context.Context) (*nats.Conn, error) {
-	settings := nats.GetDefaultOptions()
-	settings.Servers = addresses(l.opts.URL)
-	if err := l.configure(&settings); err != nil {
-		return nil, fmt.Errorf("connecting to NATS: %w", err)
+// missedPings is how many unanswered pings make a connection count as lost.
+const missedPings = 2
+
+// connect makes the first connection: it tries until it succeeds, the reason is one that waiting does
+// not remove, or ctx ends.
+func (l *link) connect(ctx context.Context) error {
+	l.settings = nats.GetDefaultOptions()
+	l.settings.Servers = addresses(l.opts.URL)
+	if err := l.configure(&l.settings); err != nil {
+		return fmt.Errorf("connecting to NATS: %w", err)
 	}
-	return retry(ctx, l.opts, func() (*nats.Conn, error) {
-		nc, err := settings.Connect()
+	return retry(ctx, l.opts, func() error { return l.dial(ctx) }, pause)
+}
+
+// reopen replaces a connection that nats.go has closed, for however long it takes; false when the link
+// closes instead. Only the publisher calls it, after taking what onClosed put into lost.
+func (l *link) reopen() bool {
+	ctx, cancel := context.WithCancel(l.dials)
+	defer cancel()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-l.closing:
+			cancel()
+			l.cancel()
+		case <-stop:
+		}
+	}()
+	for try := int(l.flaps.Load()); l.nc.Load().IsClosed(); try++ {
+		d := backoff(max(try, 1), l.opts.retryMin, l.opts.retryMax)
+		l.opts.Log.Info("NATS connection is opened again", "connection", l.number, "url", redact(l.opts.URL), "pause", d)
+		if !pause(ctx, d) {
+			return false
+		}
+		if err := l.dial(ctx); err != nil {
+			l.opts.Log.Warn("NATS connection could not be opened, trying again", "connection", l.number, "error", scrub(err))
+			continue
+		}
+		l.opts.Metrics.Reconnects.Inc()
+	}
+	return ctx.Err() == nil
+}
+
+// dial makes a connection and subscribes on it to what the link and its resources need. If that fails
+// the connection is closed and all its callbacks have been called.
+func (l *link) dial(ctx context.Context) error {
+	nc, err := l.settings.Connect()
+	if err != nil {
 		if errors.Is(err, nats.ErrNoServers) && l.dialError != nil {
 			err = l.dialError // nats.go hides why a connection was refused
 		}
-		return nc, err
-	}, pause)
+		return err
+	}
+	l.nc.Store(nc)
+	if err = l.furnish(nc); err == nil {
+		confirm, cancel := context.WithTimeout(ctx, tryTimeout)
+		err = nc.FlushWithContext(confirm)
+		cancel()
+		if err == nil || ctx.Err() == nil && !nc.IsClosed() {
+			return nil // with an error it is cut, and nats.go is about to restore it
+		}
+	}
+	if ctx.Err() != nil {
+		nc.Close()
+		return fmt.Errorf("NATS at %s does not confirm subscriptions: %w", redact(l.opts.URL), err)
+	}
+	select { // nats.go has closed it
+	case <-l.lost:
+	case <-ctx.Done():
+	}
+	if last := nc.LastError(); last != nil {
+		err = last
+	}
+	return err
+}
+
+// furnish subscribes on a new connection. Its error is that nats.go has closed the connection.
+func (l *link) furnish(nc *nats.Conn) error {
+	subjects := []string{l.inbox + "*"}
+	if l.number == 0 {
+		subjects = append(subjects, "system.>", "conn.*.token")
+	}
+	for _, s := range subjects {
+		if _, err := nc.ChanSubscribe(s, l.msgs); err != nil {
+			return err
+		}
+	}
+	for name := range l.subs {
+		if subscribeLine(name) > int(l.lineLimit.Load()) {
+			continue // the server would drop the connection; nor can the resource be fetched
+		}
+		sub, err := l.interest(nc, name)
+		if err != nil {
+			return err
+		}
+		l.subs[name] = sub
+	}
+	return nil
 }
 
 // retry is the loop of connect with its two effects, dialling and waiting, passed in.
-func retry(ctx context.Context, o *Options, dial func() (*nats.Conn, error), wait func(context.Context, time.Duration) bool) (*nats.Conn, error) {
+func retry(ctx context.Context, o *Options, dial func() error, wait func(context.Context, time.Duration) bool) error {
 	var last error
 	for tries := 1; ; tries++ {
-		nc, err := dial()
+		err := dial()
 		if err == nil {
-			return nc, nil
+			return nil
 		}
 		if last != nil && ctx.Err() != nil {
 			err = last // the end cut this try short, the one before says why
 		}
 		last = err
 		if advice := permanent(err); advice != "" {
-			return nil, fmt.Errorf("cannot connect to NATS at %s: %w; %s", redact(o.URL), scrub(err), advice)
+			return fmt.Errorf("cannot connect to NATS at %s: %w; %s", redact(o.URL), scrub(err), advice)
 		}
 		d := backoff(tries, o.retryMin, o.retryMax)
 		if ctx.Err() == nil {
 			o.Log.Warn("NATS is not reachable, trying again", "url", redact(o.URL), "error", scrub(err), "try", tries, "pause", d)
 		}
 		if ctx.Err() != nil || !wait(ctx, d) {
-			return nil, fmt.Errorf("cannot reach NATS at %s (tries: %d): %w; start a NATS server there, or set the address of a running one",
+			return fmt.Errorf("cannot reach NATS at %s (tries: %d): %w; start a NATS server there, or set the address of a running one",
 				redact(o.URL), tries, scrub(err))
 		}
 	}
@@ -140,17 +223,23 @@ func (l *link) configure(settings *nats.Options) error {
 		nats.SetCustomDialer(l),
 		nats.FlusherTimeout(o.WriteTimeout),
 		nats.ReconnectOnFlusherError(),
-		nats.PingInterval(pingInterval),
+		nats.PingInterval(o.Ping),
+		nats.MaxPingsOutstanding(missedPings),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(), // a running gateway outlives a mistake in the server's accounts
-		nats.CustomReconnectDelay(func(try int) time.Duration { return backoff(try, o.retryMin, o.retryMax) }),
+		nats.CustomReconnectDelay(func(try int) time.Duration {
+			// A connection that is made and lost again is a failed try, too.
+			return backoff(try+max(int(l.flaps.Load())-1, 0), o.retryMin, o.retryMax)
+		}),
 		// Nothing is buffered while disconnected: the publisher waits instead, and leaves out the
 		// requests nobody waits for any more.
 		nats.ReconnectBufSize(-1),
 		nats.NoCallbacksAfterClientClose(),
+		nats.ConnectHandler(l.onConnect),
 		nats.DisconnectErrHandler(l.onDisconnect),
 		nats.ReconnectHandler(l.onReconnect),
 		nats.ErrorHandler(l.onError),
+		nats.ClosedHandler(l.onClosed),
 	}
 	if o.InProcess != nil {
 		options = append(options, nats.InProcessServer(inProcess(func() (net.Conn, error) { return l.keep(o.InProcess()) })))

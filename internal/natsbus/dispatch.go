@@ -28,8 +28,10 @@ func (l *link) dispatch() {
 				l.take(<-l.msgs)
 			}
 			l.flushCounts()
-		case s := <-l.signals:
-			l.signal(s)
+		case c := <-l.changes:
+			l.change(c)
+		case <-l.probation.C:
+			l.restored()
 		case <-l.stopping:
 			for n := len(l.msgs); n > 0; n-- {
 				l.take(<-l.msgs)
@@ -113,13 +115,46 @@ func isNoResponders(m *nats.Msg) bool {
 	return len(m.Header) > 0 && m.Header.Get("Status") == "503"
 }
 
+// change takes what has become of the connection.
+func (l *link) change(c change) {
+	l.probation.Stop()
+	switch {
+	case c.to == Disconnected:
+		l.up.Store(false)
+		if l.connected {
+			l.connected = false
+			l.signal(Disconnected)
+		}
+	case c.hold > 0:
+		l.opts.Log.Info("NATS connection has to last before it counts", "connection", l.number, "hold", c.hold)
+		l.probation.Reset(c.hold)
+		l.url = c.url
+	default:
+		l.url = c.url
+		l.restored()
+	}
+}
+
+// restored signals that the connection can be relied on.
+func (l *link) restored() {
+	l.up.Store(true)
+	l.connected = true
+	l.signal(Connected)
+	if l.again {
+		l.signal(Gap)
+		return
+	}
+	l.again = true
+	close(l.first)
+}
+
 func (l *link) signal(s Signal) {
 	switch s {
 	case Gap:
 		l.opts.Metrics.Gaps.Inc()
 		l.opts.Log.Warn("NATS messages may have been missed", "connection", l.number)
 	case Connected:
-		l.opts.Log.Info("NATS connected", "connection", l.number, "url", l.nc.ConnectedUrlRedacted())
+		l.opts.Log.Info("NATS connected", "connection", l.number, "url", l.url)
 	case Disconnected:
 		l.opts.Log.Warn("NATS disconnected", "connection", l.number)
 	}

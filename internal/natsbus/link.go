@@ -14,46 +14,76 @@ import (
 	"sluice/internal/owner"
 )
 
-// link is one connection to NATS with its dispatcher and publisher.
+// link is one connection to NATS with its dispatcher and publisher. nats.go restores a connection
+// that is cut; one that nats.go closes for good is replaced by the publisher. There is at most one
+// nats.Conn that is not closed, and the callbacks of one come after all those of the one before.
 type link struct {
 	// Fixed after construction.
-	opts   *Options
-	number int
-	inbox  string // prefix of reply subjects, with the final dot
-	nc     *nats.Conn
+	opts     *Options
+	number   int
+	inbox    string // prefix of reply subjects, with the final dot
+	settings nats.Options
+
+	// The newest connection. Written by whoever dials: openLink at first, then the publisher.
+	nc atomic.Pointer[nats.Conn]
 
 	// From nats.go's goroutines to the dispatcher.
 	msgs    chan *nats.Msg
-	signals chan Signal
+	changes chan change
 
 	// From anybody to the publisher.
 	queue       *owner.Mailbox[*batch]
 	queued      atomic.Int64 // operations in queue
 	queuedBytes atomic.Int64 // their payloads
 	work        chan struct{}
-	restored    chan struct{} // the connection came back
+	back        chan struct{} // nats.go has restored the connection
+	lost        chan struct{} // nats.go has closed the connection
 
-	// Owned by whoever connects: openLink at first, then nats.go's reconnecting.
+	// What is known of the server. Written by nats.go's callbacks, read by owners.
+	lineLimit  atomic.Int32 // of a protocol line
+	maxPayload atomic.Int64 // as the newest connection stated it
+
+	// Owned by whoever connects: openLink at first, then nats.go's reconnecting, or the publisher.
 	dialError error // of the newest dial
 
-	up     atomic.Bool
-	socket atomic.Pointer[strictConn] // the newest
-	dials  context.Context            // ends when the link closes, and with it any dialling
-	cancel context.CancelFunc
+	up      atomic.Bool
+	epoch   atomic.Uint32              // number of the connection, from 1
+	flaps   atomic.Int32               // the last ones of them that were short-lived, one after the other
+	longest atomic.Int32               // protocol line since the last one that was too long
+	socket  atomic.Pointer[strictConn] // the newest
+	dials   context.Context            // ends when the link closes, and with it any dialling
+	cancel  context.CancelFunc
+
+	// Owned by nats.go's callbacks, which come one at a time.
+	since time.Time // of the newest connection
+	why   error     // the newest error that the server sent on it
 
 	// Owned by the publisher.
 	subs  map[string]*nats.Subscription // by resource name
 	reply []byte
 
 	// Owned by the dispatcher.
-	counts  counts
-	overrun int // messages may have been dropped; the Gap is signalled after this many more, or sooner. 0: none were
+	counts    counts
+	overrun   int         // messages may have been dropped; the Gap is signalled after this many more, or sooner. 0: none were
+	probation *time.Timer // armed while a connection has yet to prove that it lasts
+	connected bool        // as it was signalled last
+	again     bool        // it has been connected before
+	url       string      // of the newest connection
 
 	// The end, in order.
 	closing    chan struct{}
 	published  chan struct{}
 	stopping   chan struct{}
 	dispatched chan struct{}
+
+	first chan struct{} // closed by the dispatcher when it has signalled the first Connected
+}
+
+// change is what becomes of a connection. Disconnected comes at once, Connected counts after hold.
+type change struct {
+	to   Signal
+	hold time.Duration
+	url  string // connected to, without credentials
 }
 
 // openLink connects, subscribes to what the link always needs, and starts its goroutines.
@@ -63,51 +93,44 @@ func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 		number:     number,
 		inbox:      "_INBOX." + rand.Text() + ".",
 		msgs:       make(chan *nats.Msg, o.PendingLimit),
-		signals:    make(chan Signal, 16),
+		changes:    make(chan change, 16),
 		work:       make(chan struct{}, 1),
-		restored:   make(chan struct{}, 1),
+		back:       make(chan struct{}, 1),
+		lost:       make(chan struct{}, 1),
 		subs:       make(map[string]*nats.Subscription),
+		probation:  time.NewTimer(0),
 		closing:    make(chan struct{}),
 		published:  make(chan struct{}),
 		stopping:   make(chan struct{}),
 		dispatched: make(chan struct{}),
+		first:      make(chan struct{}),
 	}
+	l.probation.Stop()
+	l.lineLimit.Store(maxControlLine)
+	l.epoch.Store(1)
 	l.queue = owner.NewMailbox[*batch](func() { poke(l.work) })
 	l.dials, l.cancel = context.WithCancel(context.Background())
 	detach := context.AfterFunc(ctx, l.cancel) // only while connecting for the first time
-	// A cut can be reported before connect returns, so the state after success is noted before.
-	l.up.Store(true)
-	l.emit(Connected)
-	nc, err := l.connect(ctx)
-	if err != nil {
-		l.cancel()
-		return nil, err
+	go l.dispatch()
+	err := l.connect(ctx)
+	if err == nil && !detach() {
+		l.nc.Load().Close()
+		err = fmt.Errorf("connecting to NATS: %w", ctx.Err())
 	}
-	if !detach() {
-		nc.Close()
-		return nil, fmt.Errorf("connecting to NATS: %w", ctx.Err())
-	}
-	l.nc = nc
-	subjects := []string{l.inbox + "*"}
-	if number == 0 {
-		subjects = append(subjects, "system.>", "conn.*.token")
-	}
-	for _, s := range subjects {
-		if _, err := nc.ChanSubscribe(s, l.msgs); err != nil {
-			l.cancel()
-			nc.Close()
-			return nil, fmt.Errorf("subscribing to %s on NATS: %w", s, err)
+	if err == nil {
+		select {
+		case <-l.first:
+		case <-ctx.Done():
+			l.nc.Load().Close()
+			err = fmt.Errorf("NATS at %s drops connections: %w", redact(o.URL), ctx.Err())
 		}
 	}
-	if err := nc.FlushWithContext(ctx); err != nil && ctx.Err() != nil {
+	if err != nil {
 		l.cancel()
-		nc.Close()
-		return nil, fmt.Errorf("NATS at %s does not confirm subscriptions: %w", redact(o.URL), err)
-	} else if err != nil {
-		// Cut meanwhile: nats.go reconnects and subscribes again.
-		o.Log.Warn("NATS connection lost at once", "error", err)
+		close(l.stopping)
+		<-l.dispatched
+		return nil, err
 	}
-	go l.dispatch()
 	go l.publish()
 	return l, nil
 }
@@ -119,36 +142,99 @@ func poke(c chan struct{}) {
 	}
 }
 
-// emit queues a signal for the dispatcher; called by nats.go's callbacks, which come one at a time.
-func (l *link) emit(s Signal) {
+// emit queues a change for the dispatcher; called by nats.go's callbacks.
+func (l *link) emit(c change) {
 	select {
-	case l.signals <- s:
+	case l.changes <- c:
 	case <-l.stopping:
 	}
 }
 
-func (l *link) onDisconnect(_ *nats.Conn, err error) {
-	l.up.Store(false)
-	l.opts.Metrics.Disconnects.Inc()
-	if err != nil {
-		l.opts.Log.Warn("NATS connection lost", "connection", l.number, "error", err)
-	}
-	l.emit(Disconnected)
-}
+// onConnect is called when a new connection is made, onReconnect when nats.go has restored it.
+func (l *link) onConnect(nc *nats.Conn) { l.stands(nc) }
 
-func (l *link) onReconnect(*nats.Conn) {
-	l.up.Store(true)
+func (l *link) onReconnect(nc *nats.Conn) {
 	l.opts.Metrics.Reconnects.Inc()
-	l.emit(Connected)
-	l.emit(Gap)
-	poke(l.restored)
+	l.stands(nc)
+	poke(l.back)
 }
 
-func (l *link) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
+func (l *link) stands(nc *nats.Conn) {
+	l.maxPayload.Store(nc.MaxPayload())
+	hold := l.hold()
+	l.since, l.why = time.Now(), nil
+	l.emit(change{to: Connected, hold: hold, url: redact(nc.ConnectedUrl())})
+}
+
+func (l *link) onDisconnect(nc *nats.Conn, err error) {
+	l.up.Store(false)
+	l.epoch.Add(1)
+	if l.why != nil {
+		err = l.why // what the server said is the reason for the end of input that nats.go saw
+	} else if last := nc.LastError(); err == nil && last != nil {
+		err = last
+	}
+	l.why = err
+	if time.Since(l.since) < l.opts.settled {
+		l.flaps.Add(1)
+	} else {
+		l.flaps.Store(1)
+	}
+	m := l.opts.Metrics
+	m.Disconnects.Inc()
+	reason := ReasonOf(err)
+	m.Lost[reason].Inc()
+	l.opts.Log.Warn("NATS connection lost", "connection", l.number, "reason", reason.String(), "error", err)
+	l.emit(change{to: Disconnected})
+}
+
+// onClosed is called when nats.go has closed a connection for good.
+func (l *link) onClosed(nc *nats.Conn) {
+	if ReasonOf(nc.LastError()) == LongLine {
+		l.learnLineLimit()
+	}
+	poke(l.lost)
+}
+
+// hold says how long a new connection must stand before it counts. A server that accepts a connection
+// and drops it again and again, such as one that waits for newer credentials, would make everything be
+// fetched anew each time.
+func (l *link) hold() time.Duration {
+	flaps, least := l.flaps.Load(), int32(3)
+	if ReasonOf(l.why) == Unauthorized {
+		least = 0
+	}
+	if flaps <= least {
+		return 0
+	}
+	return l.opts.hold * time.Duration(min(flaps-least, 4))
+}
+
+// learnLineLimit takes note that the server has dropped the connection for the length of a line. It
+// does not say what it accepts; operators choose powers of two.
+func (l *link) learnLineLimit() {
+	longest := l.longest.Swap(0)
+	limit := int32(maxControlLine)
+	for limit >= longest && limit > leastLineLimit {
+		limit /= 2
+	}
+	if longest == 0 || limit >= l.lineLimit.Load() {
+		return
+	}
+	l.lineLimit.Store(limit)
+	l.opts.Log.Error("the NATS server accepts shorter lines than usual; longer subjects are refused from now on, raise max_control_line there and restart",
+		"connection", l.number, "longest", longest, "limit", limit)
+}
+
+// leastLineLimit is below what the subjects of a gateway can do with.
+const leastLineLimit = 256
+
+func (l *link) onError(nc *nats.Conn, sub *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrSlowConsumer) {
 		l.opts.Metrics.SlowConsumer.Inc() // the dispatcher signals the Gap
 		return
 	}
+	l.why = err
 	subject := ""
 	if sub != nil {
 		subject = sub.Subject
@@ -163,13 +249,17 @@ func (l *link) close() {
 		}
 	})
 	close(l.closing)
+	if !l.up.Load() {
+		l.cancel()
+	}
 	<-l.published
 	l.cancel()
+	nc := l.nc.Load()
 	if l.up.Load() {
 		// An error means that the server is gone: nothing more can be done for what was published.
-		_ = l.nc.FlushTimeout(l.opts.closeGrace)
+		_ = nc.FlushTimeout(l.opts.closeGrace)
 	}
-	l.nc.Close()
+	nc.Close()
 	cut.Stop()
 	close(l.stopping)
 	<-l.dispatched

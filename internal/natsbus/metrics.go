@@ -1,6 +1,10 @@
 package natsbus
 
-import "sluice/internal/metrics"
+import (
+	"errors"
+
+	"sluice/internal/metrics"
+)
 
 // Metrics are the counters of a Bus, summed over its connections and callers. Whoever exports them
 // reads them at any time.
@@ -12,6 +16,8 @@ type Metrics struct {
 	NoResponders metrics.Counter // requests that no service listens to
 	LateReplies  metrics.Counter // answers whose request was over already
 	BadSubjects  metrics.Counter // requests and subscriptions refused for their subject
+	TooLong      metrics.Counter // requests and subscriptions refused because the server accepts no subject so long
+	TooLarge     metrics.Counter // requests refused because the server accepts no payload so large
 	Overloaded   metrics.Counter // requests refused because too many are waiting
 	Failed       metrics.Counter // requests that nats.go refused to send
 	Unsent       metrics.Counter // requests that were over before the publisher came to them
@@ -26,6 +32,20 @@ type Metrics struct {
 
 	Gaps         metrics.Counter // Gap signals, of both causes
 	SlowConsumer metrics.Counter // times nats.go reported that it dropped messages
-	Disconnects  metrics.Counter // connections cut
+	Disconnects  metrics.Counter // connections lost
 	Reconnects   metrics.Counter // connections restored
+
+	Lost [Reasons]metrics.Counter // connections lost, by reason
+}
+
+// reject counts a request or subscription refused with err before it reached NATS.
+func (m *Metrics) reject(err error) {
+	switch {
+	case errors.Is(err, ErrSubjectTooLong):
+		m.TooLong.Inc()
+	case errors.Is(err, ErrPayloadTooLarge):
+		m.TooLarge.Inc()
+	default:
+		m.BadSubjects.Inc()
+	}
 }

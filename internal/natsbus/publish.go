@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -24,6 +25,7 @@ type op struct {
 	owner, hash uint32
 	slot        *slot
 	gen         uint32
+	once        bool
 	start, end  int // the payload in the batch
 }
 
@@ -61,13 +63,6 @@ func (l *link) enqueue(b *batch) {
 	l.queue.Put(b)
 }
 
-// post enqueues a single operation on a resource name; any goroutine.
-func (l *link) post(kind opKind, name string) {
-	b := takeBatch()
-	b.ops = append(b.ops, op{kind: kind, subject: name})
-	l.enqueue(b)
-}
-
 // publish is the publisher's loop.
 func (l *link) publish() {
 	defer close(l.published)
@@ -75,6 +70,8 @@ func (l *link) publish() {
 		select {
 		case <-l.work:
 			l.queue.Drain(0, l.run)
+		case <-l.lost:
+			l.reopen()
 		case <-l.closing:
 			l.queue.Drain(0, l.run)
 			return
@@ -107,22 +104,36 @@ func (l *link) run(b *batch) {
 func (l *link) request(o *op, payload []byte) {
 	l.reply = appendReplyToken(append(l.reply[:0], l.inbox...), o.owner, o.hash, o.slot.index, o.gen)
 	reply := string(l.reply)
+	line := publishLine(o.subject, len(reply), len(payload))
+	if line > int(l.longest.Load()) {
+		l.longest.Store(int32(line))
+	}
 	for {
 		if o.slot.gen.Load() != o.gen {
 			l.opts.Metrics.Unsent.Inc()
 			return
 		}
-		err := l.nc.PublishRequest(o.subject, reply, payload)
+		nc, epoch := l.nc.Load(), l.epoch.Load()
+		err := nc.PublishRequest(o.subject, reply, payload)
 		switch {
 		case err == nil:
 			l.opts.Metrics.BytesOut.Add(uint64(len(payload)))
+			o.slot.sent.Store(uint64(o.gen)<<32 | uint64(epoch))
+			if l.epoch.Load() != epoch && !o.once {
+				l.fail(o, ErrCut) // the owner may have looked before it could see that this was sent
+			}
 			return
-		case errors.Is(err, nats.ErrReconnectBufExceeded):
+		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed):
 			// Disconnected. nats.go is told to keep no buffer for this time, see configure.
 			if !l.awaitConnection() {
 				l.fail(o, ErrClosed)
 				return
 			}
+		case errors.Is(err, nats.ErrMaxPayload):
+			err = payloadTooLarge(len(payload), nc.MaxPayload())
+			l.opts.Metrics.reject(err)
+			l.fail(o, err)
+			return
 		default:
 			l.opts.Metrics.Failed.Inc()
 			l.fail(o, publishError(err))
@@ -131,11 +142,14 @@ func (l *link) request(o *op, payload []byte) {
 	}
 }
 
-// awaitConnection waits until the connection may be up again; false when the link closes instead.
+// awaitConnection waits until the connection may be up again, and opens another if nats.go has closed
+// it; false when the link closes instead.
 func (l *link) awaitConnection() bool {
 	select {
-	case <-l.restored:
+	case <-l.back:
 		return true
+	case <-l.lost:
+		return l.reopen()
 	case <-l.closing:
 		return false
 	}
@@ -146,15 +160,14 @@ func (l *link) fail(o *op, err error) {
 }
 
 func publishError(err error) error {
-	switch {
-	case errors.Is(err, nats.ErrMaxPayload):
-		return ErrPayloadTooLarge
-	case errors.Is(err, nats.ErrConnectionClosed):
-		return ErrClosed
-	case errors.Is(err, nats.ErrBadSubject):
+	if errors.Is(err, nats.ErrBadSubject) {
 		return ErrBadSubject
 	}
 	return err
+}
+
+func payloadTooLarge(size int, limit int64) error {
+	return fmt.Errorf("%w: %d bytes, max_payload is %d", ErrPayloadTooLarge, size, limit)
 }
 
 // subscribe and unsubscribe work without a connection too: nats.go repeats all subscriptions of the
@@ -163,15 +176,29 @@ func (l *link) subscribe(name string) {
 	if l.subs[name] != nil {
 		return
 	}
-	sub, err := l.nc.ChanSubscribe("event."+name+".*", l.msgs)
-	if err != nil {
-		if !errors.Is(err, nats.ErrConnectionClosed) {
+	for {
+		sub, err := l.interest(l.nc.Load(), name)
+		switch {
+		case err == nil:
+			l.subs[name] = sub
+			l.opts.Metrics.Subscriptions.Inc()
+			return
+		case !errors.Is(err, nats.ErrConnectionClosed):
 			l.opts.Log.Error("NATS subscription failed", "resource", name, "error", err)
+			return
 		}
-		return
+		if !l.reopen() {
+			return
+		}
 	}
-	l.subs[name] = sub
-	l.opts.Metrics.Subscriptions.Inc()
+}
+
+// interest subscribes to the events of a resource.
+func (l *link) interest(nc *nats.Conn, name string) (*nats.Subscription, error) {
+	if line := subscribeLine(name); line > int(l.longest.Load()) {
+		l.longest.Store(int32(line))
+	}
+	return nc.ChanSubscribe("event."+name+".*", l.msgs)
 }
 
 func (l *link) unsubscribe(name string) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -56,6 +57,7 @@ func TestRequestsWhileDisconnected(t *testing.T) {
 type stalling struct {
 	ends    chan net.Conn // the server's ends of its connections
 	stalled chan struct{} // one token for each time it stopped reading
+	frozen  bool          // it goes on reading, but answers nothing more
 }
 
 func (s *stalling) connect() (net.Conn, error) {
@@ -72,10 +74,14 @@ func (s *stalling) connect() (net.Conn, error) {
 			if strings.HasPrefix(line, "PING") {
 				fmt.Fprint(theirs, "PONG\r\n")
 			}
-			if strings.Contains(line, "stall.now") {
-				s.stalled <- struct{}{}
-				return
+			if !strings.Contains(line, "stall.now") {
+				continue
 			}
+			s.stalled <- struct{}{}
+			if s.frozen {
+				_, _ = io.Copy(io.Discard, lines) // it ends with the connection
+			}
+			return
 		}
 	}()
 	return ours, nil
@@ -155,7 +161,7 @@ func (h *harness) stepPublisher() {
 	o := h.request("a", "get.a", strings.Repeat("x", 1<<20+1))
 	h.caller.Flush()
 	h.finish(o)
-	if o.err != ErrPayloadTooLarge {
+	if !errors.Is(o.err, ErrPayloadTooLarge) {
 		h.t.Fatal(o.err)
 	}
 }

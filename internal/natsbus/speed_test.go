@@ -33,6 +33,7 @@ func (s *sink) Reply(r Reply) {
 func offline(r Receiver) *Bus {
 	b := &Bus{opts: Options{Receiver: r, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}.withDefaults()}
 	l := &link{opts: &b.opts, inbox: "_INBOX.abcdefghijklmnopqrstuvwxyz.", msgs: make(chan *nats.Msg, 10)}
+	l.lineLimit.Store(maxControlLine)
 	l.queue = owner.NewMailbox[*batch](func() {})
 	b.links = []*link{l}
 	return b
@@ -101,8 +102,8 @@ func TestRequestDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, a.turn); n != 0 && !poolForgets {
 		t.Errorf("%v allocations in a turn of %d requests", n, perTurn)
 	}
-	if a.c.Pending() != 0 || a.ended != perTurn*1001 {
-		t.Fatalf("pending %d, ended %d", a.c.Pending(), a.ended)
+	if a.c.pending != 0 || a.ended != perTurn*1001 {
+		t.Fatalf("pending %d, ended %d", a.c.pending, a.ended)
 	}
 }
 
@@ -182,11 +183,11 @@ func BenchmarkEvents(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer bus.Close()
-	if err := bus.Subscribe("library.book.42"); err != nil {
-		b.Fatal(err)
-	}
 	clock := owner.NewManualClock()
 	c := bus.NewCaller(1, owner.NewWheel(time.Millisecond, clock.Now()), clock.Now)
+	if err := c.Subscribe("library.book.42"); err != nil {
+		b.Fatal(err)
+	}
 	c.Request("library.book.42", "get.nobody", nil, func([]byte, error) {})
 	c.Flush()
 	<-r.replies // the subscription is in force

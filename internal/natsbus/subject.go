@@ -9,7 +9,8 @@ import (
 )
 
 // maxControlLine is what a NATS server accepts by default as the arguments of one protocol line
-// (max_control_line). A longer line makes it drop the whole connection.
+// (max_control_line). A longer line makes it drop the whole connection. A server does not state its
+// limit: a lower one is learnt when it drops the connection (link.learnLineLimit).
 const maxControlLine = 4096
 
 // checkSubject refuses what would make a NATS server drop the connection or what would reach more than
@@ -32,22 +33,30 @@ func checkSubject(s string) error {
 	return nil
 }
 
-// checkPublish also holds the line `<subject> <reply> <size>` against the limit.
-func checkPublish(subject string, replyLen, size int) error {
+// publishLine is the length of `<subject> <reply> <size>`.
+func publishLine(subject string, replyLen, size int) int {
 	digits := 1
 	for n := size; n >= 10; n /= 10 {
 		digits++
 	}
-	if len(subject)+1+replyLen+1+digits > maxControlLine {
+	return len(subject) + 1 + replyLen + 1 + digits
+}
+
+// subscribeLine is the length of `event.<name>.*  <sid>`. nats.go leaves two spaces where the queue
+// group would be, and a sid has at most 19 digits.
+func subscribeLine(name string) int { return len("event.") + len(name) + len(".*") + 2 + 19 }
+
+// checkPublish also checks the length of the line.
+func checkPublish(subject string, line, limit int) error {
+	if line > limit {
 		return ErrSubjectTooLong
 	}
 	return checkSubject(subject)
 }
 
-// checkEventName holds `event.<name>.*  <sid>` against the limit. nats.go leaves two spaces where the
-// queue group would be, and a sid has at most 19 digits.
-func checkEventName(name string) error {
-	if len("event.")+len(name)+len(".*")+2+19 > maxControlLine {
+// checkEventName checks the name of a resource and the length of the line that subscribes to its events.
+func checkEventName(name string, limit int) error {
+	if subscribeLine(name) > limit {
 		return ErrSubjectTooLong
 	}
 	return checkSubject(name)

@@ -93,10 +93,10 @@ func TestControlLineCountsTheDigits(t *testing.T) {
 	const reply = 50
 	for size, digits := range map[int]int{0: 1, 9: 1, 10: 2, 99: 2, 100: 3, 1 << 20: 7} {
 		fits := strings.Repeat("a", maxControlLine-2-reply-digits)
-		if err := checkPublish(fits, reply, size); err != nil {
+		if err := checkPublish(fits, publishLine(fits, reply, size), maxControlLine); err != nil {
 			t.Errorf("size %d: %v", size, err)
 		}
-		if err := checkPublish(fits+"a", reply, size); err != ErrSubjectTooLong {
+		if err := checkPublish(fits+"a", publishLine(fits+"a", reply, size), maxControlLine); err != ErrSubjectTooLong {
 			t.Errorf("size %d, one more: %v", size, err)
 		}
 	}

@@ -127,6 +127,16 @@ func (s *Server) Restart() {
 	s.Start()
 }
 
+// Reload changes the options of the running server, as an operator does with a new configuration
+// file, and of those that are started later.
+func (s *Server) Reload(change func(*server.Options)) {
+	s.tb.Helper()
+	change(s.opts)
+	if err := s.Server().ReloadOptions(s.opts.Clone()); err != nil {
+		s.tb.Fatalf("reloading the server's options: %v", err)
+	}
+}
+
 // URL is the server's address, also while it is stopped.
 func (s *Server) URL() string {
 	u := url.URL{Scheme: "nats", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))}

@@ -29,10 +29,12 @@ type outage struct {
 
 	news chan struct{} // has room for one: something arrived or was logged
 
-	mu     sync.Mutex
-	logged []string
-	models map[string]string // the service's resources: rid to JSON
-	denied map[string]bool
+	mu      sync.Mutex
+	logged  []string
+	models  map[string]string // the service's resources: rid to JSON
+	denied  map[string]bool
+	mute    bool // the service does not answer
+	unheard []string
 }
 
 const outageGrace = time.Minute
@@ -61,6 +63,11 @@ func newOutage(t *testing.T) *outage {
 func (o *outage) serve(m *nats.Msg) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.mute {
+		o.unheard = append(o.unheard, m.Subject)
+		o.wake()
+		return
+	}
 	kind, rid, _ := strings.Cut(m.Subject, ".")
 	answer := `{"result":{"get":true}}`
 	switch {
@@ -94,7 +101,7 @@ func (o *outage) until(what string, clock *owner.ManualClock, cond func() bool) 
 		case <-pace:
 			clock.Advance(time.Second)
 		case <-giveUp:
-			o.t.Fatalf("waited in vain: %s; the log:\n%s", what, strings.Join(o.logged, "\n"))
+			o.t.Fatalf("waited in vain: %s; unheard: %v; the log:\n%s", what, o.unheard, strings.Join(o.logged, "\n"))
 		}
 	}
 }
@@ -183,6 +190,33 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 	}
 	if m := o.next(c, nil); m != `{"id":4}` {
 		t.Errorf("something else came than the answer: %s", m)
+	}
+}
+
+// A second cut takes the requests with it that the first one caused. They are not waited for: without any time going by,
+// clients are told what has changed.
+func TestNATSIsCutTwice(t *testing.T) {
+	o := newOutage(t)
+	c := o.subscribed()
+	o.mu.Lock()
+	o.mute = true
+	o.mu.Unlock()
+	o.ns.Cut("sluice")
+	o.until("everything is asked again", nil, func() bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return len(o.unheard) == 4
+	})
+	o.mu.Lock()
+	o.mute, o.models["test.a"], o.denied["test.secret"] = false, `{"n":2}`, true
+	o.mu.Unlock()
+	o.ns.Cut("sluice")
+	want := []string{`{"event":"test.a.change","data":{"values":{"n":2}}}`,
+		`{"event":"test.secret.unsubscribe","data":{"reason":{"code":"system.accessDenied","message":"Access denied"}}}`}
+	got := []string{o.next(c, nil), o.next(c, nil)}
+	slices.Sort(got)
+	if !slices.EqualFunc(got, want, sameJSON) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -129,6 +129,12 @@ func (b *Sub) Reaccess(why fanout.Reason) {
 		return
 	}
 	b.patient = b.patient || why == fanout.Gap
+	if why == fanout.Gap && b.tries > 0 && b.hold&holdAccess != 0 && b.state == subSent && !b.asking {
+		// retry pauses. After a gap services are back: the new gap is a better moment than the end of the pause.
+		b.acc = nil
+		b.withAccess(b.judge)
+		return
+	}
 	if b.state != subSent || b.hold != 0 || b.asking || b.held == 0 {
 		b.reaccess = true
 		return

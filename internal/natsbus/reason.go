@@ -1,0 +1,56 @@
+package natsbus
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Reason is why a connection was lost.
+type Reason uint8
+
+const (
+	// Broken: the connection ended, or could not be written to.
+	Broken Reason = iota
+	// Stale: pings were not answered.
+	Stale
+	// Unauthorized: the server no longer accepts the credentials, or not yet newer ones.
+	Unauthorized
+	// LargePayload: a message was larger than the server's max_payload.
+	LargePayload
+	// LongLine: a protocol line was longer than the server's max_control_line.
+	LongLine
+	// Expelled: the server said something else and ended the connection.
+	Expelled
+	// Reasons is how many reasons there are.
+	Reasons
+)
+
+func (r Reason) String() string {
+	return [...]string{"broken", "stale", "unauthorized", "max_payload", "max_control_line", "expelled"}[r]
+}
+
+// ReasonOf returns the reason that an error of nats.go stands for.
+func ReasonOf(err error) Reason {
+	switch {
+	case err == nil:
+		return Broken
+	case errors.Is(err, nats.ErrStaleConnection):
+		return Stale
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired),
+		errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAccountAuthExpired):
+		return Unauthorized
+	}
+	text := strings.ToLower(err.Error())
+	switch {
+	case strings.Contains(text, "maximum payload"):
+		return LargePayload
+	case strings.Contains(text, "maximum control line"):
+		return LongLine
+	case errors.Is(err, nats.ErrMaxConnectionsExceeded), errors.Is(err, nats.ErrMaxAccountConnectionsExceeded),
+		strings.HasPrefix(text, "nats: "):
+		return Expelled
+	}
+	return Broken
+}
