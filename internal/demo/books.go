@@ -8,13 +8,13 @@ import (
 	"github.com/jirenius/go-res"
 )
 
-// Longest title and author, in characters.
+// Maximum lengths of title and author in characters.
 const (
 	maxTitle  = 100
 	maxAuthor = 80
 )
 
-// codeListFull is the demo's own error: a service may use any code outside "system.".
+// codeListFull is an error code of the demo's own: a service may use any code outside "system.".
 const codeListFull = serviceName + ".listFull"
 
 type book struct {
@@ -25,7 +25,7 @@ type book struct {
 
 func (b *book) rid() string { return serviceName + ".book." + strconv.Itoa(b.ID) }
 
-// shelf is the book list. The group owns it.
+// shelf is the list of books. The group owns it.
 type shelf struct {
 	svc    *res.Service
 	limit  int
@@ -60,8 +60,8 @@ func newShelf(svc *res.Service, limit int) *shelf {
 	return s
 }
 
-// editAccess lets everybody read and those who signed in call the methods. The gateway keeps the answer for as
-// long as the token stays the same.
+// editAccess grants reading to everyone and calls to signed-in users. The gateway caches the reply
+// until the token changes.
 func editAccess(r res.AccessRequest) {
 	if parseToken(r.RawToken()).Name != "" {
 		r.Access(true, "*")
@@ -97,8 +97,8 @@ func (s *shelf) get(r res.ModelRequest) {
 	r.NotFound()
 }
 
-// bookOf is the book that the resource's name tells, nil if there is none. Only the canonical form of a number is a
-// name, so that a book has one.
+// bookOf returns the book that the resource name refers to, nil if there is none. Only the
+// canonical form of a number counts, so that a book has one name.
 func (s *shelf) bookOf(r res.Resource) *book {
 	id, err := strconv.Atoi(r.PathParam("id"))
 	if err != nil || strconv.Itoa(id) != r.PathParam("id") {
@@ -110,8 +110,8 @@ func (s *shelf) bookOf(r res.Resource) *book {
 	return nil
 }
 
-// add answers with the new book as a resource, to which the client is then subscribed. State changes
-// and their events come before the answer: who gets the answer has seen what it did.
+// add replies with the new book as a resource, to which the gateway then subscribes the client.
+// State changes and their events precede the reply: a client has seen them when the reply arrives.
 func (s *shelf) add(r res.CallRequest) {
 	p := parseParams(r.RawParams(), "title", "author")
 	title, author := p.text("title", maxTitle), p.text("author", maxAuthor)
@@ -126,7 +126,7 @@ func (s *shelf) add(r res.CallRequest) {
 	r.Resource(b.rid())
 }
 
-// remove takes a book from the list. Removing one that somebody else has just removed is no error: it is gone, as wanted.
+// remove removes a book from the list. Removing a book twice is not an error, since clients race.
 func (s *shelf) remove(r res.CallRequest) {
 	id := parseParams(r.RawParams(), "id").id("id")
 	if i := s.find(id); i >= 0 {
@@ -139,7 +139,7 @@ func (s *shelf) remove(r res.CallRequest) {
 	r.OK(nil)
 }
 
-// set changes what was given of a book and tells what really is different.
+// set updates the given properties of a book and sends the effective changes.
 func (s *shelf) set(r res.CallRequest) {
 	b := s.bookOf(r)
 	if b == nil {
@@ -169,7 +169,7 @@ func (s *shelf) set(r res.CallRequest) {
 	r.OK(nil)
 }
 
-// tell sends a custom event: something to show once, which is not part of any resource's state.
+// tell sends a custom event: a notice to show once, which is not part of any resource's state.
 func (s *shelf) tell(r res.CallRequest, did, title string) {
 	resourceOf(s.svc, serviceName+".books").Event("activity", map[string]string{
 		"who": parseToken(r.RawToken()).Name, "did": did, "title": title,

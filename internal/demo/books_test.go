@@ -19,7 +19,7 @@ func TestBookAccess(t *testing.T) {
 	}
 }
 
-// Events come in the order of what they tell, and before the answer to the call that caused them.
+// Events arrive in the order of their changes, before the reply to the call that caused them.
 func TestBookEdits(t *testing.T) {
 	_, p := run(t, Options{})
 	p.hear("event.demo.>")
@@ -34,19 +34,19 @@ func TestBookEdits(t *testing.T) {
 	p.want("call.demo.book.6.set", call(`{"author":"F. Herbert"}`), `{"result":null}`)
 	p.expect(`event.demo.book.6.change {"values":{"author":"F. Herbert"}}`,
 		`event.demo.books.activity {"did":"changed","title":"Dune","who":"Ada"}`)
-	p.want("call.demo.book.6.set", call(`{"author":"F. Herbert","title":"Dune"}`), `{"result":null}`) // nothing new: no event
+	p.want("call.demo.book.6.set", call(`{"author":"F. Herbert","title":"Dune"}`), `{"result":null}`) // no effective change: no event
 	p.want("call.demo.book.6.set", call(`{}`), `{"result":null}`)
 
 	p.want("call.demo.books.remove", call(`{"id":2}`), `{"result":null}`)
 	p.expect(`event.demo.books.remove {"idx":1}`, `event.demo.book.2.delete`,
 		`event.demo.books.activity {"did":"removed","title":"Life on the Mississippi","who":"Ada"}`)
-	p.want("call.demo.books.remove", call(`{"id":2}`), `{"result":null}`) // already gone: no event
+	p.want("call.demo.books.remove", call(`{"id":2}`), `{"result":null}`) // already removed: no event
 	p.want("get.demo.book.2", `{}`, failure("system.notFound", "Not found"))
 	p.want("call.demo.book.2.set", call(`{"title":"x"}`), failure("system.notFound", "Not found"))
 	p.want("get.demo.books", `{}`, `{"result":{"collection":[{"rid":"demo.book.1"},{"rid":"demo.book.3"},`+
 		`{"rid":"demo.book.4"},{"rid":"demo.book.5"},{"rid":"demo.book.6"}]}}`)
 
-	// An ID is not used again, or a client could take a new book for the one it knew.
+	// IDs are not reused, or a client could confuse a new book with the old one.
 	p.want("call.demo.books.remove", call(`{"id":6}`), `{"result":null}`)
 	p.want("call.demo.books.new", call(`{"title":"Emma","author":"Jane Austen"}`), `{"resource":{"rid":"demo.book.7"}}`)
 }
@@ -72,7 +72,7 @@ func TestBookParams(t *testing.T) {
 		{"books.new", `{"title":"` + text(101) + `","author":"x"}`, "title must not be longer than 100 characters"},
 		{"books.new", `{"title":"x","author":"` + text(81) + `"}`, "author must not be longer than 80 characters"},
 		{"book.1.set", `{"title":""}`, "title must not be empty"},
-		{"book.1.set", `{"title":"good","author":false}`, "author must be a string"}, // nothing is changed by half
+		{"book.1.set", `{"title":"good","author":false}`, "author must be a string"}, // no partial change
 		{"book.1.set", `{"id":9}`, "params: only title, author"},
 		{"books.remove", `{}`, "id is missing"},
 		{"books.remove", `{"id":"1"}`, "id must be a whole number above 0"},
@@ -89,7 +89,7 @@ func TestBookParams(t *testing.T) {
 	}
 	p.want("get.demo.book.1", `{}`, `{"result":{"model":{"id":1,"title":"The Compleat Angler","author":"Izaak Walton"}}}`)
 
-	// What is just within the bounds is taken, and the first event is its: nothing above caused one.
+	// Values at the limits are accepted, and cause the first event: the invalid calls caused none.
 	p.want("call.demo.book.1.set", `{"cid":"c","params":{"title":`+quoted(text(100))+`,"author":`+quoted(text(80))+`}}`, `{"result":null}`)
 	p.expect(`event.demo.book.1.change {"values":{"author":` + quoted(text(80)) + `,"title":` + quoted(text(100)) + `}}`)
 }

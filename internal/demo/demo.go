@@ -1,10 +1,10 @@
-// Package demo is the service and the page behind "sluice demo": a market whose prices move, a book list that many
-// tabs edit together, a sign-in, and a count of connected clients.
+// Package demo is the service and the page behind "sluice demo": a market whose prices move, a book
+// list that many tabs edit together, a sign-in, and a count of connected clients.
 //
-// It owns that data, the rules for who may change it, and the embedded files of the page. It is also the example
-// to read before writing a service: everything it tells the gateway goes through the go-res library and NATS, as it
-// would in a process of its own. It never imports or calls the gateway, and never knows a client other than by
-// the connection ID that comes with a request.
+// It owns that data, the rules for who may change it, and the embedded files of the page. It is
+// also an example service to read first: it talks to the gateway only through the go-res library
+// and NATS, as a separate process would. It never imports or calls the gateway, and knows a client
+// only by the connection ID in a request.
 //
 // The resources:
 //
@@ -30,19 +30,19 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Options say where the demo finds NATS and how lively it is. The zero value of each field means its default.
+// Options configure the demo. The zero value of each field means its default.
 type Options struct {
 	URL     string        // NATS server; default nats.DefaultURL
-	NATS    []nats.Option // added to the demo's own, for example nats.InProcessServer
-	WSPath  string        // path on which the gateway accepts WebSockets, told to the page; default "/"
+	NATS    []nats.Option // appended to the demo's own options, for example nats.InProcessServer
+	WSPath  string        // path of the gateway's WebSocket endpoint, for the page; default "/"
 	Log     *slog.Logger  // default: discard
-	Step    time.Duration // time between two moves of the market; default 400 ms
-	Roll    time.Duration // time between two roll calls of the clients; default 1.5 s
+	Step    time.Duration // interval of price changes; default 400 ms
+	Roll    time.Duration // interval of roll calls; default 1.5 s
 	Seed    uint64        // seed of the market's random walk; default: random
-	Books   int           // most books the list holds; default 100
-	Clients int           // most connections that are counted; default 10,000
+	Books   int           // maximum number of books; default 100
+	Clients int           // maximum number of counted connections; default 10,000
 
-	// NotFound answers requests for paths that the page does not have; default http.NotFound.
+	// NotFound handles requests for paths that the page does not have; default http.NotFound.
 	NotFound http.HandlerFunc
 }
 
@@ -80,11 +80,11 @@ func (o Options) withDefaults() Options {
 // serviceName is the first part of the name of every resource of the demo.
 const serviceName = "demo"
 
-// group is the go-res group of all handlers. go-res runs a group's callbacks one at a time and in order, so the
-// group is the single owner of the demo's state and nothing here needs a lock.
+// group is the go-res group of all handlers. go-res runs a group's callbacks one at a time, in
+// order: the group is the single owner of the demo's state, so no lock is needed.
 const group = "demo"
 
-// Demo is the demo's service. Its methods may be called from any goroutine.
+// Demo is the demo's service. Its methods are safe for concurrent use.
 type Demo struct {
 	// Fixed after New.
 	opt   Options
@@ -101,11 +101,12 @@ type Demo struct {
 	mu      sync.Mutex
 	state   state
 	link    *link
-	served  chan struct{} // closed when go-res has left Serve
-	quit    chan struct{} // closed to end the pulses
+	served  chan struct{} // closed when go-res has returned from Serve
+	quit    chan struct{} // closed to stop the pulses
 	pulsing sync.WaitGroup
 
-	// posting is held for reading while work is handed to the group, for writing to end that for good.
+	// posting is read-locked while a function is posted to the group, and write-locked to stop
+	// posting.
 	posting sync.RWMutex
 	closed  bool
 }
@@ -118,10 +119,10 @@ const (
 	stopped
 )
 
-// ErrStarted is what Start returns when it was called before.
+// ErrStarted is returned by a second call of Start.
 var ErrStarted = errors.New("demo: already started")
 
-// New makes a demo that is not yet connected to anything.
+// New returns a demo that is not connected yet.
 func New(opt Options) (*Demo, error) {
 	opt = opt.withDefaults()
 	if !strings.HasPrefix(opt.WSPath, "/") {
@@ -142,8 +143,8 @@ func New(opt Options) (*Demo, error) {
 	return d, nil
 }
 
-// Start connects to NATS and serves. When it returns without an error, the service answers requests and its
-// data is alive. It can be called once; after an error the demo is of no further use.
+// Start connects to NATS and serves. When it returns nil, the service answers requests and its data
+// changes. It can be called once; after an error the demo cannot be used again.
 func (d *Demo) Start() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -160,7 +161,8 @@ func (d *Demo) Start() error {
 				d.log.Warn("demo: lost NATS, trying again", "error", err)
 			}
 		}),
-		// After a cut nobody knows which events arrived. A reset makes every gateway ask again.
+		// After a reconnect it is unknown which events arrived. A reset makes every gateway
+		// refetch.
 		nats.ReconnectHandler(func(*nats.Conn) {
 			d.log.Info("demo: connected to NATS again")
 			d.post(d.svc.ResetAll)
@@ -185,7 +187,7 @@ func (d *Demo) Start() error {
 		nc.Close()
 		return fmt.Errorf("demo: could not serve: %w", errors.Join(serveErr, nc.LastError()))
 	}
-	// The subscriptions are with the server once it has answered a ping sent after them.
+	// The server has the subscriptions once it answers a ping sent after them.
 	if err := nc.FlushTimeout(5 * time.Second); err != nil {
 		d.shutdown()
 		return fmt.Errorf("demo: NATS at %s does not answer: %w", d.opt.URL, err)
@@ -196,8 +198,8 @@ func (d *Demo) Start() error {
 	return nil
 }
 
-// Stop answers what was already asked, then leaves NATS. It returns when nothing of the demo runs any more, and
-// does nothing if the demo is not running.
+// Stop answers pending requests, then disconnects from NATS. It returns when all goroutines of the
+// demo have ended, and does nothing if the demo is not running.
 func (d *Demo) Stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -208,8 +210,8 @@ func (d *Demo) Stop() {
 	d.shutdown()
 }
 
-// shutdown ends the sources of work one after the other, each before whatever it feeds: pulses, requests, the
-// group, the connection. go-res may hang in Shutdown when work arrives meanwhile, so none may.
+// shutdown stops the sources of work in order, each before its consumer: pulses, requests, the
+// group, the connection. go-res may hang in Shutdown if work arrives during it, so none may arrive.
 func (d *Demo) shutdown() {
 	close(d.quit)
 	d.pulsing.Wait()
@@ -232,7 +234,7 @@ func (d *Demo) shutdown() {
 	<-d.served
 }
 
-// post has f run by the group, unless the demo is stopping.
+// post runs f on the group, unless the demo is stopping.
 func (d *Demo) post(f func()) {
 	d.posting.RLock()
 	defer d.posting.RUnlock()
@@ -241,8 +243,8 @@ func (d *Demo) post(f func()) {
 	}
 }
 
-// pulse has f run by the group every interval. A beat is left out while the one before still waits, so a slow
-// group is not flooded.
+// pulse runs f on the group every interval. It skips a beat while the previous one is still queued,
+// so a slow group is not flooded.
 func (d *Demo) pulse(every time.Duration, f func()) {
 	d.pulsing.Add(1)
 	go func() {
@@ -269,7 +271,8 @@ func (d *Demo) pulse(every time.Duration, f func()) {
 	}()
 }
 
-// resourceOf gives the resource with which to send events of rid, which must have a handler. For use by the group.
+// resourceOf returns the resource to send events of rid with; rid must have a handler. Only the
+// group may call it.
 func resourceOf(svc *res.Service, rid string) res.Resource {
 	r, err := svc.Resource(rid)
 	if err != nil {
@@ -278,8 +281,8 @@ func resourceOf(svc *res.Service, rid string) res.Resource {
 	return r
 }
 
-// serviceLog passes go-res's log lines on: its traces hold every message and its infos are of no interest to
-// somebody who runs the demo, so both are for debugging.
+// serviceLog forwards the log lines of go-res. Its trace lines contain every message, and its info
+// lines do not concern a user of the demo: both are logged at debug level.
 type serviceLog struct{ log *slog.Logger }
 
 func (l serviceLog) Infof(format string, v ...any) { l.log.Debug("demo: " + fmt.Sprintf(format, v...)) }

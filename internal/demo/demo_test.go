@@ -19,7 +19,7 @@ func TestLifeCycle(t *testing.T) {
 	p.hear("system.reset")
 	d := runOn(t, srv, Options{})
 	p.expect(`system.reset {"resources":["demo","demo.\u003e"],"access":["demo","demo.\u003e"]}`)
-	p.want("get.demo.clients", `{}`, `{"result":{"model":{"connected":0,"signedIn":0}}}`) // served at once
+	p.want("get.demo.clients", `{}`, `{"result":{"model":{"connected":0,"signedIn":0}}}`) // served immediately
 	if err := d.Start(); !errors.Is(err, ErrStarted) {
 		t.Errorf("second Start: %v", err)
 	}
@@ -53,7 +53,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-// Whatever was asked before Stop is answered, and Stop always returns, however busy the service is.
+// Requests sent before Stop are answered, and Stop returns under any load.
 func TestStopUnderLoad(t *testing.T) {
 	srv := natstest.Start(t)
 	p := newPeer(t, srv)
@@ -99,7 +99,7 @@ func TestStopUnderLoad(t *testing.T) {
 	}
 }
 
-// After a cut nobody knows which events arrived: the service has the gateways ask anew, and goes on.
+// After a reconnect the service resets its resources and goes on.
 func TestComesBackAfterCut(t *testing.T) {
 	srv := natstest.Start(t)
 	runOn(t, srv, Options{})

@@ -12,20 +12,20 @@ import (
 	"sluice/internal/natstest"
 )
 
-// patience bounds every wait. It is reached only when something is broken.
+// patience bounds every wait; only a failing test reaches it.
 const patience = 20 * time.Second
 
-// still is a pace at which nothing happens by itself during a test.
+// still is an interval at which nothing happens by itself during a test.
 const still = time.Hour
 
-// peer stands where a gateway stands: it asks and hears on NATS.
+// peer acts as a gateway: it sends requests and receives events on NATS.
 type peer struct {
 	t    *testing.T
 	nc   *nats.Conn
 	news chan *nats.Msg // events, in order
 }
 
-// run starts a demo and a peer on a server of their own. Unset paces stand still.
+// run starts a demo and a peer on a NATS server of their own. Unset intervals default to still.
 func run(t *testing.T, opt Options) (*Demo, *peer) {
 	t.Helper()
 	srv := natstest.Start(t)
@@ -53,7 +53,7 @@ func runOn(t *testing.T, srv *natstest.Server, opt Options) *Demo {
 	return d
 }
 
-// testWriter fails the test on an error line: none of these tests make the service fail.
+// testWriter fails the test on an error line: no test here causes one.
 type testWriter struct{ t *testing.T }
 
 func (w testWriter) Write(p []byte) (int, error) {
@@ -73,7 +73,7 @@ func newPeer(t *testing.T, srv *natstest.Server) *peer {
 	return &peer{t: t, nc: nc, news: make(chan *nats.Msg, 4096)}
 }
 
-// hear has everything on the subjects put into news from now on.
+// hear subscribes to the subjects; their messages go to news.
 func (p *peer) hear(subjects ...string) {
 	p.t.Helper()
 	for _, s := range subjects {
@@ -86,7 +86,7 @@ func (p *peer) hear(subjects ...string) {
 	}
 }
 
-// next is the next event, as "subject payload".
+// next returns the next event as "subject payload".
 func (p *peer) next() string {
 	p.t.Helper()
 	select {
@@ -107,7 +107,7 @@ func (p *peer) expect(lines ...string) {
 	}
 }
 
-// ask sends a request and returns the answer.
+// ask sends a request and returns the reply.
 func (p *peer) ask(subject, payload string) string {
 	p.t.Helper()
 	m, err := p.nc.Request(subject, []byte(payload), patience)

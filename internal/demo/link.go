@@ -7,26 +7,27 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// fence is the reply subject of the message that quiesce sends through the service. It never reaches NATS.
+// fence is the reply subject of the message that quiesce sends through the service. It never
+// reaches NATS.
 const fence = "_FENCE"
 
-// flushTimeout is how long the NATS server may take to answer a ping while the demo stops.
+// flushTimeout bounds the wait for the NATS server's pong while the demo stops.
 const flushTimeout = time.Second
 
-// link is the connection that go-res works on. It adds to a NATS connection that one can stop the incoming
-// requests and then know that go-res has taken note of all those that came before.
+// link is the connection that go-res uses. It adds a way to stop incoming requests and to know that
+// go-res has accepted all earlier ones.
 type link struct {
 	*nats.Conn
 
 	mu     sync.Mutex // guards subs and in
 	subs   []*nats.Subscription
-	in     chan *nats.Msg // go-res's one queue of requests
-	passed chan struct{}  // closed when the fence was answered
+	in     chan *nats.Msg // go-res's single queue of requests
+	passed chan struct{}  // closed when the fence has been answered
 }
 
 func newLink(nc *nats.Conn) *link { return &link{Conn: nc, passed: make(chan struct{})} }
 
-// ChanQueueSubscribe subscribes as nats.Conn does, and remembers the subscription.
+// ChanQueueSubscribe subscribes like nats.Conn and records the subscription.
 func (l *link) ChanQueueSubscribe(subject, queue string, in chan *nats.Msg) (*nats.Subscription, error) {
 	sub, err := l.Conn.ChanQueueSubscribe(subject, queue, in)
 	if err != nil {
@@ -39,7 +40,7 @@ func (l *link) ChanQueueSubscribe(subject, queue string, in chan *nats.Msg) (*na
 	return sub, nil
 }
 
-// Publish publishes as nats.Conn does, except that the answer to the fence ends here.
+// Publish publishes like nats.Conn, but intercepts the reply to the fence.
 func (l *link) Publish(subject string, payload []byte) error {
 	if subject == fence {
 		close(l.passed)
@@ -48,14 +49,14 @@ func (l *link) Publish(subject string, payload []byte) error {
 	return l.Conn.Publish(subject, payload)
 }
 
-// quiesce ends all subscriptions and returns when go-res has handed every request to its workers. The server may
-// have sent requests that have not been read yet: they come before its answer to a ping. And go-res hands requests over
-// in order, so one of our own, sent last, is answered when all others have been handed over. It can be called once, while
-// the service runs.
+// quiesce ends all subscriptions and returns when go-res has dispatched every request to its
+// workers. Requests that the server has already sent arrive before its pong. go-res dispatches in
+// order, so the reply to a last request of our own, the fence, proves that all others were
+// dispatched. It can be called once, while the service runs.
 func (l *link) quiesce() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// Errors mean that the connection is closed or cut, and then nothing comes in either.
+	// Errors mean that the connection is closed or lost, so nothing arrives either.
 	for _, sub := range l.subs {
 		_ = sub.Drain()
 	}

@@ -7,13 +7,13 @@ import (
 	"github.com/jirenius/go-res"
 )
 
-// ticker is one share on the board. Money is counted in cents, so that sums and prices stay exact.
+// ticker is one share on the board. Prices are in cents, so that arithmetic is exact.
 type ticker struct {
 	symbol, name                 string
 	base, price, open, high, low int // cents
 }
 
-// model is the ticker as clients see it.
+// model returns the ticker as clients see it.
 func (t *ticker) model() map[string]any {
 	return map[string]any{
 		"symbol": t.symbol, "name": t.name,
@@ -72,7 +72,7 @@ func newMarket(svc *res.Service, seed uint64) *market {
 
 func tickerRID(symbol string) string { return serviceName + ".ticker." + symbol }
 
-// move gives some of the tickers a new price and tells it: only what changed goes out.
+// move changes the price of some tickers and sends the changed properties only.
 func (m *market) move() {
 	for range 1 + m.rand.IntN(4) {
 		t := m.tickers[m.rand.IntN(len(m.tickers))]
@@ -81,8 +81,8 @@ func (m *market) move() {
 	}
 }
 
-// trade moves the price by a random step z, drawn back a little toward where the ticker began, and
-// returns the properties that changed.
+// trade changes the price by a random step z, with a slight pull toward the base price, and returns
+// the changed properties.
 func (t *ticker) trade(z float64) map[string]any {
 	pull := float64(t.base-t.price) * 0.01
 	price := max(100, t.price+int(math.Round(float64(t.price)*0.0025*z+pull)))

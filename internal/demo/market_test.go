@@ -11,7 +11,7 @@ type getModel struct {
 	Result struct{ Model map[string]any }
 }
 
-// Who folds the events into the content it was given has what the service has.
+// Applying the events to the fetched state yields the service's state.
 func TestMarketEventsFoldToState(t *testing.T) {
 	d, p := run(t, Options{Seed: 7})
 	p.hear("event.demo.ticker.>")

@@ -16,7 +16,7 @@ import (
 //go:embed web
 var web embed.FS
 
-// contentTypes are those of the embedded files. The table is ours because the one of package mime depends on the machine.
+// contentTypes maps the embedded files' extensions. Package mime's table depends on the machine.
 var contentTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -24,10 +24,10 @@ var contentTypes = map[string]string{
 	".svg":  "image/svg+xml; charset=utf-8",
 }
 
-// wsPathMark stands in index.html where the WebSocket's path belongs.
+// wsPathMark is the placeholder for the WebSocket path in index.html.
 const wsPathMark = "{{wsPath}}"
 
-// contentPolicy lets the page load its own files and talk to its own gateway, nothing else.
+// contentPolicy allows the page to load its own files and to connect to its own gateway only.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -69,8 +69,8 @@ func newPages(wsPath string, notFound http.HandlerFunc) (*pages, error) {
 	return p, nil
 }
 
-// Pages serves the demo's page at "/" and its files beside it; any other path is NotFound's. Browsers may keep the
-// files but ask each time whether they are still good, so a new binary shows its own page at once.
+// Pages returns a handler for the demo's page at "/" and its files; NotFound handles other paths.
+// Browsers may cache the files but must revalidate, so a new binary's page shows immediately.
 func (d *Demo) Pages() http.Handler { return d.pages }
 
 func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {

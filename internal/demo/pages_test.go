@@ -88,7 +88,7 @@ func TestPageKnowsTheWebSocketPath(t *testing.T) {
 	}
 }
 
-// What the page promises: nothing is loaded from elsewhere, what it refers to exists, and data never becomes markup.
+// The page loads nothing from elsewhere, its links exist, and data never becomes markup.
 func TestPageIsSelfContainedAndSafe(t *testing.T) {
 	h := newTestPages(t, Options{})
 	refers := regexp.MustCompile(`(?:src|href)="([^"#]+)"|from "([^"]+)"|url\(([^)]+)\)`)

@@ -12,11 +12,11 @@ import (
 	"github.com/jirenius/go-res"
 )
 
-// params are the parameters of a call, by name. What the client sent may be anything at all: every accessor
-// panics with a *res.Error that tells the client what is wrong, which is go-res's way of answering with an error.
+// params are the named parameters of a call. A client may send any JSON: the accessors panic with a
+// *res.Error that says what is wrong, which go-res turns into an error response.
 type params map[string]json.RawMessage
 
-// parseParams takes a call's parameters, which must be an object with no other members than those named.
+// parseParams parses a call's parameters: an object with no members other than those named.
 func parseParams(raw json.RawMessage, names ...string) params {
 	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
 		return params{}
@@ -36,10 +36,10 @@ func parseParams(raw json.RawMessage, names ...string) params {
 	return p
 }
 
-// has tells whether the client gave the parameter.
+// has reports whether the client sent the parameter.
 func (p params) has(name string) bool { _, ok := p[name]; return ok }
 
-// text is a line of text of at least one and at most limit characters, without blanks around it.
+// text returns a line of 1 to limit characters, without surrounding blanks.
 func (p params) text(name string, limit int) string {
 	var s *string
 	if raw, ok := p[name]; !ok {
@@ -59,7 +59,7 @@ func (p params) text(name string, limit int) string {
 	return line
 }
 
-// id is a whole number above zero.
+// id returns a positive integer.
 func (p params) id(name string) int {
 	var n *int
 	if raw, ok := p[name]; !ok {
@@ -70,8 +70,8 @@ func (p params) id(name string) int {
 	return *n
 }
 
-// unprintable is true for characters that have no place in a line of text: control characters, line and
-// paragraph separators, and the marks that reverse the direction of what follows them.
+// unprintable reports whether r is invalid in a line of text: control characters, line and
+// paragraph separators, and marks that change the text direction.
 func unprintable(r rune) bool {
 	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r)
 }

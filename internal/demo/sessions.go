@@ -7,25 +7,27 @@ import (
 	"github.com/jirenius/go-res"
 )
 
-// maxName is the longest name one may sign in with, in characters.
+// maxName is the maximum length of a user's name in characters.
 const maxName = 24
 
-// tokenID marks the tokens that the demo gives out, so that a token reset finds the connections that hold one.
+// tokenID is the token ID of all tokens that the demo issues: a token reset finds the connections
+// by it.
 const tokenID = "sluice-demo"
 
-// missedRolls is how many roll calls in a row a connection may leave unanswered before it counts as gone. One may be
-// late or lost in a reconnect; two are not.
+// missedRolls is the number of consecutive roll calls a connection may miss before it counts as
+// gone. One may be late or lost in a reconnect; two are not.
 const missedRolls = 2
 
-// token is what the gateway keeps for a connection and sends with each of its requests. An empty name is a guest.
+// token is the token of a connection, which the gateway sends with each of its requests. An empty
+// name is a guest.
 type token struct {
 	Name string `json:"name"`
 }
 
-// hasToken tells whether the gateway sent a token. A gateway may say that there is none by null.
+// hasToken reports whether the request carries a token; null means none.
 func hasToken(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
-// parseToken reads a token. What is not one of ours, by form or because there is none, makes a guest.
+// parseToken parses a token. A missing or foreign token makes a guest.
 func parseToken(raw json.RawMessage) token {
 	var t token
 	if !hasToken(raw) || json.Unmarshal(raw, &t) != nil {
@@ -34,32 +36,32 @@ func parseToken(raw json.RawMessage) token {
 	return t
 }
 
-// session is one connection that introduced itself.
+// session is a connection that has subscribed to its session resource.
 type session struct {
 	name string
-	seen int // last roll call it answered, or the one during which it came
+	seen int // last roll call it answered, or the current one when it joined
 }
 
-// model is the session as its client sees it.
+// model returns the session as its client sees it.
 func (s *session) model() map[string]any {
 	return map[string]any{"name": s.name, "canEdit": s.name != ""}
 }
 
-// register knows who is connected. The group owns it.
+// register tracks who is connected. The group owns it.
 //
-// RES has no message that tells a service of a connection's begin and end, and a heartbeat by the client would
-// fail where browsers put timers to sleep. So the gateway is asked, with the means RES has for tokens. A client
-// introduces itself by subscribing to demo.session.{cid}. It gets a guest token, marked with tokenID. A token reset for
-// that mark makes every gateway send an auth request for every live connection that holds such a token: a roll call,
-// answered without any help from the client. A connection that is missing from it is gone. The token also says who had
-// signed in, so a restarted service learns its sessions anew.
+// RES notifies a service neither of a connection's start nor of its end, and heartbeats by the
+// client would fail where browsers throttle timers. So the demo asks the gateways, by way of
+// tokens. A client joins by subscribing to demo.session.{cid} and gets a guest token with tokenID.
+// A token reset of that ID makes every gateway send an auth request for each open connection with
+// such a token: a roll call that needs no help from the client. A connection that misses it is
+// gone. The token also holds the user's name, so a restarted service recovers its sessions.
 type register struct {
 	svc      *res.Service
 	log      *slog.Logger
 	limit    int
 	round    int
 	sessions map[string]*session // by cid
-	told     counts              // what demo.clients says
+	told     counts              // the published value of demo.clients
 }
 
 type counts struct {
@@ -85,9 +87,9 @@ func newRegister(svc *res.Service, limit int, log *slog.Logger) *register {
 	return g
 }
 
-// access lets a connection see its own session only, and takes note of it. The request's cid comes from the gateway,
-// so it can be trusted; the name's cid may be a guess of the client. HTTP requests end with their answer: they
-// are not sessions.
+// access grants a connection its own session only, and registers it. The request's cid comes from
+// the gateway and can be trusted; the cid in the resource name may be the client's guess. HTTP
+// requests end with their response, so they are not sessions.
 func (g *register) access(r res.AccessRequest) {
 	if r.CID() != r.PathParam("cid") {
 		r.AccessDenied()
@@ -102,8 +104,8 @@ func (g *register) access(r res.AccessRequest) {
 	r.Access(true, "")
 }
 
-// get shows a session. The gateway asks access and content at the same time, so the session may not be known
-// yet: it is a guest's then.
+// get returns a session. The access request may still be pending, and the session not yet
+// registered: then it is a guest's.
 func (g *register) get(r res.ModelRequest) {
 	s := g.sessions[r.PathParam("cid")]
 	if s == nil {
@@ -121,8 +123,8 @@ func (g *register) logout(r res.AuthRequest) {
 	g.rename(r, "")
 }
 
-// rename gives the connection a new token, which makes the gateway ask anew what it may do, and shows the new
-// name in its session.
+// rename issues a new token, which makes the gateway request access again, and updates the name in
+// the session.
 func (g *register) rename(r res.AuthRequest, name string) {
 	cid := r.CID()
 	if cid != r.PathParam("cid") || r.IsHTTP() {
@@ -143,7 +145,8 @@ func (g *register) rename(r res.AuthRequest, name string) {
 	r.OK(nil)
 }
 
-// meet takes note of a connection and reports whether it is known now: above the limit, new ones are not.
+// meet registers a connection and reports whether it is registered: beyond the limit, new ones are
+// not.
 func (g *register) meet(cid, name string) bool {
 	if s := g.sessions[cid]; s != nil {
 		s.seen = g.round
@@ -155,20 +158,20 @@ func (g *register) meet(cid, name string) bool {
 	s := &session{name: name, seen: g.round}
 	g.sessions[cid] = s
 	if name != "" {
-		// Its resource may have been shown as a guest's, if the gateway asked for it right after we started.
+		// Right after a start its resource may have been served as a guest's.
 		resourceOf(g.svc, serviceName+".session."+cid).ChangeEvent(s.model())
 	}
 	g.count()
 	return true
 }
 
-// present is a connection's answer to the roll call, given by its gateway.
+// present handles a connection's answer to the roll call, sent by its gateway.
 func (g *register) present(r res.AuthRequest) {
 	g.meet(r.CID(), parseToken(r.RawToken()).Name)
 	r.OK(nil)
 }
 
-// roll forgets those that missed the last roll calls and calls the next one.
+// roll drops connections that missed too many roll calls, and starts the next one.
 func (g *register) roll() {
 	for cid, s := range g.sessions {
 		if g.round-s.seen >= missedRolls {
@@ -183,7 +186,7 @@ func (g *register) roll() {
 	g.svc.TokenReset("auth."+serviceName+".roll.present", tokenID)
 }
 
-// count brings demo.clients up to date.
+// count updates demo.clients.
 func (g *register) count() {
 	now := counts{Connected: len(g.sessions)}
 	for _, s := range g.sessions {

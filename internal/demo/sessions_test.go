@@ -22,7 +22,7 @@ func TestSessionBelongsToItsConnection(t *testing.T) {
 	p.want("access.demo.session.c1", `{"cid":"c2"}`, denied)
 	p.want("auth.demo.session.c1.login", `{"cid":"c2","params":{"name":"Ada"}}`, denied)
 	p.want("auth.demo.session.c1.logout", `{"cid":"c2"}`, denied)
-	// An HTTP request has a connection ID for itself alone: nothing that could be signed in or counted.
+	// An HTTP request has a connection ID of its own, which cannot sign in and is not counted.
 	p.want("access.demo.session.c1", `{"cid":"c1","isHttp":true}`, `{"result":{"get":true}}`)
 	p.want("auth.demo.session.c1.login", `{"cid":"c1","isHttp":true,"params":{"name":"Ada"}}`, denied)
 
@@ -33,7 +33,7 @@ func TestSessionBelongsToItsConnection(t *testing.T) {
 func TestLogin(t *testing.T) {
 	_, p := run(t, Options{})
 	p.hear("conn.>", "event.demo.>")
-	p.want("get.demo.session.c1", `{}`, `{"result":{"model":{"canEdit":false,"name":""}}}`) // may come before access
+	p.want("get.demo.session.c1", `{}`, `{"result":{"model":{"canEdit":false,"name":""}}}`) // may arrive before access
 	p.want("access.demo.session.c1", `{"cid":"c1","token":null}`, `{"result":{"get":true}}`)
 	p.expect(`event.demo.clients.change {"values":{"connected":1}}`, `conn.c1.token `+guestToken)
 
@@ -63,7 +63,7 @@ func TestLogin(t *testing.T) {
 		`event.demo.clients.change {"values":{"signedIn":0}}`)
 }
 
-// gatewayOf answers roll calls for connections as a gateway does.
+// gatewayOf answers roll calls for connections like a gateway.
 type gatewayOf struct {
 	mu    sync.Mutex
 	conns map[string]string // token by cid
@@ -118,12 +118,14 @@ func TestRollCallFindsOutWhoLeft(t *testing.T) {
 	}
 	g.set("b", "")
 	p.expect(`event.demo.clients.change {"values":{"connected":2}}`)
-	// One that answers though it was forgotten, as after a cut of NATS, is taken in again, under its name.
+	// A dropped connection that answers, as after a NATS reconnect, is registered again under its
+	// name.
 	g.set("b", `{"name":"Bea"}`)
 	p.expect(`event.demo.clients.change {"values":{"connected":3,"signedIn":1}}`)
 }
 
-// A new service learns from the gateways' tokens who is there, and puts right what it said before it knew.
+// A restarted service recovers its sessions from the gateways' tokens, and corrects what it served
+// before.
 func TestRestartKeepsSessions(t *testing.T) {
 	srv := natstest.Start(t)
 	p := newPeer(t, srv)
