@@ -11,7 +11,7 @@ CORE    := ./pool ./wsproto ./netpoll ./cache ./fanout ./gateway $(addprefix ./i
 E2E     := internal/e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race alloc invariants lint fmt fuzz bench e2e deps cross ci load compare clean
+.PHONY: help build demo test race alloc invariants lint fmt fuzz bench e2e deps cross ci load compare resgate-table clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,16 @@ compare: build ## compare with other gateways, report in bench/results (QUICK=1:
 	mkdir -p bin/peers
 	cd bench/peers && $(GO) build -o ../../bin/peers/ ./centrifuge github.com/resgateio/resgate github.com/nats-io/nats-server/v2
 	./bin/sluice-load run -plan bench/$(if $(QUICK),quick,compare).yaml -json bench/results/$(RESULT).json -html bench/results/$(RESULT).html -md bench/results/$(RESULT).md -svg bench/results/$(if $(WHOLE),,$(RESULT)-)charts $(if $(WHOLE),-into README.md) $(ARGS)
+
+# A copy of Resgate whose main prints what it made of its settings.
+VERDICT := $(CURDIR)/bin/verdict
+resgate-table: ## compare the table of what Resgate starts with with the real one (ARGS=-update records its verdicts)
+	rm -rf $(VERDICT) && mkdir -p $(VERDICT)
+	cd bench/peers && cp -r "$$($(GO) mod download && $(GO) list -m -f '{{.Dir}}' github.com/resgateio/resgate)" $(VERDICT)/src && chmod -R u+w $(VERDICT)/src && \
+	cp $(CURDIR)/internal/config/testdata/verdict.go.txt $(VERDICT)/src/verdict.go && cp go.mod $(VERDICT)/go.mod && cp go.sum $(VERDICT)/go.sum && \
+	$(GO) mod edit -replace github.com/resgateio/resgate=$(VERDICT)/src $(VERDICT)/go.mod && \
+	$(GO) build -modfile=$(VERDICT)/go.mod -o $(VERDICT)/resgate github.com/resgateio/resgate
+	$(GO) test -count 1 ./internal/config -run 'Resgate' -resgate $(VERDICT)/resgate $(ARGS)
 
 clean: ## remove what was built
 	rm -rf bin $(E2E)/node_modules

@@ -17,7 +17,6 @@ require (
 	github.com/nats-io/nkeys v0.4.16
 	github.com/panjf2000/gnet/v2 v2.9.8
 	github.com/prometheus/client_golang v1.22.0
-	github.com/spf13/pflag v1.0.6
 	github.com/valyala/fastjson v1.6.10
 	golang.org/x/sys v0.49.0
 	gopkg.in/yaml.v3 v3.0.1

@@ -68,6 +68,9 @@ func (p *process) run(args []string) int {
 	for _, w := range setup.Warnings {
 		log.Warn(w)
 	}
+	for _, n := range setup.Notes {
+		log.Debug(n)
+	}
 	setup.Config.Log, setup.Config.Version = log, version()
 	s, err := build(setup.Config)
 	if err != nil {

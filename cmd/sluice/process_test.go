@@ -105,7 +105,6 @@ func TestBadUsage(t *testing.T) {
 	}{
 		{[]string{"--nope"}, "unknown flag: --nope"},
 		{[]string{"demo", "--nope"}, "unknown flag: --nope"},
-		{[]string{"serve"}, `unexpected argument "serve"`},
 		{[]string{"--port", "100000"}, "choose from -1 to 65535"},
 		{[]string{"--tls", "--tlscert", "c", "--tlskey", "k"}, "tlsCert: open c: no such file"},
 		{[]string{"-c", bad}, "bad.json:2:3: "},

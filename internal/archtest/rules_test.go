@@ -53,7 +53,6 @@ var banned = []struct {
 	{path: "github.com/jirenius/go-res", except: []string{"internal/demo"}, why: "a library for services, not for the gateway"},
 	{path: "github.com/valyala/fastjson", except: []string{"internal/res"}, why: "res has the codecs; its values live only until the next parse"},
 	{path: "github.com/prometheus/", except: []string{"internal/metrics", "gateway/metrics_server.go"}, why: "metrics is the bridge, and the metrics port serves what it gathers in Prometheus's format; others count with its atomics"},
-	{path: "github.com/spf13/pflag", except: []string{"internal/config"}, why: "the settings' table is the one place that knows flags"},
 }
 
 // locks are the files that may hold a lock or other shared state of package

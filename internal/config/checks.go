@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,13 +21,13 @@ func oneOf(names ...string) func(string) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("%q is unknown: choose %s", s, strings.Join(names, " or "))
+		return fmt.Errorf("%s is unknown: choose %s", show(s), strings.Join(names, " or "))
 	}
 }
 
 func checkIP(s string) error {
 	if _, err := netip.ParseAddr(s); err != nil {
-		return fmt.Errorf("%q is not an IP address: write one such as 127.0.0.1 or ::1, or leave it empty for all", s)
+		return fmt.Errorf("%s is not an IP address: write one such as 127.0.0.1 or ::1, or leave it empty for all", show(s))
 	}
 	return nil
 }
@@ -37,23 +38,9 @@ func checkHostPort(s string) error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
-		return fmt.Errorf("%q is not an address: write host:port, such as 127.0.0.1:4222", s)
+		return fmt.Errorf("%s is not an address: write host:port, such as 127.0.0.1:4222", show(s))
 	}
 	return nil
-}
-
-func checkPath(s string) error {
-	if s[0] != '/' || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '?' || r == '#' || r == 127 }) {
-		return fmt.Errorf("%q is not a path: begin with / and use no space, ? or #", s)
-	}
-	return nil
-}
-
-func checkWSPath(s string) error {
-	if s == HealthPath {
-		return errors.New(HealthPath + " answers health checks: choose another path")
-	}
-	return checkPath(s)
 }
 
 // checkResourceMethod wants a resource name and a method, without a query.
@@ -61,12 +48,12 @@ func checkResourceMethod(s string) error {
 	if i := strings.LastIndexByte(s, '.'); i > 0 && res.ValidName(s[:i]) && res.ValidPart(s[i+1:]) {
 		return nil
 	}
-	return fmt.Errorf("%q is not a resource method: write it like auth.headers.login", s)
+	return fmt.Errorf("%s is not a resource method: write it like auth.headers.login", show(s))
 }
 
 func checkMethod(s string) error {
 	if !res.ValidPart(s) {
-		return fmt.Errorf("%q is not a method name: use one word without dots, such as set", s)
+		return fmt.Errorf("%s is not a method name: use one word without dots, such as set", show(s))
 	}
 	return nil
 }
@@ -93,8 +80,8 @@ func checkOrigins(setting string) error {
 	}
 	for _, s := range all {
 		u, err := url.Parse(s)
-		if err != nil || u.Scheme == "" || u.Host == "" || !strings.EqualFold(s, u.Scheme+"://"+u.Host) {
-			return fmt.Errorf("%q is not an origin: write * or <scheme>://<host>[:<port>], several separated by ;", s)
+		if err != nil || u.Scheme == "" || u.Host == "" || u.Opaque != "" || u.User != nil || u.Path != "" || len(u.Query()) > 0 || u.Fragment != "" {
+			return fmt.Errorf("%s is not an origin: write * or <scheme>://<host>[:<port>], several separated by ;", show(s))
 		}
 	}
 	return nil
@@ -122,9 +109,9 @@ func parseNetwork(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	switch {
 	case err != nil || p.Addr().Is4In6():
-		return p, fmt.Errorf("%q is not a network: write it like 10.0.0.0/8 or fd00::/8, or a single address", s)
+		return p, fmt.Errorf("%s is not a network: write it like 10.0.0.0/8 or fd00::/8, or a single address", show(s))
 	case p != p.Masked():
-		return p, fmt.Errorf("%q has bits beyond its length: did you mean %s?", s, p.Masked())
+		return p, fmt.Errorf("%s has bits beyond its length: did you mean %s?", show(s), p.Masked())
 	}
 	return p, nil
 }
@@ -145,9 +132,9 @@ func checkFileLists(certs, keys string) error {
 	case len(c) != len(k):
 		return fmt.Errorf("tlsCert names %d files and tlsKey %d: name one key for each certificate, in the same order", len(c), len(k))
 	case slices.Contains(c, ""):
-		return fmt.Errorf("tlsCert %q names no file before or after a %s: remove it", certs, fileSeparator)
+		return fmt.Errorf("tlsCert %s names no file before or after a %s: remove it", show(certs), fileSeparator)
 	case slices.Contains(k, ""):
-		return fmt.Errorf("tlsKey %q names no file before or after a %s: remove it", keys, fileSeparator)
+		return fmt.Errorf("tlsKey %s names no file before or after a %s: remove it", show(keys), fileSeparator)
 	}
 	return nil
 }
@@ -156,3 +143,29 @@ func checkFileLists(certs, keys string) error {
 const fileSeparator = ";"
 
 func splitFiles(list string) []string { return strings.Split(list, fileSeparator) }
+
+// show quotes a value for a message, unless it may be or hold a credential: it
+// may have been meant for another setting.
+func show(s string) string {
+	if strings.Contains(s, "@") || len(s) > 100 || looksSecret(s) {
+		return "the value (not shown, it may hold a secret)"
+	}
+	return strconv.Quote(s)
+}
+
+// looksSecret reports whether s looks like a key, a signed token or an NKEY seed.
+func looksSecret(s string) bool {
+	return strings.Contains(s, "-----BEGIN") || strings.Contains(s, "eyJ") || seed.MatchString(s)
+}
+
+// seed matches the seed of an NKEY.
+var seed = regexp.MustCompile(`\bS[NCOAUX][A-Z2-7]{20,}\b`)
+
+// checkFile refuses what is the content of a file rather than its name, so that
+// no later message quotes it.
+func checkFile(name string) error {
+	if looksSecret(name) || strings.ContainsAny(name, "\n\r\x00") {
+		return errors.New("must be the name of a file, not its content")
+	}
+	return nil
+}

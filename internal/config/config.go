@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"runtime"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 
 	"sluice/internal/metrics"
 	"sluice/internal/owner"
+	"sluice/internal/secret"
 )
 
 const (
@@ -200,6 +200,16 @@ func (c Config) Warnings() []string {
 		out = append(out, "the embedded NATS server listens on "+c.EmbeddedNATSListen+
 			" without authentication: whoever reaches it can act as a service")
 	}
+	if n := secret.URLs(c.NATSURL).OtherSchemes(); n > 0 {
+		out = append(out, "natsUrl has a scheme that is not one of nats, tls, ws and wss: it is taken for nats")
+	}
+	for _, p := range []struct{ key, path, lost string }{
+		{"wsPath", c.WSPath, "no client can open a WebSocket"}, {"apiPath", c.APIPath, "no resource is served over HTTP"},
+	} {
+		if !strings.HasPrefix(p.path, "/") {
+			out = append(out, p.key+" does not begin with a slash, so no request has this path and "+p.lost+", as with Resgate: write a slash in front")
+		}
+	}
 	return out
 }
 
@@ -286,25 +296,4 @@ func loopback(hostport string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback()
-}
-
-// checkNATSURL accepts what the NATS client accepts: one server or several
-// separated by commas, the scheme optional.
-func checkNATSURL(s string) error {
-	for p := range strings.SplitSeq(s, ",") {
-		p = strings.TrimSpace(p)
-		if !strings.Contains(p, "://") {
-			p = "nats://" + p
-		}
-		u, err := url.Parse(p)
-		if err != nil || u.Hostname() == "" {
-			return fmt.Errorf("%q is not a NATS URL: write nats://host:port", RedactURL(p))
-		}
-		switch u.Scheme {
-		case "nats", "tls", "ws", "wss":
-		default:
-			return fmt.Errorf("%q has the scheme %s: use nats, tls, ws or wss", RedactURL(p), u.Scheme)
-		}
-	}
-	return nil
 }

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -87,7 +89,6 @@ func TestFlags(t *testing.T) {
 		{"--addr ::1", Config{Addr: "::1"}},
 		{"--addr=", Config{Addr: AllAddresses}},
 		{"-p 81", Config{Port: 81}},
-		{"-p81", Config{Port: 81}},
 		{"--p 81", Config{Port: 81}},
 		{"--port=81", Config{Port: 81}},
 		{"-port 81", Config{Port: 81}},
@@ -114,6 +115,11 @@ func TestFlags(t *testing.T) {
 		{"--tls=false", Config{}},
 		{"--port 1 --port 2", Config{Port: 2}},
 		{"--", Config{}},
+		{"--port 0x51", Config{Port: 81}},
+		{"-D true --port 81", Config{Debug: true}}, // what is no flag ends them
+		{"--resetthrottle -1 --referencethrottle -2", Config{}},
+		{"--apiencoding jsonFlat", Config{APIEncoding: "jsonflat"}},
+		{"--wspath ws --apipath /a?b", Config{WSPath: "ws", APIPath: "/a?b"}},
 
 		{"--embedded-nats --embedded-nats-listen 127.0.0.1:0", Config{EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0"}},
 		{"--loops 2 --shards 8", Config{Loops: 2, Shards: 8}},
@@ -154,18 +160,13 @@ func TestHelpAndVersionReadNothingElse(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
 		{"--prot 81", "unknown flag: --prot"},
-		{"-x", "unknown shorthand flag"},
+		{"-x", "unknown flag: --x"},
 		{"--port", "flag needs an argument: --port"},
-		{"extra", `unexpected argument "extra"`},
-		{"--config=", "name a file"},
 		{"--port eighty", `--port: "eighty" is not a whole number`},
 		{"--port 65536", "port: 65536 is out of bounds: choose from -1 to 65535"},
 		{"--metricsport -2", "metricsPort: -2 is out of bounds"},
 		{"--metricsport 8080", "two different ports"},
 		{"--addr localhost", "not an IP address: write one such as 127.0.0.1"},
-		{"--wspath ws", "begin with /"},
-		{"--wspath /a?b", "begin with / and use no space, ? or #"},
-		{"--wspath /healthz", "choose another path"},
 		{"--apiencoding xml", "choose json or jsonflat"},
 		{"--log-format xml", "choose text or json"},
 		{"--headauth login", "write it like auth.headers.login"},
@@ -176,8 +177,8 @@ func TestMistakes(t *testing.T) {
 		{"--alloworigin example.com", "<scheme>://<host>"},
 		{"--alloworigin http://a/path", "<scheme>://<host>"},
 		{"--alloworigin http://user@a", "<scheme>://<host>"},
-		{"--nats http://h", "use nats, tls, ws or wss"},
-		{"--nats nats://", "write nats://host:port"},
+		{"--nats nats://h:port", "write nats://host:port"},
+		{"--creds SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY", "the name of a file, not its content"},
 		{"--natscert a", "set both or none"},
 		{"--embedded-nats --nats nats://h:1", "exclude each other"},
 		{"--embedded-nats-listen 4222", "write host:port"},
@@ -229,29 +230,6 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 	}
 }
 
-func TestNoPasswordsInMessages(t *testing.T) {
-	for in, want := range map[string]string{
-		"nats://h:1":                                  "nats://h:1",
-		"nats://user:secret@h:1":                      "nats://…@h:1",
-		"secret@h,tls://u:p@ss@k:2":                   "…@h,tls://…@k:2",
-		"nats://a:1,nats://token@b:1,tls://u:secret@": "nats://a:1,nats://…@b:1,tls://…@",
-	} {
-		if got := RedactURL(in); got != want {
-			t.Errorf("RedactURL(%q) = %q, want %q", in, got, want)
-		}
-	}
-	for _, args := range [][]string{
-		{"--nats", "http://user:secret@h"},
-		{"--nats", "nats://user:secret@h:port"},
-		{"--nats", "nats://user:secret@h", "--embedded-nats"},
-	} {
-		_, err := Load(args, nil)
-		if err == nil || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%q: error %v, want one without the password", args, err)
-		}
-	}
-}
-
 func TestWarnings(t *testing.T) {
 	for listen, warns := range map[string]bool{"127.0.0.1:1": false, "[::1]:1": false, "localhost:1": false, "0.0.0.0:1": true, ":1": true} {
 		if got := len(Config{EmbeddedNATS: true, EmbeddedNATSListen: listen}.Warnings()) > 0; got != warns {
@@ -272,14 +250,27 @@ func TestPrecedence(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	path := writeFile(t, `{"port": 1}`)
-	// A cluster manager sets these for a service called sluice.
-	linked := []string{"SLUICE_PORT=tcp://10.0.0.1:8080", "SLUICE_PORT_8080_TCP=x", "SLUICE_SERVICE_HOST=10.0.0.1"}
+	// Kubernetes sets these for services called sluice, sluice-metrics and sluice-nats-url.
+	var linked []string
+	for _, service := range []string{"", "_METRICS", "_NATS_URL"} {
+		for _, v := range []string{"_PORT=tcp://10.0.0.1:8080", "_PORT_8080_TCP=tcp://10.0.0.1:8080", "_PORT_8080_TCP_ADDR=10.0.0.1", "_PORT_8080_TCP_PORT=8080",
+			"_PORT_8080_TCP_PROTO=tcp", "_PORT_53_UDP=udp://[fd00::1]:53", "_SERVICE_HOST=10.0.0.1", "_SERVICE_PORT=8080", "_SERVICE_PORT_HTTP=8080"} {
+			linked = append(linked, "SLUICE"+service+v)
+		}
+	}
 	s := load(t, nil, append(linked, "PATH=/bin", "SLUICE_CONFIG="+path, "SLUICE_WS_HEADER_AUTH=", "SLUICE_NATS_URL=h:1", "SLUICE_PROT=1")...)
 	if diff := cmp.Diff(Config{Port: 1, NATSURL: "h:1"}, s.Config); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"unknown environment variables, ignored: SLUICE_PROT"}, s.Warnings); diff != "" {
 		t.Error(diff)
+	}
+	if len(s.Notes) != 1 || !strings.Contains(s.Notes[0], "SLUICE_METRICS_PORT, ") || !strings.Contains(s.Notes[0], "and 7 more") {
+		t.Errorf("notes %q", s.Notes)
+	}
+	// A setting's value that only looks like a link counts.
+	if s := load(t, nil, "SLUICE_NATS_URL=tcp://10.0.0.1:4222", "SLUICE_METRICS_PORT=9100"); s.Config.NATSURL != "tcp://10.0.0.1:4222" || s.Config.MetricsPort != 9100 {
+		t.Errorf("%+v", s.Config)
 	}
 	_, err := Load(nil, []string{"SLUICE_LOOPS=many"})
 	if err == nil || !strings.HasPrefix(err.Error(), "SLUICE_LOOPS: ") {
@@ -504,6 +495,10 @@ func TestFileMistakesHaveAPosition(t *testing.T) {
 		{"{\"headTimeout\": true}", ":1:17: headTimeout: must be a duration"},
 		{"{\"headTimeout\": \"x\"}", ":1:17: headTimeout: \"x\" is not a duration"},
 		{"{\"allowOrigin\": \"\"}", ":1:17: allowOrigin: must not be empty"},
+		{"\xef\xbb\xbf{\n\"port\": x}", ":2:9: invalid character looking for beginning of value"},
+		{"\xff\xfe{\x00}\x00", ":1:1: the file is in UTF-16: save it as UTF-8"},
+		{"\xfe\xff\x00{\x00}", ":1:1: the file is in UTF-16"},
+		{"{\x00}\x00", ":1:1: the file is in UTF-16"},
 		{"{} {}", ":1:4: "},
 		{"{} x", ":1:4: "},
 	} {
@@ -514,26 +509,41 @@ func TestFileMistakesHaveAPosition(t *testing.T) {
 	}
 }
 
+func TestFileWithByteOrderMark(t *testing.T) {
+	if s := load(t, []string{"-c", writeFile(t, "\xef\xbb\xbf{\"port\": 81}")}); s.Config.Port != 81 || len(s.Warnings) > 0 {
+		t.Errorf("port %d, warnings %q", s.Config.Port, s.Warnings)
+	}
+}
+
 func TestFileThatCannotBeRead(t *testing.T) {
 	if _, err := Load([]string{"-c", t.TempDir()}, nil); err == nil || !strings.Contains(err.Error(), "config file") {
 		t.Errorf("a folder: error %v", err)
 	}
 	missing := filepath.Join(t.TempDir(), "no", "folder.json")
-	if _, err := Load([]string{"-c", missing}, nil); err == nil || !strings.Contains(err.Error(), "cannot be written") {
-		t.Errorf("in a missing folder: error %v", err)
+	if s := load(t, []string{"-c", missing}); len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "cannot be written, the defaults are used") || s.Created != "" {
+		t.Errorf("in a missing folder: created %q, warnings %q", s.Created, s.Warnings)
 	}
 }
 
+// place matches the place at which an error of decodeFile begins.
+var place = regexp.MustCompile(`^:[1-9][0-9]*:[1-9][0-9]*: .`)
+
 func FuzzConfigFile(f *testing.F) {
-	f.Add([]byte(`{"port": 1, "natsRootCAs": ["a"], "x": [{}], "pingInterval": "0"}`))
+	f.Add([]byte(`{"port": 1, "natsRootCAs": ["a"], "x": [{}], "pingInterval": "0", "addr": null, "ADDR": ""}`))
 	f.Add([]byte("{\n\"debug\": true,}"))
+	f.Add([]byte("\xef\xbb\xbfnull"))
+	f.Add([]byte("\xff\xfe{\x00}\x00"))
+	f.Add([]byte(`{"natsUrl": "nats://u:p/w@h,ws://h", "requestTimeout": 9223372036854775807}`))
 	f.Add(encodeFile(Config{}))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var c Config
 		if _, err := decodeFile(&c, text); err != nil {
+			if !place.MatchString(err.Error()) {
+				t.Errorf("the error does not begin with a place: %v", err)
+			}
 			return
 		}
-		if !json.Valid(text) {
+		if !json.Valid(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))) {
 			t.Error("accepted what is not JSON")
 		}
 		if c.Validate() != nil {
@@ -545,7 +555,6 @@ func FuzzConfigFile(f *testing.F) {
 		}
 	})
 }
-
 func TestCertificateFiles(t *testing.T) {
 	for _, tt := range []struct{ cert, key, want string }{
 		{"", "", "tls needs tlsCert and tlsKey"},

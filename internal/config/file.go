@@ -5,29 +5,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"reflect"
 	"strings"
 )
 
 // readFile applies the settings of a JSON file to c and returns the keys it
-// does not know, which are the user's to remove. A file that is missing is
-// created with the defaults; created says so. Errors name the file, and the
+// does not know, which are the user's to remove. Errors name the file, and the
 // line and column where that makes sense.
-func readFile(c *Config, path string) (unknown []string, created bool, err error) {
+func readFile(c *Config, path string) (unknown []string, err error) {
 	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, true, writeDefaults(path)
-	}
 	if err != nil {
-		return nil, false, fmt.Errorf("config file: %w", err)
+		return nil, fmt.Errorf("config file: %w", err)
 	}
 	unknown, err = decodeFile(c, text)
 	if err != nil {
 		err = fmt.Errorf("config file %s%w", path, err)
 	}
-	return unknown, false, err
+	return unknown, err
 }
 
 // writeDefaults creates the file at path. It is readable by its owner only,
@@ -35,13 +30,10 @@ func readFile(c *Config, path string) (unknown []string, created bool, err error
 func writeDefaults(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("config file is missing and cannot be written: %w", err)
+		return err
 	}
 	_, err = f.Write(encodeFile(Config{}))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("config file: %w", err)
-	}
-	return nil
+	return errors.Join(err, f.Close())
 }
 
 // encodeFile returns c, defaults filled in, as a configuration file: one
@@ -74,6 +66,10 @@ func decodeFile(c *Config, text []byte) (unknown []string, err error) {
 		line, column := position(text, offset)
 		return fmt.Errorf(":%d:%d: %w", line, column, err)
 	}
+	text, err = plainText(text)
+	if err != nil {
+		return nil, at(0, err)
+	}
 	// The syntax is checked as a whole first; its errors know their place
 	// better than those of the decoder that takes the members apart.
 	var whole json.RawMessage
@@ -82,7 +78,10 @@ func decodeFile(c *Config, text []byte) (unknown []string, err error) {
 		if s, ok := errors.AsType[*json.SyntaxError](err); ok && !strings.HasPrefix(s.Error(), "unexpected end") {
 			offset = s.Offset - 1 // it counts the offending byte
 		}
-		return nil, at(offset, err)
+		return nil, at(offset, errors.New(withoutCharacter(err.Error())))
+	}
+	if string(bytes.TrimSpace(text)) == "null" {
+		return nil, nil // Resgate takes it for a file that sets nothing
 	}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if open, _ := dec.Token(); open != json.Delim('{') {
@@ -107,6 +106,9 @@ func decodeFile(c *Config, text []byte) (unknown []string, err error) {
 			continue
 		}
 		if string(raw) == "null" {
+			if s.nullResets && chosen[s] {
+				s.reset(c)
+			}
 			continue
 		}
 		texts, err := s.fromJSON(raw)
@@ -125,6 +127,27 @@ func decodeFile(c *Config, text []byte) (unknown []string, err error) {
 		}
 	}
 	return unknown, nil
+}
+
+// plainText removes the mark that some editors put before UTF-8, and says so if
+// a file is in another encoding that they know.
+func plainText(text []byte) ([]byte, error) {
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
+	if len(text) >= 2 && (text[0] == 0xfe && text[1] == 0xff || text[0] == 0xff && text[1] == 0xfe || text[0] == 0 || text[1] == 0) {
+		return nil, errors.New("the file is in UTF-16: save it as UTF-8")
+	}
+	return text, nil
+}
+
+// withoutCharacter takes the character out of a message about JSON's syntax: it
+// may be one of a password's.
+func withoutCharacter(message string) string {
+	if rest, ok := strings.CutPrefix(message, "invalid character "); ok {
+		if i := strings.Index(rest, "' "); i >= 0 {
+			return "invalid character " + rest[i+2:]
+		}
+	}
+	return message
 }
 
 func settingByKey(key string) *setting {

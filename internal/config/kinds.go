@@ -16,6 +16,8 @@ import (
 type value interface {
 	// set stores what a user wrote. Several texts come from a repeated flag.
 	set(c *Config, texts []string) error
+	// reset stores the zero value, which means the default.
+	reset(c *Config)
 	// fill stores the default if the field is zero.
 	fill(c *Config)
 	// check reports what is wrong with the filled field.
@@ -86,6 +88,24 @@ func valid[T any](check func(T) error) option[T] {
 	}
 }
 
+// read adjusts what a user wrote before anything else is done with it.
+func read[T any](adjust func(T) T) option[T] {
+	return func(t *typed[T]) {
+		kind := t.parse
+		t.parse = func(texts []string) (T, error) {
+			v, err := kind(texts)
+			if err != nil {
+				return v, err
+			}
+			return adjust(v), nil
+		}
+	}
+}
+
+// atLeast and atMost take a number beyond a bound for the bound itself.
+func atLeast(low int) option[int] { return read(func(v int) int { return max(v, low) }) }
+func atMost(high int) option[int] { return read(func(v int) int { return min(v, high) }) }
+
 func (t *typed[T]) set(c *Config, texts []string) error {
 	v, err := t.parse(texts)
 	if err != nil {
@@ -99,6 +119,11 @@ func (t *typed[T]) set(c *Config, texts []string) error {
 	}
 	*t.at(c) = v
 	return nil
+}
+
+func (t *typed[T]) reset(c *Config) {
+	var zero T
+	*t.at(c) = zero
 }
 
 func (t *typed[T]) fill(c *Config) {
@@ -168,10 +193,11 @@ func number(at func(*Config) *int, def, low, high int, options ...option[int]) *
 		t.err = fmt.Errorf("must be at least %d; leave it out for the default (%d)", low, def)
 	}
 	t.parse = func(texts []string) (int, error) {
-		v, err := strconv.Atoi(last(texts))
+		n, err := strconv.ParseInt(last(texts), 0, strconv.IntSize) // 0x50 and 8_080 are numbers for Resgate's flags
+		v := int(n)
 		switch {
 		case err != nil:
-			return 0, fmt.Errorf("%q is not a whole number", last(texts))
+			return 0, fmt.Errorf("%s is not a whole number", show(last(texts)))
 		case v < 0 && t.zero < 0:
 			return 0, fmt.Errorf("%d is out of bounds: choose from %d to %d, or 0 for none", v, low, high)
 		}
@@ -207,14 +233,16 @@ func duration(at func(*Config) *time.Duration, def, low, high time.Duration, opt
 	t.parse = func(texts []string) (time.Duration, error) {
 		s := last(texts)
 		v, err := time.ParseDuration(s)
-		if ms, numErr := strconv.ParseInt(s, 10, 32); numErr == nil {
+		if ms, numErr := strconv.ParseInt(s, 0, 64); numErr == nil {
+			// Beyond the bounds any value will do, but it must not overflow.
+			ms = min(max(ms, -1), high.Milliseconds()+1)
 			v, err = time.Duration(ms)*time.Millisecond, nil
 		}
 		switch {
 		case err != nil:
-			return 0, fmt.Errorf("%q is not a duration: write it like 30s, or as milliseconds", s)
+			return 0, fmt.Errorf("%s is not a duration: write it like 30s, or as milliseconds", show(s))
 		case v < 0:
-			return 0, fmt.Errorf("%q is negative: choose from %s to %s", s, brief(low), brief(high))
+			return 0, fmt.Errorf("%s is negative: choose from %s to %s", show(s), brief(low), brief(high))
 		}
 		return v, nil
 	}
@@ -223,20 +251,25 @@ func duration(at func(*Config) *time.Duration, def, low, high time.Duration, opt
 		if json.Unmarshal(raw, &s) == nil {
 			return []string{s}, nil
 		}
-		var ms int32
+		var ms int64
 		if json.Unmarshal(raw, &ms) != nil {
 			return nil, errors.New(`must be a duration like "30s", or a number of milliseconds`)
 		}
-		return []string{strconv.Itoa(int(ms))}, nil
+		return []string{strconv.FormatInt(ms, 10)}, nil
 	}
 	t.format = func(v time.Duration) any { return brief(max(v, 0)) }
 	t.valid = func(v time.Duration) error {
 		if v < low || v > high {
-			return fmt.Errorf("%v is out of bounds: choose from %s to %s", v, brief(low), brief(high))
+			return fmt.Errorf("%s is out of bounds: choose from %s to %s", brief(v), brief(low), brief(high))
 		}
 		return nil
 	}
 	return t.refine(options)
+}
+
+// longest takes a longer time for the bound itself.
+func longest(high time.Duration) option[time.Duration] {
+	return read(func(v time.Duration) time.Duration { return min(v, high) })
 }
 
 // inMilliseconds writes a duration to the file as a number.
@@ -252,7 +285,7 @@ func toggle(at func(*Config) *bool) *typed[bool] {
 		parse: func(texts []string) (bool, error) {
 			v, err := strconv.ParseBool(last(texts))
 			if err != nil {
-				return false, fmt.Errorf("%q is neither true nor false", last(texts))
+				return false, fmt.Errorf("%s is neither true nor false", show(last(texts)))
 			}
 			return v, nil
 		},

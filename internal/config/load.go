@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
-
-	"github.com/spf13/pflag"
+	"time"
 )
 
 // Setup is what a command line, the environment and the configuration file ask
@@ -17,6 +17,7 @@ type Setup struct {
 	Version  bool     // -v: show the version, start nothing
 	Created  string   // the configuration file that was missing and is written now
 	Warnings []string // about where settings came from, for the log; Config.Warnings has those about their values
+	Notes    []string // the same for who looks for a fault
 }
 
 // Load reads the settings. Flags win over environment variables, those over
@@ -24,35 +25,77 @@ type Setup struct {
 // the program's name, environ is like os.Environ. An error is the user's to
 // mend and says what is wrong where; a Setup with Help or Version set is
 // returned without reading anything further. The Config is valid if err is nil.
+// No message has a part of a credential in it.
 func Load(args, environ []string) (Setup, error) {
 	var s Setup
-	flags, err := parseFlags(args)
+	line, err := parseFlags(args)
 	if err != nil {
 		return s, err
 	}
-	if s.Help, s.Version = flags.help, flags.version; s.Help || s.Version {
+	if s.Help, s.Version = line.help, line.version; s.Help || s.Version {
 		return s, nil
 	}
-	env, unknownEnv := readEnviron(environ)
+	env := readEnviron(environ)
+	if err := s.fromFile(cmp.Or(line.config, env.values[envConfig])); err != nil {
+		return s, err
+	}
+	if err := s.fromEnvironment(env); err != nil {
+		return s, err
+	}
+	if err := s.fromFlags(line); err != nil {
+		return s, err
+	}
+	if t := s.Config.RequestTimeout; t > 0 && t <= secondsUpTo {
+		s.Config.RequestTimeout = t * 1000
+		s.warn("requestTimeout %d is taken as seconds, as Resgate does: write %d, in milliseconds",
+			t.Milliseconds(), s.Config.RequestTimeout.Milliseconds())
+	}
+	return s, s.Config.Validate()
+}
 
-	if path := cmp.Or(flags.config, env[envConfig]); path != "" {
-		unknown, created, err := readFile(&s.Config, path)
-		if err != nil {
-			return s, err
-		}
-		if created {
+// secondsUpTo is the request timeout up to which Resgate takes the number for
+// seconds, which it once was.
+const secondsUpTo = 10 * time.Millisecond
+
+func (s *Setup) warn(format string, args ...any) {
+	s.Warnings = append(s.Warnings, fmt.Sprintf(format, args...))
+}
+
+// fromFile applies the configuration file, if path names one.
+func (s *Setup) fromFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := checkFile(path); err != nil {
+		return fmt.Errorf("config file: %w", err)
+	}
+	unknown, err := readFile(&s.Config, path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		// Resgate starts without it, too.
+		if err := writeDefaults(path); err != nil {
+			s.warn("config file is missing and cannot be written, the defaults are used: %v", err)
+		} else {
 			s.Created = path
 		}
-		if len(unknown) > 0 {
-			s.Warnings = append(s.Warnings, fmt.Sprintf("config file %s: unknown keys, ignored: %s", path, strings.Join(unknown, ", ")))
-		}
+	case err != nil:
+		return err
+	case len(unknown) > 0:
+		s.warn("config file %s: unknown keys, ignored: %s", path, names(unknown))
 	}
-	if len(unknownEnv) > 0 {
-		s.Warnings = append(s.Warnings, "unknown environment variables, ignored: "+strings.Join(unknownEnv, ", "))
+	return nil
+}
+
+func (s *Setup) fromEnvironment(env environment) error {
+	if len(env.unknown) > 0 {
+		s.warn("unknown environment variables, ignored: %s", names(env.unknown))
+	}
+	if len(env.links) > 0 {
+		s.Notes = append(s.Notes, "environment variables of linked services, ignored: "+names(env.links))
 	}
 	for i := range settings {
 		name := settings[i].env()
-		value, ok := env[name]
+		value, ok := env.values[name]
 		if !ok {
 			continue
 		}
@@ -61,125 +104,26 @@ func Load(args, environ []string) (Setup, error) {
 			texts = strings.FieldsFunc(value, func(r rune) bool { return r == ';' })
 		}
 		if err := settings[i].set(&s.Config, texts); err != nil {
-			return s, fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	for i := range settings {
-		if texts := flags.texts[i]; len(texts) > 0 {
-			if err := settings[i].set(&s.Config, texts); err != nil {
-				return s, fmt.Errorf("--%s: %w", settings[i].flag, err)
-			}
-		}
-	}
-	if t := s.Config.RequestTimeout; t > 0 && t <= secondsBelow {
-		s.Config.RequestTimeout = t * 1000
-		s.Warnings = append(s.Warnings, fmt.Sprintf("requestTimeout %d is taken as seconds, as Resgate does: write %d, in milliseconds",
-			t.Milliseconds(), s.Config.RequestTimeout.Milliseconds()))
-	}
-	if err := s.Config.Validate(); err != nil {
-		return s, err
-	}
-	return s, nil
+	return nil
 }
 
-// secondsBelow is the request timeout up to which Resgate takes the number for
-// seconds, which it once was.
-const secondsBelow = 10 * 1e6 // 10 ms
-
-// envConfig names the configuration file, as -c does.
-const envConfig = envPrefix + "CONFIG"
-
-// readEnviron picks the variables that are ours. A cluster manager that links
-// services by environment variables sets SLUICE_PORT to a URL and more names
-// of the kind for a service called sluice; none of these is a setting.
-func readEnviron(environ []string) (ours map[string]string, unknown []string) {
-	known := map[string]bool{envConfig: true}
-	for i := range settings {
-		known[settings[i].env()] = true
+func (s *Setup) fromFlags(line commandLine) error {
+	if line.ignored > 0 {
+		s.warn("the last arguments (%d) are ignored: flags end at the first argument that is none, as for Resgate", line.ignored)
 	}
-	ours = map[string]string{}
-	for _, e := range environ {
-		name, value, _ := strings.Cut(e, "=")
-		switch {
-		case !strings.HasPrefix(name, envPrefix):
-		case name == "SLUICE_PORT" && strings.Contains(value, "://"),
-			strings.HasPrefix(name, "SLUICE_PORT_"), strings.HasPrefix(name, "SLUICE_SERVICE_"):
-		case known[name]:
-			ours[name] = value
-		default:
-			unknown = append(unknown, name)
-		}
-	}
-	return ours, unknown
-}
-
-// commandLine is a command line taken apart.
-type commandLine struct {
-	texts         map[int][]string // what flags were given, by index into settings
-	config        string
-	help, version bool
-}
-
-// recorder keeps a flag's texts until the layers below it are read.
-type recorder struct{ texts []string }
-
-func (r *recorder) String() string     { return strings.Join(r.texts, ";") }
-func (r *recorder) Set(s string) error { r.texts = append(r.texts, s); return nil }
-func (r *recorder) Type() string       { return "" }
-
-func parseFlags(args []string) (commandLine, error) {
-	line := commandLine{texts: map[int][]string{}}
-	fs := pflag.NewFlagSet("sluice", pflag.ContinueOnError)
-	fs.SortFlags = false
-	fs.Usage = func() {}
-	fs.BoolVarP(&line.help, "help", "h", false, "")
-	fs.BoolVarP(&line.version, "version", "v", false, "")
-	fs.StringVarP(&line.config, "config", "c", "", "")
-	recorders := make([]recorder, len(settings))
 	for i := range settings {
-		s := &settings[i]
-		if s.flag == "" {
+		texts := line.texts[&settings[i]]
+		if len(texts) == 0 || settings[i].zeroFlagIsNone && last(texts) == "0" {
 			continue
 		}
-		f := fs.VarPF(&recorders[i], s.flag, s.short, s.help)
-		if s.form() == onOff {
-			f.NoOptDefVal = "true"
+		if err := settings[i].set(&s.Config, texts); err != nil {
+			return fmt.Errorf("--%s: %w", settings[i].flag, err)
 		}
 	}
-	if err := fs.Parse(dashes(fs, args)); err != nil {
-		return line, err
-	}
-	if fs.NArg() > 0 {
-		return line, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	if f := fs.Lookup("config"); f.Changed && line.config == "" {
-		return line, errors.New("--config: name a file")
-	}
-	for i := range recorders {
-		line.texts[i] = recorders[i].texts
-	}
-	return line, nil
-}
-
-// dashes rewrites the forms that Resgate's command line takes and ours would
-// read differently: a long flag after one dash, a letter after two.
-func dashes(fs *pflag.FlagSet, args []string) []string {
-	out := make([]string, 0, len(args))
-	for i, a := range args {
-		if a == "--" {
-			return append(out, args[i:]...)
-		}
-		body := strings.TrimLeft(a, "-")
-		name, _, _ := strings.Cut(body, "=")
-		switch {
-		case len(name) == 1 && a == "--"+body && fs.ShorthandLookup(name) != nil:
-			a = "-" + body
-		case len(name) > 1 && a == "-"+body && fs.Lookup(name) != nil:
-			a = "--" + body
-		}
-		out = append(out, a)
-	}
-	return out
+	return nil
 }
 
 // Usage returns the help text: every flag, by group, with its default.

@@ -2,9 +2,11 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
+	"sluice/internal/secret"
 	"sluice/netpoll"
 )
 
@@ -21,6 +23,12 @@ type setting struct {
 	group   string   // heading in the help
 	help    string
 	value
+
+	// A flag of 0 counts as not given, as for Resgate: what the environment or the
+	// file says stays.
+	zeroFlagIsNone bool
+	// A null in the file takes back what stands before it under the same key.
+	nullResets bool
 }
 
 // wrap says which setting an error is about.
@@ -43,8 +51,6 @@ func (s *setting) env() string {
 }
 
 const (
-	envPrefix = "SLUICE_"
-
 	groupServer   = "Server options"
 	groupNATS     = "NATS options"
 	groupSecurity = "Security options"
@@ -59,6 +65,7 @@ const (
 	MaxLoops = 256
 
 	maxShards = 1024
+	maxBuffer = 1 << 24
 	kib       = 1 << 10
 	mib       = 1 << 20
 )
@@ -66,39 +73,39 @@ const (
 // settings is the table, in the order of the help and of a written file.
 var settings = []setting{
 	{key: "natsUrl", flag: "nats", short: "n", arg: "url", group: groupServer, help: "NATS server URL, or several separated by commas",
-		value: text(func(c *Config) *string { return &c.NATSURL }, DefaultNATSURL, valid(checkNATSURL))},
+		value: text(func(c *Config) *string { return &c.NATSURL }, DefaultNATSURL, valid(func(s string) error { return secret.URLs(s).Check() }))},
 	{key: "addr", flag: "addr", short: "i", arg: "ip", group: groupServer, help: "IP address to listen on; empty: all, IPv4 and IPv6",
-		value: text(func(c *Config) *string { return &c.Addr }, "0.0.0.0", valid(checkIP), zeroIs(AllAddresses))},
+		nullResets: true, value: text(func(c *Config) *string { return &c.Addr }, "0.0.0.0", valid(checkIP), zeroIs(AllAddresses))},
 	{key: "port", flag: "port", short: "p", arg: "port", group: groupServer, help: "port for clients; -1: any free one",
-		value: number(func(c *Config) *int { return &c.Port }, 8080, FreePort, 65535)},
+		zeroFlagIsNone: true, value: number(func(c *Config) *int { return &c.Port }, 8080, FreePort, 65535)},
 	{key: "wsPath", flag: "wspath", short: "w", arg: "path", group: groupServer, help: "path of WebSocket clients",
-		value: text(func(c *Config) *string { return &c.WSPath }, "/", valid(checkWSPath))},
+		value: text(func(c *Config) *string { return &c.WSPath }, "/")},
 	{key: "apiPath", flag: "apipath", short: "a", arg: "path", group: groupServer, help: "path of web resources",
-		value: text(func(c *Config) *string { return &c.APIPath }, defaultAPIPath, valid(checkPath))},
+		value: text(func(c *Config) *string { return &c.APIPath }, defaultAPIPath)},
 	{key: "requestTimeout", flag: "reqtimeout", short: "r", arg: "ms", group: groupServer, help: "how long to wait for a service's answer, in milliseconds",
-		value: duration(func(c *Config) *time.Duration { return &c.RequestTimeout }, 3*time.Second, time.Millisecond, time.Hour, zeroIsDefault, inMilliseconds)},
+		value: duration(func(c *Config) *time.Duration { return &c.RequestTimeout }, 3*time.Second, time.Millisecond, 24*time.Hour, zeroIsDefault, longest(24*time.Hour), inMilliseconds)},
 	{key: "headerAuth", flag: "headauth", short: "u", arg: "method", group: groupServer, help: "resource method that authenticates HTTP requests by their headers",
-		value: text(func(c *Config) *string { return &c.HeaderAuth }, "", valid(checkResourceMethod))},
+		nullResets: true, value: text(func(c *Config) *string { return &c.HeaderAuth }, "", valid(checkResourceMethod))},
 	{key: "wsHeaderAuth", flag: "wsheadauth", short: "t", arg: "method", group: groupServer, help: "resource method that authenticates WebSocket clients by their headers",
-		value: text(func(c *Config) *string { return &c.WSHeaderAuth }, "", valid(checkResourceMethod))},
+		nullResets: true, value: text(func(c *Config) *string { return &c.WSHeaderAuth }, "", valid(checkResourceMethod))},
 	{key: "metricsPort", flag: "metricsport", short: "m", arg: "port", group: groupServer, help: "port for metrics, /metrics for Prometheus; 0: off, -1: any free one",
 		value: number(func(c *Config) *int { return &c.MetricsPort }, 0, FreePort, 65535)},
 	{key: "profiles", flag: "profiles", group: groupServer, help: "serve profiles (/debug/pprof/) on the metrics port",
 		value: toggle(func(c *Config) *bool { return &c.Profiles })},
 	{key: "apiEncoding", flag: "apiencoding", arg: "name", group: groupServer, help: "encoding of web resources: json, jsonflat",
-		value: text(func(c *Config) *string { return &c.APIEncoding }, defaultAPIEncoding, valid(oneOf("json", "jsonflat")))},
+		value: text(func(c *Config) *string { return &c.APIEncoding }, defaultAPIEncoding, read(strings.ToLower), valid(oneOf("json", "jsonflat")))},
 	{key: "putMethod", flag: "putmethod", arg: "method", group: groupServer, help: "call method that HTTP PUT stands for",
-		value: text(func(c *Config) *string { return &c.PUTMethod }, "", valid(checkMethod))},
+		nullResets: true, value: text(func(c *Config) *string { return &c.PUTMethod }, "", valid(checkMethod))},
 	{key: "deleteMethod", flag: "deletemethod", arg: "method", group: groupServer, help: "call method that HTTP DELETE stands for",
-		value: text(func(c *Config) *string { return &c.DELETEMethod }, "", valid(checkMethod))},
+		nullResets: true, value: text(func(c *Config) *string { return &c.DELETEMethod }, "", valid(checkMethod))},
 	{key: "patchMethod", flag: "patchmethod", arg: "method", group: groupServer, help: "call method that HTTP PATCH stands for",
-		value: text(func(c *Config) *string { return &c.PATCHMethod }, "", valid(checkMethod))},
+		nullResets: true, value: text(func(c *Config) *string { return &c.PATCHMethod }, "", valid(checkMethod))},
 	{key: "wsCompression", flag: "wscompression", group: groupServer, help: "compress WebSocket messages",
 		value: toggle(func(c *Config) *bool { return &c.WSCompression })},
 	{key: "resetThrottle", flag: "resetthrottle", arg: "n", group: groupServer, help: "parallel requests after a system reset; 0: no limit",
-		value: number(func(c *Config) *int { return &c.ResetThrottle }, 0, 0, 1<<20)},
+		value: number(func(c *Config) *int { return &c.ResetThrottle }, 0, 0, math.MaxInt, atLeast(0))},
 	{key: "referenceThrottle", flag: "referencethrottle", arg: "n", group: groupServer, help: "parallel requests when following one resource's references; 0: no limit",
-		value: number(func(c *Config) *int { return &c.ReferenceThrottle }, 0, 0, 1<<20)},
+		value: number(func(c *Config) *int { return &c.ReferenceThrottle }, 0, 0, math.MaxInt, atLeast(0))},
 
 	{key: "embeddedNats", flag: "embedded-nats", group: groupNATS, help: "run a NATS server inside the process instead of connecting to one",
 		value: toggle(func(c *Config) *bool { return &c.EmbeddedNATS })},
@@ -113,28 +120,28 @@ var settings = []setting{
 	{key: "natsPing", flag: "nats-ping", arg: "duration", group: groupNATS, help: "time between pings to NATS; with two unanswered the connection is opened again",
 		value: duration(func(c *Config) *time.Duration { return &c.NATSPing }, 10*time.Second, 100*time.Millisecond, time.Hour)},
 	{key: "bufferSize", group: groupNATS, help: "messages from NATS that may wait per connection; less than 65536 counts as that",
-		value: number(func(c *Config) *int { return &c.BufferSize }, 8192, 64, 1<<24)},
+		value: number(func(c *Config) *int { return &c.BufferSize }, 8192, 1, maxBuffer, zeroIsDefault, atMost(maxBuffer))},
 
 	{key: "tls", flag: "tls", group: groupSecurity, help: "serve clients over TLS",
 		value: toggle(func(c *Config) *bool { return &c.TLS })},
 	{key: "tlsCert", aliases: []string{"certFile"}, flag: "tlscert", arg: "file", group: groupSecurity, help: "certificate file for TLS; repeat or separate by ; for several, the first is the default",
-		value: text(func(c *Config) *string { return &c.TLSCert }, "", joinedBy(fileSeparator))},
+		value: text(func(c *Config) *string { return &c.TLSCert }, "", valid(checkFile), joinedBy(fileSeparator))},
 	{key: "tlsKey", aliases: []string{"keyFile"}, flag: "tlskey", arg: "file", group: groupSecurity, help: "private key file of the certificate; for several in the same order",
-		value: text(func(c *Config) *string { return &c.TLSKey }, "", joinedBy(fileSeparator))},
+		value: text(func(c *Config) *string { return &c.TLSKey }, "", valid(checkFile), joinedBy(fileSeparator))},
 	{key: "proxyProtocolFrom", flag: "proxy-protocol-from", arg: "network", group: groupSecurity, help: "proxies that send the PROXY protocol, such as 10.0.0.0/8; repeat for several",
 		value: list(func(c *Config) *[]string { return &c.ProxyProtocolFrom }, checkNetwork)},
 	{key: "trustForwardedFrom", flag: "trust-forwarded-from", arg: "network", group: groupSecurity, help: "proxies whose (X-)Forwarded(-For) headers count; repeat for several",
 		value: list(func(c *Config) *[]string { return &c.TrustForwardedFrom }, checkNetwork)},
 	{key: "natsCreds", flag: "creds", arg: "file", group: groupSecurity, help: "NATS user credentials file",
-		value: text(func(c *Config) *string { return &c.NATSCreds }, "")},
+		value: text(func(c *Config) *string { return &c.NATSCreds }, "", valid(checkFile))},
 	{key: "natsCert", flag: "natscert", arg: "file", group: groupSecurity, help: "NATS client certificate file",
-		value: text(func(c *Config) *string { return &c.NATSCert }, "")},
+		value: text(func(c *Config) *string { return &c.NATSCert }, "", valid(checkFile))},
 	{key: "natsKey", flag: "natskey", arg: "file", group: groupSecurity, help: "private key file of the NATS client certificate",
-		value: text(func(c *Config) *string { return &c.NATSKey }, "")},
+		value: text(func(c *Config) *string { return &c.NATSKey }, "", valid(checkFile))},
 	{key: "natsRootCAs", flag: "natsrootca", arg: "file", group: groupSecurity, help: "NATS root CA file; repeat for several",
-		value: list(func(c *Config) *[]string { return &c.NATSRootCAs }, nil)},
+		nullResets: true, value: list(func(c *Config) *[]string { return &c.NATSRootCAs }, checkFile)},
 	{key: "allowOrigin", flag: "alloworigin", arg: "origin", group: groupSecurity, help: "allowed origins: *, or <scheme>://<host>[:<port>]; repeat or separate by ; for several",
-		value: text(func(c *Config) *string { return &c.AllowOrigin }, "*", valid(checkOrigins), joinedBy(";"), zeroIsWrong[string])},
+		nullResets: true, value: text(func(c *Config) *string { return &c.AllowOrigin }, "*", valid(checkOrigins), joinedBy(";"), zeroIsWrong[string])},
 
 	{key: "maxConnections", flag: "max-connections", arg: "n", group: groupLimits, help: "open client connections; 0: as many as the descriptor limit allows",
 		value: number(func(c *Config) *int { return &c.MaxConnections }, 0, 0, 1<<24)},
