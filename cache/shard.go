@@ -146,7 +146,8 @@ func (s *Shard) wake() {
 // turn does what is due and what has come.
 func (s *Shard) turn() {
 	s.ticker.Turn(&s.now)
-	s.mail.Drain(turnMessages, s.handler)
+	more := s.mail.Drain(turnMessages, s.handler)
+	s.ticker.Judge(s.now, more)
 	s.recoverLoss()
 	if invariants.Enabled {
 		s.check()

@@ -120,7 +120,9 @@ func (l *loop) after(d time.Duration, f func()) {
 
 // turn handles what other owners have put into the mailbox.
 func (l *loop) turn() {
-	l.mailbox.Drain(turnBudget, l.handle)
+	if l.mailbox.Drain(turnBudget, l.handle) {
+		l.net.Behind()
+	}
 	l.endTurn()
 }
 

@@ -125,7 +125,7 @@ func (l *Loop) accept(gc gnet.Conn) {
 			c.startTLS()
 			return
 		}
-		l.wheel.Schedule(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
+		l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
 		return
 	}
 	if l.tls != nil {
@@ -140,7 +140,7 @@ func (l *Loop) accept(gc gnet.Conn) {
 	l.refused++
 	c.flags |= flagReserve
 	c.state = stateRefuse
-	l.wheel.Schedule(&c.timer, l.now+refuseWait, c)
+	l.wheel.Expect(&c.timer, l.now+refuseWait, c)
 }
 
 // warnEvery is how often a loop warns of the same thing.
@@ -202,7 +202,7 @@ func (c *Conn) sendClose(code uint16, reason string) {
 		c.code = code
 	}
 	c.push(l.arena.Commit(wsproto.AppendClose(l.arena.Begin(), code, reason)))
-	l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
+	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
 }
 
 // answer sends a short HTTP response and closes.
@@ -222,7 +222,7 @@ func (c *Conn) refuse(response []byte) {
 	if c.flags&flagReserve != 0 {
 		wait = refuseWait
 	}
-	l.wheel.Schedule(&c.timer, l.now+wait, c)
+	l.wheel.Expect(&c.timer, l.now+wait, c)
 }
 
 // flushed is called when the outbox has become empty in a state that waits for that.
@@ -301,7 +301,7 @@ func (c *Conn) keepAlive(now time.Duration) {
 	default:
 		c.flags |= flagPinged
 		c.push(ping)
-		l.wheel.Schedule(&c.timer, now+limits.PongTimeout, c)
+		l.wheel.Expect(&c.timer, now+limits.PongTimeout, c)
 	}
 }
 

@@ -155,7 +155,7 @@ func (l *Loop) drainShare() {
 			l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c) // for the rest of the request
 		case stateRequest, stateAnswered:
 			c.flags |= flagLast
-			l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
+			l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
 		case statePending:
 			c.turnDown(&l.engine.metrics.RefusedDrain, c.errorResponse(http.StatusServiceUnavailable))
 		default:

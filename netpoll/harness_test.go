@@ -166,9 +166,17 @@ func (s *server) until(what string, cond func() bool) {
 // advance moves the clock once all turns that have begun have armed their timers, and has the loops notice: an
 // alarm on the way may have them arm the next one by a time that has passed when they do.
 func (s *server) advance(d time.Duration) {
-	s.sync()
-	s.sync()
-	s.clock.Advance(d)
+	end := s.clock.Now() + d
+	for {
+		s.sync()
+		s.sync()
+		at, ok := s.clock.Next()
+		if !ok || at > end {
+			break
+		}
+		s.clock.Advance(max(at-s.clock.Now(), 0))
+	}
+	s.clock.Advance(end - s.clock.Now())
 	s.sync()
 }
 

@@ -119,7 +119,7 @@ func (c *Conn) consumeHead(b []byte) int {
 		return c.request(b, h, n)
 	}
 	if idle {
-		l.wheel.Schedule(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
+		l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
 	}
 	if n == 0 {
 		return 0

@@ -33,6 +33,7 @@ type Loop struct {
 	started bool           // Handler.Start was called
 	inTurn  bool
 	burying bool // OnClose is called from within bury
+	behind  bool // see Behind
 	now     time.Duration
 	wheel   *owner.Wheel
 	ticker  *owner.Ticker
@@ -86,7 +87,8 @@ func (l *Loop) Clock() owner.Clock { return l.clock }
 // Now returns the time that the present turn began at, or was woken at while its input was handled.
 func (l *Loop) Now() time.Duration { return l.now }
 
-// Wheel returns the wheel that the Handler may keep its timers on. They fire at the beginning of a turn, and before Handler.Turn if the loop was woken meanwhile.
+// Wheel returns the wheel that the Handler may keep its timers on. Those of Schedule fire at the
+// beginning of a turn, and before Handler.Turn if the loop was woken meanwhile; those of Expect behind Handler.Turn, which is called again then.
 func (l *Loop) Wheel() *owner.Wheel { return l.wheel }
 
 // Arena returns the memory that frames for Conn.Send are best made in: those committed one after the
@@ -134,7 +136,11 @@ func (l *Loop) end() {
 		l.heed() // no turn of its own is needed
 	}
 	l.hearWorkers()
+	l.behind = false
 	l.engine.opts.Handler.Turn(l)
+	if l.wheel.Overdue() && l.judge() {
+		l.engine.opts.Handler.Turn(l) // it may have something to send off
+	}
 	l.drainTurn()
 	for first := true; first || len(l.dirty) > 0 || len(l.doomed) > 0 || len(l.turned) > 0; first = false {
 		l.flush()
@@ -145,6 +151,24 @@ func (l *Loop) end() {
 	l.ticker.Rearm()
 	l.publish()
 	l.inTurn = false
+}
+
+// Behind tells the loop, during Handler.Turn, that input was left for a later turn: what peers and services are waited
+// for with a deadline may be in it.
+func (l *Loop) Behind() { l.behind = true }
+
+// judge fires the deadlines that have passed with the turn's input handled. A turn that has begun for something else
+// while sockets are ready leaves them to the next one, which begins with these.
+func (l *Loop) judge() (fired bool) {
+	if w, p := &l.wait, l.wait.parker.Load(); p != nil {
+		switch {
+		case w.inputs == 0 && p.ready():
+			return false
+		case w.inputs >= maxInputs || len(l.doomed) > 0 && p.ready():
+			l.behind = true
+		}
+	}
+	return l.ticker.Judge(l.now, l.behind)
 }
 
 // bury closes the doomed connections; Handler.Closed may send to others and doom them.

@@ -52,8 +52,9 @@ type Handler interface {
 	// connection goes on without the Handler. So a pending upgrade ends in Closed without Open if it was refused, ran out of time or was given up by
 	// the client. Conn's methods do nothing any more, but Session, Handle and Loop are still there.
 	Closed(c *Conn)
-	// Turn is called once in every turn of the loop, when its timers have fired and its input has been
-	// handled, before anything is written: after a Wake, and also when no one woke the loop.
+	// Turn is called in every turn of the loop, when its timers have fired and its input has been
+	// handled, before anything is written: after a Wake, and also when no one woke the loop. It is called once more
+	// if a deadline of owner.Wheel.Expect has struck since.
 	Turn(l *Loop)
 }
 

@@ -192,7 +192,7 @@ func (c *Conn) lag(progress bool) {
 		l.engine.metrics.Lagging.Add(1)
 		l.engine.metrics.Lags.Add(1)
 		if c.state == stateAnswered && c.flags&flagLast == 0 {
-			l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.ReadTimeout, c)
+			l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.ReadTimeout, c)
 		}
 	case progress:
 		q.wait = lagMin

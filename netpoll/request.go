@@ -25,7 +25,7 @@ func (c *Conn) request(b []byte, h *wsproto.Head, n int) int {
 			l.bodies = make(map[uint32]int)
 		}
 		l.bodies[c.slot] = end
-		l.wheel.Schedule(&c.timer, l.now+limits.BodyTimeout, c)
+		l.wheel.Expect(&c.timer, l.now+limits.BodyTimeout, c)
 		return 0
 	}
 	c.state = stateRequest // it may be answered during the call
@@ -77,14 +77,14 @@ func (c *Conn) answered() {
 	limits := &l.engine.opts.Limits
 	if !c.KeepAlive() {
 		c.state = stateFail // and held to its end, so that Stop waits for it
-		l.wheel.Schedule(&c.timer, l.now+limits.CloseTimeout, c)
+		l.wheel.Expect(&c.timer, l.now+limits.CloseTimeout, c)
 		c.flushed()
 		return
 	}
 	c.letGo()
 	c.state = stateHead
 	if c.in != nil {
-		l.wheel.Schedule(&c.timer, l.now+limits.HeadTimeout, c)
+		l.wheel.Expect(&c.timer, l.now+limits.HeadTimeout, c)
 		l.early = append(l.early, c)
 		l.Wake()
 		return
@@ -92,7 +92,7 @@ func (c *Conn) answered() {
 	c.flags |= flagIdle
 	// Rounded up so that connections which fall silent one after the other share wake-ups.
 	grid := max(limits.IdleTimeout/64, tick)
-	l.wheel.Schedule(&c.timer, (l.now+limits.IdleTimeout+grid-1)/grid*grid, c)
+	l.wheel.Expect(&c.timer, (l.now+limits.IdleTimeout+grid-1)/grid*grid, c)
 }
 
 // pipeline keeps what a client sends before its last request was answered, within bounds. It returns how much is

@@ -47,7 +47,7 @@ func (c *Conn) Finish() {
 	}
 	l := c.loop
 	c.state = stateFail
-	l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
+	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
 	if c.queued == 0 {
 		c.flushed()
 	}

@@ -62,7 +62,7 @@ func (c *Conn) startTLS() {
 	m.TLSHandshaking.Add(1)
 	c.state = stateTLS
 	c.setLink(&tlsLink{loop: l, shaking: true})
-	l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.HandshakeTimeout, c)
+	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HandshakeTimeout, c)
 }
 
 // link returns the connection's TLS, nil if the peer speaks plaintext. It is kept beside the connections, by

@@ -303,7 +303,7 @@ func (c *Conn) shaken(n news) {
 		c.handover(nil)
 		return
 	}
-	l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.HeadTimeout, c)
+	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HeadTimeout, c)
 	if len(n.h.in) > 0 {
 		c.unseal(n.h.in)
 	}

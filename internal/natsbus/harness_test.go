@@ -140,10 +140,22 @@ func (h *harness) want(kind, s string) {
 	}
 }
 
-// advance moves the owner's time and lets its timers fire.
+// advance moves the owner's time and lets its timers fire, each at its own time. The ends of requests that this
+// brings are on their way then: see expired.
 func (h *harness) advance(d time.Duration) {
-	h.clock.Advance(d)
-	h.wheel.Advance(h.clock.Now())
+	for end := h.clock.Now() + d; ; {
+		at, ok := h.wheel.Next()
+		now := h.clock.Now()
+		h.clock.Advance(min(max(at, now), end) - now)
+		if !ok || at > end {
+			h.clock.Advance(end - h.clock.Now())
+		}
+		h.wheel.Advance(h.clock.Now())
+		h.wheel.Judge(h.clock.Now(), false)
+		if !ok || at > end {
+			return
+		}
+	}
 }
 
 // outcome collects what a request ended with.

@@ -6,7 +6,7 @@ import (
 )
 
 // Ticker binds a wheel to a clock, so that an owner that sleeps is woken for its next deadline and for
-// nothing else. The owner calls Turn when a turn begins and Rearm when it ends.
+// nothing else. The owner calls Turn when a turn begins, Judge when its input has been handled, and Rearm when it ends.
 //
 // The clock's alarm is left alone when deadlines only move away (the usual fate of a timeout): it then
 // wakes the owner once for nothing, which is cheaper than an alarm reset in every turn.
@@ -38,6 +38,12 @@ func (t *Ticker) Turn(now *time.Duration) {
 	}
 	*now = t.clock.Now()
 	t.wheel.Advance(*now)
+}
+
+// Judge fires the deadlines of Wheel.Expect that the present turn has found passed (see Wheel.Judge), behind its input.
+// Owner only.
+func (t *Ticker) Judge(now time.Duration, behind bool) (fired bool) {
+	return t.wheel.Overdue() && t.wheel.Judge(now, behind)
 }
 
 // Rearm makes sure that wake is called when the wheel's next deadline comes. Owner only.

@@ -12,7 +12,7 @@ const (
 	minTick     = 100 * time.Microsecond
 )
 
-// Expirer is told when its timer is due. now is the time given to Advance, at or after the deadline.
+// Expirer is told when its timer is due. now is the time given to Advance or Judge, at or after the deadline.
 type Expirer interface{ Expire(now time.Duration) }
 
 // Func is a function as an Expirer.
@@ -25,11 +25,39 @@ func (f Func) Expire(now time.Duration) { f(now) }
 // must not be moved or copied while armed, and belongs to the owner of the wheel it is armed on.
 type Timer struct {
 	next, prev *Timer // in a ring with its slot's head; nil if idle
-	tick       int64  // deadline in ticks; in a head: which slot it is, or noSlot
+	tick       int64  // when, in ticks, and kind; in a head: which slot it is, or noSlot
 	e          Expirer
 }
 
 const noSlot = -1
+
+// A kind says what becomes of a timer whose time has come. It is the low bits of Timer.tick.
+type kind int64
+
+const (
+	work       kind = iota // armed by Schedule: it fires
+	expected               // armed by Expect: stands at the begin of its slack
+	seen                   // the owner had a turn within the slack: stands at its deadline
+	putOff                 // has been put off, and is not again
+	kindBits   = 2
+	kindOfTick = 1<<kindBits - 1
+)
+
+func (t *Timer) set(tick int64, k kind) { t.tick = tick<<kindBits | int64(k) }
+func (t *Timer) at() int64              { return t.tick >> kindBits }
+func (t *Timer) kind() kind             { return kind(t.tick & kindOfTick) }
+
+// A deadline for a peer, a service or a client, says that it did not do something in time. An owner that did not run
+// cannot know that: what it waits for may lie in a socket or a mailbox. A process may be stopped for a minute, a virtual
+// machine paused, a container throttled. So such a deadline is armed by Expect, and judged at the end of the owner's
+// turn, when its input has been handled. It strikes only if the owner ran shortly before it and runs shortly after it.
+// Otherwise it is put off, once.
+const (
+	// Slack is how long an owner may not have run around a deadline that strikes.
+	Slack = 100 * time.Millisecond
+	// Grace is how long a deadline is put off: the time for what has come meanwhile to be handled.
+	Grace = 2 * time.Second
+)
 
 // Armed reports whether the timer waits for its deadline.
 func (t *Timer) Armed() bool { return t.next != nil }
@@ -39,7 +67,7 @@ func (t *Timer) Armed() bool { return t.next != nil }
 // nothing is allocated after NewWheel.
 //
 // A level has 64 slots, and a slot of level n spans 64^n ticks. With time written as digits of base 64,
-// a timer lives on the level of the highest digit in which its deadline differs from the present, in
+// a timer lives on the level of the highest digit in which its time differs from the present, in
 // the slot of that digit. Hence, at any time:
 //
 //   - a timer on a lower level is due before every timer on a higher one;
@@ -47,12 +75,15 @@ func (t *Timer) Armed() bool { return t.next != nil }
 //   - when time reaches the start of a slot, its timers are due or belong to a lower level.
 type Wheel struct {
 	tick      time.Duration
+	slack     int64 // Slack in ticks
+	grace     int64 // Grace in ticks
 	present   int64 // ticks; every deadline up to it has been handled
 	advancing bool
 	taken     [wheelLevels]uint64            // bit set: the slot has timers
 	slots     [wheelLevels][wheelSlots]Timer // heads of the slots' rings
 	late      Timer                          // head: deadline not after present when armed
 	due       Timer                          // head: about to be fired by the Advance under way
+	overdue   Timer                          // head: armed by Expect, to be judged
 }
 
 // NewWheel returns a wheel whose deadlines are rounded up to multiples of tick (at least 100 µs).
@@ -60,6 +91,7 @@ type Wheel struct {
 func NewWheel(tick, now time.Duration) *Wheel {
 	tick = max(tick, minTick)
 	w := &Wheel{tick: tick, present: max(int64(now/tick), 0)}
+	w.slack, w.grace = max(int64(Slack/tick), 1), max(int64(Grace/tick), 1)
 	for l := range w.slots {
 		for s := range w.slots[l] {
 			w.slots[l][s].makeHead(int64(l<<wheelBits | s))
@@ -67,6 +99,7 @@ func NewWheel(tick, now time.Duration) *Wheel {
 	}
 	w.late.makeHead(noSlot)
 	w.due.makeHead(noSlot)
+	w.overdue.makeHead(noSlot)
 	return w
 }
 
@@ -91,18 +124,36 @@ func (h *Timer) moveTo(to *Timer) {
 	h.next, h.prev = h, h
 }
 
-// Schedule arms t for the first Advance at or after at; if it is armed, the former deadline is
+// Schedule arms t for the time at, when e is to be told by Advance. If t was armed, its former deadline is
 // forgotten. A deadline that has passed already is due at the next Advance, never within the call.
-func (w *Wheel) Schedule(t *Timer, at time.Duration, e Expirer) {
+func (w *Wheel) Schedule(t *Timer, at time.Duration, e Expirer) { w.arm(t, w.ticks(at), work, e) }
+
+// Expect is Schedule for a deadline by which somebody else should have done something: e is told by Judge, and later
+// if the owner did not run around the deadline (see Slack).
+func (w *Wheel) Expect(t *Timer, at time.Duration, e Expirer) {
+	tick, k := w.ticks(at), seen
+	if begin := tick - w.slack; begin > w.present {
+		tick, k = begin, expected
+	}
+	w.arm(t, tick, k, e)
+}
+
+// ticks returns the time at, rounded up to ticks.
+func (w *Wheel) ticks(at time.Duration) int64 {
+	tick := int64(at / w.tick)
+	if at > 0 && at%w.tick != 0 {
+		tick++
+	}
+	return tick
+}
+
+func (w *Wheel) arm(t *Timer, tick int64, k kind, e Expirer) {
 	if t.Armed() {
 		w.unlink(t)
 	}
 	t.e = e
-	t.tick = int64(at / w.tick)
-	if at > 0 && at%w.tick != 0 {
-		t.tick++
-	}
-	if t.tick <= w.present {
+	t.set(tick, k)
+	if tick <= w.present {
 		w.late.push(t)
 		return
 	}
@@ -111,8 +162,9 @@ func (w *Wheel) Schedule(t *Timer, at time.Duration, e Expirer) {
 
 // insert puts a timer whose deadline is after the present into its slot.
 func (w *Wheel) insert(t *Timer) {
-	level := (63 - bits.LeadingZeros64(uint64(t.tick^w.present))) / wheelBits
-	slot := t.tick >> (level * wheelBits) & (wheelSlots - 1)
+	tick := t.at()
+	level := (63 - bits.LeadingZeros64(uint64(tick^w.present))) / wheelBits
+	slot := tick >> (level * wheelBits) & (wheelSlots - 1)
 	w.slots[level][slot].push(t)
 	w.taken[level] |= 1 << slot
 }
@@ -133,9 +185,10 @@ func (w *Wheel) unlink(t *Timer) {
 	t.next, t.prev = nil, nil
 }
 
-// Advance fires every timer whose deadline is at or before now, in order of deadline (in ticks), those
-// of one tick in an order of their own. A timer is idle when its Expire is called; Expire may schedule and cancel any timer of the
-// wheel, but a call of Advance from within it does nothing.
+// Advance fires every timer of Schedule whose deadline is at or before now, in order of deadline (in ticks), those
+// of one tick in an order of their own, and has those of Expect judged by the Judge that is to follow. A timer is idle
+// when its Expire is called; Expire may schedule and cancel any timer of the wheel, but a call of Advance from within it
+// does nothing.
 func (w *Wheel) Advance(now time.Duration) {
 	if w.advancing {
 		return
@@ -143,7 +196,7 @@ func (w *Wheel) Advance(now time.Duration) {
 	w.advancing = true
 	end := int64(now / w.tick)
 	w.late.moveTo(&w.due)
-	w.fire(now)
+	w.fire(now, end)
 	for {
 		start, level, ok := w.first()
 		if !ok || start > end {
@@ -159,25 +212,65 @@ func (w *Wheel) Advance(now time.Duration) {
 		for !head.empty() {
 			t := head.next
 			head.next, t.next.prev = t.next, head
-			if t.tick <= start {
+			if t.at() <= start {
 				w.due.push(t)
 			} else {
 				w.insert(t)
 			}
 		}
-		w.fire(now)
+		w.fire(now, end)
 	}
 	w.present = max(w.present, end)
 	w.advancing = false
 }
 
-func (w *Wheel) fire(now time.Duration) {
+// fire fires what is due and belongs to Schedule; end is the time that the wheel is about to reach, in ticks.
+func (w *Wheel) fire(now time.Duration, end int64) {
 	for !w.due.empty() {
 		t := w.due.next
+		switch k := t.kind(); {
+		case k == work:
+			e := t.e
+			w.Cancel(t)
+			e.Expire(now)
+		case k == expected && t.at()+w.slack > end:
+			w.unlink(t)
+			t.set(t.at()+w.slack, seen)
+			w.insert(t)
+		default:
+			w.unlink(t)
+			w.overdue.push(t)
+		}
+	}
+}
+
+// Overdue reports whether Judge has something to do.
+func (w *Wheel) Overdue() bool { return !w.overdue.empty() }
+
+// Judge fires the timers of Expect whose deadline Advance has found passed, unless the owner did not run around that
+// deadline, or is behind: it knows of input that it has not handled. Then they are put off, each once. It is called
+// when the turn's input has been handled, and reports whether it has fired any.
+func (w *Wheel) Judge(now time.Duration, behind bool) (fired bool) {
+	if w.advancing {
+		return false
+	}
+	w.advancing = true
+	for !w.overdue.empty() {
+		t := w.overdue.next
+		k := t.kind()
+		if k == expected || k == seen && (behind || w.present-t.at() > w.slack) {
+			w.unlink(t)
+			t.set(w.present+w.grace, putOff)
+			w.insert(t)
+			continue
+		}
 		e := t.e
 		w.Cancel(t)
 		e.Expire(now)
+		fired = true
 	}
+	w.advancing = false
+	return fired
 }
 
 // first returns the taken slot that time reaches first: its start in ticks and its level.
@@ -196,7 +289,7 @@ func (w *Wheel) first() (start int64, level int, ok bool) {
 // further than 64 ticks away the time may be early, by at most one slot of the deadline's level: Advance
 // then only moves the timers of that slot nearer.
 func (w *Wheel) Next() (at time.Duration, ok bool) {
-	if !w.late.empty() || !w.due.empty() {
+	if !w.late.empty() || !w.due.empty() || !w.overdue.empty() {
 		return time.Duration(w.present) * w.tick, true
 	}
 	start, _, ok := w.first()

@@ -286,12 +286,8 @@ func (s *session) do(st *Step) error {
 		if err != nil {
 			return err
 		}
-		if err := s.settle(false, nil); err != nil {
-			return err
-		}
 		s.note("advance %v", d)
-		s.clock.Advance(d)
-		return nil
+		return s.advance(d)
 	case "differ":
 		words := strings.Fields(arg)
 		slices.Sort(words)
@@ -514,4 +510,20 @@ func (s *session) closedWith(c *Client, want int) error {
 		return fmt.Errorf("closed with %d, want %d", code, want)
 	}
 	return nil
+}
+
+// advance moves the clock by d. The gateway notices every alarm at its own time, as a process does that is not stopped.
+func (s *session) advance(d time.Duration) error {
+	for end := s.clock.Now() + d; ; {
+		if err := s.settle(false, nil); err != nil {
+			return err
+		}
+		now := s.clock.Now()
+		at, ok := s.clock.Next()
+		if !ok || at >= end {
+			s.clock.Advance(end - now)
+			return nil
+		}
+		s.clock.Advance(max(at-now, 0))
+	}
 }

@@ -1,0 +1,100 @@
+package netpoll
+
+import (
+	"testing"
+	"time"
+
+	"sluice/internal/owner"
+	"sluice/wsproto"
+)
+
+// stopped has the loop stand still while f runs and then for as long as time jumps by d: what f sends lies in
+// the socket when the loop goes on.
+func (s *server) stopped(d time.Duration, f func()) {
+	s.t.Helper()
+	s.sync()
+	s.sync()
+	in, out := make(chan struct{}), make(chan struct{})
+	s.h.mailbox[0].Put(func(*Loop) { close(in); <-out })
+	await(s.t, in, "the loop to stop")
+	f()
+	s.clock.Advance(d)
+	close(out)
+	s.sync()
+	s.sync()
+}
+
+// A process that was stopped for a minute finds all deadlines passed, and what its peers did in time unread.
+func TestPongsAfterAPause(t *testing.T) {
+	s := serve(t, nil)
+	limits := &s.opts.Limits
+	const n = 300 // more than a turn reads
+	var clients []*client
+	for range n {
+		c, _ := s.connect()
+		clients = append(clients, c)
+	}
+	mute, _ := s.connect()
+	s.advance(limits.PingInterval + limits.PingInterval/64 + tick)
+	for _, c := range append(clients, mute) {
+		if op, _ := c.frame(); op != wsproto.OpPing {
+			t.Fatalf("got %d, want a ping", op)
+		}
+	}
+	s.stopped(time.Minute, func() {
+		for _, c := range clients {
+			c.send(masked(wsproto.OpPong, ""))
+		}
+	})
+	s.advance(owner.Grace - tick)
+	if lost := s.m.PingLost.Load(); lost > 0 {
+		t.Fatalf("%d clients were given up", lost)
+	}
+	s.advance(tick)
+	mute.wantEOF()
+	if lost := s.m.PingLost.Load(); lost != 1 {
+		t.Fatalf("%d clients were given up, want the one that is mute", lost)
+	}
+	for _, c := range clients {
+		c.text("hi")
+		c.wantText("hi")
+	}
+}
+
+func TestHeadAfterAPause(t *testing.T) {
+	s := serve(t, nil)
+	whole, half := dial(t, s.Addr()), dial(t, s.Addr())
+	half.send([]byte("GET /ws HTTP/1.1\r\n"))
+	s.until("both are there", func() bool { return s.m.OpenAll.Load() == 2 })
+	s.stopped(time.Minute, func() { whole.send([]byte(upgradeHead("/ws", ""))) })
+	whole.upgraded()
+	await(t, s.h.opened, "Open")
+	if n := s.m.RefusedTimeout.Load(); n != 0 {
+		t.Fatalf("%d heads ran out of time at once", n)
+	}
+	s.advance(owner.Grace)
+	if code, _ := half.status(); code != 408 {
+		t.Fatalf("status %d", code)
+	}
+}
+
+// The input of the turn that finds the deadline passed is handled first, also in a process that was never stopped.
+func TestPongInTheTurnOfItsDeadline(t *testing.T) {
+	s := serve(t, nil)
+	limits := &s.opts.Limits
+	c, conn := s.connect()
+	for pinged := false; !pinged; s.on(0, func(*Loop) { pinged = conn.flags&flagPinged != 0 }) {
+		s.advance(tick)
+	}
+	if op, _ := c.frame(); op != wsproto.OpPing {
+		t.Fatalf("got %d, want a ping", op)
+	}
+	s.advance(limits.PongTimeout - 2*tick)
+	s.stopped(4*tick, func() { c.send(masked(wsproto.OpPong, "")) })
+	s.advance(owner.Grace + tick)
+	if lost := s.m.PingLost.Load(); lost > 0 {
+		t.Fatal("the client was given up")
+	}
+	c.text("hi")
+	c.wantText("hi")
+}
