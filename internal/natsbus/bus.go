@@ -86,6 +86,7 @@ type Reply struct {
 	Data  []byte // immutable, may be kept
 
 	slot, gen uint32
+	expired   bool // all that was received before the request's time was over has been handed on
 }
 
 // HashName is the hash by which names are spread over connections; Reply carries its low half.

@@ -53,6 +53,8 @@ type slot struct {
 	size  int32 // of its payload
 	once  bool  // it must not be sent twice: calls and auth requests
 	next  *slot // free list
+
+	expiring bool // its time is over, which the dispatcher was told
 }
 
 // NewCaller returns the caller of one owner. number comes back in its replies and must be unique on
@@ -99,7 +101,7 @@ func (c *Caller) Request(name, subject string, payload []byte, done func(data []
 		c.bus.opts.Receiver.Reply(Reply{Owner: c.owner, Hash: uint32(hash), Err: err, slot: s.index, gen: s.gen.Load()})
 		return
 	}
-	c.wheel.Schedule(&s.timer, c.now()+c.bus.opts.RequestTimeout, s)
+	c.wheel.Expect(&s.timer, c.now()+c.bus.opts.RequestTimeout, s)
 	b := c.batch(conn)
 	start := len(b.payloads)
 	b.payloads = append(b.payloads, payload...)
@@ -132,18 +134,26 @@ func (c *Caller) admit(l *link, s *slot, subject string) error {
 func (c *Caller) Deliver(r Reply) {
 	m := c.bus.opts.Metrics
 	s := c.slot(r.slot)
-	if s == nil || s.done == nil || s.gen.Load() != r.gen {
-		m.LateReplies.Inc()
-		return
-	}
 	switch {
+	case s == nil || s.done == nil || s.gen.Load() != r.gen:
+		if !r.expired {
+			m.LateReplies.Inc()
+		}
+		return
+	case r.expired:
+		if s.expiring {
+			m.Timeouts.Inc()
+			c.finish(s, nil, r.Err)
+		}
+		return
 	case r.Err == ErrNoResponders:
 		m.NoResponders.Inc()
 	case r.Err != nil: // counted where it was noticed
 	case isPreResponse(r.Data):
 		m.PreResponses.Inc()
 		if d, ok := parsePreResponse(r.Data); ok {
-			c.wheel.Schedule(&s.timer, c.now()+d, s)
+			c.wheel.Expect(&s.timer, c.now()+d, s)
+			s.expiring = false
 		}
 		return
 	default:
@@ -152,14 +162,15 @@ func (c *Caller) Deliver(r Reply) {
 	c.finish(s, r.Data, r.Err)
 }
 
-// Expire implements owner.Expirer: the request's time is over.
-func (s *slot) Expire(time.Duration) {
-	s.caller.bus.opts.Metrics.Timeouts.Inc()
-	err := ErrTimeout
-	if !s.link.up.Load() {
-		err = ErrDisconnected
+// expiryRetry is when the end of a request's time is said again if the dispatcher had no room to hear it.
+const expiryRetry = 10 * time.Millisecond
+
+// Expire implements owner.Expirer: the request's time is over. The answer may have been received all the same, and
+// wait to be dispatched. So the end stands in line behind all that has come, and counts when it gets through.
+func (s *slot) Expire(now time.Duration) {
+	if s.expiring = s.link.expire(s); !s.expiring {
+		s.caller.wheel.Schedule(&s.timer, now+expiryRetry, s)
 	}
-	s.caller.finish(s, nil, err)
 }
 
 // finish frees the slot before done runs, since done may make the next request.
@@ -169,7 +180,7 @@ func (c *Caller) finish(s *slot, data []byte, err error) {
 	}
 	done := s.done
 	c.wheel.Cancel(&s.timer)
-	s.done, s.link = nil, nil
+	s.done, s.link, s.expiring = nil, nil, false
 	s.gen.Add(1)
 	s.next, c.free = c.free, s
 	c.pending--

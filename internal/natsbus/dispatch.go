@@ -79,6 +79,10 @@ func (l *link) flushCounts() {
 func (l *link) route(m *nats.Msg) {
 	l.counts.bytes += uint64(len(m.Data))
 	subject := m.Subject
+	if m.Sub == nil {
+		l.expired(subject)
+		return
+	}
 	if rest, ok := strings.CutPrefix(subject, "event."); ok {
 		dot := strings.LastIndexByte(rest, '.')
 		if dot > 0 {
@@ -107,6 +111,29 @@ func (l *link) route(m *nats.Msg) {
 			l.counts.system++
 			l.opts.Receiver.Token(cid, m.Data)
 		}
+	}
+}
+
+// expire has the dispatcher say that the time of s is over behind all that has been received; false: there is no room for
+// that. Owner only.
+func (l *link) expire(s *slot) bool {
+	token := appendReplyToken(nil, s.caller.owner, 0, s.index, s.gen.Load())
+	select {
+	case l.msgs <- &nats.Msg{Subject: string(token)}:
+		return true
+	default:
+		return false
+	}
+}
+
+// expired hands on what expire has put into the channel: the one kind of message there that belongs to no subscription.
+func (l *link) expired(token string) {
+	if r, ok := parseReplyToken(token); ok {
+		r.expired, r.Err = true, ErrTimeout
+		if !l.up.Load() {
+			r.Err = ErrDisconnected
+		}
+		l.opts.Receiver.Reply(r)
 	}
 }
 

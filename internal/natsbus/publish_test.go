@@ -25,6 +25,7 @@ func TestRequestsWhileDisconnected(t *testing.T) {
 	late := h.request("a", "get.late", "")
 	h.caller.Flush()
 	h.advance(2 * time.Second)
+	h.finish(early)
 	if early.calls != 1 || !errors.Is(early.err, ErrDisconnected) || !errors.Is(early.err, ErrTimeout) {
 		t.Fatalf("early: %d calls, %v", early.calls, early.err)
 	}
@@ -138,6 +139,7 @@ func TestBlockedPublisherDoesNotBlockTheOwner(t *testing.T) {
 	h.caller.Flush()
 	h.advance(4 * time.Second)
 	for i, o := range all {
+		h.finish(o)
 		if o.calls != 1 || o.err != ErrOverloaded && o.err != ErrTimeout {
 			t.Fatalf("request %d: %d calls, %v", i, o.calls, o.err)
 		}

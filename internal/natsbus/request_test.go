@@ -3,6 +3,7 @@ package natsbus
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +85,7 @@ func TestTimeout(t *testing.T) {
 		t.Fatalf("timed out early: %v", o.err)
 	}
 	h.advance(2 * time.Millisecond)
+	h.finish(o)
 	if o.calls != 1 || o.err != ErrTimeout {
 		t.Fatalf("got %d calls, %v", o.calls, o.err)
 	}
@@ -110,6 +112,43 @@ func TestTimeout(t *testing.T) {
 	}
 	if len(h.caller.pages) != 1 || next.calls != 1 {
 		t.Fatalf("slot was not reused")
+	}
+}
+
+// An answer that was received in time counts, however late the dispatcher and the owner come to it, and so does a
+// pre-response.
+func TestAnswerBeforeTheEndOfItsRequest(t *testing.T) {
+	gate := make(chan struct{})
+	h := newHarness(t, func(h *harness, _ *Options) { h.gate = gate })
+	if err := h.caller.Subscribe("a"); err != nil {
+		t.Fatal(err)
+	}
+	h.sync()
+	asked := make(chan *nats.Msg, 3)
+	nc := h.service("call.a.*", func(_ *nats.Conn, m *nats.Msg) { asked <- m })
+	answered, extended, silent := h.request("a", "call.a.m", ""), h.request("a", "call.a.m", ""), h.request("a", "call.a.m", "")
+	h.caller.Flush()
+	h.publish(nc, "event.a.x", "") // the dispatcher is stuck in it
+	_ = (<-asked).Respond([]byte("1"))
+	_ = (<-asked).Respond([]byte(`timeout:"5000"`))
+	<-asked
+	h.flush(nc)
+	for len(h.bus.links[0].msgs) < 2 {
+		runtime.Gosched()
+	}
+	h.advance(3100 * time.Millisecond)
+	close(gate)
+	h.finish(silent)
+	if silent.err != ErrTimeout || answered.err != nil || answered.data != "1" || extended.calls != 0 {
+		t.Fatalf("silent %v, answered %q %v, extended %d calls", silent.err, answered.data, answered.err, extended.calls)
+	}
+	h.advance(5100 * time.Millisecond)
+	h.finish(extended)
+	if extended.err != ErrTimeout {
+		t.Fatalf("extended: %v", extended.err)
+	}
+	if n := h.bus.Metrics().LateReplies.Load(); n != 0 {
+		t.Fatalf("late replies: %d", n)
 	}
 }
 
@@ -154,6 +193,7 @@ func TestPreResponseRestartsTheTimeout(t *testing.T) {
 		t.Fatal("timed out early")
 	}
 	h.advance(2 * time.Millisecond)
+	h.finish(o)
 	if o.err != ErrTimeout {
 		t.Fatalf("got %v", o.err)
 	}
