@@ -20,10 +20,12 @@ type watch struct {
 	g      *Gateway
 	closed atomic.Bool // clients are refused
 
-	mu    sync.Mutex
-	down  map[int]bool // connections that are cut
-	alarm owner.Alarm  // ends the grace period; nil while it is not running
-	over  bool
+	mu     sync.Mutex
+	down   map[int]bool  // connections that are cut
+	alarm  owner.Alarm   // ends the grace period; nil while it is not running
+	end    time.Duration // when it does
+	putOff bool          // once, because the process did not run then
+	over   bool
 }
 
 func (w *watch) init(g *Gateway) {
@@ -68,6 +70,7 @@ func (w *watch) disconnected(conn int) {
 	}
 	grace := max(w.g.config.NATSGrace, 0)
 	w.g.log.Error("connection to NATS lost; clients are kept while it is restored", "grace", grace)
+	w.end, w.putOff = w.g.clock.Now()+grace, false
 	w.alarm = w.g.clock.AfterFunc(grace, w.expire)
 }
 
@@ -94,6 +97,12 @@ func (w *watch) expire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.over || w.alarm == nil || len(w.down) == 0 {
+		return
+	}
+	if late := w.g.clock.Now() - w.end; late > owner.Slack && !w.putOff {
+		// The process did not run when it ended, and could not connect before.
+		w.putOff = true
+		w.alarm.Reset(owner.Grace)
 		return
 	}
 	w.alarm = nil

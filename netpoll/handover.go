@@ -14,7 +14,7 @@ import (
 
 // handed is a connection given to net/http. Reads begin with what the loop had read.
 type handed struct {
-	net.Conn // a *net.TCPConn
+	net.Conn // a *patientConn
 	engine   *Engine
 	client   netip.AddrPort // whom a proxy passes on; invalid: the peer itself
 	done     sync.Once
@@ -25,7 +25,7 @@ type handed struct {
 
 // serveHTTP passes a descriptor on, which it takes over.
 func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort) {
-	c, err := fdConn(fd)
+	c, err := clientConn(fd)
 	if err != nil {
 		e.metrics.OpenAll.Add(-1)
 		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
@@ -33,6 +33,15 @@ func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort) {
 	}
 	e.awaitLoops()
 	e.opts.HTTP(&handed{Conn: c, engine: e, client: client, pre: pre})
+}
+
+// clientConn returns the connection of a client's socket for net/http. It takes the descriptor over.
+func clientConn(fd int) (net.Conn, error) {
+	c, err := fdConn(fd)
+	if tcp, ok := c.(*net.TCPConn); ok {
+		return newPatientConn(tcp), err
+	}
+	return c, err
 }
 
 // awaitLoops waits until every loop runs: gnet accepts on the first loop before the others have begun, and
@@ -113,6 +122,9 @@ func (e *Engine) takeBack(c net.Conn, head []byte) error {
 		a.head = h.unread(head)
 		c, a.client = h.Conn, h.client
 	}
+	if p, ok := c.(*patientConn); ok {
+		c = p.TCPConn
+	}
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
 		_ = c.Close()
@@ -143,7 +155,7 @@ func (l *Loop) adopt(gc gnet.Conn, a *adopted) {
 		c.SetRemoteAddr(a.client)
 	}
 	e.metrics.Adopted.Add(1)
-	l.wheel.Schedule(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
+	l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
 	if a.link != nil {
 		c.adoptTLS(a)
 	} else {

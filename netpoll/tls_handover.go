@@ -37,7 +37,7 @@ func (c *Conn) handoverTLS(fd int, pre []byte) {
 
 // serveTLS passes a descriptor and a TLS connection on, both of which it takes over.
 func (e *Engine) serveTLS(fd int, t *tlsLink, a *away, out *pool.Buffer, pre []byte) {
-	raw, err := fdConn(fd)
+	raw, err := clientConn(fd)
 	if err != nil {
 		e.metrics.OpenAll.Add(-1)
 		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)

@@ -67,6 +67,7 @@ var locks = map[string]string{
 	"netpoll/engine.go":            "start and stop, and which loop is which; looked up once per connection",
 	"netpoll/tls_handshake.go":     "between event loops and handshake workers, never with a connection whose handshake is done",
 	"netpoll/handover.go":          "a connection that has left the loops for net/http",
+	"netpoll/patient.go":           "deadlines of a connection at net/http, which cuts a read of one goroutine short from another",
 	"internal/natsbus/publish.go":  "a pool of batches between owners and the publisher",
 	"cache/loss.go":                "written when a loop is overloaded, off the path of an event",
 	"internal/httpapi/encode.go":   "a pool of buffers between requests, off the event loops",

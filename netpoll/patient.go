@@ -1,0 +1,85 @@
+package netpoll
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"sluice/internal/owner"
+)
+
+// patientConn is a socket at net/http, whose deadlines are judged as those of the loops: one that is found passed
+// long after it was, because the process did not run, is put off once (see owner.Slack). What the client sent in
+// time is read then.
+type patientConn struct {
+	*net.TCPConn
+	read, write ioDeadline
+}
+
+// ioDeadline is one deadline. Any goroutine may use it: net/http cuts a read of one goroutine short from another.
+type ioDeadline struct {
+	mu  sync.Mutex
+	at  time.Time             // zero: none, or not to be put off
+	set func(time.Time) error // of the socket
+}
+
+func newPatientConn(c *net.TCPConn) *patientConn {
+	p := &patientConn{TCPConn: c}
+	p.read.set, p.write.set = c.SetReadDeadline, c.SetWriteDeadline
+	return p
+}
+
+// put sets the deadline. One that has passed already is an order to stop.
+func (p *ioDeadline) put(at time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.at = at; !at.After(time.Now()) {
+		p.at = time.Time{}
+	}
+	return p.set(at)
+}
+
+// more reports whether to go on after err, with a deadline that has been put off.
+func (p *ioDeadline) more(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, now := p.at, time.Now()
+	p.at = time.Time{}
+	return !at.IsZero() && now.Sub(at) > owner.Slack && p.set(now.Add(owner.Grace)) == nil
+}
+
+// Read implements net.Conn.
+func (c *patientConn) Read(p []byte) (n int, err error) {
+	n, err = c.TCPConn.Read(p)
+	if n == 0 && err != nil && c.read.more(err) {
+		n, err = c.TCPConn.Read(p)
+	}
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *patientConn) Write(p []byte) (n int, err error) {
+	n, err = c.TCPConn.Write(p)
+	if err != nil && n < len(p) && c.write.more(err) {
+		var more int
+		more, err = c.TCPConn.Write(p[n:])
+		n += more
+	}
+	return n, err
+}
+
+// SetDeadline implements net.Conn.
+func (c *patientConn) SetDeadline(at time.Time) error {
+	return errors.Join(c.read.put(at), c.write.put(at))
+}
+
+// SetReadDeadline implements net.Conn.
+func (c *patientConn) SetReadDeadline(at time.Time) error { return c.read.put(at) }
+
+// SetWriteDeadline implements net.Conn.
+func (c *patientConn) SetWriteDeadline(at time.Time) error { return c.write.put(at) }
