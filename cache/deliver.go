@@ -106,6 +106,7 @@ func (c catchUp) Expire(now time.Duration) {
 				if s.loops.Backlog(loop) > s.opt.BacklogLimit/2 {
 					break
 				}
+				s.doubt.r = sb.e.r
 				s.sync(sb)
 			}
 			sb.listed = false

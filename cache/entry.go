@@ -85,6 +85,7 @@ func (s *Shard) forget(sb *sub) {
 
 // Expire evicts an entry that has had no subs for long enough.
 func (e *entry) Expire(time.Duration) {
+	e.r.s.doubt.r = e.r
 	e.r.s.metrics.Evictions.Add(1)
 	e.r.s.drop(e, true)
 }

@@ -161,6 +161,7 @@ func (s *Shard) queryEvent(r *resource, payload []byte) {
 	for _, e := range ask {
 		s.metrics.QueryRequests.Add(1)
 		s.bus.Request(r.name, subject, res.AppendQueryRequest(nil, e.query), func(payload []byte, err *res.Error) {
+			s.doubt.r = r
 			if !e.gone {
 				s.queryAnswer(e, subject, payload, err)
 			}

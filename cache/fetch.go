@@ -77,13 +77,14 @@ func (s *Shard) send(f *fetch) {
 		if f.e == nil {
 			return
 		}
+		r := f.e.r
+		s.doubt.r = r
 		a := answer{f: f, err: err, unanswered: err != nil}
 		if err == nil {
 			if a.got, a.err = s.parser.Get(payload); a.err != nil && a.err.Invalid() {
 				s.opt.Invalid("get."+e.r.name, a.err)
 			}
 		}
-		r := f.e.r
 		if r.lock.held() && f.e.snap != nil {
 			r.lock.queue(held{answer: &a})
 			return
@@ -213,11 +214,19 @@ func (s *Shard) refreshed(e *entry, a answer) {
 		case a.f.again:
 			s.reget(e)
 		case e.lost:
-			wait := min(retryFirst<<min(e.retries, 10), retryMost)
-			e.retries++
-			s.wheel.Schedule(&e.retry, s.now+wait, owner.Func(func(time.Duration) { s.reget(e) }))
+			s.retry(e)
 		}
 	}
+}
+
+// retry has an entry fetched again after a while.
+func (s *Shard) retry(e *entry) {
+	wait := min(retryFirst<<min(e.retries, 10), retryMost)
+	e.retries++
+	s.wheel.Schedule(&e.retry, s.now+wait, owner.Func(func(time.Duration) {
+		s.doubt.r = e.r
+		s.reget(e)
+	}))
 }
 
 // replace puts another value in an entry's place, by way of the events that make the difference. A collection cannot

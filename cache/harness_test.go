@@ -24,6 +24,8 @@ type harness struct {
 	folded map[subKey]*state.Snapshot // each sub's state, as its loop would have it
 	load   []int                      // the loops' backlogs
 	ended  func(subKey)               // a sub has failed or been deleted; may be nil
+	bomb   func(what string)          // is told of each call of the shard, and may panic; nil: none
+	bombed bool                       // there was one
 }
 
 // asked is a request that has not been answered.
@@ -77,11 +79,19 @@ func (h *harness) advance(d time.Duration) {
 	h.turns()
 }
 
-func (h *harness) Subscribe(name string)   { h.say("nats: subscribe %s", name) }
+func (h *harness) Subscribe(name string)   { h.tick("subscribe"); h.say("nats: subscribe %s", name) }
 func (h *harness) Unsubscribe(name string) { h.say("nats: unsubscribe %s", name) }
-func (h *harness) Flush()                  {}
+func (h *harness) Flush()                  { h.tick("flush") }
+
+func (h *harness) tick(what string) {
+	if h.bomb != nil {
+		h.bombed = true
+		h.bomb(what)
+	}
+}
 
 func (h *harness) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	h.tick("request")
 	if !res.ValidSubject(subject) {
 		h.t.Errorf("subject %q is invalid", subject)
 	}
@@ -116,8 +126,15 @@ func (l *harnessLoops) Backlog(loop int) int { return l.load[loop] }
 
 func (l *harnessLoops) Post(loop int, u state.Update) {
 	h := (*harness)(l)
+	h.tick("post " + u.Kind.String())
 	h.say("loop %d: ref %d %s", loop, u.Ref, describe(u))
 	key := subKey{loop, u.Ref}
+	if h.bombed && u.Kind == state.Synced && h.folded[key] == nil {
+		u.Kind = state.Loaded // the panic was in between
+	}
+	if h.bombed && u.Kind == state.Failed {
+		delete(h.folded, key) // what cannot be served any more
+	}
 	if err := fold(h.folded, key, u); err != nil {
 		h.t.Errorf("loop %d, ref %d: %v", loop, u.Ref, err)
 	}

@@ -72,9 +72,11 @@ func (s *Shard) recoverLoss() {
 		}
 	}
 	s.log.Warn("events were dropped for want of room, their resources are fetched anew", "resources", len(found))
+	s.doubt.sweep = true
 	for _, r := range byName(found) {
 		s.missed(r)
 	}
+	s.doubt.sweep = false
 }
 
 // missed makes good for events of a resource that were dropped: among them may have been one that took access away.

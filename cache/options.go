@@ -59,6 +59,9 @@ type Options struct {
 	Metrics *Metrics     // may be shared by shards; default: its own
 	// Invalid is told of answers that are none, with the subject of the request. Default: nothing happens.
 	Invalid func(subject string, err *res.Error)
+
+	// Faults takes note of panics that were contained. nil: nobody does.
+	Faults *owner.Faults
 }
 
 func (o *Options) defaults() {

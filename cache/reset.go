@@ -13,11 +13,14 @@ func (s *Shard) reset(patterns []res.Pattern) {
 	for _, p := range patterns {
 		s.index.match(p.String(), func(r *resource) { found[r] = struct{}{} })
 	}
+	s.doubt.sweep = true
 	for _, r := range byName(found) {
+		s.doubt.r = r
 		for _, e := range r.sorted() {
 			s.reget(e)
 		}
 	}
+	s.doubt.sweep = false
 }
 
 // resetAll fetches everything anew.
@@ -26,13 +29,16 @@ func (s *Shard) resetAll() {
 	for _, r := range s.resources {
 		all[r] = struct{}{}
 	}
+	s.doubt.sweep = true
 	for _, r := range byName(all) {
 		s.outdated(r)
 	}
+	s.doubt.sweep = false
 }
 
 // outdated fetches a resource anew of which events may be missing.
 func (s *Shard) outdated(r *resource) {
+	s.doubt.r = r
 	for _, e := range r.sorted() {
 		e.lost = e.snap != nil
 		s.reget(e)

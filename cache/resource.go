@@ -16,6 +16,9 @@ type resource struct {
 	links   map[string]*link  // by the client's query
 	lock    lock
 	linger  owner.Timer // armed while there are no entries
+
+	faults  int           // panics, none long after the one before
+	faulted time.Duration // when the last one was
 }
 
 // link leads from a client's query to the entry of the query's normal form. It goes when it has had no subs for as
@@ -30,6 +33,7 @@ type link struct {
 
 func (s *Shard) addResource(name string) *resource {
 	r := &resource{s: s, name: name, entries: make(map[string]*entry, 1)}
+	s.doubt.r = r
 	s.resources[name] = r
 	s.index.add(name, r)
 	s.metrics.Resources.Add(1)
@@ -75,6 +79,7 @@ func (r *resource) vacant(now bool) {
 
 // Expire ends the lingering.
 func (r *resource) Expire(time.Duration) {
+	r.s.doubt.r = r
 	if r.lock.held() {
 		r.vacant(false)
 		return
@@ -117,7 +122,10 @@ func (l *link) drop() {
 }
 
 // Expire removes a link without subs.
-func (l *link) Expire(time.Duration) { l.remove() }
+func (l *link) Expire(time.Duration) {
+	l.r.s.doubt.r = l.r
+	l.remove()
+}
 
 func (l *link) remove() {
 	l.r.s.wheel.Cancel(&l.idle)

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/internal/invariants"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
@@ -53,6 +52,10 @@ type Shard struct {
 	laggards   []laggards // by loop
 	catchUp    owner.Timer
 	deprecated map[string]struct{}
+	step       int  // of the turn
+	behind     bool // the turn has left messages to the next one
+	doubt      doubt
+	sweepAgain owner.Timer // armed while a sweep that panicked waits to be repeated
 
 	// Life of the goroutine.
 	stopping atomic.Bool
@@ -143,19 +146,6 @@ func (s *Shard) wake() {
 	}
 }
 
-// turn does what is due and what has come.
-func (s *Shard) turn() {
-	s.ticker.Turn(&s.now)
-	more := s.mail.Drain(turnMessages, s.handler)
-	s.ticker.Judge(s.now, more)
-	s.recoverLoss()
-	if invariants.Enabled {
-		s.check()
-	}
-	s.bus.Flush()
-	s.ticker.Rearm()
-}
-
 // Wheel is the wheel that the shard advances at the start of each turn: for timers of those who live on its goroutine, such
 // as the requests of its Bus. To be used on the shard's goroutine, or before Start.
 func (s *Shard) Wheel() *owner.Wheel { return s.wheel }
@@ -213,6 +203,7 @@ func (s *Shard) ResetAll() { s.Run(s.resetAll) }
 func (s *Shard) Run(f func()) { s.put(message{kind: msgDo, do: f}) }
 
 func (s *Shard) handle(m message) {
+	s.doubt = doubt{handling: true}
 	switch m.kind {
 	case msgSubscribe:
 		s.subscribe(int(m.loop), m.ref, m.name, m.name2)
@@ -222,11 +213,13 @@ func (s *Shard) handle(m message) {
 		s.queued.Add(-int64(len(m.payload)))
 		s.metrics.Events.Add(1)
 		if r := s.resources[m.name]; r != nil {
+			s.doubt.r = r
 			s.event(r, m.name2, m.payload)
 		}
 	case msgDo:
 		m.do()
 	}
+	s.doubt.handling = false
 	s.pending.Add(-1)
 }
 
@@ -239,10 +232,12 @@ func (s *Shard) subscribe(loop int, ref uint64, name, query string) {
 		s.loops.Post(loop, state.Update{Ref: ref, Kind: state.Failed, Err: res.ErrInvalidRequest})
 		return
 	}
+	s.doubt.joining = subKey{loop, ref}
 	r := s.resources[name]
 	if r == nil {
 		r = s.addResource(name)
 	}
+	s.doubt.r = r
 	e, l := r.find(query)
 	if e == nil {
 		e = r.addEntry(query)
@@ -256,6 +251,7 @@ func (s *Shard) unsubscribe(loop int, ref uint64, name, query string) {
 	if r == nil {
 		return
 	}
+	s.doubt.r = r
 	e, _ := r.find(query)
 	if e == nil {
 		return

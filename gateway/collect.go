@@ -6,6 +6,7 @@ import (
 
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
+	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/netpoll"
 )
@@ -88,6 +89,11 @@ func (g *Gateway) register() error {
 	counter("sluice_connections_overflowed_total", "Connections closed because too much was waiting for them.", nil, n.Overflows.Load)
 	counter("sluice_connections_ping_lost_total", "Connections closed because a ping was not answered.", nil, n.PingLost.Load)
 	counter("sluice_engine_restarts_total", "Times that the event engine was started again after an accept error.", nil, n.Restarts.Load)
+
+	for p := range owner.Parts {
+		counter("sluice_panics_total", "Panics that were contained, by what they happened in. Each is a bug to report.",
+			metrics.Labels{"owner": p.String()}, func() uint64 { return g.faults.Count(p) })
+	}
 
 	gauge("sluice_topics", "Resources with subscribers, counted per event loop.", f.Topics.Load)
 	gauge("sluice_topic_members", "Clients' interests in topics.", f.Members.Load)

@@ -70,6 +70,8 @@ type Gateway struct {
 
 	owners
 
+	faults *owner.Faults // panics that were contained
+
 	// Counters that the parts of a kind share.
 	netMetrics     netpoll.Metrics
 	compressions   metrics.Counter // WebSocket messages compressed, by any loop
@@ -112,6 +114,7 @@ func New(c Config) (*Gateway, error) {
 		g.clock = owner.SystemClock()
 	}
 	g.badAnswers.log, g.badAnswers.clock = c.Log, g.clock
+	g.faults = owner.NewFaults(g.clock, g.log)
 	if g.metrics == nil {
 		g.metrics = metrics.New(c.Version, Protocol)
 	}
@@ -178,6 +181,7 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 		Signal:         g.watch.signal,
 		Log:            g.log,
 		Metrics:        &g.busMetrics,
+		Faults:         g.faults,
 		RequestTimeout: g.config.RequestTimeout,
 		ConnectTimeout: g.config.NATSTimeout,
 		Ping:           g.config.NATSPing,

@@ -26,6 +26,7 @@ func newShard(g *Gateway, index int) *shard {
 		Log:           g.log,
 		Metrics:       &g.cacheMetrics,
 		Invalid:       g.badAnswers.note,
+		Faults:        g.faults,
 	}, shardBus{s}, mailboxes{&g.owners})
 	return s
 }

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"sluice/internal/owner"
 )
 
 // What a request can end with instead of an answer.
@@ -105,6 +107,7 @@ type Options struct {
 	Signal    func(conn int, s Signal) // called by the connection's dispatcher, in order with messages; must not block
 	Log       *slog.Logger             // (none)
 	Metrics   *Metrics                 // (one of its own)
+	Faults    *owner.Faults            // takes note of panics that were contained (none)
 
 	RequestTimeout time.Duration // until a request fails with ErrTimeout (3 s)
 	ConnectTimeout time.Duration // all tries of Connect together (30 s)

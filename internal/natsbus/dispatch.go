@@ -2,8 +2,11 @@ package natsbus
 
 import (
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"sluice/internal/owner"
 )
 
 // dispatch is the dispatcher's loop. nats.go's read loop puts the messages of all subscriptions into one
@@ -19,6 +22,13 @@ import (
 // Gap, which costs some requests and loses nothing.
 func (l *link) dispatch() {
 	defer close(l.dispatched)
+	for !l.receive() {
+	}
+}
+
+// receive dispatches until the link closes. It returns false after a panic, which has cost the message at hand.
+func (l *link) receive() (closed bool) {
+	defer l.containDispatch()
 	for {
 		select {
 		case m := <-l.msgs:
@@ -32,13 +42,35 @@ func (l *link) dispatch() {
 			l.change(c)
 		case <-l.probation.C:
 			l.restored()
+		case <-l.doubt:
+			l.doubt = nil
+			l.signal(Gap)
 		case <-l.stopping:
 			for n := len(l.msgs); n > 0; n-- {
 				l.take(<-l.msgs)
 			}
 			l.flushCounts()
-			return
+			return true
 		}
+	}
+}
+
+// doubtFor is how long after a panic a Gap is signalled, so that many panics make one.
+const doubtFor = 500 * time.Millisecond
+
+// containDispatch is deferred by receive. What was lost with the panic may have been anything, so a Gap follows; but not
+// for a reply: its request times out.
+func (l *link) containDispatch() {
+	if !owner.Containing {
+		return
+	}
+	value := recover()
+	if value == nil {
+		return
+	}
+	l.opts.Faults.Note(owner.Dispatcher, value, "connection", l.number, "subject", l.routing)
+	if l.doubt == nil && !strings.HasPrefix(l.routing, l.inbox) {
+		l.doubt = time.After(doubtFor)
 	}
 }
 
@@ -79,6 +111,7 @@ func (l *link) flushCounts() {
 func (l *link) route(m *nats.Msg) {
 	l.counts.bytes += uint64(len(m.Data))
 	subject := m.Subject
+	l.routing = subject
 	if m.Sub == nil {
 		l.expired(subject)
 		return
@@ -176,6 +209,7 @@ func (l *link) restored() {
 }
 
 func (l *link) signal(s Signal) {
+	l.routing = ""
 	switch s {
 	case Gap:
 		l.opts.Metrics.Gaps.Inc()

@@ -61,14 +61,18 @@ type link struct {
 	// Owned by the publisher.
 	subs  map[string]*nats.Subscription // by resource name
 	reply []byte
+	batch *batch // being performed; nil: none
+	next  int    // its operation at hand
 
 	// Owned by the dispatcher.
 	counts    counts
-	overrun   int         // messages may have been dropped; the Gap is signalled after this many more, or sooner. 0: none were
-	probation *time.Timer // armed while a connection has yet to prove that it lasts
-	connected bool        // as it was signalled last
-	again     bool        // it has been connected before
-	url       string      // of the newest connection
+	overrun   int              // messages may have been dropped; the Gap is signalled after this many more, or sooner. 0: none were
+	probation *time.Timer      // armed while a connection has yet to prove that it lasts
+	connected bool             // as it was signalled last
+	again     bool             // it has been connected before
+	url       string           // of the newest connection
+	routing   string           // subject of the message at hand; empty: a signal is
+	doubt     <-chan time.Time // when a panic leads to a Gap; nil: there was none
 
 	// The end, in order.
 	closing    chan struct{}

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/internal/invariants"
+	"sluice/internal/owner"
 )
 
 type opKind uint8
@@ -66,6 +67,23 @@ func (l *link) enqueue(b *batch) {
 // publish is the publisher's loop.
 func (l *link) publish() {
 	defer close(l.published)
+	for !l.send() {
+	}
+}
+
+// send publishes until the link closes. It returns false after a panic, which has cost the operation at hand.
+func (l *link) send() (closed bool) {
+	defer l.containPublish()
+	if b := l.batch; b != nil {
+		if o := &b.ops[l.next]; o.kind == opRequest {
+			l.skip()
+			l.fail(o, errFault)
+		} else {
+			l.skip()
+		}
+		l.perform()
+		poke(l.work) // there may be more
+	}
 	for {
 		select {
 		case <-l.work:
@@ -74,16 +92,35 @@ func (l *link) publish() {
 			l.reopen()
 		case <-l.closing:
 			l.queue.Drain(0, l.run)
-			return
+			return true
 		}
+	}
+}
+
+var errFault = errors.New("natsbus: the request could not be sent")
+
+// containPublish is deferred by send.
+func (l *link) containPublish() {
+	if !owner.Containing {
+		return
+	}
+	if value := recover(); value != nil {
+		l.opts.Faults.Note(owner.Publisher, value, "connection", l.number)
 	}
 }
 
 // run performs a batch. While the connection is down it waits in the middle of it: what comes later
 // queues up behind, and requests that run out of time meanwhile are left out when it goes on.
 func (l *link) run(b *batch) {
-	for i := range b.ops {
-		switch o := &b.ops[i]; o.kind {
+	l.batch, l.next = b, 0
+	l.perform()
+}
+
+// perform performs the present batch from the operation at hand on.
+func (l *link) perform() {
+	b := l.batch
+	for l.next < len(b.ops) {
+		switch o := &b.ops[l.next]; o.kind {
 		case opSubscribe:
 			l.subscribe(o.subject)
 		case opUnsubscribe:
@@ -91,14 +128,21 @@ func (l *link) run(b *batch) {
 		case opRequest:
 			l.request(o, b.payloads[o.start:o.end])
 		}
-		l.queued.Add(-1)
-		l.opts.Metrics.Queue.Dec()
+		l.skip()
 	}
+	l.batch = nil
 	bytes := l.queuedBytes.Add(-int64(len(b.payloads)))
 	if invariants.Enabled {
 		invariants.Check(bytes >= 0 && l.queued.Load() >= 0, "publisher's queue holds %d operations, %d bytes", l.queued.Load(), bytes)
 	}
 	b.release()
+}
+
+// skip goes on to the next operation.
+func (l *link) skip() {
+	l.next++
+	l.queued.Add(-1)
+	l.opts.Metrics.Queue.Dec()
 }
 
 func (l *link) request(o *op, payload []byte) {

@@ -79,6 +79,7 @@ type Wheel struct {
 	grace     int64 // Grace in ticks
 	present   int64 // ticks; every deadline up to it has been handled
 	advancing bool
+	fired     Expirer                        // is being told; nil: none
 	taken     [wheelLevels]uint64            // bit set: the slot has timers
 	slots     [wheelLevels][wheelSlots]Timer // heads of the slots' rings
 	late      Timer                          // head: deadline not after present when armed
@@ -193,7 +194,8 @@ func (w *Wheel) Advance(now time.Duration) {
 	if w.advancing {
 		return
 	}
-	w.advancing = true
+	w.advancing, w.fired = true, nil
+	defer w.rest()
 	end := int64(now / w.tick)
 	w.late.moveTo(&w.due)
 	w.fire(now, end)
@@ -221,8 +223,13 @@ func (w *Wheel) Advance(now time.Duration) {
 		w.fire(now, end)
 	}
 	w.present = max(w.present, end)
-	w.advancing = false
 }
+
+// rest ends Advance or Judge, also if an Expire panics: what is due then stays so.
+func (w *Wheel) rest() { w.advancing = false }
+
+// Fired returns who was being told of its deadline when Expire panicked in the last Advance or Judge; nil if none did.
+func (w *Wheel) Fired() Expirer { return w.fired }
 
 // fire fires what is due and belongs to Schedule; end is the time that the wheel is about to reach, in ticks.
 func (w *Wheel) fire(now time.Duration, end int64) {
@@ -232,6 +239,7 @@ func (w *Wheel) fire(now time.Duration, end int64) {
 		case k == work:
 			e := t.e
 			w.Cancel(t)
+			w.fired = e
 			e.Expire(now)
 		case k == expected && t.at()+w.slack > end:
 			w.unlink(t)
@@ -242,6 +250,7 @@ func (w *Wheel) fire(now time.Duration, end int64) {
 			w.overdue.push(t)
 		}
 	}
+	w.fired = nil
 }
 
 // Overdue reports whether Judge has something to do.
@@ -254,7 +263,8 @@ func (w *Wheel) Judge(now time.Duration, behind bool) (fired bool) {
 	if w.advancing {
 		return false
 	}
-	w.advancing = true
+	w.advancing, w.fired = true, nil
+	defer w.rest()
 	for !w.overdue.empty() {
 		t := w.overdue.next
 		k := t.kind()
@@ -266,10 +276,11 @@ func (w *Wheel) Judge(now time.Duration, behind bool) (fired bool) {
 		}
 		e := t.e
 		w.Cancel(t)
+		w.fired = e
 		e.Expire(now)
 		fired = true
 	}
-	w.advancing = false
+	w.fired = nil
 	return fired
 }
 

@@ -1,0 +1,75 @@
+package owner
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"sluice/internal/invariants"
+)
+
+// Part is what a contained panic happened in.
+type Part uint8
+
+// The parts of a gateway that have a goroutine of their own, beside net/http.
+const (
+	Loop       Part = iota // an event loop
+	Shard                  // a cache shard
+	Dispatcher             // of a NATS connection
+	Publisher              // of a NATS connection
+	Handshake              // a worker for TLS handshakes
+	Encoder                // of long HTTP responses
+	Parts                  // how many there are
+)
+
+func (p Part) String() string {
+	return [Parts]string{"loop", "shard", "dispatcher", "publisher", "handshake", "encoder"}[p]
+}
+
+// faultsEvery is how often panics of one part are logged. All are counted.
+const faultsEvery = 10 * time.Second
+
+// Faults counts and logs panics that were contained: the process goes on, what
+// the panic left in doubt is closed or fetched again. Builds with assertions die
+// instead, see Containing. Any goroutine may use it.
+type Faults struct {
+	clock Clock
+	log   *slog.Logger
+	parts [Parts]struct {
+		count  atomic.Uint64
+		quiet  atomic.Uint64 // since the last line in the log
+		logged atomic.Int64  // when that was; 0: never
+	}
+}
+
+// NewFaults returns Faults that log to log.
+func NewFaults(clock Clock, log *slog.Logger) *Faults { return &Faults{clock: clock, log: log} }
+
+// Containing reports whether panics are contained. A deferred function that
+// recovers asks first; it is not so in builds with assertions, whose panics tests
+// are to see.
+const Containing = !invariants.Enabled
+
+// Note notes a panic that was contained: value is what recover returned. It is to
+// be called by the deferred function that recovered, while the stack is there.
+// On a nil Faults it does nothing.
+func (f *Faults) Note(p Part, value any, attrs ...any) {
+	if f == nil {
+		return
+	}
+	s := &f.parts[p]
+	s.count.Add(1)
+	now := int64(f.clock.Now()) + 1
+	last := s.logged.Load()
+	if last != 0 && now < last+int64(faultsEvery) || !s.logged.CompareAndSwap(last, now) {
+		s.quiet.Add(1)
+		return
+	}
+	f.log.Error("panic contained; please report it with the stack",
+		append([]any{"in", p.String(), "panic", fmt.Sprint(value), "unlogged", s.quiet.Swap(0), "stack", string(debug.Stack())}, attrs...)...)
+}
+
+// Count returns how many panics of a part were contained.
+func (f *Faults) Count(p Part) uint64 { return f.parts[p].count.Load() }
