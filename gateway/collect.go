@@ -71,7 +71,7 @@ func (g *Gateway) register() error {
 	gauge("sluice_upgrades_pending", "WebSocket upgrades that wait for header authentication.", n.Pending.Load)
 	counter("sluice_tls_handshakes_started_total", "TLS handshakes begun.", nil, n.TLSStarted.Load)
 	for result, v := range map[string]*atomic.Uint64{
-		"done": &n.TLSDone, "failed": &n.TLSFailed, "timeout": &n.TLSTimeout, "refused": &n.TLSRefused,
+		"done": &n.TLSDone, "failed": &n.TLSFailed, "timeout": &n.TLSTimeout, "refused": &n.TLSRefused, "silent": &n.TLSSilent,
 	} {
 		counter("sluice_tls_handshakes_total", "TLS handshakes ended, by result.", metrics.Labels{"result": result}, v.Load)
 	}

@@ -35,12 +35,13 @@ type Metrics struct {
 
 	AdoptFailed atomic.Uint64 // connections lost on their way back from net/http
 
-	// Each TLS handshake that was started ends in one of the next four, or is under way.
+	// Each TLS handshake that was started ends in one of the next five, or is under way.
 	TLSStarted     atomic.Uint64 // connections of which a handshake is expected
 	TLSDone        atomic.Uint64
 	TLSFailed      atomic.Uint64 // not TLS, not acceptable, or given up by the client
 	TLSTimeout     atomic.Uint64 // took longer than Limits.HandshakeTimeout
 	TLSRefused     atomic.Uint64 // Limits.HandshakeQueue was full
+	TLSSilent      atomic.Uint64 // the peer had been waited for longest when all of Limits.MaxHandshakes were taken
 	TLSHandshaking atomic.Int64  // under way now, those that wait for the client included
 	TLSResumed     atomic.Uint64 // of those done: with a ticket of an earlier one
 	TLSH2          atomic.Uint64 // of those done: HTTP/2, given to net/http

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"sluice/internal/owner"
 	"sluice/wsproto"
 )
 
@@ -21,6 +23,9 @@ import (
 // Few workers compute at a time, the others wait for their peers or for their turn: were thousands of them
 // ready to run, an event loop would be one of thousands, too. Those that have had the peer's answer do not
 // stand in line behind those that have yet to begin: their clients are sending already.
+//
+// A worker that waits for its peer is not kept from others by a peer that says nothing more: when all workers are taken,
+// the handshake that has waited longest for its peer is given up for each one that comes.
 
 const (
 	maxHello   = 16 << 10 // bytes of a ClientHello and of what comes with it
@@ -31,12 +36,17 @@ const (
 type handshakes struct {
 	// Fixed after construction.
 	config *tls.Config
+	clock  owner.Clock
 	first  chan struct{} // holds an element per worker that computes the first answer
 	later  chan struct{} // the same, for those that have waited for the peer since
 
 	mu      sync.Mutex
 	workers int       // there are
 	waiting list.List // of *handshake: have no worker yet
+	silent  list.List // of *handshake: their workers wait for the peer, the longest first
+	ending  int       // handshakes that are being given up
+	alarm   owner.Alarm
+	armed   bool // alarm is
 
 	max, maxWaiting int // fixed
 }
@@ -49,29 +59,96 @@ func newHandshakes(o *Options) *handshakes {
 		config.NextProtos = slices.DeleteFunc(slices.Clone(config.NextProtos), func(p string) bool { return p == protoH2 })
 	}
 	computing := runtime.GOMAXPROCS(0)
-	return &handshakes{
+	p := &handshakes{
 		config:     config,
+		clock:      o.Clock,
 		first:      make(chan struct{}, computing),
 		later:      make(chan struct{}, computing),
 		max:        o.Limits.MaxHandshakes,
 		maxWaiting: o.Limits.HandshakeQueue,
 	}
+	p.alarm = o.Clock.AfterFunc(time.Hour, p.rung)
+	p.alarm.Stop()
+	return p
 }
 
 // take finds a worker for h, or a place in the queue; false: both are full.
 func (p *handshakes) take(h *handshake) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.workers < p.max:
+	if p.workers < p.max {
 		p.workers++
+		p.mu.Unlock()
 		go p.work(h)
-	case p.waiting.Len() < p.maxWaiting:
-		h.place = p.waiting.PushBack(h)
-	default:
-		return false
+		return true
 	}
-	return true
+	ok := p.waiting.Len() < p.maxWaiting || p.loser() != nil // whose worker is about to be free
+	if ok {
+		h.place = p.waiting.PushBack(h)
+	}
+	p.mu.Unlock()
+	p.giveUp()
+	return ok
+}
+
+// handshakePatience is how long a peer may be silent though others wait for a worker: longer than most take to answer.
+const handshakePatience = 100 * time.Millisecond
+
+// loser returns the handshake that has waited longest for its peer, if that is too long. p.mu is held.
+func (p *handshakes) loser() *handshake {
+	if first := p.silent.Front(); first != nil {
+		if h := first.Value.(*handshake); p.clock.Now()-h.since >= handshakePatience {
+			return h
+		}
+	}
+	return nil
+}
+
+// giveUp gives up a handshake for each one that waits for a worker, as far as there are any that have waited for their
+// peers too long, and sees to it that it is called again when there may be.
+func (p *handshakes) giveUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.waiting.Len() > p.ending {
+		h := p.loser()
+		if h == nil {
+			if p.silent.Len() > 0 && !p.armed {
+				p.armed = true
+				p.alarm.Reset(handshakePatience)
+			}
+			return
+		}
+		p.silent.Remove(h.wait)
+		h.wait = nil
+		h.given = true
+		p.ending++
+		go h.giveUp() // its lock is held while ours is waited for
+	}
+}
+
+// rung is called by the alarm.
+func (p *handshakes) rung() {
+	p.mu.Lock()
+	p.armed = false
+	p.mu.Unlock()
+	p.giveUp()
+}
+
+// waits notes that h's worker waits for the peer.
+func (p *handshakes) waits(h *handshake) {
+	p.mu.Lock()
+	h.wait, h.since = p.silent.PushBack(h), p.clock.Now()
+	p.mu.Unlock()
+	p.giveUp()
+}
+
+// heard notes that it does so no longer.
+func (p *handshakes) heard(h *handshake) {
+	p.mu.Lock()
+	if h.wait != nil {
+		p.silent.Remove(h.wait)
+		h.wait = nil
+	}
+	p.mu.Unlock()
 }
 
 // work does handshakes until none waits.
@@ -79,6 +156,9 @@ func (p *handshakes) work(h *handshake) {
 	for h != nil {
 		h.run(p)
 		p.mu.Lock()
+		if h.given {
+			p.ending--
+		}
 		if first := p.waiting.Front(); first != nil {
 			h = p.waiting.Remove(first).(*handshake)
 			h.place = nil
@@ -107,6 +187,9 @@ type handshake struct {
 	local, remote net.Addr
 
 	place *list.Element // in the queue; guarded by handshakes.mu
+	wait  *list.Element // among the silent; guarded by handshakes.mu
+	since time.Duration // when it came there; guarded by handshakes.mu
+	given bool          // it is being given up; guarded by handshakes.mu
 
 	// Owned by the loop.
 	conn     *Conn // nil: nobody is interested any more
@@ -120,6 +203,7 @@ type handshake struct {
 	cond sync.Cond // in has grown, or gone is set
 	in   []byte    // input that the worker has not taken
 	gone bool
+	lost bool // given up for another; then gone, too
 }
 
 // news is what a worker tells the loop.
@@ -160,10 +244,12 @@ func (h *handshake) read(p []byte) (int, error) {
 	h.mu.Lock()
 	if len(h.in) == 0 && !h.gone {
 		h.release()
+		h.pool.waits(h)
 		for len(h.in) == 0 && !h.gone {
 			h.cond.Wait()
 		}
 		h.mu.Unlock() // the loop must not wait for what this waits for
+		h.pool.heard(h)
 		h.acquire(h.pool.later)
 		h.mu.Lock()
 	}
@@ -204,6 +290,25 @@ func (h *handshake) abort() {
 	h.gone = true
 	h.cond.Signal()
 	h.mu.Unlock()
+}
+
+// giveUp ends the handshake in favour of another, unless the peer has spoken just now.
+func (h *handshake) giveUp() {
+	h.mu.Lock()
+	spoken := len(h.in) > 0
+	if !spoken {
+		h.lost = !h.gone
+		h.gone = true
+		h.cond.Signal()
+	}
+	h.mu.Unlock()
+	if p := h.pool; spoken {
+		p.mu.Lock()
+		h.given = false
+		p.ending--
+		p.mu.Unlock()
+		p.giveUp()
+	}
 }
 
 // shake takes bytes of the peer until the handshake is done.
@@ -284,7 +389,11 @@ func (c *Conn) shaken(n news) {
 	l, t := c.loop, c.link()
 	m := l.engine.metrics
 	if n.err != nil {
-		c.endHandshake(&m.TLSFailed)
+		how := &m.TLSFailed
+		if n.h.lost { // the worker has ended: nobody else has it
+			how = &m.TLSSilent
+		}
+		c.endHandshake(how)
 		c.doom()
 		return
 	}

@@ -289,6 +289,47 @@ func TestTLSPool(t *testing.T) {
 	s.wantHandshakes(4, 0, 0, 1)
 }
 
+// TestTLSSilentPeers: workers that wait for peers which say nothing more are there for others.
+func TestTLSSilentPeers(t *testing.T) {
+	const workers = 8
+	hello := clientHello(t)
+	s := serveTLS(t, func(o *Options, _ *testHandler) { o.Limits.MaxHandshakes = workers })
+	var silent []*client
+	for range 3 * workers {
+		c := dial(t, s.Addr())
+		c.send(hello)
+		silent = append(silent, c)
+	}
+	s.until("all workers wait for their peers", func() bool {
+		p := s.handshakes
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.silent.Len() == workers && p.waiting.Len() == 2*workers
+	})
+	if n := s.m.TLSSilent.Load(); n > 0 {
+		t.Fatalf("%d were given up at once", n)
+	}
+	s.advance(handshakePatience)
+	s.until("the first ones are given up", func() bool { return s.m.TLSSilent.Load() == workers })
+	s.advance(handshakePatience)
+	s.until("the next ones are given up", func() bool { return s.m.TLSSilent.Load() == 2*workers })
+	s.advance(handshakePatience)
+	if n := s.m.TLSSilent.Load(); n != 2*workers {
+		t.Fatalf("%d were given up for nobody", n)
+	}
+	for range 10 { // the ones that are left go first, and those that are done never
+		c, _ := dialTLS(t, s.Addr(), clientTLS(0))
+		c.send([]byte(upgradeHead("/ws", "")))
+		c.upgraded()
+	}
+	if done, all := s.m.TLSDone.Load(), s.m.TLSSilent.Load()+s.m.TLSFailed.Load(); done != 10 || all > 3*workers {
+		t.Fatalf("%d done, %d given up", done, all)
+	}
+	for _, c := range silent {
+		_ = c.Close()
+	}
+}
+
 // TestTLSGivenUp: clients that go in the middle of a handshake leave no worker and no place in the queue behind.
 func TestTLSGivenUp(t *testing.T) {
 	hello := clientHello(t)
