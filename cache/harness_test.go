@@ -79,8 +79,8 @@ func (h *harness) advance(d time.Duration) {
 	h.turns()
 }
 
-func (h *harness) Subscribe(name string)   { h.tick("subscribe"); h.say("nats: subscribe %s", name) }
-func (h *harness) Unsubscribe(name string) { h.say("nats: unsubscribe %s", name) }
+func (h *harness) Subscribe(name string)   { h.tick("subscribe"); h.say("subscribed event.%s.*", name) }
+func (h *harness) Unsubscribe(name string) { h.say("unsubscribed event.%s.*", name) }
 func (h *harness) Flush()                  { h.tick("flush") }
 
 func (h *harness) tick(what string) {
@@ -95,7 +95,7 @@ func (h *harness) Request(name, subject string, payload []byte, done func([]byte
 	if !res.ValidSubject(subject) {
 		h.t.Errorf("subject %q is invalid", subject)
 	}
-	h.say("nats: request %s %s", subject, payload)
+	h.say("service < %s %s", subject, payload)
 	h.asked = append(h.asked, &asked{name, subject, string(payload), done})
 }
 
@@ -127,7 +127,7 @@ func (l *harnessLoops) Backlog(loop int) int { return l.load[loop] }
 func (l *harnessLoops) Post(loop int, u state.Update) {
 	h := (*harness)(l)
 	h.tick("post " + u.Kind.String())
-	h.say("loop %d: ref %d %s", loop, u.Ref, describe(u))
+	h.say("loop %d < %d %s", loop, u.Ref, describe(u))
 	key := subKey{loop, u.Ref}
 	if h.bombed && u.Kind == state.Synced && h.folded[key] == nil {
 		u.Kind = state.Loaded // the panic was in between
@@ -236,6 +236,6 @@ func (l logWriter) Handle(_ context.Context, r slog.Record) error {
 		line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
 		return true
 	})
-	l.h.say("log: %s", line)
+	l.h.say("logs 1 %s", line)
 	return nil
 }

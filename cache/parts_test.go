@@ -142,7 +142,7 @@ func TestOverlongNamesFail(t *testing.T) {
 	h := newHarness(t, Options{})
 	h.s.Subscribe(0, 1, strings.Repeat("a", maxName+1), "")
 	h.turns()
-	if got, want := h.said(), `loop 0: ref 1 failed {"code":"system.subjectTooLong","message":"Subject too long"}`+"\n"; got != want {
+	if got, want := h.said(), `loop 0 < 1 failed {"code":"system.subjectTooLong","message":"Subject too long"}`+"\n"; got != want {
 		t.Fatal(got)
 	}
 }

@@ -1,7 +1,7 @@
 // Package restest proves the gateway's behaviour from outside: transcripts that are read and replayed line
 // by line, and a chaos test that folds what clients receive as a client library would.
 //
-// It owns the transcript language (script.go), its runner (run.go, http_steps.go, quiet.go), a WebSocket
+// It owns the verbs of a gateway (language.go; package transcript has the form of a script), their runner (run.go, http_steps.go, quiet.go), a WebSocket
 // client, an HTTP client (http.go) and a scripted service that only do what they are told, the model of a strict client (view.go) and a model
 // store that answers as a service does (store.go). It is for tests only: nothing in the product imports it,
 // and it never looks inside the gateway, never sleeps to let something happen, and never takes silence for

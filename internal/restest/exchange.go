@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"sluice/internal/transcript"
 )
 
 var requestName = regexp.MustCompile(`(?:^| )as (\w+)$`)
@@ -112,7 +114,7 @@ func (s *session) waits(arg string) error {
 
 // anyOrder handles the client lines of an any block: for each client, its next messages must be those
 // of the block, in whichever order.
-func (s *session) anyOrder(st *Step) error {
+func (s *session) anyOrder(st *transcript.Step) error {
 	patterns := map[string][]string{}
 	var clients []string
 	for _, b := range st.Body {
@@ -123,10 +125,10 @@ func (s *session) anyOrder(st *Step) error {
 		if err != nil {
 			return err
 		}
-		if !slices.Contains(clients, b.Client) {
-			clients = append(clients, b.Client)
+		if !slices.Contains(clients, b.Actor) {
+			clients = append(clients, b.Actor)
 		}
-		patterns[b.Client] = append(patterns[b.Client], p)
+		patterns[b.Actor] = append(patterns[b.Actor], p)
 	}
 	for _, name := range clients {
 		c := s.clients[name]
@@ -166,7 +168,7 @@ var described = regexp.MustCompile(`^(cached |held )?(\S+) (.*?)(?: as (\S+))?$`
 
 // subscribes handles "client a subscribes RID VALUE" with its indented references: the whole exchange.
 // A query resource is answered with its own query as the normalised one, or with that after "as".
-func (s *session) subscribes(c *Client, st *Step, arg string) error {
+func (s *session) subscribes(c *Client, st *transcript.Step, arg string) error {
 	models, collections := map[string]json.RawMessage{}, map[string]json.RawMessage{}
 	s.visible++
 	id := strconv.Itoa(s.visible)

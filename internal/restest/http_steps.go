@@ -11,10 +11,11 @@ import (
 	"strings"
 
 	"github.com/gobwas/ws"
+
+	"sluice/internal/transcript"
 )
 
 var (
-	httpLine   = regexp.MustCompile(`^http (\w+) (\S+)(?: (.*))?$`)
 	headerLine = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*:(?: |$)`)
 	absentLine = regexp.MustCompile(`^no ([A-Za-z][A-Za-z0-9-]*)$`)
 )
@@ -27,7 +28,7 @@ type message struct {
 }
 
 // message takes a step's lines apart and replaces variables.
-func (s *session) message(st *Step) (m message, err error) {
+func (s *session) message(st *transcript.Step) (m message, err error) {
 	text := st.Arg
 	for _, line := range st.More {
 		switch absent := absentLine.FindStringSubmatch(line); {
@@ -47,17 +48,17 @@ func (s *session) message(st *Step) (m message, err error) {
 }
 
 // http handles the lines of HTTP clients.
-func (s *session) http(st *Step) error {
+func (s *session) http(st *transcript.Step) error {
 	m, err := s.message(st)
 	if err != nil {
 		return err
 	}
-	h := s.https[st.Client]
+	h := s.https[st.Actor]
 	if st.Verb == "http >" {
-		return s.request(st.Client, h, m)
+		return s.request(st.Actor, h, m)
 	}
 	if h == nil {
-		return fmt.Errorf("http %s has sent nothing", st.Client)
+		return fmt.Errorf("http %s has sent nothing", st.Actor)
 	}
 	switch st.Verb {
 	case "http <":
@@ -82,7 +83,7 @@ func (s *session) http(st *Step) error {
 		}
 		return err
 	case "http holds":
-		return holds(s.streams[st.Client], m.text)
+		return holds(s.streams[st.Actor], m.text)
 	case "http closed":
 		if !s.wait(h.Closed) {
 			return errors.New("the connection is still open")
@@ -268,23 +269,23 @@ func (s *session) unanswered() error {
 }
 
 // upgrade handles the lines about a client whose upgrade has no answer yet.
-func (s *session) upgrade(st *Step) error {
+func (s *session) upgrade(st *transcript.Step) error {
 	m, err := s.message(st)
 	if err != nil {
 		return err
 	}
-	h := s.upgrading[st.Client]
+	h := s.upgrading[st.Actor]
 	switch {
 	case st.Verb == "client upgrades":
-		return s.upgrades(st.Client, m)
+		return s.upgrades(st.Actor, m)
 	case h == nil:
-		return fmt.Errorf("client %s does not upgrade", st.Client)
+		return fmt.Errorf("client %s does not upgrade", st.Actor)
 	case st.Verb == "client early":
-		s.note("client %s early %s", st.Client, m.text)
+		s.note("client %s early %s", st.Actor, m.text)
 		s.early[h] = append(s.early[h], m.text)
 		return ws.WriteFrame(h.conn, ws.MaskFrame(ws.NewTextFrame([]byte(m.text))))
 	case st.Verb == "client leaves":
-		delete(s.upgrading, st.Client)
+		delete(s.upgrading, st.Actor)
 		h.Cut()
 		s.wait(h.Closed)
 		return nil
@@ -324,8 +325,8 @@ func (s *session) upgrades(name string, m message) error {
 }
 
 // upgraded handles "client a accepted [VERSION]" and "client a refused STATUS [BODY]", with header lines.
-func (s *session) upgraded(st *Step, h *HTTP, m message) error {
-	name := st.Client
+func (s *session) upgraded(st *transcript.Step, h *HTTP, m message) error {
+	name := st.Actor
 	a, err := s.answer(h)
 	if err != nil {
 		return err

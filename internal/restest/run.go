@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/internal/owner"
+	"sluice/internal/transcript"
 )
 
 // Gateway is the gateway under test, as far as a transcript needs it.
@@ -39,7 +40,7 @@ type Env struct {
 // session is one run of one transcript.
 type session struct {
 	env     Env
-	script  *Script
+	script  *transcript.Script
 	gateway Gateway
 	clock   *owner.ManualClock
 	service *Service
@@ -69,7 +70,7 @@ type session struct {
 }
 
 // Run replays a transcript. The error names the line, what was expected, and what came.
-func (e Env) Run(script *Script) error {
+func (e Env) Run(script *transcript.Script) error {
 	s := &session{env: e, script: script, clock: owner.NewManualClock(), logs: &logBook{},
 		wake: make(chan struct{}, 1), https: map[string]*HTTP{}, streams: map[string]*View{},
 		spoken: map[*HTTP]bool{}, upgrading: map[string]*HTTP{}, early: map[*HTTP][]string{}, clients: map[string]*Client{}, views: map[string]*View{}, ended: map[string]bool{},
@@ -94,7 +95,7 @@ func (e Env) Run(script *Script) error {
 		}
 	}()
 	if err = s.steps(script.Steps); err == nil {
-		last := Step{Line: len(script.source), Verb: "quiet"}
+		last := transcript.Step{Line: script.Lines(), Verb: "quiet"}
 		if n := len(script.Steps); n == 0 || script.Steps[n-1].Verb != "quiet" {
 			err = s.step(&last)
 		}
@@ -103,7 +104,7 @@ func (e Env) Run(script *Script) error {
 		err = s.unanswered()
 	}
 	if err == nil && s.rewrote {
-		err = script.save()
+		err = script.Save()
 	}
 	return err
 }
@@ -144,7 +145,7 @@ func (s *session) note(format string, a ...any) {
 }
 
 // steps runs steps one after the other and turns an error into the transcript's verdict.
-func (s *session) steps(steps []Step) error {
+func (s *session) steps(steps []transcript.Step) error {
 	for i := range steps {
 		if err := s.step(&steps[i]); err != nil {
 			return err
@@ -158,7 +159,7 @@ type verdict struct{ text string }
 
 func (v *verdict) Error() string { return v.text }
 
-func (s *session) step(st *Step) error {
+func (s *session) step(st *transcript.Step) error {
 	err := s.do(st)
 	var v *verdict
 	if err == nil || errors.As(err, &v) {
@@ -229,7 +230,7 @@ func (s *session) expand(text string) (string, error) {
 	return text, err
 }
 
-func (s *session) do(st *Step) error {
+func (s *session) do(st *transcript.Step) error {
 	switch st.Verb {
 	case "repeat":
 		n, err := strconv.Atoi(st.Arg)
@@ -324,7 +325,7 @@ func (s *session) do(st *Step) error {
 }
 
 // each runs a block once for each line of values. Several names take a word each, the last one the rest.
-func (s *session) each(st *Step) error {
+func (s *session) each(st *transcript.Step) error {
 	names := strings.Fields(st.Arg)
 	for _, name := range names {
 		outer, had := s.vars[name]
@@ -351,7 +352,7 @@ func (s *session) each(st *Step) error {
 }
 
 // loop runs a block n times; $n counts from 1.
-func (s *session) loop(st *Step, n int, bind func(i int) error) error {
+func (s *session) loop(st *transcript.Step, n int, bind func(i int) error) error {
 	outer, had := s.vars["n"]
 	s.depth++
 	defer func() {
@@ -372,8 +373,8 @@ func (s *session) loop(st *Step, n int, bind func(i int) error) error {
 	return nil
 }
 
-func (s *session) client(st *Step, arg string) error {
-	name := st.Client
+func (s *session) client(st *transcript.Step, arg string) error {
+	name := st.Actor
 	c := s.clients[name]
 	if st.Verb == "client connects" {
 		return s.connect(name, arg)
@@ -395,7 +396,7 @@ func (s *session) client(st *Step, arg string) error {
 		}
 		if err := Match(arg, m); err != nil {
 			if s.env.Rewrite && s.depth == 0 && !strings.Contains(st.Arg, "$") {
-				s.script.replace(st, "client "+name+" < "+m)
+				s.script.Replace(st, "client "+name+" < "+m)
 				s.rewrote = true
 				return nil
 			}
