@@ -304,7 +304,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 	return netpoll.Options{
 		Addr:      c.ListenAddr(),
 		Loops:     len(g.loops),
-		WSPath:    c.WSPath,
+		WSPath:    httpedge.EscapedPath(c.WSPath),
 		Handler:   handler{g},
 		HTTP:      g.http.Handover,
 		Clock:     g.clock,

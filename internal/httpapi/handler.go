@@ -34,7 +34,7 @@ type Backend interface {
 
 // Options are a handler's settings. Zero values mean the defaults.
 type Options struct {
-	APIPath  string // the path that resources lie below; "/api/"
+	APIPath  string // the path that resources lie below, decoded; "/api/"
 	Encoding string // see ValidEncoding; "json"
 
 	// The call methods that PUT, DELETE and PATCH stand for; empty: that HTTP method is not allowed.
@@ -83,11 +83,14 @@ type Handler struct {
 	// Fixed after New.
 	o       Options
 	backend Backend
-	prefix  string // of escaped paths; begins and ends with a slash
-	flat    bool   // encoding jsonflat
-	origins Origins
-	methods map[string]string // call methods by HTTP method
-	allow   []string          // the value of Allow: all methods there are
+	// prefix is APIPath as it stands in a request, with a slash at its end. Without
+	// one at its beginning no request lies below it.
+	prefix      string
+	prefixBytes []byte // the same
+	flat        bool   // encoding jsonflat
+	origins     Origins
+	methods     map[string]string // call methods by HTTP method
+	allow       []string          // the value of Allow: all methods there are
 }
 
 // New makes a handler. Options must have been checked: an unknown encoding is a mistake in the program and panics.
@@ -110,13 +113,14 @@ func New(o Options, b Backend) *Handler {
 	if !ValidEncoding(o.Encoding) {
 		panic("rest: unknown encoding " + o.Encoding)
 	}
-	path := "/" + strings.Trim(o.APIPath, "/") + "/"
-	if path == "//" {
-		path = "/"
+	path := o.APIPath
+	if !strings.HasSuffix(path, "/") {
+		path += "/"
 	}
+	path = (&url.URL{Path: path}).EscapedPath()
 	h := &Handler{
 		o: o, backend: b,
-		prefix:  (&url.URL{Path: path}).EscapedPath(),
+		prefix: path, prefixBytes: []byte(path),
 		flat:    strings.EqualFold(o.Encoding, encodingFlat),
 		origins: NewOrigins(o.AllowOrigin),
 		methods: map[string]string{},

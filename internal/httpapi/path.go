@@ -1,10 +1,18 @@
 package httpapi
 
 import (
+	"bytes"
 	"strings"
 
 	"sluice/internal/res"
 )
+
+// Below reports whether an escaped path lies below the API path, and so may name a resource. This is the one rule for
+// what apiPath means: the path as it reads decoded, and a request has it in the usual encoding.
+func (h *Handler) Below(path []byte) bool { return bytes.HasPrefix(path, h.prefixBytes) }
+
+// IsAPIPath reports whether an escaped path is the API path itself, without its last slash.
+func (h *Handler) IsAPIPath(path string) bool { return path+"/" == h.prefix }
 
 // RID is the resource ID that a request's target stands for (RES.md section 4). path is the escaped path, such as
 // url.URL's EscapedPath gives it; false if it names no resource: a path outside of the API path, with a dot, an empty part

@@ -135,19 +135,46 @@ func TestPath(t *testing.T) {
 	}
 }
 
-// However the setting is written, resources lie below one path, whose own slashes separate nothing.
+// Resources lie below the setting with a slash at its end, in the usual encoding.
 func TestAPIPath(t *testing.T) {
-	for setting, path := range map[string]string{
-		"": "/api/x/y", "/api": "/api/x/y", "/api/": "/api/x/y", "api": "/api/x/y", "api//": "/api/x/y",
-		"/": "/x/y", "/v1/res": "/v1/res/x/y", "/my api": "/my%20api/x/y", `/"`: "/%22/x/y",
+	for _, tt := range []struct {
+		setting, path string
+	}{
+		{"", "/api/x/y"},
+		{"/api", "/api/x/y"},
+		{"/api/", "/api/x/y"},
+		{"/", "/x/y"},
+		{"/v1/res", "/v1/res/x/y"},
+		{"/my api", "/my%20api/x/y"},
+		{"/my%20api", "/my%2520api/x/y"}, // the setting is the decoded path
+		{`/"`, "/%22/x/y"},
+		{"/å", "/%C3%A5/x/y"},
+		{"/a?b", "/a%3Fb/x/y"},
+	} {
+		h := New(Options{APIPath: tt.setting}, nil)
+		if got := h.Path("x.y"); got != tt.path {
+			t.Errorf("with %q the path is %q, want %q", tt.setting, got, tt.path)
+		}
+		if rid, ok := h.RID(tt.path, ""); !ok || rid != "x.y" || !h.Below([]byte(tt.path)) {
+			t.Errorf("with %q the resource of %q is %q, %t", tt.setting, tt.path, rid, ok)
+		}
+	}
+	for setting, paths := range map[string][]string{
+		"/api":   {"/api", "/apis/x", "/", "", "/API/x", "/api%2Fx", "/%61%70%69", "/ap%69%", "/ap%6", "/%zzpi/x", "/%61pi/x"},
+		"api":    {"/api/x", "/x"}, // as with Resgate
+		"//":     {"/x", "/"},
+		"/a%20b": {"/a%20b/x"},
 	} {
 		h := New(Options{APIPath: setting}, nil)
-		if got := h.Path("x.y"); got != path {
-			t.Errorf("with %q the path is %q, want %q", setting, got, path)
+		for _, path := range paths {
+			if h.Below([]byte(path)) {
+				t.Errorf("with %q, %q is a path of resources", setting, path)
+			}
 		}
-		if rid, ok := h.RID(path, ""); !ok || rid != "x.y" {
-			t.Errorf("with %q the resource is %q, %t", setting, rid, ok)
-		}
+	}
+	h := New(Options{APIPath: "/my api/"}, nil)
+	if !h.IsAPIPath("/my%20api") || h.IsAPIPath("/my%20api/") || h.IsAPIPath("/my api") {
+		t.Error("the API path itself is not known")
 	}
 }
 

@@ -43,7 +43,7 @@ type Gateway struct {
 type Options struct {
 	API        httpapi.Options
 	HeaderAuth string         // resource ID and method, separated by a dot; empty: off
-	WSPath     string         // path of WebSocket upgrades
+	WSPath     string         // path of WebSocket upgrades, decoded
 	Pages      http.Handler   // answers what is neither ours nor below the API's path; nil: 404
 	Trusted    []netip.Prefix // networks whose word on a client's address counts; may be nil
 	Loops      int            // event loops
@@ -66,7 +66,6 @@ type Edge struct {
 	// Fixed after New.
 	o          Options
 	api        *httpapi.Handler
-	apiPath    []byte // with a slash at both ends
 	forwarding forwarding
 	server     *server
 	encoding   encoding
@@ -88,7 +87,6 @@ func New(o Options) *Edge {
 	}
 	e := &Edge{
 		o:          o,
-		apiPath:    []byte(apiPrefix(o.API.APIPath)),
 		forwarding: forwarding{trusted: o.Trusted, log: o.Log},
 		stopping:   make(chan struct{}),
 		halted:     make(chan struct{}),
@@ -102,26 +100,22 @@ func New(o Options) *Edge {
 // API returns the face of resources.
 func (e *Edge) API() *httpapi.Handler { return e.api }
 
-// apiPrefix returns the setting apiPath with the slashes that requests have.
-func apiPrefix(path string) string {
-	if path = strings.Trim(path, "/"); path == "" {
-		return "/"
-	}
-	return "/" + path + "/"
-}
-
 // forResource reports whether a path, escaped, is for the API.
 func (e *Edge) forResource(path []byte) bool {
-	if len(e.apiPath) > 1 {
-		return bytes.HasPrefix(path, e.apiPath)
+	if !e.api.Below(path) {
+		return false
 	}
-	// The API is everywhere but for health checks, which an escaped path may mean, too.
+	// The API may be everywhere, but for health checks, which an escaped path may mean, too.
 	if bytes.IndexByte(path, '%') < 0 {
 		return string(path) != config.HealthPath
 	}
 	plain, err := url.PathUnescape(string(path))
 	return err == nil && plain != config.HealthPath
 }
+
+// EscapedPath returns a path as it stands in a request, which an event loop
+// compares with the setting wsPath.
+func EscapedPath(path string) string { return (&url.URL{Path: path}).EscapedPath() }
 
 // SplitMethod splits a setting such as headerAuth, which is valid, at its last dot.
 func SplitMethod(s string) (rid, method string) {

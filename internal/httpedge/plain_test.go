@@ -57,10 +57,11 @@ func TestForResource(t *testing.T) {
 		want      bool
 	}{
 		{"/api", "/api/a", true}, {"/api", "/api/", true}, {"/api", "/api", false}, {"/api", "/apis/a", false},
-		{"/api", "/healthz", false}, {"/api", "/", false}, {"/api", "/%61pi/a", false},
+		{"/api", "/healthz", false}, {"/api", "/", false}, {"/api", "/%61pi/a", false}, {"/api", "/api%2Fa", false},
+		{"/my api", "/my%20api/a", true}, {"api", "/api/a", false},
 		{"/", "/a", true}, {"/", "/%61", true}, {"/", "/healthz", false}, {"/", "/%68ealthz", false}, {"/", "/", true},
 	} {
-		g := &Edge{apiPath: []byte(apiPrefix(tc.api))}
+		g := &Edge{api: httpapi.New(httpapi.Options{APIPath: tc.api}, nil)}
 		if got := g.forResource([]byte(tc.path)); got != tc.want {
 			t.Errorf("%s with the API at %s: %v", tc.path, tc.api, got)
 		}

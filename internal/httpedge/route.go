@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"sluice/internal/config"
 	"sluice/internal/metrics"
@@ -44,7 +43,6 @@ func (m *Metrics) count(method string) {
 // ServeHTTP routes one request that net/http has.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.api.Origins().Vary(w.Header())
-	prefix := string(e.apiPath)
 	switch {
 	case r.RequestURI == "*":
 		w.Header().Set("Connection", "close")
@@ -52,7 +50,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == config.HealthPath:
 		e.health(w, r)
 	case r.Header["Upgrade"] != nil && e.giveBack(w, r):
-	case strings.HasPrefix(r.URL.EscapedPath(), prefix) || r.URL.Path+"/" == prefix:
+	case e.api.Below([]byte(r.URL.EscapedPath())) || e.api.IsAPIPath(r.URL.EscapedPath()):
 		e.o.Metrics.count(r.Method)
 		e.api.ServeHTTP(w, r)
 	case e.o.Pages != nil:
@@ -92,7 +90,7 @@ func (e *Edge) giveBack(w http.ResponseWriter, r *http.Request) bool {
 	if n, err := wsproto.ParseHead(raw, len(raw)+1, &head); n == 0 || err != nil {
 		return false
 	}
-	if string(head.Path()) != e.o.WSPath || !head.IsUpgrade() {
+	if string(head.Path()) != EscapedPath(e.o.WSPath) || !head.IsUpgrade() {
 		return false
 	}
 	c, rw, err := http.NewResponseController(w).Hijack()
