@@ -141,7 +141,7 @@ func TestPanicsWhileSubscribing(t *testing.T) {
 		h.advance(time.Second)
 		h.answerAll("c", `{"result":{"model":{"m":1}}}`)
 		said := h.said()
-		served, failed := strings.Contains(said, `loop 1: ref 7 loaded {"m":1}`) || strings.Contains(said, `loop 1: ref 7 synced {"m":1}`), strings.Contains(said, "loop 1: ref 7 failed")
+		served, failed := strings.Contains(said, `loop 1 < 7 loaded {"m":1}`) || strings.Contains(said, `loop 1 < 7 synced {"m":1}`), strings.Contains(said, "loop 1 < 7 failed")
 		if faults.Count(owner.Shard) != 1 || served == failed {
 			t.Errorf("%s: served %v, failed %v, %d panics\n%s", at, served, failed, faults.Count(owner.Shard), said)
 		}
