@@ -75,6 +75,7 @@ var locks = map[string]string{
 	"gateway/gateway.go":           "start and stop",
 	"gateway/watch.go":             "a NATS connection's loss and return",
 	"gateway/deprecated.go":        "one log line per resource name",
+	"gateway/answers.go":           "one log line for the malformed answers of a while, never on the path of an event",
 	"internal/certs/certs.go":      "certificates are read again by one handshake worker; only ever tried, so nobody waits",
 	"internal/demo/demo.go":        "start and stop",
 	"internal/demo/link.go":        "a subscription list, used at start and stop",
