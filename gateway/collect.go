@@ -42,6 +42,13 @@ func (g *Gateway) register() error {
 
 	gauge("sluice_ws_connections", "Open WebSocket connections.", n.Open.Load)
 	gauge("sluice_connections", "Open client connections of every kind.", n.OpenAll.Load)
+	gauge("sluice_draining", "1 while the gateway is being stopped.", func() int64 {
+		if g.draining.Load() {
+			return 1
+		}
+		return 0
+	})
+	counter("sluice_drain_cut_total", "Connections cut because the time of a stop was over.", nil, g.cut.Load)
 	gauge("sluice_connections_lagging", "Connections whose socket does not take what is queued for it.", n.Lagging.Load)
 	counter("sluice_connections_accepted_total", "Connections accepted, those refused included.", nil, n.Accepted.Load)
 	counter("sluice_ws_connections_opened_total", "WebSocket connections opened.", nil, n.Upgraded.Load)

@@ -1,6 +1,6 @@
 // Package gateway puts a Sluice gateway together: it makes the parts from one
 // Config, joins them through the small interfaces that they declare, and starts
-// and stops them in order. It also holds the HTTP side's routes.
+// and stops them in order (parts.go).
 //
 // It decides who talks to whom. It never decides what RES means: that is up to
 // session, cache and fanout; nor how bytes travel: netpoll and natsbus.
@@ -9,13 +9,12 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,19 +25,14 @@ import (
 	"sluice/internal/embednats"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
+	"sluice/internal/lifecycle"
 	"sluice/internal/metrics"
+	"sluice/internal/metricsserver"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/internal/session"
 	"sluice/netpoll"
 )
-
-// minPending is how many messages of a NATS connection may wait for its
-// dispatcher, at least, whatever bufferSize says: its default is Resgate's 8192,
-// and files written by Resgate hold it. When thousands of clients reconnect, that
-// many answers come at once; and what does not fit is a gap, after which
-// everything cached is fetched anew. A place in the queue costs a pointer.
-const minPending = 1 << 16
 
 const (
 	// httpIdle is how long a kept-alive HTTP connection may be silent.
@@ -60,13 +54,17 @@ type Gateway struct {
 	cids    cids
 	http    *httpedge.Edge
 	rest    *httpapi.Handler // of http
+	engine  *netpoll.Engine
+	scrape  *metricsserver.Server // nil: no metrics port
+	resets  *owner.Throttle
+	life    *lifecycle.Group
 
 	// Fixed after Start.
-	embedded *embednats.Server
-	bus      *natsbus.Bus
-	engine   *netpoll.Engine
-	scrape   *metricsServer
-	resets   *owner.Throttle
+	bus *natsbus.Bus
+
+	embedded atomic.Pointer[embednats.Server] // set once by Start; nil: NATS is elsewhere
+	draining atomic.Bool                      // new clients should go elsewhere
+	cut      metrics.Counter                  // connections closed at the end of the drain's time
 
 	owners
 
@@ -85,11 +83,6 @@ type Gateway struct {
 	badAnswers     badAnswers
 
 	watch watch
-
-	mu      sync.Mutex
-	started bool
-	stopped bool
-	done    chan error
 }
 
 // New returns a gateway for a configuration, or what is wrong with it. Nothing
@@ -107,7 +100,6 @@ func New(c Config) (*Gateway, error) {
 		cids:       newCIDs(),
 		owners:     owners{loops: make([]atomic.Pointer[loop], c.LoopCount())},
 		resets:     owner.NewThrottle(c.ResetThrottle),
-		done:       make(chan error, 1),
 		deprecated: deprecations{log: c.Log},
 	}
 	if g.clock == nil {
@@ -136,76 +128,32 @@ func New(c Config) (*Gateway, error) {
 	g.http = httpedge.New(g.httpOptions(trusted))
 	g.rest = g.http.API()
 	g.watch.init(g)
+	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
+		return nil, err
+	}
+	if port := c.MetricsPort; port != 0 {
+		host, _, _ := net.SplitHostPort(c.ListenAddr())
+		g.scrape = metricsserver.New(metricsserver.Options{
+			Addr:     net.JoinHostPort(host, strconv.Itoa(max(port, 0))),
+			Registry: g.metrics,
+			Profiles: c.Profiles,
+			NotFound: http.HandlerFunc(NotFound),
+			Log:      g.log,
+		})
+	}
 	if err := g.register(); err != nil {
 		return nil, err
 	}
+	g.life = lifecycle.New(g.parts()...)
 	return g, nil
 }
 
 // Start connects to NATS, retrying with back-off for Config.NATSTimeout, and
 // then listens for clients. When it returns without an error, clients are
-// served until Stop. ctx ends the attempts. A gateway can be started once.
-func (g *Gateway) Start(ctx context.Context) (err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.started {
-		return errors.New("gateway: already started")
-	}
-	g.started = true
-	defer func() {
-		if err != nil {
-			g.halt(context.Background())
-		}
-	}()
-	var inProcess func() (net.Conn, error)
-	if g.config.EmbeddedNATS {
-		if g.embedded, err = embednats.Start(embednats.Options{Listen: g.config.EmbeddedNATSListen, Log: g.log, Trace: LevelTrace}); err != nil {
-			return err
-		}
-		inProcess = g.embedded.InProcessConn
-		g.log.Info("NATS server embedded", "url", g.embedded.URL())
-	}
-	for i := range g.config.ShardCount() {
-		g.shards = append(g.shards, newShard(g, i))
-	}
-	g.bus, err = natsbus.Connect(ctx, natsbus.Options{
-		URL:            g.NATSURL(),
-		InProcess:      inProcess,
-		Name:           "sluice",
-		Creds:          g.config.NATSCreds,
-		Cert:           g.config.NATSCert,
-		Key:            g.config.NATSKey,
-		RootCAs:        g.config.NATSRootCAs,
-		Conns:          g.config.NATSConnections,
-		Receiver:       &router{owners: &g.owners, cids: g.cids, log: g.log},
-		Signal:         g.watch.signal,
-		Log:            g.log,
-		Metrics:        &g.busMetrics,
-		Faults:         g.faults,
-		RequestTimeout: g.config.RequestTimeout,
-		ConnectTimeout: g.config.NATSTimeout,
-		Ping:           g.config.NATSPing,
-		PendingLimit:   max(g.config.BufferSize, minPending),
-	})
-	if err != nil {
+// served until Stop, or until a part fails. ctx ends the attempts. A gateway can be started once.
+func (g *Gateway) Start(ctx context.Context) error {
+	if err := g.life.Start(ctx); err != nil {
 		return err
-	}
-	for i, s := range g.shards {
-		s.start(g.bus, i)
-	}
-	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
-		return err
-	}
-	g.http.Start(&net.TCPAddr{Port: max(g.config.Port, 0)})
-	if err = g.engine.Start(); err != nil {
-		return err
-	}
-	if port := g.config.MetricsPort; port != 0 {
-		host, _, _ := net.SplitHostPort(g.config.ListenAddr())
-		if g.scrape, err = startMetrics(net.JoinHostPort(host, strconv.Itoa(max(port, 0))), g.metrics, g.config.Profiles, g.log); err != nil {
-			return err
-		}
-		g.log.Info("metrics", "addr", g.scrape.Addr().String(), "path", metricsPath)
 	}
 	for _, w := range g.config.Warnings() {
 		g.log.Warn(w)
@@ -213,6 +161,15 @@ func (g *Gateway) Start(ctx context.Context) (err error) {
 	g.log.Info("listening", "addr", g.listening(), "loops", len(g.loops), "shards", len(g.shards), "flush", g.engine.Flush(), "nats", config.RedactURL(g.NATSURL()))
 	return nil
 }
+
+// Stop ends the gateway by the plan of drain, then its connections to NATS. It
+// ends a Start that is under way, too. When ctx ends, what is left is closed
+// without further wait, and its error is returned. Stop returns when nothing of the gateway runs.
+func (g *Gateway) Stop(ctx context.Context) error { return g.life.Stop(ctx) }
+
+// Done returns a channel that yields the error of a part that failed after
+// Start, if one does, which stops the gateway. It is closed when the gateway has stopped.
+func (g *Gateway) Done() <-chan error { return g.life.Done() }
 
 // listening is the address for the log: the host as it was configured, which the
 // engine's address does not show (to it, 0.0.0.0 is [::]), and the port in use.
@@ -229,55 +186,12 @@ func (g *Gateway) listening() string {
 	return net.JoinHostPort(host, port)
 }
 
-// Stop drains the gateway: no new clients, WebSocket clients closed with 1001
-// over Config.DrainTimeout, answers under way sent. When ctx ends, what is left
-// is closed at once. It returns when nothing of the gateway runs any more.
-func (g *Gateway) Stop(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.started || g.stopped {
-		return nil
-	}
-	return g.halt(ctx)
-}
-
-// halt ends whatever was started, in the order in which work flows: HTTP,
-// clients, shards, NATS. g.mu is held.
-func (g *Gateway) halt(ctx context.Context) error {
-	g.stopped = true
-	g.watch.stop()
-	errs := []error{g.http.Stop(ctx)} // requests in progress need the loops
-	if g.engine != nil {
-		errs = append(errs, g.engine.Stop(ctx))
-	}
-	g.http.Halted()
-	if g.scrape != nil {
-		errs = append(errs, g.scrape.stop(ctx))
-	}
-	if g.bus != nil {
-		g.bus.Close()
-		for _, s := range g.shards {
-			s.cache.Stop()
-		}
-	}
-	if g.embedded != nil {
-		g.embedded.Stop()
-	}
-	close(g.done)
-	return errors.Join(errs...)
-}
-
 // Addr returns the address that clients are served on, with the port that was
 // chosen if Config.Port is FreePort. It is nil before Start.
-func (g *Gateway) Addr() net.Addr {
-	if g.engine == nil {
-		return nil
-	}
-	return g.engine.Addr()
-}
+func (g *Gateway) Addr() net.Addr { return g.engine.Addr() }
 
-// MetricsAddr returns the address that metrics are served on, nil if they are
-// not.
+// MetricsAddr returns the address that metrics are served on; nil before Start, and
+// if they are not served.
 func (g *Gateway) MetricsAddr() net.Addr {
 	if g.scrape == nil {
 		return nil
@@ -288,15 +202,11 @@ func (g *Gateway) MetricsAddr() net.Addr {
 // NATSURL returns where the gateway and services meet: Config.NATSURL, or the
 // embedded server's address once it runs.
 func (g *Gateway) NATSURL() string {
-	if g.embedded != nil {
-		return g.embedded.URL()
+	if e := g.embedded.Load(); e != nil {
+		return e.URL()
 	}
 	return g.config.NATSURL
 }
-
-// Done is closed when the gateway has stopped; an error that ended it comes
-// first.
-func (g *Gateway) Done() <-chan error { return g.done }
 
 // engineOptions says how the event loops are run.
 func (g *Gateway) engineOptions() netpoll.Options {
@@ -306,7 +216,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		Loops:     len(g.loops),
 		WSPath:    httpedge.EscapedPath(c.WSPath),
 		Handler:   handler{g},
-		HTTP:      g.http.Handover,
+		HTTP:      func(c net.Conn) { g.http.Handover(c) },
 		Clock:     g.clock,
 		Metrics:   &g.netMetrics,
 		Log:       g.log,
@@ -347,13 +257,21 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 		IdleTimeout: httpIdle,
 		Heartbeat:   c.HeartbeatInterval,
 		Gateway: httpedge.Gateway{
-			IDs:     g.cids,
-			Healthy: func() bool { return g.bus.Connected() },
-			Closed:  g.watch.closed.Load,
-			Adopt:   func(c net.Conn, head []byte) { _ = g.engine.Adopt(c, head) },
+			IDs:      g.cids,
+			Healthy:  func() bool { return g.bus.Connected() },
+			Draining: g.draining.Load,
+			Closed:   g.watch.closed.Load,
+			Adopt:    g.adopt,
 		},
 		Metrics: &g.httpMetrics,
 		Log:     g.log,
+	}
+}
+
+// adopt gives a WebSocket upgrade that net/http has read to a loop.
+func (g *Gateway) adopt(c net.Conn, head []byte) {
+	if err := g.engine.Adopt(c, head); err != nil {
+		g.log.Debug("a WebSocket upgrade on a connection of net/http was lost", "error", err)
 	}
 }
 

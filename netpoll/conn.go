@@ -337,6 +337,9 @@ func (c *Conn) finalize() {
 	if c.state == statePending {
 		m.Pending.Add(-1)
 	}
+	if l.engine.quitting.Load() && c.owed() {
+		m.Cut.Add(1)
+	}
 	c.state = stateClosed
 	c.gc = nil
 	l.wheel.Cancel(&c.timer)

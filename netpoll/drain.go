@@ -60,7 +60,8 @@ func (e *Engine) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Close closes every connection that is left and ends the loops. It returns when they have ended.
+// Close closes every connection that is left and ends the loops. It returns when they have ended. Metrics.Cut counts the
+// connections that were not at rest.
 func (e *Engine) Close() {
 	e.mu.Lock()
 	first := e.started && !e.stopped
@@ -118,6 +119,17 @@ func (l *Loop) drainCheck() {
 	if l.drain.begun && !l.drain.empty && l.held == 0 && !l.midRequest() {
 		l.reportEmpty()
 	}
+}
+
+// owed reports whether the client would miss something if the connection were closed now.
+func (c *Conn) owed() bool {
+	switch c.state {
+	case stateProxy, stateTLS:
+		return false
+	case stateHead:
+		return c.in != nil
+	}
+	return c.state < stateLinger
 }
 
 // midRequest reports whether a client has sent a part of a request.

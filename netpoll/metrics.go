@@ -34,6 +34,7 @@ type Metrics struct {
 	Adopted   atomic.Uint64 // connections that came back from net/http
 
 	AdoptFailed atomic.Uint64 // connections lost on their way back from net/http
+	Cut         atomic.Uint64 // connections not at rest that Engine.Close has closed
 
 	// Each TLS handshake that was started ends in one of the next five, or is under way.
 	TLSStarted     atomic.Uint64 // connections of which a handshake is expected

@@ -2,8 +2,9 @@
 // arguments, environment, log output, signals and exit codes. It never decides
 // how the gateway works: that is up to the packages gateway and demo.
 //
-// Exit codes: 0 after a stop that was asked for, 1 if NATS cannot be reached or
-// the gateway fails, 2 if the settings are wrong.
+// Exit codes: 0 after a stop that was asked for, also if clients were cut at its
+// end; 1 if NATS cannot be reached, the gateway fails, or a second signal ends a
+// stop; 2 if the settings are wrong.
 package main
 
 import (

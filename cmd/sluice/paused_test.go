@@ -16,12 +16,12 @@ import (
 )
 
 // argsVariable has the test binary be the program: its arguments, separated by line feeds.
-const argsVariable = "SLUICE_TEST_ARGS"
+const argsVariable = "RUN_AS_SLUICE"
 
 func TestMain(m *testing.M) {
 	if args, ok := os.LookupEnv(argsVariable); ok {
-		p := process{stdout: os.Stdout, stderr: os.Stderr, signals: make(chan os.Signal, 2)}
-		os.Exit(p.run(strings.Split(args, "\n")))
+		os.Args = append(os.Args[:1], strings.Split(args, "\n")...)
+		main()
 	}
 	os.Exit(m.Run())
 }

@@ -76,7 +76,7 @@ func (p *process) run(args []string) int {
 	if err != nil {
 		return p.misused(err)
 	}
-	window := max(c.DrainTimeout, 0) + c.CloseTimeout + stopMargin
+	window := c.ShutdownDelay + max(c.DrainTimeout, 0) + c.CloseTimeout + stopMargin
 	return p.serve(s, window, log)
 }
 

@@ -71,6 +71,7 @@ type Config struct {
 	HeldEvents       int           // events held per subscription while references load
 	PingInterval     time.Duration // quiet time before a ping; Off: none
 	CloseTimeout     time.Duration // wait for the peer's close frame
+	ShutdownDelay    time.Duration // a stop goes on serving new clients for so long while health checks fail
 	DrainTimeout     time.Duration // window over which a stop closes clients; Off: all at once
 
 	// HeartbeatInterval is the quiet time before an event stream gets a comment,

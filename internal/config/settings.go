@@ -186,6 +186,8 @@ var settings = []setting{
 		value: number(func(c *Config) *int { return &c.HTTPCompression }, kib, 1, 256*mib, zeroIs(-1))},
 	{key: "closeTimeout", flag: "close-timeout", arg: "duration", group: groupTuning, help: "wait so long for a client to confirm that it is closed",
 		value: duration(func(c *Config) *time.Duration { return &c.CloseTimeout }, 5*time.Second, 10*time.Millisecond, time.Minute)},
+	{key: "shutdownDelay", flag: "shutdown-delay", arg: "duration", group: groupTuning, help: "when stopping, fail health checks for so long before listening ends",
+		value: duration(func(c *Config) *time.Duration { return &c.ShutdownDelay }, 0, 0, time.Hour, zeroIsDefault[time.Duration])},
 	{key: "drainTimeout", flag: "drain-timeout", arg: "duration", group: groupTuning, help: "spread the closing of clients over so long when stopping; 0: all at once",
 		value: duration(func(c *Config) *time.Duration { return &c.DrainTimeout }, 5*time.Second, 10*time.Millisecond, time.Hour, zeroIs(Off))},
 

@@ -28,14 +28,17 @@ type Options struct {
 // Server is a running NATS server. The gateway reaches it through an in-process
 // connection; services reach it through its listener. It ends with Stop. Its
 // methods are safe for concurrent use.
-type Server struct{ srv *server.Server }
+type Server struct {
+	srv    *server.Server
+	failed chan string // what the server calls a fatal error
+}
 
 // startTimeout bounds how long the listener may take to open.
 const startTimeout = 10 * time.Second
 
 // Start runs a server. It returns when clients can connect, or with an error
-// that says what to do.
-func Start(o Options) (*Server, error) {
+// that says what to do. ctx ends the wait.
+func Start(ctx context.Context, o Options) (*Server, error) {
 	host, portText, err := net.SplitHostPort(o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("embeddedNatsListen: %w", err)
@@ -57,12 +60,11 @@ func Start(o Options) (*Server, error) {
 		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
 	l := &serverLog{log: o.Log.With("part", "nats-server"), trace: o.Trace, failed: make(chan string, 1)}
-	ctx := context.Background()
 	srv.SetLogger(l, o.Log.Enabled(ctx, slog.LevelDebug), o.Log.Enabled(ctx, o.Trace))
 	srv.Start()
 	ready := make(chan bool, 1)
 	go func() { ready <- srv.ReadyForConnections(startTimeout) }()
-	e := &Server{srv: srv}
+	e := &Server{srv: srv, failed: l.failed}
 	select {
 	case ok := <-ready:
 		if ok {
@@ -71,6 +73,9 @@ func Start(o Options) (*Server, error) {
 		err = errors.New("did not open its port in time")
 	case why := <-l.failed:
 		err = errors.New(why)
+	case <-ctx.Done():
+		e.Stop()
+		return nil, ctx.Err()
 	}
 	e.Stop()
 	return nil, fmt.Errorf("embedded NATS server on %s: %w (is another NATS server running there? choose another address with embeddedNatsListen, port 0 for a free one)", o.Listen, err)
@@ -81,6 +86,21 @@ func (e *Server) InProcessConn() (net.Conn, error) { return e.srv.InProcessConn(
 
 // URL is where services connect to.
 func (e *Server) URL() string { return e.srv.ClientURL() }
+
+// Wait returns why the server has ended, be it by Stop.
+func (e *Server) Wait() error {
+	ended := make(chan struct{})
+	go func() {
+		e.srv.WaitForShutdown()
+		close(ended)
+	}()
+	select {
+	case why := <-e.failed:
+		return errors.New(why)
+	case <-ended:
+		return errors.New("the server has ended")
+	}
+}
 
 // Stop ends the server and every connection to it, and waits for that.
 func (e *Server) Stop() {

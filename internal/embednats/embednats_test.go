@@ -2,6 +2,7 @@ package embednats
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"net"
 	"strings"
@@ -32,7 +33,7 @@ func (s *syncBuffer) String() string {
 func TestServesBothSides(t *testing.T) {
 	var out syncBuffer
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
-	e, err := Start(Options{Listen: "127.0.0.1:0", Log: log, Trace: slog.LevelDebug - 4})
+	e, err := Start(context.Background(), Options{Listen: "127.0.0.1:0", Log: log, Trace: slog.LevelDebug - 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func TestServesBothSides(t *testing.T) {
 }
 
 func TestStopEndsItsConnections(t *testing.T) {
-	e, err := Start(Options{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
+	e, err := Start(context.Background(), Options{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ func TestSaysWhatToDoWhenThePortIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	_, err = Start(Options{Listen: taken.Addr().String(), Log: slog.New(slog.DiscardHandler)})
+	_, err = Start(context.Background(), Options{Listen: taken.Addr().String(), Log: slog.New(slog.DiscardHandler)})
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -100,5 +101,24 @@ func TestSaysWhatToDoWhenThePortIsTaken(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}
+	}
+}
+
+// Wait returns when the server ends, whoever ended it; a start is given up with its context.
+func TestWait(t *testing.T) {
+	e, err := Start(context.Background(), Options{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- e.Wait() }()
+	e.srv.Shutdown()
+	if err := <-ended; err == nil {
+		t.Error("no reason")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if e, err := Start(ctx, Options{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)}); err == nil {
+		e.Stop() // it was ready before the context was looked at
 	}
 }

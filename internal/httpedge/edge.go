@@ -33,6 +33,8 @@ type Gateway struct {
 	IDs IDs
 	// Healthy reports whether services can be reached.
 	Healthy func() bool
+	// Draining reports whether the gateway is being stopped: new clients should go elsewhere.
+	Draining func() bool
 	// Closed reports whether clients are turned away, since services have been out of reach for too long.
 	Closed func() bool
 	// Adopt takes a WebSocket upgrade back to a loop: the connection, the request's head and whatever bytes followed it.

@@ -62,8 +62,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// health answers 200 while services can be reached, else 503: a balancer then
-// sends new clients elsewhere.
+// health answers 200 while services can be reached and the gateway is not being
+// stopped, else 503: a balancer then sends new clients elsewhere.
 func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -71,9 +71,12 @@ func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	if e.o.Gateway.Healthy() {
+	switch {
+	case e.o.Gateway.Draining():
+		writeJSON(w, http.StatusServiceUnavailable, `{"status":"stopping"}`)
+	case e.o.Gateway.Healthy():
 		writeJSON(w, http.StatusOK, `{"status":"ok","nats":"connected"}`)
-	} else {
+	default:
 		writeJSON(w, http.StatusServiceUnavailable, `{"status":"unavailable","nats":"disconnected"}`)
 	}
 }

@@ -24,17 +24,15 @@ const (
 type server struct {
 	listener *handoverListener
 	http     *http.Server
-	log      *slog.Logger
 	served   chan struct{} // closed when the accept loop has ended
 }
 
 // Start begins to serve the connections that Handover gets. addr is what the
-// loops listen on.
-func (e *Edge) Start(addr net.Addr) {
+// loops listen on. fail gets the reason if the server ends before Stop.
+func (e *Edge) Start(addr net.Addr, fail func(error)) {
 	o := &e.o
 	e.server = &server{
 		listener: newHandoverListener(addr),
-		log:      o.Log,
 		served:   make(chan struct{}),
 		http: &http.Server{
 			Handler:                      e,
@@ -47,14 +45,14 @@ func (e *Edge) Start(addr net.Addr) {
 			ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 		},
 	}
-	go e.server.serve()
+	go e.server.serve(fail)
 }
 
 // serve runs the accept loop until stop.
-func (s *server) serve() {
+func (s *server) serve(fail func(error)) {
 	defer close(s.served)
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-		s.log.Error("the HTTP server ended", "error", err)
+		fail(err)
 	}
 }
 
@@ -65,26 +63,36 @@ func (e *Edge) Handover(c net.Conn) {
 		return
 	}
 	e.o.Metrics.Refused.Inc()
+	refuse(c)
+}
+
+// refuse answers 503 and closes.
+func refuse(c net.Conn) {
 	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
 	_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
 	_ = c.Close()
 }
 
-// Stop ends the server, if it was started: no new connections, answers under way
-// may finish until ctx ends, then everything is closed. Requests in progress need
-// the loops, so those must end later.
-func (e *Edge) Stop(ctx context.Context) error {
+// Drain ends streams, accepts no more connections, closes those at rest, and
+// waits until the requests in progress have their responses, or returns ctx's
+// error. Requests in progress need the loops, so those must end later.
+func (e *Edge) Drain(ctx context.Context) error {
 	e.stop.Do(func() { close(e.stopping) })
-	s := e.server
-	if s == nil {
+	if e.server == nil {
 		return nil
 	}
-	err := s.http.Shutdown(ctx)
-	if err != nil {
+	return e.server.http.Shutdown(ctx)
+}
+
+// Stop ends the server, if it was started: Drain, and then whatever is left is
+// closed. It returns Drain's error.
+func (e *Edge) Stop(ctx context.Context) error {
+	err := e.Drain(ctx)
+	if s := e.server; s != nil {
 		_ = s.http.Close()
+		_ = s.listener.Close()
+		<-s.served
 	}
-	_ = s.listener.Close()
-	<-s.served
 	return err
 }
 
@@ -129,12 +137,12 @@ func (l *handoverListener) offer(c net.Conn) bool {
 	return true
 }
 
-// drain closes the connections that nobody accepted.
+// drain refuses the connections that the server has not accepted.
 func (l *handoverListener) drain() {
 	for {
 		select {
 		case c := <-l.conns:
-			_ = c.Close()
+			refuse(c)
 		default:
 			return
 		}
@@ -151,7 +159,7 @@ func (l *handoverListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. It closes what is still in the queue too.
+// Close implements net.Listener. It refuses what is still in the queue.
 func (l *handoverListener) Close() error {
 	l.once.Do(func() { close(l.done) })
 	l.drain()

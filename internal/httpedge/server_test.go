@@ -18,9 +18,10 @@ import (
 // httpFixture is an HTTP side fed by a plain listener in place of event loops.
 type httpFixture struct {
 	*Edge
-	addr   string
-	natsOK atomic.Bool
-	given  chan givenBack
+	addr     string
+	natsOK   atomic.Bool
+	draining atomic.Bool
+	given    chan givenBack
 }
 
 type givenBack struct {
@@ -40,8 +41,9 @@ func newHTTPFixture(t *testing.T, change func(*Options)) *httpFixture {
 		API: httpapi.Options{APIPath: "/resources/"}, WSPath: "/ws",
 		MaxHead: 16 << 10, HeadTimeout: time.Minute, Exchange: time.Minute, IdleTimeout: time.Minute,
 		Gateway: Gateway{
-			Healthy: f.natsOK.Load,
-			Adopt:   func(c net.Conn, head []byte) { f.given <- givenBack{c, string(head)} },
+			Healthy:  f.natsOK.Load,
+			Draining: f.draining.Load,
+			Adopt:    func(c net.Conn, head []byte) { f.given <- givenBack{c, string(head)} },
 		},
 		Log: slog.New(slog.DiscardHandler),
 	}
@@ -49,7 +51,7 @@ func newHTTPFixture(t *testing.T, change func(*Options)) *httpFixture {
 		change(&o)
 	}
 	f.Edge = New(o)
-	f.Start(l.Addr())
+	f.Start(l.Addr(), func(err error) { t.Error(err) })
 	go func() {
 		for {
 			c, err := l.Accept()

@@ -62,15 +62,18 @@ type Labels map[string]string
 type Registry struct{ reg *prometheus.Registry }
 
 // New returns a registry that has the Go runtime's and the process's own
-// metrics, and sluice_build_info with the two versions as labels.
+// metrics, and the two versions as labels of sluice_build_info and, under
+// Resgate's name, resgate_info.
 func New(version, protocol string) *Registry {
 	r := &Registry{reg: prometheus.NewRegistry()}
 	r.reg.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	r.mustGauge("sluice_build_info", "Always 1; the labels say which version runs.",
-		Labels{"version": version, "protocol": protocol}, func() int64 { return 1 })
+	for _, name := range []string{"sluice_build_info", "resgate_info"} {
+		r.mustGauge(name, "Always 1; the labels are the version that runs and the version of its protocol.",
+			Labels{"version": version, "protocol": protocol}, func() int64 { return 1 })
+	}
 	return r
 }
 

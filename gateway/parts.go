@@ -1,0 +1,185 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"sluice/internal/embednats"
+	"sluice/internal/lifecycle"
+	"sluice/internal/natsbus"
+)
+
+// minPending is how many messages of a NATS connection may wait for its
+// dispatcher, at least, whatever bufferSize says: its default is Resgate's 8192,
+// and files written by Resgate hold it. When thousands of clients reconnect, that
+// many answers come at once; and what does not fit is a gap, after which
+// everything cached is fetched anew. A place in the queue costs a pointer.
+const minPending = 1 << 16
+
+// parts are what a gateway consists of, in the order in which they start. They
+// stop in the reverse order: clients leave first, while all that serves them
+// still runs. The port for clients opens last, so whoever can connect is served.
+func (g *Gateway) parts() []lifecycle.Part {
+	return []lifecycle.Part{
+		{
+			Name: "embedded NATS server",
+			Off:  !g.config.EmbeddedNATS,
+			Start: func(ctx context.Context, fail func(error)) error {
+				e, err := embednats.Start(ctx, embednats.Options{Listen: g.config.EmbeddedNATSListen, Log: g.log, Trace: LevelTrace})
+				if err != nil {
+					return err
+				}
+				g.embedded.Store(e)
+				g.log.Info("NATS server embedded", "url", e.URL())
+				go func() { fail(e.Wait()) }()
+				return nil
+			},
+			Stop: func(context.Context) error {
+				g.embedded.Load().Stop()
+				return nil
+			},
+		},
+		{
+			Name:  "metrics server",
+			Off:   g.scrape == nil,
+			Start: func(_ context.Context, fail func(error)) error { return g.scrape.Start(fail) },
+			Stop:  func(context.Context) error { return g.scrape.Stop() },
+		},
+		{
+			Name:  "NATS",
+			Start: g.connect,
+			Stop: func(context.Context) error {
+				g.disconnect()
+				return nil
+			},
+		},
+		{
+			Name: "HTTP server",
+			Start: func(_ context.Context, fail func(error)) error {
+				g.http.Start(&net.TCPAddr{Port: max(g.config.Port, 0)}, fail)
+				return nil
+			},
+			Stop: func(context.Context) error {
+				ended, cancel := context.WithCancel(context.Background())
+				cancel() // drain has waited for the requests
+				_ = g.http.Stop(ended)
+				return nil
+			},
+		},
+		{
+			Name: "event loops",
+			Start: func(_ context.Context, fail func(error)) error {
+				if err := g.engine.Start(); err != nil {
+					return err
+				}
+				go func() {
+					<-g.engine.Ended()
+					if err := g.engine.Err(); err != nil {
+						fail(err)
+					}
+				}()
+				return nil
+			},
+			Stop: g.drain,
+		},
+	}
+}
+
+// connect connects the shards to NATS.
+func (g *Gateway) connect(ctx context.Context, _ func(error)) (err error) {
+	var inProcess func() (net.Conn, error)
+	if e := g.embedded.Load(); e != nil {
+		inProcess = e.InProcessConn
+	}
+	for i := range g.config.ShardCount() {
+		g.shards = append(g.shards, newShard(g, i))
+	}
+	g.bus, err = natsbus.Connect(ctx, natsbus.Options{
+		URL:            g.NATSURL(),
+		InProcess:      inProcess,
+		Name:           "sluice",
+		Creds:          g.config.NATSCreds,
+		Cert:           g.config.NATSCert,
+		Key:            g.config.NATSKey,
+		RootCAs:        g.config.NATSRootCAs,
+		Conns:          g.config.NATSConnections,
+		Receiver:       &router{owners: &g.owners, cids: g.cids, log: g.log},
+		Signal:         g.watch.signal,
+		Log:            g.log,
+		Metrics:        &g.busMetrics,
+		Faults:         g.faults,
+		RequestTimeout: g.config.RequestTimeout,
+		ConnectTimeout: g.config.NATSTimeout,
+		Ping:           g.config.NATSPing,
+		PendingLimit:   max(g.config.BufferSize, minPending),
+	})
+	if err != nil {
+		g.watch.stop()
+		return err
+	}
+	for i, s := range g.shards {
+		s.start(g.bus, i)
+	}
+	return nil
+}
+
+// disconnect is connect's counterpart.
+func (g *Gateway) disconnect() {
+	g.watch.stop()
+	g.bus.Close()
+	for _, s := range g.shards {
+		s.cache.Stop()
+	}
+}
+
+// drainSlack is what the drain's time has beyond its windows, for timers that
+// are due at their very end.
+const drainSlack = 250 * time.Millisecond
+
+// drain is the plan by which clients leave, on the gateway's clock:
+//
+//  1. Health checks fail from the beginning. For Config.ShutdownDelay, clients are
+//     served as before, new ones too, since a balancer needs time to notice.
+//  2. Listening ends. For Config.DrainTimeout, WebSockets are closed with 1001,
+//     spread over that time; beside that, requests get their responses and
+//     streams end, on the loops and at net/http. Connections at rest are closed.
+//     Each client then has Config.CloseTimeout.
+//  3. What is left is counted, logged and cut.
+//
+// The end of ctx, or of the event loops, leads to step 3. Then ctx's error is returned.
+func (g *Gateway) drain(ctx context.Context) error {
+	c := &g.config
+	window := max(c.DrainTimeout, 0) + c.CloseTimeout + drainSlack
+	g.draining.Store(true)
+	g.log.Info("draining", "connections", g.netMetrics.OpenAll.Load(), "delay", c.ShutdownDelay, "within", window)
+	if c.ShutdownDelay > 0 {
+		delay, end := g.within(ctx, c.ShutdownDelay)
+		select {
+		case <-delay.Done():
+		case <-g.engine.Ended():
+		}
+		end()
+	}
+	g.watch.stop()
+	deadline, end := g.within(ctx, window)
+	defer end()
+	loops := make(chan error, 1)
+	go func() { loops <- g.engine.Drain(deadline) }()
+	_ = g.http.Drain(deadline) // what it leaves is counted below
+	<-loops
+	g.engine.Close()
+	g.http.Halted()
+	if n := g.netMetrics.Cut.Load() + uint64(g.netMetrics.OpenAll.Load()); n > 0 { // on the loops, at net/http
+		g.cut.Add(n)
+		g.log.Warn("connections cut at the end of the drain; a longer drainTimeout or closeTimeout gives them more time", "connections", n)
+	}
+	return ctx.Err()
+}
+
+// within returns a context that ends when d has passed on the gateway's clock.
+func (g *Gateway) within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	alarm := g.clock.AfterFunc(d, cancel)
+	return ctx, func() { alarm.Stop(); cancel() }
+}

@@ -1,0 +1,359 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/internal/owner"
+)
+
+// stopFixture is a gateway whose clock stands still, with clients of all kinds.
+type stopFixture struct {
+	*Gateway
+	t     *testing.T
+	clock *owner.ManualClock
+	log   syncBuffer
+}
+
+func startForStop(t *testing.T, change func(*Config)) *stopFixture {
+	t.Helper()
+	f := &stopFixture{t: t, clock: owner.NewManualClock()}
+	c := Config{Addr: "127.0.0.1", Port: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0", Clock: f.clock, Loops: 2,
+		RequestTimeout: time.Minute, PingInterval: Off, DrainTimeout: 10 * time.Second, CloseTimeout: 5 * time.Second, Log: slog.New(slog.NewTextHandler(&f.log, nil))}
+	if change != nil {
+		change(&c)
+	}
+	var err error
+	if f.Gateway, err = New(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = f.Stop(ctx)
+	})
+	return f
+}
+
+// rawConn is a client at the level of bytes.
+type rawConn struct {
+	net.Conn
+	t *testing.T
+	r *bufio.Reader
+}
+
+func (f *stopFixture) dial(text string) *rawConn {
+	f.t.Helper()
+	c, err := net.Dial("tcp", f.Addr().String())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, text); err != nil {
+		f.t.Fatal(err)
+	}
+	return &rawConn{c, f.t, bufio.NewReader(c)}
+}
+
+// status reads the head of a response.
+func (c *rawConn) status() (code int) {
+	c.t.Helper()
+	line, err := c.r.ReadString('\n')
+	if err != nil {
+		c.t.Fatalf("no response: %v", err)
+	}
+	if _, err := fmt.Sscanf(line, "HTTP/1.1 %d", &code); err != nil {
+		c.t.Fatalf("response %q: %v", line, err)
+	}
+	for line != "\r\n" {
+		if line, err = c.r.ReadString('\n'); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return code
+}
+
+const wsHead = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+
+// webSocket returns an open WebSocket, and a channel that gets the close code that it ends with.
+func (f *stopFixture) webSocket() (closed chan uint16) {
+	f.t.Helper()
+	c := f.dial(wsHead)
+	if code := c.status(); code != 101 {
+		f.t.Fatalf("upgrade: %d", code)
+	}
+	closed = make(chan uint16, 1)
+	go func() {
+		var frame [4]byte
+		if _, err := io.ReadFull(c.r, frame[:]); err != nil || frame[0] != 0x88 {
+			closed <- 1006
+			return
+		}
+		code := binary.BigEndian.Uint16(frame[2:])
+		_, _ = c.Write([]byte{0x88, 0x82, 0, 0, 0, 0, frame[2], frame[3]})
+		closed <- code
+	}()
+	return closed
+}
+
+// health returns the status of a health check on a connection of its own.
+func (f *stopFixture) health() int {
+	f.t.Helper()
+	c := f.dial("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	defer c.Close()
+	return c.status()
+}
+
+// turns waits until each loop has had a turn, or the stop has ended.
+func (f *stopFixture) turns(stopped chan error) {
+	for i := range f.loops {
+		l := f.loops[i].Load()
+		done := make(chan struct{})
+		l.post(func() { close(done) })
+		select {
+		case <-done:
+		case err := <-stopped:
+			stopped <- err
+			return
+		}
+	}
+}
+
+func await[T any](t *testing.T, c <-chan T, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatalf("waited in vain for %s", what)
+	}
+	return v
+}
+
+// TestDrain: the plan from its beginning to its end. Whatever clients hold, WebSockets are closed in order, within
+// their time, and Stop returns without an error.
+func TestDrain(t *testing.T) {
+	f := startForStop(t, func(c *Config) { c.ShutdownDelay = 30 * time.Second })
+	nc, err := nats.Connect(f.NATSURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	calls := make(chan struct{}, 16)
+	for subject, answer := range map[string]string{
+		"access.>":        `{"result":{"get":true,"call":"*"}}`,
+		"get.test.model":  `{"result":{"model":{"a":1}}}`,
+		"call.test.hangs": "",
+	} {
+		if _, err := nc.Subscribe(subject, func(m *nats.Msg) {
+			if answer == "" {
+				calls <- struct{}{} // never answered
+				return
+			}
+			_ = m.Respond([]byte(answer))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+
+	var webSockets []chan uint16
+	for range 20 {
+		webSockets = append(webSockets, f.webSocket())
+	}
+	get := "GET /api/test/model HTTP/1.1\r\nHost: x\r\n"
+	// Who holds what.
+	f.dial("POST /api/test/model/set HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
+	f.dial("GET /api/te")
+	for _, head := range []string{"Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"} { // on a loop, at net/http
+		f.dial("POST /api/test/hangs HTTP/1.1\r\nHost: x\r\n" + head)
+		await(t, calls, "the call that hangs")
+	}
+	stream := f.dial(get + "Accept: text/event-stream\r\n\r\n")
+	if code := stream.status(); code != 200 {
+		t.Fatalf("stream: %d", code)
+	}
+	atRest := f.dial(get + "\r\n")
+	if code := atRest.status(); code != 200 {
+		t.Fatalf("GET: %d", code)
+	}
+	atRestThere := f.dial("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+	if code := atRestThere.status(); code != 200 {
+		t.Fatalf("health: %d", code)
+	}
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- f.Stop(context.Background()) }()
+	// 1. Health checks fail, clients are served.
+	for end := time.Now().Add(patience); f.health() != 503; {
+		if time.Now().After(end) {
+			t.Fatal("health checks succeed while the gateway is being stopped")
+		}
+	}
+	late := f.webSocket()
+	if code := f.dial(get + "\r\n").status(); code != 200 {
+		t.Errorf("GET during the delay: %d", code)
+	}
+	if n := len(late); n > 0 {
+		t.Error("a client was closed during the delay")
+	}
+	// 2. Listening ends.
+	f.clock.Advance(30 * time.Second)
+	for end := time.Now().Add(patience); ; {
+		c, err := net.Dial("tcp", f.Addr().String())
+		if err != nil {
+			break
+		}
+		_ = c.Close()
+		if time.Now().After(end) {
+			t.Fatal("listening does not end")
+		}
+	}
+	began := f.clock.Now()
+	for len(stopped) == 0 {
+		f.turns(stopped)
+		f.turns(stopped)
+		f.clock.Advance(50 * time.Millisecond)
+	}
+	if took, most := f.clock.Now()-began, 10*time.Second+5*time.Second+time.Second; took > most {
+		t.Errorf("the drain took %v, want %v at most", took, most)
+	}
+	if err := await(t, stopped, "Stop"); err != nil {
+		t.Errorf("Stop: %v", err)
+	}
+	for i, c := range append(webSockets, late) {
+		if code := await(t, c, "the close"); code != 1001 {
+			t.Errorf("WebSocket %d was closed with %d", i, code)
+		}
+	}
+	// 3. What is left is counted and cut: the incomplete body, and the call that net/http waits for.
+	if n := f.cut.Load(); n != 2 {
+		t.Errorf("%d connections counted as cut, want 2", n)
+	}
+	if text := f.log.String(); !strings.Contains(text, "connections cut") || !strings.Contains(text, "connections=2") {
+		t.Errorf("the log does not say what was cut:\n%s", text)
+	}
+	for _, c := range []*rawConn{stream, atRest, atRestThere} {
+		if _, err := io.Copy(io.Discard, c.r); err != nil {
+			t.Errorf("a connection did not end in order: %v", err)
+		}
+	}
+	if err, open := <-f.Done(); err != nil || open {
+		t.Errorf("Done: %v, open %v", err, open)
+	}
+}
+
+// TestStopIsCut: the end of Stop's context ends the drain, at any of its steps.
+func TestStopIsCut(t *testing.T) {
+	for _, delay := range []time.Duration{0, time.Hour} {
+		f := startForStop(t, func(c *Config) { c.ShutdownDelay = delay })
+		f.webSocket()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := f.Stop(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("delay %v: %v", delay, err)
+		}
+	}
+}
+
+// TestFailedPartReachesDone: what ends a part ends the gateway, and Done has the reason first.
+func TestFailedPartReachesDone(t *testing.T) {
+	f := startForStop(t, func(c *Config) { c.DrainTimeout = Off })
+	f.embedded.Load().Stop()
+	if err := await(t, f.Done(), "the failure"); err == nil || !strings.Contains(err.Error(), "embedded NATS server") {
+		t.Errorf("Done: %v", err)
+	}
+	if err, open := <-f.Done(); err != nil || open {
+		t.Errorf("Done at the end: %v, open %v", err, open)
+	}
+	if _, err := net.Dial("tcp", f.Addr().String()); err == nil {
+		t.Error("the gateway still listens")
+	}
+}
+
+// TestStopWhileConnecting: Stop ends a Start that waits for NATS.
+func TestStopWhileConnecting(t *testing.T) {
+	var log syncBuffer
+	g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, NATSURL: "nats://127.0.0.1:1", NATSTimeout: time.Hour, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan error, 1)
+	go func() { started <- g.Start(context.Background()) }()
+	for end := time.Now().Add(patience); !strings.Contains(log.String(), "NATS"); {
+		if time.Now().After(end) {
+			t.Fatal("nothing is logged about NATS")
+		}
+	}
+	if err := g.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if err := await(t, started, "Start"); err == nil {
+		t.Error("started although it was stopped")
+	}
+	if g.Addr() != nil {
+		t.Error("it has listened")
+	}
+}
+
+// TestAddressesFromAnyGoroutine: they may be asked for while the gateway starts and stops. The race detector judges.
+func TestAddressesFromAnyGoroutine(t *testing.T) {
+	g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, MetricsPort: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
+		DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.Addr() != nil || g.MetricsAddr() != nil {
+		t.Error("an address before Start")
+	}
+	end := make(chan struct{})
+	var asking sync.WaitGroup
+	for range 4 {
+		asking.Go(func() {
+			for {
+				select {
+				case <-end:
+					return
+				default:
+					_, _, _, _ = g.Addr(), g.MetricsAddr(), g.NATSURL(), g.Done()
+				}
+			}
+		})
+	}
+	if err := g.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if g.Addr() == nil || g.MetricsAddr() == nil {
+		t.Error("no address after Start")
+	}
+	r, err := http.Get("http://" + g.Addr().String() + "/healthz")
+	if err != nil || r.StatusCode != 200 {
+		t.Errorf("health: %v %v", r, err)
+	}
+	if err == nil {
+		_ = r.Body.Close()
+	}
+	if err := g.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+	close(end)
+	asking.Wait()
+}

@@ -1,0 +1,101 @@
+// Package metricsserver owns the HTTP server on the metrics port: metrics for
+// Prometheus, in its own format or OpenMetrics, and profiles on demand. It has
+// a port of its own so that clients need not reach it.
+//
+// It never counts anything itself, and clients of the gateway never get here.
+package metricsserver
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"sluice/internal/metrics"
+)
+
+// Path is where Prometheus finds the metrics.
+const Path = "/metrics"
+
+// Options say what is served where.
+type Options struct {
+	Addr     string // host:port; port 0: any free one
+	Registry *metrics.Registry
+	Profiles bool         // serve pprof as well
+	NotFound http.Handler // every other path
+	Log      *slog.Logger
+}
+
+// Server serves metrics from Start to Stop. Its methods may be called from any
+// goroutine.
+type Server struct {
+	options Options
+	server  *http.Server
+	listens atomic.Pointer[net.Listener] // nil before Start
+	served  chan struct{}                // closed when the accept loop has ended
+}
+
+// New returns a server that is not started.
+func New(o Options) *Server {
+	mux := http.NewServeMux()
+	exposition := promhttp.HandlerFor(o.Registry.Gatherer(), promhttp.HandlerOpts{
+		EnableOpenMetrics: true, // if Accept prefers it
+		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelError),
+	})
+	mux.Handle("GET "+Path, exposition)
+	mux.Handle("POST "+Path, exposition) // as Resgate answers it
+	if o.Profiles {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	mux.Handle("/", o.NotFound)
+	return &Server{
+		options: o,
+		// A profile takes as long as it is asked to, so there is no write limit.
+		server: &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+			ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug)},
+		served: make(chan struct{}),
+	}
+}
+
+// Start listens and serves. Its error says what to do. fail gets the reason if
+// the server ends before Stop. A server can be started once.
+func (s *Server) Start(fail func(error)) error {
+	l, err := net.Listen("tcp", s.options.Addr)
+	if err != nil {
+		return fmt.Errorf("metricsPort: cannot listen on %s: %w; choose another port, or 0 for none", s.options.Addr, err)
+	}
+	s.listens.Store(&l)
+	s.options.Log.Info("metrics", "addr", l.Addr().String(), "path", Path)
+	go func() {
+		defer close(s.served)
+		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			fail(err)
+		}
+	}()
+	return nil
+}
+
+// Addr returns the address that the server listens on; nil before Start.
+func (s *Server) Addr() net.Addr {
+	if l := s.listens.Load(); l != nil {
+		return (*l).Addr()
+	}
+	return nil
+}
+
+// Stop ends a started server immediately: a scrape can be repeated.
+func (s *Server) Stop() error {
+	err := s.server.Close()
+	<-s.served
+	return err
+}
