@@ -9,8 +9,8 @@ import (
 	"sluice/wsproto"
 )
 
-// centrifugeDriver is the JSON form of the Centrifuge client protocol: one or
-// more JSON objects per frame, separated by line feeds.
+// centrifugeDriver is the JSON form of the Centrifuge client protocol: JSON objects,
+// separated by line feeds, one or more per frame.
 type centrifugeDriver struct{ path string }
 
 var (
@@ -46,7 +46,7 @@ func (d centrifugeDriver) Message(c *Conn, p []byte) {
 		case bytes.HasPrefix(line, centrifugeReply):
 			id, _ := lastNumber(line[:min(len(line), 24)], centrifugeReply)
 			c.answer(id, !bytes.Contains(line, centrifugeError))
-		case len(line) == 2: // {}: a ping, which is answered with the same
+		case len(line) == 2: // {} is a ping, and its own pong
 			c.send(wsproto.OpText, line)
 		case len(line) > 0:
 			c.t.count.Strange++

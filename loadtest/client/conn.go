@@ -18,19 +18,18 @@ type connState uint8
 const (
 	stateNone       connState = iota // no socket
 	stateConnecting                  // TCP handshake
-	stateSecuring                    // TLS handshake, in a goroutine that owns the socket meanwhile
-	stateUpgrading                   // waiting for 101
-	stateOpening                     // waiting for confirmations
-	stateReady
+	stateSecuring                    // TLS handshake, in a goroutine that owns the socket until it is done
+	stateUpgrading                   // waiting for 101 Switching Protocols
+	stateOpening                     // waiting for the confirmations of subscriptions
+	stateReady                       // all confirmed
 )
 
-// Conn is one client. Everything is owned by its thread, but for the socket
-// while a TLS handshake is under way.
+// Conn is one client. Its thread owns it, except for the socket during a TLS handshake.
 type Conn struct {
 	t     *Thread
 	slot  int32 // in the thread
 	index int32 // among all clients of the run
-	fd    int32
+	fd    int32 // -1: no socket
 	state connState
 	slow  bool
 
@@ -50,8 +49,8 @@ type Conn struct {
 	lastDue  int64
 	received int64
 	waiting  int32
-	step     uint8 // of a churning client
-	model    int32
+	step     uint8 // of a churning client: subscribe, call, unsubscribe
+	model    int32 // that it has subscribed to
 }
 
 // maxMessage bounds, in bytes, what a server can make the harness buffer for one connection.
@@ -59,10 +58,10 @@ const maxMessage = 64 << 20
 
 var (
 	errEnded   = errors.New("the server closed the connection")
-	errRefused = errors.New("the server refused the upgrade")
+	errRefused = errors.New("the server rejected the upgrade")
 )
 
-// opened begins what follows the TCP (and TLS) handshake.
+// opened sends the upgrade request, after the TCP or TLS handshake.
 func (c *Conn) opened() {
 	if c.t.cfg.HTTP {
 		c.becomeReady()
@@ -84,7 +83,8 @@ func (c *Conn) opened() {
 	c.t.scratch = b
 }
 
-// upgrade reads the answer to the upgrade and returns how much of b it was.
+// upgrade reads the response to the upgrade, and returns its length or 0 if it is not
+// complete.
 func (c *Conn) upgrade(b []byte) int {
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	if end < 0 {
@@ -117,6 +117,7 @@ func (c *Conn) negotiated(deflate bool) {
 	}
 }
 
+// becomeReady counts the connection as ready, with the latency of connecting.
 func (c *Conn) becomeReady() {
 	t := c.t
 	c.state = stateReady
@@ -131,7 +132,7 @@ func (c *Conn) becomeReady() {
 	}
 }
 
-// readable takes what the socket has.
+// readable reads from the socket until it is empty.
 func (c *Conn) readable(events uint32) {
 	t := c.t
 	for c.fd >= 0 {
@@ -160,15 +161,15 @@ func (c *Conn) readable(events uint32) {
 		}
 		t.now = Now()
 		c.feed(t.buf[:k+n])
-		// Edge-triggered: what came after a read that did not fill the buffer
-		// makes an edge of its own, but an end that was seen already does not.
+		// Edge-triggered: bytes that arrive after a short read raise another edge. An end of
+		// the stream that this edge has reported does not, so read on until it shows.
 		if c.secure == nil && k+n < len(t.buf) && events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) == 0 {
 			return
 		}
 	}
 }
 
-// feed consumes whole frames of b and keeps the rest.
+// feed consumes the complete frames or responses of b and buffers the rest in partial.
 func (c *Conn) feed(b []byte) {
 	whole := b
 	if c.state == stateUpgrading {
@@ -250,7 +251,7 @@ func (c *Conn) frame(b []byte) int {
 	return n
 }
 
-// deliver counts the events in b, and reports whether there were any.
+// deliver counts the events in b, and reports whether there are any.
 func (c *Conn) deliver(b []byte) bool {
 	t := c.t
 	any := false
@@ -278,12 +279,12 @@ func (c *Conn) deliver(b []byte) bool {
 	}
 }
 
-// answer counts the answer to a request.
+// answer counts the response to a request, or a confirmation while the connection opens.
 func (c *Conn) answer(id uint64, ok bool) {
 	t := c.t
 	if c.state == stateOpening {
 		if !ok {
-			c.fail(errors.New("the server refused a subscription"))
+			c.fail(errors.New("the server rejected a subscription"))
 			return
 		}
 		if c.pending--; c.pending == 0 {
@@ -298,6 +299,7 @@ func (c *Conn) answer(id uint64, ok bool) {
 	c.answered(kind, due, ok)
 }
 
+// answered counts the response to a request that was due at a time.
 func (c *Conn) answered(kind Kind, due int64, ok bool) {
 	t := c.t
 	t.count.Answers++
@@ -355,7 +357,7 @@ func (c *Conn) send(op wsproto.Op, payload []byte) {
 	c.write(c.t.wire)
 }
 
-// write sends bytes; what the socket does not take waits for it.
+// write sends bytes, through TLS if the connection has it.
 func (c *Conn) write(b []byte) {
 	if c.fd < 0 {
 		return
@@ -367,6 +369,7 @@ func (c *Conn) write(b []byte) {
 	c.writeRaw(b)
 }
 
+// writeRaw writes to the socket. What the socket does not take goes to the write queue.
 func (c *Conn) writeRaw(b []byte) {
 	if len(c.out) == 0 {
 		n, err := writeSocket(c.fd, b)
@@ -379,7 +382,7 @@ func (c *Conn) writeRaw(b []byte) {
 	c.out = append(c.out, b...)
 }
 
-// writable sends what waits.
+// writable drains the write queue.
 func (c *Conn) writable() {
 	if len(c.out) == 0 {
 		return
@@ -396,7 +399,7 @@ func (c *Conn) writable() {
 	}
 }
 
-// fail ends the connection and counts why.
+// fail closes the connection because of err, and counts it as closed or failed.
 func (c *Conn) fail(err error) {
 	t := c.t
 	if c.fd < 0 {
@@ -415,14 +418,14 @@ func (c *Conn) fail(err error) {
 	c.drop()
 }
 
-// drop closes the socket with a reset, so that ten thousand of them do not
-// leave ten thousand ports waiting.
+// drop closes the socket with a reset, so that thousands of closed connections do not keep
+// their ports in TIME_WAIT.
 func (c *Conn) drop() {
 	t := c.t
 	if c.fd < 0 {
 		return
 	}
-	if c.state == stateSecuring { // the goroutine has the socket: it fails, and what it reports drops the rest
+	if c.state == stateSecuring { // the handshake's goroutine owns the socket: it fails, and then drops the connection
 		_ = unix.Shutdown(int(c.fd), unix.SHUT_RDWR)
 		return
 	}

@@ -9,13 +9,13 @@ import (
 	"sluice/loadtest/hist"
 )
 
-// Sample is what an Engine, or several, have counted.
+// Sample holds the counters and latencies of one Engine or several.
 type Sample struct {
 	Count Counters               `json:"count"`
-	Hists map[string]hist.Sparse `json:"hists,omitempty"` // by Kind; only what came since the last sample
+	Hists map[string]hist.Sparse `json:"hists,omitempty"` // by Kind; latencies since the last sample
 }
 
-// Add counts o as well.
+// Add adds o to s.
 func (s *Sample) Add(o Sample) {
 	s.Count.Add(o.Count)
 	for _, kind := range slices.Sorted(maps.Keys(o.Hists)) {
@@ -32,32 +32,32 @@ func (s *Sample) Add(o Sample) {
 	}
 }
 
-// Clients is a set of clients, in this process (Engine) or in others (Remote,
-// Group). Its methods must not be called concurrently.
+// Clients is a set of clients, in this process (Engine) or in others (Remote, Group). Its
+// methods must not be called concurrently.
 type Clients interface {
-	// Connect begins to connect all that are not connected; Sample tells how far it is.
+	// Connect starts to connect all clients, and does not wait. Sample shows the progress.
 	Connect() error
-	// Begin begins a phase at a time of Now: counts start anew.
+	// Begin begins a phase at a time of Now: counters start at zero.
 	Begin(at int64) error
-	// Load begins to make requests.
+	// Load starts a series of requests.
 	Load(l Load) error
-	// Sample returns the counts since the phase began, and the latencies since
-	// the last sample. Fewest and Most are filled in if perClient is set.
+	// Sample returns the counters since the phase began, and the latencies since the last
+	// sample. It computes Fewest and Most only if perClient is set.
 	Sample(perClient bool) (Sample, error)
-	// Resume lets slow clients read like others.
+	// Resume lets slow clients read their backlog, and from then on like others.
 	Resume() error
-	// Drop ends all connections.
+	// Drop closes all connections.
 	Drop() error
-	// Close ends everything.
+	// Close closes all connections and stops the threads or processes.
 	Close() error
 }
 
-// Engine is the clients of this process.
+// Engine is a set of clients in this process.
 type Engine struct{ threads []*Thread }
 
 var _ Clients = (*Engine)(nil)
 
-// New makes an engine. It connects nothing yet.
+// New starts an engine's threads. It connects no client yet.
 func New(cfg Config) (*Engine, error) {
 	to, err := cfg.check()
 	if err != nil {
@@ -81,6 +81,7 @@ func New(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
+// each runs f on each thread in turn, until one fails.
 func (e *Engine) each(f func(t *Thread) error) error {
 	for _, t := range e.threads {
 		var err error

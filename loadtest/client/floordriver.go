@@ -9,10 +9,10 @@ import (
 	"sluice/wsproto"
 )
 
-// floorDriver is the protocol of the harness's own server: the least that the
-// exchange of a RES client can be. "h" is a hello and answered "h", as a version
-// request is; "s 7" subscribes to topic 7 and is answered "s"; "c 123" is a call
-// and answered "c 123"; an event is its payload.
+// floorDriver is the protocol of the harness's own server, with the same exchanges as a RES
+// client's. "h" is a hello, with the response "h", as the version request has one. "s 7"
+// subscribes to topic 7, with the response "s". "c 123" is a call, with the response
+// "c 123". An event is its payload.
 type floorDriver struct{ path string }
 
 func (d floorDriver) Path() (path, subprotocol string) { return d.path, "" }

@@ -7,26 +7,28 @@ import (
 	"math/rand/v2"
 )
 
-// load makes requests on the thread's connections: at due times, or as fast as
-// answers come. A connection is granted a turn for each request that it may
-// have under way; turns are taken in the order in which they were granted.
+// load makes requests on the thread's connections: at due times, or as fast as responses
+// arrive. A connection gets one slot in the queue for each request that its window admits.
+// Requests take slots in FIFO order.
 //
-// A request whose time has come while no turn is free keeps its due time, so
-// that its latency counts the wait (no coordinated omission).
+// A request that is due while the queue is empty keeps its due time, so that its latency
+// includes the wait (no coordinated omission).
 type load struct {
 	t      *Thread
-	kind   Kind // Call, Get, or Subscribe for churn
-	gap    float64
+	kind   Kind    // Call, Get, or Subscribe for churn
+	gap    float64 // ns between requests; 0: as fast as responses arrive
 	start  int64
 	until  int64
 	issued int64
-	window int32
+	window int32 // requests in flight per connection
 
-	turns []int32 // slots of connections; a ring
+	// The queue of connections that may make a request: a ring.
+	queue []int32 // slots of connections
 	head  int
 	size  int
 }
 
+// startLoad starts a series of requests in place of the current one.
 func (t *Thread) startLoad(l Load) error {
 	kind, ok := map[string]Kind{"call": Call, "get": Get, "churn": Subscribe}[l.Kind]
 	if !ok {
@@ -41,9 +43,9 @@ func (t *Thread) startLoad(l Load) error {
 	if l.Rate > 0 {
 		n.gap = 1e9 * float64(t.cfg.Threads) / l.Rate
 	}
-	n.turns = make([]int32, len(t.conns)*window)
+	n.queue = make([]int32, len(t.conns)*window)
 	t.load = n
-	for w := range window { // one turn for each before a second one for any
+	for w := range window { // each connection gets one slot before any gets a second
 		for i := range t.conns {
 			if c := &t.conns[i]; c.state == stateReady && !c.slow && int(c.waiting) <= w {
 				n.push(c.slot)
@@ -54,26 +56,27 @@ func (t *Thread) startLoad(l Load) error {
 	return nil
 }
 
+// push adds a connection to the queue.
 func (l *load) push(slot int32) {
-	if l.size < len(l.turns) {
-		l.turns[(l.head+l.size)%len(l.turns)] = slot
+	if l.size < len(l.queue) {
+		l.queue[(l.head+l.size)%len(l.queue)] = slot
 		l.size++
 	}
 }
 
-// grant gives the connection another turn.
+// grant queues the connection again if its window admits another request.
 func (l *load) grant(c *Conn) {
 	if c.state == stateReady && c.waiting < l.window {
 		l.push(c.slot)
 	}
 }
 
-// next is when the next request is due, and whether there is one.
-func (l *load) next() (int64, bool) {
+// next returns when the next request is due; ok is false if none is, or the queue is empty.
+func (l *load) next() (due int64, ok bool) {
 	if l.gap == 0 {
 		return 0, l.size > 0
 	}
-	due := l.start + int64(float64(l.issued)*l.gap)
+	due = l.start + int64(float64(l.issued)*l.gap)
 	return due, due < l.until && l.size > 0
 }
 
@@ -87,8 +90,8 @@ func (l *load) run(now int64) {
 		if l.gap == 0 {
 			due = now
 		}
-		c := &l.t.conns[l.turns[l.head]]
-		l.head, l.size = (l.head+1)%len(l.turns), l.size-1
+		c := &l.t.conns[l.queue[l.head]]
+		l.head, l.size = (l.head+1)%len(l.queue), l.size-1
 		if c.state != stateReady {
 			continue
 		}
@@ -96,7 +99,7 @@ func (l *load) run(now int64) {
 	}
 }
 
-// finish counts the requests that were due and could not be made.
+// finish counts the requests that were due and not made.
 func (l *load) finish() {
 	if l.gap > 0 {
 		due := int64(float64(l.until-l.start) / l.gap)
@@ -104,6 +107,7 @@ func (l *load) finish() {
 	}
 }
 
+// request makes the next request on a connection.
 func (l *load) request(c *Conn, due int64) {
 	t := l.t
 	l.issued++

@@ -9,8 +9,8 @@ import (
 	"sluice/wsproto"
 )
 
-// natsDriver is the NATS client protocol over WebSocket: a stream of bytes in
-// binary frames, so a message may span two of them.
+// natsDriver is the NATS client protocol over WebSocket. It is a byte stream in binary
+// frames, so a message may span two of them.
 type natsDriver struct{ path string }
 
 var (

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// order is a line to a worker, reply the line that it answers with.
-type order struct {
+// command is a line of JSON to a client process.
+type command struct {
 	Op        string  `json:"op"`
 	Config    *Config `json:"config,omitempty"`
 	At        int64   `json:"at,omitempty"`
@@ -23,16 +23,17 @@ type order struct {
 	PerClient bool    `json:"perClient,omitempty"`
 }
 
+// reply is the line of JSON that answers a command.
 type reply struct {
 	Error  string  `json:"error,omitempty"`
 	Sample *Sample `json:"sample,omitempty"`
 }
 
-// Worker serves an Engine to the process that holds the other ends of in and
-// out, until in ends. It is the whole of a client process.
+// Worker runs an Engine for the process at the other ends of in and out, until in ends. It
+// is the main function of a client process.
 func Worker(in io.Reader, out io.Writer) error {
 	debug.SetGCPercent(400)
-	lines, answers := json.NewDecoder(bufio.NewReader(in)), json.NewEncoder(out)
+	commands, replies := json.NewDecoder(bufio.NewReader(in)), json.NewEncoder(out)
 	var e *Engine
 	defer func() {
 		if e != nil {
@@ -40,28 +41,29 @@ func Worker(in io.Reader, out io.Writer) error {
 		}
 	}()
 	for {
-		var o order
-		if err := lines.Decode(&o); err == io.EOF {
+		var o command
+		if err := commands.Decode(&o); err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err
 		}
 		var r reply
-		if err := obey(&e, o, &r); err != nil {
+		if err := execute(&e, o, &r); err != nil {
 			r.Error = err.Error()
 		}
-		if err := answers.Encode(r); err != nil {
+		if err := replies.Encode(r); err != nil {
 			return err
 		}
 	}
 }
 
-func obey(e **Engine, o order, r *reply) (err error) {
+// execute executes a command on the engine, which the command "setup" starts.
+func execute(e **Engine, o command, r *reply) (err error) {
 	if o.Op == "setup" {
 		if *e != nil || o.Config == nil {
 			return errors.New("set up twice, or without a configuration")
 		}
-		runtime.GOMAXPROCS(max(o.Config.Threads, 1) + 1) // the threads, and this
+		runtime.GOMAXPROCS(max(o.Config.Threads, 1) + 1) // the threads, and this goroutine
 		*e, err = New(*o.Config)
 		return err
 	}
@@ -87,10 +89,10 @@ func obey(e **Engine, o order, r *reply) (err error) {
 	case "drop":
 		return (*e).Drop()
 	}
-	return fmt.Errorf("unknown order %q", o.Op)
+	return fmt.Errorf("unknown command %q", o.Op)
 }
 
-// Remote is the clients of another process, which runs Worker.
+// Remote is a set of clients in another process, which runs Worker.
 type Remote struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -99,8 +101,8 @@ type Remote struct {
 
 var _ Clients = (*Remote)(nil)
 
-// Start starts cmd, which must run Worker on its standard input and output, and
-// sets its clients up. start replaces cmd.Start if it is not nil.
+// Start starts cmd, which must run Worker on its standard input and output, and sets up its
+// clients. A start that is not nil replaces cmd.Start.
 func Start(cmd *exec.Cmd, cfg Config, start func(*exec.Cmd) error) (*Remote, error) {
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -117,22 +119,23 @@ func Start(cmd *exec.Cmd, cfg Config, start func(*exec.Cmd) error) (*Remote, err
 		return nil, err
 	}
 	r := &Remote{cmd: cmd, in: in, out: json.NewDecoder(bufio.NewReaderSize(out, 64<<10))}
-	if _, err := r.order(order{Op: "setup", Config: &cfg}); err != nil {
+	if _, err := r.do(command{Op: "setup", Config: &cfg}); err != nil {
 		_ = r.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-// PID is the process's.
+// PID returns the process id.
 func (r *Remote) PID() int { return r.cmd.Process.Pid }
 
-// orderLimit bounds the wait for a worker's reply. Every order is answered at
-// once; only a worker that is stuck or starved takes long.
-const orderLimit = 30 * time.Second
+// replyLimit bounds the wait for a reply. A process replies to every command immediately,
+// unless it is stuck or starved of CPU.
+const replyLimit = 30 * time.Second
 
-func (r *Remote) order(o order) (reply, error) {
-	guard := time.AfterFunc(orderLimit, func() { _ = r.cmd.Process.Kill() })
+// do sends a command and waits for the reply. It kills the process at the limit.
+func (r *Remote) do(o command) (reply, error) {
+	guard := time.AfterFunc(replyLimit, func() { _ = r.cmd.Process.Kill() })
 	defer guard.Stop()
 	var got reply
 	line, err := json.Marshal(o)
@@ -153,25 +156,25 @@ func (r *Remote) order(o order) (reply, error) {
 
 // Connect implements Clients.
 func (r *Remote) Connect() error {
-	_, err := r.order(order{Op: "connect"})
+	_, err := r.do(command{Op: "connect"})
 	return err
 }
 
 // Begin implements Clients.
 func (r *Remote) Begin(at int64) error {
-	_, err := r.order(order{Op: "begin", At: at})
+	_, err := r.do(command{Op: "begin", At: at})
 	return err
 }
 
 // Load implements Clients.
 func (r *Remote) Load(l Load) error {
-	_, err := r.order(order{Op: "load", Load: &l})
+	_, err := r.do(command{Op: "load", Load: &l})
 	return err
 }
 
 // Sample implements Clients.
 func (r *Remote) Sample(perClient bool) (Sample, error) {
-	got, err := r.order(order{Op: "sample", PerClient: perClient})
+	got, err := r.do(command{Op: "sample", PerClient: perClient})
 	if err != nil || got.Sample == nil {
 		return Sample{}, err
 	}
@@ -180,29 +183,30 @@ func (r *Remote) Sample(perClient bool) (Sample, error) {
 
 // Resume implements Clients.
 func (r *Remote) Resume() error {
-	_, err := r.order(order{Op: "resume"})
+	_, err := r.do(command{Op: "resume"})
 	return err
 }
 
 // Drop implements Clients.
 func (r *Remote) Drop() error {
-	_, err := r.order(order{Op: "drop"})
+	_, err := r.do(command{Op: "drop"})
 	return err
 }
 
-// Close implements Clients: the process ends when its input does.
+// Close implements Clients. The process ends when its input does.
 func (r *Remote) Close() error {
-	guard := time.AfterFunc(orderLimit, func() { _ = r.cmd.Process.Kill() })
+	guard := time.AfterFunc(replyLimit, func() { _ = r.cmd.Process.Kill() })
 	defer guard.Stop()
 	_ = r.in.Close()
 	return r.cmd.Wait()
 }
 
-// Group is several sets of clients as one.
+// Group is a set of clients made of several.
 type Group []Clients
 
 var _ Clients = Group(nil)
 
+// each calls f with each set in turn, until one fails.
 func (g Group) each(f func(Clients) error) error {
 	for _, c := range g {
 		if err := f(c); err != nil {
@@ -220,7 +224,7 @@ func (g Group) Begin(at int64) error {
 	return g.each(func(c Clients) error { return c.Begin(at) })
 }
 
-// Load implements Clients: the rate is that of all together.
+// Load implements Clients. The rate is that of all sets together.
 func (g Group) Load(l Load) error {
 	l.Rate /= float64(len(g))
 	return g.each(func(c Clients) error { return c.Load(l) })
@@ -243,7 +247,7 @@ func (g Group) Resume() error { return g.each(Clients.Resume) }
 // Drop implements Clients.
 func (g Group) Drop() error { return g.each(Clients.Drop) }
 
-// Close implements Clients. It closes all, also after an error.
+// Close implements Clients. It closes all sets, also after an error.
 func (g Group) Close() error {
 	var first error
 	for _, c := range g {

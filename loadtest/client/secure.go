@@ -12,10 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// secureConn is TLS over a client's socket. The handshake runs in a goroutine,
-// which waits for the socket; afterwards the thread opens and seals records
-// itself, and a socket that has nothing gives crypto/tls a temporary error,
-// after which it can be asked again.
+// secureConn is TLS over a client's socket. The handshake runs in a goroutine that blocks on
+// the socket. After it the thread opens and seals records itself. An empty socket then
+// returns a temporary error, after which crypto/tls can read again.
 type secureConn struct {
 	conn   *tls.Conn
 	socket *socketConn
@@ -24,6 +23,7 @@ type secureConn struct {
 // handshakeLimit bounds a TLS handshake.
 const handshakeLimit = 10 * time.Second
 
+// startSecuring starts the handshake in a goroutine, which owns the socket until it is done.
 func (c *Conn) startSecuring() {
 	t := c.t
 	c.state = stateSecuring
@@ -45,6 +45,7 @@ func (c *Conn) startSecuring() {
 	}()
 }
 
+// read reads decrypted bytes; EAGAIN if the socket is empty.
 func (s *secureConn) read(c *Conn, b []byte) (int, error) {
 	n, err := s.conn.Read(b)
 	var wait waitError
@@ -57,27 +58,28 @@ func (s *secureConn) read(c *Conn, b []byte) (int, error) {
 	return n, err
 }
 
+// write encrypts b and sends it.
 func (s *secureConn) write(c *Conn, b []byte) {
 	if _, err := s.conn.Write(b); err != nil {
 		c.fail(err)
 	}
 }
 
-// socketConn is the socket as crypto/tls wants it.
+// socketConn is the socket as the net.Conn that crypto/tls takes.
 type socketConn struct {
 	fd       int32
-	blocking bool // during the handshake
-	until    time.Time
-	owner    *Conn // after it
+	blocking bool      // during the handshake
+	until    time.Time // its end at the latest
+	owner    *Conn     // after it
 }
 
-// waitError says that the socket has nothing now.
+// waitError is returned by an empty socket.
 type waitError struct{}
 
-func (waitError) Error() string { return "nothing to read yet" }
+func (waitError) Error() string { return "the socket is empty" }
 func (waitError) Timeout() bool { return true }
 
-// Temporary keeps crypto/tls from giving the connection up.
+// Temporary keeps crypto/tls from failing all further reads.
 func (waitError) Temporary() bool { return true }
 
 func (s *socketConn) Read(b []byte) (int, error) {
@@ -120,6 +122,7 @@ func (s *socketConn) Write(b []byte) (int, error) {
 	return all, nil
 }
 
+// wait blocks until the socket is ready, or until the handshake's deadline.
 func (s *socketConn) wait(events int16) error {
 	for {
 		left := time.Until(s.until)
@@ -136,8 +139,8 @@ func (s *socketConn) wait(events int16) error {
 	}
 }
 
-// The rest of net.Conn is not used by crypto/tls here: the thread closes the
-// socket itself and keeps its own time.
+// crypto/tls does not use the rest of net.Conn here: the thread closes the socket and keeps
+// the deadline.
 
 func (s *socketConn) Close() error                     { return nil }
 func (s *socketConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }

@@ -13,8 +13,8 @@ import (
 // is rare, which makes the search two to three times as fast as one for a quote.
 var stampMark = []byte(`{"due":`)
 
-// AppendEvent appends an event's payload, a JSON object of about size bytes
-// that was due at a time of Now.
+// AppendEvent appends the payload of an event that is due at a time of Now: a JSON object
+// of size bytes, or a few more if size is too small for the due time.
 func AppendEvent(dst []byte, due int64, size int) []byte {
 	from := len(dst)
 	dst = append(dst, stampMark...)
@@ -28,8 +28,8 @@ func AppendEvent(dst []byte, due int64, size int) []byte {
 
 const padding = "the quick brown fox jumps over the lazy dog, 0123456789; "
 
-// nextStamp returns the first due time in b and what follows it; ok is false if
-// there is none.
+// nextStamp returns the first due time in b and the bytes after it; ok is false if there is
+// none.
 func nextStamp(b []byte) (due int64, rest []byte, ok bool) {
 	i := bytes.Index(b, stampMark)
 	if i < 0 {
@@ -43,7 +43,7 @@ func nextStamp(b []byte) (due int64, rest []byte, ok bool) {
 	return due, b[i:], true
 }
 
-// lastNumber returns the number that follows the last appearance of mark in b.
+// lastNumber returns the number after the last mark in b.
 func lastNumber(b, mark []byte) (n uint64, ok bool) {
 	i := bytes.LastIndex(b, mark)
 	if i < 0 {

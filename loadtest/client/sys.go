@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The sockets never block, so reads and writes bypass the scheduler's
-// bookkeeping for system calls that might.
+// The sockets are non-blocking, so reads and writes bypass the Go scheduler's bookkeeping
+// for system calls that may block.
 
 func readSocket(fd int32, b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
@@ -29,7 +29,7 @@ func writeSocket(fd int32, b []byte) (int, error) {
 	return int(n), nil
 }
 
-// epollWait waits for at most ns nanoseconds; a negative ns waits for ever.
+// epollWait blocks for at most ns nanoseconds; a negative ns is no limit.
 func epollWait(fd int, events []unix.EpollEvent, ns int64) (int, error) {
 	var ts *unix.Timespec
 	if ns >= 0 {
@@ -56,7 +56,7 @@ func epollWait(fd int, events []unix.EpollEvent, ns int64) (int, error) {
 	return 0, errno
 }
 
-// sleepUntil returns at the time at, or before it.
+// sleepUntil sleeps until a time of Now. It may return early.
 func sleepUntil(at int64) {
 	if ns := at - Now(); ns > 0 {
 		ts := unix.NsecToTimespec(ns)
@@ -64,16 +64,16 @@ func sleepUntil(at int64) {
 	}
 }
 
-// Clients per source address, and the first port of each. Ports are chosen here
-// because the kernel's own search for a free one takes the longer the more
-// clients there are: at 19,000 it was nine tenths of the cost of connecting.
+// Clients per source address, and the first port of each. The harness chooses ports because
+// the kernel's search for a free one slows down with the number of clients. At 19,000 it
+// was nine tenths of the cost of connecting.
 const (
 	perSource = 8000
 	firstPort = 20000
 )
 
-// source is where the index-th client on the loopback connects from. Processes
-// differ in the middle octets, so that two runs do not meet.
+// source returns the address from which the index-th client connects on the loopback. The
+// process id is in the middle octets, so that two runs do not collide.
 func source(index int) *unix.SockaddrInet4 {
 	pid := os.Getpid()
 	return &unix.SockaddrInet4{
@@ -82,8 +82,8 @@ func source(index int) *unix.SockaddrInet4 {
 	}
 }
 
-// dial makes a socket and begins to connect it. A server on the loopback is
-// met from addresses spread over 127.0.0.0/8.
+// dial creates a socket and starts to connect it. To a server on the loopback it connects
+// from addresses spread over 127.0.0.0/8.
 func dial(to netip.AddrPort, index int) (int32, error) {
 	family := unix.AF_INET
 	if to.Addr().Is6() {
@@ -115,8 +115,8 @@ func connect(fd int, to netip.AddrPort, index int) error {
 	return unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
 }
 
-// bind gives the socket its source address. If the port is taken the kernel
-// chooses another, once it knows the server.
+// bind binds the socket to its source address. If the port is in use, the kernel chooses
+// another one at the connect.
 func bind(fd, index int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return err
@@ -132,7 +132,7 @@ func bind(fd, index int) error {
 	return unix.Bind(fd, from)
 }
 
-// socketError is what became of a connect.
+// socketError returns the error of a connect that has completed.
 func socketError(fd int32) error {
 	code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {

@@ -13,33 +13,33 @@ import (
 	"sluice/loadtest/hist"
 )
 
-// Thread is one epoll loop with its connections. Everything in it is used by
-// its own goroutine only, but for post.
+// Thread is one epoll loop with its connections. Only its own goroutine uses it, except
+// for post and do.
 type Thread struct {
 	// Fixed after construction.
 	cfg    Config
 	to     netip.AddrPort
 	driver Driver
-	get    []byte // an HTTP request
+	get    []byte // the HTTP request
 	epoll  int
 	wake   int
 	posted chan func()
 	ended  chan struct{}
 
-	// The loop's.
+	// Owned by the loop.
 	conns     []Conn
 	connectAt int64 // when connecting began; 0: not yet
-	next      int   // first connection that was not begun
-	opening   int   // begun and neither ready nor failed
+	next      int   // first connection without a connect
+	opening   int   // connects in flight: neither ready nor failed
 	resumed   bool  // slow clients read like others
 	stop      bool
 	slowTick  int64
 	load      *load
-	now       int64
-	seed      uint32
+	now       int64  // when the last read returned
+	seed      uint32 // of masking keys
 	inflated  inflateCache
 
-	// Counted since the phase began, but for what Counters says.
+	// Counted since the phase began, except for the gauges of Counters.
 	phase int64
 	count Counters
 	hists [Kinds]*hist.Hist
@@ -52,13 +52,14 @@ type Thread struct {
 }
 
 const (
-	slotWake  = -1
-	slowEvery = 50_000_000 // ns between two looks at slow clients
+	slotWake  = -1         // epoll data of the wake descriptor
+	slowEvery = 50_000_000 // ns between two reads of a slow client
 
-	// lookEvery is the least time in ns between two looks at the sockets while events come and nothing else does. A
-	// server on the same machine pays for waking a thread that waits for its sockets: up to a fifth of what a delivery
-	// costs, which no server with clients elsewhere pays. Nobody waits for a socket while the thread sleeps.
-	lookEvery = 250_000
+	// pollEvery is the least time in ns between two polls of the sockets while clients
+	// receive events and do nothing else. A server on the same machine pays for waking a
+	// thread that blocks in epoll_wait: up to a fifth of a delivery's cost, which no server
+	// with remote clients pays. A thread that sleeps is not woken by sockets.
+	pollEvery = 250_000
 )
 
 func newThread(cfg Config, to netip.AddrPort, number int) (*Thread, error) {
@@ -75,7 +76,7 @@ func newThread(cfg Config, to netip.AddrPort, number int) (*Thread, error) {
 		index := int32(cfg.First + i)
 		t.conns = append(t.conns, Conn{t: t, slot: int32(len(t.conns)), index: index, fd: -1, slow: cfg.IsSlow(int(index))})
 	}
-	for i := range t.conns { // the slice does not grow any more
+	for i := range t.conns { // the slice has its final size
 		t.conns[i].t = t
 	}
 	if t.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -102,8 +103,8 @@ func (t *Thread) release() {
 	}
 }
 
-// post runs f on the thread, soon. Any goroutine may call it; after the thread
-// has ended f does not run.
+// post makes the thread run f. Any goroutine may call it. f does not run if the thread has
+// ended.
 func (t *Thread) post(f func()) {
 	select {
 	case t.posted <- f:
@@ -115,7 +116,7 @@ func (t *Thread) post(f func()) {
 	_, _ = unix.Write(t.wake, one[:])
 }
 
-// do runs f on the thread and returns when it has run.
+// do runs f on the thread and waits for it.
 func (t *Thread) do(f func()) error {
 	done := make(chan struct{})
 	t.post(func() { f(); close(done) })
@@ -127,9 +128,10 @@ func (t *Thread) do(f func()) error {
 	}
 }
 
+// run is the loop. It returns after stop is set.
 func (t *Thread) run() {
 	runtime.LockOSThread()
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // worse pacing if refused
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // without it, sleeps are less exact
 	defer func() {
 		for i := range t.conns {
 			t.conns[i].drop()
@@ -163,12 +165,12 @@ func (t *Thread) run() {
 			}
 		}
 		if t.count.Deliveries > before && t.load == nil && t.opening == 0 {
-			sleepUntil(began + lookEvery)
+			sleepUntil(began + pollEvery)
 		}
 	}
 }
 
-// timeout is how long the loop may sleep, in nanoseconds; negative: for ever.
+// timeout returns how long the loop may block, in nanoseconds; negative: without limit.
 func (t *Thread) timeout() int64 {
 	at := int64(1<<63 - 1)
 	if t.load != nil {
@@ -189,6 +191,7 @@ func (t *Thread) timeout() int64 {
 	return max(at-Now(), 0)
 }
 
+// runPosted acks the wake-up, then runs the posted functions.
 func (t *Thread) runPosted() {
 	var b [8]byte
 	_, _ = unix.Read(t.wake, b[:])
@@ -202,6 +205,7 @@ func (t *Thread) runPosted() {
 	}
 }
 
+// event handles what epoll reports of a connection.
 func (t *Thread) event(c *Conn, events uint32) {
 	switch c.state {
 	case stateNone, stateSecuring:
@@ -229,7 +233,7 @@ func (t *Thread) event(c *Conn, events uint32) {
 	}
 }
 
-// connectDue is when the next connection is due.
+// connectDue returns when the next connection is due; 0: now.
 func (t *Thread) connectDue() int64 {
 	if t.cfg.ConnectRate <= 0 {
 		return 0
@@ -237,8 +241,8 @@ func (t *Thread) connectDue() int64 {
 	return t.connectAt + int64(float64(t.next)*1e9*float64(t.cfg.Threads)/t.cfg.ConnectRate)
 }
 
-// connectMore begins connections: as many as are due, and no more at a time
-// than the limit. Without a rate a connection is due when its turn comes.
+// connectMore starts the connects that are due, up to the limit in flight. Without a rate
+// a connection is due when the limit admits it.
 func (t *Thread) connectMore(now int64) {
 	for t.connectAt > 0 && t.next < len(t.conns) && t.opening < t.cfg.Inflight {
 		due := t.connectDue()
@@ -259,7 +263,7 @@ func (t *Thread) connectMore(now int64) {
 		*c = Conn{t: t, slot: c.slot, index: c.index, slow: c.slow, fd: fd, state: stateConnecting, due: due}
 		t.opening++
 		t.count.Open++
-		if c.slow { // so that the kernel does not read for them
+		if c.slow { // else the kernel buffers a backlog for it
 			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
 		}
 		const edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
@@ -270,7 +274,7 @@ func (t *Thread) connectMore(now int64) {
 	}
 }
 
-// readSlow lets each slow client read its share.
+// readSlow lets each slow client read at its rate.
 func (t *Thread) readSlow(now int64) {
 	if t.cfg.Slow == 0 || t.cfg.SlowRate == 0 || t.resumed || now < t.slowTick+slowEvery {
 		return
@@ -299,7 +303,7 @@ func (t *Thread) readSlow(now int64) {
 	}
 }
 
-// resume ends the slowness: slow clients read all that waits for them.
+// resume lets slow clients read their backlog, and from then on like others.
 func (t *Thread) resume() {
 	t.resumed = true
 	for i := range t.conns {
@@ -309,13 +313,13 @@ func (t *Thread) resume() {
 	}
 }
 
-// connect begins to connect everything that is not.
+// connect starts to connect all clients.
 func (t *Thread) connect() {
 	t.connectAt, t.next = Now(), 0
 	t.connectMore(t.connectAt)
 }
 
-// dropAll ends all connections.
+// dropAll closes all connections.
 func (t *Thread) dropAll() {
 	t.connectAt, t.opening, t.load = 0, 0, nil
 	for i := range t.conns {
@@ -323,8 +327,8 @@ func (t *Thread) dropAll() {
 	}
 }
 
-// begin begins a phase: counts start anew, and events that were due before
-// it count for nothing.
+// begin begins a phase: counters start at zero, and events that were due before it are
+// stale.
 func (t *Thread) begin(at int64) {
 	t.phase = at
 	c := &t.count
@@ -347,7 +351,7 @@ func (t *Thread) nextKey() (key [4]byte) {
 	return key
 }
 
-// take returns the counts so far, and the latencies since it was last called.
+// take returns the counters, and the latencies since the last call.
 func (t *Thread) take(perClient bool) Sample {
 	s := Sample{Count: t.count, Hists: map[string]hist.Sparse{}}
 	for k, h := range t.hists {
