@@ -12,11 +12,10 @@ import (
 	"sluice/wsproto"
 )
 
-// The feed is the simplest way in for events: lines of a topic's number, a
-// space, and the payload. The comparison's own servers take it as well.
+// A feed is the simplest protocol for publishing events: lines of a topic's number, a space,
+// and the payload. The comparison's own servers read it as well.
 
-// AppendLine appends an event as a line of the feed. payload must not hold a
-// line feed.
+// AppendLine appends an event as a line of the feed. payload must not contain a line feed.
 func AppendLine(dst []byte, topic int, payload []byte) []byte {
 	dst = strconv.AppendInt(dst, int64(topic), 10)
 	dst = append(dst, ' ')
@@ -31,7 +30,7 @@ func ParseLine(line []byte) (topic int, payload []byte, ok bool) {
 	return topic, payload, found && err == nil
 }
 
-// events sends the events in b and returns how much of it was whole lines.
+// events delivers the events in b, and returns the length of its complete lines.
 func (s *Server) events(b []byte) int {
 	used := 0
 	for {
@@ -57,17 +56,17 @@ func (s *Server) events(b []byte) int {
 	return used
 }
 
+// deliver writes frames to all subscribers of a topic.
 func (s *Server) deliver(t *topic, frames []byte) {
-	for i := len(t.subs) - 1; i >= 0; i-- { // backward: write may drop the one at hand
+	for i := len(t.subs) - 1; i >= 0; i-- { // backward: drop removes the current one
 		if c := t.subs[i]; !s.write(c, frames) {
 			s.drop(c)
 		}
 	}
 }
 
-// flush writes what a turn of the batched variant has gathered: with events of
-// one topic, the same bytes to each of its subscribers; with several, each
-// connection gets its own bytes in one write.
+// flush writes the batch, once per connection. If it has events of one topic, all subscribers
+// get the same bytes; otherwise each connection's frames are collected first.
 func (s *Server) flush() {
 	if len(s.order) == 1 {
 		s.deliver(s.order[0], s.order[0].pending)
@@ -79,15 +78,15 @@ func (s *Server) flush() {
 					c.dirty = true
 					dirty = append(dirty, c)
 				}
-				c.waiting = append(c.waiting, t.pending...)
+				c.batch = append(c.batch, t.pending...)
 			}
 		}
 		for _, c := range dirty {
 			c.dirty = false
-			if !s.write(c, c.waiting) {
+			if !s.write(c, c.batch) {
 				s.drop(c)
 			}
-			c.waiting = c.waiting[:0]
+			c.batch = c.batch[:0]
 		}
 	}
 	for _, t := range s.order {
@@ -96,13 +95,13 @@ func (s *Server) flush() {
 	s.order = s.order[:0]
 }
 
-// maxLate bounds what waits for one client.
-const maxLate = 16 << 20
+// maxQueue bounds, in bytes, a connection's write queue.
+const maxQueue = 16 << 20
 
-// write is the one write(2). What a full socket does not take waits until it
-// does; a client that lags too far behind is dropped.
+// write writes to a connection with one write(2). What a full socket does not take goes to
+// the write queue. It reports false if the queue is full or the connection is broken.
 func (s *Server) write(c *conn, b []byte) bool {
-	if len(c.late) == 0 {
+	if len(c.queue) == 0 {
 		n, ok := put(c.fd, b)
 		if !ok || n == len(b) {
 			return ok
@@ -110,29 +109,30 @@ func (s *Server) write(c *conn, b []byte) bool {
 		b = b[n:]
 		s.watchWrites(c, unix.EPOLLOUT)
 	}
-	c.late = append(c.late, b...)
-	return len(c.late) <= maxLate
+	c.queue = append(c.queue, b...)
+	return len(c.queue) <= maxQueue
 }
 
-// catchUp writes what waits.
-func (s *Server) catchUp(c *conn) bool {
-	n, ok := put(c.fd, c.late)
+// drain writes the write queue. It reports false if the connection is broken.
+func (s *Server) drain(c *conn) bool {
+	n, ok := put(c.fd, c.queue)
 	if !ok {
 		return false
 	}
-	if c.late = c.late[n:]; len(c.late) == 0 {
-		c.late = nil
+	if c.queue = c.queue[n:]; len(c.queue) == 0 {
+		c.queue = nil
 		s.watchWrites(c, 0)
 	}
 	return true
 }
 
+// watchWrites makes epoll report a writable socket, or no longer.
 func (s *Server) watchWrites(c *conn, events uint32) {
-	// Cannot fail for a descriptor that is being watched.
+	// Cannot fail for a descriptor that epoll watches.
 	_ = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_MOD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | events, Fd: int32(c.fd)})
 }
 
-// put writes as much as the socket takes.
+// put writes as much as the socket takes. ok is false if the connection is broken.
 func put(fd int, b []byte) (n int, ok bool) {
 	r, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	switch errno {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestLinesOfTheFeed(t *testing.T) {
+func TestFeedLines(t *testing.T) {
 	line := AppendLine(nil, 42, []byte(`{"a b":1}`))
 	topic, payload, ok := ParseLine(bytes.TrimSuffix(line, []byte("\n")))
 	if !ok || topic != 42 || string(payload) != `{"a b":1}` {
@@ -17,12 +17,12 @@ func TestLinesOfTheFeed(t *testing.T) {
 	}
 	for _, bad := range []string{"", "42", "x y", " 1"} {
 		if _, _, ok := ParseLine([]byte(bad)); ok {
-			t.Errorf("%q passes", bad)
+			t.Errorf("%q is accepted", bad)
 		}
 	}
 }
 
-// A client that breaks the protocol loses its connection, and nobody else does.
+// A client that breaks the protocol loses its connection, and no other client does.
 func TestBrokenClientsAreDropped(t *testing.T) {
 	s, err := Listen(Options{})
 	if err != nil {
@@ -43,7 +43,7 @@ func TestBrokenClientsAreDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := io.ReadAll(c); len(got) != 0 {
-			t.Errorf("%q is answered %q, %v", bad, got, err)
+			t.Errorf("%q: response %q, %v", bad, got, err)
 		}
 		_ = c.Close()
 	}

@@ -1,14 +1,14 @@
 //go:build linux
 
-// Package floor is the harness's own server: the least that a server can do for
-// the same work, as the physical limit of the machine to measure gateways
-// against. It takes each event from its feed, builds one WebSocket frame, and
-// does one write(2) per event and subscribed connection (single), or one per
-// connection for all the events that its feed held (batched).
+// Package floor is the harness's own server: the least work that a server can do
+// for the same deliveries. It is the bound of the machine to compare gateways
+// with. It reads each event from its feed port, builds one WebSocket frame, and
+// does one write(2) per event and subscriber (single), or one per connection for
+// all events of a read (batched).
 //
-// It owns its sockets in one epoll loop and one thread. It keeps no state of a
-// resource, no outbox, no JSON and no timers, checks no access, and does
-// nothing that a user of a gateway would miss only later: it is no gateway.
+// It owns its sockets in one epoll loop and one thread. It is no gateway: it has
+// no state of resources, no JSON, no timers and no access checks, and never
+// limits what a client sends, other than by message size.
 package floor
 
 import (
@@ -24,14 +24,14 @@ import (
 	"sluice/wsproto"
 )
 
-// Options are what a floor server is started with.
+// Options configure a server. The zero value is ready.
 type Options struct {
 	Port    int  // for clients, on the loopback; 0: any free one
-	Feed    int  // port that events come in on; 0: any free one
-	Batched bool // one write per connection for all the events at hand
+	Feed    int  // port for events, on the loopback; 0: any free one
+	Batched bool // one write per connection for all events of a read
 }
 
-// Server is a floor server. Its methods may be called from any goroutine.
+// Server is a floor server. Any goroutine may call its methods.
 type Server struct {
 	batched  bool
 	epoll    int
@@ -40,34 +40,36 @@ type Server struct {
 	stop     int // eventfd
 	done     chan struct{}
 	err      error
-	Addr     string // where clients connect, set by Listen
-	FeedAddr string // where events come in
+	Addr     string // of clients, set by Listen
+	FeedAddr string // of the feed, set by Listen
 	buf      []byte
 	out      []byte
 	head     wsproto.Head
 	conns    []*conn // by descriptor
 	topics   map[int]*topic
-	order    []*topic // those with bytes in a batch
+	order    []*topic // with frames in the batch
 }
 
 // conn is one socket: a client's or a feed's.
 type conn struct {
-	fd      int
-	feed    bool
-	open    bool // upgraded
-	rest    []byte
-	late    []byte // what the socket did not take yet
-	parser  wsproto.Parser
-	topics  []int
-	waiting []byte // batched: the frames of a turn, if they are of several topics
-	dirty   bool
+	fd     int
+	feed   bool
+	open   bool   // upgraded
+	rest   []byte // read, and not complete
+	queue  []byte // write queue: what the socket did not take
+	parser wsproto.Parser
+	topics []int
+	batch  []byte // batched: frames of this read, if they are of several topics
+	dirty  bool   // batch has frames
 }
 
+// topic is a topic's subscribers.
 type topic struct {
 	subs    []*conn
-	pending []byte // batched: frames of this turn
+	pending []byte // batched: frames of this read
 }
 
+// maxMessage bounds, in bytes, a client's message.
 const maxMessage = 1 << 20
 
 // Listen opens the server's ports.
@@ -135,8 +137,8 @@ func (s *Server) release() {
 	}
 }
 
-// Close ends the server and waits until Serve has returned. Call it once, and
-// only after Serve was started.
+// Close stops the server and waits until Serve has returned. Call it once, after Serve was
+// called.
 func (s *Server) Close() error {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
@@ -147,7 +149,7 @@ func (s *Server) Close() error {
 	return s.err
 }
 
-// Serve is the loop. It returns after Close, or with an error.
+// Serve runs the loop until Close or an error.
 func (s *Server) Serve() error {
 	runtime.LockOSThread()
 	defer close(s.done)
@@ -177,7 +179,7 @@ func (s *Server) Serve() error {
 				s.accept(fd)
 			default:
 				c := s.conns[fd]
-				if c != nil && ev.Events&unix.EPOLLOUT != 0 && !s.catchUp(c) {
+				if c != nil && ev.Events&unix.EPOLLOUT != 0 && !s.drain(c) {
 					s.drop(c)
 					continue
 				}
@@ -189,11 +191,12 @@ func (s *Server) Serve() error {
 	}
 }
 
+// accept accepts all connections that a listener has.
 func (s *Server) accept(listener int) {
 	for {
 		fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err != nil {
-			return // EAGAIN, or no descriptor: the client sees no answer
+			return // EAGAIN, or no descriptor is left: the client gets no response
 		}
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		for len(s.conns) <= fd {
@@ -206,6 +209,7 @@ func (s *Server) accept(listener int) {
 	}
 }
 
+// read reads once from a connection and handles what is complete.
 func (s *Server) read(c *conn) {
 	k := copy(s.buf, c.rest)
 	if k == len(s.buf) {
@@ -242,7 +246,8 @@ func (s *Server) read(c *conn) {
 	}
 }
 
-// request answers an upgrade, or any other request with a small JSON body.
+// request upgrades the connection, or responds to any other request with a small JSON body.
+// It returns how many bytes it has handled, -1 if the client broke the protocol.
 func (s *Server) request(c *conn, b []byte) int {
 	used := 0
 	for used < len(b) {
@@ -278,8 +283,8 @@ func (s *Server) request(c *conn, b []byte) int {
 
 var response = []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: 13\r\n\r\n{\"name\":\"t0\"}")
 
-// frames answers a client's messages, each by a write: a hello, a subscription
-// or a call.
+// frames responds to a client's messages, each with a write: a hello, a subscription or a
+// call. It returns how many bytes it has handled, -1 if the client broke the protocol.
 func (s *Server) frames(c *conn, b []byte) int {
 	used := 0
 	for used < len(b) {
@@ -318,6 +323,7 @@ func (s *Server) frames(c *conn, b []byte) int {
 	return used
 }
 
+// subscribe subscribes a connection to a topic.
 func (s *Server) subscribe(c *conn, number int) {
 	t := s.topics[number]
 	if t == nil {
@@ -328,6 +334,7 @@ func (s *Server) subscribe(c *conn, number int) {
 	c.topics = append(c.topics, number)
 }
 
+// drop closes a connection and ends its subscriptions.
 func (s *Server) drop(c *conn) {
 	for _, number := range c.topics {
 		t := s.topics[number]

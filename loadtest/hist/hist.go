@@ -1,12 +1,12 @@
-// Package hist is the harness's latency histogram: a thin layer over
-// HdrHistogram with one range and precision for the whole harness, and a sparse
-// form that crosses process borders and goes into reports without loss.
+// Package hist is the harness's latency histogram: a thin layer over HdrHistogram
+// with one range and precision for the whole harness, and a lossless sparse form
+// for other processes and for reports.
 //
-// It owns the recorded counts. It never looks at a clock and never decides what
-// a latency means: callers pass durations counted from when something was due.
+// It owns the recorded counts. It never reads a clock and does not know what a
+// latency means: callers record durations since a due time.
 //
-// A Hist is not safe for concurrent use: each client thread has its own, and
-// they are merged when they are read.
+// A Hist is not safe for concurrent use. Each client thread has its own, and the
+// reader merges them.
 package hist
 
 import (
@@ -15,21 +15,21 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Range and precision: microseconds from 1 to ten minutes, three significant
-// digits. What lies outside is recorded as the nearest end.
+// Range and precision: microseconds from 1 to ten minutes, three significant digits. A
+// value outside the range is recorded as its nearest end.
 const (
 	lowest  = 1
 	highest = 10 * 60 * 1e6
 	digits  = 3
 )
 
-// Hist counts latencies in microseconds.
+// Hist is a histogram of latencies in microseconds.
 type Hist struct {
 	h *hdrhistogram.Histogram
 }
 
-// Sparse is a histogram as pairs of a value in microseconds and its count, in
-// rising order of values.
+// Sparse is a histogram as pairs of a value in microseconds and its count, in ascending
+// order of values.
 type Sparse [][2]int64
 
 // Summary holds the figures that a table shows, in microseconds.
@@ -48,23 +48,23 @@ func New() *Hist {
 	return &Hist{h: hdrhistogram.New(lowest, highest, digits)}
 }
 
-// Record counts one latency in nanoseconds. A negative one, which two clocks
-// that differ by less than a microsecond can give, counts as the lowest.
+// Record records one latency in nanoseconds. A negative one, which the clocks of two threads
+// can give, is recorded as the lowest.
 func (h *Hist) Record(ns int64) { h.record(ns/1000, 1) }
 
+// record records n latencies of us microseconds.
 func (h *Hist) record(us, n int64) {
-	// Cannot fail: the value is within the range that the histogram was made for.
+	// Cannot fail: the value is within the histogram's range.
 	_ = h.h.RecordValues(min(max(us, lowest), highest), n)
 }
 
-// Count is the number of latencies recorded.
+// Count returns the number of latencies recorded.
 func (h *Hist) Count() int64 { return h.h.TotalCount() }
 
-// Reset forgets everything.
+// Reset removes all latencies.
 func (h *Hist) Reset() { h.h.Reset() }
 
-// Quantile returns the latency, in microseconds, that a part q (0 to 1) of the
-// recorded ones do not exceed; 0 if there are none.
+// Quantile returns the quantile q, 0 to 1, in microseconds; 0 if h is empty.
 func (h *Hist) Quantile(q float64) int64 {
 	if h.Count() == 0 {
 		return 0
@@ -72,7 +72,7 @@ func (h *Hist) Quantile(q float64) int64 {
 	return h.h.ValueAtQuantile(q * 100)
 }
 
-// Summary returns the usual figures.
+// Summary returns the mean, the usual quantiles and the maximum.
 func (h *Hist) Summary() Summary {
 	if h.Count() == 0 {
 		return Summary{}
@@ -88,8 +88,8 @@ func (h *Hist) Summary() Summary {
 	}
 }
 
-// Sparse returns the buckets that are not empty. Add of it to an empty
-// histogram gives an equal one.
+// Sparse returns the buckets that are not empty, nil if h is. Added to an empty histogram
+// they give an equal one.
 func (h *Hist) Sparse() Sparse {
 	if h.Count() == 0 {
 		return nil
@@ -103,8 +103,8 @@ func (h *Hist) Sparse() Sparse {
 	return s
 }
 
-// Coarse returns s with buckets joined that differ by less than a part of their
-// value, for files: a report needs no third digit.
+// Coarse returns s with neighbouring buckets merged if they differ by less than part of
+// their value. Reports need no third digit.
 func (s Sparse) Coarse(part float64) Sparse {
 	var out Sparse
 	for _, b := range s {
@@ -117,14 +117,14 @@ func (s Sparse) Coarse(part float64) Sparse {
 	return out
 }
 
-// Add counts everything in s as well.
+// Add adds the latencies of s.
 func (h *Hist) Add(s Sparse) {
 	for _, b := range s {
 		h.record(b[0], b[1])
 	}
 }
 
-// From returns a histogram of what s holds.
+// From returns a histogram of the latencies of s.
 func From(s Sparse) *Hist {
 	h := New()
 	h.Add(s)

@@ -6,9 +6,8 @@ import (
 	"testing"
 )
 
-// The figures must agree with a sorted list of the same values within the three
-// digits that are promised.
-func TestQuantilesAgreeWithASortedList(t *testing.T) {
+// Quantiles agree with those of a sorted list within three significant digits.
+func TestQuantilesAgainstSortedList(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	h := New()
 	var all []int64
@@ -30,7 +29,7 @@ func TestQuantilesAgreeWithASortedList(t *testing.T) {
 	}
 }
 
-func TestSparseLosesNothing(t *testing.T) {
+func TestSparseIsLossless(t *testing.T) {
 	h, parts := New(), New()
 	for i := range 3 {
 		part := New()
@@ -58,7 +57,7 @@ func TestCoarse(t *testing.T) {
 	}
 }
 
-func TestOutsideTheRange(t *testing.T) {
+func TestValuesOutsideTheRange(t *testing.T) {
 	h := New()
 	h.Record(-5)
 	h.Record(1 << 62)

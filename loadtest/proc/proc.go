@@ -1,11 +1,10 @@
 //go:build linux
 
-// Package proc starts the processes that a run measures, pinned to cores, and
-// measures processes and the machine from outside, by /proc and the kernel's CPU
-// clocks.
+// Package proc starts the processes of a run, pinned to cores, and measures
+// processes and the machine from outside, by /proc and the kernel's CPU clocks.
 //
-// It ends only processes that it started, and waits for them. It never touches
-// others, keeps no figures, and does not know what a process does.
+// It owns the processes that it starts: it stops and reaps them, and never signals
+// others. It keeps no figures and does not know what a process does.
 package proc
 
 import (
@@ -20,18 +19,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usage is what a process has used since it started. A field that the system
-// does not tell is -1.
+// Usage is what a process has used since it started. A field that the kernel does not
+// report is -1.
 type Usage struct {
-	CPU      time.Duration `json:"cpu"` // exact, user and system
+	CPU      time.Duration `json:"cpu"` // user and system, in nanoseconds if the kernel allows
 	User     time.Duration `json:"user"`
 	Sys      time.Duration `json:"sys"`
 	Switches int64         `json:"switches"` // voluntary and involuntary context switches of its threads
-	Writes   int64         `json:"writes"`   // write and writev system calls; send and io_uring are not among them
+	Writes   int64         `json:"writes"`   // write and writev system calls, without send and io_uring
 }
 
-// Memory is what a process holds, in bytes. A field that the system does not
-// tell is -1.
+// Memory is a process's memory in bytes. A field that the kernel does not report is -1.
 type Memory struct {
 	RSS int64 `json:"rss"`
 	PSS int64 `json:"pss"`
@@ -44,7 +42,7 @@ func ReadUsage(pid int) (Usage, error) {
 	if err != nil {
 		return u, err
 	}
-	// The second field is the name in parentheses and may hold anything.
+	// The second field is the name in parentheses, which may contain anything.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if len(fields) < 13 {
 		return u, fmt.Errorf("%s has %d fields", file(pid, "stat"), len(fields))
@@ -69,8 +67,8 @@ func ReadUsage(pid int) (Usage, error) {
 	return u, nil
 }
 
-// Sub returns what was used between o and u. The exact time is split by the
-// share of ticks.
+// Sub returns what was used between o and u. The CPU time is split into user and system by
+// their ticks.
 func (u Usage) Sub(o Usage) Usage {
 	d := Usage{CPU: u.CPU - o.CPU, User: u.User - o.User, Sys: u.Sys - o.Sys, Switches: u.Switches - o.Switches, Writes: u.Writes - o.Writes}
 	if ticks := d.User + d.Sys; ticks > 0 {
@@ -88,8 +86,8 @@ func (u Usage) Sub(o Usage) Usage {
 	return d
 }
 
-// cpuClock reads the process's CPU clock, which counts nanoseconds where stat
-// counts ticks of ten milliseconds. The id is that of clock_getcpuclockid(3).
+// cpuClock reads the process's CPU clock. It counts nanoseconds; /proc/PID/stat counts ticks
+// of ten milliseconds. The clock id is that of clock_getcpuclockid(3).
 func cpuClock(pid int) (time.Duration, error) {
 	const sched = 2
 	var ts unix.Timespec
@@ -99,6 +97,7 @@ func cpuClock(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
+// switches sums the context switches of a process's threads.
 func switches(pid int) (int64, error) {
 	tasks, err := filepath.Glob(file(pid, "task/*/status"))
 	if err != nil {
@@ -108,7 +107,7 @@ func switches(pid int) (int64, error) {
 	for _, t := range tasks {
 		a, err1 := value(t, "voluntary_ctxt_switches:")
 		b, err2 := value(t, "nonvoluntary_ctxt_switches:")
-		if err1 == nil && err2 == nil { // a thread may end meanwhile
+		if err1 == nil && err2 == nil { // the thread may have ended since Glob
 			all += a + b
 		}
 	}
@@ -118,7 +117,7 @@ func switches(pid int) (int64, error) {
 	return all, nil
 }
 
-// ReadMemory reads what a process holds.
+// ReadMemory reads a process's memory.
 func ReadMemory(pid int) (Memory, error) {
 	m := Memory{RSS: -1, PSS: -1}
 	rss, err := value(file(pid, "smaps_rollup"), "Rss:")
@@ -134,8 +133,8 @@ func ReadMemory(pid int) (Memory, error) {
 	return m, nil
 }
 
-// SocketMemory is the kernel's memory for TCP sockets of the whole machine (or
-// network namespace), in bytes; -1 if it is not told.
+// SocketMemory returns the kernel's memory for TCP sockets of the whole machine or network
+// namespace, in bytes; -1 if the kernel does not report it.
 func SocketMemory() int64 {
 	b, err := os.ReadFile("/proc/net/sockstat")
 	if err != nil {
@@ -155,8 +154,8 @@ func SocketMemory() int64 {
 // Machine is the CPU time of all cores together since the machine started.
 type Machine struct {
 	Busy  time.Duration `json:"busy"`  // user, system, interrupts
-	Idle  time.Duration `json:"idle"`  // waiting for disks included
-	Steal time.Duration `json:"steal"` // taken by the machine below
+	Idle  time.Duration `json:"idle"`  // including the wait for disks
+	Steal time.Duration `json:"steal"` // taken by the hypervisor
 }
 
 // ReadMachine reads the machine's CPU time.
@@ -169,7 +168,7 @@ func ReadMachine() (Machine, error) {
 	line, _, _ := strings.Cut(string(b), "\n")
 	f := strings.Fields(line)
 	if len(f) < 9 || f[0] != "cpu" {
-		return m, errors.New("/proc/stat does not begin with the cores' sum")
+		return m, errors.New("/proc/stat does not begin with the sum of all cores")
 	}
 	for i, s := range f[1:9] {
 		n, err := strconv.ParseInt(s, 10, 64)
@@ -189,14 +188,14 @@ func ReadMachine() (Machine, error) {
 	return m, nil
 }
 
-// Sub returns what passed between o and m.
+// Sub returns the CPU time between o and m.
 func (m Machine) Sub(o Machine) Machine {
 	return Machine{Busy: m.Busy - o.Busy, Idle: m.Idle - o.Idle, Steal: m.Steal - o.Steal}
 }
 
 func file(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
-// value reads the number that follows a name at the beginning of a line.
+// value reads the number after a name at the beginning of a line.
 func value(path, name string) (int64, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -212,7 +211,7 @@ func value(path, name string) (int64, error) {
 	return 0, fmt.Errorf("%s has no %s", path, name)
 }
 
-// OpenFiles is how many descriptors a process may have open.
+// OpenFiles returns the limit of a process's descriptors.
 func OpenFiles(pid int) (int, error) {
 	b, err := os.ReadFile(file(pid, "limits"))
 	if err != nil {
@@ -225,5 +224,5 @@ func OpenFiles(pid int) (int, error) {
 			}
 		}
 	}
-	return 0, fmt.Errorf("%s does not tell", file(pid, "limits"))
+	return 0, fmt.Errorf("%s has no limit of open files", file(pid, "limits"))
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The CPU clock of another process must agree with what it says of itself.
+// CPU time grows by at least the work done.
 func TestUsageGrowsWithWork(t *testing.T) {
 	before, err := ReadUsage(os.Getpid())
 	if err != nil {
@@ -45,17 +45,17 @@ func TestUsageGrowsWithWork(t *testing.T) {
 	}
 }
 
-func TestUnknownStaysUnknown(t *testing.T) {
+func TestSubOfUnknownFields(t *testing.T) {
 	d := Usage{Switches: 5, Writes: -1}.Sub(Usage{Switches: -1, Writes: 3})
 	if d.Switches != -1 || d.Writes != -1 {
 		t.Errorf("%+v", d)
 	}
 	if _, err := ReadUsage(1 << 30); err == nil {
-		t.Error("a process that is not there has a usage")
+		t.Error("a process that does not exist has a usage")
 	}
 }
 
-func TestPinnedProcessSeesItsCores(t *testing.T) {
+func TestStartPinned(t *testing.T) {
 	cores := Cores()
 	if len(cores) == 0 {
 		t.Fatal("no cores")
@@ -78,7 +78,7 @@ func TestPinnedProcessSeesItsCores(t *testing.T) {
 	}
 }
 
-func TestProcessIsStopped(t *testing.T) {
+func TestStop(t *testing.T) {
 	p, err := Start("sleeper", "sleep 60", nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func TestProcessIsStopped(t *testing.T) {
 	}
 }
 
-func TestReadyTellsWhyNot(t *testing.T) {
+func TestReadyReportsTheOutput(t *testing.T) {
 	port, err := FreePort()
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestReadyTellsWhyNot(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, err := Start("empty", " ", nil, nil); err == nil {
-		t.Error("an empty command starts")
+		t.Error("an empty command line is accepted")
 	}
 }
 
@@ -120,6 +120,6 @@ func TestFill(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	if _, err := Fill("{what}", nil); err == nil {
-		t.Error("an unknown placeholder passes")
+		t.Error("an unknown placeholder is accepted")
 	}
 }

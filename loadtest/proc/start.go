@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Cores returns the cores that this process may use, in rising order.
+// Cores returns the cores that this process may use, in ascending order.
 func Cores() []int {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
@@ -34,9 +34,9 @@ func Cores() []int {
 	return cores
 }
 
-// Pin confines the calling thread, and what it starts from now on, to cores;
-// none means that nothing is done.
-func Pin(cores []int) error {
+// pin pins the calling thread, and the processes that it starts, to cores. It does nothing
+// without cores.
+func pin(cores []int) error {
 	if len(cores) == 0 {
 		return nil
 	}
@@ -50,19 +50,19 @@ func Pin(cores []int) error {
 	return nil
 }
 
-// StartPinned starts cmd on the given cores: its affinity is there before its
-// first instruction, so that its runtime counts these cores only.
+// StartPinned starts cmd on the given cores. The affinity is set before the program starts,
+// so that its runtime counts only these cores.
 func StartPinned(cmd *exec.Cmd, cores []int) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	cmd.SysProcAttr.Setpgid = true // an interrupt at the terminal is for the harness, which ends its processes in order
+	cmd.SysProcAttr.Setpgid = true // an interrupt at the terminal reaches only the harness, which stops its processes in order
 	started := make(chan error, 1)
 	go func() {
-		// A child inherits the affinity of the thread that starts it. The thread
-		// is not unlocked, so it ends with this goroutine and nobody else runs on it.
+		// A child inherits the affinity of the thread that starts it. The goroutine does not
+		// unlock the thread, so it ends with the goroutine and runs no other.
 		runtime.LockOSThread()
-		if err := Pin(cores); err != nil {
+		if err := pin(cores); err != nil {
 			started <- err
 			return
 		}
@@ -71,20 +71,20 @@ func StartPinned(cmd *exec.Cmd, cores []int) error {
 	return <-started
 }
 
-// Process is a process that was started here.
+// Process is a process that Start started.
 type Process struct {
 	Name   string
 	cmd    *exec.Cmd
 	output tail
-	ended  chan struct{} // closed when it has ended: then cmd.ProcessState is valid
+	ended  chan struct{} // closed when the process has ended: then cmd.ProcessState is valid
 }
 
-// Start runs a command line, which is split at white space, on the given cores.
-// Its output is kept in part, for error messages.
+// Start runs a command line, split at white space, on the given cores. env is added to this
+// process's environment. The end of the output is kept for error messages.
 func Start(name, line string, cores []int, env []string) (*Process, error) {
 	words := strings.Fields(line)
 	if len(words) == 0 {
-		return nil, fmt.Errorf("%s: there is no command to start", name)
+		return nil, fmt.Errorf("%s: the command line is empty", name)
 	}
 	p := &Process{Name: name, cmd: exec.Command(words[0], words[1:]...), output: newTail(), ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
@@ -93,16 +93,16 @@ func Start(name, line string, cores []int, env []string) (*Process, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	go func() {
-		_ = p.cmd.Wait() // ProcessState tells
+		_ = p.cmd.Wait() // ProcessState has the result
 		close(p.ended)
 	}()
 	return p, nil
 }
 
-// PID is the process's.
+// PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Running is false once the process has ended.
+// Running reports whether the process has not ended.
 func (p *Process) Running() bool {
 	select {
 	case <-p.ended:
@@ -130,13 +130,13 @@ func (p *Process) Ready(addr string, limit time.Duration) error {
 	}
 }
 
-// Kill ends the process at once and waits for it.
+// Kill kills the process and waits until it has ended.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // fails only if it has ended
 	<-p.ended
 }
 
-// Stop asks the process to end, and kills it if it has not after the limit.
+// Stop sends SIGTERM, and kills the process if it has not ended within the limit.
 func (p *Process) Stop(limit time.Duration) error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -149,19 +149,19 @@ func (p *Process) Stop(limit time.Duration) error {
 	return nil
 }
 
-// Exit is how the process ended, for error messages; it waits for that.
+// Exit waits until the process has ended, and returns its status for error messages.
 func (p *Process) Exit() string {
 	<-p.ended
 	return p.cmd.ProcessState.String()
 }
 
-// Output is the end of what the process wrote.
+// Output returns the end of the process's output.
 func (p *Process) Output() string { return p.output.text() }
 
-// tail keeps the last bytes written to it. Only exec's copying goroutine
-// writes; text may be called by others.
+// tail keeps the last bytes written to it. Only os/exec's copying goroutine writes; any
+// goroutine may call text.
 type tail struct {
-	keep chan []byte // one element: the bytes, so that one side has them at a time
+	keep chan []byte // holds the bytes while no goroutine uses them
 }
 
 const tailBytes = 4 << 10
@@ -184,7 +184,7 @@ func (t *tail) text() string {
 	return string(bytes.TrimSpace(kept))
 }
 
-// FreePort returns a TCP port of the loopback that was free a moment ago.
+// FreePort returns a TCP port of the loopback that was free when it looked.
 func FreePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -198,14 +198,13 @@ func FreePort() (int, error) {
 	return strconv.Atoi(port)
 }
 
-// Fill replaces {name} in a command line by its value; it reports what it does
-// not know.
+// Fill replaces each {name} in a command line by its value. An unknown name is an error.
 func Fill(line string, values map[string]string) (string, error) {
 	for name, v := range values {
 		line = strings.ReplaceAll(line, "{"+name+"}", v)
 	}
 	if i := strings.IndexByte(line, '{'); i >= 0 {
-		return "", fmt.Errorf("unknown placeholder in %q: there are port, nats, feed and self", line[i:])
+		return "", fmt.Errorf("unknown placeholder in %q: use port, nats, feed, self, cert or key", line[i:])
 	}
 	return line, nil
 }
