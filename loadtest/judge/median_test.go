@@ -78,9 +78,8 @@ func TestMediansOfBounds(t *testing.T) {
 	}
 }
 
-// What older programs wrote is read as it was meant: without bounds, or with the
-// rate as the only one.
-func TestOlderReport(t *testing.T) {
+// Reports of older versions have no bounds, or only that of the rate.
+func TestMediansOfOlderReport(t *testing.T) {
 	r, err := result.Read(strings.NewReader(`{"schema":1,"cells":[
 		{"target":"a","scenario":"s","kind":"max","rate":5,"refused":{"rate":"the clients"},"trials":[{"offered":5,"client":0.97,"sustained":true}]},
 		{"target":"b","scenario":"s","kind":"max","rate":5,"atLeast":true,"notes":["the rate is at least this"]}]}`))

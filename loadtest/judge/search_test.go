@@ -9,9 +9,9 @@ import (
 	"sluice/loadtest/result"
 )
 
-// made makes the trial that a server would give at a rate: the highest that it
-// sustains, and the ranges of rates at which clients are full, in pairs.
-func made(offered, sustains float64, full ...float64) result.Trial {
+// simulate returns the trial of a server at a rate. sustains is the highest rate that it
+// sustains; full are ranges of rates that saturate the clients, in pairs.
+func simulate(offered, sustains float64, full ...float64) result.Trial {
 	c := result.Cell{Rate: min(offered, sustains), ServerBusy: 0.95, ClientBusy: 0.5}
 	for i := 0; i+1 < len(full); i += 2 {
 		if offered >= full[i] && offered < full[i+1] {
@@ -52,7 +52,7 @@ func TestSearch(t *testing.T) {
 				if offered == 0 {
 					break
 				}
-				trial := made(offered, c.sustains, c.full...)
+				trial := simulate(offered, c.sustains, c.full...)
 				all = append(all, trial)
 				if all.Best() == len(all)-1 {
 					cell = result.Cell{Kind: plan.KindMax, Rate: trial.Achieved, ClientBusy: trial.Client}
@@ -95,7 +95,7 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// The trial to report, and what is said of the rate, from trials alone.
+// Best chooses the trial to report, and Conclude the bounds of its rate.
 func TestBestTrial(t *testing.T) {
 	ok := func(rate float64) result.Trial {
 		return result.Trial{Offered: rate, Achieved: rate, Sustained: true, Busy: 0.95}

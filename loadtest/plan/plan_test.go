@@ -41,7 +41,7 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 		"minus settle":          {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindIdle, Settle: -1}}},
 	} {
 		if err := bad.Complete(); err == nil {
-			t.Errorf("%s: passes", what)
+			t.Errorf("%s: accepted", what)
 		}
 	}
 }
@@ -75,7 +75,7 @@ func TestPlainBesideTLS(t *testing.T) {
 	}
 }
 
-func TestPlansThatCannotBeRead(t *testing.T) {
+func TestInvalidPlanFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                  "holds nothing",
 		"scenarios: [":                      "yaml: line 1",

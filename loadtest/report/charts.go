@@ -14,9 +14,8 @@ import (
 	"sluice/loadtest/result"
 )
 
-// Charts draws what a run gives: bars side by side for each scenario, lines
-// over the number of clients where there are several, and latencies as
-// distributions and over time.
+// Charts returns the charts of a report. Each scenario has bars for its figures, lines over
+// the number of clients if there are several, and latencies as a distribution and over time.
 func Charts(r *result.Report) []Chart {
 	var all []Chart
 	add := func(s section, name, title, svg string) {
@@ -89,7 +88,7 @@ func Charts(r *result.Report) []Chart {
 	return all
 }
 
-// tick writes a figure at an axis, which is round.
+// tick formats a round figure at an axis.
 func tick(v float64) string {
 	if math.Abs(v) >= 1000 {
 		return number(v)
@@ -97,10 +96,12 @@ func tick(v float64) string {
 	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
+// color returns the index of a target's color.
 func color(r *result.Report, target string) int {
 	return max(slices.IndexFunc(r.Plan.Targets, func(t plan.Target) bool { return t.Name == target }), 0)
 }
 
+// numbers returns the client counts of the section, in ascending order.
 func (s section) numbers() []int {
 	var all []int
 	for _, c := range s.cells {
@@ -111,6 +112,8 @@ func (s section) numbers() []int {
 	return all
 }
 
+// bars draws one figure of all cells, grouped by client count. value returns the figure and
+// its text.
 func (s section) bars(r *result.Report, title, better, figure string, value func(result.Cell) (float64, string)) string {
 	var groups []string
 	var bars [][]bar
@@ -128,6 +131,7 @@ func (s section) bars(r *result.Report, title, better, figure string, value func
 	return barChart(title, better, groups, bars)
 }
 
+// lines returns one figure of each target over the number of clients.
 func (s section) lines(r *result.Report, figure string, value func(result.Cell) float64) []line {
 	var all []line
 	for _, t := range r.Plan.Targets {
@@ -144,8 +148,8 @@ func (s section) lines(r *result.Report, figure string, value func(result.Cell) 
 	return all
 }
 
-// distribution turns a histogram into the share of each of twenty-four equal
-// steps per decade of latency.
+// distribution returns the share, in per cent, of each step of latency. A decade has
+// twenty-four steps.
 func distribution(h hist.Sparse) [][2]float64 {
 	const perDecade = 24
 	total, counts := 0.0, map[int]float64{}
@@ -163,6 +167,7 @@ func distribution(h hist.Sparse) [][2]float64 {
 	return pts
 }
 
+// overTime returns the 99th percentile over time.
 func overTime(series []result.Point) [][2]float64 {
 	var pts [][2]float64
 	for _, p := range series {
@@ -173,5 +178,5 @@ func overTime(series []result.Point) [][2]float64 {
 	return pts
 }
 
-// slug makes a name for a link.
+// slug returns a scenario's name as a fragment of a URL.
 func slug(s string) string { return strings.ReplaceAll(strings.ToLower(s), " ", "-") }

@@ -1,8 +1,7 @@
-// Package report shows what package loadtest has measured: a table for the
-// terminal, the same in Markdown, charts as SVG, and one HTML page with
-// everything, which needs nothing from the network.
+// Package report renders a result.Report: as tables for the terminal, as Markdown,
+// as SVG charts, and as one HTML page with everything, which loads nothing.
 //
-// It owns no figures and never computes new ones, apart from the medians that
-// loadtest gives and their form for readers. A figure that loadtest refuses is
-// shown as refused, with the reason, and is never drawn.
+// It owns the form of figures. It never computes a figure; medians and ratios are
+// judge's. It shows a figure that is not the server's in parentheses, with the
+// reason, and never draws it.
 package report

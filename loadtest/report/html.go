@@ -10,8 +10,8 @@ import (
 	"sluice/loadtest/result"
 )
 
-// HTML writes the report as one page: the circumstances, and for each scenario
-// its charts, its table and what a reader must know. It loads nothing.
+// HTML writes the report as one page that loads nothing: the facts of the run, and for each
+// scenario its charts, its table and remarks.
 func HTML(w io.Writer, r *result.Report) error {
 	type part struct {
 		ID, Title, About string
@@ -34,7 +34,7 @@ func HTML(w io.Writer, r *result.Report) error {
 		p := part{ID: slug(s.scenario.Name), Title: s.title(), About: s.describe() + " Unit: " + s.unit() + ".", Columns: columns}
 		for _, c := range charts {
 			if c.Group == s.scenario.Name {
-				p.Charts = append(p.Charts, template.HTML(c.svg)) // made here, names in it are escaped
+				p.Charts = append(p.Charts, template.HTML(c.svg)) // svg.go escapes the names in it
 			}
 		}
 		for _, c := range s.cells {
@@ -49,6 +49,7 @@ func HTML(w io.Writer, r *result.Report) error {
 	return pageTemplate.Execute(w, page)
 }
 
+// trialRow is a step of the search for the highest rate.
 type trialRow struct {
 	Target                               string
 	N                                    int
@@ -57,6 +58,7 @@ type trialRow struct {
 	Why, Limit                           string
 }
 
+// percent formats a share of 0 to 1.
 func percent(v float64) string { return digits(v*100) + " %" }
 
 var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
@@ -78,7 +80,7 @@ ul.remarks{color:var(--dim);font-size:13px}details{margin-top:10px;font-size:13p
 </style></head><body>
 <h1>{{.Title}}</h1>
 <ul class="facts">{{range .Facts}}<li>{{.}}</li>{{end}}</ul>
-<p>CPU is the server process's own, per unit of work. Latencies count from when an event or request was <em>due</em>, not from when it was sent. Figures in parentheses are not the server's, as the lines below each table say. {{.Bounds}}</p>
+<p>CPU is the server process's own, per unit of work. Latencies count from when an event or request was <em>due</em>, not from when it was sent. Figures in parentheses are not the server's; the remarks below each table give the reason. {{.Bounds}}</p>
 <nav>{{range .Parts}}<a href="#{{.ID}}">{{.Title}}</a>{{end}}</nav>
 {{range .Parts}}<section id="{{.ID}}"><h2>{{.Title}}</h2><p class="about">{{.About}}</p>
 <div class="charts">{{range .Charts}}<div>{{.}}</div>{{end}}</div>

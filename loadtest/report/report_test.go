@@ -15,7 +15,7 @@ import (
 	"sluice/loadtest/result"
 )
 
-// sample is a report with something of everything.
+// sample returns a report with every kind of figure, bound and failure.
 func sample() *result.Report {
 	r := &result.Report{
 		Schema: 1, Title: `A <b>title</b> & more`, Date: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC), Seconds: 12,
@@ -68,7 +68,7 @@ func sample() *result.Report {
 	return r
 }
 
-func TestChartsAreWholeXML(t *testing.T) {
+func TestChartsAreValidXML(t *testing.T) {
 	charts := Charts(sample())
 	names := map[string]bool{}
 	for _, c := range charts {
@@ -97,8 +97,8 @@ func TestChartsAreWholeXML(t *testing.T) {
 	}
 }
 
-// A figure that is not the server's must not be drawn as if it were.
-func TestRefusedFiguresAreNotDrawn(t *testing.T) {
+// A figure that is not the server's is named and not drawn.
+func TestRejectedFiguresAreNotDrawn(t *testing.T) {
 	for _, c := range Charts(sample()) {
 		if c.Name == "m-p99" && (!strings.Contains(c.svg, ">≤ 12 ms<") || !strings.Contains(c.svg, "lower is better; ≤: at most")) || c.Name == "m-histogram" && !strings.Contains(c.svg, ">≤ b<") {
 			t.Errorf("%s", c.svg)
@@ -118,7 +118,7 @@ func TestRefusedFiguresAreNotDrawn(t *testing.T) {
 	}
 }
 
-// One line for each cell, however many rounds it has.
+// A cell has one remark on its bounds, however many rounds it has.
 func TestBoundsAreExplainedOnce(t *testing.T) {
 	r := sample()
 	for _, c := range r.Cells {
@@ -146,7 +146,7 @@ func TestBoundsAreExplainedOnce(t *testing.T) {
 	}
 }
 
-func TestPageNeedsNothing(t *testing.T) {
+func TestPageLoadsNothing(t *testing.T) {
 	var b strings.Builder
 	if err := HTML(&b, sample()); err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestPageNeedsNothing(t *testing.T) {
 	}
 }
 
-func TestMarkdownTablesAreEven(t *testing.T) {
+func TestMarkdownRowsHaveAllColumns(t *testing.T) {
 	var b strings.Builder
 	if err := Markdown(&b, sample()); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestMarkdownTablesAreEven(t *testing.T) {
 	}
 }
 
-func TestForms(t *testing.T) {
+func TestFormats(t *testing.T) {
 	for us, want := range map[int64]string{5: "5 µs", 1500: "1.5 ms", 15_000: "15 ms", 1_500_000: "1.5 s", 15_000_000: "15 s"} {
 		if got := micros(us); got != want {
 			t.Errorf("%d µs: %s", us, got)
@@ -230,7 +230,7 @@ func TestInsert(t *testing.T) {
 	}
 }
 
-// Many names do not run out of the picture.
+// A legend with many names stays within the chart.
 func TestLegendsWrap(t *testing.T) {
 	var lines []line
 	for range 9 {

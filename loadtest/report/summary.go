@@ -15,8 +15,8 @@ import (
 	"sluice/loadtest/result"
 )
 
-// summary is one figure for each scenario and server: the rate where the highest
-// is searched for, memory of idle connections, and CPU per unit of all else.
+// summary returns a Markdown table with one figure per scenario and target: the rate of a
+// search, the memory of idle connections, the CPU per unit of all others.
 func summary(r *result.Report) string {
 	var b strings.Builder
 	b.WriteString("| scenario | figure |")
@@ -36,8 +36,8 @@ func summary(r *result.Report) string {
 	return b.String()
 }
 
-// summaryRow is the row of a scenario, or of the one beside it, for a number of
-// clients; "" if there is none.
+// summaryRow returns the row of a scenario for n clients, or that of its plain form if own is
+// false; "" if there is none.
 func (s section) summaryRow(n int, own bool) string {
 	title := s.title()
 	if clients := number(float64(n)); !strings.Contains(title, clients+" clients") {
@@ -88,15 +88,15 @@ func (s section) summaryRow(n int, own bool) string {
 
 const summaryAbout = "CPU is the server's own, on one core, in µs per delivery, connection or request: lower is better, as with memory; of rates, higher is better."
 
-// The marks between which Insert writes.
+// Insert writes between these marks.
 const (
 	markBegin = "<!-- figures: sluice-load writes what follows -->\n"
 	markEnd   = "<!-- end of figures -->\n"
 )
 
-// Insert replaces what is between the marks of a Markdown text by the summary of
-// a run and its foremost charts. The charts' files are in the folder, as seen
-// from the text; without a folder there are none.
+// Insert replaces the part of a Markdown text between the marks by a report's summary and
+// its main charts. folder is where the charts' files are, relative to the text. Without a
+// folder there are no charts.
 func Insert(text []byte, r *result.Report, folder string) ([]byte, error) {
 	before, rest, ok1 := bytes.Cut(text, []byte(markBegin))
 	_, after, ok2 := bytes.Cut(rest, []byte(markEnd))
@@ -118,7 +118,7 @@ func Insert(text []byte, r *result.Report, folder string) ([]byte, error) {
 		b.WriteString(boundsAbout + "\n")
 	}
 	if folder != "" {
-		for i, c := range foremost(r) {
+		for i, c := range mainCharts(r) {
 			if i == 0 {
 				b.WriteString("\n")
 			}
@@ -130,9 +130,9 @@ func Insert(text []byte, r *result.Report, folder string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// foremost are the charts to show first: of each sort that of the last scenario,
-// which has the most clients.
-func foremost(r *result.Report) (all []Chart) {
+// mainCharts returns one chart of each sort: that of the last scenario, which has the most
+// clients.
+func mainCharts(r *result.Report) (all []Chart) {
 	charts := Charts(r)
 	for _, sort := range []struct{ kind, name string }{
 		{plan.KindFanout, "cpu"}, {plan.KindMax, "rate"}, {plan.KindIdle, "memory"}, {plan.KindStorm, "cpu"},

@@ -9,11 +9,18 @@ import (
 	"strings"
 )
 
-// Chart is a picture of some figures.
+// The charts are drawn here, in 200 lines, and not by a library. Tried were gonum/plot and
+// the JavaScript libraries go-echarts and uPlot. A chart must be a file that a README shows,
+// and the same chart on an HTML page that loads nothing: the JavaScript libraries draw in a
+// browser only. gonum/plot writes SVG, in fixed black on white, so a page or README in dark
+// mode gets light boxes. Its legend is drawn over the lines, its labels over the edges of
+// the picture, and it has no tooltips. What it would save, scale and ticks, is 40 lines.
+
+// Chart is a chart of one scenario.
 type Chart struct {
-	Name  string // for a file, without its ending
+	Name  string // of a file, without extension
 	Title string
-	Group string // the scenario that it belongs to
+	Group string // the scenario's name
 	svg   string
 }
 
@@ -22,9 +29,9 @@ func (c Chart) Standalone() string {
 	return strings.Replace(c.svg, "<svg ", `<svg xmlns="http://www.w3.org/2000/svg" `, 1)
 }
 
-// The colors and dashes of targets, in their order. The colors are those of Okabe
-// and Ito, made for those who see no red or green; all of them are legible on
-// white and on dark grey. Lines differ by their dashes as well.
+// The colors and dashes of targets, in their order. The colors follow Okabe and Ito's palette
+// for readers with colour blindness. All are legible on white and on dark grey. Lines differ
+// by their dashes as well.
 var (
 	colors = []string{"#0f7ac7", "#d55e00", "#009e73", "#cc79a7", "#8a8f98", "#e69f00", "#56b4e9", "#a08c00"}
 	dashes = []string{"", "6 3", "9 3 2 3", "3 3", "", "6 3", "2 2", "9 3"}
@@ -32,28 +39,29 @@ var (
 
 const style = `<style>.t{font:12px system-ui,sans-serif;fill:#24292f}.h{font:600 14px system-ui,sans-serif;fill:#24292f}.s{font:11px system-ui,sans-serif;fill:#57606a}.g{stroke:#d0d7de;stroke-width:1}.b{fill:#fff}@media(prefers-color-scheme:dark){.t,.h{fill:#e6edf3}.s{fill:#9da7b1}.g{stroke:#3d444d}.b{fill:#161b22}}</style>`
 
-// line is one target's points in a line chart, in rising order of x.
+// line is one target's points in a line chart, in ascending order of x.
 type line struct {
 	name   string
 	color  int
 	points [][2]float64
 }
 
+// axis is an axis of a line chart.
 type axis struct {
 	label string
-	log   bool
-	form  func(float64) string
+	log   bool                 // logarithmic
+	form  func(float64) string // of ticks and tooltips
 }
 
 const (
-	width, plot  = 640, 222 // of a picture; height of what is between the axes
+	width, plot  = 640, 222 // width of a chart; height of its plot area
 	left, right  = 66, 28
 	above, below = 62, 46 // with a legend of one row
 	legendRow    = 16
 )
 
-// lineChart draws lines over a common x axis; the y axis begins at zero unless
-// it is logarithmic.
+// lineChart draws lines over a common x axis. The y axis begins at zero unless it is
+// logarithmic. marks adds a circle with a tooltip to each point.
 func lineChart(title string, x, y axis, lines []line, marks bool) string {
 	xlo, xhi, ylo, yhi := math.Inf(1), math.Inf(-1), math.Inf(1), math.Inf(-1)
 	for _, l := range lines {
@@ -100,7 +108,7 @@ func lineChart(title string, x, y axis, lines []line, marks bool) string {
 	return b.String()
 }
 
-// legend places the names of lines, in as many rows as they need.
+// legend returns the position of each line's name, in as many rows as they need.
 func legend(lines []line) (at [][2]float64, rows int) {
 	x, y := float64(left), 40.0
 	rows = 1
@@ -121,11 +129,11 @@ type bar struct {
 	color   int
 	value   float64
 	text    string
-	refused bool // named, not drawn
+	refused bool // not the server's figure: named, not drawn
 }
 
-// barChart draws bars in groups below each other, all on one scale from zero.
-// better says which end of it is good.
+// barChart draws groups of horizontal bars, all on one scale from zero. better says which
+// end of it is good: lower or higher.
 func barChart(title, better string, groups []string, bars [][]bar) string {
 	top, rows, note := 0.0, 0, ""
 	for _, g := range bars {
@@ -176,12 +184,14 @@ func barChart(title, better string, groups []string, bars [][]bar) string {
 	return b.String()
 }
 
+// begin writes the start of a chart, with its title.
 func begin(b *strings.Builder, title string, high int) {
 	fmt.Fprintf(b, `<svg viewBox="0 0 %d %d" role="img" aria-label="%s">%s<rect class="b" width="%d" height="%d" rx="6"/><text class="h" x="16" y="22">%s</text>`,
 		width, high, html.EscapeString(title), style, width, high, html.EscapeString(title))
 }
 
-// scale maps lo to hi onto 0 to 1 and chooses ticks.
+// scale returns a function that maps lo to hi onto 0 to 1, and the ticks. zero makes a linear
+// scale begin at zero.
 func scale(lo, hi float64, log, zero bool) (func(float64) float64, []float64) {
 	if log {
 		lo = math.Pow(10, math.Floor(math.Log10(max(lo, 1e-3))))

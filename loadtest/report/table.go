@@ -16,20 +16,21 @@ import (
 	"sluice/loadtest/result"
 )
 
-// section is a scenario's medians: by the number of clients, then in the order
-// of the targets. The figures of a scenario beside it precede each of its own.
+// section is a scenario's medians, ordered by client count, then by target. Figures of the
+// scenario to show beside it precede the scenario's own of the same target.
 type section struct {
 	report   *result.Report
 	scenario plan.Scenario
 	cells    []result.Cell
 }
 
+// sections returns the sections of a report, in the order of its plan.
 func sections(r *result.Report) []section {
 	var all []section
 	medians := judge.Medians(r)
 	for _, s := range r.Plan.Scenarios {
 		if slices.ContainsFunc(r.Plan.Scenarios, func(o plan.Scenario) bool { return o.Beside == s.Name && s.Name == plan.PlainName(o.Name) }) {
-			continue // it is there for the other
+			continue // its figures are in the other's section
 		}
 		sec := section{report: r, scenario: s}
 		for _, c := range medians {
@@ -48,11 +49,10 @@ func sections(r *result.Report) []section {
 	return all
 }
 
-// own is false for the figures of the scenario beside this one.
+// own reports whether c is of the section's scenario, not of the one beside it.
 func (s section) own(c result.Cell) bool { return c.Scenario == s.scenario.Name }
 
-// label names a cell's target, and what was done to it if that is not the
-// section's scenario.
+// label returns the name of a cell's target, with the scenario if it is not the section's.
 func (s section) label(c result.Cell) string {
 	name := label(s.report, c.Target)
 	switch {
@@ -64,17 +64,16 @@ func (s section) label(c result.Cell) string {
 	return name + ", " + s.scenario.Beside
 }
 
-// ratios compare a section's CPU with that of the scenario beside it.
+// ratios compares a section's CPU with that of the scenario beside it, one per line.
 func (s section) ratios() (all []string) {
 	for i, c := range s.cells {
-		if i == 0 || !s.own(c) {
+		if i == 0 || !s.own(c) || s.own(s.cells[i-1]) {
 			continue
 		}
-		before := s.cells[i-1]
-		if s.own(before) || before.Target != c.Target || before.N != c.N || !before.OK("cpu") || !c.OK("cpu") || before.CPU.Total <= 0 {
-			continue
+		base := s.cells[i-1]
+		if ratio, ok := judge.Ratio(c, base); ok {
+			all = append(all, fmt.Sprintf("%s, %d clients: %.2f times the CPU per %s of %s", s.label(c), c.N, ratio, c.Unit, s.label(base)))
 		}
-		all = append(all, fmt.Sprintf("%s, %d clients: %.2f times the CPU per %s of %s", s.label(c), c.N, c.CPU.Total/before.CPU.Total, c.Unit, s.label(before)))
 	}
 	return all
 }
@@ -86,7 +85,7 @@ func (s section) title() string {
 	return s.scenario.Name
 }
 
-// unit is what the cells count; cells that failed may not say.
+// unit returns what the cells count. A cell that failed may have no unit.
 func (s section) unit() string {
 	for _, c := range s.cells {
 		if c.Unit != "" {
@@ -96,7 +95,7 @@ func (s section) unit() string {
 	return "none"
 }
 
-// describe says in a sentence what was done.
+// describe returns a sentence about the scenario.
 func (s section) describe() string {
 	sc := s.scenario
 	events := fmt.Sprintf("%s of %d bytes", map[bool]string{true: "events", false: "bursts of " + strconv.Itoa(sc.Burst) + " events"}[sc.Burst <= 1], sc.Payload)
@@ -113,9 +112,9 @@ func (s section) describe() string {
 		return fmt.Sprintf("Clients with %s that do nothing, after %v. CPU is per connection and second.", map[bool]string{true: "one subscription", false: strconv.Itoa(sc.PerClient) + " subscriptions"}[sc.PerClient == 1], sc.Settle)
 	case plan.KindStorm:
 		if sc.Kill {
-			return "The server is killed and started again; all clients connect and subscribe at once."
+			return "The server is killed and started again; all clients connect and subscribe together."
 		}
-		return "All clients connect and subscribe at once."
+		return "All clients connect and subscribe together."
 	case plan.KindMax:
 		return fmt.Sprintf("The highest rate that is sustained: %s on %s.", events, subs)
 	case plan.KindUnary, plan.KindHTTP:
@@ -123,9 +122,9 @@ func (s section) describe() string {
 		if sc.Rate > 0 {
 			return fmt.Sprintf("%s, %s per second.", what, number(sc.Rate))
 		}
-		return fmt.Sprintf("%s as fast as answers come, %d under way per client.", what, sc.Window)
+		return fmt.Sprintf("%s as fast as responses arrive, %d in flight per client.", what, sc.Window)
 	case plan.KindMixed:
-		return "Clients subscribe to models with references, call, and unsubscribe, while events come."
+		return "Clients subscribe to models with references, call, and unsubscribe, while the service publishes events."
 	case plan.KindCollection:
 		return fmt.Sprintf("Adds to the middle of a collection of %s values, at %s.", number(float64(sc.Collection)), rate)
 	case plan.KindSlow:
@@ -147,7 +146,7 @@ func (s section) describe() string {
 
 var columns = []string{"server", "clients", "CPU µs/unit", "user", "sys", "units/s", "p50", "p90", "p99", "p99.9", "max", "RSS/conn", "PSS/conn", "socket/conn", "switches/unit", "writes/unit", "bytes/unit", "server busy", "lost", "live"}
 
-// row is a cell in the form of the columns. Refused figures are marked.
+// row returns a cell's columns. Figures that are not the server's are in parentheses.
 func (s section) row(c result.Cell) []string {
 	if c.Error != "" {
 		return []string{s.label(c), strconv.Itoa(c.N), "failed"}
@@ -167,7 +166,7 @@ func (s section) row(c result.Cell) []string {
 	}
 }
 
-// rate writes a cell's rate, which may be a lower bound.
+// rate formats a cell's rate, which may be a lower bound.
 func rate(c result.Cell) string {
 	if c.AtLeast {
 		return atLeast + number(c.Rate)
@@ -175,7 +174,7 @@ func rate(c result.Cell) string {
 	return number(c.Rate)
 }
 
-// latency writes one of a cell's latencies, which may be an upper bound.
+// latency formats one of a cell's latencies, which may be an upper bound.
 func latency(c result.Cell, us int64) string {
 	if c.AtMost {
 		return atMost + micros(us)
@@ -183,14 +182,14 @@ func latency(c result.Cell, us int64) string {
 	return micros(us)
 }
 
-// What precedes a bound.
+// Prefixes of bounds, and their explanation.
 const (
 	atLeast     = "≥ "
 	atMost      = "≤ "
 	boundsAbout = "≥ means at least, ≤ at most: the clients or the harness were the limit, and not the server."
 )
 
-// bounds says what of a cell is a bound, and why; "" if nothing is.
+// bounds returns which of a cell's figures are bounds, and why; "" if none is.
 func bounds(c result.Cell) string {
 	var what []string
 	if c.AtLeast {
@@ -209,6 +208,7 @@ func bounds(c result.Cell) string {
 	return fmt.Sprintf("the %s %s the limit: %s this", c.Limit, verb, strings.Join(what, ", "))
 }
 
+// mark formats a figure that may be missing or not the server's.
 func mark(s string, missing, ok bool) string {
 	switch {
 	case missing:
@@ -219,7 +219,7 @@ func mark(s string, missing, ok bool) string {
 	return s
 }
 
-// notes are what a reader of a section must know, one per line.
+// notes returns the remarks on a section, one per line.
 func (s section) notes() (all []string) {
 	for _, c := range s.cells {
 		all = append(all, s.remarks(c)...)
@@ -227,7 +227,7 @@ func (s section) notes() (all []string) {
 	return append(all, s.ratios()...)
 }
 
-// remarks are what a reader of a cell must know, one per line.
+// remarks returns the remarks on a cell, one per line.
 func (s section) remarks(c result.Cell) []string {
 	var all []string
 	who := fmt.Sprintf("%s, %d clients: ", s.label(c), c.N)
@@ -254,11 +254,11 @@ func (s section) remarks(c result.Cell) []string {
 	return all
 }
 
-// Table writes the figures for a terminal. Figures in parentheses are not the
-// server's; the lines below the table say why.
+// Table writes the figures for a terminal. Figures in parentheses are not the server's; the
+// remarks below the table give the reason.
 func Table(w io.Writer, r *result.Report) error {
 	for _, s := range sections(r) {
-		if _, err := fmt.Fprintf(w, "\n%s\n%s Unit: %s. Latencies count from when it was due.\n", s.title(), s.describe(), s.unit()); err != nil {
+		if _, err := fmt.Fprintf(w, "\n%s\n%s Unit: %s. Latencies count from the due time.\n", s.title(), s.describe(), s.unit()); err != nil {
 			return err
 		}
 		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -282,7 +282,7 @@ func Table(w io.Writer, r *result.Report) error {
 func Markdown(w io.Writer, r *result.Report) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Title, strings.Join(facts(r), "  \n"))
-	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the lines below the table say why. " + boundsAbout + "\n")
+	b.WriteString("CPU is the server process's own, per unit. Latencies count from when an event or request was due. Figures in parentheses are not the server's: the remarks below the table give the reason. " + boundsAbout + "\n")
 	b.WriteString("\n" + summary(r) + "\n" + summaryAbout + "\n")
 	for _, s := range sections(r) {
 		fmt.Fprintf(&b, "\n## %s\n\n%s Unit: %s.\n\n", s.title(), s.describe(), s.unit())
@@ -305,7 +305,7 @@ func Markdown(w io.Writer, r *result.Report) error {
 	return err
 }
 
-// facts are the circumstances of a run.
+// facts returns the date, machine and versions of a run, one per line.
 func facts(r *result.Report) []string {
 	m := r.Machine
 	virtual := ""
@@ -332,6 +332,7 @@ func facts(r *result.Report) []string {
 	return all
 }
 
+// label returns a target's label.
 func label(r *result.Report, name string) string {
 	for _, t := range r.Plan.Targets {
 		if t.Name == name {
@@ -341,7 +342,7 @@ func label(r *result.Report, name string) string {
 	return name
 }
 
-// micros writes microseconds in the unit that suits them.
+// micros formats microseconds in the unit that suits them.
 func micros(us int64) string {
 	switch {
 	case us >= 10_000_000:
@@ -356,6 +357,7 @@ func micros(us int64) string {
 	return fmt.Sprintf("%d µs", us)
 }
 
+// seconds formats a length of time.
 func seconds(s float64) string {
 	if s < 120 {
 		return fmt.Sprintf("%.0f s", s)
@@ -363,7 +365,7 @@ func seconds(s float64) string {
 	return fmt.Sprintf("%.0f min", s/60)
 }
 
-// digits writes a figure with about three significant digits.
+// digits formats a figure with about three significant digits.
 func digits(v float64) string {
 	switch {
 	case v >= 100:
@@ -376,7 +378,7 @@ func digits(v float64) string {
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }
 
-// number writes a whole number with separators.
+// number formats a whole number with separators.
 func number(v float64) string {
 	s := strconv.FormatFloat(v, 'f', 0, 64)
 	sign := ""

@@ -38,10 +38,10 @@ func TestPacerKeepsTheRate(t *testing.T) {
 	}
 }
 
-// What was late stays due when it was: the pacer sends it at once, and the due
-// times that receivers see do not move.
-func TestPacerDoesNotForgiveLateness(t *testing.T) {
-	start := client.Now() - int64(110*time.Millisecond) // all of the series is overdue
+// A late event keeps its due time: the pacer sends it immediately, and receivers measure from
+// the due time.
+func TestPacerKeepsDueTimes(t *testing.T) {
+	start := client.Now() - int64(110*time.Millisecond) // every event is overdue
 	p := newPacer(start, 1000, 1, int64(50*time.Millisecond))
 	var dues, sleeps []int64
 	late, sent, err := p.run(func(until int64) {

@@ -38,7 +38,7 @@ func TestGroups(t *testing.T) {
 	}
 }
 
-// A scenario runs as often as it says, else as often as the plan says.
+// A scenario runs its own number of rounds, or the plan's if it has none.
 func TestRoundsOfScenarios(t *testing.T) {
 	p := plan.Plan{Rounds: 2, Targets: []plan.Target{{Name: "a", Protocol: "res", Start: "x"}},
 		Scenarios: []plan.Scenario{{Name: "s", Kind: plan.KindStorm}, {Name: "more", Kind: plan.KindFanout, Rounds: 3}, {Name: "fewer", Kind: plan.KindBurst, Rounds: 1}}}
@@ -57,6 +57,6 @@ func TestRoundsOfScenarios(t *testing.T) {
 	}
 	p.Scenarios[0].Rounds = -1
 	if err := p.Complete(); err == nil {
-		t.Error("-1 rounds pass")
+		t.Error("-1 rounds are accepted")
 	}
 }

@@ -16,8 +16,7 @@ import (
 	"sluice/loadtest/service"
 )
 
-// The clients' TLS against the standard library's: a floor behind a proxy that
-// ends TLS.
+// Clients over TLS, against the standard library's server: a proxy in front of a floor.
 func TestClientsOverTLS(t *testing.T) {
 	dir := t.TempDir()
 	if err := writeCertificate(dir); err != nil {
