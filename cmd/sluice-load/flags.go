@@ -19,7 +19,7 @@ import (
 	"sluice/loadtest/result"
 )
 
-// runFlags are the command line of a run, in the form in which it is used.
+// runFlags is the command line of a run, parsed.
 type runFlags struct {
 	plan                   plan.Plan
 	quiet                  bool
@@ -31,14 +31,16 @@ type runFlags struct {
 	url, floor             string
 }
 
+// outputs declares the flags of files to write.
 func (r *runFlags) outputs(f *flag.FlagSet) {
-	f.StringVar(&r.json, "json", "", "write all data to this file, anew after each measurement")
+	f.StringVar(&r.json, "json", "", "write all data to this file, again after each measurement")
 	f.StringVar(&r.html, "html", "", "write the report as one page to this file")
 	f.StringVar(&r.markdown, "md", "", "write the tables as Markdown to this file")
 	f.StringVar(&r.svg, "svg", "", "write the charts to this folder")
 	f.StringVar(&r.into, "into", "", "put a summary, with the charts of -svg, between the marks in this Markdown file")
 }
 
+// parseRun parses the arguments of "run", and reads the files that they name.
 func parseRun(args []string) (*runFlags, error) {
 	r := &runFlags{command: commandLine(args)}
 	var t plan.Target
@@ -47,39 +49,39 @@ func parseRun(args []string) (*runFlags, error) {
 	r.outputs(f)
 	f.StringVar(&r.planFile, "plan", "", "YAML file of targets and scenarios")
 	f.StringVar(&r.scenarioFile, "scenarios", "", "YAML file of scenarios, for the target of the flags below")
-	f.StringVar(&r.only, "targets", "", "of the plan only these targets, separated by commas")
-	f.StringVar(&r.scenes, "only", "", "of the plan only these scenarios, separated by commas")
-	f.IntVar(&r.plan.Rounds, "rounds", 0, "repeat everything so often, and show medians (default 1, or as the plan says)")
-	f.IntVar(&r.plan.PerProcess, "per-process", 0, "clients of one process of the harness (default 19000, or as many as its descriptors allow)")
+	f.StringVar(&r.only, "targets", "", "run only these targets of the plan, separated by commas")
+	f.StringVar(&r.scenes, "only", "", "run only these scenarios of the plan, separated by commas")
+	f.IntVar(&r.plan.Rounds, "rounds", 0, "run each scenario so often, and show medians (default 1, or as the plan says)")
+	f.IntVar(&r.plan.PerProcess, "per-process", 0, "clients per process of the harness (default 19000, or what its descriptor limit allows)")
 	f.BoolVar(&r.quiet, "quiet", false, "show no progress")
 
 	f.StringVar(&t.Start, "start", "", "command that starts the gateway; {port} and {nats} are ports chosen for it")
-	f.StringVar(&t.NATS, "nats-server", "", "command that starts a NATS server before; {nats} is its port")
-	f.StringVar(&r.url, "url", "", "the gateway runs already: its WebSocket URL (ws:// or wss://)")
+	f.StringVar(&t.NATS, "nats-server", "", "command that starts a NATS server first; {nats} is its port")
+	f.StringVar(&r.url, "url", "", "WebSocket URL of a gateway that runs already (ws:// or wss://)")
 	f.StringVar(&t.NATSURL, "nats", "", "where services reach NATS (default 127.0.0.1:{nats})")
 	f.StringVar(&t.Protocol, "protocol", "res", "res, centrifuge, nats or floor")
-	f.IntVar(&t.PID, "pid", 0, "process id of the gateway that runs already, to measure it")
+	f.IntVar(&t.PID, "pid", 0, "process id of a gateway that runs already, to measure its CPU and memory")
 	f.StringVar(&t.Name, "name", "gateway", "the gateway's name in tables")
 	f.StringVar(&r.floor, "floor", "", "measure the harness's own server as well: single, batched or both")
 
 	f.StringVar(&r.kinds, "kind", "fanout", "kinds of scenarios, separated by commas; see sluice-load kinds")
 	f.IntVar(&s.N, "n", 0, "clients (default 1000; unary and http 64)")
-	f.IntVar(&s.Topics, "topics", 0, "resources or channels that events come on (default 1)")
+	f.IntVar(&s.Topics, "topics", 0, "resources or channels of events (default 1)")
 	f.IntVar(&s.PerClient, "per-client", 0, "subscriptions of each client (default 1)")
 	f.IntVar(&s.Payload, "payload", 0, "bytes of an event (default 128)")
-	f.Float64Var(&s.Rate, "rate", 0, "events or requests per second; requests: 0 is as fast as answers come")
+	f.Float64Var(&s.Rate, "rate", 0, "events or requests per second; requests: 0 is as fast as responses arrive")
 	f.Float64Var(&s.Deliveries, "deliveries", 0, "instead of -rate: deliveries per second (default 20000)")
 	f.IntVar(&s.Burst, "burst", 0, "events that are due together")
 	f.DurationVar(&s.Duration, "duration", 0, "of each measurement (default 5s)")
 	f.DurationVar(&s.Settle, "settle", 0, "idle: time before memory is read (default 5s)")
-	f.IntVar(&s.Window, "window", 0, "unary: calls under way per client (default 1)")
-	f.Float64Var(&s.Slow, "slow", 0, "slow: part of the clients that read slowly (default 0.1)")
-	f.IntVar(&s.SlowRate, "slow-rate", 0, "slow: bytes per second that each of them reads; 0: none")
+	f.IntVar(&s.Window, "window", 0, "unary: calls in flight per client (default 1)")
+	f.Float64Var(&s.Slow, "slow", 0, "slow: share of the clients that read slowly (default 0.1)")
+	f.IntVar(&s.SlowRate, "slow-rate", 0, "slow: bytes per second that each slow client reads; 0: none")
 	f.IntVar(&s.Collection, "collection", 0, "collection: how many values it has (default 1000)")
-	f.BoolVar(&s.Kill, "kill", false, "storm: kill the gateway before, so that all clients reconnect")
-	f.IntVar(&s.Inflight, "inflight", 0, "connections being made at a time (default 128)")
+	f.BoolVar(&s.Kill, "kill", false, "storm: kill the gateway first, so that all clients reconnect")
+	f.IntVar(&s.Inflight, "inflight", 0, "connects in flight (default 128)")
 	f.Float64Var(&s.ConnectRate, "connect-rate", 0, "connections per second; 0: as fast as -inflight allows")
-	f.BoolVar(&s.TLS, "tls", false, "connect over TLS; {cert} and {key} in -start are files made for the run")
+	f.BoolVar(&s.TLS, "tls", false, "connect over TLS; {cert} and {key} in -start are files that the run creates")
 	f.BoolVar(&s.Compression, "compression", false, "offer permessage-deflate")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -87,7 +89,7 @@ func parseRun(args []string) (*runFlags, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("%q is no flag", f.Arg(0))
 	}
-	if err := r.useless(f); err != nil {
+	if err := r.checkCombination(f); err != nil {
 		return nil, err
 	}
 	rounds, perProcess := r.plan.Rounds, r.plan.PerProcess
@@ -118,6 +120,7 @@ func parseRun(args []string) (*runFlags, error) {
 	return r, r.narrow()
 }
 
+// fromFlags builds the plan from flags, for a target and scenarios.
 func (r *runFlags) fromFlags(t plan.Target, s plan.Scenario) error {
 	if r.url != "" {
 		u, err := url.Parse(r.url)
@@ -139,7 +142,7 @@ func (r *runFlags) fromFlags(t plan.Target, s plan.Scenario) error {
 	}
 	r.plan.Title = "Load test"
 	if t.Start != "" || t.Addr != "" {
-		t.TLS, t.Compress = " ", " " // the command says what is needed
+		t.TLS, t.Compress = " ", " " // the command has the flags for them
 		r.plan.Targets = append(r.plan.Targets, t)
 	}
 	if r.floor != "" && r.floor != "batched" {
@@ -164,8 +167,8 @@ func (r *runFlags) fromFlags(t plan.Target, s plan.Scenario) error {
 	return nil
 }
 
-// useless reports flags that would have no effect beside a file.
-func (r *runFlags) useless(f *flag.FlagSet) error {
+// checkCombination rejects flags that have no effect together with a file.
+func (r *runFlags) checkCombination(f *flag.FlagSet) error {
 	var file string
 	keep := []string{"json", "html", "md", "svg", "into", "quiet", "rounds", "per-process", "targets", "only"}
 	switch {
@@ -188,7 +191,7 @@ func (r *runFlags) useless(f *flag.FlagSet) error {
 	return nil
 }
 
-// check finds out before a run whether its files can be written.
+// check reports, before a run, files that cannot be written.
 func (r *runFlags) check() error {
 	if r.into != "" {
 		text, err := os.ReadFile(r.into)
@@ -223,7 +226,7 @@ func (r *runFlags) check() error {
 	return nil
 }
 
-// narrow leaves out what was not asked for.
+// narrow removes the targets and scenarios that -targets and -only do not name.
 func (r *runFlags) narrow() error {
 	known := func(flag, list string, have func(string) bool) error {
 		for _, n := range strings.Split(list, ",") {
@@ -269,7 +272,7 @@ func (r *runFlags) narrow() error {
 			}
 			s.Targets = left
 			if len(left) == 0 {
-				s.Kind = "" // for none of them
+				s.Kind = "" // it has no target left
 			}
 		}
 	}
@@ -296,8 +299,8 @@ func (r *runFlags) narrow() error {
 	return nil
 }
 
-// commandLine is the command for the report. Folders of absolute paths are left
-// out: they say something about the machine and nothing about the run.
+// commandLine returns the command for the report. It omits the folders of absolute paths,
+// which describe the machine and not the run.
 func commandLine(args []string) string {
 	words := []string{"sluice-load", "run"}
 	for _, a := range args {
@@ -312,14 +315,14 @@ func commandLine(args []string) string {
 
 var folders = regexp.MustCompile(`(^|[\s=])/(?:[^\s/]+/)+`)
 
-// keep writes the JSON so far, so that an interrupted run is not lost.
+// keep writes the JSON so far, so that an interrupted run keeps its results.
 func (r *runFlags) keep(rep *result.Report) {
 	if r.json != "" {
 		_ = save(r.json, rep.WriteJSON) // the last write reports the error
 	}
 }
 
-// write makes all the files that were asked for.
+// write writes all files that the flags name.
 func (r *runFlags) write(rep *result.Report) error {
 	var errs []error
 	if r.json != "" {
@@ -343,6 +346,7 @@ func (r *runFlags) write(rep *result.Report) error {
 	return errors.Join(errs...)
 }
 
+// insert writes the summary between the marks of a Markdown file.
 func (r *runFlags) insert(rep *result.Report) error {
 	text, err := os.ReadFile(r.into)
 	if err != nil {

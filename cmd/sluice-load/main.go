@@ -1,9 +1,9 @@
 //go:build linux
 
-// Command sluice-load measures realtime gateways: see package loadtest for what
-// it does and docs/performance.md for how to read what it says.
+// Command sluice-load measures realtime gateways. Package loadtest explains how, and
+// docs/performance.md how to read the figures.
 //
-// It owns the command line and the terminal; it never measures anything itself.
+// It owns the command line and the terminal. It never measures anything itself.
 package main
 
 import (
@@ -29,7 +29,7 @@ import (
 const usage = `sluice-load measures realtime gateways.
 
   sluice-load run [flags]       run scenarios; "run -h" lists the flags
-  sluice-load report FILE.json  make the page, the table and the charts of a run again
+  sluice-load report FILE.json  render the page, the tables and the charts of a run again
   sluice-load floor [flags]     serve the floor: one write per event and connection
   sluice-load kinds             list the kinds of scenarios
 
@@ -47,6 +47,7 @@ func main() {
 	}
 }
 
+// command executes the command line. Output for pipes goes to out.
 func command(args []string, out io.Writer) error {
 	name := "help"
 	if len(args) > 0 {
@@ -59,7 +60,7 @@ func command(args []string, out io.Writer) error {
 		return reportCommand(args, out)
 	case "floor":
 		return floorCommand(args)
-	case "client": // a client process of a run
+	case "client": // a run starts its client processes with it
 		return client.Worker(os.Stdin, os.Stdout)
 	case "kinds":
 		_, err := fmt.Fprintln(out, strings.Join(plan.Kinds, "\n"))
@@ -71,12 +72,13 @@ func command(args []string, out io.Writer) error {
 	return fmt.Errorf("there is no command %q; see sluice-load help", name)
 }
 
+// floorCommand serves the floor until a signal.
 func floorCommand(args []string) error {
 	var o floor.Options
 	f := flag.NewFlagSet("floor", flag.ContinueOnError)
 	f.IntVar(&o.Port, "port", 8090, "port for clients")
-	f.IntVar(&o.Feed, "feed", 8091, "port that events come in on")
-	f.BoolVar(&o.Batched, "batched", false, "one write per connection for all the events at hand")
+	f.IntVar(&o.Feed, "feed", 8091, "port for events")
+	f.BoolVar(&o.Batched, "batched", false, "one write per connection for all events of a read")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -96,6 +98,7 @@ func floorCommand(args []string) error {
 	}
 }
 
+// runCommand runs a plan, prints its tables and writes its files.
 func runCommand(args []string, out io.Writer) error {
 	r, err := parseRun(args)
 	if err != nil {
@@ -131,18 +134,19 @@ func runCommand(args []string, out io.Writer) error {
 	}
 	for _, c := range rep.Cells {
 		if c.Error != "" {
-			return errors.New("not every scenario could be run to its end; the table says which")
+			return errors.New("some scenarios failed: the table says which, and why")
 		}
 	}
 	return nil
 }
 
+// reportCommand renders the report of an earlier run again.
 func reportCommand(args []string, out io.Writer) error {
 	var r runFlags
 	f := flag.NewFlagSet("report", flag.ContinueOnError)
 	r.outputs(f)
 	if len(args) == 0 {
-		return errors.New("say which JSON file: sluice-load report FILE.json -html FILE.html")
+		return errors.New("say which JSON file, as in: sluice-load report FILE.json -html FILE.html")
 	}
 	if err := f.Parse(args[1:]); err != nil {
 		return err
@@ -156,6 +160,6 @@ func reportCommand(args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s is no report of a run: %w", args[0], err)
 	}
-	r.json = "" // it is there already
+	r.json = "" // the file exists already
 	return errors.Join(report.Table(out, rep), r.write(rep))
 }

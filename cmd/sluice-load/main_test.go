@@ -22,8 +22,8 @@ import (
 	"sluice/loadtest/run"
 )
 
-// The test program stands in for sluice-load where a run starts it again, for
-// its client processes and the floor.
+// The test binary acts as sluice-load when a run starts it, for client processes and the
+// floor.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "client" || os.Args[1] == "floor") {
 		main()
@@ -32,13 +32,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// measure runs a command line and returns its report. It fails the test if any
-// scenario lost something.
+// measure runs a command line and returns its report. It fails the test if a scenario lost
+// anything.
 func measure(t *testing.T, args ...string) *result.Report {
 	t.Helper()
 	dir := t.TempDir()
 	file, readme := filepath.Join(dir, "run.json"), filepath.Join(dir, "README.md")
-	text, err := os.ReadFile("../../README.md") // its marks must stay
+	text, err := os.ReadFile("../../README.md") // with its marks
 	if err == nil {
 		err = os.WriteFile(readme, text, 0o600)
 	}
@@ -94,7 +94,7 @@ func TestFloorEndToEnd(t *testing.T) {
 	}
 }
 
-// buildGateway makes the gateway's program.
+// buildGateway builds the gateway's binary.
 func buildGateway(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "sluice")
@@ -104,7 +104,7 @@ func buildGateway(t *testing.T) string {
 	return program
 }
 
-// The whole of it against the gateway as users run it.
+// The harness against the gateway, as users run it.
 func TestGatewayEndToEnd(t *testing.T) {
 	program := buildGateway(t)
 	start := program + " --embedded-nats --embedded-nats-listen 127.0.0.1:{nats} --addr 127.0.0.1 --port {port}"
@@ -119,8 +119,8 @@ func TestGatewayEndToEnd(t *testing.T) {
 	}
 }
 
-// Whatever ends before its time is named, and the figures so far are no figures.
-func TestWhatIsNotThereIsNamed(t *testing.T) {
+// A part of a run that is missing or ends early is named, and the cell has no figures.
+func TestFailuresAreNamed(t *testing.T) {
 	program := buildGateway(t)
 	bus := natstest.Start(t)
 	addr := closedPort(t)
@@ -227,7 +227,7 @@ func TestOneCompressionPerEvent(t *testing.T) {
 
 func portOf(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
-// closedPort is an address that nobody listens on.
+// closedPort returns an address on which no process listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	port, err := proc.FreePort()
@@ -237,14 +237,14 @@ func closedPort(t *testing.T) string {
 	return "127.0.0.1:" + strconv.Itoa(port)
 }
 
-func TestCommandLineIsKeptWithoutFolders(t *testing.T) {
+func TestCommandLineOmitsFolders(t *testing.T) {
 	got := commandLine([]string{"-start", "/a/b/sluice --config /c/d.json", "-html", "/tmp/x/y.html", "-plan", "bench/quick.yaml"})
 	if want := "sluice-load run -start 'sluice --config d.json' -html y.html -plan bench/quick.yaml"; got != want {
 		t.Errorf("%s", got)
 	}
 }
 
-func TestCommandsThatCannotRun(t *testing.T) {
+func TestRejectedCommands(t *testing.T) {
 	dir := t.TempDir()
 	plan := filepath.Join(dir, "plan.yaml")
 	if err := os.WriteFile(plan, []byte("targets: [{name: a, protocol: res, start: x}]\nscenarios: [{kind: idle}]"), 0o600); err != nil {

@@ -15,7 +15,7 @@ import (
 
 type writer = io.Writer
 
-// save writes a file whole or not at all.
+// save writes a file completely or not at all.
 func save(path string, write func(writer) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -39,8 +39,8 @@ func save(path string, write func(writer) error) error {
 	return os.Rename(f.Name(), path)
 }
 
-// progress is the line that shows how far a run is; on what is no terminal, the
-// scenarios are said one by one instead. A run uses it from one goroutine.
+// progress shows the progress of a run: on a terminal a line that changes, and log lines. A
+// run calls it from one goroutine.
 type progress struct {
 	to    io.Writer
 	quiet bool
@@ -48,6 +48,7 @@ type progress struct {
 	width int
 }
 
+// show draws the line.
 func (p *progress) show(s run.Status) {
 	if p.quiet || !p.live {
 		return
@@ -60,6 +61,7 @@ func (p *progress) show(s run.Status) {
 	p.width = n
 }
 
+// say prints a log line.
 func (p *progress) say(line string) {
 	if p.quiet {
 		return
@@ -76,6 +78,7 @@ func (p *progress) end() {
 	}
 }
 
+// terminal reports whether f is a terminal.
 func terminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
