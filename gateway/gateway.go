@@ -21,6 +21,7 @@ import (
 	"sluice/cache"
 	"sluice/fanout"
 	"sluice/internal/certs"
+	"sluice/internal/collect"
 	"sluice/internal/config"
 	"sluice/internal/embednats"
 	"sluice/internal/httpapi"
@@ -64,7 +65,7 @@ type Gateway struct {
 
 	embedded atomic.Pointer[embednats.Server] // set once by Start; nil: NATS is elsewhere
 	draining atomic.Bool                      // new clients should go elsewhere
-	cut      metrics.Counter                  // connections closed at the end of the drain's time
+	cutHTTP  metrics.Counter                  // connections of net/http closed at the end of the drain's time
 
 	owners
 
@@ -141,7 +142,7 @@ func New(c Config) (*Gateway, error) {
 			Log:      g.log,
 		})
 	}
-	if err := g.register(); err != nil {
+	if err := collect.Register(g.metrics, g.counters()); err != nil {
 		return nil, err
 	}
 	g.life = lifecycle.New(g.parts()...)
@@ -170,6 +171,19 @@ func (g *Gateway) Stop(ctx context.Context) error { return g.life.Stop(ctx) }
 // Done returns a channel that yields the error of a part that failed after
 // Start, if one does, which stops the gateway. It is closed when the gateway has stopped.
 func (g *Gateway) Done() <-chan error { return g.life.Done() }
+
+// Registry returns the gateway's metrics.
+func (g *Gateway) Registry() *metrics.Registry { return g.metrics }
+
+// counters are what the parts count.
+func (g *Gateway) counters() *collect.Sources {
+	return &collect.Sources{
+		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
+		NATS: &g.busMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
+		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.badAnswers.count,
+		Faults: g.faults, Draining: g.draining.Load,
+	}
+}
 
 // listening is the address for the log: the host as it was configured, which the
 // engine's address does not show (to it, 0.0.0.0 is [::]), and the port in use.

@@ -170,8 +170,8 @@ func (g *Gateway) drain(ctx context.Context) error {
 	<-loops
 	g.engine.Close()
 	g.http.Halted()
-	if n := g.netMetrics.Cut.Load() + uint64(g.netMetrics.OpenAll.Load()); n > 0 { // on the loops, at net/http
-		g.cut.Add(n)
+	g.cutHTTP.Add(uint64(g.netMetrics.OpenAll.Load())) // the loops have closed theirs
+	if n := g.netMetrics.Cut.Load() + g.cutHTTP.Load(); n > 0 {
 		g.log.Warn("connections cut at the end of the drain; a longer drainTimeout or closeTimeout gives them more time", "connections", n)
 	}
 	return ctx.Err()

@@ -245,7 +245,7 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	// 3. What is left is counted and cut: the incomplete body, and the call that net/http waits for.
-	if n := f.cut.Load(); n != 2 {
+	if n := f.cutHTTP.Load() + f.netMetrics.Cut.Load(); n != 2 {
 		t.Errorf("%d connections counted as cut, want 2", n)
 	}
 	if text := f.log.String(); !strings.Contains(text, "connections cut") || !strings.Contains(text, "connections=2") {

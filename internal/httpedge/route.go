@@ -14,7 +14,6 @@ import (
 // Metrics counts what the HTTP side does. Any goroutine may read it.
 type Metrics struct {
 	Refused metrics.Counter                       // connections closed with 503 because the queue was full
-	Adopted metrics.Counter                       // WebSocket upgrades given back to a loop
 	Busy    metrics.Counter                       // answered with 503 because too many long answers were in the making
 	methods [len(httpMethods) + 1]metrics.Counter // requests below apiPath, others last
 }
@@ -22,12 +21,13 @@ type Metrics struct {
 // httpMethods are those that are counted one by one.
 var httpMethods = [...]string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
-// Methods returns the counters of requests for resources, by method.
+// Methods returns the counters of requests for resources, by method; OTHER counts all others.
 func (m *Metrics) Methods() map[string]*metrics.Counter {
 	all := make(map[string]*metrics.Counter, len(httpMethods))
 	for i, name := range httpMethods {
 		all[name] = &m.methods[i]
 	}
+	all["OTHER"] = &m.methods[len(httpMethods)]
 	return all
 }
 
@@ -106,7 +106,6 @@ func (e *Edge) giveBack(w http.ResponseWriter, r *http.Request) bool {
 		early, _ := rw.Reader.Peek(n) // cannot fail: it asks for what is there
 		raw = append(raw, early...)
 	}
-	e.o.Metrics.Adopted.Inc()
 	e.o.Gateway.Adopt(c, raw)
 	return true
 }

@@ -1,31 +1,54 @@
-package gateway
+// Package collect names the counters of all parts in the registry of metrics,
+// Resgate's names beside our own.
+//
+// It never counts anything itself: it reads what the parts count when the
+// registry is scraped. A test holds that every counter of a source has a name.
+package collect
 
 import (
 	"fmt"
 	"sync/atomic"
 
+	"sluice/cache"
+	"sluice/fanout"
+	"sluice/internal/httpapi"
+	"sluice/internal/httpedge"
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/internal/res"
+	"sluice/internal/session"
 	"sluice/netpoll"
 )
 
-// Registry returns the gateway's metrics.
-func (g *Gateway) Registry() *metrics.Registry { return g.metrics }
+// Sources are the counters of a gateway's parts. All are required.
+type Sources struct {
+	Net     *netpoll.Metrics
+	Fanout  *fanout.Metrics
+	Session *session.Metrics
+	Cache   *cache.Metrics
+	NATS    *natsbus.Metrics
+	HTTP    *httpedge.Metrics
+	API     *httpapi.Metrics
 
-// register names the counters of all parts in the registry, Resgate's names
-// beside our own.
-func (g *Gateway) register() error {
-	n, f, s, c, b := &g.netMetrics, &g.fanoutMetrics, &g.sessionMetrics, &g.cacheMetrics, &g.busMetrics
+	Compressions   *metrics.Counter // WebSocket messages compressed
+	CutHTTP        *metrics.Counter // connections of net/http that the end of a drain cut
+	InvalidAnswers *atomic.Uint64   // answers of services that are none
+	Faults         *owner.Faults
+	Draining       func() bool // reports whether the gateway is being stopped
+}
+
+// Register registers all sources. The error names a metric whose name is taken.
+func Register(to *metrics.Registry, from *Sources) error {
+	n, f, s, c, b, h := from.Net, from.Fanout, from.Session, from.Cache, from.NATS, from.HTTP
 	var err error
 	counter := func(name, help string, labels metrics.Labels, read func() uint64) {
-		if e := g.metrics.Counter(name, help, labels, read); e != nil && err == nil {
+		if e := to.Counter(name, help, labels, read); e != nil && err == nil {
 			err = fmt.Errorf("metric %s: %w", name, e)
 		}
 	}
 	gauge := func(name, help string, read func() int64) {
-		if e := g.metrics.Gauge(name, help, nil, read); e != nil && err == nil {
+		if e := to.Gauge(name, help, nil, read); e != nil && err == nil {
 			err = fmt.Errorf("metric %s: %w", name, e)
 		}
 	}
@@ -43,30 +66,37 @@ func (g *Gateway) register() error {
 	gauge("sluice_ws_connections", "Open WebSocket connections.", n.Open.Load)
 	gauge("sluice_connections", "Open client connections of every kind.", n.OpenAll.Load)
 	gauge("sluice_draining", "1 while the gateway is being stopped.", func() int64 {
-		if g.draining.Load() {
+		if from.Draining() {
 			return 1
 		}
 		return 0
 	})
-	counter("sluice_drain_cut_total", "Connections cut because the time of a stop was over.", nil, g.cut.Load)
+	for where, read := range map[string]func() uint64{"event_loops": n.Cut.Load, "http_server": from.CutHTTP.Load} {
+		counter("sluice_drain_cut_total", "Connections cut because the time of a stop was over, by what served them.", metrics.Labels{"where": where}, read)
+	}
 	gauge("sluice_connections_lagging", "Connections whose socket does not take what is queued for it.", n.Lagging.Load)
 	counter("sluice_connections_accepted_total", "Connections accepted, those refused included.", nil, n.Accepted.Load)
 	counter("sluice_ws_connections_opened_total", "WebSocket connections opened.", nil, n.Upgraded.Load)
 	for _, code := range netpoll.CloseCodes() {
 		counter("sluice_ws_connections_closed_total", "WebSocket connections closed, by close code.", metrics.Labels{"code": fmt.Sprint(code)}, n.ClosedWith(code).Load)
 	}
+	counter("sluice_ws_connections_closed_total", "WebSocket connections closed, by close code.", metrics.Labels{"code": "other"}, n.ClosedWith(0).Load)
 	for reason, v := range map[string]*atomic.Uint64{
 		"descriptors": &n.RefusedFDs, "max_connections": &n.RefusedMax, "draining": &n.RefusedDrain,
-		"head": &n.RefusedHead, "head_timeout": &n.RefusedTimeout, "upgrade": &n.RefusedUpgrade,
+		"head": &n.RefusedHead, "head_timeout": &n.RefusedTimeout, "upgrade": &n.RefusedUpgrade, "proxy_header": &n.RefusedProxy,
 	} {
 		counter("sluice_connections_refused_total", "Connections refused before they were of any use, by reason.", metrics.Labels{"reason": reason}, v.Load)
 	}
 	counter("sluice_http_requests_on_loops_total", "Requests for resources that the event loops answer themselves.", nil, n.Requests.Load)
-	counter("sluice_http_busy_total", "Requests answered with 503 because too many long answers were in the making.", nil, g.httpMetrics.Busy.Load)
+	counter("sluice_http_busy_total", "Requests answered with 503 because too many long answers were in the making.", nil, h.Busy.Load)
 	counter("sluice_http_handovers_total", "Connections given to the HTTP server.", nil, n.Handovers.Load)
-	counter("sluice_http_refused_total", "Connections refused because the HTTP server did not keep up.", nil, g.httpMetrics.Refused.Load)
-	counter("sluice_http_adopted_total", "Connections given back to an event loop by the HTTP server.", nil, g.httpMetrics.Adopted.Load)
-	r := &g.restMetrics
+	counter("sluice_http_refused_total", "Connections refused because the HTTP server did not keep up.", nil, h.Refused.Load)
+	counter("sluice_http_adopted_total", "Connections that an event loop took back from the HTTP server.", nil, n.Adopted.Load)
+	counter("sluice_http_adopt_failed_total", "Connections lost on their way back from the HTTP server.", nil, n.AdoptFailed.Load)
+	counter("sluice_proxied_total", "Connections whose client's address came in a PROXY header.", nil, n.Proxied.Load)
+	counter("sluice_loop_wakes_total", "Times that event loops were woken by other goroutines.", nil, n.Wakes.Load)
+	counter("sluice_connections_lagged_total", "Times that a connection's socket did not take what was queued for it.", nil, n.Lags.Load)
+	r := from.API
 	gauge("sluice_http_streams", "Streams of server-sent events that the HTTP server carries.", r.Streams.Load)
 	counter("sluice_http_streams_cut_total", "Those streams ended because their client did not read.", nil, r.StreamsCut.Load)
 	counter("sluice_http_not_modified_total", "Requests answered with 304.", nil, r.NotModified.Load)
@@ -92,14 +122,14 @@ func (g *Gateway) register() error {
 	counter("sluice_submissions_total", "Submissions to io_uring; compare with writes.", nil, n.Submits.Load)
 	counter("sluice_ws_messages_received_total", "Complete messages received.", nil, n.Messages.Load)
 	counter("sluice_ws_frames_sent_total", "Frames queued for clients.", nil, n.Frames.Load)
-	counter("sluice_ws_compressions_total", "Messages compressed: an event once on each event loop, for all its clients there.", nil, g.compressions.Load)
+	counter("sluice_ws_compressions_total", "Messages compressed: an event once on each event loop, for all its clients there.", nil, from.Compressions.Load)
 	counter("sluice_connections_overflowed_total", "Connections closed because too much was waiting for them.", nil, n.Overflows.Load)
 	counter("sluice_connections_ping_lost_total", "Connections closed because a ping was not answered.", nil, n.PingLost.Load)
 	counter("sluice_engine_restarts_total", "Times that the event engine was started again after an accept error.", nil, n.Restarts.Load)
 
 	for p := range owner.Parts {
 		counter("sluice_panics_total", "Panics that were contained, by what they happened in. Each is a bug to report.",
-			metrics.Labels{"owner": p.String()}, func() uint64 { return g.faults.Count(p) })
+			metrics.Labels{"owner": p.String()}, func() uint64 { return from.Faults.Count(p) })
 	}
 
 	gauge("sluice_topics", "Resources with subscribers, counted per event loop.", f.Topics.Load)
@@ -124,7 +154,7 @@ func (g *Gateway) register() error {
 	counter("sluice_events_lost_total", "Custom events dropped from a full queue.", metrics.Labels{"where": "cache"}, total(&c.CustomLost))
 	counter("sluice_revoked_total", "Direct subscriptions ended by the gateway.", nil, s.Revoked.Load)
 
-	counter("sluice_invalid_answers_total", "Answers of services that are none; the log says why.", nil, g.badAnswers.count.Load)
+	counter("sluice_invalid_answers_total", "Answers of services that are none; the log says why.", nil, from.InvalidAnswers.Load)
 	gauge("sluice_cache_resources", "Resource names with a subscription on NATS.", c.Resources.Load)
 	gauge("sluice_cache_entries", "Cached resources; each normalised query is one.", c.Entries.Load)
 	gauge("sluice_cache_bytes", "Bytes of keys and values cached.", c.Bytes.Load)
@@ -152,6 +182,10 @@ func (g *Gateway) register() error {
 	counters("sluice_nats_", map[string]count{
 		"requests":      {"Requests made to services.", b.Requests.Load},
 		"replies":       {"Answers received.", b.Replies.Load},
+		"pre_responses": {"Answers that only extended a timeout.", b.PreResponses.Load},
+		"failed":        {"Requests that the NATS client refused to send.", b.Failed.Load},
+		"unsent":        {"Requests that were over before they could be sent.", b.Unsent.Load},
+		"system_events": {"System and token events received.", b.SystemEvents.Load},
 		"timeouts":      {"Requests without an answer in time.", b.Timeouts.Load},
 		"no_responders": {"Requests that no service listens to.", b.NoResponders.Load},
 		"late_replies":  {"Answers that came too late.", b.LateReplies.Load},
@@ -179,10 +213,10 @@ func (g *Gateway) register() error {
 	// Resgate counts a new request as the call that it is.
 	requests[res.Call.String()] = func() uint64 { return s.Requests[res.Call].Load() + s.Requests[res.New].Load() }
 	methods := make(map[string]func() uint64)
-	for name, c := range g.httpMetrics.Methods() {
+	for name, c := range h.Methods() {
 		methods[name] = c.Load
 	}
-	g.metrics.Resgate(metrics.Resgate{
+	to.Resgate(metrics.Resgate{
 		HTTPRequests:       methods,
 		WSConnections:      n.Open.Load,
 		WSConnectionsTotal: n.Upgraded.Load,
