@@ -5,7 +5,7 @@
 // so that no broker's cost is counted.
 //
 // It owns its node and two listening sockets on the loopback. It never keeps
-// history or presence, and is not meant for anything but being measured.
+// history or presence, and has no use but the comparison.
 package main
 
 import (
@@ -29,8 +29,8 @@ import (
 
 func main() {
 	port := flag.String("port", "8000", "port for clients")
-	feed := flag.String("feed", "8001", "port that events come in on")
-	delay := flag.Duration("write-delay", 0, "time to gather messages before they are written (the library's WriteDelay)")
+	feed := flag.String("feed", "8001", "port for events")
+	delay := flag.Duration("write-delay", 0, "time to collect messages before a write (the library's WriteDelay)")
 	compress := flag.Bool("compression", false, "compress messages")
 	cert := flag.String("tlscert", "", "certificate file; empty: no TLS")
 	key := flag.String("tlskey", "", "the certificate's key file")
@@ -41,6 +41,7 @@ func main() {
 	}
 }
 
+// run serves clients and the feed until a signal.
 func run(port, feed, cert, key string, delay time.Duration, compress bool) error {
 	node, err := centrifuge.New(centrifuge.Config{LogLevel: centrifuge.LogLevelError, LogHandler: func(e centrifuge.LogEntry) { slog.Error(e.Message, "fields", e.Fields) }})
 	if err != nil {
@@ -73,7 +74,7 @@ func run(port, feed, cert, key string, delay time.Duration, compress bool) error
 		Compression:        compress,
 		CompressionLevel:   flate.BestSpeed, // 0, the default, would not compress
 		CompressionMinSize: 1,
-		// What many clients get is compressed once for all of them.
+		// A message to many clients is compressed once.
 		CompressionPreparedMessageCacheSize: 1 << 20,
 		UseWriteBufferPool:                  true,
 	}))
@@ -114,6 +115,7 @@ func accept(node *centrifuge.Node, l net.Listener) {
 	}
 }
 
+// publish publishes the events of a feed connection until it ends.
 func publish(node *centrifuge.Node, c net.Conn) error {
 	lines := bufio.NewScanner(c)
 	lines.Buffer(nil, 1<<20)
@@ -122,7 +124,7 @@ func publish(node *centrifuge.Node, c net.Conn) error {
 		if !ok {
 			return fmt.Errorf("malformed line %q", lines.Bytes())
 		}
-		// The library keeps the payload until it has been written to all.
+		// The library keeps the payload until it is written to all clients.
 		if _, err := node.Publish("load.t"+string(number), bytes.Clone(payload)); err != nil {
 			return err
 		}
