@@ -6,11 +6,16 @@ import (
 
 	"sluice/internal/config"
 	"sluice/internal/httpedge"
+	"sluice/internal/secret"
 )
 
 // Config is what a gateway is made of. It is plain data: its zero value is a
 // complete configuration, and the zero value of each field means its default.
 type Config = config.Config
+
+// NATSURL is one address of a NATS server or several separated by commas. To
+// print it shows no user name, password or token; its method Reveal does.
+type NATSURL = secret.URLs
 
 const (
 	// AllAddresses as Config.Addr listens on every address, IPv4 and IPv6.

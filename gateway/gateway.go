@@ -159,7 +159,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	for _, w := range g.config.Warnings() {
 		g.log.Warn(w)
 	}
-	g.log.Info("listening", "addr", g.listening(), "loops", len(g.loops), "shards", len(g.shards), "flush", g.engine.Flush(), "nats", config.RedactURL(g.NATSURL()))
+	g.log.Info("listening", "addr", g.listening(), "loops", len(g.loops), "shards", len(g.shards), "flush", g.engine.Flush(), "nats", g.NATSURL())
 	return nil
 }
 
@@ -215,9 +215,9 @@ func (g *Gateway) MetricsAddr() net.Addr {
 
 // NATSURL returns where the gateway and services meet: Config.NATSURL, or the
 // embedded server's address once it runs.
-func (g *Gateway) NATSURL() string {
+func (g *Gateway) NATSURL() NATSURL {
 	if e := g.embedded.Load(); e != nil {
-		return e.URL()
+		return NATSURL(e.URL())
 	}
 	return g.config.NATSURL
 }

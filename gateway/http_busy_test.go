@@ -29,7 +29,7 @@ func TestBusyWithLongAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Stop(context.Background()) })
-	nc, err := nats.Connect(g.NATSURL())
+	nc, err := nats.Connect(g.NATSURL().Reveal())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func startLive(tb testing.TB, change func(*Config)) *live {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = g.Stop(context.Background()) })
-	nc, err := nats.Connect(g.NATSURL())
+	nc, err := nats.Connect(g.NATSURL().Reveal())
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -150,7 +150,7 @@ func await[T any](t *testing.T, c <-chan T, what string) (v T) {
 // their time, and Stop returns without an error.
 func TestDrain(t *testing.T) {
 	f := startForStop(t, func(c *Config) { c.ShutdownDelay = 30 * time.Second })
-	nc, err := nats.Connect(f.NATSURL())
+	nc, err := nats.Connect(f.NATSURL().Reveal())
 	if err != nil {
 		t.Fatal(err)
 	}

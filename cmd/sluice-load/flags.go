@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"sluice/internal/secret"
 	"sluice/loadtest/plan"
 	"sluice/loadtest/report"
 	"sluice/loadtest/result"
@@ -304,7 +305,7 @@ func (r *runFlags) narrow() error {
 func commandLine(args []string) string {
 	words := []string{"sluice-load", "run"}
 	for _, a := range args {
-		a = plan.Redact(folders.ReplaceAllString(a, "$1"))
+		a = secret.Text(folders.ReplaceAllString(a, "$1"))
 		if strings.ContainsAny(a, " \t") {
 			a = "'" + a + "'"
 		}

@@ -167,7 +167,7 @@ func TestFailuresAreNamed(t *testing.T) {
 	wants("dies in the middle", run(target, g.Kill), "all connections were lost")
 	wants("no such process", run(plan.Target{Addr: addr, NATSURL: bus.URL(), PID: 1 << 30}, nil), "g does not run")
 	target.PID = gateway().PID()
-	wants("no NATS there", run(plan.Target{Addr: addr, NATSURL: "nats://me:secret@" + closedPort(t)}, nil), "me:…@")
+	wants("no NATS there", run(plan.Target{Addr: addr, NATSURL: "nats://me:secret@" + closedPort(t)}, nil), "nats://…@")
 	wants("NATS dies in the middle", run(target, bus.Stop), "NATS")
 	target.PID = 1 << 30
 	wants("no such process", run(target, nil), "there is no process")

@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 
 	"sluice/gateway"
-	"sluice/internal/config"
 	"sluice/internal/demo"
 )
 
@@ -43,7 +41,7 @@ func (p *process) demo(c gateway.Config) (service, error) {
 	}
 	var err error
 	s.demo, err = demo.New(demo.Options{
-		URL:      config.RedactURL(c.NATSURL), // for messages: toGateway has the last word
+		URL:      c.NATSURL, // for messages: toGateway has the last word
 		NATS:     append(natsOptions(c), s.toGateway),
 		WSPath:   c.WSPath,
 		Log:      c.Log,
@@ -62,7 +60,7 @@ func (p *process) demo(c gateway.Config) (service, error) {
 // toGateway points the demo's connection to the server that the gateway uses,
 // whose port may only be known once it runs.
 func (s *demoService) toGateway(o *nats.Options) error {
-	o.Servers = strings.Split(s.NATSURL(), ",")
+	o.Servers = s.NATSURL().List()
 	return nil
 }
 
@@ -101,7 +99,7 @@ func (s *demoService) Start(ctx context.Context) error {
 		scheme = "https"
 	}
 	fmt.Fprintf(s.out, "Sluice demo: %s://%s/\nServices can join at %s\nCtrl-C ends it.\n",
-		scheme, net.JoinHostPort(s.host, port), config.RedactURL(s.NATSURL()))
+		scheme, net.JoinHostPort(s.host, port), s.NATSURL())
 	return nil
 }
 

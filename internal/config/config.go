@@ -89,10 +89,10 @@ type Config struct {
 	Flush string // how clients are written to: auto, write or io_uring
 
 	// Services.
-	NATSURL            string // one URL, or several separated by ","
-	NATSCreds          string // user credentials file
-	NATSCert           string // client certificate file
-	NATSKey            string // key file of NATSCert
+	NATSURL            secret.URLs // one URL, or several separated by ","
+	NATSCreds          string      // user credentials file
+	NATSCert           string      // client certificate file
+	NATSKey            string      // key file of NATSCert
 	NATSRootCAs        []string
 	NATSConnections    int
 	NATSTimeout        time.Duration // give up connecting at start
@@ -187,7 +187,7 @@ func (c Config) checkTogether() []error {
 		}
 	}
 	if c.EmbeddedNATS && c.NATSURL != DefaultNATSURL {
-		fail("embeddedNats and natsUrl (%s) exclude each other: leave one out", RedactURL(c.NATSURL))
+		fail("embeddedNats and natsUrl (%v) exclude each other: leave one out", c.NATSURL)
 	}
 	return errs
 }
@@ -201,7 +201,7 @@ func (c Config) Warnings() []string {
 		out = append(out, "the embedded NATS server listens on "+c.EmbeddedNATSListen+
 			" without authentication: whoever reaches it can act as a service")
 	}
-	if n := secret.URLs(c.NATSURL).OtherSchemes(); n > 0 {
+	if n := c.NATSURL.OtherSchemes(); n > 0 {
 		out = append(out, "natsUrl has a scheme that is not one of nats, tls, ws and wss: it is taken for nats")
 	}
 	for _, p := range []struct{ key, path, lost string }{
@@ -270,22 +270,6 @@ func (c Config) LogLevel() slog.Level {
 
 // LevelTrace is the level of single messages, below debug.
 const LevelTrace = slog.LevelDebug - 4
-
-// RedactURL returns a NATS URL, or several separated by commas, fit for a log:
-// user names, passwords and tokens replaced.
-func RedactURL(urls string) string {
-	parts := strings.Split(urls, ",")
-	for i, p := range parts {
-		if at := strings.LastIndexByte(p, '@'); at >= 0 {
-			scheme := ""
-			if j := strings.Index(p, "://"); j >= 0 && j < at {
-				scheme = p[:j+3]
-			}
-			parts[i] = scheme + "…" + p[at:]
-		}
-	}
-	return strings.Join(parts, ",")
-}
 
 func loopback(hostport string) bool {
 	host, _, err := net.SplitHostPort(hostport)

@@ -73,7 +73,7 @@ const (
 // settings is the table, in the order of the help and of a written file.
 var settings = []setting{
 	{key: "natsUrl", flag: "nats", short: "n", arg: "url", group: groupServer, help: "NATS server URL, or several separated by commas",
-		value: text(func(c *Config) *string { return &c.NATSURL }, DefaultNATSURL, valid(func(s string) error { return secret.URLs(s).Check() }))},
+		value: text(func(c *Config) *secret.URLs { return &c.NATSURL }, DefaultNATSURL, valid(secret.URLs.Check))},
 	{key: "addr", flag: "addr", short: "i", arg: "ip", group: groupServer, help: "IP address to listen on; empty: all, IPv4 and IPv6",
 		nullResets: true, value: text(func(c *Config) *string { return &c.Addr }, "0.0.0.0", valid(checkIP), zeroIs(AllAddresses))},
 	{key: "port", flag: "port", short: "p", arg: "port", group: groupServer, help: "port for clients; -1: any free one",

@@ -28,11 +28,13 @@ import (
 
 	"github.com/jirenius/go-res"
 	"github.com/nats-io/nats.go"
+
+	"sluice/internal/secret"
 )
 
 // Options configure the demo. The zero value of each field means its default.
 type Options struct {
-	URL     string        // NATS server; default nats.DefaultURL
+	URL     secret.URLs   // NATS server; default nats.DefaultURL
 	NATS    []nats.Option // appended to the demo's own options, for example nats.InProcessServer
 	WSPath  string        // path of the gateway's WebSocket endpoint, for the page; default "/"
 	Log     *slog.Logger  // default: discard
@@ -168,9 +170,9 @@ func (d *Demo) Start() error {
 			d.post(d.svc.ResetAll)
 		}),
 	}, d.opt.NATS...)
-	nc, err := nats.Connect(d.opt.URL, opts...)
+	nc, err := nats.Connect(d.opt.URL.Reveal(), opts...)
 	if err != nil {
-		return fmt.Errorf("demo: connect to NATS at %s: %w", d.opt.URL, err)
+		return fmt.Errorf("demo: connect to NATS at %s: %w", d.opt.URL, d.opt.URL.Error(err))
 	}
 	d.link = newLink(nc)
 
@@ -190,7 +192,7 @@ func (d *Demo) Start() error {
 	// The server has the subscriptions once it answers a ping sent after them.
 	if err := nc.FlushTimeout(5 * time.Second); err != nil {
 		d.shutdown()
-		return fmt.Errorf("demo: NATS at %s does not answer: %w", d.opt.URL, err)
+		return fmt.Errorf("demo: NATS at %s does not answer: %w", d.opt.URL, d.opt.URL.Error(err))
 	}
 	d.state = running
 	d.pulse(d.opt.Step, d.market.move)

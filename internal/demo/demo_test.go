@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/internal/natstest"
+	"sluice/internal/secret"
 )
 
 func TestLifeCycle(t *testing.T) {
@@ -39,7 +40,7 @@ func TestLifeCycle(t *testing.T) {
 }
 
 func TestStartSaysWhatIsWrong(t *testing.T) {
-	d, err := New(Options{URL: natstest.New(t).URL()})
+	d, err := New(Options{URL: secret.URLs(natstest.New(t).URL())})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/internal/natstest"
+	"sluice/internal/secret"
 )
 
 // patience bounds every wait; only a failing test reaches it.
@@ -34,7 +35,7 @@ func run(t *testing.T, opt Options) (*Demo, *peer) {
 
 func runOn(t *testing.T, srv *natstest.Server, opt Options) *Demo {
 	t.Helper()
-	opt.URL = srv.URL()
+	opt.URL = secret.URLs(srv.URL())
 	opt.Log = slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	if opt.Step == 0 {
 		opt.Step = still

@@ -23,6 +23,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"sluice/internal/owner"
+	"sluice/internal/secret"
 )
 
 // What a request can end with instead of an answer.
@@ -96,7 +97,7 @@ func HashName(name string) uint64 { return xxhash.Sum64String(name) }
 
 // Options are fixed when Connect is called. Zero values mean the default in parentheses.
 type Options struct {
-	URL       string                   // one address or several, comma-separated (nats://127.0.0.1:4222)
+	URL       secret.URLs              // one address or several, comma-separated (nats://127.0.0.1:4222)
 	InProcess func() (net.Conn, error) // when set, connections come from it and URL only names them
 	Name      string                   // shown by the NATS server ("sluice")
 	Creds     string                   // user credentials file

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -25,7 +24,7 @@ const missedPings = 2
 // not remove, or ctx ends.
 func (l *link) connect(ctx context.Context) error {
 	l.settings = nats.GetDefaultOptions()
-	l.settings.Servers = addresses(l.opts.URL)
+	l.settings.Servers = l.opts.URL.List()
 	if err := l.configure(&l.settings); err != nil {
 		return fmt.Errorf("connecting to NATS: %w", err)
 	}
@@ -49,12 +48,12 @@ func (l *link) reopen() bool {
 	}()
 	for try := int(l.flaps.Load()); l.nc.Load().IsClosed(); try++ {
 		d := backoff(max(try, 1), l.opts.retryMin, l.opts.retryMax)
-		l.opts.Log.Info("NATS connection is opened again", "connection", l.number, "url", redact(l.opts.URL), "pause", d)
+		l.opts.Log.Info("NATS connection is opened again", "connection", l.number, "url", l.opts.URL, "pause", d)
 		if !pause(ctx, d) {
 			return false
 		}
 		if err := l.dial(ctx); err != nil {
-			l.opts.Log.Warn("NATS connection could not be opened, trying again", "connection", l.number, "error", scrub(err))
+			l.opts.Log.Warn("NATS connection could not be opened, trying again", "connection", l.number, "error", l.opts.scrub(err))
 			continue
 		}
 		l.opts.Metrics.Reconnects.Inc()
@@ -83,7 +82,7 @@ func (l *link) dial(ctx context.Context) error {
 	}
 	if ctx.Err() != nil {
 		nc.Close()
-		return fmt.Errorf("NATS at %s does not confirm subscriptions: %w", redact(l.opts.URL), err)
+		return fmt.Errorf("NATS at %s does not confirm subscriptions: %w", l.opts.URL, err)
 	}
 	select { // nats.go has closed it
 	case <-l.lost:
@@ -132,15 +131,15 @@ func retry(ctx context.Context, o *Options, dial func() error, wait func(context
 		}
 		last = err
 		if advice := permanent(err); advice != "" {
-			return fmt.Errorf("cannot connect to NATS at %s: %w; %s", redact(o.URL), scrub(err), advice)
+			return fmt.Errorf("cannot connect to NATS at %s: %w; %s", o.URL, o.scrub(err), advice)
 		}
 		d := backoff(tries, o.retryMin, o.retryMax)
 		if ctx.Err() == nil {
-			o.Log.Warn("NATS is not reachable, trying again", "url", redact(o.URL), "error", scrub(err), "try", tries, "pause", d)
+			o.Log.Warn("NATS is not reachable, trying again", "url", o.URL, "error", o.scrub(err), "try", tries, "pause", d)
 		}
 		if ctx.Err() != nil || !wait(ctx, d) {
 			return fmt.Errorf("cannot reach NATS at %s (tries: %d): %w; start a NATS server there, or set the address of a running one",
-				redact(o.URL), tries, scrub(err))
+				o.URL, tries, o.scrub(err))
 		}
 	}
 }
@@ -261,36 +260,11 @@ func (l *link) configure(settings *nats.Options) error {
 	return nil
 }
 
-// addresses takes a comma-separated list apart.
-func addresses(urls string) []string {
-	var parts []string
-	for p := range strings.SplitSeq(urls, ",") {
-		if p = strings.TrimSpace(p); p != "" {
-			parts = append(parts, p)
-		}
-	}
-	return parts
-}
-
-// redact takes user and password out of an address or a comma-separated list of them.
-func redact(urls string) string {
-	parts := addresses(urls)
-	for i, p := range parts {
-		scheme, rest, found := strings.Cut(p, "://")
-		if !found {
-			scheme, rest = "", p
-		} else {
-			scheme += "://"
-		}
-		parts[i] = scheme + rest[strings.LastIndexByte(rest, '@')+1:]
-	}
-	return strings.Join(parts, ",")
-}
-
-// scrub replaces an error that quotes the address, or a piece of it: that may be a password.
-func scrub(err error) error {
+// scrub takes the credentials of the address out of an error. An error of parsing is replaced: it quotes the
+// address, or a piece of it.
+func (o *Options) scrub(err error) error {
 	if u := new(url.Error); errors.As(err, &u) {
 		return errors.New("the address cannot be parsed")
 	}
-	return err
+	return o.URL.Error(err)
 }

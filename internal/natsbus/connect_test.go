@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"sluice/internal/natstest"
+	"sluice/internal/secret"
 )
 
 func TestRetryUntilNATSIsThere(t *testing.T) {
@@ -67,13 +67,13 @@ func TestGivingUpSaysWhereAndWhat(t *testing.T) {
 	var log bytes.Buffer
 	u := strings.Replace(s.URL(), "nats://", "nats://user:secret@", 1)
 	_, err := Connect(context.Background(), Options{
-		URL: u, Receiver: &harness{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		URL: secret.URLs(u), Receiver: &harness{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
 		ConnectTimeout: 50 * time.Millisecond, retryMin: time.Millisecond, retryMax: 2 * time.Millisecond,
 	})
 	if err == nil {
 		t.Fatal("connected to nothing")
 	}
-	for _, part := range []string{s.URL(), "start a NATS server", "tries", "connection refused"} {
+	for _, part := range []string{strings.TrimPrefix(s.URL(), "nats://"), "start a NATS server", "tries", "connection refused"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in %q", part, err)
 		}
@@ -90,7 +90,7 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 	s := natstest.New(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Connect(ctx, Options{URL: s.URL(), Receiver: &harness{}}); err == nil {
+	if _, err := Connect(ctx, Options{URL: secret.URLs(s.URL()), Receiver: &harness{}}); err == nil {
 		t.Fatal("connected to nothing")
 	}
 }
@@ -111,7 +111,7 @@ func TestConnectWaitsForNATS(t *testing.T) {
 func TestSeveralAddresses(t *testing.T) {
 	dead := natstest.New(t)
 	h := &harness{t: t, nats: natstest.Start(t)}
-	h.connect(func(h *harness, o *Options) { o.URL = dead.URL() + ", " + h.nats.URL() + "," })
+	h.connect(func(h *harness, o *Options) { o.URL = secret.URLs(dead.URL() + ", " + h.nats.URL() + ",") })
 	h.sync()
 	// When one server goes, the connection moves to the other.
 	dead.Start()
@@ -140,7 +140,9 @@ func (o *onRecord) Handle(_ context.Context, r slog.Record) error {
 
 func TestPermanentErrorsFailAtOnce(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "right", "horse" })
-	withUser := func(user string) string { return strings.Replace(s.URL(), "nats://", "nats://"+user+"@", 1) }
+	withUser := func(user string) secret.URLs {
+		return secret.URLs(strings.Replace(s.URL(), "nats://", "nats://"+user+"@", 1))
+	}
 	for _, c := range []struct {
 		name   string
 		o      Options
@@ -148,10 +150,10 @@ func TestPermanentErrorsFailAtOnce(t *testing.T) {
 		advice string
 	}{
 		{"wrong user", Options{URL: withUser("wrong:secret")}, nats.ErrAuthorization, "credentials"},
-		{"no user", Options{URL: s.URL()}, nats.ErrAuthorization, "credentials"},
-		{"creds missing", Options{URL: s.URL(), Creds: "/nonexistent/secretly.creds"}, fs.ErrNotExist, "/nonexistent/secretly.creds"},
-		{"CA missing", Options{URL: s.URL(), RootCAs: []string{"/nonexistent/ca.pem"}}, fs.ErrNotExist, "/nonexistent/ca.pem"},
-		{"cert without key", Options{URL: s.URL(), Cert: "cert.pem"}, nil, "both"},
+		{"no user", Options{URL: secret.URLs(s.URL())}, nats.ErrAuthorization, "credentials"},
+		{"creds missing", Options{URL: secret.URLs(s.URL()), Creds: "/nonexistent/secretly.creds"}, fs.ErrNotExist, "/nonexistent/secretly.creds"},
+		{"CA missing", Options{URL: secret.URLs(s.URL()), RootCAs: []string{"/nonexistent/ca.pem"}}, fs.ErrNotExist, "/nonexistent/ca.pem"},
+		{"cert without key", Options{URL: secret.URLs(s.URL()), Cert: "cert.pem"}, nil, "both"},
 		{"bad port", Options{URL: "nats://user:secret@host:port"}, nil, "nats://host:port"},
 		{"bad escape", Options{URL: "nats://user:secret%zz@host:1"}, nil, "nats://host:port"},
 		{"password with a slash", Options{URL: "nats://user:se/cret@host:1"}, nil, "nats://host:port"},
@@ -173,21 +175,6 @@ func TestPermanentErrorsFailAtOnce(t *testing.T) {
 	}
 	h := &harness{t: t, nats: s}
 	h.connect(func(_ *harness, o *Options) { o.URL = withUser("right:horse") })
-}
-
-func TestRedact(t *testing.T) {
-	for in, want := range map[string]string{
-		"nats://127.0.0.1:4222":           "nats://127.0.0.1:4222",
-		"nats://u:p@h:1, tls://token@i:2": "nats://h:1,tls://i:2",
-		"u:p@h:1":                         "h:1",
-		"h:1":                             "h:1",
-		"nats://u:p@ss@h:1":               "nats://h:1",
-		(&url.URL{Scheme: "ws", Host: "h"}).String(): "ws://h",
-	} {
-		if got := redact(in); got != want {
-			t.Errorf("redact(%q) = %q, want %q", in, got, want)
-		}
-	}
 }
 
 func TestInProcess(t *testing.T) {
@@ -223,7 +210,7 @@ func TestTLSWithClientCertificate(t *testing.T) {
 	})
 	h := &harness{t: t}
 	h.connect(func(_ *harness, o *Options) {
-		o.URL, o.Cert, o.Key, o.RootCAs = s.URL(), clientCert, clientKey, []string{ca.file}
+		o.URL, o.Cert, o.Key, o.RootCAs = secret.URLs(s.URL()), clientCert, clientKey, []string{ca.file}
 	})
 	h.caller.Request("a", "get.a", nil, func(_ []byte, err error) {
 		if err != ErrNoResponders {
@@ -246,7 +233,7 @@ func TestTLSWithClientCertificate(t *testing.T) {
 		"CA file without a CA": {RootCAs: []string{clientKey}},
 		"server without trust": {Cert: clientCert, Key: clientKey},
 	} {
-		o.URL, o.Receiver = s.URL(), &harness{}
+		o.URL, o.Receiver = secret.URLs(s.URL()), &harness{}
 		_, err := Connect(context.Background(), o)
 		if err == nil {
 			t.Errorf("%s: connected", name)
@@ -288,7 +275,7 @@ func TestCredentialsFile(t *testing.T) {
 		}
 		o.TrustedKeys, o.AccountResolver = []string{operatorKey}, resolver
 	})
-	if _, err := Connect(context.Background(), Options{URL: s.URL(), Receiver: &harness{}}); !errors.Is(err, nats.ErrAuthorization) {
+	if _, err := Connect(context.Background(), Options{URL: secret.URLs(s.URL()), Receiver: &harness{}}); !errors.Is(err, nats.ErrAuthorization) {
 		t.Fatalf("without credentials: %v", err)
 	}
 	h := &harness{t: t, nats: s}

@@ -10,6 +10,7 @@ import (
 
 	"sluice/internal/natstest"
 	"sluice/internal/owner"
+	"sluice/internal/secret"
 )
 
 // patience bounds every wait of these tests. It is reached only when something is broken.
@@ -94,7 +95,7 @@ func (h *harness) connect(change ...func(*harness, *Options)) {
 	h.wheel = owner.NewWheel(time.Millisecond, h.clock.Now())
 	o := Options{Receiver: h, Signal: h.signal, retryMin: time.Millisecond, retryMax: 20 * time.Millisecond}
 	if h.nats != nil {
-		o.URL = h.nats.URL()
+		o.URL = secret.URLs(h.nats.URL())
 	}
 	for _, f := range change {
 		f(h, &o)

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/internal/owner"
+	"sluice/internal/secret"
 )
 
 // link is one connection to NATS with its dispatcher and publisher. nats.go restores a connection
@@ -126,7 +127,7 @@ func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 		case <-l.first:
 		case <-ctx.Done():
 			l.nc.Load().Close()
-			err = fmt.Errorf("NATS at %s drops connections: %w", redact(o.URL), ctx.Err())
+			err = fmt.Errorf("NATS at %s drops connections: %w", o.URL, ctx.Err())
 		}
 	}
 	if err != nil {
@@ -167,7 +168,7 @@ func (l *link) stands(nc *nats.Conn) {
 	l.maxPayload.Store(nc.MaxPayload())
 	hold := l.hold()
 	l.since, l.why = time.Now(), nil
-	l.emit(change{to: Connected, hold: hold, url: redact(nc.ConnectedUrl())})
+	l.emit(change{to: Connected, hold: hold, url: secret.URLs(nc.ConnectedUrl()).String()})
 }
 
 func (l *link) onDisconnect(nc *nats.Conn, err error) {
@@ -188,7 +189,7 @@ func (l *link) onDisconnect(nc *nats.Conn, err error) {
 	m.Disconnects.Inc()
 	reason := ReasonOf(err)
 	m.Lost[reason].Inc()
-	l.opts.Log.Warn("NATS connection lost", "connection", l.number, "reason", reason.String(), "error", err)
+	l.opts.Log.Warn("NATS connection lost", "connection", l.number, "reason", reason.String(), "error", l.opts.scrub(err))
 	l.emit(change{to: Disconnected})
 }
 
@@ -243,7 +244,7 @@ func (l *link) onError(nc *nats.Conn, sub *nats.Subscription, err error) {
 	if sub != nil {
 		subject = sub.Subject
 	}
-	l.opts.Log.Error("NATS error", "connection", l.number, "subject", subject, "error", err)
+	l.opts.Log.Error("NATS error", "connection", l.number, "subject", subject, "error", l.opts.scrub(err))
 }
 
 func (l *link) close() {

@@ -12,6 +12,7 @@ import (
 
 	"sluice/internal/natstest"
 	"sluice/internal/owner"
+	"sluice/internal/secret"
 )
 
 // sink is a receiver that only counts, and hands replies to a caller.
@@ -142,7 +143,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 				b.Fatal(err)
 			}
 			r := &sink{replies: make(chan Reply, 2*underWay)}
-			bus, err := Connect(context.Background(), Options{URL: s.URL(), Receiver: r})
+			bus, err := Connect(context.Background(), Options{URL: secret.URLs(s.URL()), Receiver: r})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -178,7 +179,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 func BenchmarkEvents(b *testing.B) {
 	s := natstest.Start(b)
 	r := &counter{sink: sink{replies: make(chan Reply, 1)}, total: b.N, reached: make(chan struct{})}
-	bus, err := Connect(context.Background(), Options{URL: s.URL(), Receiver: r, PendingLimit: 1 << 20})
+	bus, err := Connect(context.Background(), Options{URL: secret.URLs(s.URL()), Receiver: r, PendingLimit: 1 << 20})
 	if err != nil {
 		b.Fatal(err)
 	}

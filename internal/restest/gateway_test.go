@@ -28,7 +28,7 @@ func (r running) Stop() {
 // startGateway starts a gateway as a transcript's settings say; change may set what belongs to the test.
 func startGateway(st Start, change func(*gateway.Config)) (Gateway, error) {
 	c := gateway.Config{
-		Addr: "127.0.0.1", Port: gateway.FreePort, NATSURL: st.NATS, NATSTimeout: 10 * time.Second,
+		Addr: "127.0.0.1", Port: gateway.FreePort, NATSURL: gateway.NATSURL(st.NATS), NATSTimeout: 10 * time.Second,
 		DrainTimeout: gateway.Off, Log: st.Log,
 	}
 	if st.Clock != nil {

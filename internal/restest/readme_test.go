@@ -19,6 +19,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/demo"
+	"sluice/internal/secret"
 )
 
 // readmeHost is what the README calls the gateway of "make demo".
@@ -59,7 +60,7 @@ func startDemo(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Stop)
-	d, err := demo.New(demo.Options{URL: ns.ClientURL()})
+	d, err := demo.New(demo.Options{URL: secret.URLs(ns.ClientURL())})
 	if err != nil {
 		t.Fatal(err)
 	}

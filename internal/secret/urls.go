@@ -200,7 +200,8 @@ func (u URLs) Scrub(text string) string {
 			add(user)
 			add(password)
 		}
-		for _, s := range strings.FieldsFunc(a.hidden, func(r rune) bool { return strings.ContainsRune(":,/@?# ", r) }) {
+		plain, _ := url.PathUnescape(a.hidden)
+		for _, s := range strings.FieldsFunc(a.hidden+" "+plain, func(r rune) bool { return strings.ContainsRune(":,/@?# ", r) }) {
 			add(s)
 		}
 	}
@@ -232,9 +233,20 @@ type scrubbed struct {
 func (s scrubbed) Error() string { return s.message }
 func (s scrubbed) Unwrap() error { return s.err }
 
-// userInfo matches the part of a URL before its last @, in any text.
+// userInfo matches what is before the last @ of a URL, in any text.
 var userInfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"'<>]*@`)
+
+// bareInfo matches the same of an address without a scheme.
+var bareInfo = regexp.MustCompile(`[^\s"'<>=,;()]+@`)
 
 // Text returns a text with the user names, passwords and tokens of the URLs in it
 // hidden.
-func Text(s string) string { return userInfo.ReplaceAllString(s, "${1}"+Hidden+"@") }
+func Text(s string) string {
+	s = userInfo.ReplaceAllString(s, "${1}"+Hidden+"@")
+	return bareInfo.ReplaceAllStringFunc(s, func(word string) string {
+		if strings.Contains(word, "://") {
+			return word // hidden already
+		}
+		return Hidden + "@"
+	})
+}

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 
+	"sluice/internal/secret"
 	"sluice/loadtest/client"
 )
 
@@ -190,17 +190,12 @@ func (p *Plan) addPlain() {
 	p.Scenarios = all
 }
 
-var password = regexp.MustCompile(`(://[^:/@\s]*):[^@/\s]*@`)
-
-// Redact replaces the password of each URL in text.
-func Redact(text string) string { return password.ReplaceAllString(text, "$1:…@") }
-
-// Redacted returns a copy of the plan without passwords, for a report.
+// Redacted returns a copy of the plan without user names, passwords and tokens, for a report.
 func (p Plan) Redacted() Plan {
 	p.Targets = slices.Clone(p.Targets)
 	for i := range p.Targets {
 		t := &p.Targets[i]
-		t.Start, t.NATS, t.NATSURL = Redact(t.Start), Redact(t.NATS), Redact(t.NATSURL)
+		t.Start, t.NATS, t.NATSURL = secret.Text(t.Start), secret.Text(t.NATS), secret.Text(t.NATSURL)
 	}
 	return p
 }

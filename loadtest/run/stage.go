@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/internal/secret"
 	"sluice/loadtest/client"
 	"sluice/loadtest/plan"
 	"sluice/loadtest/proc"
@@ -183,7 +184,7 @@ func (st *stage) startService() (err error) {
 		st.service, err = st.dialService(func() (service.Service, error) {
 			s, err := service.DialNATS(url, st.layout.topics, st.target.Protocol == client.ProtocolRES, st.layout.collection)
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", plan.Redact(url), err)
+				return nil, fmt.Errorf("%v: %w", secret.URLs(url), secret.URLs(url).Error(err))
 			}
 			return s, nil
 		})
