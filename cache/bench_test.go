@@ -25,7 +25,7 @@ func (k *sink) reply()                  { k.done[0](); k.done = k.done[1:] }
 func (k *sink) clock() owner.Clock      { return owner.NewManualClock() }
 func (k *sink) options(n int) Options   { return Options{Clock: k.clock(), Loops: n} }
 func (k *sink) shard(loops int) *Shard  { return NewShard(k.options(loops), k, k) }
-func (k *sink) take(s *Shard, n string) { s.Subscribe(0, 1, n, ""); s.turn(); k.reply(); s.turn() }
+func (k *sink) take(s *Shard, n string) { s.Subscribe(0, 1, n, "", nil); s.turn(); k.reply(); s.turn() }
 
 func (k *sink) Request(_, subject string, _ []byte, done func([]byte, *res.Error)) {
 	k.done = append(k.done, func() { done(k.answer(subject), nil) })
@@ -111,7 +111,7 @@ func BenchmarkSubscribe(b *testing.B) {
 	k.take(s, "test.model")
 	b.ReportAllocs()
 	for i := uint64(2); b.Loop(); i++ {
-		s.Subscribe(0, i, "test.model", "")
+		s.Subscribe(0, i, "test.model", "", nil)
 		s.Unsubscribe(0, i, "test.model", "")
 		s.turn()
 	}

@@ -19,9 +19,9 @@ func faulty(t *testing.T, change func(*Options)) (*harness, *owner.Faults) {
 		change(&opt)
 	}
 	h := newHarness(t, opt)
-	h.s.Subscribe(0, 1, "a", "")
-	h.s.Subscribe(1, 1, "a", "")
-	h.s.Subscribe(0, 2, "b", "")
+	h.s.Subscribe(0, 1, "a", "", nil)
+	h.s.Subscribe(1, 1, "a", "", nil)
+	h.s.Subscribe(0, 2, "b", "", nil)
 	h.turns()
 	h.answerAll("a", `{"result":{"collection":[1,2]}}`)
 	h.answerAll("b", `{"result":{"model":{"n":1}}}`)
@@ -135,7 +135,7 @@ func TestPanicsWhileSubscribing(t *testing.T) {
 		h, faults := faulty(t, nil)
 		h.bomb = once(at, 1)
 		h.said()
-		h.s.Subscribe(1, 7, "c", "q")
+		h.s.Subscribe(1, 7, "c", "q", nil)
 		h.turns()
 		h.answerAll("c", `{"result":{"model":{"m":1}}}`)
 		h.advance(time.Second)
@@ -158,7 +158,7 @@ func TestPanicsForEver(t *testing.T) {
 			panic("always")
 		}
 	}
-	h.s.Subscribe(1, 7, "c", "")
+	h.s.Subscribe(1, 7, "c", "", nil)
 	for range 20 {
 		h.answerAll("c", `{"result":{"model":{"m":1}}}`)
 		h.advance(time.Minute)

@@ -123,7 +123,7 @@ func TestLossLogForgetsNamesBeyondItsBound(t *testing.T) {
 func TestLossOfEverything(t *testing.T) {
 	h := newHarness(t, Options{MailboxLimit: 4})
 	for i := range uint64(3) {
-		h.s.Subscribe(0, i, fmt.Sprint("n.", i), "")
+		h.s.Subscribe(0, i, fmt.Sprint("n.", i), "", nil)
 		h.turns()
 		h.answer(fmt.Sprint("get.n.", i), "", []byte(`{"result":{"model":{}}}`), nil)
 		h.turns()
@@ -140,7 +140,7 @@ func TestLossOfEverything(t *testing.T) {
 
 func TestOverlongNamesFail(t *testing.T) {
 	h := newHarness(t, Options{})
-	h.s.Subscribe(0, 1, strings.Repeat("a", maxName+1), "")
+	h.s.Subscribe(0, 1, strings.Repeat("a", maxName+1), "", nil)
 	h.turns()
 	if got, want := h.said(), `loop 0 < 1 failed {"code":"system.subjectTooLong","message":"Subject too long"}`+"\n"; got != want {
 		t.Fatal(got)
@@ -161,7 +161,7 @@ func TestDeprecationsAreBounded(t *testing.T) {
 func TestManySubsOnOneEntry(t *testing.T) {
 	h := newHarness(t, Options{})
 	for i := range uint64(100) {
-		h.s.Subscribe(int(i%2), i, "n", fmt.Sprintf("q=%d", i%5))
+		h.s.Subscribe(int(i%2), i, "n", fmt.Sprintf("q=%d", i%5), nil)
 	}
 	h.turns()
 	for i := range 5 {

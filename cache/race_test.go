@@ -82,7 +82,7 @@ func (l *cityLoop) act(rnd *rand.Rand, at rid) {
 	if rnd.IntN(5) > 1 {
 		l.next++
 		l.live[l.next] = at
-		l.c.s.Subscribe(l.index, l.next, at.name, at.query)
+		l.c.s.Subscribe(l.index, l.next, at.name, at.query, nil)
 		return
 	}
 	for ref, at := range l.live {

@@ -74,7 +74,7 @@ func (w *world) step() {
 		key := subKey{loop, w.nextRef}
 		w.live[key] = at
 		w.keys = append(w.keys, key)
-		w.s.Subscribe(loop, w.nextRef, at.name, at.query)
+		w.s.Subscribe(loop, w.nextRef, at.name, at.query, nil)
 	case n < 22:
 		w.unsubscribe()
 	case n < 45:

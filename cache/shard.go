@@ -163,9 +163,10 @@ func (s *Shard) put(m message) {
 }
 
 // Subscribe makes the shard tell a loop about the resource <name>?<query>, under the name ref: one Loaded or Failed, then
-// whatever happens to it. ref must be one that the loop never used before.
-func (s *Shard) Subscribe(loop int, ref uint64, name, query string) {
-	s.put(message{kind: msgSubscribe, loop: int32(loop), ref: ref, name: name, name2: query})
+// whatever happens to it. ref must be one that the loop never used before. first, if not nil, is called on the shard's
+// goroutine: what it asks of the Bus comes after the NATS subscription of the name and before the get (RES.md 3.3).
+func (s *Shard) Subscribe(loop int, ref uint64, name, query string, first func()) {
+	s.put(message{kind: msgSubscribe, loop: int32(loop), ref: ref, name: name, name2: query, do: first})
 }
 
 // Unsubscribe ends what Subscribe with the same arguments began, at any time after it. Updates that are under way may
@@ -206,7 +207,7 @@ func (s *Shard) handle(m message) {
 	s.doubt = doubt{handling: true}
 	switch m.kind {
 	case msgSubscribe:
-		s.subscribe(int(m.loop), m.ref, m.name, m.name2)
+		s.subscribe(int(m.loop), m.ref, m.name, m.name2, m.do)
 	case msgUnsubscribe:
 		s.unsubscribe(int(m.loop), m.ref, m.name, m.name2)
 	case msgEvent:
@@ -223,21 +224,27 @@ func (s *Shard) handle(m message) {
 	s.pending.Add(-1)
 }
 
-func (s *Shard) subscribe(loop int, ref uint64, name, query string) {
-	if len(name) > maxName {
-		s.loops.Post(loop, state.Update{Ref: ref, Kind: state.Failed, Err: res.ErrSubjectTooLong})
-		return
-	}
-	if !res.ValidName(name) {
-		s.loops.Post(loop, state.Update{Ref: ref, Kind: state.Failed, Err: res.ErrInvalidRequest})
-		return
-	}
+func (s *Shard) subscribe(loop int, ref uint64, name, query string, first func()) {
 	s.doubt.joining = subKey{loop, ref}
+	var err *res.Error
 	r := s.resources[name]
-	if r == nil {
+	switch {
+	case r != nil:
+	case len(name) > maxName:
+		err = res.ErrSubjectTooLong
+	case !res.ValidName(name):
+		err = res.ErrInvalidRequest
+	default:
 		r = s.addResource(name)
 	}
 	s.doubt.r = r
+	if first != nil {
+		first()
+	}
+	if err != nil {
+		s.loops.Post(loop, state.Update{Ref: ref, Kind: state.Failed, Err: err})
+		return
+	}
 	e, l := r.find(query)
 	if e == nil {
 		e = r.addEntry(query)

@@ -31,8 +31,8 @@ func TestLongDifferenceIsOneMessage(t *testing.T) {
 	}}
 	l := &steps{sink: k, backlog: make([]int, 2), got: make([][]state.Update, 2)}
 	s := NewShard(k.options(2), k, l)
-	s.Subscribe(0, 1, "test.list", "")
-	s.Subscribe(1, 2, "test.list", "")
+	s.Subscribe(0, 1, "test.list", "", nil)
+	s.Subscribe(1, 2, "test.list", "", nil)
 	s.turn()
 	k.reply()
 	s.turn()

@@ -196,7 +196,7 @@ func (r *runner) do(st *transcript.Step) {
 	switch st.Verb {
 	case "loop subscribes":
 		name, query := res.SplitRID(arg(1))
-		h.s.Subscribe(number(st.Actor), uint64(number(arg(0))), name, query)
+		h.s.Subscribe(number(st.Actor), uint64(number(arg(0))), name, query, nil)
 	case "loop unsubscribes":
 		name, query := res.SplitRID(arg(1))
 		h.s.Unsubscribe(number(st.Actor), uint64(number(arg(0))), name, query)

@@ -11,6 +11,7 @@ package fanout
 import (
 	"sync/atomic"
 
+	"sluice/internal/invariants"
 	"sluice/internal/res"
 	"sluice/internal/state"
 	"sluice/pool"
@@ -19,8 +20,10 @@ import (
 // Source is where a hub gets its resources from: the cache shards. A
 // subscription is named by ref, which the hub never uses twice. The answer to
 // Subscribe, and everything after it, comes back as updates with the same ref.
+// first, if not nil, is called once, on any goroutine, when events of the
+// resource reach the source and before it asks a service for the resource.
 type Source interface {
-	Subscribe(ref uint64, name, query string)
+	Subscribe(ref uint64, name, query string, first func())
 	Unsubscribe(ref uint64, name, query string)
 }
 
@@ -85,20 +88,16 @@ func NewHub(source Source, framers Framers, arena *pool.Arena, m *Metrics) *Hub 
 	return &Hub{Portion: defaultPortion, source: source, framers: framers, arena: arena, metrics: m, topics: make(map[topicKey]*Topic)}
 }
 
-// Lookup returns the topic of a resource if it is loaded on this loop, so that
-// joining it costs no request.
-func (h *Hub) Lookup(rid, name, query string) *Topic {
-	if t := h.topics[topicKey{rid, name, query}]; t != nil && t.phase == phaseReady {
-		return t
-	}
-	return nil
-}
+// Find returns the topic of a resource, nil if the loop has none. Joining one
+// that is alive costs no request.
+func (h *Hub) Find(rid, name, query string) *Topic { return h.topics[topicKey{rid, name, query}] }
 
 // Join makes sub, which embeds m, a member of the topic of rid (as the client
 // writes it; name and query are what the services know it by) and returns the
 // topic. If it is not loaded yet, sub.Loaded is called when it is, or when it
-// failed. A new member gets no events on the fast path before SetReady.
-func (h *Hub) Join(sub Subscriber, m *Member, out Outbox, v Variant, rid, name, query string) *Topic {
+// failed. A new member gets no events on the fast path before SetReady. first is
+// that of Source.Subscribe; it is nil if there is such a topic already (Find).
+func (h *Hub) Join(sub Subscriber, m *Member, out Outbox, v Variant, rid, name, query string, first func()) *Topic {
 	key := topicKey{rid, name, query}
 	t := h.topics[key]
 	if t == nil {
@@ -106,7 +105,9 @@ func (h *Hub) Join(sub Subscriber, m *Member, out Outbox, v Variant, rid, name, 
 		h.topics[key] = t
 		h.metrics.Topics.Add(1)
 		t.ref = h.allot(t)
-		h.source.Subscribe(t.ref, name, query)
+		h.source.Subscribe(t.ref, name, query, first)
+	} else if invariants.Enabled {
+		invariants.Check(first == nil, "%s: its topic exists, so nothing comes first", rid)
 	}
 	t.add(sub, m, out, v)
 	h.metrics.Members.Add(1)

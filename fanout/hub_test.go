@@ -16,7 +16,7 @@ type recorder struct {
 	refs  map[string]uint64
 }
 
-func (r *recorder) Subscribe(ref uint64, name, query string) {
+func (r *recorder) Subscribe(ref uint64, name, query string, first func()) {
 	r.asked = append(r.asked, "+"+name+"?"+query)
 	r.refs[name+"?"+query] = ref
 }
@@ -101,15 +101,15 @@ func want(t *testing.T, what string, got []string, want ...string) {
 func TestTopicLife(t *testing.T) {
 	h, r := newTestHub()
 	var a, b sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "")
-	h.Join(&b, &b.Member, &b, current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&b, &b.Member, &b, current, "x", "x", "", nil)
 	want(t, "one load for two members", r.asked, "+x?")
-	if h.Lookup("x", "x", "") != nil {
+	if found := h.Find("x", "x", ""); found != a.Topic() || found.Alive() {
 		t.Error("a loading topic passes for a loaded one")
 	}
 	h.load(r, "x", model(t, 1))
 	want(t, "a", a.got, "loaded")
-	if h.Lookup("x", "x", "") != a.Topic() {
+	if found := h.Find("x", "x", ""); found != a.Topic() || !found.Alive() {
 		t.Error("a loaded topic is not found")
 	}
 	h.Leave(&a.Member)
@@ -125,10 +125,10 @@ func TestTopicLife(t *testing.T) {
 func TestLateUpdatesDoNotReachSuccessor(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
 	old := r.refs["x?"]
 	h.Leave(&a.Member)
-	h.Join(&a, &a.Member, &a, current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
 	if r.refs["x?"] == old {
 		t.Fatal("a ref is used twice")
 	}
@@ -142,11 +142,11 @@ func TestLateUpdatesDoNotReachSuccessor(t *testing.T) {
 func TestFailedLoadIsForgotten(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Failed, Err: res.ErrTimeout})
 	want(t, "a", a.got, "failed system.timeout")
 	h.Leave(&a.Member)
-	h.Join(&a, &a.Member, &a, current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
 	want(t, "the source is asked again and was not told of a leave", r.asked, "+x?", "+x?")
 }
 
@@ -159,7 +159,7 @@ func TestReadyMembersShareBytes(t *testing.T) {
 		s *sub
 		v Variant
 	}{{&now, current}, {&now2, current}, {&old, old120}, {&old2, current}, {&busy, current}} {
-		h.Join(m.s, &m.s.Member, m.s, m.v, "x", "x", "")
+		h.Join(m.s, &m.s.Member, m.s, m.v, "x", "x", "", nil)
 	}
 	s := model(t, 1)
 	h.load(r, "x", s)
@@ -186,7 +186,7 @@ func TestEventsThatChangeReferencesGoToTheSession(t *testing.T) {
 	h, r := newTestHub()
 	var a, b sub
 	for _, m := range []*sub{&a, &b} {
-		h.Join(m, &m.Member, m, current, "x", "x", "")
+		h.Join(m, &m.Member, m, current, "x", "x", "", nil)
 	}
 	s := model(t, 1)
 	h.load(r, "x", s)
@@ -216,7 +216,7 @@ func TestEventsThatChangeReferencesGoToTheSession(t *testing.T) {
 func TestDeleteEndsTheTopic(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
 	s := model(t, 1)
 	h.load(r, "x", s)
 	a.SetReady(true)
@@ -234,7 +234,7 @@ func TestDeleteEndsTheTopic(t *testing.T) {
 func TestSynced(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
 	h.load(r, "x", state.NewCollection([]res.Value{number(1), number(2), number(3)}))
 	a.SetReady(true)
 	a.got = nil
@@ -249,8 +249,8 @@ func TestSynced(t *testing.T) {
 func TestReaccess(t *testing.T) {
 	h, r := newTestHub()
 	var a, b sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "")
-	h.Join(&b, &b.Member, &b, current, "y", "y", "q")
+	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&b, &b.Member, &b, current, "y", "y", "q", nil)
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Reaccess})
 	h.ResetAccess(Gap, func(name string) bool { return name == "y" })
 	want(t, "a", a.got, "reaccess 0")
@@ -266,7 +266,7 @@ func broadcastTo(t testing.TB, members int) (h *Hub, apply func()) {
 	h, r := newTestHub()
 	for range members {
 		s := &sub{}
-		h.Join(s, &s.Member, &discard{}, current, "x", "x", "")
+		h.Join(s, &s.Member, &discard{}, current, "x", "x", "", nil)
 	}
 	s := model(t, 1)
 	h.load(r, "x", s)

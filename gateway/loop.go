@@ -177,8 +177,11 @@ func (l *loop) session(who connID) *session.Session {
 // source gets resources from the shards (fanout.Source).
 type source struct{ l *loop }
 
-func (s source) Subscribe(ref uint64, name, query string) {
-	s.l.g.shardOf(name).cache.Subscribe(s.l.index, ref, name, query)
+func (s source) Subscribe(ref uint64, name, query string, first func()) {
+	if first != nil {
+		s.l.caller.Flush() // it must not overtake what this loop has asked for before
+	}
+	s.l.g.shardOf(name).cache.Subscribe(s.l.index, ref, name, query, first)
 }
 
 func (s source) Unsubscribe(ref uint64, name, query string) {
@@ -196,11 +199,17 @@ func (b loopBus) Request(name, subject string, payload []byte, done func([]byte,
 // its subscription into the shard's mailbox before, so the shard has subscribed
 // on NATS when it comes to the request.
 func (b loopBus) RequestSubscribed(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	b.l.caller.Flush() // it must not overtake what this loop has asked for before
+	b.l.g.shardOf(name).cache.Run(b.Ahead(name, subject, payload, done))
+}
+
+// Ahead returns what sends the request on the goroutine of the resource's shard.
+func (b loopBus) Ahead(name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
 	s := b.l.g.shardOf(name)
 	payload = bytes.Clone(payload)
-	s.cache.Run(func() {
+	return func() {
 		s.caller.Request(name, subject, payload, func(data []byte, err error) {
 			b.l.post(func() { done(data, busError(err)) })
 		})
-	})
+	}
 }

@@ -66,20 +66,44 @@ func (s *Session) parseAccess(name string, payload []byte, err *res.Error) (a *a
 	return a, meta
 }
 
-// askAccess sends an access request for a resource. If b is given, it is the
-// subscription that is asked for: a reaccess event that the service sends right
-// after its answer must not be missed.
-func (s *Session) askAccess(b *Sub, name, query string, answer func(*access, *res.Meta)) {
-	request := s.env.Bus.Request
-	if b != nil && b.Topic() != nil && !b.Topic().Alive() {
-		request = s.env.Bus.RequestSubscribed
-	}
+// accessRequest returns an access request, valid until the next one is made, and
+// what takes what comes of it to answer.
+func (s *Session) accessRequest(name, query string, answer func(*access, *res.Meta)) (subject string, payload []byte, done func([]byte, *res.Error)) {
 	s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, s.http)
-	request(name, "access."+name, s.env.payload, func(payload []byte, err *res.Error) {
+	return "access." + name, s.env.payload, func(payload []byte, err *res.Error) {
 		if !s.closed {
 			answer(s.parseAccess(name, payload, err))
 		}
-	})
+	}
+}
+
+// askAccess asks for access to a resource without a subscription.
+func (s *Session) askAccess(name, query string, answer func(*access, *res.Meta)) {
+	subject, payload, done := s.accessRequest(name, query, answer)
+	s.env.Bus.Request(name, subject, payload, done)
+}
+
+// askAccess asks for access to what b is subscribed to. A reaccess event that the
+// service sends right after its answer must not be missed, so while the topic is
+// not there the request follows the subscription on NATS. If b is to join its
+// topic next, which joins says, and the hub has none, the request is sent by the
+// function returned, to be given to want; else that is nil.
+func (b *Sub) askAccess(joins bool, answer func(*access, *res.Meta)) (first func()) {
+	bus := b.s.env.Bus
+	name, query := b.name()
+	subject, payload, done := b.s.accessRequest(name, query, answer)
+	t := b.Topic()
+	if joins && b.unjoined() {
+		if t = b.s.env.Hub.Find(b.rid, name, query); t == nil {
+			return bus.Ahead(name, subject, payload, done)
+		}
+	}
+	if t != nil && !t.Alive() {
+		bus.RequestSubscribed(name, subject, payload, done)
+	} else {
+		bus.Request(name, subject, payload, done)
+	}
+	return nil
 }
 
 // withAccess calls f with the answer kept for b, or asks for one. b must be
@@ -91,25 +115,29 @@ func (b *Sub) withAccess(f func(*access)) {
 	}
 	w := b.busy()
 	w.onAccess = append(w.onAccess, f)
-	if b.asking {
-		return
+	if !b.asking {
+		b.asking, b.stale = true, false
+		b.askAccess(false, b.answered)
 	}
-	b.asking = true
-	name, query := b.name()
-	b.s.askAccess(b, name, query, b.answered)
 }
 
-// answered hands an access answer to those who wait for it. It is kept for as
-// long as b is subscribed directly, if it grants or denies; other errors may
-// pass.
+// ask sends an access request ahead of b's joining its topic, if it is known
+// that one is needed: withAccess follows.
+func (b *Sub) ask() (first func()) {
+	if b.acc != nil || b.asking {
+		return nil
+	}
+	b.asking, b.stale = true, false
+	return b.askAccess(true, b.answered)
+}
+
+// answered hands an access answer to those who wait for it.
 func (b *Sub) answered(a *access, _ *res.Meta) {
 	b.asking = false
 	if b.state == subDisposed {
 		return
 	}
-	if (a.err == nil || a.err.Code == res.CodeAccessDenied) && b.held+b.pending > 0 {
-		b.acc = a
-	}
+	b.remember(a)
 	w := b.busy()
 	fs := w.onAccess
 	w.onAccess = nil
@@ -121,12 +149,35 @@ func (b *Sub) answered(a *access, _ *res.Meta) {
 	}
 }
 
+// remember keeps an access answer for as long as b is subscribed in whichever
+// way, if it grants or denies; other errors may pass. An answer that may be out
+// of date already is not kept.
+func (b *Sub) remember(a *access) {
+	if (a.err == nil || a.err.Code == res.CodeAccessDenied) && b.Topic() != nil && !b.stale {
+		b.acc = a
+	}
+}
+
+// forget drops the kept answer, and with it one that is on its way.
+func (b *Sub) forget() {
+	b.acc = nil
+	b.stale = b.asking
+}
+
+// lapse forgets that access is to be asked again if there is no direct
+// subscription any more that it would be asked for: it is asked when it is needed.
+func (b *Sub) lapse() {
+	if b.held == 0 && b.pending == 0 {
+		b.reaccess = false
+	}
+}
+
 // Reaccess implements fanout.Subscriber. Access is asked anew at once if
 // nothing holds b's events back, else as soon as nothing does.
 func (b *Sub) Reaccess(why fanout.Reason) {
+	b.forget()
 	if b.held == 0 && b.pending == 0 {
-		b.acc = nil // asked when it is needed; nobody relies on it now
-		return
+		return // no direct subscription relies on it: asked when it is needed
 	}
 	b.patient = b.patient || why == fanout.Gap
 	if why == fanout.Gap && b.tries > 0 && b.hold&holdAccess != 0 && b.state == subSent && !b.asking {
@@ -142,13 +193,12 @@ func (b *Sub) Reaccess(why fanout.Reason) {
 	b.reask(why != fanout.Changed)
 }
 
-// reask holds b's events, asks for access, and ends the direct subscriptions
-// if it is denied. limited says that the request waits for its turn among those
+// reask holds b's events, asks for access, unless that has been answered since,
+// and ends the direct subscriptions if it is denied. limited says that the request waits for its turn among those
 // that a reset causes.
 func (b *Sub) reask(limited bool) {
 	s := b.s
 	b.reaccess = false
-	b.acc = nil
 	b.pin(b.Topic().Snapshot())
 	b.hold |= holdAccess
 	if !limited || s.env.Reset == nil {
@@ -162,15 +212,18 @@ func (b *Sub) reask(limited bool) {
 				env.Reset.Release()
 				return
 			}
-			name, query := b.name()
-			s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, s.http)
-			b.asking = true
-			b.busy().onAccess = append(b.busy().onAccess, b.judge)
-			env.Bus.Request(name, "access."+name, s.env.payload, func(payload []byte, err *res.Error) {
+			if b.acc != nil || b.asking {
 				env.Reset.Release()
-				if !s.closed {
-					b.answered(s.parseAccess(name, payload, err))
-				}
+				b.withAccess(b.judge)
+				return
+			}
+			name, query := b.name()
+			b.asking, b.stale = true, false
+			b.busy().onAccess = append(b.busy().onAccess, b.judge)
+			subject, payload, done := s.accessRequest(name, query, b.answered)
+			env.Bus.Request(name, subject, payload, func(payload []byte, err *res.Error) {
+				env.Reset.Release()
+				done(payload, err)
 			})
 		})
 	})
@@ -222,7 +275,6 @@ func (b *Sub) revoke(reason *res.Error) {
 	s.env.buf = data
 	s.event(b.rid, "unsubscribe", data)
 	b.held = 0
-	b.acc = nil
 	s.collect(b)
 	if s.ended != nil {
 		s.ended()

@@ -22,7 +22,7 @@ func (s *Session) call(r *res.Request) {
 		return
 	}
 	name, query := res.SplitRID(res.ExpandCID(r.RID, s.cid))
-	s.askAccess(nil, name, query, func(a *access, _ *res.Meta) { c.send(a) })
+	s.askAccess(name, query, func(a *access, _ *res.Meta) { c.send(a) })
 }
 
 // call is a call or auth request in progress.

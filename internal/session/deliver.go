@@ -78,10 +78,7 @@ func (b *Sub) resume() {
 				b.reask(false)
 				continue
 			}
-			if b.pending == 0 { // else the request in progress may rely on the old answer
-				b.reaccess = false
-				b.acc = nil
-			}
+			b.lapse()
 		}
 		w := b.work
 		if w != nil && w.script != nil {
@@ -141,7 +138,7 @@ func (b *Sub) lag() {
 func (b *Sub) idle() {
 	if w := b.work; w != nil {
 		w.snap, w.latest, w.queue = nil, nil, nil
-		if len(w.onAccess) == 0 && len(w.waiters) == 0 {
+		if len(w.onAccess) == 0 && len(w.granted) == 0 && len(w.waiters) == 0 {
 			b.work = nil
 		}
 	}
@@ -219,7 +216,7 @@ func (b *Sub) end(e *state.Event) {
 	w := b.busy()
 	w.script, w.queue, w.latest, w.conflated = nil, nil, nil, false
 	b.hold = 0
-	s.env.Hub.Leave(&b.Member)
+	b.leave()
 	if b.held > 0 {
 		b.revoke(res.ErrDeleted)
 	}

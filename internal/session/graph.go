@@ -168,7 +168,7 @@ func (s *Session) unsend(b *Sub, loose []*Sub) []*Sub {
 	case subDisposed:
 		return loose
 	case subDeleted:
-		s.reload(b, nil)
+		s.reload(b, nil, nil)
 		return s.dropStale(b, loose)
 	case subLoading, subReady, subFailed:
 		return s.dropStale(b, loose)
@@ -178,11 +178,11 @@ func (s *Session) unsend(b *Sub, loose []*Sub) []*Sub {
 	w := b.busy()
 	w.script, w.queue, w.latest, w.conflated = nil, nil, nil, false
 	b.hold = 0
-	b.reaccess = b.reaccess && b.pending > 0
+	b.lapse()
 	b.SetReady(false)
 	if !b.Topic().Alive() { // its end is among the events just dropped
-		s.env.Hub.Leave(&b.Member)
-		s.reload(b, nil)
+		b.leave()
+		s.reload(b, nil, nil)
 		return s.unlink(old, true, loose)
 	}
 	w.snap = b.Topic().Snapshot()

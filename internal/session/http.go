@@ -116,9 +116,8 @@ func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *
 // answer's meta counts. answer gets no subscription and no error if meta ends
 // the request.
 func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta, err *res.Error)) {
-	b := s.claim(rid, keep)
-	name, query := b.name()
-	s.askAccess(b, name, query, func(a *access, meta *res.Meta) {
+	var b *Sub
+	answered := func(a *access, meta *res.Meta) {
 		err := a.canGet()
 		if ends(meta) {
 			if a.err == nil {
@@ -133,8 +132,8 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 			s.done(b, keep, false)
 			return
 		}
-		if keep {
-			b.acc = a
+		if keep && !b.reaccess {
+			b.remember(a)
 		}
 		s.wait([]*Sub{b}, func() {
 			if b.state == subFailed {
@@ -145,7 +144,8 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 			answer(b, meta, nil)
 			s.done(b, keep, true)
 		})
-	})
+	}
+	b = s.claim(rid, keep, func(b *Sub) func() { return b.askAccess(true, answered) })
 }
 
 // Invoke calls a method. metas are those of the access and the call answer, as
@@ -154,7 +154,7 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 func (s *Session) Invoke(rid, method string, params []byte, done func(r res.CallResult, metas []*res.Meta, err *res.Error)) {
 	name, query := res.SplitRID(res.ExpandCID(rid, s.cid))
 	params = bytes.Clone(params)
-	s.askAccess(nil, name, query, func(a *access, meta *res.Meta) {
+	s.askAccess(name, query, func(a *access, meta *res.Meta) {
 		metas := []*res.Meta{meta}
 		if ends(meta) {
 			done(res.CallResult{}, metas, a.err)

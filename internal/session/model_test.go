@@ -14,6 +14,13 @@ type holdings struct {
 	resources map[string]any // map[string]any: model; *[]any: collection
 	failed    map[string]bool
 	deleted   map[string]bool
+	dropped   func(rid string) // a resource is not held any more, or its copy has come to an end
+}
+
+// has reports whether a resource is held that has not been deleted.
+func (h *holdings) has(rid string) bool {
+	_, ok := h.resources[rid]
+	return ok && !h.deleted[rid]
 }
 
 func newHoldings() *holdings {
@@ -108,6 +115,7 @@ func (h *holdings) event(name string, data json.RawMessage) error {
 		*c = append((*c)[:*d.Idx:*d.Idx], (*c)[*d.Idx+1:]...)
 	case "delete":
 		h.deleted[rid] = true
+		h.dropped(rid)
 	case "unsubscribe":
 		if h.direct[rid] == 0 {
 			return fmt.Errorf("%s without a direct subscription", name)
@@ -165,6 +173,7 @@ func (h *holdings) tidy() error {
 		if !seen[rid] {
 			delete(h.resources, rid)
 			delete(h.deleted, rid)
+			h.dropped(rid)
 		}
 	}
 	return nil

@@ -16,15 +16,20 @@ func (s *Session) thaw() {
 	s.proceed()
 }
 
-// proceed settles what has loaded and starts loads that a throttle has a place
-// for, until there is neither.
+// proceed settles what has loaded, starts loads that a throttle has a place for,
+// and goes on with requests whose turn has come, until there is nothing of that.
 func (s *Session) proceed() {
 	if s.proceeding || s.frozen > 0 {
 		return
 	}
 	s.proceeding = true
-	for !s.closed && len(s.loaded)+len(s.freed) > 0 {
-		if len(s.loaded) == 0 {
+	for !s.closed && (len(s.loaded)+len(s.freed) > 0 || s.turns()) {
+		switch {
+		case len(s.loaded) > 0:
+		case s.turns():
+			s.next()
+			continue
+		default:
 			t := s.freed[0]
 			s.freed = s.freed[1:]
 			t.listed = false

@@ -37,7 +37,9 @@ type world struct {
 	answers []func()                   // services' answers to the loop, in any order
 	clients []*testClient
 	denied  map[string]bool
-	away    bool // no service answers
+	known   map[accessKey]bool // an answer is there that the session must keep
+	outdate map[accessKey]int  // how often access was to be asked again
+	away    bool               // no service answers
 	pauses  []time.Duration
 	log     strings.Builder
 	next    int
@@ -49,15 +51,49 @@ type testClient struct {
 	s       *Session
 	holds   *holdings
 	waiting map[int]testRequest
+	inOrder map[string][]int // requests by resource that must be answered in this order
 	err     error
 }
 
 type testRequest struct{ method, rid string }
 
+// accessKey is a client's access to a resource.
+type accessKey struct{ client, rid string }
+
+// again notes that access is to be asked again when it is needed.
+func (w *world) again(k accessKey) {
+	w.outdate[k]++
+	delete(w.known, k)
+}
+
+// askAccess checks a request for access, and returns what is to be called when it is answered: if the client has held the
+// resource since, access must not be asked again without a reason.
+func (w *world) askAccess(name string, payload []byte) func() {
+	for _, c := range w.clients {
+		if !bytes.Contains(payload, []byte(`"cid":"`+c.name+`"`)) {
+			continue
+		}
+		k := accessKey{c.name, name}
+		if w.known[k] {
+			c.fail(fmt.Errorf("access to %s is asked though it is known", name))
+		}
+		at, held := w.outdate[k], c.holds.has(name)
+		return func() {
+			if held && w.outdate[k] == at && c.holds.has(name) {
+				w.known[k] = true
+			}
+		}
+	}
+	return func() {}
+}
+
 func (w *world) logf(format string, args ...any) { fmt.Fprintf(&w.log, format+"\n", args...) }
 
 // Subscribe implements fanout.Source.
-func (w *world) Subscribe(ref uint64, name, _ string) {
+func (w *world) Subscribe(ref uint64, name, _ string, first func()) {
+	if first != nil {
+		first()
+	}
 	w.updates = append(w.updates, func() {
 		snap := w.service[name]
 		if snap == nil {
@@ -76,6 +112,10 @@ func (w *world) Unsubscribe(ref uint64, name, _ string) { delete(w.subs, ref) }
 
 // Request implements Bus.
 func (w *world) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	answered := func() {}
+	if strings.HasPrefix(subject, "access.") {
+		answered = w.askAccess(name, payload)
+	}
 	w.answers = append(w.answers, func() {
 		if w.away {
 			w.logf("  no answer to %s", subject)
@@ -90,6 +130,7 @@ func (w *world) Request(name, subject string, payload []byte, done func([]byte, 
 		}
 		ok := !w.denied[name]
 		w.logf("  answer %s: %v", subject, ok)
+		answered()
 		done(fmt.Appendf(nil, `{"result":{"get":%v,"call":"*"}}`, ok), nil)
 	})
 }
@@ -97,6 +138,12 @@ func (w *world) Request(name, subject string, payload []byte, done func([]byte, 
 // RequestSubscribed implements Bus.
 func (w *world) RequestSubscribed(name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	w.Request(name, subject, payload, done)
+}
+
+// Ahead implements Bus.
+func (w *world) Ahead(name, subject string, payload []byte, done func([]byte, *res.Error)) func() {
+	payload = bytes.Clone(payload)
+	return func() { w.Request(name, subject, payload, done) }
 }
 
 func (c *testClient) Describe(*res.AuthRequest) {}
@@ -136,7 +183,17 @@ func (c *testClient) take(frame []byte) {
 		return
 	}
 	delete(c.waiting, *m.ID)
+	if sent := c.inOrder[r.rid]; len(sent) > 0 && r.method != "call" {
+		if sent[0] != *m.ID {
+			c.fail(fmt.Errorf("answer %d about %s before %d", *m.ID, r.rid, sent[0]))
+			return
+		}
+		c.inOrder[r.rid] = sent[1:]
+	}
 	if m.Error != nil {
+		if r.method == "unsubscribe" && c.holds.direct[r.rid] > 0 {
+			c.fail(fmt.Errorf("unsubscribe of %s fails, but it is held", r.rid))
+		}
 		return
 	}
 	switch r.method {
@@ -179,6 +236,9 @@ func (c *testClient) fail(err error) {
 func (c *testClient) request(method, rid string) {
 	c.w.next++
 	c.waiting[c.w.next] = testRequest{method, rid}
+	if method != "call" {
+		c.inOrder[rid] = append(c.inOrder[rid], c.w.next)
+	}
 	c.w.logf("%s > %s.%s", c.name, method, rid)
 	c.s.Message(fmt.Appendf(nil, `{"id":%d,"method":"%s.%s"}`, c.w.next, method, rid))
 }
@@ -307,7 +367,7 @@ func (w *world) refsOf(name string) []uint64 {
 }
 
 func newWorld(t *testing.T, seed uint64, limits Limits) *world {
-	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), service: map[string]*state.Snapshot{}, subs: map[uint64]string{}, denied: map[string]bool{}}
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), service: map[string]*state.Snapshot{}, subs: map[uint64]string{}, denied: map[string]bool{}, known: map[accessKey]bool{}, outdate: map[accessKey]int{}}
 	w.env = &Env{
 		Bus: w, Parser: new(res.Parser), Limits: limits, Metrics: new(Metrics),
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Post: func(f func()) { w.answers = append(w.answers, f) },
@@ -338,7 +398,7 @@ func (w *world) step() {
 	case n < 3:
 		c.request("subscribe", name)
 	case n < 5:
-		if c.holds.direct[name] > 0 || w.rng.IntN(8) == 0 {
+		if c.holds.direct[name] > 0 || len(c.inOrder[name]) > 0 || w.rng.IntN(8) == 0 {
 			c.request("unsubscribe", name)
 		}
 	case n < 6:
@@ -347,6 +407,9 @@ func (w *world) step() {
 		w.change(w.rng.IntN(resources))
 	case n < 11:
 		w.denied[name] = !w.denied[name] && w.rng.IntN(3) == 0
+		for _, c := range w.clients {
+			w.again(accessKey{c.name, name})
+		}
 		if w.rng.IntN(2) == 0 {
 			for _, r := range w.refsOf(name) {
 				w.env.Hub.Apply(state.Update{Ref: r, Kind: state.Reaccess})
@@ -355,7 +418,12 @@ func (w *world) step() {
 			w.env.Hub.ResetAccess(fanout.Reset, func(n string) bool { return n == name })
 		}
 	case n < 12:
-		switch w.rng.IntN(4) {
+		switch w.rng.IntN(5) {
+		case 4:
+			for i := range resources {
+				w.again(accessKey{c.name, rid(i)})
+			}
+			c.s.SetToken([]string{"", `"one"`, `"two"`}[w.rng.IntN(3)], "")
 		case 0:
 			c.s.Lag(false)
 		case 1:
@@ -385,7 +453,11 @@ func (c *testClient) connect() {
 		c.s.Close()
 		c.w.logf("%s connects anew", c.name)
 	}
-	c.holds, c.waiting = newHoldings(), map[int]testRequest{0: {}}
+	c.holds, c.waiting, c.inOrder = newHoldings(), map[int]testRequest{0: {}}, map[string][]int{}
+	c.holds.dropped = func(rid string) { c.w.again(accessKey{c.name, rid}) }
+	for i := range resources {
+		c.holds.dropped(rid(i))
+	}
 	c.s = New(c.w.env, c, c, fanout.Message, c.name)
 	c.s.Message([]byte(`{"id":0,"method":"version","params":{"protocol":"1.2.3"}}`))
 }

@@ -25,6 +25,9 @@ type Bus interface {
 	// the service gets the request only when events of the resource reach the
 	// gateway, so that none that follows from its answer is missed.
 	RequestSubscribed(name, subject string, payload []byte, done func(payload []byte, err *res.Error))
+	// Ahead returns what makes such a Request when the hub's source calls it, just
+	// before it asks for the resource (fanout.Source.Subscribe).
+	Ahead(name, subject string, payload []byte, done func(payload []byte, err *res.Error)) (send func())
 }
 
 // Peer is the client as the services get to know it.
@@ -110,7 +113,8 @@ type Session struct {
 	token    string // raw JSON; "" if none
 	tid      string
 	subs     table
-	requests int // in progress
+	requests int      // in progress
+	waiting  *waiting // for their turn; nil: none
 	closed   bool
 	lagging  bool   // the client does not read; events are held
 	mark     uint32 // newest visit of the subscription graph
@@ -151,7 +155,7 @@ func (s *Session) Close() {
 	s.env.Metrics.Subscriptions.Add(-int64(s.subs.len()))
 	s.env.Metrics.Sessions.Add(-1)
 	s.subs = table{}
-	s.loaded, s.freed = nil, nil
+	s.loaded, s.freed, s.waiting = nil, nil, nil
 }
 
 // Message handles one message from the client. msg is not kept.
@@ -290,15 +294,22 @@ func (s *Session) setOf(b *Sub, more []byte) []byte {
 	return s.env.buf
 }
 
-// unsubscribe answers an unsubscribe request. A subscription is held once the
-// client was told of it: a subscribe request in progress cannot be taken back,
-// for the client could not tell it from one that the gateway has just ended.
+// unsubscribe answers an unsubscribe request, after those that were sent before.
 func (s *Session) unsubscribe(id, rid string, params []byte) {
 	count, err := s.env.Parser.UnsubscribeCount(params)
 	if err != nil {
 		s.fail(id, err)
 		return
 	}
+	if s.mustWait(rid, true) {
+		s.enqueue(rid, request{alone: true, run: func() { s.drop(id, rid, count) }})
+		return
+	}
+	s.drop(id, rid, count)
+}
+
+// drop gives up direct subscriptions, for an unsubscribe request.
+func (s *Session) drop(id, rid string, count int) {
 	b := s.subs.get(rid)
 	if b == nil || count > int(b.held) {
 		s.fail(id, res.ErrNoSubscription)
@@ -307,9 +318,7 @@ func (s *Session) unsubscribe(id, rid string, params []byte) {
 	b.held -= int32(count)
 	s.result(id, nil)
 	if b.held == 0 {
-		if b.pending == 0 {
-			b.acc = nil
-		}
+		b.lapse()
 		s.collect(b)
 	}
 }

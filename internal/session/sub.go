@@ -51,11 +51,14 @@ type Sub struct {
 
 	held    int32 // direct subscriptions that the client was told of
 	pending int32 // subscribe requests in progress
-	pins    int32 // requests in progress that need it, pending ones included
+	fetches int32 // requests in progress that fetch it, pending ones included
+	pins    int32 // requests in progress that need it, fetches included
 
 	state    subState
 	hold     uint8
 	asking   bool // an access request is under way
+	stale    bool // the answer to it may be out of date when it comes
+	granted  bool // a fetch was granted access and waits for the load
 	reaccess bool // ask access again as soon as nothing is held
 	patient  bool // and go on asking while nobody answers
 	tries    uint8
@@ -73,6 +76,7 @@ type work struct {
 	waiting   *waiter         // for current
 	waiters   []*waiter       // wait for this subscription to load
 	onAccess  []func(*access)
+	granted   []func()  // fetches that were granted access, behind the one that waits for the load
 	loads     *throttle // limits the loads of the references it leads to
 	slot      slot      // its own place in the throttle of whoever refers to it
 	err       *res.Error
@@ -119,39 +123,54 @@ func (b *Sub) name() (name, query string) {
 // follow from it. The graph is frozen, or being proceeded with, until the caller
 // has counted what it needs the subscription for.
 func (s *Session) need(rid string, loads *throttle) *Sub {
+	b := s.sub(rid)
+	s.want(b, loads, nil)
+	return b
+}
+
+// sub returns the subscription of rid, made if there was none: want has it load.
+func (s *Session) sub(rid string) *Sub {
 	b := s.subs.get(rid)
 	if b == nil {
 		b = &Sub{s: s, rid: rid}
 		s.subs.put(b)
 		s.env.Metrics.Subscriptions.Add(1)
-		s.load(b, loads)
-		return b
-	}
-	switch {
-	case b.state == subFailed || b.state == subDeleted:
-		s.reload(b, loads)
-	case loads == nil && b.state == subLoading && b.Topic() == nil:
-		b.work.slot = slot{} // wanted now, not when its turn has come
-		name, query := b.name()
-		s.join(b, name, query)
 	}
 	return b
+}
+
+// unjoined reports whether b has to join its topic to load.
+func (b *Sub) unjoined() bool {
+	return b.state == subFailed || b.state == subDeleted || b.state == subLoading && b.Topic() == nil
+}
+
+// want has a subscription load, see need. first is what its topic's source is to
+// do first; it may be given only if b is unjoined and the hub has no such topic.
+func (s *Session) want(b *Sub, loads *throttle, first func()) {
+	switch {
+	case !b.unjoined():
+	case b.state != subLoading:
+		s.reload(b, loads, first)
+	case b.work == nil || !b.work.slot.queued:
+		s.load(b, loads, first)
+	case loads == nil:
+		b.work.slot = slot{} // wanted now, not when its turn has come
+		name, query := b.name()
+		s.join(b, name, query, first)
+	}
 }
 
 // reload starts over with a subscription that failed or whose resource was
 // deleted. The client keeps what it has of it, with the edges of that, until
 // the new copy is sent.
-func (s *Session) reload(b *Sub, loads *throttle) {
+func (s *Session) reload(b *Sub, loads *throttle, first func()) {
 	w := b.busy()
 	stale := w.stale
 	if b.state == subDeleted {
 		stale = w.snap
 	}
-	*w = work{onAccess: w.onAccess, err: w.err, stale: stale}
-	if b.held == 0 {
-		b.acc = nil
-	}
-	s.load(b, loads)
+	*w = work{onAccess: w.onAccess, granted: w.granted, err: w.err, stale: stale}
+	s.load(b, loads, first)
 }
 
 // retire undoes a reload whose result nobody waits for any more: to the client
@@ -162,7 +181,7 @@ func (s *Session) retire(b *Sub, loose []*Sub) []*Sub {
 	}
 	w := b.busy()
 	w.slot.free()
-	s.env.Hub.Leave(&b.Member)
+	b.leave()
 	if w.stale != nil {
 		b.state = subDeleted
 		*w = work{onAccess: w.onAccess, snap: w.stale}
@@ -177,23 +196,30 @@ func (s *Session) retire(b *Sub, loose []*Sub) []*Sub {
 }
 
 // load joins b's topic, at once or when the throttle allows it.
-func (s *Session) load(b *Sub, loads *throttle) {
+func (s *Session) load(b *Sub, loads *throttle, first func()) {
 	b.state = subLoading
 	name, query := b.name()
 	if loads != nil {
 		b.busy().loads = loads
-		if s.env.Hub.Lookup(b.rid, name, query) == nil && !loads.enter(b) {
+		if t := s.env.Hub.Find(b.rid, name, query); (t == nil || !t.Alive()) && !loads.enter(b) {
 			return
 		}
 	}
-	s.join(b, name, query)
+	s.join(b, name, query, first)
 }
 
-func (s *Session) join(b *Sub, name, query string) {
-	t := s.env.Hub.Join(b, &b.Member, s.out, s.variant(), b.rid, name, query)
+func (s *Session) join(b *Sub, name, query string, first func()) {
+	t := s.env.Hub.Join(b, &b.Member, s.out, s.variant(), b.rid, name, query, first)
 	if t.Settled() {
 		b.Loaded()
 	}
+}
+
+// leave ends b's membership. From now on b does not learn of reasons to ask for
+// access again, so it keeps no answer, nor one that is on its way.
+func (b *Sub) leave() {
+	b.s.env.Hub.Leave(&b.Member)
+	b.forget()
 }
 
 // Loaded implements fanout.Subscriber: b's topic is loaded or has failed.
@@ -213,7 +239,7 @@ func (b *Sub) settle() {
 	if err := b.Topic().Error(); err != nil {
 		w.err = err
 		b.state = subFailed
-		s.env.Hub.Leave(&b.Member)
+		b.leave()
 	} else {
 		w.snap = b.Topic().Snapshot()
 		b.state = subReady

@@ -63,6 +63,6 @@ func (t *throttle) start() {
 		t.free--
 		b.work.slot = slot{t: t}
 		name, query := b.name()
-		t.s.join(b, name, query)
+		t.s.join(b, name, query, nil)
 	}
 }

@@ -155,8 +155,22 @@ func (s *Session) resume(sent []*Sub) {
 // fetch gets a resource for a request: access is asked, the resource and its
 // references are loaded, and then answer is called, once, with the
 // subscription or the reason why there is none. If keep is true, a direct
-// subscription is held from then on.
+// subscription is held from then on. It begins when the turn of the request has
+// come. One that may end sooner than those before it waits until they are
+// answered: one subscription too many, or one that is denied what was granted.
 func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Error)) {
+	b := s.subs.get(rid)
+	alone := b != nil && (b.granted && (b.acc == nil || b.acc.canGet() != nil) ||
+		keep && int(b.held)+int(b.pending) >= s.env.Limits.DirectPerRID)
+	if s.mustWait(rid, alone) {
+		s.enqueue(rid, request{alone: alone, run: func() { s.begin(rid, keep, answer) }})
+		return
+	}
+	s.begin(rid, keep, answer)
+}
+
+// begin is fetch for a request whose turn has come.
+func (s *Session) begin(rid string, keep bool, answer func(b *Sub, err *res.Error)) {
 	b := s.subs.get(rid)
 	if b == nil {
 		if max := s.env.Limits.Subscriptions; max > 0 && s.subs.len() >= max {
@@ -169,17 +183,14 @@ func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Erro
 		answer(nil, res.ErrSubscriptionLimit)
 		return
 	}
-	b = s.claim(rid, keep)
+	b = s.claim(rid, keep, (*Sub).ask)
 	b.withAccess(func(a *access) {
 		if err := a.canGet(); err != nil {
 			answer(b, err)
 			s.done(b, keep, false)
 			return
 		}
-		if b.state == subDeleted {
-			s.reload(b, nil)
-		}
-		s.wait([]*Sub{b}, func() {
+		finish := func() {
 			if b.state == subFailed {
 				answer(b, b.work.err)
 				s.done(b, keep, false)
@@ -187,19 +198,69 @@ func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Erro
 			}
 			answer(b, nil)
 			s.done(b, keep, true)
-		})
+		}
+		if b.granted {
+			w := b.busy()
+			w.granted = append(w.granted, finish)
+			return
+		}
+		s.finish(b, finish)
 	})
 }
 
-// claim returns the subscription of rid for a request, which done ends.
-func (s *Session) claim(rid string, keep bool) *Sub {
+// finish ends a fetch of b that was granted access when b and what it refers to
+// have loaded, and then those that were granted it meanwhile, one by one: what
+// one is answered changes what the next one is to get.
+func (s *Session) finish(b *Sub, finish func()) {
+	for finish != nil {
+		b.granted = true
+		if b.state == subDeleted {
+			s.reload(b, nil, nil)
+		}
+		if b.state != subSent {
+			loading, ready := false, false
+			s.wait([]*Sub{b}, func() {
+				if loading {
+					s.finish(b, b.finished(finish))
+				}
+				ready = true
+			})
+			if loading = !ready; loading {
+				return
+			}
+		}
+		finish = b.finished(finish)
+	}
+}
+
+// finished ends a fetch and returns what ends the next one, nil if there is none.
+func (b *Sub) finished(finish func()) (next func()) {
+	more := b.work != nil && len(b.work.granted) > 0
+	b.granted = more
+	finish() // if it was the last one, the next request may be granted access already
+	if !more || b.s.closed {
+		return nil
+	}
+	w := b.work
+	next, w.granted[0] = w.granted[0], nil
+	w.granted = w.granted[1:]
+	return next
+}
+
+// claim returns the subscription of rid for a request, which done ends. ask sends
+// the request for access, if there is to be one, or returns what does so ahead of
+// the get: services work the requests about a resource in their order, and one to
+// get it may take long.
+func (s *Session) claim(rid string, keep bool, ask func(b *Sub) (first func())) *Sub {
 	s.freeze()
 	defer s.thaw()
-	b := s.need(rid, nil)
+	b := s.sub(rid)
 	b.pins++
+	b.fetches++
 	if keep {
 		b.pending++
 	}
+	s.want(b, nil, ask(b))
 	return b
 }
 
@@ -207,11 +268,9 @@ func (s *Session) claim(rid string, keep bool) *Sub {
 // resource.
 func (s *Session) done(b *Sub, keep, ok bool) {
 	b.pins--
+	b.fetches--
 	if keep {
 		b.pending--
-	}
-	if b.held == 0 && b.pending == 0 && !(ok && keep) {
-		b.acc = nil
 	}
 	if ok && keep {
 		b.held++
@@ -220,5 +279,10 @@ func (s *Session) done(b *Sub, keep, ok bool) {
 		s.resume(sent)
 		b.resume()
 	}
+	b.lapse()
 	s.collect(b)
+	if b.fetches == 0 {
+		s.answered(b.rid)
+		s.proceed()
+	}
 }
