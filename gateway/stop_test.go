@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -156,9 +157,11 @@ func TestDrain(t *testing.T) {
 	}
 	t.Cleanup(nc.Close)
 	calls := make(chan struct{}, 16)
+	large := `{"result":{"model":{"a":"` + strings.Repeat("x", 900<<10) + `"}}}`
 	for subject, answer := range map[string]string{
 		"access.>":        `{"result":{"get":true,"call":"*"}}`,
 		"get.test.model":  `{"result":{"model":{"a":1}}}`,
+		"get.test.large":  large,
 		"call.test.hangs": "",
 	} {
 		if _, err := nc.Subscribe(subject, func(m *nats.Msg) {
@@ -186,6 +189,12 @@ func TestDrain(t *testing.T) {
 	for _, head := range []string{"Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"} { // on a loop, at net/http
 		f.dial("POST /api/test/hangs HTTP/1.1\r\nHost: x\r\n" + head)
 		await(t, calls, "the call that hangs")
+	}
+	f.dial(strings.Repeat("GET /api/test/large HTTP/1.1\r\nHost: x\r\n\r\n", 40)) // and reads nothing
+	for end := time.Now().Add(patience); f.netMetrics.Lagging.Load() == 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatal("40 large responses wait for nobody")
+		}
 	}
 	stream := f.dial(get + "Accept: text/event-stream\r\n\r\n")
 	if code := stream.status(); code != 200 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -109,12 +110,16 @@ func (s *demoService) Stop(ctx context.Context) error {
 	return s.Gateway.Stop(ctx)
 }
 
-// free tells whether an address can be listened on.
+// free reports whether no program listens on an address. It asks by connecting: a listener of its own,
+// however short-lived, would accept and then lose the connection of a service that comes in that moment.
 func free(addr string) bool {
-	l, err := net.Listen("tcp", addr)
+	c, err := net.DialTimeout("tcp", addr, freeTimeout)
 	if err != nil {
-		return false
+		return true
 	}
-	_ = l.Close()
-	return true
+	_ = c.Close()
+	return false
 }
+
+// freeTimeout bounds the wait for an address that does not answer.
+const freeTimeout = time.Second

@@ -128,6 +128,8 @@ func TestFlags(t *testing.T) {
 		{"--max-connections 9 --max-subscriptions 8 --max-pending 7 --held-events 6", Config{MaxConnections: 9, MaxSubscriptions: 8, MaxPending: 7, HeldEvents: 6}},
 		{"--max-message 2048 --max-head 4096 --head-timeout 1500 --outbox-bytes 65536", Config{MaxMessage: 2048, MaxHead: 4096, HeadTimeout: 1500 * time.Millisecond, OutboxBytes: 65536}},
 		{"--ping-interval 0s --close-timeout 1s --drain-timeout 0 --cache-eviction 0", Config{PingInterval: Off, CloseTimeout: time.Second, DrainTimeout: Off, CacheEviction: Off}},
+		{"--shutdown-delay 3s", Config{ShutdownDelay: 3 * time.Second}},
+		{"--shutdown-delay 0", Config{}},
 		{"--log-format json", Config{LogFormat: "json"}},
 		{"--tlscert a --tlscert b;c --tlskey d;e --tlskey f", Config{TLSCert: "a;b;c", TLSKey: "d;e;f"}},
 		{"--max-body 4096 --handshake-timeout 3s --max-handshakes 9", Config{MaxBody: 4096, HandshakeTimeout: 3 * time.Second, MaxHandshakes: 9}},
