@@ -116,7 +116,7 @@ func (h handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 // version and subscribes.
 func (h handler) Message(c *netpoll.Conn, payload []byte) {
 	if log := h.g.log; log.Enabled(context.Background(), LevelTrace) {
-		log.Log(context.Background(), LevelTrace, "message from client", "conn", c.Handle(), "message", string(payload))
+		log.Log(context.Background(), LevelTrace, "message from client", "conn", c.Handle(), "message", traceText(payload))
 	}
 	cl := c.Session.(*client)
 	before := cl.session.Requests()

@@ -127,7 +127,16 @@ func (l *serverLog) Noticef(format string, args ...any) { l.print(slog.LevelDebu
 func (l *serverLog) Warnf(format string, args ...any)   { l.print(slog.LevelWarn, format, args) }
 func (l *serverLog) Errorf(format string, args ...any)  { l.print(slog.LevelError, format, args) }
 func (l *serverLog) Debugf(format string, args ...any)  { l.print(slog.LevelDebug, format, args) }
-func (l *serverLog) Tracef(format string, args ...any)  { l.print(l.trace, format, args) }
+
+// Tracef logs a message of the server's protocol. Payloads are omitted: auth
+// requests have the client's header in theirs, with its cookies.
+func (l *serverLog) Tracef(format string, args ...any) {
+	if before, _, ok := strings.Cut(format, " MSG_PAYLOAD:"); ok && len(args) > 0 {
+		l.print(l.trace, before+" MSG_PAYLOAD omitted", args[:1])
+		return
+	}
+	l.print(l.trace, format, args)
+}
 
 func (l *serverLog) Fatalf(format string, args ...any) {
 	select {

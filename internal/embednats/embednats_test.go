@@ -62,6 +62,9 @@ func TestServesBothSides(t *testing.T) {
 	if err != nil || string(answer.Data) != "hello" {
 		t.Fatalf("answer %v, %v", answer, err)
 	}
+	if s := out.String(); strings.Contains(s, "hello") || !strings.Contains(s, "MSG_PAYLOAD omitted") {
+		t.Errorf("the payload of a message is in the log:\n%s", s)
+	}
 	if s := out.String(); !strings.Contains(s, "Listening for client connections") || !strings.Contains(s, "part=nats-server") {
 		t.Errorf("the server's messages are not in the log:\n%s", s)
 	}
