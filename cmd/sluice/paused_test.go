@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 		os.Args = append(os.Args[:1], strings.Split(args, "\n")...)
 		main()
 	}
+	if os.Getenv(runAsProgram) != "" {
+		main()
+	}
 	os.Exit(m.Run())
 }
 
