@@ -8,6 +8,7 @@ import (
 	"sluice/internal/embednats"
 	"sluice/internal/lifecycle"
 	"sluice/internal/natsbus"
+	"sluice/internal/owner"
 )
 
 // minPending is how many messages of a NATS connection may wait for its
@@ -177,9 +178,17 @@ func (g *Gateway) drain(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// within returns a context that ends when d has passed on the gateway's clock.
+// within returns a context that ends when d has passed on the gateway's clock. If
+// the process did not run when it passed, clients get owner.Grace to catch up.
 func (g *Gateway) within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	alarm := g.clock.AfterFunc(d, cancel)
+	end := g.clock.Now() + d
+	alarm := g.clock.AfterFunc(d, func() {
+		if g.clock.Now()-end > owner.Slack {
+			g.clock.AfterFunc(owner.Grace, cancel)
+			return
+		}
+		cancel()
+	})
 	return ctx, func() { alarm.Stop(); cancel() }
 }

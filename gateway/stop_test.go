@@ -366,3 +366,42 @@ func TestAddressesFromAnyGoroutine(t *testing.T) {
 	close(end)
 	asking.Wait()
 }
+
+// pausedClock is a clock whose alarms go off when the test says so.
+type pausedClock struct {
+	now    time.Duration
+	alarms []func()
+}
+
+func (c *pausedClock) Now() time.Duration { return c.now }
+
+func (c *pausedClock) AfterFunc(_ time.Duration, f func()) owner.Alarm {
+	c.alarms = append(c.alarms, f)
+	return pausedAlarm{}
+}
+
+type pausedAlarm struct{}
+
+func (pausedAlarm) Reset(time.Duration) {}
+func (pausedAlarm) Stop()               {}
+
+// TestDeadlineAfterAPause: a process that did not run when the time of its drain was over gives its clients a moment more.
+func TestDeadlineAfterAPause(t *testing.T) {
+	for _, pause := range []time.Duration{0, time.Minute} {
+		clock := new(pausedClock)
+		g := &Gateway{clock: clock}
+		ctx, end := g.within(context.Background(), time.Second)
+		clock.now = time.Second + pause
+		clock.alarms[0]()
+		if over := ctx.Err() != nil; over != (pause == 0) {
+			t.Errorf("pause %v: over %v", pause, over)
+		}
+		if pause > 0 {
+			clock.alarms[1]()
+		}
+		if ctx.Err() == nil {
+			t.Errorf("pause %v: not over in the end", pause)
+		}
+		end()
+	}
+}
