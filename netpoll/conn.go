@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
-	"golang.org/x/sys/unix"
 
 	"sluice/internal/owner"
 	"sluice/pool"
@@ -46,6 +45,7 @@ const (
 	flagIdle                        // between two plain requests, of the next of which nothing has come
 	flagBody                        // a request's body is incomplete: see Loop.bodies
 	flagLast                        // closes behind the answer
+	flagEnded                       // nothing more comes from the peer: see half.go
 	flagDeferred                    // its output waits for more: in Loop.deferred, or will be at the end of the turn
 )
 
@@ -236,10 +236,11 @@ func (c *Conn) flushed() {
 	case stateFinish:
 		c.doom()
 	case stateFail:
-		c.state = stateLinger
-		if unix.Shutdown(int(c.fd), unix.SHUT_WR) != nil {
-			c.doom()
+		if c.flags&flagEnded != 0 {
+			c.doom() // there is nothing that could still come
+			return
 		}
+		c.startLinger()
 	}
 }
 
@@ -348,6 +349,7 @@ func (c *Conn) finalize() {
 	c.parser.Reset()
 	c.dropInput()
 	c.forgetBody()
+	c.forgetLinger()
 	c.forgetProxied()
 	if c.flags&flagReserve != 0 {
 		l.refused--

@@ -79,8 +79,10 @@ func (e *Engine) Close() {
 	<-e.ended
 	for _, l := range e.loops { // the loops have ended: their state is ours
 		l.ticker.Stop()
+		l.closeAllHalf()
 		l.reportEmpty()
 	}
+	e.cutLingerers()
 	e.tearDown()
 }
 

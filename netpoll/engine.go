@@ -61,6 +61,8 @@ type Engine struct {
 	registering atomic.Int32 // calls of register under way
 	ending      atomic.Bool  // gnet has begun to end
 
+	lingers lingerers // connections that net/http has closed
+
 	draining atomic.Bool    // no new clients; those there are being closed
 	quitting atomic.Bool    // gnet is to end, and not to be started again
 	quit     chan struct{}  // closed with quitting

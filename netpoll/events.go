@@ -98,7 +98,7 @@ func (ev *events) OnTraffic(gc gnet.Conn) gnet.Action {
 }
 
 // OnClose is called before a connection's descriptor is closed, for whatever reason.
-func (ev *events) OnClose(gc gnet.Conn, _ error) gnet.Action {
+func (ev *events) OnClose(gc gnet.Conn, err error) gnet.Action {
 	c, ok := gc.Context().(*Conn)
 	if !ok {
 		return gnet.None
@@ -106,7 +106,7 @@ func (ev *events) OnClose(gc gnet.Conn, _ error) gnet.Action {
 	if l := c.loop; l.burying {
 		c.finalize()
 	} else {
-		l.closed(c)
+		l.closed(c, err)
 	}
 	return gnet.None
 }

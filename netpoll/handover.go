@@ -1,11 +1,16 @@
 package netpoll
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -18,6 +23,7 @@ type handed struct {
 	engine   *Engine
 	client   netip.AddrPort // whom a proxy passes on; invalid: the peer itself
 	done     sync.Once
+	ended    atomic.Bool // nothing more comes from the client, or is of interest
 
 	mu  sync.Mutex // net/http reads in the background while a handler takes the connection over
 	pre []byte
@@ -65,7 +71,40 @@ func (h *handed) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	h.mu.Unlock()
-	return h.Conn.Read(p)
+	n, err := h.Conn.Read(p)
+	if err == io.EOF {
+		h.ended.Store(true)
+	}
+	if n == 0 && err == io.EOF && len(p) == 1 {
+		// net/http reads one byte while a request is served, and takes any error for the client's departure. But the
+		// client may have shut its side down behind the request: only a reset is a departure.
+		return 0, awaitReset(h.socket())
+	}
+	return n, err
+}
+
+// socket returns the connection below TLS, if any.
+func (h *handed) socket() net.Conn {
+	if t, ok := h.Conn.(*tls.Conn); ok {
+		return t.NetConn().(*tlsLink).away.Conn
+	}
+	return h.Conn
+}
+
+// awaitReset waits until a connection has been reset, or until its deadline for reads, and returns that as an error.
+func awaitReset(c net.Conn) error {
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var reset error
+	if err := raw.Read(func(fd uintptr) bool {
+		reset = socketError(int(fd))
+		return reset != nil
+	}); err != nil {
+		return err
+	}
+	return os.NewSyscallError("read", reset)
 }
 
 // RemoteAddr implements net.Conn: the client's address, as Conn.RemoteAddr would tell.
@@ -76,8 +115,16 @@ func (h *handed) RemoteAddr() net.Addr {
 	return h.Conn.RemoteAddr()
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. It lingers (see linger.go).
 func (h *handed) Close() error {
+	if !h.ended.Load() && h.engine.linger(h) {
+		return nil
+	}
+	return h.cut()
+}
+
+// cut closes the connection without a delay.
+func (h *handed) cut() error {
 	h.release()
 	return h.Conn.Close()
 }

@@ -252,6 +252,24 @@ func (s *server) connect() (*client, *Conn) {
 	return c, await(s.t, s.h.opened, "Open")
 }
 
+// reset closes the connection so that the server's kernel notices at once.
+func (c *client) reset() {
+	c.t.Helper()
+	tcp := c.Conn.(*net.TCPConn)
+	if err := tcp.SetLinger(0); err != nil {
+		c.t.Fatal(err)
+	}
+	_ = tcp.Close()
+}
+
+// half shuts the client's side down.
+func (c *client) half() {
+	c.t.Helper()
+	if err := c.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 func (c *client) send(b []byte) {
 	c.t.Helper()
 	if _, err := c.Write(b); err != nil {

@@ -16,6 +16,10 @@ func (c *Conn) receive(b []byte) {
 	}
 	c.loop.stats.in += uint64(len(b))
 	c.hear()
+	if c.state == stateLinger {
+		c.discard(len(b))
+		return
+	}
 	if c.state == stateProxy {
 		rest, used := c.takeProxy(b)
 		if used != nil {
@@ -200,7 +204,7 @@ func (c *Conn) handover(b []byte) {
 		c.answer(http.StatusNotFound)
 		return
 	}
-	fd, err := c.gc.Dup()
+	fd, err := dup(int(c.fd))
 	if err != nil {
 		e.metrics.RefusedFDs.Add(1)
 		c.answer(http.StatusServiceUnavailable)

@@ -58,6 +58,8 @@ type Loop struct {
 	drain   drain
 
 	deferred deferred
+	half     half
+	lingers  map[uint32]lingering // by slot
 
 	// Shared with those who wake the loop.
 	taken atomic.Bool // bound to an event loop of gnet
@@ -183,6 +185,11 @@ func (l *Loop) bury() {
 			l.burying = true
 			_ = l.el.Close(c.gc) // calls finalize; what it returns, gnet has logged
 			l.burying = false
+		} else if c.state != stateClosed {
+			if c.link() != nil {
+				c.farewell()
+			}
+			c.closeHalf()
 		}
 	}
 	l.doomed = l.doomed[:0]

@@ -48,18 +48,19 @@ type Metrics struct {
 	TLSH2          atomic.Uint64 // of those done: HTTP/2, given to net/http
 	TLSBroken      atomic.Uint64 // connections closed because a record was broken, after the handshake
 
-	BytesIn   atomic.Uint64 // with TLS sealed, but for connections at net/http
-	BytesOut  atomic.Uint64
-	Writes    atomic.Uint64 // writes to connections: system calls of their own, or sends submitted to io_uring
-	Submits   atomic.Uint64 // submissions to io_uring, which carry sends to many connections each
-	Messages  atomic.Uint64 // complete text and binary messages received
-	Frames    atomic.Uint64 // frames and pieces of streams taken by Conn.Send
-	Lagging   atomic.Int64  // connections whose socket does not take what is queued
-	Lags      atomic.Uint64 // times that a connection began to lag
-	Overflows atomic.Uint64 // connections closed because Limits.OutboxBytes was reached
-	PingLost  atomic.Uint64 // connections closed because a ping was not answered
-	Wakes     atomic.Uint64 // wake-ups of loops
-	Restarts  atomic.Uint64 // times that the engine had to be started again after an accept error
+	BytesIn    atomic.Uint64 // with TLS sealed, but for connections at net/http
+	BytesOut   atomic.Uint64
+	Writes     atomic.Uint64 // writes to connections: system calls of their own, or sends submitted to io_uring
+	Submits    atomic.Uint64 // submissions to io_uring, which carry sends to many connections each
+	Messages   atomic.Uint64 // complete text and binary messages received
+	Frames     atomic.Uint64 // frames and pieces of streams taken by Conn.Send
+	Lagging    atomic.Int64  // connections whose socket does not take what is queued
+	Lags       atomic.Uint64 // times that a connection began to lag
+	HalfClosed atomic.Uint64 // connections that went on when their client had shut its side down
+	Overflows  atomic.Uint64 // connections closed because Limits.OutboxBytes was reached
+	PingLost   atomic.Uint64 // connections closed because a ping was not answered
+	Wakes      atomic.Uint64 // wake-ups of loops
+	Restarts   atomic.Uint64 // times that the engine had to be started again after an accept error
 }
 
 // CloseAbnormal stands for a connection that went without a close frame (RFC 6455 §7.1.5).

@@ -62,14 +62,14 @@ type Handler interface {
 type Limits struct {
 	MaxConns     int           // connections at the same time, plain HTTP included; 0: as many as descriptors allow
 	ReserveFDs   int           // descriptors kept for everything but clients; 64
-	MaxHead      int           // bytes of a request head; 16 KiB
+	MaxHead      int           // bytes of a request head; 64 KiB
 	MaxMessage   int           // bytes of a WebSocket message; 1 MiB
 	HeadTimeout  time.Duration // from accept to the end of the request head and the decision on it; 10 s
 	OutboxBytes  int           // bytes waiting for a slow client, beyond which it is closed, with 1013; 4 MiB
 	PingInterval time.Duration // silence after which a client is pinged; 30 s, negative: never
 	PongTimeout  time.Duration // further silence after which it is gone; 10 s
 	MaxBody      int           // bytes of a plain request's body that Handler.Request gets; 64 KiB, negative: none
-	IdleTimeout  time.Duration // from the answer to a plain request to the next one; 60 s
+	IdleTimeout  time.Duration // from the answer to a plain request to the next one; 6 min
 	BodyTimeout  time.Duration // from the end of a request's head to that of its body; 30 s
 	ReadTimeout  time.Duration // for a client to read the answer to a plain request; 30 s
 	CloseTimeout time.Duration // for the rest of the outbox and the close handshake; 5 s
@@ -91,7 +91,11 @@ type Options struct {
 	Metrics *Metrics       // nil: counted nowhere
 	Log     *slog.Logger   // nil: slog.Default
 	Limits  Limits
-	Flush   Flush // how loops write; "": FlushAuto
+	// InputEnded is called on its loop for a stream whose client has shut its side down. What is sent then shows
+	// whether the client still reads. nil: the stream is finished.
+	InputEnded func(c *Conn)
+
+	Flush Flush // how loops write; "": FlushAuto
 
 	// TLS makes every connection begin with a handshake; nil: plaintext. New makes a copy, which is used from then
 	// on: tickets for resumption are sealed with its keys. If NextProtos offers h2, clients that choose it go to
@@ -146,7 +150,7 @@ func (o Options) withDefaults() (Options, error) {
 	fill(&l.PingInterval, 30*time.Second)
 	fill(&l.PongTimeout, 10*time.Second)
 	fill(&l.MaxBody, 64<<10)
-	fill(&l.IdleTimeout, 60*time.Second)
+	fill(&l.IdleTimeout, 6*time.Minute)
 	fill(&l.BodyTimeout, 30*time.Second)
 	fill(&l.ReadTimeout, 30*time.Second)
 	fill(&l.CloseTimeout, 5*time.Second)

@@ -191,7 +191,7 @@ func (c *Conn) lag(progress bool) {
 		q.wait = lagMin
 		l.engine.metrics.Lagging.Add(1)
 		l.engine.metrics.Lags.Add(1)
-		if c.state == stateAnswered && c.flags&flagLast == 0 {
+		if c.state == stateAnswered && !c.timer.Armed() { // a drain may have armed it
 			l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.ReadTimeout, c)
 		}
 	case progress:

@@ -72,11 +72,14 @@ func (c *Conn) RemoteAddr() string {
 // RemoteAddrPort returns the client's address: what a proxy or SetRemoteAddr said, else the peer's. It is
 // invalid once the connection has closed.
 func (c *Conn) RemoteAddrPort() netip.AddrPort {
-	if c.gc == nil {
+	if c.state == stateClosed {
 		return netip.AddrPort{}
 	}
 	if c.flags&flagProxied != 0 {
 		return c.loop.proxied[c.slot]
+	}
+	if c.gc == nil {
+		return netip.AddrPort{}
 	}
 	if tcp, ok := c.gc.RemoteAddr().(*net.TCPAddr); ok {
 		a := tcp.AddrPort()

@@ -51,7 +51,10 @@ func (c *Conn) request(b []byte, h *wsproto.Head, n int) int {
 
 // KeepAlive reports whether the connection stays open behind the answer to the present plain request. If not, the
 // answer should say so, by "Connection: close".
-func (c *Conn) KeepAlive() bool { return c.flags&flagLast == 0 && !c.loop.engine.draining.Load() }
+func (c *Conn) KeepAlive() bool {
+	ended := c.flags&flagEnded != 0 && c.in == nil // there can be no further request
+	return c.flags&flagLast == 0 && !ended && !c.loop.engine.draining.Load()
+}
 
 // Respond answers the plain request that Handler.Request kept: a whole HTTP response, of which body may be the end
 // that is at hand in one piece; else it is nil. Both may be shared, nobody may change them any more. They are taken

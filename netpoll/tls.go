@@ -94,7 +94,7 @@ func (c *Conn) receiveTLS(b []byte) {
 	switch {
 	case c.state == stateTLS:
 		c.shake(b)
-	case c.state < stateLinger:
+	case c.state < stateLinger && c.flags&flagEnded == 0:
 		c.unseal(b)
 	}
 }
@@ -165,8 +165,8 @@ func (c *Conn) openRecord(more bool) bool {
 func (c *Conn) unsealed(err error) {
 	if err != io.EOF {
 		c.loop.engine.metrics.TLSBroken.Add(1)
-	} else if c.queued > 0 && (c.state == stateFinish || c.state == stateFail) {
-		return // it may still read our last words
+	} else if c.endInput() {
+		return
 	}
 	c.doom()
 }

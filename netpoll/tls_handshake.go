@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/list"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"runtime"
@@ -199,11 +200,12 @@ type handshake struct {
 	pool *handshakes
 	slot chan struct{} // to be released; nil: none
 
-	mu   sync.Mutex
-	cond sync.Cond // in has grown, or gone is set
-	in   []byte    // input that the worker has not taken
-	gone bool
-	lost bool // given up for another; then gone, too
+	mu    sync.Mutex
+	cond  sync.Cond // in has grown, or gone is set
+	in    []byte    // input that the worker has not taken
+	gone  bool
+	ended bool // the peer has shut its side down
+	lost  bool // given up for another; then gone, too
 }
 
 // news is what a worker tells the loop.
@@ -242,10 +244,10 @@ func (h *handshake) release() {
 // read is called by the worker. It waits.
 func (h *handshake) read(p []byte) (int, error) {
 	h.mu.Lock()
-	if len(h.in) == 0 && !h.gone {
+	if len(h.in) == 0 && !h.gone && !h.ended {
 		h.release()
 		h.pool.waits(h)
-		for len(h.in) == 0 && !h.gone {
+		for len(h.in) == 0 && !h.gone && !h.ended {
 			h.cond.Wait()
 		}
 		h.mu.Unlock() // the loop must not wait for what this waits for
@@ -256,6 +258,9 @@ func (h *handshake) read(p []byte) (int, error) {
 	defer h.mu.Unlock()
 	if h.gone {
 		return 0, net.ErrClosed
+	}
+	if len(h.in) == 0 {
+		return 0, io.EOF
 	}
 	n := copy(p, h.in)
 	h.in = h.in[n:]
@@ -282,6 +287,14 @@ func (h *handshake) feed(b []byte) bool {
 	h.in = append(h.in, b...)
 	h.cond.Signal()
 	return true
+}
+
+// end notes that nothing more comes from the peer. What has come may be enough.
+func (h *handshake) end() {
+	h.mu.Lock()
+	h.ended = true
+	h.cond.Signal()
+	h.mu.Unlock()
 }
 
 // abort ends the handshake early.
@@ -415,6 +428,11 @@ func (c *Conn) shaken(n news) {
 	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HeadTimeout, c)
 	if len(n.h.in) > 0 {
 		c.unseal(n.h.in)
+	}
+	if c.flags&flagEnded != 0 {
+		if c.settle(); !c.owes() {
+			c.doom()
+		}
 	}
 }
 

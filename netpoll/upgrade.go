@@ -47,6 +47,9 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 	rest := c.in.B[n:]
 	if len(rest) == 0 {
 		c.dropInput()
+		if c.flags&flagEnded != 0 {
+			c.settle()
+		}
 		return
 	}
 	c.in.B = c.in.B[:copy(c.in.B, rest)]
@@ -175,6 +178,9 @@ func (l *Loop) resume() {
 			}
 		}
 		c.take(nil)
+		if c.flags&flagEnded != 0 {
+			c.settle()
+		}
 	}
 	l.early = l.early[:0]
 }

@@ -273,7 +273,7 @@ func TestPendingEnds(t *testing.T) {
 		{"head timeout", func(s *server, _ *client, _ *Conn) { s.advance(11 * time.Second) }, 503,
 			func(m *Metrics) uint64 { return m.RefusedTimeout.Load() }},
 		{"client gone", func(s *server, c *client, _ *Conn) {
-			_ = c.Close()
+			c.reset()
 			s.until("it is gone", func() bool { return s.m.OpenAll.Load() == 0 })
 		}, 0, nil},
 		{"too much input", func(_ *server, c *client, _ *Conn) { c.send(make([]byte, 600+maxEarly)) }, 400,

@@ -142,10 +142,12 @@ func (l *Loop) leave() {
 
 // closed is the callback for a connection that gnet closes of its own accord. The loop does not rest in it: the
 // descriptor is closed behind it.
-func (l *Loop) closed(c *Conn) {
+func (l *Loop) closed(c *Conn, err error) {
 	l.enter()
 	l.resume() // what had come before is still handled
-	c.finalize()
+	if !c.outlive(err) {
+		c.finalize()
+	}
 	switch w := &l.wait; {
 	case l.engine.needsGnet():
 		l.end()

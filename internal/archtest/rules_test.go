@@ -66,6 +66,7 @@ var locks = map[string]string{
 	"wsproto/inflate.go":              "a pool of decompressors: a connection has one only while it inflates a message",
 	"netpoll/engine.go":               "start and stop, and which loop is which; looked up once per connection",
 	"netpoll/tls_handshake.go":        "between event loops and handshake workers, never with a connection whose handshake is done",
+	"netpoll/linger.go":               "connections that have left the loops for net/http and are being closed",
 	"netpoll/handover.go":             "a connection that has left the loops for net/http",
 	"netpoll/patient.go":              "deadlines of a connection at net/http, which cuts a read of one goroutine short from another",
 	"internal/natsbus/publish.go":     "a pool of batches between owners and the publisher",

@@ -1,0 +1,174 @@
+package netpoll
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/internal/owner"
+)
+
+// The end of a client's input is not the end of its connection: it may have shut its side down behind its last request
+// and wait for the response (RFC 9112 §9.6). gnet closes a connection whose read returns 0. What is still owed then
+// goes on with a duplicate of the descriptor that gnet does not know, and that no poller watches: there is nothing to
+// read, and an end of input would be reported again and again. Writes are tried as always; a reset is found by asking
+// the kernel now and then.
+//
+// What is owed: the responses to the requests that are complete, what is queued, and a stream, which is the response to
+// its request. A stream has no end of its own, so Options.InputEnded may send something: if the client has closed the
+// connection altogether, its kernel answers with a reset. A WebSocket cannot go on, because the closing handshake and pings need
+// both directions: it is closed once its outbox is empty.
+
+// halfEvery is how often connections whose input has ended are asked whether they have been reset.
+const halfEvery = 200 * time.Millisecond
+
+// half are the connections of a loop that live on with a descriptor of their own. Owned by the loop.
+type half struct {
+	conns map[uint32]*Conn // by slot
+	timer owner.Timer
+}
+
+// endInput notes that nothing more comes from the client, and reports whether the connection owes it something.
+func (c *Conn) endInput() bool {
+	first := c.flags&flagEnded == 0
+	if first {
+		c.flags |= flagEnded
+		c.settle()
+	}
+	owes := c.owes()
+	if first && owes {
+		c.loop.engine.metrics.HalfClosed.Add(1)
+	}
+	return owes
+}
+
+// owes reports whether something is still to be sent to a client whose input has ended.
+func (c *Conn) owes() bool {
+	switch c.state {
+	case stateTLS:
+		return c.link().hs != nil // what it needs may have come, and a request behind it
+	case statePending, stateRequest, stateAnswered, stateOpen: // which is a stream
+		return true
+	case stateFinish, stateFail:
+		return c.queued > 0
+	}
+	return false
+}
+
+// settle decides what a connection without further input still waits for.
+func (c *Conn) settle() {
+	l := c.loop
+	closeBy := l.now + l.engine.opts.Limits.CloseTimeout
+	switch {
+	case c.state == stateTLS:
+		if h := c.link().hs; h != nil {
+			h.end()
+		}
+	case c.state == stateHead && (c.in != nil || c.flags&flagBody != 0):
+		c.forgetBody()
+		c.dropInput()
+		c.answer(http.StatusBadRequest) // the request will never be complete
+	case c.state == stateHead:
+		c.finishEnded()
+	case c.state == stateOpen && c.flags&flagStream != 0:
+		if ended := l.engine.opts.InputEnded; ended != nil {
+			ended(c)
+		} else {
+			c.Finish()
+		}
+	case c.state == stateOpen || c.state == stateClosing:
+		if c.code == 0 {
+			c.code = CloseAbnormal
+		}
+		c.state = stateFinish
+		l.wheel.Expect(&c.timer, closeBy, c)
+		if c.queued == 0 {
+			c.flushed()
+		} else if !c.Lagging() {
+			c.markDirty() // it may have been deferred
+		}
+	case c.state == stateLinger:
+		c.doom()
+	}
+}
+
+// finishEnded closes a connection that owes nothing and from which nothing more comes.
+func (c *Conn) finishEnded() {
+	c.state = stateFinish
+	c.loop.wheel.Expect(&c.timer, c.loop.now+c.loop.engine.opts.Limits.CloseTimeout, c)
+	if c.queued == 0 {
+		c.flushed()
+	}
+}
+
+// outlive is called when gnet is about to close the connection's descriptor because of err. It reports whether the
+// connection goes on with one of its own.
+func (c *Conn) outlive(err error) bool {
+	if !errors.Is(err, io.EOF) || !c.endInput() {
+		return false
+	}
+	if c.flags&flagProxied == 0 {
+		c.SetRemoteAddr(c.RemoteAddrPort()) // gnet forgets it
+	}
+	fd, err := dup(int(c.fd))
+	if err != nil {
+		return false
+	}
+	if socketError(fd) != nil {
+		_ = unix.Close(fd)
+		return false
+	}
+	l := c.loop
+	c.fd, c.gc = int32(fd), nil
+	if l.half.conns == nil {
+		l.half.conns = make(map[uint32]*Conn)
+	}
+	l.half.conns[c.slot] = c
+	if !l.half.timer.Armed() {
+		l.wheel.Schedule(&l.half.timer, l.now+halfEvery, owner.Func(l.checkHalf))
+	}
+	return true
+}
+
+// checkHalf closes the half-closed connections that have been reset.
+func (l *Loop) checkHalf(now time.Duration) {
+	for _, c := range l.half.conns {
+		if socketError(int(c.fd)) != nil {
+			c.doom()
+		}
+	}
+	if len(l.half.conns) > 0 {
+		l.wheel.Schedule(&l.half.timer, now+halfEvery, owner.Func(l.checkHalf))
+	}
+}
+
+// closeHalf closes a connection with a descriptor of its own.
+func (c *Conn) closeHalf() {
+	fd := int(c.fd)
+	delete(c.loop.half.conns, c.slot)
+	c.finalize()
+	_ = unix.Close(fd)
+}
+
+// closeAllHalf closes what gnet, which has ended, does not know.
+func (l *Loop) closeAllHalf() {
+	for _, c := range l.half.conns {
+		c.closeHalf()
+	}
+	l.wheel.Cancel(&l.half.timer)
+}
+
+// dup returns a duplicate of a descriptor that child processes do not inherit.
+func dup(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0) }
+
+// socketError returns what has gone wrong with a connection, a reset for example, and clears it.
+func socketError(fd int) error {
+	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && code != 0 {
+		err = unix.Errno(code)
+	}
+	return err
+}

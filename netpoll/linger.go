@@ -1,0 +1,144 @@
+package netpoll
+
+import (
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A response that leaves before all of its request has come, a rejected body's for example, must not be followed by
+// close(2): closing a socket with unread input resets the connection, and the client loses the response. So the
+// gateway shuts its own side down and discards what still comes, within three bounds: maxDiscard bytes,
+// Limits.ReadTimeout in all, and Limits.CloseTimeout of silence (RFC 9112 §9.6). This holds on the loops and for
+// connections that net/http closes.
+
+const (
+	maxDiscard    = 64 << 20 // bytes that are read and dropped after a last response
+	discardBuffer = 32 << 10 // bytes read at once for that
+)
+
+// lingering is what a connection on a loop may still send after our side has been shut.
+type lingering struct {
+	until time.Duration
+	left  int // bytes
+}
+
+// startLinger shuts our side down. The timer is already armed for Limits.CloseTimeout.
+func (c *Conn) startLinger() {
+	l := c.loop
+	c.state = stateLinger
+	if unix.Shutdown(int(c.fd), unix.SHUT_WR) != nil {
+		c.doom()
+		return
+	}
+	if c.flags&flagReserve == 0 {
+		if l.lingers == nil {
+			l.lingers = make(map[uint32]lingering)
+		}
+		l.lingers[c.slot] = lingering{l.now + l.engine.opts.Limits.ReadTimeout, maxDiscard}
+	}
+}
+
+// discard drops n bytes of input that are of no interest any more. Within the bounds it postpones the close.
+func (c *Conn) discard(n int) {
+	l := c.loop
+	g, ok := l.lingers[c.slot]
+	if !ok {
+		return
+	}
+	if g.left -= n; g.left < 0 {
+		c.doom()
+		return
+	}
+	l.lingers[c.slot] = g
+	if !l.engine.draining.Load() {
+		l.wheel.Expect(&c.timer, min(l.now+l.engine.opts.Limits.CloseTimeout, g.until), c)
+	}
+}
+
+// forgetLinger is called before the slot is given away.
+func (c *Conn) forgetLinger() {
+	if len(c.loop.lingers) > 0 {
+		delete(c.loop.lingers, c.slot)
+	}
+}
+
+// lingerers are the connections from net/http that linger, each on a goroutine of its own.
+type lingerers struct {
+	mu    sync.Mutex
+	conns map[*handed]struct{}
+	over  bool // the engine has ended: connections are cut
+	all   sync.WaitGroup
+}
+
+// linger has a connection shut, drained and closed, and reports whether it does: not if it has been asked before or
+// the engine has ended.
+func (e *Engine) linger(h *handed) bool {
+	g := &e.lingers
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, again := g.conns[h]; again || g.over {
+		return false
+	}
+	if g.conns == nil {
+		g.conns = make(map[*handed]struct{})
+	}
+	g.conns[h] = struct{}{}
+	g.all.Go(func() {
+		_ = h.CloseWrite()
+		g.mu.Lock()
+		delete(g.conns, h)
+		g.mu.Unlock()
+		_ = h.cut()
+	})
+	return true
+}
+
+// cutLingerers closes the connections that still linger, and waits for their goroutines.
+func (e *Engine) cutLingerers() {
+	g := &e.lingers
+	g.mu.Lock()
+	g.over = true
+	for h := range g.conns {
+		_ = h.socket().Close()
+	}
+	g.mu.Unlock()
+	g.all.Wait()
+}
+
+// CloseWrite shuts our side down, and discards what the client still sends. net/http calls it, on the connection's
+// goroutine, when it has not read a request's body to its end.
+func (h *handed) CloseWrite() error {
+	h.ended.Store(true)
+	if t, ok := h.Conn.(*tls.Conn); ok {
+		_ = t.CloseWrite()
+	}
+	c := h.socket()
+	err := c.(interface{ CloseWrite() error }).CloseWrite()
+	if err == nil {
+		h.engine.discard(c)
+	}
+	return err
+}
+
+// discard reads a connection until its end, but not for longer than Limits.ReadTimeout, or Limits.CloseTimeout of
+// silence, and not more than maxDiscard.
+func (e *Engine) discard(c net.Conn) {
+	l := &e.opts.Limits
+	until := time.Now().Add(l.ReadTimeout)
+	b := make([]byte, discardBuffer)
+	for left := maxDiscard; left > 0; {
+		at := time.Now().Add(l.CloseTimeout)
+		if until.Before(at) {
+			at = until
+		}
+		_ = c.SetReadDeadline(at)
+		n, err := c.Read(b)
+		if left -= n; err != nil {
+			return
+		}
+	}
+}
