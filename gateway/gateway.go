@@ -35,12 +35,8 @@ import (
 	"sluice/netpoll"
 )
 
-const (
-	// httpIdle is how long a kept-alive HTTP connection may be silent.
-	httpIdle = 60 * time.Second
-	// httpExchange bounds reading a request's body and writing its answer.
-	httpExchange = 30 * time.Second
-)
+// httpExchange bounds reading a request's body and writing its response.
+const httpExchange = 30 * time.Second
 
 // Gateway is a running gateway, or one that can be started. Its methods may be
 // called from any goroutine.
@@ -226,17 +222,18 @@ func (g *Gateway) NATSURL() NATSURL {
 func (g *Gateway) engineOptions() netpoll.Options {
 	c := &g.config
 	return netpoll.Options{
-		Addr:      c.ListenAddr(),
-		Loops:     len(g.loops),
-		WSPath:    httpedge.EscapedPath(c.WSPath),
-		Handler:   handler{g},
-		HTTP:      func(c net.Conn) { g.http.Handover(c) },
-		Clock:     g.clock,
-		Metrics:   &g.netMetrics,
-		Log:       g.log,
-		Flush:     netpoll.Flush(c.Flush),
-		ProxyFrom: g.proxies,
-		TLS:       g.tls,
+		Addr:       c.ListenAddr(),
+		Loops:      len(g.loops),
+		WSPath:     httpedge.EscapedPath(c.WSPath),
+		Handler:    handler{g},
+		HTTP:       func(c net.Conn) { g.http.Handover(c) },
+		Clock:      g.clock,
+		Metrics:    &g.netMetrics,
+		Log:        g.log,
+		Flush:      netpoll.Flush(c.Flush),
+		ProxyFrom:  g.proxies,
+		TLS:        g.tls,
+		InputEnded: httpedge.InputEnded,
 		Limits: netpoll.Limits{
 			MaxConns:         c.MaxConnections,
 			MaxHead:          c.MaxHead,
@@ -246,7 +243,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 			PingInterval:     c.PingInterval,
 			CloseTimeout:     c.CloseTimeout,
 			DrainWindow:      c.DrainTimeout,
-			IdleTimeout:      httpIdle,
+			IdleTimeout:      c.HTTPIdleTimeout,
 			BodyTimeout:      httpExchange,
 			ReadTimeout:      httpExchange,
 			HandshakeTimeout: c.HandshakeTimeout,
@@ -268,7 +265,7 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 		MaxHead:     c.MaxHead,
 		HeadTimeout: c.HeadTimeout,
 		Exchange:    httpExchange,
-		IdleTimeout: httpIdle,
+		IdleTimeout: c.HTTPIdleTimeout,
 		Heartbeat:   c.HeartbeatInterval,
 		Gateway: httpedge.Gateway{
 			IDs:      g.cids,

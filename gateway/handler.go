@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
@@ -95,10 +96,16 @@ func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) *
 	return cl
 }
 
-// outbox returns where a client's frames go.
-func (g *Gateway) outbox(c *netpoll.Conn) fanout.Outbox {
+// outbox returns where the frames of a WebSocket client go.
+func (g *Gateway) outbox(c *netpoll.Conn) fanout.Outbox { return g.traced(c, payload) }
+
+// streamOutbox returns where the bytes of a stream go.
+func (g *Gateway) streamOutbox(c *netpoll.Conn) fanout.Outbox { return g.traced(c, eventData) }
+
+// traced returns an outbox that logs what it sends, if the log wants to know.
+func (g *Gateway) traced(c *netpoll.Conn, message func(sent []byte) []byte) fanout.Outbox {
 	if g.log.Enabled(context.Background(), LevelTrace) {
-		return traced{c, g.log}
+		return traced{c, c.Handle(), message, g.log}
 	}
 	return c
 }
@@ -165,15 +172,22 @@ func (h handler) Turn(n *netpoll.Loop) {
 	l.turn()
 }
 
-// traced logs the frames that a client is sent.
+// traced logs the messages that a client is sent.
 type traced struct {
-	conn *netpoll.Conn
-	log  *slog.Logger
+	fanout.Outbox
+	handle  netpoll.Handle
+	message func(sent []byte) []byte // what is in the bytes that are sent
+	log     *slog.Logger
 }
 
 func (t traced) Send(f []byte) {
-	t.log.Log(context.Background(), LevelTrace, "message to client", "conn", t.conn.Handle(), "message", string(payload(f)))
-	t.conn.Send(f)
+	t.log.Log(context.Background(), LevelTrace, "message to client", "conn", t.handle, "message", string(t.message(f)))
+	t.Outbox.Send(f)
+}
+
+// eventData returns the message in a server-sent event, as streamFrame makes it.
+func eventData(f []byte) []byte {
+	return bytes.TrimSuffix(bytes.TrimPrefix(f, []byte(eventStart)), []byte(eventEnd))
 }
 
 // payload returns the message in an unmasked frame (RFC 6455 section 5.2).

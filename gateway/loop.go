@@ -69,7 +69,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	if c.ResetThrottle > 0 {
 		l.env.Reset = g.resets
 	}
-	l.http = g.http.NewLoop(n, &l.env, l.post, g.outbox)
+	l.http = g.http.NewLoop(n, &l.env, l.post, g.streamOutbox)
 	return l
 }
 
@@ -106,9 +106,15 @@ func deflatedFirst(dst, message []byte) []byte {
 
 // streamFrame makes a server-sent event of a message, which has no line breaks.
 func streamFrame(dst, message []byte) []byte {
-	dst = append(dst, "data: "...)
-	return append(append(dst, message...), "\n\n"...)
+	dst = append(dst, eventStart...)
+	return append(append(dst, message...), eventEnd...)
 }
+
+// What stands around the message of a server-sent event.
+const (
+	eventStart = "data: "
+	eventEnd   = "\n\n"
+)
 
 // post runs f on the loop. Any goroutine may call it.
 func (l *loop) post(f func()) { l.mailbox.Put(loopMessage{f: f}) }

@@ -6,7 +6,7 @@ import (
 )
 
 // DefaultMaxHead is the limit, in bytes, of a request head when none is given.
-const DefaultMaxHead = 16 << 10
+const DefaultMaxHead = 64 << 10
 
 // http10 is the version without upgrades, Host and transfer codings.
 const http10 = "HTTP/1.0"

@@ -62,6 +62,7 @@ type Config struct {
 	MaxHead          int           // bytes of a request head
 	MaxBody          int           // bytes of an HTTP request's body
 	HeadTimeout      time.Duration // time to send a whole request head
+	HTTPIdleTimeout  time.Duration // an HTTP connection is kept open for so long after a response
 	HandshakeTimeout time.Duration // time for a whole TLS handshake
 	MaxHandshakes    int           // TLS handshakes under way
 	OutboxBytes      int           // bytes waiting to be sent

@@ -23,6 +23,7 @@ type stream struct {
 	loop    *Loop
 	session *session.Session
 	timer   owner.Timer
+	begun   bool // the response's head has been sent
 }
 
 // Session returns the session of the stream.
@@ -32,6 +33,23 @@ func (s *stream) Session() *session.Session { return s.session }
 func (s *stream) Closed() {
 	s.session.Close()
 	s.loop.net.Wheel().Cancel(&s.timer)
+}
+
+// inputEnded is called when the client has shut its side down. The stream goes
+// on, since it is the response to a request that was complete. A comment finds
+// out whether the client has closed the connection altogether.
+func (s *stream) inputEnded() {
+	if s.begun {
+		s.conn.Send(heartbeat)
+	}
+}
+
+// InputEnded is called on its loop when the client of a stream has shut its side
+// down.
+func InputEnded(c *netpoll.Conn) {
+	if s, ok := c.Session.(*stream); ok {
+		s.inputEnded()
+	}
 }
 
 // heartbeat is a comment (WHATWG HTML section 9.2.6), shared by all streams.
@@ -95,6 +113,7 @@ func (s *stream) begin(header http.Header, first *res.Meta, rid string) {
 		l := s.loop
 		l.edge.api.CheckStatus(meta, s.URI())
 		httpapi.StreamHeader(header, meta)
+		s.begun = true
 		s.conn.Send(l.net.Arena().Copy(appendResponse(nil, http.StatusOK, header, nil)))
 		s.conn.Send(l.env.Hub.Frame(set, fanout.Stream))
 		s.beat(l.net.Now())
