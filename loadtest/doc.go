@@ -9,15 +9,15 @@
 //     run calls it for each cell, report for the medians.
 //  4. report renders a result.Report as text, Markdown, SVG and HTML.
 //
-// Below run are client (thousands of WebSocket connections in a few epoll
-// threads), service (what publishes events and answers requests), floor (the
-// fastest possible server, to compare with), proc (processes, their CPU and
-// memory) and hist (latency histograms).
+// The other packages serve run. client is thousands of WebSocket connections in a
+// few epoll threads. service publishes events and answers requests. floor is the
+// fastest possible server, to compare with. proc starts processes and reads their
+// CPU and memory. hist is the latency histogram.
 //
 // The harness observes a gateway only from outside: by its sockets, and by what
 // the kernel accounts to its process. So a figure means the same for each gateway.
-// A latency counts from when an event or request was due, so that a late harness
-// or a slow server cannot hide it (no coordinated omission).
+// A latency counts from when an event or request was due. So neither a late
+// harness nor a slow server can hide it (no coordinated omission).
 //
 // The root owns no code. The harness never runs elsewhere than on Linux, and the
 // gateway never imports it. Example shows its use as a library; the command

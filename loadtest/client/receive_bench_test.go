@@ -9,8 +9,8 @@ import (
 	"sluice/wsproto"
 )
 
-// BenchmarkReceive measures what a client thread does for each message beside the system call that reads it:
-// frame, inflation, driver, stamp and histogram. A unit is one event.
+// BenchmarkReceive measures the work of a client thread per event, without the system call:
+// frame, inflation, driver, due time and histogram.
 func BenchmarkReceive(b *testing.B) {
 	for _, c := range []struct {
 		name     string

@@ -2,13 +2,13 @@
 
 // Package floor is the harness's own server: the least work that a server can do
 // for the same deliveries. It is the bound of the machine to compare gateways
-// with. It reads each event from its feed port, builds one WebSocket frame, and
-// does one write(2) per event and subscriber (single), or one per connection for
-// all events of a read (batched).
+// with. It reads events from its feed port and builds one WebSocket frame of each.
+// Then it does one write(2) per event and subscriber (single), or one per
+// connection for all events of a read (batched).
 //
 // It owns its sockets in one epoll loop and one thread. It is no gateway: it has
-// no state of resources, no JSON, no timers and no access checks, and never
-// limits what a client sends, other than by message size.
+// no state of resources, no JSON, no timers and no access checks. It never limits
+// clients, other than by message size.
 package floor
 
 import (

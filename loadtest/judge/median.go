@@ -13,7 +13,7 @@ import (
 )
 
 // Medians returns one cell per scenario, number of clients and target, in the order in
-// which they first ran, with the median of each figure over the rounds. A round that
+// which they first ran. Its figures are medians over the rounds. A round that
 // rejects a figure does not count for it. A figure that half of the rounds or more reject
 // is rejected. A median is a bound if any round that counts is. Histograms and series are
 // those of the round with the median CPU.

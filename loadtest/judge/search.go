@@ -82,7 +82,7 @@ func (all Search) Lowest() float64 {
 	return low
 }
 
-// Conclude adds to c, the cell of the best trial, what the whole search says about it.
+// Conclude adds to c, the cell of the best trial, what follows from the whole search.
 // Its rate is a lower bound as well if the trial above it failed for another reason than
 // the server.
 func (all Search) Conclude(c *result.Cell) {
@@ -98,9 +98,8 @@ func (all Search) Conclude(c *result.Cell) {
 	c.AtLeast = c.Limit != ""
 }
 
-// Trial judges one trial by itself. offered is its rate in deliveries per second, behind
-// how many seconds after its end its last delivery was complete, and grace how many it
-// may be.
+// Trial judges one trial by itself. offered is its rate in deliveries per second. behind is
+// how many seconds after its end its last delivery was complete, and grace is the limit.
 func Trial(c *result.Cell, offered, behind, grace float64) result.Trial {
 	t := result.Trial{Offered: result.Round(offered, 3), Achieved: c.Rate, P99: c.Latency.P99, Busy: c.ServerBusy, Client: c.ClientBusy, Late: c.Late, Sustained: true}
 	switch {

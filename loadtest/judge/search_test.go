@@ -123,7 +123,7 @@ func TestBestTrial(t *testing.T) {
 		{"full clients in both", Search{full(100, true), full(300, true), full(900, false)}, 1, "clients", true, true},
 		{"late harness", Search{late, no(300)}, 0, "harness", true, true},
 		{"its own limit, not the next one's", Search{late, full(300, false)}, 0, "harness", true, true},
-		{"the trials came to their end", Search{ok(100), ok(300)}, 1, "", false, false},
+		{"no trials are left", Search{ok(100), ok(300)}, 1, "", false, false},
 	} {
 		best := c.all.Best()
 		if best != c.best {

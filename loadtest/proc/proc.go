@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package proc starts the processes of a run, pinned to cores, and measures
+// Package proc starts the processes of a run, pinned to cores. It measures
 // processes and the machine from outside, by /proc and the kernel's CPU clocks.
 //
 // It owns the processes that it starts: it stops and reaps them, and never signals

@@ -61,7 +61,10 @@ func Charts(r *result.Report) []Chart {
 			continue
 		}
 		for _, n := range s.numbers() {
-			who := fmt.Sprintf("%s, %s clients", s.title(), number(float64(n)))
+			who := s.title()
+			if clients := number(float64(n)) + " clients"; !strings.Contains(who, clients) {
+				who += ", " + clients
+			}
 			suffix := ""
 			if len(s.numbers()) > 1 {
 				suffix = fmt.Sprintf("-%d", n)

@@ -1,6 +1,6 @@
-// Package run executes a plan: it starts each target with its NATS server, the
-// service and the clients, drives them through the scenarios round by round, and
-// reads from the kernel what that cost the server.
+// Package run executes a plan. It starts each target with its NATS server, the
+// service and the clients. It drives them through the scenarios round by round,
+// and reads from the kernel what that cost the server.
 //
 // It owns the order of a run and all processes that it starts. A stage is one
 // target with its clients and service. Neighbouring scenarios share a stage if

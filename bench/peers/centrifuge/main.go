@@ -1,8 +1,8 @@
 // Command centrifuge is a server on the centrifuge library, the engine of
 // Centrifugo, for the comparison: its memory engine, anonymous clients, all
 // channels open, settings at the defaults that its documentation advises for
-// production. Events come in as lines of a channel's number, a space and JSON,
-// so that no broker's cost is counted.
+// production. It reads events from lines of a channel's number, a space and JSON,
+// so that the cost of a broker does not count.
 //
 // It owns its node and two listening sockets on the loopback. It never keeps
 // history or presence, and has no use but the comparison.
