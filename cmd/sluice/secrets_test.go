@@ -175,6 +175,7 @@ func TestNoCredentialIsShown(t *testing.T) {
 					}
 					metrics := "http://" + p.until(t, `msg=metrics addr=(\S+)`)
 					noSecretIn(t, "metrics", body(t, metrics+"/metrics"))
+					noSecretIn(t, "the command line", body(t, metrics+"/debug/pprof/cmdline"))
 					noSecretIn(t, "a list of goroutines", body(t, metrics+"/debug/pprof/goroutine?debug=2"))
 					ns.Stop() // the connection is lost, and found again
 					p.until(t, `(NATS connection lost)`)

@@ -8,10 +8,12 @@ package metricsserver
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -52,7 +54,7 @@ func New(o Options) *Server {
 	mux.Handle("POST "+Path, exposition) // as Resgate answers it
 	if o.Profiles {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/cmdline", program)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
@@ -65,6 +67,13 @@ func New(o Options) *Server {
 			ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug)},
 		served: make(chan struct{}),
 	}
+}
+
+// program answers with the program's name. Package pprof would show the whole
+// command line, which may hold credentials.
+func program(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, os.Args[0])
 }
 
 // Start listens and serves. Its error says what to do. fail gets the reason if
