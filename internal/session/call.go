@@ -74,7 +74,7 @@ func (c *call) answer(payload []byte, err *res.Error) {
 		return
 	}
 	if r.Legacy {
-		s.env.Warn(c.rid)
+		s.env.legacyNew(c.rid)
 	}
 	switch {
 	case r.RID == "" && c.isNew:

@@ -176,7 +176,7 @@ func (s *Session) Invoke(rid, method string, params []byte, done func(r res.Call
 				metas = append(metas, meta)
 				result.Payload = bytes.Clone(result.Payload)
 				if result.Legacy {
-					s.env.Warn(rid)
+					s.env.legacyNew(rid)
 				}
 			}
 			done(result, metas, err)

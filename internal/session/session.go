@@ -89,6 +89,14 @@ type Env struct {
 	set      []fanout.Resource                // the resource set being collected
 }
 
+// legacyNew notes that a call of method "new" was answered in the legacy form, by
+// the resource's name as the client writes it: neither its queries nor the
+// connection IDs in it make another resource of it.
+func (env *Env) legacyNew(rid string) {
+	name, _ := res.SplitRID(rid)
+	env.Warn(name)
+}
+
 // noteInvalid notes what came of reading the answer to a call or auth request.
 func (env *Env) noteInvalid(err *res.Error, kind, name, method string) {
 	if err != nil && err.Invalid() {
