@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -82,4 +83,33 @@ func TestMetricsPortInUse(t *testing.T) {
 	if err := g.Start(context.Background()); err == nil || !strings.Contains(err.Error(), "choose another port") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestCacheSubscriptions: Resgate's gauge counts what clients are subscribed to,
+// directly and by reference, on however few loops they are.
+func TestCacheSubscriptions(t *testing.T) {
+	g := startLive(t, func(c *Config) { c.MetricsPort, c.Loops = FreePort, 1 })
+	g.serve("access.>", always(`{"result":{"get":true}}`))
+	g.serve("get.test.list", always(`{"result":{"collection":[{"rid":"test.item"}]}}`))
+	g.serve("get.test.item", always(`{"result":{"model":{"n":1}}}`))
+	want := func(n int) {
+		t.Helper()
+		line := fmt.Sprintf("\nresgate_cache_subscriptions %d\n", n)
+		if _, body := get(t, "http://"+g.MetricsAddr().String()+"/metrics"); !strings.Contains(body, line) {
+			t.Errorf("the metrics have no line %q", line)
+		}
+	}
+	var clients []*wsClient
+	for range 3 {
+		c := g.dial()
+		clients = append(clients, c)
+		if m, _ := c.ask("subscribe.test.list", ""); !strings.Contains(m, `"collections"`) {
+			t.Fatal(m)
+		}
+	}
+	want(6)
+	clients[0].ask("subscribe.test.item", "") // it has that already
+	want(6)
+	clients[1].ask("unsubscribe.test.list", "")
+	want(4)
 }

@@ -222,7 +222,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 		WSConnectionsTotal: n.Upgraded.Load,
 		WSRequests:         requests,
 		CacheResources:     c.Resources.Load,
-		CacheSubscriptions: c.Subscriptions.Load,
+		CacheSubscriptions: f.Members.Load, // clients' subscriptions, direct and by reference; c counts loops
 	})
 	return err
 }

@@ -127,7 +127,7 @@ type Resgate struct {
 	WSRequests         map[string]func() uint64 // by request type: get, subscribe, unsubscribe, call, auth, …
 	HTTPRequests       map[string]func() uint64 // by HTTP method
 	CacheResources     func() int64             // resources in the cache
-	CacheSubscriptions func() int64             // subscriptions on cached resources
+	CacheSubscriptions func() int64             // clients' subscriptions on cached resources
 }
 
 // Resgate registers the metrics under Resgate's names. It panics if it is
