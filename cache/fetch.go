@@ -151,6 +151,9 @@ func (s *Shard) loaded(e *entry, a answer) {
 			defer s.reget(e)
 		}
 	}
+	if len(s.refusals) > 0 {
+		delete(s.refusals, e.r.name)
+	}
 	for _, sb := range waiting {
 		s.post(sb, state.Update{Kind: state.Loaded, Snapshot: e.snap})
 	}

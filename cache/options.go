@@ -117,4 +117,5 @@ type Metrics struct {
 	Synced        atomic.Int64 // subs brought up to date after missing events
 	Deletes       atomic.Int64 // entries deleted by their service
 	Evictions     atomic.Int64 // entries dropped for want of subscribers
+	Refused       atomic.Int64 // resources dropped because NATS refuses the subscription to their events
 }

@@ -25,6 +25,7 @@ func (s *Shard) reset(patterns []res.Pattern) {
 
 // resetAll fetches everything anew.
 func (s *Shard) resetAll() {
+	s.refusals = nil // NATS may judge otherwise by now
 	all := make(map[*resource]struct{}, len(s.resources))
 	for _, r := range s.resources {
 		all[r] = struct{}{}

@@ -56,6 +56,7 @@ type Shard struct {
 	behind     bool // the turn has left messages to the next one
 	doubt      doubt
 	sweepAgain owner.Timer // armed while a sweep that panicked waits to be repeated
+	refusals   refusals
 
 	// Life of the goroutine.
 	stopping atomic.Bool
@@ -235,6 +236,9 @@ func (s *Shard) subscribe(loop int, ref uint64, name, query string, first func()
 	case !res.ValidName(name):
 		err = res.ErrInvalidRequest
 	default:
+		err = s.refusals.stands(name, s.now)
+	}
+	if r == nil && err == nil {
 		r = s.addResource(name)
 	}
 	s.doubt.r = r

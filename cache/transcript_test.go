@@ -29,6 +29,7 @@ var rewrite = flag.Bool("rewrite", false, "replace what the transcripts expect b
 //	service > reply SUBJECT [(PART)] PAYLOAD
 //	                                    the reply to the oldest request to SUBJECT (with PART in its payload)
 //	service fails SUBJECT CODE [(PART)] no reply: timeout, noResponders
+//	refused NAME                        NATS refuses the subscription to the name's events
 //	gap                                 events may have been lost
 //	advance DURATION                    time passes
 //	shard [NAME=VALUE ...]              a new shard with these options
@@ -45,7 +46,7 @@ var rewrite = flag.Bool("rewrite", false, "replace what the transcripts expect b
 var shardLanguage = &transcript.Language{
 	Actors: []string{"loop"},
 	Blocks: []string{"together"},
-	Verbs:  []string{"subscribed", "unsubscribed", "logs", "pending", "metrics", "gap", "advance", "shard"},
+	Verbs:  []string{"subscribed", "unsubscribed", "logs", "pending", "metrics", "refused", "gap", "advance", "shard"},
 }
 
 func TestTranscripts(t *testing.T) {
@@ -214,6 +215,8 @@ func (r *runner) do(st *transcript.Step) {
 		if err == nil || !h.answer(arg(0), part, nil, err) {
 			r.errorf(st, "no such request, or no such code")
 		}
+	case "refused":
+		h.s.Refused(arg(0), res.InternalError("NATS refuses the subscription"))
 	case "gap":
 		h.s.ResetAll()
 	case "advance":

@@ -271,6 +271,7 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 			IDs:      g.cids,
 			Healthy:  func() bool { return g.bus.Connected() },
 			Draining: g.draining.Load,
+			Ready:    g.watch.ready,
 			Closed:   g.watch.closed.Load,
 			Adopt:    g.adopt,
 		},

@@ -99,6 +99,12 @@ func (r *router) Reply(reply natsbus.Reply) {
 	}
 }
 
+// Refused takes NATS's refusal of a resource's events to its shard.
+func (r *router) Refused(name string, err error) { r.shardOf(name).cache.Refused(name, busError(err)) }
+
+// Missed says to a resource's shard that it may have missed events.
+func (r *router) Missed(name string) { r.shardOf(name).cache.Missed(name) }
+
 // patterns parses a reset's patterns; bad ones are logged and left out.
 func (r *router) patterns(what string, texts []string) []res.Pattern {
 	patterns := make([]res.Pattern, 0, len(texts))

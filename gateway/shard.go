@@ -101,6 +101,8 @@ func busError(err error) *res.Error {
 		return res.ErrOverloaded
 	case errors.Is(err, natsbus.ErrClosed):
 		return res.ErrStopping
+	case errors.Is(err, natsbus.ErrRefused):
+		return &res.Error{Code: res.CodeInternalError, Message: err.Error()}
 	}
 	return res.InternalError(err.Error())
 }

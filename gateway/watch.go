@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,6 +112,14 @@ func (w *watch) expire() {
 	w.g.eachLoop(func(l *loop) {
 		l.post(func() { l.net.CloseAll(wsproto.CloseServiceRestart, "NATS is not reachable") })
 	})
+}
+
+// ready returns nil if clients get what they ask services for, else why not.
+func (w *watch) ready() error {
+	if w.closed.Load() {
+		return errors.New("clients are closed: NATS has not come back within the grace period")
+	}
+	return w.g.bus.Ready()
 }
 
 // stop ends the watch.

@@ -173,6 +173,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 		"events_lost":    {"Events dropped for want of room; their resources were fetched anew.", total(&c.EventsLost)},
 		"synced":         {"Subscriptions of event loops brought up to date after missing events.", total(&c.Synced)},
 		"deletes":        {"Resources deleted by their services.", total(&c.Deletes)},
+		"refused":        {"Resources dropped because NATS refuses the subscription to their events.", total(&c.Refused)},
 		"evictions":      {"Resources dropped for want of subscribers.", total(&c.Evictions)},
 	})
 
@@ -193,6 +194,8 @@ func Register(to *metrics.Registry, from *Sources) error {
 		"too_long":      {"Requests and subscriptions refused because NATS accepts no subject so long.", b.TooLong.Load},
 		"too_large":     {"Requests refused because NATS accepts no payload so large.", b.TooLarge.Load},
 		"overloaded":    {"Requests refused because too many are waiting.", b.Overloaded.Load},
+		"refused":       {"Subscriptions that NATS refused, for lack of permission or for their number.", b.Refused.Load},
+		"forbidden":     {"Requests that NATS did not let pass for lack of permission.", b.Forbidden.Load},
 		"events":        {"Events received.", b.Events.Load},
 		"bytes_in":      {"Payload bytes received.", b.BytesIn.Load},
 		"bytes_out":     {"Payload bytes sent.", b.BytesOut.Load},

@@ -38,6 +38,8 @@ const (
 
 	// HealthPath is the path of health checks, which no setting may take.
 	HealthPath = "/healthz"
+	// ReadyPath is the path of readiness checks, which no setting may take.
+	ReadyPath = "/readyz"
 )
 
 // Config is what a gateway is told at its start. It is plain data, never

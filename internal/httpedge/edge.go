@@ -35,6 +35,8 @@ type Gateway struct {
 	Healthy func() bool
 	// Draining reports whether the gateway is being stopped: new clients should go elsewhere.
 	Draining func() bool
+	// Ready returns nil if clients get what they ask services for, else why not.
+	Ready func() error
 	// Closed reports whether clients are turned away, since services have been out of reach for too long.
 	Closed func() bool
 	// Adopt takes a WebSocket upgrade back to a loop: the connection, the request's head and whatever bytes followed it.
@@ -107,12 +109,12 @@ func (e *Edge) forResource(path []byte) bool {
 	if !e.api.Below(path) {
 		return false
 	}
-	// The API may be everywhere, but for health checks, which an escaped path may mean, too.
+	// The API may be everywhere, but for checks, which an escaped path may mean, too.
 	if bytes.IndexByte(path, '%') < 0 {
-		return string(path) != config.HealthPath
+		return string(path) != config.HealthPath && string(path) != config.ReadyPath
 	}
 	plain, err := url.PathUnescape(string(path))
-	return err == nil && plain != config.HealthPath
+	return err == nil && plain != config.HealthPath && plain != config.ReadyPath
 }
 
 // EscapedPath returns a path as it stands in a request, which an event loop

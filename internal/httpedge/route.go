@@ -49,6 +49,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, res.ErrBadRequest)
 	case r.URL.Path == config.HealthPath:
 		e.health(w, r)
+	case r.URL.Path == config.ReadyPath:
+		e.ready(w, r)
 	case r.Header["Upgrade"] != nil && e.giveBack(w, r):
 	case e.api.Below([]byte(r.URL.EscapedPath())) || e.api.IsAPIPath(r.URL.EscapedPath()):
 		e.o.Metrics.count(r.Method)
@@ -79,6 +81,28 @@ func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
 	default:
 		writeJSON(w, http.StatusServiceUnavailable, `{"status":"unavailable","nats":"disconnected"}`)
 	}
+}
+
+// ready answers 200 while new clients are served in full, else 503 with the
+// reason.
+func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		writeError(w, http.StatusMethodNotAllowed, res.ErrMethodNotAllowed)
+		return
+	}
+	status, text := http.StatusOK, "ready"
+	if err := e.o.Gateway.Ready(); err != nil {
+		status, text = http.StatusServiceUnavailable, err.Error()
+	}
+	if e.o.Gateway.Draining() {
+		status, text = http.StatusServiceUnavailable, "the gateway is stopping"
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text + "\n")) // the client may be gone
 }
 
 // giveBack returns a connection whose earlier requests were plain HTTP, and

@@ -3,6 +3,7 @@ package httpedge
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -43,7 +44,13 @@ func newHTTPFixture(t *testing.T, change func(*Options)) *httpFixture {
 		Gateway: Gateway{
 			Healthy:  f.natsOK.Load,
 			Draining: f.draining.Load,
-			Adopt:    func(c net.Conn, head []byte) { f.given <- givenBack{c, string(head)} },
+			Ready: func() error {
+				if !f.natsOK.Load() {
+					return errors.New("NATS is not connected")
+				}
+				return nil
+			},
+			Adopt: func(c net.Conn, head []byte) { f.given <- givenBack{c, string(head)} },
 		},
 		Log: slog.New(slog.DiscardHandler),
 	}
@@ -155,6 +162,28 @@ func TestHTTPAnswers(t *testing.T) {
 				t.Errorf("the next request on the connection: status %d", resp.StatusCode)
 			}
 		})
+	}
+}
+
+func TestReadySaysWhyNot(t *testing.T) {
+	f := newHTTPFixture(t, nil)
+	for _, tt := range []struct {
+		up      bool
+		request string
+		status  int
+		body    string
+	}{
+		{true, "GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n", 200, "ready\n"},
+		{true, "GET /readyz HTTP/1.0\r\n\r\n", 200, "ready\n"},
+		{true, "HEAD /readyz HTTP/1.1\r\nHost: h\r\n\r\n", 200, ""},
+		{false, "GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n", 503, "NATS is not connected\n"},
+		{false, "HEAD /readyz HTTP/1.1\r\nHost: h\r\n\r\n", 503, ""},
+		{true, "PUT /readyz HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 405, `{"code":"system.methodNotAllowed","message":"Method not allowed"}`},
+	} {
+		f.natsOK.Store(tt.up)
+		if resp, body := f.dial(t).ask(tt.request); resp.StatusCode != tt.status || body != tt.body {
+			t.Errorf("%q, up %v: %d %q", tt.request, tt.up, resp.StatusCode, body)
+		}
 	}
 }
 

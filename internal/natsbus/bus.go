@@ -36,6 +36,7 @@ var (
 	ErrBadSubject      = errors.New("natsbus: invalid subject")
 	ErrPayloadTooLarge = errors.New("natsbus: payload larger than the NATS server accepts")
 	ErrOverloaded      = errors.New("natsbus: too many requests are waiting for NATS")
+	ErrRefused         = errors.New("NATS refuses the subscription")
 	ErrClosed          = errors.New("natsbus: closed")
 )
 
@@ -79,20 +80,25 @@ type Receiver interface {
 	// on that owner's goroutine. Requests that fail before they reach NATS come here too, from
 	// whichever goroutine noticed it, the owner's own included.
 	Reply(r Reply)
+	// Refused says that NATS refuses the events of a resource, which counts as unsubscribed from now on. It
+	// comes before every reply that was sent after the subscription. err says so to clients (ErrRefused).
+	// It may come from any goroutine, as may Missed.
+	Refused(name string, err error)
+	// Missed says that events of a resource may have been missed.
+	Missed(name string)
 }
 
 // Reply is an answer on its way to the Caller that asked.
 type Reply struct {
 	Owner uint32 // the number given to NewCaller
-	Hash  uint32 // the low half of HashName of the name given to Request
 	Err   error  // ErrNoResponders, or why the request was not sent; nil with an answer
 	Data  []byte // immutable, may be kept
 
-	slot, gen uint32
-	expired   bool // all that was received before the request's time was over has been handed on
+	made, slot, gen uint32
+	expired         bool // all that was received before the request's time was over has been handed on
 }
 
-// HashName is the hash by which names are spread over connections; Reply carries its low half.
+// HashName is the hash by which names are spread over connections.
 func HashName(name string) uint64 { return xxhash.Sum64String(name) }
 
 // Options are fixed when Connect is called. Zero values mean the default in parentheses.

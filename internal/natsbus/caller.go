@@ -83,22 +83,20 @@ func (c *Caller) interest(kind opKind, name string) error {
 // Request sends payload, which is copied, to subject and calls done exactly once, later, on the
 // owner's goroutine, never from within Request: with the answer, which is immutable and may be kept, or
 // with one of the package's errors. name is the resource on whose behalf the request is made: it
-// selects the connection, so that the answer keeps its order with the resource's events, and its hash
-// comes back in the Reply. An empty name stands for the first connection.
+// selects the connection, so that the answer keeps its order with the resource's events. An empty name stands for the first connection.
 func (c *Caller) Request(name, subject string, payload []byte, done func(data []byte, err error)) {
 	m := c.bus.opts.Metrics
 	m.Requests.Inc()
-	hash := HashName(name)
 	conn := 0
 	if len(c.bus.links) > 1 && name != "" && !strings.HasPrefix(subject, "auth.") {
-		conn = connOf(hash, len(c.bus.links))
+		conn = connOf(HashName(name), len(c.bus.links))
 	}
 	l := c.bus.links[conn]
 	s := c.take(done, l)
 	s.line, s.size = int32(publishLine(subject, len(l.inbox)+replyTokenLen, len(payload))), int32(len(payload))
 	s.once = strings.HasPrefix(subject, "call.") || strings.HasPrefix(subject, "auth.")
 	if err := c.admit(l, s, subject); err != nil {
-		c.bus.opts.Receiver.Reply(Reply{Owner: c.owner, Hash: uint32(hash), Err: err, slot: s.index, gen: s.gen.Load()})
+		c.bus.opts.Receiver.Reply(Reply{Owner: c.owner, Err: err, slot: s.index, gen: s.gen.Load()})
 		return
 	}
 	c.wheel.Expect(&s.timer, c.now()+c.bus.opts.RequestTimeout, s)
@@ -107,7 +105,7 @@ func (c *Caller) Request(name, subject string, payload []byte, done func(data []
 	b.payloads = append(b.payloads, payload...)
 	b.ops = append(b.ops, op{
 		kind: opRequest, subject: subject, slot: s, gen: s.gen.Load(),
-		owner: c.owner, hash: uint32(hash), once: s.once, start: start, end: len(b.payloads),
+		owner: c.owner, once: s.once, start: start, end: len(b.payloads),
 	})
 }
 

@@ -57,6 +57,7 @@ func (l *link) reopen() bool {
 			continue
 		}
 		l.opts.Metrics.Reconnects.Inc()
+		poke(l.back) // probes
 	}
 	return ctx.Err() == nil
 }
@@ -96,24 +97,16 @@ func (l *link) dial(ctx context.Context) error {
 
 // furnish subscribes on a new connection. Its error is that nats.go has closed the connection.
 func (l *link) furnish(nc *nats.Conn) error {
-	subjects := []string{l.inbox + "*"}
-	if l.number == 0 {
-		subjects = append(subjects, "system.>", "conn.*.token")
-	}
-	for _, s := range subjects {
-		if _, err := nc.ChanSubscribe(s, l.msgs); err != nil {
-			return err
-		}
+	if err := l.subscribeBase(nc); err != nil {
+		return err
 	}
 	for name := range l.subs {
 		if subscribeLine(name) > int(l.lineLimit.Load()) {
 			continue // the server would drop the connection; nor can the resource be fetched
 		}
-		sub, err := l.interest(nc, name)
-		if err != nil {
+		if err := l.ask(nc, name); err != nil {
 			return err
 		}
-		l.subs[name] = sub
 	}
 	return nil
 }

@@ -126,6 +126,9 @@ func (l *link) route(m *nats.Msg) {
 	}
 	if token, ok := strings.CutPrefix(subject, l.inbox); ok {
 		if r, ok := parseReplyToken(token); ok {
+			if int32(r.made-l.confirmed.Load()) > 0 {
+				l.confirm(r.made)
+			}
 			r.Data = m.Data
 			if len(m.Data) == 0 && isNoResponders(m) {
 				r.Err = ErrNoResponders
@@ -179,6 +182,8 @@ func isNoResponders(m *nats.Msg) bool {
 func (l *link) change(c change) {
 	l.probation.Stop()
 	switch {
+	case c.to == Gap:
+		l.signal(Gap)
 	case c.to == Disconnected:
 		l.up.Store(false)
 		if l.connected {

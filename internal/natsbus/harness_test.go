@@ -76,6 +76,12 @@ func (h *harness) Token(cid string, data []byte) {
 
 func (h *harness) Reply(r Reply) { h.put(item{kind: "reply", data: string(r.Data), reply: r}) }
 
+func (h *harness) Refused(name string, err error) {
+	h.put(item{kind: "refused", name: name, data: err.Error()})
+}
+
+func (h *harness) Missed(name string) { h.put(item{kind: "missed", name: name}) }
+
 func (h *harness) signal(conn int, s Signal) {
 	h.put(item{kind: "signal", conn: conn, event: s.String()})
 }

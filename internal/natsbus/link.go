@@ -58,12 +58,29 @@ type link struct {
 	// Owned by nats.go's callbacks, which come one at a time.
 	since time.Time // of the newest connection
 	why   error     // the newest error that the server sent on it
+	cut   bool      // it is lost
+	told  time.Time // of the newest refusal that was logged
+	quiet int       // refusals since, not logged
 
 	// Owned by the publisher.
-	subs  map[string]*nats.Subscription // by resource name
+	subs  map[string]interest // by resource name
+	room  room
 	reply []byte
 	batch *batch // being performed; nil: none
 	next  int    // its operation at hand
+
+	base  base
+	marks marks
+
+	// How many subscriptions have been made, also by nats.go when it restores the connection: written by
+	// the publisher and by onReconnect; as many as are known to be judged: written by the dispatcher; as
+	// many as there were when the connection was made: all that are left have a higher number since.
+	made, confirmed, renewed atomic.Uint32
+	judged                   atomic.Pointer[error] // the newest refusal for lack of permission that has been dealt with
+	verdict                  chan struct{}         // there is another, or the publisher has resolved one for the number
+	tooMany                  atomic.Uint32         // subscriptions refused for their number, since the publisher looked last
+	resolving                atomic.Bool           // the publisher is about to find out which
+	unresolved               atomic.Bool           // it could not
 
 	// Owned by the dispatcher.
 	counts    counts
@@ -102,7 +119,8 @@ func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 		work:       make(chan struct{}, 1),
 		back:       make(chan struct{}, 1),
 		lost:       make(chan struct{}, 1),
-		subs:       make(map[string]*nats.Subscription),
+		subs:       make(map[string]interest),
+		verdict:    make(chan struct{}, 1),
 		probation:  time.NewTimer(0),
 		closing:    make(chan struct{}),
 		published:  make(chan struct{}),
@@ -111,6 +129,8 @@ func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 		first:      make(chan struct{}),
 	}
 	l.probation.Stop()
+	l.base.init(l)
+	l.marks.init()
 	l.lineLimit.Store(maxControlLine)
 	l.epoch.Store(1)
 	l.queue = owner.NewMailbox[*batch](func() { poke(l.work) })
@@ -136,6 +156,7 @@ func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 		<-l.dispatched
 		return nil, err
 	}
+	poke(l.back) // probes
 	go l.publish()
 	return l, nil
 }
@@ -166,12 +187,15 @@ func (l *link) onReconnect(nc *nats.Conn) {
 
 func (l *link) stands(nc *nats.Conn) {
 	l.maxPayload.Store(nc.MaxPayload())
+	l.base.refused.Store(nil)
+	l.renewed.Store(l.made.Add(1))
 	hold := l.hold()
-	l.since, l.why = time.Now(), nil
+	l.since, l.why, l.cut = time.Now(), nil, false
 	l.emit(change{to: Connected, hold: hold, url: secret.URLs(nc.ConnectedUrl()).String()})
 }
 
 func (l *link) onDisconnect(nc *nats.Conn, err error) {
+	l.cut = true
 	l.up.Store(false)
 	l.epoch.Add(1)
 	if l.why != nil {
@@ -195,6 +219,9 @@ func (l *link) onDisconnect(nc *nats.Conn, err error) {
 
 // onClosed is called when nats.go has closed a connection for good.
 func (l *link) onClosed(nc *nats.Conn) {
+	if !l.cut {
+		l.onDisconnect(nc, nc.LastError()) // nats.go was about to call it
+	}
 	if ReasonOf(nc.LastError()) == LongLine {
 		l.learnLineLimit()
 	}
@@ -235,16 +262,25 @@ func (l *link) learnLineLimit() {
 const leastLineLimit = 256
 
 func (l *link) onError(nc *nats.Conn, sub *nats.Subscription, err error) {
-	if errors.Is(err, nats.ErrSlowConsumer) {
+	switch {
+	case errors.Is(err, nats.ErrSlowConsumer):
+		if sub != nil && l.marks.returned(sub.Subject) {
+			return
+		}
 		l.opts.Metrics.SlowConsumer.Inc() // the dispatcher signals the Gap
-		return
+	case errors.Is(err, nats.ErrPermissionViolation):
+		l.violation(err)
+	case errors.Is(err, nats.ErrMaxSubscriptionsExceeded):
+		l.tooMany.Add(1)
+		if !l.resolving.Swap(true) {
+			l.post(opResolve, "")
+		}
+	default:
+		if ReasonOf(l.why) == Broken { // what the server said says more than that a write fails after it
+			l.why = err
+		}
+		l.opts.Log.Error("NATS error", "connection", l.number, "error", l.opts.scrub(err))
 	}
-	l.why = err
-	subject := ""
-	if sub != nil {
-		subject = sub.Subject
-	}
-	l.opts.Log.Error("NATS error", "connection", l.number, "subject", subject, "error", l.opts.scrub(err))
 }
 
 func (l *link) close() {

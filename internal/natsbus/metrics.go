@@ -30,6 +30,9 @@ type Metrics struct {
 	Queue         metrics.Gauge   // operations waiting for publishers
 	Subscriptions metrics.Gauge   // subscribed resource names
 
+	Refused   metrics.Counter // subscriptions that NATS refused
+	Forbidden metrics.Counter // requests that NATS did not let pass
+
 	Gaps         metrics.Counter // Gap signals, of both causes
 	SlowConsumer metrics.Counter // times nats.go reported that it dropped messages
 	Disconnects  metrics.Counter // connections lost

@@ -17,17 +17,19 @@ const (
 	opRequest opKind = iota
 	opSubscribe
 	opUnsubscribe
+	opForget  // NATS has refused the subscription
+	opResolve // NATS has refused some subscription
 )
 
 // op is one operation for the publisher. For (un)subscribe, subject is the resource name.
 type op struct {
-	kind        opKind
-	subject     string
-	owner, hash uint32
-	slot        *slot
-	gen         uint32
-	once        bool
-	start, end  int // the payload in the batch
+	kind       opKind
+	subject    string
+	owner      uint32
+	slot       *slot
+	gen        uint32
+	once       bool
+	start, end int // the payload in the batch
 }
 
 // batch is a turn's operations of one owner for one connection. It belongs to the owner until it is
@@ -90,6 +92,12 @@ func (l *link) send() (closed bool) {
 			l.queue.Drain(0, l.run)
 		case <-l.lost:
 			l.reopen()
+		case <-l.back:
+			l.probe()
+		case <-l.base.doubt:
+			l.probe()
+		case <-l.base.retry.C:
+			l.renewBase()
 		case <-l.closing:
 			l.queue.Drain(0, l.run)
 			return true
@@ -125,6 +133,10 @@ func (l *link) perform() {
 			l.subscribe(o.subject)
 		case opUnsubscribe:
 			l.unsubscribe(o.subject)
+		case opForget:
+			l.unsubscribe(o.subject)
+		case opResolve:
+			l.resolve()
 		case opRequest:
 			l.request(o, b.payloads[o.start:o.end])
 		}
@@ -146,7 +158,11 @@ func (l *link) skip() {
 }
 
 func (l *link) request(o *op, payload []byte) {
-	l.reply = appendReplyToken(append(l.reply[:0], l.inbox...), o.owner, o.hash, o.slot.index, o.gen)
+	if p := l.base.refused.Load(); p != nil && *p == inboxName {
+		l.fail(o, refused(inboxName)) // no reply would come
+		return
+	}
+	l.reply = appendReplyToken(append(l.reply[:0], l.inbox...), o.owner, l.made.Load(), o.slot.index, o.gen)
 	reply := string(l.reply)
 	line := publishLine(o.subject, len(reply), len(payload))
 	if line > int(l.longest.Load()) {
@@ -191,6 +207,7 @@ func (l *link) request(o *op, payload []byte) {
 func (l *link) awaitConnection() bool {
 	select {
 	case <-l.back:
+		l.probe()
 		return true
 	case <-l.lost:
 		return l.reopen()
@@ -200,7 +217,7 @@ func (l *link) awaitConnection() bool {
 }
 
 func (l *link) fail(o *op, err error) {
-	l.opts.Receiver.Reply(Reply{Owner: o.owner, Hash: o.hash, Err: err, slot: o.slot.index, gen: o.gen})
+	l.opts.Receiver.Reply(Reply{Owner: o.owner, Err: err, slot: o.slot.index, gen: o.gen})
 }
 
 func publishError(err error) error {
@@ -212,47 +229,4 @@ func publishError(err error) error {
 
 func payloadTooLarge(size int, limit int64) error {
 	return fmt.Errorf("%w: %d bytes, max_payload is %d", ErrPayloadTooLarge, size, limit)
-}
-
-// subscribe and unsubscribe work without a connection too: nats.go repeats all subscriptions of the
-// moment when it reconnects, before anything else is published.
-func (l *link) subscribe(name string) {
-	if l.subs[name] != nil {
-		return
-	}
-	for {
-		sub, err := l.interest(l.nc.Load(), name)
-		switch {
-		case err == nil:
-			l.subs[name] = sub
-			l.opts.Metrics.Subscriptions.Inc()
-			return
-		case !errors.Is(err, nats.ErrConnectionClosed):
-			l.opts.Log.Error("NATS subscription failed", "resource", name, "error", err)
-			return
-		}
-		if !l.reopen() {
-			return
-		}
-	}
-}
-
-// interest subscribes to the events of a resource.
-func (l *link) interest(nc *nats.Conn, name string) (*nats.Subscription, error) {
-	if line := subscribeLine(name); line > int(l.longest.Load()) {
-		l.longest.Store(int32(line))
-	}
-	return nc.ChanSubscribe("event."+name+".*", l.msgs)
-}
-
-func (l *link) unsubscribe(name string) {
-	sub := l.subs[name]
-	if sub == nil {
-		return
-	}
-	delete(l.subs, name)
-	l.opts.Metrics.Subscriptions.Dec()
-	if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		l.opts.Log.Warn("NATS unsubscribe failed", "resource", name, "error", err)
-	}
 }

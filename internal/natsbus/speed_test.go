@@ -24,6 +24,8 @@ type sink struct {
 func (s *sink) Event(string, string, []byte) { s.events++ }
 func (s *sink) System(string, []byte)        {}
 func (s *sink) Token(string, []byte)         {}
+func (s *sink) Refused(string, error)        {}
+func (s *sink) Missed(string)                {}
 func (s *sink) Reply(r Reply) {
 	if s.replies != nil {
 		s.replies <- r

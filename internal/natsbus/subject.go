@@ -62,17 +62,18 @@ func checkEventName(name string, limit int) error {
 	return checkSubject(name)
 }
 
-// replyToken is the last token of a reply subject: owner, hash of the name, slot and generation of the
-// request. It finds the request without a table that dispatcher and owners would share.
+// replyToken is the last token of a reply subject: owner, slot and generation of the request, and how many
+// subscriptions had been made when it was sent. It finds the request without a table that dispatcher and
+// owners would share, and says which subscriptions the server has judged before the reply.
 const replyTokenLen = 22 // 16 bytes in unpadded base64
 
 // The URL alphabet has no character that means something in a NATS subject.
 var replyEncoding = base64.RawURLEncoding
 
-func appendReplyToken(dst []byte, owner, hash, slot, gen uint32) []byte {
+func appendReplyToken(dst []byte, owner, made, slot, gen uint32) []byte {
 	var raw [16]byte
 	binary.BigEndian.PutUint32(raw[0:], owner)
-	binary.BigEndian.PutUint32(raw[4:], hash)
+	binary.BigEndian.PutUint32(raw[4:], made)
 	binary.BigEndian.PutUint32(raw[8:], slot)
 	binary.BigEndian.PutUint32(raw[12:], gen)
 	return replyEncoding.AppendEncode(dst, raw[:])
@@ -90,7 +91,7 @@ func parseReplyToken(token string) (r Reply, ok bool) {
 	}
 	return Reply{
 		Owner: binary.BigEndian.Uint32(raw[0:]),
-		Hash:  binary.BigEndian.Uint32(raw[4:]),
+		made:  binary.BigEndian.Uint32(raw[4:]),
 		slot:  binary.BigEndian.Uint32(raw[8:]),
 		gen:   binary.BigEndian.Uint32(raw[12:]),
 	}, true

@@ -58,14 +58,14 @@ func FuzzPreResponse(f *testing.F) {
 func FuzzReplyToken(f *testing.F) {
 	f.Add("AAAABwAAAAIAAAADAAAABA", uint32(1), uint32(2), uint32(3), uint32(4))
 	f.Add("", ^uint32(0), uint32(0), ^uint32(0), uint32(0))
-	f.Fuzz(func(t *testing.T, token string, owner, hash, slot, gen uint32) {
+	f.Fuzz(func(t *testing.T, token string, owner, made, slot, gen uint32) {
 		parseReplyToken(token)
-		made := string(appendReplyToken(nil, owner, hash, slot, gen))
-		if checkSubject(made) != nil || strings.Contains(made, ".") || len(made) != replyTokenLen {
-			t.Fatalf("%q is not a subject token", made)
+		text := string(appendReplyToken(nil, owner, made, slot, gen))
+		if checkSubject(text) != nil || strings.Contains(text, ".") || len(text) != replyTokenLen {
+			t.Fatalf("%q is not a subject token", text)
 		}
-		if r, ok := parseReplyToken(made); !ok || r.Owner != owner || r.Hash != hash || r.slot != slot || r.gen != gen {
-			t.Fatalf("%q is read as %+v, %v", made, r, ok)
+		if r, ok := parseReplyToken(text); !ok || r.Owner != owner || r.made != made || r.slot != slot || r.gen != gen {
+			t.Fatalf("%q is read as %+v, %v", text, r, ok)
 		}
 	})
 }

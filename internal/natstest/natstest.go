@@ -137,6 +137,9 @@ func (s *Server) Reload(change func(*server.Options)) {
 	}
 }
 
+// Change changes the options of servers that are started later.
+func (s *Server) Change(change func(*server.Options)) { change(s.opts) }
+
 // URL is the server's address, also while it is stopped.
 func (s *Server) URL() string {
 	u := url.URL{Scheme: "nats", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))}

@@ -211,13 +211,19 @@ func (b *Sub) emit(e *state.Event, added []*Sub) {
 // end passes on that the resource was deleted.
 func (b *Sub) end(e *state.Event) {
 	s := b.s
-	s.out.Send(s.env.Hub.Event(b.rid, e, s.variant(), nil))
+	if e.Reason == nil || b.inSent > 0 { // who holds it directly only is told by revoke
+		s.out.Send(s.env.Hub.Event(b.rid, e, s.variant(), nil))
+	}
 	b.state = subDeleted
 	w := b.busy()
 	w.script, w.queue, w.latest, w.conflated = nil, nil, nil, false
 	b.hold = 0
 	b.leave()
 	if b.held > 0 {
-		b.revoke(res.ErrDeleted)
+		reason := res.ErrDeleted
+		if e.Reason != nil {
+			reason = e.Reason
+		}
+		b.revoke(reason)
 	}
 }

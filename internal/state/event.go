@@ -48,6 +48,9 @@ type Event struct {
 	// Payload of a Custom event: compact JSON, or nil for none.
 	Payload []byte
 
+	// Reason of a Delete: why the gateway ends the subscription; nil if the service has deleted it.
+	Reason *res.Error
+
 	// Next is the state after the event; for Custom and Delete events the unchanged state.
 	Next *Snapshot
 
@@ -64,6 +67,12 @@ func NewCustom(name string, payload []byte, at *Snapshot) *Event {
 
 // NewDelete returns the event that deletes a resource whose last state was at.
 func NewDelete(at *Snapshot) *Event { return &Event{Kind: Delete, Next: at} }
+
+// NewEnd returns the event that ends the subscriptions to a resource which the gateway can no longer
+// follow: reason is why. To those who hold it by reference only it is a Delete.
+func NewEnd(at *Snapshot, reason *res.Error) *Event {
+	return &Event{Kind: Delete, Next: at, Reason: reason}
+}
 
 func (e *Event) refs(old, now res.Value) {
 	if old.Kind == res.Reference {
