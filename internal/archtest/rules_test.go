@@ -71,6 +71,7 @@ var locks = map[string]string{
 	"netpoll/patient.go":              "deadlines of a connection at net/http, which cuts a read of one goroutine short from another",
 	"internal/natsbus/publish.go":     "a pool of batches between owners and the publisher",
 	"cache/loss.go":                   "written when a loop is overloaded, off the path of an event",
+	"internal/httpapi/share.go":       "bodies that responses share, found on goroutines off the event loops",
 	"internal/httpapi/encode.go":      "a pool of buffers between requests, off the event loops",
 	"internal/httpapi/compress.go":    "pools of compressors between requests, off the event loops",
 	"internal/lifecycle/lifecycle.go": "start and stop",

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"crypto/sha256"
 	"net/http"
 	"slices"
 	"strconv"
@@ -41,6 +42,8 @@ type Answer struct {
 	Body   []byte      // of the answer to a GET, if the request is a HEAD; valid until Free
 	Shared bool        // Body is immutable, and valid after Free as well
 
+	sum    [sha256.Size]byte // of Body without a content coding, if summed
+	summed bool
 	sized  bool // the length of Body is told, be it 0
 	buffer *buffer
 	packer *compressor

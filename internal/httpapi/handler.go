@@ -89,6 +89,7 @@ type Handler struct {
 	prefixBytes []byte // the same
 	flat        bool   // encoding jsonflat
 	origins     Origins
+	bodies      sharedBodies
 	methods     map[string]string // call methods by HTTP method
 	allow       []string          // the value of Allow: all methods there are
 }
@@ -294,8 +295,9 @@ func (h *Handler) encoded(a *Answer, q *Query, g *session.Graph, quick int) bool
 		return true
 	}
 	tag := a.Header.Get("Etag") // a service's own wins
+	a.sum, a.summed = sha256.Sum256(body), true
 	if tag == "" {
-		tag = entityTag(body)
+		tag = entityTag(a.sum)
 		a.Header["Etag"] = []string{tag}
 	}
 	h.cacheControl(a.Header)
@@ -324,8 +326,7 @@ func (h *Handler) cacheControl(header http.Header) {
 }
 
 // entityTag is a weak entity tag (RFC 9110 section 8.8.3): the content codings of one body share it.
-func entityTag(body []byte) string {
-	sum := sha256.Sum256(body)
+func entityTag(sum [sha256.Size]byte) string {
 	var b [24]byte
 	copy(b[:], `W/"`)
 	base64.RawURLEncoding.Encode(b[3:23], sum[:15])
@@ -414,6 +415,16 @@ func (h *Handler) pack(a *Answer, q *Query, quick int) bool {
 	a.Header["Content-Type"] = typeJSON
 	a.Status, a.sized = http.StatusOK, true
 	if c == identity {
+		if quick == 0 {
+			h.share(a, identity)
+		}
+		return true
+	}
+	if packed := h.bodies.find(bodyKey{a.sum, c}); a.summed && packed != nil {
+		h.o.Metrics.Compressed.Add(1)
+		a.Header.Set("Content-Encoding", c.String())
+		a.Body, a.Shared = packed, true
+		a.Free()
 		return true
 	}
 	z := compressors[c].Get().(*compressor)
@@ -422,6 +433,9 @@ func (h *Handler) pack(a *Answer, q *Query, quick int) bool {
 		h.o.Metrics.Compressed.Add(1)
 		a.Header.Set("Content-Encoding", c.String())
 		a.Body, a.Shared = packed, false
+		h.share(a, c)
+	} else if err == nil {
+		h.share(a, identity)
 	}
 	return true
 }
