@@ -197,6 +197,16 @@ func (s *Shard) Reset(patterns []res.Pattern) {
 	s.Run(func() { s.reset(patterns) })
 }
 
+// Refetch makes the shard fetch a resource anew of which what a loop has is in doubt, and brings every loop up to date.
+func (s *Shard) Refetch(name string) {
+	s.Run(func() {
+		if r := s.resources[name]; r != nil {
+			s.doubt.r = r
+			s.startOver(r)
+		}
+	})
+}
+
 // ResetAll does the same for all cached resources, after a time in which events may not have reached the gateway. Unlike
 // with Reset, silence of a service is no reason to take a resource for deleted: it is asked again until it answers.
 func (s *Shard) ResetAll() { s.Run(s.resetAll) }

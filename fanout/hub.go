@@ -25,6 +25,9 @@ import (
 type Source interface {
 	Subscribe(ref uint64, name, query string, first func())
 	Unsubscribe(ref uint64, name, query string)
+	// Refetch asks for the state of a resource name to be fetched again: what is
+	// known of it is in doubt.
+	Refetch(name string)
 }
 
 // Outbox takes frames for one client: one at a time, or several that lie one
@@ -70,6 +73,9 @@ type Hub struct {
 	recent  recentFrames
 	shared  sharedSets
 	scratch []member // memory for take
+	at      delivery // is being handed out
+	resets  []*Topic // whose subscribers ResetAccess has yet to tell
+	why     Reason   // of that
 }
 
 // slot finds a topic by its ref; the generation tells a late update for a
@@ -136,17 +142,36 @@ func (h *Hub) Apply(u state.Update) {
 	if t == nil {
 		return
 	}
+	h.at.topic = t
+	h.apply(t, u)
+	h.at.topic = nil
+}
+
+func (h *Hub) apply(t *Topic, u state.Update) {
 	switch u.Kind {
 	case state.Loaded:
+		if t.phase == phaseReady { // the shard has started over with it
+			h.sync(t, u)
+			return
+		}
 		t.snap, t.phase = u.Snapshot, phaseReady
 		t.each(Subscriber.Loaded)
 	case state.Failed:
+		if t.phase == phaseReady { // the shard cannot follow it any more
+			h.applyEvent(t, state.NewDelete(t.snap))
+			return
+		}
 		t.err = u.Err
 		h.forget(t)
 		t.each(Subscriber.Loaded)
 	case state.Applied:
 		h.applyEvent(t, u.Event)
 	case state.Synced:
+		if t.phase == phaseLoading {
+			t.snap, t.phase = u.Snapshot, phaseReady
+			t.each(Subscriber.Loaded)
+			return
+		}
 		h.sync(t, u)
 	case state.Reaccess:
 		t.each(func(s Subscriber) { s.Reaccess(Changed) })
@@ -156,15 +181,25 @@ func (h *Hub) Apply(u state.Update) {
 // ResetAccess says to the subscribers of every topic whose resource name
 // matches that access must be asked again.
 func (h *Hub) ResetAccess(why Reason, match func(name string) bool) {
-	var hit []*Topic
+	h.why = why
 	for k, t := range h.topics {
 		if match(k.name) {
-			hit = append(hit, t)
+			h.resets = append(h.resets, t)
 		}
 	}
-	for _, t := range hit {
+	h.resetNext()
+}
+
+// resetNext goes on with ResetAccess.
+func (h *Hub) resetNext() {
+	for len(h.resets) > 0 {
+		t := h.resets[0]
+		h.resets = h.resets[1:]
+		why := h.why
 		t.each(func(s Subscriber) { s.Reaccess(why) })
+		h.at = delivery{}
 	}
+	h.resets = nil
 }
 
 // EndTurn lets go of what the hub kept for reuse within a turn of the loop.
@@ -176,6 +211,8 @@ func (h *Hub) applyEvent(t *Topic, e *state.Event) {
 		return
 	}
 	prev := t.snap
+	d := &h.at
+	d.topic, d.event, d.prev, d.begun = t, e, prev, false
 	switch e.Kind {
 	case state.Delete:
 		h.forget(t)
@@ -185,6 +222,7 @@ func (h *Hub) applyEvent(t *Topic, e *state.Event) {
 	}
 	h.metrics.Events.Add(1)
 	t.deliver(e, prev)
+	d.topic, d.event, d.prev = nil, nil, nil
 }
 
 // sync brings a topic to the newest snapshot. Clients get the difference; if it
@@ -210,9 +248,7 @@ func (h *Hub) sync(t *Topic, u state.Update) {
 		t.each(func(s Subscriber) { s.Script(script, prev) })
 		return
 	}
-	for _, e := range events {
-		h.applyEvent(t, e)
-	}
+	h.applyAll(t, events)
 }
 
 // allot gives a topic its ref.

@@ -21,6 +21,8 @@ func (r *recorder) Subscribe(ref uint64, name, query string, first func()) {
 	r.refs[name+"?"+query] = ref
 }
 
+func (r *recorder) Refetch(name string) { r.asked = append(r.asked, "!"+name) }
+
 func (r *recorder) Unsubscribe(ref uint64, name, query string) {
 	r.asked = append(r.asked, "-"+name+"?"+query)
 }

@@ -169,13 +169,21 @@ func (t *Topic) remove(m *Member) {
 // each calls f for every subscriber that is still a member when its turn comes.
 // Calls may join and leave at will, so it works on a copy.
 func (t *Topic) each(f func(Subscriber)) {
-	members := t.hub.take(t.members)
-	for i := range members {
-		if members[i].m.topic == t {
-			f(members[i].sub)
+	d := &t.hub.at
+	d.topic, d.call, d.members, d.i, d.begun = t, f, t.hub.take(t.members), 0, true
+	t.hub.goThrough()
+}
+
+// goThrough goes on with each.
+func (h *Hub) goThrough() {
+	d := &h.at
+	for ; d.i < len(d.members); d.i++ {
+		if m := &d.members[d.i]; m.m.topic == d.topic {
+			d.call(m.sub)
 		}
 	}
-	t.hub.giveBack(members)
+	h.giveBack(d.members)
+	h.at = delivery{then: d.then}
 }
 
 // deliver hands an event to all members. An event that changes no references
@@ -186,9 +194,19 @@ func (t *Topic) deliver(e *state.Event, prev *state.Snapshot) {
 		t.each(func(s Subscriber) { s.Event(e, prev) })
 		return
 	}
+	d := &t.hub.at
+	d.i, d.begun = 0, true
+	t.deliverRest()
+}
+
+// deliverRest hands the present event to the members from the one at hand on.
+func (t *Topic) deliverRest() {
+	d := &t.hub.at
+	e, prev := d.event, d.prev
 	var frames [variants][]byte
 	sent := 0
-	for i := range t.members {
+	for i := d.i; i < len(t.members); i++ {
+		d.i = i
 		m := &t.members[i]
 		if !m.ready {
 			m.sub.Event(e, prev)
@@ -196,7 +214,9 @@ func (t *Topic) deliver(e *state.Event, prev *state.Snapshot) {
 		}
 		f := frames[m.variant.index()]
 		if f == nil {
+			d.encoding = true
 			f = t.hub.Event(t.key.rid, e, m.variant, nil)
+			d.encoding = false
 			frames[m.variant.index()] = f
 		}
 		m.out.Send(f)

@@ -234,6 +234,8 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		ProxyFrom:  g.proxies,
 		TLS:        g.tls,
 		InputEnded: httpedge.InputEnded,
+		Faults:     g.faults,
+		Mend:       func(n *netpoll.Loop) { n.Data.(*loop).mend() },
 		Limits: netpoll.Limits{
 			MaxConns:         c.MaxConnections,
 			MaxHead:          c.MaxHead,
@@ -276,6 +278,7 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 			Adopt:    g.adopt,
 		},
 		Metrics: &g.httpMetrics,
+		Faults:  g.faults,
 		Log:     g.log,
 	}
 }

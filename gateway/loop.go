@@ -121,11 +121,24 @@ func (l *loop) post(f func()) { l.mailbox.Put(loopMessage{f: f}) }
 
 // after runs f on the loop when d has passed.
 func (l *loop) after(d time.Duration, f func()) {
-	l.net.Wheel().Schedule(new(owner.Timer), l.net.Now()+d, owner.Func(func(time.Duration) { f() }))
+	s := l.env.Current()
+	l.net.Wheel().Schedule(new(owner.Timer), l.net.Now()+d, owner.Func(func(time.Duration) {
+		before := l.env.Enter(s)
+		f()
+		l.env.Enter(before)
+	}))
+}
+
+// mend makes the loop's state sound after a panic: the client that was worked for
+// is closed, what was being handed out goes on in the turn that follows.
+func (l *loop) mend() {
+	l.net.Wake() // should the turn leave messages behind
+	l.env.Mend()
 }
 
 // turn handles what other owners have put into the mailbox.
 func (l *loop) turn() {
+	l.env.Hub.Resume() // does nothing but after a panic
 	if l.mailbox.Drain(turnBudget, l.handle) {
 		l.net.Behind()
 	}
@@ -190,6 +203,8 @@ func (s source) Subscribe(ref uint64, name, query string, first func()) {
 	s.l.g.shardOf(name).cache.Subscribe(s.l.index, ref, name, query, first)
 }
 
+func (s source) Refetch(name string) { s.l.g.shardOf(name).cache.Refetch(name) }
+
 func (s source) Unsubscribe(ref uint64, name, query string) {
 	s.l.g.shardOf(name).cache.Unsubscribe(s.l.index, ref, name, query)
 }
@@ -198,7 +213,13 @@ func (s source) Unsubscribe(ref uint64, name, query string) {
 type loopBus struct{ l *loop }
 
 func (b loopBus) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
-	b.l.caller.Request(name, subject, payload, func(data []byte, err error) { done(data, busError(err)) })
+	env := &b.l.env
+	s := env.Current()
+	b.l.caller.Request(name, subject, payload, func(data []byte, err error) {
+		before := env.Enter(s)
+		done(data, busError(err))
+		env.Enter(before)
+	})
 }
 
 // RequestSubscribed sends the request by the resource's shard. The loop has put
@@ -212,10 +233,16 @@ func (b loopBus) RequestSubscribed(name, subject string, payload []byte, done fu
 // Ahead returns what sends the request on the goroutine of the resource's shard.
 func (b loopBus) Ahead(name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
 	s := b.l.g.shardOf(name)
+	env := &b.l.env
+	client := env.Current()
 	payload = bytes.Clone(payload)
 	return func() {
 		s.caller.Request(name, subject, payload, func(data []byte, err error) {
-			b.l.post(func() { done(data, busError(err)) })
+			b.l.post(func() {
+				before := env.Enter(client)
+				done(data, busError(err))
+				env.Enter(before)
+			})
 		})
 	}
 }

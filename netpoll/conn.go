@@ -46,6 +46,7 @@ const (
 	flagBody                        // a request's body is incomplete: see Loop.bodies
 	flagLast                        // closes behind the answer
 	flagEnded                       // nothing more comes from the peer: see half.go
+	flagFault                       // a panic has left it in doubt: it is being closed
 	flagDeferred                    // its output waits for more: in Loop.deferred, or will be at the end of the turn
 )
 

@@ -42,7 +42,7 @@ func (l *Loop) sift(batch []*Conn) []*Conn {
 func (l *Loop) Expire(time.Duration) {
 	for i, c := range l.deferred.conns {
 		l.deferred.conns[i] = nil
-		if c.flags&flagDeferred != 0 { // else more was sent, and all of it written
+		if c != nil && c.flags&flagDeferred != 0 { // else more was sent, and all of it written
 			c.markDirty()
 		}
 	}

@@ -68,11 +68,11 @@ func (ev *events) OnOpen(gc gnet.Conn) (out []byte, action gnet.Action) {
 		l.attach(gc, mark)
 	case *adopted:
 		l.enter()
-		l.adopt(gc, mark)
+		l.handle(input{do: (*Loop).inAdopt, gc: gc, mark: mark})
 		l.leave()
 	default:
 		l.enter()
-		l.accept(gc)
+		l.handle(input{do: (*Loop).inAccept, gc: gc})
 		l.leave()
 	}
 	return nil, gnet.None
@@ -91,7 +91,7 @@ func (ev *events) OnTraffic(gc gnet.Conn) gnet.Action {
 	case *Conn:
 		l := c.loop
 		l.enter()
-		c.receive(b)
+		l.handle(input{do: (*Loop).inReceive, conn: c, b: b})
 		l.leave()
 	}
 	return gnet.None
@@ -104,7 +104,7 @@ func (ev *events) OnClose(gc gnet.Conn, err error) gnet.Action {
 		return gnet.None
 	}
 	if l := c.loop; l.burying {
-		c.finalize()
+		l.finalized(c)
 	} else {
 		l.closed(c, err)
 	}

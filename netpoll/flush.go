@@ -22,8 +22,9 @@ type writer struct {
 	scratch [smallCopy]byte
 }
 
-func (w *writer) flush(_ *Loop, batch []*Conn) {
+func (w *writer) flush(l *Loop, batch []*Conn) {
 	for _, c := range batch {
+		l.work.conn = c
 		w.one(c)
 	}
 }

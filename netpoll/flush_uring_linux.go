@@ -74,6 +74,7 @@ func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
 	joined := u.joined
 	for ; i < len(batch) && int(queued) < len(u.sends); i++ {
 		c := batch[i]
+		c.loop.work.conn = c
 		if c.link() != nil {
 			c.flushTLS()
 			continue
@@ -123,7 +124,9 @@ func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 		s := &u.sends[slot]
 		size := int(s.size)
 		s.size = 0
-		if c := batch[s.index]; c.took(max(int(result), 0), size, sendError(result)) {
+		c := batch[s.index]
+		l.work.conn = c
+		if c.took(max(int(result), 0), size, sendError(result)) {
 			u.writer.one(c) // there is more, or it was interrupted
 		}
 	}
@@ -153,6 +156,26 @@ func (u *uringFlusher) clear(batch []*Conn, first, begun, left uint32) {
 			u.writer.one(c)
 		}
 		s.size = 0
+	}
+}
+
+// interrupted deals with a flush that has panicked: sends may be queued or have results that no one has taken.
+func (u *uringFlusher) interrupted(batch []*Conn) {
+	pending := false
+	for i := range u.sends {
+		s := &u.sends[i]
+		if s.size == 0 {
+			continue
+		}
+		pending = true
+		if int(s.index) < len(batch) {
+			batch[s.index].doom() // nobody knows how much was sent
+		}
+		s.size = 0
+	}
+	if pending && u.ring != nil {
+		u.close()
+		u.failed(errInterrupted)
 	}
 }
 

@@ -29,6 +29,7 @@ type testHandler struct {
 	message func(c *Conn, b []byte)                          // nil: echo
 	onOpen  func(c *Conn, h *wsproto.Head)                   // nil: nothing
 	onTurn  func(l *Loop)                                    // nil: nothing
+	onClose func(c *Conn)                                    // nil: nothing
 	opened  chan *Conn                                       // each opened connection
 	closed  chan *Conn                                       // each closed connection
 	upgrade func(c *Conn, h *wsproto.Head)                   // nil: nothing
@@ -87,7 +88,12 @@ func (h *testHandler) Lagging(c *Conn) {
 	}
 }
 
-func (h *testHandler) Closed(c *Conn) { h.closed <- c }
+func (h *testHandler) Closed(c *Conn) {
+	h.closed <- c
+	if h.onClose != nil {
+		h.onClose(c)
+	}
+}
 
 func (h *testHandler) Turn(l *Loop) {
 	l.Data.(*owner.Mailbox[func(*Loop)]).Drain(0, func(f func(*Loop)) { f(l) })

@@ -47,7 +47,9 @@ func (l *Loop) flush() {
 		clear(l.dirty)
 		l.dirty = l.dirty[:0]
 	} else if n > 0 {
+		l.work.batch, l.work.queued = l.dirty, false
 		l.flusher.flush(l, l.sift(l.dirty))
+		l.work.batch, l.work.conn = nil, nil
 		// What became dirty meanwhile was appended behind the batch.
 		rest := copy(l.dirty, l.dirty[n:])
 		clear(l.dirty[rest:])
@@ -55,7 +57,9 @@ func (l *Loop) flush() {
 	}
 	if l.line.len() > 0 {
 		batch := l.line.take(part)
+		l.work.batch, l.work.queued = batch, true
 		l.flusher.flush(l, l.sift(batch))
+		l.work.batch, l.work.conn = nil, nil
 		clear(batch)
 	}
 }

@@ -60,6 +60,7 @@ type Loop struct {
 	deferred deferred
 	half     half
 	lingers  map[uint32]lingering // by slot
+	work     work
 
 	// Shared with those who wake the loop.
 	taken atomic.Bool // bound to an event loop of gnet
@@ -115,9 +116,7 @@ func (l *Loop) begin() {
 		l.started = true
 		l.engine.opts.Handler.Start(l)
 	}
-	l.inTurn = true
-	l.wait.inputs = 0
-	l.heed()
+	l.run(stepBegin, stepBegin)
 }
 
 // heed takes note of having been woken, before anything is looked at that this may have been for.
@@ -131,29 +130,7 @@ func (l *Loop) heed() {
 
 // end ends a turn: the Handler's part, the writes, the closing of what is to go. If connections stand in line then, another turn
 // must follow.
-func (l *Loop) end() {
-	// Behind the input: a connection that leaves for net/http now takes along all that was read from it.
-	l.resume()
-	if l.wait.scheduled.Load() {
-		l.heed() // no turn of its own is needed
-	}
-	l.hearWorkers()
-	l.behind = false
-	l.engine.opts.Handler.Turn(l)
-	if l.wheel.Overdue() && l.judge() {
-		l.engine.opts.Handler.Turn(l) // it may have something to send off
-	}
-	l.drainTurn()
-	for first := true; first || len(l.dirty) > 0 || len(l.doomed) > 0 || len(l.turned) > 0; first = false {
-		l.flush()
-		l.bury()
-		l.tell()
-	}
-	l.drainCheck()
-	l.ticker.Rearm()
-	l.publish()
-	l.inTurn = false
-}
+func (l *Loop) end() { l.run(stepResume, stepEnd) }
 
 // Behind tells the loop, during Handler.Turn, that input was left for a later turn: what peers and services are waited
 // for with a deadline may be in it.
@@ -178,7 +155,7 @@ func (l *Loop) bury() {
 	for i := 0; i < len(l.doomed); i++ {
 		c := l.doomed[i]
 		l.doomed[i] = nil
-		if c.gc != nil {
+		if c != nil && c.gc != nil { // nil: a panic interrupted its end
 			if c.link() != nil {
 				c.farewell()
 			}
@@ -200,11 +177,13 @@ func (l *Loop) tell() {
 	for i := 0; i < len(l.turned); i++ { // what the Handler sends is written in the next round
 		c := l.turned[i]
 		l.turned[i] = nil
-		if c.state == stateOpen && c.flags&flagHeld != 0 {
+		if c != nil && c.state == stateOpen && c.flags&flagHeld != 0 {
+			l.work.conn = c
 			l.engine.opts.Handler.Lagging(c)
 		}
 	}
 	l.turned = l.turned[:0]
+	l.work.conn = nil
 }
 
 // publish adds the turn's counts to those that everybody sees.

@@ -97,6 +97,12 @@ type Options struct {
 
 	Flush Flush // how loops write; "": FlushAuto
 
+	// Faults takes note of panics that were contained; nil: nobody does. Mend is called on the loop after each, but for those
+	// in Handler.Closed, and may be nil: what belongs to the Handler must be made sound, and connections in doubt be closed
+	// with Conn.Fault. The loop has done so with the one that it was working for, if it was a single one. Handler.Turn follows.
+	Faults *owner.Faults
+	Mend   func(l *Loop)
+
 	// TLS makes every connection begin with a handshake; nil: plaintext. New makes a copy, which is used from then
 	// on: tickets for resumption are sealed with its keys. If NextProtos offers h2, clients that choose it go to
 	// HTTP as *tls.Conn, which net/http speaks HTTP/2 on; without HTTP it is not offered. Others go there, too,

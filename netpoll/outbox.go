@@ -61,7 +61,9 @@ func (c *Conn) offer(frame []byte) {
 	if c.queued > 0 && int(c.queued)+len(frame) > limit {
 		// The socket may well take it by now: it was not asked in this turn, or, if the connection lags, not for
 		// some milliseconds.
+		at := c.loop.work.conn
 		c.loop.flusher.flush(c.loop, []*Conn{c})
+		c.loop.work.conn = at
 		if c.state != stateOpen {
 			return
 		}

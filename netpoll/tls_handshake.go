@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/list"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -50,6 +51,7 @@ type handshakes struct {
 	armed   bool // alarm is
 
 	max, maxWaiting int // fixed
+	faults          *owner.Faults
 }
 
 func newHandshakes(o *Options) *handshakes {
@@ -67,6 +69,7 @@ func newHandshakes(o *Options) *handshakes {
 		later:      make(chan struct{}, computing),
 		max:        o.Limits.MaxHandshakes,
 		maxWaiting: o.Limits.HandshakeQueue,
+		faults:     o.Faults,
 	}
 	p.alarm = o.Clock.AfterFunc(time.Hour, p.rung)
 	p.alarm.Stop()
@@ -222,9 +225,25 @@ func (h *handshake) run(p *handshakes) {
 	h.pool = p
 	h.acquire(p.first)
 	conn := tls.Server(h.link, p.config)
-	err := conn.Handshake()
+	err := p.contained(conn.Handshake)
 	h.release()
 	h.link.loop.tls.mail.Put(news{h: h, done: true, conn: conn, err: err})
+}
+
+var errHandshakeFault = errors.New("the handshake panicked")
+
+// contained does a handshake; a panic ends that alone.
+func (p *handshakes) contained(handshake func() error) (err error) {
+	defer func() {
+		if !owner.Containing {
+			return
+		}
+		if value := recover(); value != nil {
+			p.faults.Note(owner.Handshake, value)
+			err = errHandshakeFault
+		}
+	}()
+	return handshake()
 }
 
 // acquire waits for the permission to compute.
@@ -386,6 +405,7 @@ func hearNews(n news) {
 	if c == nil || c.state != stateTLS {
 		return
 	}
+	c.loop.work.conn = c
 	if n.done {
 		c.shaken(n)
 		return

@@ -168,9 +168,10 @@ func (l *Loop) resume() {
 	for i := 0; i < len(l.early); i++ { // messages may have further connections accepted
 		c := l.early[i]
 		l.early[i] = nil
-		if c.in == nil {
+		if c == nil || c.in == nil { // nil: a panic interrupted it
 			continue
 		}
+		l.work.conn = c
 		if t := c.link(); t != nil {
 			l.tls.src, l.tls.rest = nil, nil // another connection's, if anything
 			if t.in != nil {

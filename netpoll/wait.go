@@ -144,9 +144,9 @@ func (l *Loop) leave() {
 // descriptor is closed behind it.
 func (l *Loop) closed(c *Conn, err error) {
 	l.enter()
-	l.resume() // what had come before is still handled
-	if !c.outlive(err) {
-		c.finalize()
+	l.run(stepResume, stepResume) // what had come before is still handled
+	if !l.outlives(c, err) {
+		l.finalized(c)
 	}
 	switch w := &l.wait; {
 	case l.engine.needsGnet():

@@ -17,7 +17,11 @@ type httpClient struct {
 	session *session.Session
 	request *http.Request // only read
 	remote  string
+	fault   func() // ends the request, whose session is in doubt
 }
+
+// Fault implements session.Faulter.
+func (c *httpClient) Fault() { c.fault() }
 
 // Describe implements session.Peer.
 func (c *httpClient) Describe(a *res.AuthRequest) {
@@ -66,6 +70,12 @@ func (q *backend) begin(r *http.Request, open func(c *httpClient, cid string) *s
 	x := &exchange{
 		client:   &httpClient{l: l, request: r, remote: e.forwarding.ofHeader(r.RemoteAddr, r.Header)},
 		finished: make(chan struct{}),
+	}
+	x.client.fault = func() {
+		if !x.ended {
+			x.err = res.InternalError("")
+			x.finish()
+		}
 	}
 	l.post(func() {
 		c := x.client
@@ -169,6 +179,7 @@ func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Me
 				return
 			}
 			out.Send(x.client.l.env.Hub.Frame(set, fanout.Stream))
+			x.client.fault = out.Close
 			close(begun)
 		}, out.Close)
 	})

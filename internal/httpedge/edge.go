@@ -15,6 +15,7 @@ import (
 	"sluice/fanout"
 	"sluice/internal/config"
 	"sluice/internal/httpapi"
+	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/netpoll"
@@ -61,7 +62,8 @@ type Options struct {
 	Heartbeat   time.Duration // silence on a stream before a comment is sent; not positive: never
 
 	Gateway Gateway
-	Metrics *Metrics // nil: not of interest
+	Metrics *Metrics      // nil: not of interest
+	Faults  *owner.Faults // takes note of panics that were contained; may be nil
 	Log     *slog.Logger
 }
 

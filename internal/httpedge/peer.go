@@ -39,6 +39,9 @@ func (l *Loop) Peer(c *netpoll.Conn, head *wsproto.Head) Peer {
 // URI returns the target of the client's request.
 func (p *Peer) URI() string { return p.uri.Value() }
 
+// Fault implements session.Faulter.
+func (p *Peer) Fault() { p.conn.Fault() }
+
 // Describe implements session.Peer.
 func (p *Peer) Describe(r *res.AuthRequest) {
 	r.Header, r.Host, r.URI = p.header.Value(), p.host.Value(), p.uri.Value()

@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/httpapi"
 	"sluice/internal/metrics"
+	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/netpoll"
@@ -42,6 +43,9 @@ type plainRequest struct {
 	header, host, uri unique.Handle[string]
 	remote            string
 }
+
+// Fault implements session.Faulter.
+func (p *plainRequest) Fault() { p.conn.Fault() }
 
 // Describe implements session.Peer.
 func (p *plainRequest) Describe(r *res.AuthRequest) {
@@ -203,12 +207,15 @@ func (p *plainRequest) later(work func(*httpapi.Answer)) {
 	l.answer = httpapi.Answer{Header: make(http.Header)}
 	handle := p.conn.Handle()
 	if !e.run(func() {
-		work(&a)
+		a, ok := p.contained(&a, work)
 		l.post(func() {
-			if l.net.Conn(handle) == p.conn && p.conn.Session == p {
-				p.respond(&a)
-			} else {
+			switch {
+			case l.net.Conn(handle) != p.conn || p.conn.Session != p:
 				a.Free()
+			case !ok:
+				p.conn.Fault()
+			default:
+				p.respond(a)
 			}
 		})
 	}) {
@@ -218,6 +225,20 @@ func (p *plainRequest) later(work func(*httpapi.Answer)) {
 		l.edge.api.Fail(busy, res.ErrServiceUnavailable)
 		p.respond(busy)
 	}
+}
+
+// contained does what later is about. It returns false, and an answer that is not to be used, after a panic.
+func (p *plainRequest) contained(a *httpapi.Answer, work func(*httpapi.Answer)) (_ *httpapi.Answer, ok bool) {
+	defer func() {
+		if !owner.Containing {
+			return
+		}
+		if value := recover(); value != nil {
+			p.l.edge.o.Faults.Note(owner.Encoder, value)
+		}
+	}()
+	work(a)
+	return a, true
 }
 
 // encoding runs what would keep a loop from its other clients. Any goroutine may
@@ -243,9 +264,11 @@ func (e *encoding) run(f func()) bool {
 	}
 	e.all.Go(func() {
 		e.slots <- struct{}{}
+		defer func() {
+			<-e.slots
+			e.waiting.Add(-1)
+		}()
 		f()
-		<-e.slots
-		e.waiting.Add(-1)
 	})
 	return true
 }

@@ -175,6 +175,12 @@ func (b *Sub) lapse() {
 // Reaccess implements fanout.Subscriber. Access is asked anew at once if
 // nothing holds b's events back, else as soon as nothing does.
 func (b *Sub) Reaccess(why fanout.Reason) {
+	before := b.s.env.Enter(b.s)
+	b.revisit(why)
+	b.s.env.Enter(before)
+}
+
+func (b *Sub) revisit(why fanout.Reason) {
 	b.forget()
 	if b.held == 0 && b.pending == 0 {
 		return // no direct subscription relies on it: asked when it is needed
@@ -208,6 +214,7 @@ func (b *Sub) reask(limited bool) {
 	env := s.env
 	env.Reset.Acquire(func() {
 		env.Post(func() {
+			defer env.Enter(env.Enter(s))
 			if s.closed || b.hold&holdAccess == 0 || b.state == subDisposed {
 				env.Reset.Release()
 				return
@@ -284,6 +291,12 @@ func (b *Sub) revoke(reason *res.Error) {
 // SetToken gives the client a token, raw JSON, or takes it away with "". If it
 // had one before, access to all it is subscribed to directly is asked anew.
 func (s *Session) SetToken(token, tid string) {
+	before := s.env.Enter(s)
+	s.setToken(token, tid)
+	s.env.Enter(before)
+}
+
+func (s *Session) setToken(token, tid string) {
 	if s.closed {
 		return
 	}
@@ -306,7 +319,9 @@ func (s *Session) SetToken(token, tid string) {
 func (env *Env) ResetToken(tids []string, subject string) {
 	for _, tid := range tids {
 		for s := range env.tids[tid] {
+			before := env.Enter(s)
 			s.renewToken(subject)
+			env.Enter(before)
 		}
 	}
 }

@@ -8,6 +8,12 @@ import (
 // Event implements fanout.Subscriber: an event that the hub could not send by
 // itself.
 func (b *Sub) Event(e *state.Event, prev *state.Snapshot) {
+	before := b.s.env.Enter(b.s)
+	b.event(e, prev)
+	b.s.env.Enter(before)
+}
+
+func (b *Sub) event(e *state.Event, prev *state.Snapshot) {
 	switch b.state {
 	case subReady:
 		b.keep(e)
@@ -110,6 +116,12 @@ func (b *Sub) resume() {
 // the difference between what the client has and the newest state, however
 // long it takes. Answers to requests are still sent.
 func (s *Session) Lag(lagging bool) {
+	before := s.env.Enter(s)
+	s.setLagging(lagging)
+	s.env.Enter(before)
+}
+
+func (s *Session) setLagging(lagging bool) {
 	if s.closed || s.lagging == lagging {
 		return
 	}

@@ -53,6 +53,12 @@ func ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status < 6
 // The token event that the service sends before it answers has taken effect
 // when done is called. rid is set if the service answered with a resource.
 func (s *Session) Authenticate(rid, method string, done func(rid string, meta *res.Meta, err *res.Error)) {
+	before := s.env.Enter(s)
+	s.authenticate(rid, method, done)
+	s.env.Enter(before)
+}
+
+func (s *Session) authenticate(rid, method string, done func(rid string, meta *res.Meta, err *res.Error)) {
 	name, query := res.SplitRID(res.ExpandCID(rid, s.cid))
 	r := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token, Query: query, IsHTTP: true}, NoParams: true}
 	s.peer.Describe(&r)
@@ -74,6 +80,12 @@ func (s *Session) Authenticate(rid, method string, done func(rid string, meta *r
 // Fetch gets a resource with all that it refers to. If the status of meta ends
 // the request, there may be neither a graph nor an error.
 func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res.Error)) {
+	before := s.env.Enter(s)
+	s.fetchGraph(rid, done)
+	s.env.Enter(before)
+}
+
+func (s *Session) fetchGraph(rid string, done func(g *Graph, meta *res.Meta, err *res.Error)) {
 	s.open(rid, false, func(b *Sub, meta *res.Meta, err *res.Error) {
 		if err != nil || b == nil {
 			done(nil, meta, err)
@@ -102,6 +114,12 @@ func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res
 // ended is called when the gateway has ended the subscription, after the event
 // that says why: nothing more will come.
 func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error), ended func()) {
+	before := s.env.Enter(s)
+	s.stream(rid, done, ended)
+	s.env.Enter(before)
+}
+
+func (s *Session) stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error), ended func()) {
 	s.ended = ended
 	s.open(rid, true, func(b *Sub, meta *res.Meta, err *res.Error) {
 		if err != nil || b == nil {
@@ -152,6 +170,12 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 // far as the request got; the result's payload is the caller's. If the status
 // of the last one ends the request, there may be neither a result nor an error.
 func (s *Session) Invoke(rid, method string, params []byte, done func(r res.CallResult, metas []*res.Meta, err *res.Error)) {
+	before := s.env.Enter(s)
+	s.invoke(rid, method, params, done)
+	s.env.Enter(before)
+}
+
+func (s *Session) invoke(rid, method string, params []byte, done func(r res.CallResult, metas []*res.Meta, err *res.Error)) {
 	name, query := res.SplitRID(res.ExpandCID(rid, s.cid))
 	params = bytes.Clone(params)
 	s.askAccess(name, query, func(a *access, meta *res.Meta) {

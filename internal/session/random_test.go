@@ -108,6 +108,8 @@ func (w *world) Subscribe(ref uint64, name, _ string, first func()) {
 	})
 }
 
+func (w *world) Refetch(string) {}
+
 func (w *world) Unsubscribe(ref uint64, name, _ string) { delete(w.subs, ref) }
 
 // Request implements Bus.

@@ -8,6 +8,12 @@ import (
 // Script implements fanout.Subscriber: a long difference, which is sent in
 // portions. Events that come meanwhile wait behind it.
 func (b *Sub) Script(script *fanout.Script, prev *state.Snapshot) {
+	before := b.s.env.Enter(b.s)
+	b.take(script, prev)
+	b.s.env.Enter(before)
+}
+
+func (b *Sub) take(script *fanout.Script, prev *state.Snapshot) {
 	if b.state != subSent && b.state != subReady {
 		return
 	}

@@ -82,6 +82,7 @@ type Env struct {
 	// Invalid is told of an answer that is none, with the subject of the request.
 	Invalid func(subject string, err *res.Error)
 
+	current  *Session                         // is worked for: see Enter
 	tids     map[string]map[*Session]struct{} // sessions by token ID
 	buf, msg []byte                           // the message being built
 	payload  []byte                           // the service request being built
@@ -124,6 +125,7 @@ type Session struct {
 	requests int      // in progress
 	waiting  *waiting // for their turn; nil: none
 	closed   bool
+	faulty   bool   // a panic has left it in doubt
 	lagging  bool   // the client does not read; events are held
 	mark     uint32 // newest visit of the subscription graph
 
@@ -168,6 +170,12 @@ func (s *Session) Close() {
 
 // Message handles one message from the client. msg is not kept.
 func (s *Session) Message(msg []byte) {
+	before := s.env.Enter(s)
+	s.message(msg)
+	s.env.Enter(before)
+}
+
+func (s *Session) message(msg []byte) {
 	var r res.Request
 	if err := s.env.Parser.Request(msg, &r); err != nil {
 		e, ok := err.(*res.Error)

@@ -224,6 +224,12 @@ func (b *Sub) leave() {
 
 // Loaded implements fanout.Subscriber: b's topic is loaded or has failed.
 func (b *Sub) Loaded() {
+	before := b.s.env.Enter(b.s)
+	b.topicSettled()
+	b.s.env.Enter(before)
+}
+
+func (b *Sub) topicSettled() {
 	if s := b.s; b.state == subLoading && !s.closed {
 		s.loaded = append(s.loaded, b)
 		s.proceed()
