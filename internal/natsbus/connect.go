@@ -58,6 +58,7 @@ func (l *link) reopen() bool {
 		}
 		l.opts.Metrics.Reconnects.Inc()
 		poke(l.back) // probes
+		break        // if it is closed already, onClosed is about to say so
 	}
 	return ctx.Err() == nil
 }
