@@ -175,6 +175,9 @@ Every setting can also stand in the configuration file under its key, or in the
 environment: SLUICE_ and the key in capitals, its words separated by underscores
 (natsUrl is SLUICE_NATS_URL). Flags win over the environment, that over the file.
 
+In natsUrl, percent-encode what means something in a URL in user names, passwords
+and tokens: / as %2F, a comma as %2C, @ as %40. They are shown in no message.
+
 "sluice demo" runs a gateway with a demo service and a page to try it on; it
 brings its own NATS server unless --nats names one.
 `)
