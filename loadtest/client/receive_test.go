@@ -12,10 +12,17 @@ import (
 
 // A connection counts each event once, however the reads cut the server's frames.
 func TestFramesAreCutAnywhere(t *testing.T) {
-	for _, deflate := range []bool{false, true} {
+	small, large := []int{0, 64, 125, 126, 127, 500, 2000}, []int{64, 65535, 65536, 70000}
+	for _, c := range []struct {
+		deflate     bool
+		sizes, cuts []int
+	}{
+		{false, small, []int{1, 2, 3, 7, 129, 1 << 20}}, {true, small, []int{1, 2, 3, 7, 129, 1 << 20}},
+		{false, large, []int{4096, 65539, 1 << 20}}, {true, large, []int{129, 4096, 1 << 20}},
+	} {
+		deflate := c.deflate
 		var stream []byte
-		sizes := []int{0, 64, 125, 126, 127, 500, 65535, 65536, 70000}
-		for _, n := range sizes {
+		for _, n := range c.sizes {
 			event := append(append([]byte(`{"event":"load.t0.tick","data":`), AppendEvent(nil, 1, n)...), '}')
 			if deflate {
 				stream = wsproto.AppendDeflated(stream, wsproto.OpText, event)
@@ -23,18 +30,18 @@ func TestFramesAreCutAnywhere(t *testing.T) {
 				stream = wsproto.AppendFrame(stream, wsproto.OpText, event)
 			}
 		}
-		for _, cut := range []int{1, 2, 3, 7, 129, 4096, 65539, len(stream)} {
+		for _, cut := range c.cuts {
 			th := newBareThread(deflate)
-			c := &th.conns[0]
+			conn := &th.conns[0]
 			for rest := stream; len(rest) > 0; {
-				k := copy(th.buf, c.partial)
+				k := copy(th.buf, conn.partial)
 				n := copy(th.buf[k:], rest[:min(cut, len(rest))])
 				rest = rest[n:]
-				c.feed(th.buf[:k+n])
+				conn.feed(th.buf[:k+n])
 			}
-			got := th.count
-			if got.Deliveries != int64(len(sizes)) || got.Frames != int64(len(sizes)) || got.LastError != "" || len(c.partial) != 0 {
-				t.Fatalf("cut %d, deflate %v: %+v, %d bytes left", cut, deflate, got, len(c.partial))
+			got, want := th.count, int64(len(c.sizes))
+			if got.Deliveries != want || got.Frames != want || got.LastError != "" || len(conn.partial) != 0 {
+				t.Fatalf("cut %d, deflate %v: %+v, %d bytes left", cut, deflate, got, len(conn.partial))
 			}
 			if deflate != (got.Compressed > 0) {
 				t.Fatalf("cut %d, deflate %v: %d messages compressed", cut, deflate, got.Compressed)
