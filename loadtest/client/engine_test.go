@@ -11,8 +11,8 @@ import (
 	"sluice/loadtest/floor"
 )
 
-// run serves a floor and gives clients of it, and a way to send events.
-func run(t *testing.T, cfg Config, batched bool) (*Engine, func(topic, events int)) {
+// run starts a floor and clients of it. send publishes events on a topic.
+func run(t *testing.T, cfg Config, batched bool) (e *Engine, send func(topic, events int)) {
 	t.Helper()
 	s, err := floor.Listen(floor.Options{Batched: batched})
 	if err != nil {
@@ -25,7 +25,7 @@ func run(t *testing.T, cfg Config, batched bool) (*Engine, func(topic, events in
 		}
 	})
 	cfg.Protocol, cfg.Addr = ProtocolFloor, s.Addr
-	e, err := New(cfg)
+	e, err = New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func run(t *testing.T, cfg Config, batched bool) (*Engine, func(topic, events in
 	}
 }
 
-// until samples until ok is satisfied.
+// until samples until ok reports true.
 func until(t *testing.T, e *Engine, what string, ok func(c Counters) bool) Sample {
 	t.Helper()
 	var all Sample
@@ -100,6 +100,7 @@ func TestEngineDeliversToAll(t *testing.T) {
 	}
 }
 
+// count returns the number of latencies of a kind.
 func count(s Sample, kind Kind) (n int64) {
 	for _, b := range s.Hists[kind.String()] {
 		n += b[1]
@@ -154,7 +155,7 @@ func TestEngineCalls(t *testing.T) {
 	}
 }
 
-// Clients that do not read get nothing, and are alive when they read again.
+// Slow clients receive nothing until Resume, and then their whole backlog.
 func TestEngineSlowClients(t *testing.T) {
 	e, send := run(t, Config{Count: 20, Topics: 1, PerClient: 1, Slow: 0.5}, false)
 	if err := e.Connect(); err != nil {
@@ -175,7 +176,7 @@ func TestEngineSlowClients(t *testing.T) {
 	until(t, e, "late deliveries", func(c Counters) bool { return c.SlowDeliveries == 1000 && c.Ready == 20 })
 }
 
-func TestServerThatIsNotThere(t *testing.T) {
+func TestConnectToClosedPort(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -196,8 +197,8 @@ func TestServerThatIsNotThere(t *testing.T) {
 	}
 }
 
-// Clients of a server on the loopback choose their addresses, however the
-// server's is written.
+// Clients of a server on the loopback choose their source addresses, in whatever form the
+// server's address is written.
 func TestSourceAddresses(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:80", "[::ffff:127.0.0.1]:80"} {
 		to, err := Config{Addr: addr, Count: 1}.check()

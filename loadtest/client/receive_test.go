@@ -78,7 +78,7 @@ func newBareThread(deflate bool) *Thread {
 	return th
 }
 
-func TestStamps(t *testing.T) {
+func TestDueTimesInPayloads(t *testing.T) {
 	for _, size := range []int{0, 64, 128, 1000} {
 		b := AppendEvent(nil, 1234567890123456789, size)
 		if size > 60 && len(b) != size {
@@ -101,7 +101,7 @@ func TestStamps(t *testing.T) {
 	}
 }
 
-func TestClientsShareTopicsEvenly(t *testing.T) {
+func TestTopicsAreSpreadEvenly(t *testing.T) {
 	cfg := Config{Topics: 1000, PerClient: 5}
 	for i, n := range cfg.Subscribers(1000) {
 		if n != 5 {
@@ -114,7 +114,7 @@ func TestClientsShareTopicsEvenly(t *testing.T) {
 	}
 }
 
-func TestRequestIDsKeepTheirTime(t *testing.T) {
+func TestRequestIDsEncodeDueTimes(t *testing.T) {
 	th := &Thread{phase: 5_000_000_000}
 	for _, us := range []int64{1, 2, 1_000_000, 8 * 60 * 1_000_000} {
 		id := th.requestID(Call, th.phase+us*1000)
