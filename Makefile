@@ -7,7 +7,7 @@ VERSION ?=
 
 LDFLAGS := $(if $(VERSION),-X main.stamped=$(VERSION))
 # The packages that own state or parse what comes from outside.
-CORE    := ./pool ./wsproto ./netpoll ./cache ./fanout ./gateway $(addprefix ./internal/,owner proxyproto res state natsbus session config)
+CORE    := ./pool ./wsproto ./netpoll ./cache ./fanout ./gateway $(addprefix ./internal/,owner proxyproto res state natsbus session config secret)
 E2E     := internal/e2e
 
 .DEFAULT_GOAL := help
