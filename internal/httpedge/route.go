@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"sluice/internal/config"
 	"sluice/internal/metrics"
@@ -44,6 +45,8 @@ func (m *Metrics) count(method string) {
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.api.Origins().Vary(w.Header())
 	switch {
+	case e.isProbe(r):
+		e.health(w, r)
 	case r.RequestURI == "*":
 		w.Header().Set("Connection", "close")
 		writeError(w, http.StatusBadRequest, res.ErrBadRequest)
@@ -58,21 +61,54 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case e.o.Pages != nil:
 		e.o.Pages.ServeHTTP(w, r)
 	case r.URL.Path == e.o.WSPath:
-		writeError(w, http.StatusBadRequest, res.ErrBadRequest)
+		writeError(w, http.StatusBadRequest, noUpgrade(r.Header))
 	default:
 		NotFound(w, r)
 	}
 }
 
+// isProbe reports whether a load balancer asks, at a place that has nothing else
+// to say, whether the gateway can serve: HAProxy by OPTIONS and an old version,
+// others by HEAD or OPTIONS of the root.
+func (e *Edge) isProbe(r *http.Request) bool {
+	switch {
+	case r.Method != http.MethodOptions && r.Method != http.MethodHead:
+		return false
+	case r.RequestURI == "*":
+		return r.Method == http.MethodOptions && !r.ProtoAtLeast(1, 1)
+	}
+	return r.URL.Path == "/" && e.o.Pages == nil && !e.api.Below([]byte("/"))
+}
+
+// noUpgrade is the error of a request for wsPath that is no handshake. If it was
+// meant to be one, the error names the headers that are missing: proxies drop
+// those of a single connection unless they are told to pass them on.
+func noUpgrade(header http.Header) *res.Error {
+	if header["Upgrade"] == nil && header["Sec-Websocket-Key"] == nil && header["Sec-Websocket-Version"] == nil {
+		return res.ErrBadRequest
+	}
+	var missing []string
+	for _, h := range [...]struct{ name, key, token string }{
+		{"Upgrade: websocket", "Upgrade", "websocket"}, {"Connection: Upgrade", "Connection", "upgrade"},
+		{"Sec-WebSocket-Key", "Sec-Websocket-Key", ""}, {"Sec-WebSocket-Version", "Sec-Websocket-Version", ""},
+	} {
+		if !strings.Contains(strings.ToLower(strings.Join(header[h.key], ",")), h.token) || header[h.key] == nil {
+			missing = append(missing, h.name)
+		}
+	}
+	if len(missing) == 0 {
+		return res.ErrBadRequest
+	}
+	return &res.Error{Code: res.CodeBadRequest, Message: "Bad request: not a WebSocket handshake, since it lacks " +
+		strings.Join(missing, ", ") + "; a proxy may have dropped that"}
+}
+
 // health answers 200 while services can be reached and the gateway is not being
 // stopped, else 503: a balancer then sends new clients elsewhere.
 func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		writeError(w, http.StatusMethodNotAllowed, res.ErrMethodNotAllowed)
+	if !asksHealth(w, r) {
 		return
 	}
-	w.Header().Set("Cache-Control", "no-store")
 	switch {
 	case e.o.Gateway.Draining():
 		writeJSON(w, http.StatusServiceUnavailable, `{"status":"stopping"}`)
@@ -83,12 +119,26 @@ func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// asksHealth reports whether the method is one of health checks, and answers if
+// it is not. OPTIONS is the default of some load balancers.
+func asksHealth(w http.ResponseWriter, r *http.Request) bool {
+	w.Header().Set("Cache-Control", "no-store")
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return true
+	case http.MethodOptions:
+		w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+		return true
+	}
+	w.Header().Set("Allow", "GET, HEAD, OPTIONS")
+	writeError(w, http.StatusMethodNotAllowed, res.ErrMethodNotAllowed)
+	return false
+}
+
 // ready answers 200 while new clients are served in full, else 503 with the
 // reason.
 func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		writeError(w, http.StatusMethodNotAllowed, res.ErrMethodNotAllowed)
+	if !asksHealth(w, r) {
 		return
 	}
 	status, text := http.StatusOK, "ready"
@@ -98,7 +148,6 @@ func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
 	if e.o.Gateway.Draining() {
 		status, text = http.StatusServiceUnavailable, "the gateway is stopping"
 	}
-	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)

@@ -118,6 +118,7 @@ func TestHTTPAnswers(t *testing.T) {
 	f := newHTTPFixture(t, nil)
 	const (
 		notFound   = `{"code":"system.notFound","message":"Not found"}`
+		healthy    = `{"status":"ok","nats":"connected"}`
 		badRequest = `{"code":"system.badRequest","message":"Bad request"}`
 	)
 	for _, tt := range []struct {
@@ -133,14 +134,22 @@ func TestHTTPAnswers(t *testing.T) {
 		{"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 400, badRequest, true},
 		{"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400, "", true}, // refused by the parser
 		{"GET /ws HTTP/1.1\r\nHost: h\r\n\r\n", 400, badRequest, false},
-		{"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n", 400, badRequest, false},
-		{"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 400, badRequest, false},
-		{"GET /%77s HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 400, badRequest, false},
+		{"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: not a WebSocket handshake, since it lacks Connection: Upgrade, Sec-WebSocket-Key, Sec-WebSocket-Version; a proxy may have dropped that"}`, false},
+		{"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: not a WebSocket handshake, since it lacks Upgrade: websocket, Sec-WebSocket-Key, Sec-WebSocket-Version; a proxy may have dropped that"}`, false},
+		{"GET /%77s HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: not a WebSocket handshake, since it lacks Sec-WebSocket-Key, Sec-WebSocket-Version; a proxy may have dropped that"}`, false},
 		{"GET /other HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 404, notFound, false},
 		{"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n", 200, `{"status":"ok","nats":"connected"}`, false},
 		{"HEAD /healthz HTTP/1.1\r\nHost: h\r\n\r\n", 200, "", false},
 		{"POST /healthz HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", 405, `{"code":"system.methodNotAllowed","message":"Method not allowed"}`, false},
 		{"GET / HTTP/1.0\r\n\r\n", 404, notFound, true},
+		{"OPTIONS / HTTP/1.0\r\n\r\n", 200, healthy, true},
+		{"OPTIONS * HTTP/1.0\r\n\r\n", 200, healthy, true},
+		{"HEAD / HTTP/1.0\r\n\r\n", 200, "", true},
+		{"OPTIONS /healthz HTTP/1.0\r\n\r\n", 200, healthy, true},
+		{"OPTIONS /healthz HTTP/1.1\r\nHost: h\r\n\r\n", 200, healthy, false},
+		{"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", 200, "", false},
+		{"GET /ws HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n", 400,
+			`{"code":"system.badRequest","message":"Bad request: not a WebSocket handshake, since it lacks Upgrade: websocket, Connection: Upgrade; a proxy may have dropped that"}`, false},
 	} {
 		t.Run(tt.request, func(t *testing.T) {
 			c := f.dial(t)

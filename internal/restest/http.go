@@ -235,7 +235,13 @@ func (h *HTTP) end() {
 }
 
 // Cut ends the connection.
-func (h *HTTP) Cut() { _ = h.conn.Close() }
+func (h *HTTP) Cut() {
+	// With a reset: a FIN alone does not say that the client reads no more.
+	if tcp, ok := h.conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = h.conn.Close()
+}
 
 // Next takes the oldest answer that was not yet taken; nil if there is none.
 func (h *HTTP) Next() *Answer {
