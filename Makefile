@@ -9,6 +9,8 @@ LDFLAGS := $(if $(VERSION),-X main.stamped=$(VERSION))
 # The packages that own state or parse what comes from outside.
 CORE    := ./pool ./wsproto ./netpoll ./cache ./fanout ./gateway $(addprefix ./internal/,owner proxyproto res state natsbus session config secret)
 E2E     := internal/e2e
+# What no program calls and yet stays, as deadcode prints it: the clock that tests of all packages advance.
+FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test race alloc invariants lint fmt fuzz bench e2e deps cross ci load compare resgate-table clean
@@ -38,11 +40,14 @@ alloc: ## run the allocation tests, which the race detector would distort
 invariants: ## test the core with its internal assertions compiled in
 	$(GO) test -tags invariants $(CORE)
 
-lint: ## check format, house rules, vet and staticcheck
+lint: ## check format, house rules, vet and staticcheck, and that programs call every function
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
 	$(GO) test ./internal/archtest
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	@found=$$($(GO) tool deadcode $$($(GO) list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./...)) || exit 1; \
+	dead=$$(echo "$$found" | grep -vE '$(FORTESTS)'); \
+	test -z "$$dead" || { echo "No program calls these functions: delete them, or move them to tests."; echo "$$dead"; exit 1; }
 
 # CGO_ENABLED=0: nothing here needs a C compiler for these systems.
 cross: ## check that the gateway builds elsewhere: macOS, FreeBSD, Linux on ARM
