@@ -67,6 +67,8 @@ type Conn struct {
 	flags  uint16
 	code   uint16 // close code to be counted; 0: not known yet
 	state  state
+	paused pause // why input waits; 0: it does not
+	deaf   bool  // gnet does not read the socket
 
 	// Session is the Handler's.
 	Session any
@@ -202,6 +204,7 @@ func (c *Conn) sendClose(code uint16, reason string) {
 	if c.code == 0 {
 		c.code = code
 	}
+	c.goOn(^pause(0)) // the peer's close frame is behind what waits
 	c.push(l.arena.Commit(wsproto.AppendClose(l.arena.Begin(), code, reason)))
 	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
 }
@@ -294,6 +297,10 @@ func (c *Conn) keepAlive(now time.Duration) {
 	l := c.loop
 	limits := &l.engine.opts.Limits
 	switch {
+	case c.paused != 0: // whatever it says lies in the socket
+		c.flags &^= flagPinged
+		c.heard = now
+		c.schedulePing()
 	case c.flags&flagPinged != 0:
 		l.engine.metrics.PingLost.Add(1)
 		c.code = CloseAbnormal
@@ -343,6 +350,7 @@ func (c *Conn) finalize() {
 		m.Cut.Add(1)
 	}
 	c.state = stateClosed
+	c.goOn(^pause(0))
 	c.gc = nil
 	l.wheel.Cancel(&c.timer)
 	c.dropOutbox()

@@ -38,6 +38,7 @@ type Engine struct {
 	loops      []*Loop
 	handshakes *handshakes // nil: plaintext
 	uring      uringCalls
+	inflating  chan struct{} // holds an element per worker that inflates
 	restarts   restarts
 	runGnet    func() error // returns when gnet has ended
 
@@ -92,6 +93,7 @@ func New(o Options) (*Engine, error) {
 		ended:    make(chan struct{}),
 	}
 	e.runGnet = e.gnetRun
+	e.inflating = inflateSlots()
 	if o.TLS != nil {
 		e.handshakes = newHandshakes(&e.opts)
 	}

@@ -104,6 +104,7 @@ func (l *Loop) do(s step) {
 		in.do(l, in)
 	case stepResume:
 		// Behind the input: a connection that leaves for net/http now takes along all that was read from it.
+		l.nextShares()
 		l.resume()
 	case stepHeed:
 		if l.wait.scheduled.Load() {
@@ -111,6 +112,7 @@ func (l *Loop) do(s step) {
 		}
 	case stepWorkers:
 		l.hearWorkers()
+		l.hearInflaters()
 	case stepHandler:
 		l.behind = false
 		l.engine.opts.Handler.Turn(l)
@@ -130,6 +132,9 @@ func (l *Loop) do(s step) {
 		l.drainCheck()
 		l.ticker.Rearm()
 		l.publish()
+		if len(l.sharers) > 0 {
+			l.Wake() // the rest of their input is for the next turn
+		}
 		l.inTurn = false
 	}
 }

@@ -159,6 +159,18 @@ func (s *server) sync() {
 	}
 }
 
+// settle is sync for a server that may end meanwhile.
+func (s *server) settle() {
+	for i := range s.Loops() {
+		done := make(chan struct{})
+		s.h.mailbox[i].Put(func(*Loop) { close(done) })
+		select {
+		case <-done:
+		case <-s.Ended():
+		}
+	}
+}
+
 // until runs turns until cond holds.
 func (s *server) until(what string, cond func() bool) {
 	s.t.Helper()
@@ -174,8 +186,8 @@ func (s *server) until(what string, cond func() bool) {
 func (s *server) advance(d time.Duration) {
 	end := s.clock.Now() + d
 	for {
-		s.sync()
-		s.sync()
+		s.settle()
+		s.settle()
 		at, ok := s.clock.Next()
 		if !ok || at > end {
 			break
@@ -183,7 +195,7 @@ func (s *server) advance(d time.Duration) {
 		s.clock.Advance(max(at-s.clock.Now(), 0))
 	}
 	s.clock.Advance(end - s.clock.Now())
-	s.sync()
+	s.settle()
 }
 
 // passing runs f while time passes in small steps, each of which the loops have noticed before the next. Before each

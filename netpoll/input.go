@@ -39,6 +39,10 @@ func (c *Conn) receive(b []byte) {
 
 // take takes plaintext; it is valid during the call.
 func (c *Conn) take(b []byte) {
+	if c.paused != 0 && c.state == stateOpen {
+		c.wait(b)
+		return
+	}
 	if c.in != nil {
 		b = c.keep(b)
 	}
@@ -148,9 +152,16 @@ func (c *Conn) reject(err *wsproto.HandshakeError) {
 
 // consumeFrames handles the complete frames and returns how much they were.
 func (c *Conn) consumeFrames(b []byte) (off int) {
-	limits := wsproto.Limits{Message: c.loop.engine.opts.Limits.MaxMessage}
-	for {
-		m, n, done, err := c.parser.Next(b[off:], limits)
+	l := c.loop
+	for left := share; ; left-- {
+		if left == 0 && c.state == stateOpen {
+			c.yield()
+		}
+		if c.paused != 0 && c.state == stateOpen {
+			_, _, _, _ = c.parser.Next(nil, l.limits()) // it may hold a buffer
+			return off
+		}
+		m, n, done, err := c.parser.Next(b[off:], l.limits())
 		if err != nil {
 			broken := err.(*wsproto.CloseError)
 			c.fail(broken.Code, broken.Reason)
@@ -172,6 +183,12 @@ func (c *Conn) consumeFrames(b []byte) (off int) {
 // dispatch handles a message or control frame.
 func (c *Conn) dispatch(m wsproto.Message) {
 	l := c.loop
+	if l.inflater.used += m.Cost; m.Compressed {
+		if c.state == stateOpen {
+			c.inflate(m)
+		}
+		return
+	}
 	switch m.Op {
 	case wsproto.OpClose:
 		if c.state == stateClosing { // the answer to ours

@@ -24,6 +24,12 @@ func (s *server) stopped(d time.Duration, f func()) {
 	s.sync()
 }
 
+// inGnet reports whether loops wait in gnet, which does not tell what is ready.
+func (s *server) inGnet() (yes bool) {
+	s.on(0, func(l *Loop) { yes = l.wait.parker.Load() == nil })
+	return yes
+}
+
 // A process that was stopped for a minute finds all deadlines passed, and what its peers did in time unread.
 func TestPongsAfterAPause(t *testing.T) {
 	s := serve(t, nil)
@@ -41,11 +47,13 @@ func TestPongsAfterAPause(t *testing.T) {
 			t.Fatalf("got %d, want a ping", op)
 		}
 	}
+	read := s.m.BytesIn.Load()
 	s.stopped(time.Minute, func() {
 		for _, c := range clients {
 			c.send(masked(wsproto.OpPong, ""))
 		}
 	})
+	s.until("all is read", func() bool { return s.m.BytesIn.Load() >= read+n*uint64(len(masked(wsproto.OpPong, ""))) })
 	s.advance(owner.Grace - tick)
 	if lost := s.m.PingLost.Load(); lost > 0 {
 		t.Fatalf("%d clients were given up", lost)
@@ -81,6 +89,9 @@ func TestHeadAfterAPause(t *testing.T) {
 // The input of the turn that finds the deadline passed is handled first, also in a process that was never stopped.
 func TestPongInTheTurnOfItsDeadline(t *testing.T) {
 	s := serve(t, nil)
+	if s.inGnet() {
+		return // each socket has a turn of its own there
+	}
 	limits := &s.opts.Limits
 	c, conn := s.connect()
 	for pinged := false; !pinged; s.on(0, func(*Loop) { pinged = conn.flags&flagPinged != 0 }) {

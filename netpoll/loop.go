@@ -52,6 +52,8 @@ type Loop struct {
 	late    wsproto.Head              // scratch of Accept
 	asked   verdict                   // of the Handler.Upgrade under way
 	early   []*Conn                   // may go on, with input that was kept meanwhile
+	sharers []*Conn                   // have had their share of this turn
+	shared  []*Conn                   // had theirs in the turn before
 	bodies  map[uint32]int            // by slot: bytes of a request whose body is incomplete, head included
 	proxied map[uint32]netip.AddrPort // by slot: addresses that proxies told
 	stats   stats
@@ -61,6 +63,7 @@ type Loop struct {
 	half     half
 	lingers  map[uint32]lingering // by slot
 	work     work
+	inflater inflater
 
 	// Shared with those who wake the loop.
 	taken atomic.Bool // bound to an event loop of gnet
@@ -75,6 +78,7 @@ func newLoop(e *Engine, index int) *Loop {
 	l.now = l.clock.Now()
 	l.wheel = owner.NewWheel(tick, l.now)
 	l.ticker = owner.NewTicker(l.clock, l.wheel, l.Wake)
+	l.inflater.mail = owner.NewMailbox[inflated](l.Wake)
 	if e.opts.TLS != nil {
 		l.tls = newTLSLoop(l)
 	}
@@ -116,6 +120,8 @@ func (l *Loop) begin() {
 		l.started = true
 		l.engine.opts.Handler.Start(l)
 	}
+	l.inflater.used = 0
+	l.shared, l.sharers = l.sharers, l.shared
 	l.run(stepBegin, stepBegin)
 }
 

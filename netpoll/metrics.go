@@ -61,6 +61,10 @@ type Metrics struct {
 	PingLost   atomic.Uint64 // connections closed because a ping was not answered
 	Wakes      atomic.Uint64 // wake-ups of loops
 	Restarts   atomic.Uint64 // times that the engine had to be started again after an accept error
+	Paused     atomic.Int64  // connections whose messages wait for Conn.Resume
+	Pauses     atomic.Uint64 // times that Conn.Pause had them wait
+	Yields     atomic.Uint64 // times that a connection had more frames than its share of an iteration
+	Inflated   atomic.Uint64 // compressed messages inflated off the loops
 }
 
 // CloseAbnormal stands for a connection that went without a close frame (RFC 6455 §7.1.5).

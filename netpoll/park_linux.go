@@ -206,3 +206,12 @@ func readable(fd int) bool {
 	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
 	return errno == 0 && n > 0
 }
+
+// listen has gnet watch the input of a socket that it has, or only its end. gnet does not know, and need not.
+func (p *parker) listen(fd int, on bool) bool {
+	e := unix.EpollEvent{Fd: int32(fd)}
+	if on {
+		e.Events = unix.EPOLLIN | unix.EPOLLPRI
+	}
+	return unix.EpollCtl(p.inner, unix.EPOLL_CTL_MOD, fd, &e) == nil
+}

@@ -17,4 +17,5 @@ func (*parker) wait() (ready, waited bool) { return true, false }
 func (*parker) yield() bool                { return true }
 func (*parker) hear(bool)                  {}
 func (*parker) wake()                      {}
+func (*parker) listen(int, bool) bool      { return false }
 func (*parker) stopListening(func(fd int)) {}

@@ -2,6 +2,7 @@ package wsproto
 
 import (
 	"compress/flate"
+	"errors"
 	"io"
 	"sync"
 
@@ -59,9 +60,22 @@ type inflater struct {
 type packedSource struct {
 	packed []byte
 	tail   string
+	worth  int // bytes that may be read before more text must have come out
 }
 
+// A message may be longer compressed than inflated, but not by far, at any point: blocks with Huffman tables and no
+// content would take their time for nothing. So text must come out of what is read.
+const (
+	freeRead    = 64 << 10 // bytes, the text that is still inside the decompressor allowed for
+	readPerText = 4        // bytes for each one of text
+)
+
+var errWorthless = errors.New("wsproto: no text comes out of what is compressed")
+
 func (s *packedSource) ReadByte() (byte, error) {
+	if s.worth--; s.worth < 0 {
+		return 0, errWorthless
+	}
 	if len(s.packed) > 0 {
 		c := s.packed[0]
 		s.packed = s.packed[1:]
@@ -79,6 +93,7 @@ func (s *packedSource) Read(b []byte) (n int, err error) {
 	if len(s.packed) > 0 {
 		n = copy(b, s.packed)
 		s.packed = s.packed[n:]
+		s.worth -= n
 		return n, nil
 	}
 	if n = copy(b, s.tail); n == 0 {
@@ -113,7 +128,7 @@ func Inflate(dst, payload []byte, limit int) ([]byte, error) {
 // megabyte, so the limit is also what bounds the time on the caller's loop.
 func inflate(packed []byte, limit int) (out *pool.Buffer, err error) {
 	z := inflaters.Get().(*inflater)
-	z.src = packedSource{packed, inflateTail}
+	z.src = packedSource{packed, inflateTail, freeRead}
 	out = pool.GetBuffer(min(4*len(packed), limit))
 	streams := freeStreams + len(packed)/bytesPerStream
 	for z.src.left() > len(inflateTail) && err == nil {
@@ -147,6 +162,7 @@ func (z *inflater) stream(out *pool.Buffer, limit int) (*pool.Buffer, error) {
 		if n < room {
 			k, e := z.flate.Read(out.B[n:room])
 			out.B, err = out.B[:n+k], e
+			z.src.worth += readPerText * k
 		} else if n < limit {
 			larger := pool.GetBuffer(min(2*n, limit))
 			larger.B = append(larger.B, out.B...)

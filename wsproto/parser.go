@@ -17,6 +17,7 @@ const maxLimit = math.MaxInt - maxClientHeader
 // Limits bounds what a peer may send.
 type Limits struct {
 	Message int // bytes of a whole message, all fragments together, inflated; 0: DefaultMaxMessage
+	Inflate int // bytes of a compressed message, as it came, beyond which it is left to the caller to inflate; 0: none is
 }
 
 // Message is a complete message or control frame of a peer.
@@ -24,6 +25,7 @@ type Message struct {
 	Op      Op     // OpText, OpBinary, OpClose, OpPing or OpPong
 	Payload []byte // unmasked and inflated; of a close frame the reason
 	Code    uint16 // of a close frame: its code, CloseNoStatus if it has none; else 0
+	Cost    int    // bytes that were inflated to get Payload; 0: it came as it is
 
 	// Compressed reports whether Payload is still compressed: only with KeepCompressed.
 	Compressed bool
@@ -143,14 +145,14 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 		p.seen = 0
 	}
 	p.need = 0
-	if m, done, err = p.take(h, payload, limit); err != nil {
+	if m, done, err = p.take(h, payload, limit, lim.Inflate); err != nil {
 		return Message{}, 0, false, p.fail(err)
 	}
 	return m, n, done, nil
 }
 
 // take handles a whole frame, unmasked and, if plain text, validated.
-func (p *Parser) take(h frameHeader, payload []byte, limit int) (m Message, done bool, err error) {
+func (p *Parser) take(h frameHeader, payload []byte, limit, here int) (m Message, done bool, err error) {
 	switch {
 	case h.op == OpClose:
 		code, reason, err := parseClose(payload)
@@ -176,9 +178,10 @@ func (p *Parser) take(h frameHeader, payload []byte, limit int) (m Message, done
 	}
 	switch {
 	case !h.packed:
-	case p.mode&modeKeep != 0:
+	case p.mode&modeKeep != 0 || here > 0 && len(m.Payload) > here:
 		m.Compressed = true
 	default:
+		m.Cost = len(m.Payload)
 		m.Payload, err = p.inflate(m, limit)
 	}
 	return m, true, err
@@ -186,13 +189,20 @@ func (p *Parser) take(h frameHeader, payload []byte, limit int) (m Message, done
 
 // inflate replaces the payload of a complete message by what it inflates to.
 func (p *Parser) inflate(m Message, limit int) ([]byte, error) {
-	out, err := inflate(m.Payload, limit)
+	out, err := InflateMessage(m.Op, m.Payload, limit)
 	p.release()
 	p.frag, p.delivered = out, true
-	if err == nil && m.Op == OpText && !utf8.Valid(out.B) {
+	return out.B, err
+}
+
+// InflateMessage returns what a compressed message (Message.Compressed) inflates to, in a buffer that the caller gives back, also if
+// there is an error: a *CloseError. Any goroutine may call it.
+func InflateMessage(op Op, packed []byte, limit int) (*pool.Buffer, error) {
+	out, err := inflate(packed, limit)
+	if err == nil && op == OpText && !utf8.Valid(out.B) {
 		err = ErrInvalidUTF8
 	}
-	return out.B, err
+	return out, err
 }
 
 // Need returns how many bytes, at least, the next call of Next needs to take a

@@ -1,0 +1,108 @@
+package netpoll
+
+import (
+	"sluice/pool"
+	"sluice/wsproto"
+)
+
+// A WebSocket connection is paused while there is a reason for its next message to wait. What has been read of it is
+// kept then; when more arrives, the socket is not read any more, so that the client waits, too, and no more is kept
+// than two reads and a message. The end of the connection is noticed all the same.
+
+// pause is a set of reasons.
+type pause uint8
+
+const (
+	pauseHandler pause = 1 << iota // Conn.Pause
+	pauseInflate                   // a message is inflated off the loop
+	pauseShare                     // it has had its share of the iteration
+)
+
+// share is how many frames of a connection are handled in an iteration.
+const share = 256
+
+// readSize is what gnet reads at a time.
+const readSize = 64 << 10
+
+// Pause has the next messages of an open WebSocket wait until Resume. Nothing gets lost, and the order stays. On any other
+// connection it does nothing.
+func (c *Conn) Pause() {
+	if c.state != stateOpen || c.flags&flagStream != 0 || c.paused&pauseHandler != 0 {
+		return
+	}
+	c.paused |= pauseHandler
+	m := c.loop.engine.metrics
+	m.Paused.Add(1)
+	m.Pauses.Add(1)
+}
+
+// Resume ends what Pause began. The messages that wait are handled later, in the order in which they came.
+func (c *Conn) Resume() { c.goOn(pauseHandler) }
+
+// Paused reports whether messages wait for Resume.
+func (c *Conn) Paused() bool { return c.paused&pauseHandler != 0 }
+
+// goOn takes reasons away, and has the connection go on if none is left.
+func (c *Conn) goOn(why pause) {
+	if c.paused&why == 0 {
+		return
+	}
+	if c.paused&why&pauseHandler != 0 {
+		c.loop.engine.metrics.Paused.Add(-1)
+	}
+	if c.paused &^= why; c.paused != 0 || c.state >= stateDoomed {
+		return
+	}
+	if c.deaf {
+		c.deaf = !c.loop.listen(c, true)
+	}
+	if c.in != nil {
+		c.loop.early = append(c.loop.early, c)
+		c.loop.Wake()
+	}
+}
+
+// wait keeps what has arrived while the connection is paused, and has no more read.
+func (c *Conn) wait(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	if c.in == nil {
+		c.in = pool.GetBuffer(len(b))
+		c.in.B = append(c.in.B, b...)
+	} else {
+		c.keep(b)
+	}
+	l := c.loop
+	if !c.deaf {
+		c.deaf = l.listen(c, false)
+	}
+	// Where the socket has to be read, there is a bound.
+	if len(c.in.B) > l.engine.opts.Limits.MaxMessage+4*readSize {
+		l.engine.metrics.Overflows.Add(1)
+		c.fail(wsproto.CloseTryAgainLater, "too many messages at once")
+	}
+}
+
+// yield ends the connection's share of the iteration.
+func (c *Conn) yield() {
+	l := c.loop
+	c.paused |= pauseShare
+	l.sharers = append(l.sharers, c)
+	l.engine.metrics.Yields.Add(1)
+}
+
+// nextShares lets those go on that have had their share in the iteration before.
+func (l *Loop) nextShares() {
+	for i, c := range l.shared {
+		l.shared[i] = nil
+		c.goOn(pauseShare)
+	}
+	l.shared = l.shared[:0]
+}
+
+// listen has gnet read a connection, or not. It reports whether that was possible.
+func (l *Loop) listen(c *Conn, on bool) bool {
+	p := l.wait.parker.Load()
+	return p != nil && p.listen(int(c.fd), on)
+}
