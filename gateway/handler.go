@@ -128,9 +128,15 @@ func (h handler) Message(c *netpoll.Conn, payload []byte) {
 	cl := c.Session.(*client)
 	before := cl.session.Requests()
 	cl.session.Message(payload)
-	if cl.session.Requests() > before {
-		l := c.Loop().Data.(*loop)
-		l.asking = append(l.asking, c)
+	pending := cl.session.Requests()
+	if pending <= before {
+		return
+	}
+	l := c.Loop().Data.(*loop)
+	l.asking = append(l.asking, c)
+	if most := l.allowance(); pending >= most {
+		c.Pause()
+		cl.session.Await(most / 2)
 	}
 }
 

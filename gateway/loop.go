@@ -63,6 +63,11 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 		Metrics: &g.sessionMetrics,
 		Log:     g.log,
 		Warn:    g.deprecated.legacyNew,
+		Relieved: func(p session.Peer) {
+			if cl, ok := p.(*client); ok {
+				cl.Conn().Resume()
+			}
+		},
 		Invalid: g.badAnswers.note,
 	}
 	l.share(c.CompressionThreshold)
@@ -115,6 +120,21 @@ const (
 	eventStart = "data: "
 	eventEnd   = "\n\n"
 )
+
+// pendingLimit is how many requests may be in flight for a loop, all clients together, and pendingReserve is how many of
+// those are kept for clients that have no other.
+const (
+	pendingLimit   = 1 << 18
+	pendingReserve = pendingLimit / 16
+)
+
+// allowance returns how many requests a client may have in flight before its next ones wait: maxPending, but no more
+// than a quarter of what is left of the loop's limit. So some is left for the others, however many clients take all
+// that they get.
+func (l *loop) allowance() int {
+	left := pendingLimit - pendingReserve - max(l.env.Requests(), l.caller.Pending())
+	return min(l.g.config.MaxPending, max(left/4, 1))
+}
 
 // post runs f on the loop. Any goroutine may call it.
 func (l *loop) post(f func()) { l.mailbox.Put(loopMessage{f: f}) }

@@ -36,6 +36,9 @@ func (l *Loop) Peer(c *netpoll.Conn, head *wsproto.Head) Peer {
 	return p
 }
 
+// Conn returns the client's connection.
+func (p *Peer) Conn() *netpoll.Conn { return p.conn }
+
 // URI returns the target of the client's request.
 func (p *Peer) URI() string { return p.uri.Value() }
 

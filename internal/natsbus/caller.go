@@ -186,6 +186,9 @@ func (c *Caller) finish(s *slot, data []byte, err error) {
 	done(data, err)
 }
 
+// Pending returns how many requests are in flight.
+func (c *Caller) Pending() int { return c.pending }
+
 func (c *Caller) take(done func([]byte, error), l *link) *slot {
 	if c.free == nil {
 		c.grow()

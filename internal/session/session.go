@@ -79,10 +79,14 @@ type Env struct {
 	Metrics *Metrics
 	Log     *slog.Logger
 	Warn    func(name string) // a service answered "new" in the legacy form
+
+	// Relieved is called when what Session.Await waits for has happened, in the middle of anything.
+	Relieved func(Peer)
 	// Invalid is told of an answer that is none, with the subject of the request.
 	Invalid func(subject string, err *res.Error)
 
 	current  *Session                         // is worked for: see Enter
+	requests int                              // in progress, of all sessions that are open
 	tids     map[string]map[*Session]struct{} // sessions by token ID
 	buf, msg []byte                           // the message being built
 	payload  []byte                           // the service request being built
@@ -105,6 +109,9 @@ func (env *Env) noteInvalid(err *res.Error, kind, name, method string) {
 	}
 }
 
+// Requests returns how many requests of all clients are in progress.
+func (e *Env) Requests() int { return e.requests }
+
 // Session is one client.
 type Session struct {
 	// Fixed after construction.
@@ -122,7 +129,8 @@ type Session struct {
 	token    string // raw JSON; "" if none
 	tid      string
 	subs     table
-	requests int      // in progress
+	requests int32    // in progress
+	relief   int32    // below this number of requests Env.Relieved is called; 0: never
 	waiting  *waiting // for their turn; nil: none
 	closed   bool
 	faulty   bool   // a panic has left it in doubt
@@ -155,6 +163,7 @@ func (s *Session) Close() {
 	}
 	s.setTID("")
 	s.closed = true
+	s.env.requests -= int(s.requests)
 	s.subs.each(func(b *Sub) {
 		s.env.Hub.Leave(&b.Member)
 		b.state = subDisposed
@@ -185,13 +194,13 @@ func (s *Session) message(msg []byte) {
 			return
 		}
 		s.env.Metrics.Invalid.Add(1)
-		s.requests++
+		s.began()
 		s.fail(r.ID, e)
 		return
 	}
 	s.env.Metrics.Requests[r.Type].Add(1)
-	s.requests++
-	if max := s.env.Limits.Requests; max > 0 && s.requests > max {
+	s.began()
+	if max := s.env.Limits.Requests; max > 0 && int(s.requests) > max {
 		s.env.Metrics.Refused.Add(1)
 		s.fail(r.ID, res.InternalError("too many requests in progress"))
 		return
@@ -213,7 +222,30 @@ func (s *Session) message(msg []byte) {
 }
 
 // Requests returns how many of the client's requests are in progress.
-func (s *Session) Requests() int { return s.requests }
+func (s *Session) Requests() int { return int(s.requests) }
+
+// Await has Env.Relieved called, once, when no more than n of the client's requests are in progress, more of which are
+// there now.
+func (s *Session) Await(n int) { s.relief = int32(n) + 1 }
+
+// began counts a request.
+func (s *Session) began() {
+	s.requests++
+	s.env.requests++
+}
+
+// over counts the answer to a request.
+func (s *Session) over() {
+	s.requests--
+	if s.closed {
+		return
+	}
+	s.env.requests--
+	if s.requests < s.relief {
+		s.relief = 0
+		s.env.Relieved(s.peer)
+	}
+}
 
 func (s *Session) setVersion(id string, params []byte) {
 	protocol, present, err := s.env.Parser.VersionParams(params)
@@ -242,14 +274,14 @@ func (s *Session) variant() fanout.Variant {
 
 // result answers a request; a nil result is left out.
 func (s *Session) result(id string, result []byte) {
-	s.requests--
+	s.over()
 	s.env.msg = res.AppendResult(s.env.msg[:0], id, result)
 	s.send(s.env.msg)
 }
 
 // fail answers a request with an error.
 func (s *Session) fail(id string, err *res.Error) {
-	s.requests--
+	s.over()
 	s.env.msg = res.AppendError(s.env.msg[:0], id, err)
 	s.send(s.env.msg)
 }
@@ -285,7 +317,7 @@ func (s *Session) get(id, rid string) {
 // resultSet answers a request with the resource set that b brings, with the
 // members of more, if any, before it.
 func (s *Session) resultSet(id string, b *Sub, more []byte) {
-	s.requests--
+	s.over()
 	if s.closed {
 		return
 	}
