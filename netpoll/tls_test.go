@@ -300,19 +300,24 @@ func TestTLSSilentPeers(t *testing.T) {
 		c.send(hello)
 		silent = append(silent, c)
 	}
-	s.until("all workers wait for their peers", func() bool {
-		p := s.handshakes
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.silent.Len() == workers && p.waiting.Len() == 2*workers
-	})
+	silentWith := func(waiting int) func() bool {
+		return func() bool {
+			p := s.handshakes
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.silent.Len() == workers && p.waiting.Len() == waiting
+		}
+	}
+	s.until("all workers wait for their peers", silentWith(2*workers))
 	if n := s.m.TLSSilent.Load(); n > 0 {
 		t.Fatalf("%d were given up at once", n)
 	}
 	s.advance(handshakePatience)
 	s.until("the first ones are given up", func() bool { return s.m.TLSSilent.Load() == workers })
+	s.until("the next ones have their workers", silentWith(workers))
 	s.advance(handshakePatience)
 	s.until("the next ones are given up", func() bool { return s.m.TLSSilent.Load() == 2*workers })
+	s.until("the last ones have their workers", silentWith(0))
 	s.advance(handshakePatience)
 	if n := s.m.TLSSilent.Load(); n != 2*workers {
 		t.Fatalf("%d were given up for nobody", n)
