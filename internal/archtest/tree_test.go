@@ -18,12 +18,12 @@ const module = "sluice"
 
 // source is one Go file of the tree, parsed.
 type source struct {
-	path  string // from the top of the tree, with slashes
-	pkg   string // its folder
-	test  bool
-	lines int
-	fset  *token.FileSet
-	ast   *ast.File
+	path string // from the top of the tree, with slashes
+	pkg  string // its folder
+	test bool
+	text []string // its lines
+	fset *token.FileSet
+	ast  *ast.File
 }
 
 // imports returns the paths that the file imports.
@@ -124,7 +124,7 @@ func sources(t *testing.T) []*source {
 			t.Fatal(err)
 		}
 		s := &source{path: name, pkg: path.Dir(name), test: strings.HasSuffix(name, "_test.go"),
-			lines: strings.Count(string(text), "\n"), fset: token.NewFileSet()}
+			text: lines(string(text)), fset: token.NewFileSet()}
 		if s.ast, err = parser.ParseFile(s.fset, name, text, parser.ParseComments); err != nil {
 			t.Fatal(err)
 		}
@@ -139,10 +139,15 @@ func sources(t *testing.T) []*source {
 // parse reads a source that stands in a test.
 func parse(t *testing.T, text string) *source {
 	t.Helper()
-	s := &source{path: "fault.go", pkg: "p", fset: token.NewFileSet()}
+	s := &source{path: "fault.go", pkg: "p", text: lines(text), fset: token.NewFileSet()}
 	var err error
 	if s.ast, err = parser.ParseFile(s.fset, s.path, text, parser.ParseComments); err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// lines returns the lines of a text that ends in a line feed.
+func lines(text string) []string {
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }
