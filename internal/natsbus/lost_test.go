@@ -105,6 +105,48 @@ func TestLongLinesAreLearnt(t *testing.T) {
 	}
 }
 
+// lines is a log whose lines a test waits for.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	select {
+	case l <- string(p):
+	default:
+	}
+	return len(p), nil
+}
+
+func (l lines) await(t *testing.T, text string) string {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		select {
+		case line := <-l:
+			if strings.Contains(line, text) {
+				return line
+			}
+		case <-timeout:
+			t.Fatalf("no %q in the log", text)
+		}
+	}
+}
+
+// A server that announces its shutdown is named in the log once, before the connection is lost.
+func TestLameDuckModeIsLogged(t *testing.T) {
+	h := &harness{t: t, nats: natstest.Start(t, func(o *server.Options) {
+		o.LameDuckDuration, o.LameDuckGracePeriod = 100*time.Millisecond, time.Millisecond
+	})}
+	log := make(lines, 1000)
+	h.connect(func(_ *harness, o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	go h.nats.Server().LameDuckShutdown()
+	if line := log.await(t, "lame duck mode"); !strings.Contains(line, "level=WARN") || !strings.Contains(line, "connection=0 url="+h.nats.URL()) {
+		t.Errorf("logged %s", line)
+	}
+	if line := log.await(t, "NATS"); strings.Contains(line, "lame duck mode") || !strings.Contains(line, "lost") {
+		t.Errorf("the next line is %s", line)
+	}
+}
+
 // Whatever a server says before it ends a connection, the bus comes back, and what is in line is sent.
 func TestEveryErrorIsSurvived(t *testing.T) {
 	for text, want := range map[string]Reason{
