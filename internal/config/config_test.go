@@ -274,6 +274,17 @@ func TestEnvironment(t *testing.T) {
 	if s := load(t, nil, "SLUICE_NATS_URL=tcp://10.0.0.1:4222", "SLUICE_METRICS_PORT=9100"); s.Config.NATSURL != "tcp://10.0.0.1:4222" || s.Config.MetricsPort != 9100 {
 		t.Errorf("%+v", s.Config)
 	}
+	// An empty variable of a number, a duration or a switch leaves what the file says; one of a text is the empty text.
+	path = writeFile(t, `{"port": 1, "natsGrace": "7s", "debug": true, "addr": "::1", "natsRootCAs": ["file"]}`)
+	empty := []string{"SLUICE_CONFIG=" + path}
+	for i := range settings {
+		if key := settings[i].key; key != "allowOrigin" { // an empty one is a mistake
+			empty = append(empty, settings[i].env()+"=")
+		}
+	}
+	if diff := cmp.Diff(Config{Port: 1, NATSGrace: 7 * time.Second, Debug: true, Addr: AllAddresses}, load(t, nil, empty...).Config, cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
 	_, err := Load(nil, []string{"SLUICE_LOOPS=many"})
 	if err == nil || !strings.HasPrefix(err.Error(), "SLUICE_LOOPS: ") {
 		t.Errorf("error %v, want one that begins with the variable's name", err)

@@ -28,6 +28,8 @@ type value interface {
 	toJSON(c *Config) any
 	// form reports how the value is written.
 	form() form
+	// hasEmpty reports whether an empty text is a value of its own.
+	hasEmpty() bool
 }
 
 // form is how a value is written on the command line and in the environment.
@@ -52,6 +54,8 @@ type typed[T any] struct {
 	zero T     // what a user's zero is in Config; the zero T: the default
 	err  error // a user's zero is this mistake
 	as   form
+
+	strings bool // made of strings, so that an empty text is a value
 
 	parse  func(texts []string) (T, error)
 	source func(raw json.RawMessage) ([]string, error)
@@ -143,6 +147,7 @@ func (t *typed[T]) check(c *Config) error {
 func (t *typed[T]) fromJSON(raw json.RawMessage) ([]string, error) { return t.source(raw) }
 func (t *typed[T]) toJSON(c *Config) any                           { return t.format(*t.at(c)) }
 func (t *typed[T]) form() form                                     { return t.as }
+func (t *typed[T]) hasEmpty() bool                                 { return t.strings }
 
 // isZeroMeaning reports whether v is what a user writes as zero.
 func (t *typed[T]) isZeroMeaning(v T) bool {
@@ -156,7 +161,7 @@ func last(texts []string) string { return texts[len(texts)-1] }
 
 // text is a string setting.
 func text[T ~string](at func(*Config) *T, def T, options ...option[T]) *typed[T] {
-	t := &typed[T]{at: at, def: def}
+	t := &typed[T]{at: at, def: def, strings: true}
 	t.parse = func(texts []string) (T, error) { return T(last(texts)), nil }
 	t.source = func(raw json.RawMessage) ([]string, error) {
 		var s string
@@ -305,9 +310,10 @@ func toggle(at func(*Config) *bool) *typed[bool] {
 // nil: any will do.
 func list(at func(*Config) *[]string, check func(string) error) *typed[[]string] {
 	t := &typed[[]string]{
-		at:    at,
-		as:    several,
-		parse: func(texts []string) ([]string, error) { return slices.Clone(texts), nil },
+		at:      at,
+		as:      several,
+		strings: true,
+		parse:   func(texts []string) ([]string, error) { return slices.Clone(texts), nil },
 		source: func(raw json.RawMessage) ([]string, error) {
 			var all []string
 			if json.Unmarshal(raw, &all) != nil {

@@ -96,8 +96,8 @@ func (s *Setup) fromEnvironment(env environment) error {
 	for i := range settings {
 		name := settings[i].env()
 		value, ok := env.values[name]
-		if !ok {
-			continue
+		if !ok || value == "" && !settings[i].hasEmpty() {
+			continue // "SLUICE_PORT=", as a template without a value leaves it, sets nothing
 		}
 		texts := []string{value}
 		if settings[i].form() == several {
@@ -174,6 +174,7 @@ Durations are written like 30s or 1m30s; a bare number is milliseconds.
 Every setting can also stand in the configuration file under its key, or in the
 environment: SLUICE_ and the key in capitals, its words separated by underscores
 (natsUrl is SLUICE_NATS_URL). Flags win over the environment, that over the file.
+An empty variable of a number, a duration or a switch counts as unset.
 
 In natsUrl, percent-encode what means something in a URL in user names, passwords
 and tokens: / as %2F, a comma as %2C, @ as %40. They are shown in no message.
