@@ -285,6 +285,8 @@ func (c *Conn) Expire(now time.Duration) {
 		c.answer(http.StatusServiceUnavailable)
 	case stateOpen:
 		c.keepAlive(now)
+	case stateLinger:
+		c.lingered(now)
 	default:
 		c.doom()
 	}

@@ -309,12 +309,18 @@ func TestLingerIsBounded(t *testing.T) {
 	}
 	s.advance(5 * time.Second)
 	s.until("it is gone", func() bool { return s.m.OpenAll.Load() == 0 })
+	if n := s.m.DiscardCut.Load(); n != 1 {
+		t.Errorf("%d counted as over the bound in time", n)
+	}
 
 	c = dial(t, s.Addr())
 	c.send(bad)
 	_, _ = c.status()
 	s.advance(6 * time.Second) // of silence
 	s.until("it is gone", func() bool { return s.m.OpenAll.Load() == 0 })
+	if n := s.m.DiscardCut.Load(); n != 1 {
+		t.Errorf("an idle connection is counted as over a bound")
+	}
 
 	c = dial(t, s.Addr())
 	c.send(bad)
@@ -328,6 +334,10 @@ func TestLingerIsBounded(t *testing.T) {
 	}
 	if sent < maxDiscard || sent >= 4*maxDiscard {
 		t.Errorf("%d bytes were taken", sent)
+	}
+	s.until("it is gone", func() bool { return s.m.OpenAll.Load() == 0 })
+	if n := s.m.DiscardCut.Load(); n != 2 {
+		t.Errorf("%d counted as over a bound", n)
 	}
 	s.on(0, func(l *Loop) {
 		if len(l.lingers) != 0 {

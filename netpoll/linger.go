@@ -50,6 +50,7 @@ func (c *Conn) discard(n int) {
 		return
 	}
 	if g.left -= n; g.left < 0 {
+		l.engine.metrics.DiscardCut.Add(1)
 		c.doom()
 		return
 	}
@@ -57,6 +58,15 @@ func (c *Conn) discard(n int) {
 	if !l.engine.draining.Load() {
 		l.wheel.Expect(&c.timer, min(l.now+l.engine.opts.Limits.CloseTimeout, g.until), c)
 	}
+}
+
+// lingered closes a connection that has been silent for Limits.CloseTimeout, or has lingered for Limits.ReadTimeout.
+func (c *Conn) lingered(now time.Duration) {
+	l := c.loop
+	if g, ok := l.lingers[c.slot]; ok && now >= g.until && !l.engine.draining.Load() {
+		l.engine.metrics.DiscardCut.Add(1)
+	}
+	c.doom()
 }
 
 // forgetLinger is called before the slot is given away.
@@ -130,7 +140,7 @@ func (e *Engine) discard(c net.Conn) {
 	l := &e.opts.Limits
 	until := time.Now().Add(l.ReadTimeout)
 	b := make([]byte, discardBuffer)
-	for left := maxDiscard; left > 0; {
+	for left := maxDiscard; left >= 0; {
 		at := time.Now().Add(l.CloseTimeout)
 		if until.Before(at) {
 			at = until
@@ -138,7 +148,11 @@ func (e *Engine) discard(c net.Conn) {
 		_ = c.SetReadDeadline(at)
 		n, err := c.Read(b)
 		if left -= n; err != nil {
+			if !time.Now().Before(until) {
+				break
+			}
 			return
 		}
 	}
+	e.metrics.DiscardCut.Add(1)
 }

@@ -57,6 +57,7 @@ type Metrics struct {
 	Lagging    atomic.Int64  // connections whose socket does not take what is queued
 	Lags       atomic.Uint64 // times that a connection began to lag
 	HalfClosed atomic.Uint64 // connections that went on when their client had shut its side down
+	DiscardCut atomic.Uint64 // connections cut because more came after a last response than is discarded, in bytes or time
 	Overflows  atomic.Uint64 // connections closed because Limits.OutboxBytes was reached
 	PingLost   atomic.Uint64 // connections closed because a ping was not answered
 	Wakes      atomic.Uint64 // wake-ups of loops

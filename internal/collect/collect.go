@@ -97,6 +97,8 @@ func Register(to *metrics.Registry, from *Sources) error {
 	counter("sluice_http_refused_total", "Connections refused because the HTTP server did not keep up.", nil, h.Refused.Load)
 	counter("sluice_http_adopted_total", "Connections that an event loop took back from the HTTP server.", nil, n.Adopted.Load)
 	counter("sluice_http_adopt_failed_total", "Connections lost on their way back from the HTTP server.", nil, n.AdoptFailed.Load)
+	counter("sluice_http_half_closed_total", "Connections served on after their client had shut its side down.", nil, n.HalfClosed.Load)
+	counter("sluice_http_discard_cut_total", "Connections cut because too much input followed a last response, in bytes or time.", nil, n.DiscardCut.Load)
 	counter("sluice_proxied_total", "Connections whose client's address came in a PROXY header.", nil, n.Proxied.Load)
 	counter("sluice_loop_wakes_total", "Times that event loops were woken by other goroutines.", nil, n.Wakes.Load)
 	counter("sluice_connections_lagged_total", "Times that a connection's socket did not take what was queued for it.", nil, n.Lags.Load)
