@@ -35,6 +35,17 @@ func FuzzDeflated(f *testing.F) {
 			t.Fatalf("%d bytes for %d", len(sent), len(payload))
 		}
 		check("a server", sent, modeDeflate|modeServer)
+		var p Parser
+		p.FromServer()
+		p.KeepCompressed()
+		m, _, done, err := p.Next(sent, Limits{Message: limit})
+		text := m.Payload
+		if m.Compressed && err == nil {
+			text, err = Inflate(nil, m.Payload, limit)
+		}
+		if err != nil || !done || !bytes.Equal(text, payload) {
+			t.Fatalf("kept compressed: %d bytes of %d, %v, %v", len(text), len(payload), done, err)
+		}
 		packed := pack(string(payload))
 		at := min(int(cut), len(packed))
 		check("a client", stream(withBits(0x40, frame(more, OpBinary, packed[:at])), frame(fin, OpContinuation, packed[at:])), modeDeflate)
