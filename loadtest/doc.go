@@ -19,6 +19,13 @@
 // A latency counts from when an event or request was due. So neither a late
 // harness nor a slow server can hide it (no coordinated omission).
 //
+// Words: a target is a server to measure, a scenario what is done to it. A stage is
+// a target with its clients and service, while scenarios run on it. A cell is one
+// scenario's figures of one target and round. A unit is what costs are divided by:
+// a delivery, a connection or a request. A delivery is one event at one client. A
+// trial is one rate of the search for the highest. A figure is rejected if it is
+// not the server's, and a bound if the clients or the harness limited it.
+//
 // The root owns no code. The harness never runs elsewhere than on Linux, and the
 // gateway never imports it. Example shows its use as a library; the command
 // sluice-load wraps the same calls.

@@ -57,8 +57,8 @@ type Conn struct {
 const maxMessage = 64 << 20
 
 var (
-	errEnded   = errors.New("the server closed the connection")
-	errRefused = errors.New("the server rejected the upgrade")
+	errEnded    = errors.New("the server closed the connection")
+	errRejected = errors.New("the server rejected the upgrade")
 )
 
 // opened sends the upgrade request, after the TCP or TLS handshake.
@@ -89,14 +89,14 @@ func (c *Conn) upgrade(b []byte) int {
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	if end < 0 {
 		if len(b) > 16<<10 {
-			c.fail(errRefused)
+			c.fail(errRejected)
 		}
 		return 0
 	}
 	head := b[:end]
 	if !bytes.HasPrefix(head, []byte("HTTP/1.1 101")) {
 		line, _, _ := bytes.Cut(head, crlf)
-		c.fail(fmt.Errorf("%w: %s", errRefused, line))
+		c.fail(fmt.Errorf("%w: %s", errRejected, line))
 		return 0
 	}
 	c.negotiated(c.t.cfg.Compression && bytes.Contains(bytes.ToLower(head), []byte("permessage-deflate")))

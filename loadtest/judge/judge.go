@@ -27,25 +27,25 @@ const (
 // caches and clocks, and with them every figure.
 func Cell(c *result.Cell, s plan.Scenario) {
 	timing := func(why string) {
-		c.Refuse(result.Latency, why)
-		c.Refuse(result.Rate, why)
+		c.Reject(result.Latency, why)
+		c.Reject(result.Rate, why)
 	}
 	if c.OtherBusy > otherLimit {
 		why := fmt.Sprintf("the machine: other programs used %.1f cores", c.OtherBusy)
 		timing(why)
-		c.Refuse(result.CPU, why)
-		c.Refuse(result.Sockets, why)
+		c.Reject(result.CPU, why)
+		c.Reject(result.Sockets, why)
 		if c.CPU.Total < 0 && c.Units > 0 {
 			c.Notes = append(c.Notes, "a gateway on this machine counts as another program unless its process is known: give its process id (-pid)")
 		}
 	}
 	if c.Memory.SocketCon < -1 {
-		c.Refuse(result.Sockets, "the machine: the kernel counts all sockets, and other sockets were closed during the measurement")
+		c.Reject(result.Sockets, "the machine: the kernel counts all sockets, and other sockets were closed during the measurement")
 	}
 	if c.Steal > stealLimit {
 		why := fmt.Sprintf("the machine: the hypervisor took %.0f%% of the time", c.Steal*100)
 		timing(why)
-		c.Refuse(result.CPU, why)
+		c.Reject(result.CPU, why)
 	}
 	if c.ClientBusy > clientFull {
 		c.Bound(result.LimitClients)
@@ -58,23 +58,23 @@ func Cell(c *result.Cell, s plan.Scenario) {
 		timing(fmt.Sprintf("the harness: it sent events up to %.1f ms late", float64(c.Late)/1000))
 	}
 	if c.Kind == plan.KindMax && c.Rate > 0 && !c.AtLeast && !saturatedServer(c.Trials) {
-		c.Refuse(result.Rate, "no trial filled the server's cores")
+		c.Reject(result.Rate, "no trial filled the server's cores")
 	}
 	losses(c, s)
 	if s.Compression && c.Shrunk == 0 && c.Unit == result.Delivery {
-		c.Refuse(result.CPU, "the server compressed nothing")
+		c.Reject(result.CPU, "the server compressed nothing")
 		c.Notes = append(c.Notes, "the server compressed nothing")
 	}
 	if c.Units > 0 && c.CPU.Total < 0 {
-		c.Refuse(result.CPU, "the server's process is not known")
+		c.Reject(result.CPU, "the server's process is not known")
 	}
 }
 
 // losses rejects figures of a cell that lost connections, events or responses.
 func losses(c *result.Cell, s plan.Scenario) {
 	timing := func(why string) {
-		c.Refuse(result.Latency, why)
-		c.Refuse(result.Rate, why)
+		c.Reject(result.Latency, why)
+		c.Reject(result.Rate, why)
 	}
 	if c.Failed > 0 {
 		c.Notes = append(c.Notes, fmt.Sprintf("%d connections failed: %s", c.Failed, c.Message))
@@ -85,9 +85,9 @@ func losses(c *result.Cell, s plan.Scenario) {
 	if c.Live < c.N && s.Slow == 0 {
 		why := fmt.Sprintf("only %d of %d connections were alive at the end", c.Live, c.N)
 		timing(why)
-		c.Refuse(result.CPU, why)
-		c.Refuse(result.Mem, why)
-		c.Refuse(result.Sockets, why)
+		c.Reject(result.CPU, why)
+		c.Reject(result.Mem, why)
+		c.Reject(result.Sockets, why)
 	}
 	if c.Lost > 0 {
 		c.Notes = append(c.Notes, fmt.Sprintf("%d of %d were lost", c.Lost, c.Expected))

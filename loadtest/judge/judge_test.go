@@ -20,7 +20,7 @@ func TestCell(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		spoil func(*result.Cell)
-		want  string // figures that are refused, bounds
+		want  string // figures that are rejected, bounds
 	}{
 		{"nothing", func(*result.Cell) {}, ""},
 		{"other programs", func(c *result.Cell) { c.OtherBusy = 0.5 }, "cpu latency rate sockets"},
@@ -61,7 +61,7 @@ func TestCell(t *testing.T) {
 			got = append(got, "≤", one.Limit)
 		}
 		if strings.Join(got, " ") != c.want {
-			t.Errorf("%s: refused or bounded %v, want %s", c.name, got, c.want)
+			t.Errorf("%s: rejected or bounded %v, want %s", c.name, got, c.want)
 		}
 	}
 }

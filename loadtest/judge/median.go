@@ -45,14 +45,14 @@ func median(rounds []result.Cell) result.Cell {
 	if len(ran) == 0 {
 		return rounds[len(rounds)-1]
 	}
-	good, refused, notes := countedRounds(ran)
+	good, rejected, notes := countedRounds(ran)
 	byCPU := slices.Clone(good[result.CPU])
 	slices.SortStableFunc(byCPU, func(a, b result.Cell) int { return cmp.Compare(a.CPU.Total, b.CPU.Total) })
 	m := byCPU[(len(byCPU)-1)/2]
-	m.Round, m.Refused, m.Notes = 0, nil, nil
+	m.Round, m.Rejected, m.Notes = 0, nil, nil
 	medianFigures(&m, good)
-	m.AtLeast = refused[result.Rate] == "" && slices.ContainsFunc(good[result.Rate], func(c result.Cell) bool { return c.AtLeast })
-	m.AtMost = refused[result.Latency] == "" && slices.ContainsFunc(good[result.Latency], func(c result.Cell) bool { return c.AtMost })
+	m.AtLeast = rejected[result.Rate] == "" && slices.ContainsFunc(good[result.Rate], func(c result.Cell) bool { return c.AtLeast })
+	m.AtMost = rejected[result.Latency] == "" && slices.ContainsFunc(good[result.Latency], func(c result.Cell) bool { return c.AtMost })
 	var limits []string
 	for _, c := range good[result.Rate] {
 		if c.Limit != "" {
@@ -77,23 +77,23 @@ func median(rounds []result.Cell) result.Cell {
 			m.Notes = append(m.Notes, n)
 		}
 	}
-	for figure, why := range refused {
-		m.Refuse(figure, why)
+	for figure, why := range rejected {
+		m.Reject(figure, why)
 	}
 	return m
 }
 
 // countedRounds returns, for each figure, the rounds that count for it. If half of the
-// rounds or more reject a figure, it is in refused with the reason, and all rounds count.
-func countedRounds(ran []result.Cell) (good map[string][]result.Cell, refused map[string]string, notes []string) {
-	good, refused = map[string][]result.Cell{}, map[string]string{}
+// rounds or more reject a figure, it is in rejected with the reason, and all rounds count.
+func countedRounds(ran []result.Cell) (good map[string][]result.Cell, rejected map[string]string, notes []string) {
+	good, rejected = map[string][]result.Cell{}, map[string]string{}
 	for _, figure := range result.Figures {
 		var why string
 		for _, c := range ran {
 			if c.OK(figure) {
 				good[figure] = append(good[figure], c)
 			} else if why == "" {
-				why = c.Refused[figure]
+				why = c.Rejected[figure]
 			}
 		}
 		switch n := len(good[figure]); {
@@ -101,10 +101,10 @@ func countedRounds(ran []result.Cell) (good map[string][]result.Cell, refused ma
 		case 2*n > len(ran):
 			notes = append(notes, fmt.Sprintf("%s: the median of %d of %d rounds; not counted: %s", figure, n, len(ran), why))
 		default:
-			refused[figure], good[figure] = why, ran
+			rejected[figure], good[figure] = why, ran
 		}
 	}
-	return good, refused, notes
+	return good, rejected, notes
 }
 
 // medianFigures replaces the figures of c by their medians over the rounds in good.

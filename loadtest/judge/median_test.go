@@ -14,21 +14,21 @@ import (
 func TestMediansOfEachFigure(t *testing.T) {
 	r := result.Report{Schema: 1, Cells: []result.Cell{cell(1, 10, 300, 7), cell(2, 30, 100, 9), cell(3, 20, 200, 8)}}
 	m := Medians(&r)
-	if len(m) != 1 || m[0].CPU.Total != 20 || m[0].Rate != 200 || m[0].Latency.P99 != 8 || len(m[0].Refused) != 0 {
+	if len(m) != 1 || m[0].CPU.Total != 20 || m[0].Rate != 200 || m[0].Latency.P99 != 8 || len(m[0].Rejected) != 0 {
 		t.Errorf("%+v", m)
 	}
 }
 
 func TestMediansOmitRejectedRounds(t *testing.T) {
 	bad := cell(2, 30, 100, 9)
-	bad.Refuse("cpu", "the machine")
+	bad.Reject("cpu", "the machine")
 	r := result.Report{Cells: []result.Cell{cell(1, 10, 300, 7), bad, cell(3, 20, 200, 8)}}
 	m := Medians(&r)[0]
 	if m.CPU.Total != 15 || m.Rate != 200 || !m.OK("cpu") || len(m.Notes) != 1 || !strings.Contains(m.Notes[0], "2 of 3") {
 		t.Errorf("%+v", m)
 	}
 	worse := cell(3, 20, 200, 8)
-	worse.Refuse("cpu", "the machine")
+	worse.Reject("cpu", "the machine")
 	r.Cells[2] = worse
 	if m = Medians(&r)[0]; m.OK("cpu") || !m.OK("rate") || m.CPU.Total != 20 {
 		t.Errorf("%+v", m)
@@ -47,9 +47,9 @@ func TestMediansOfBounds(t *testing.T) {
 		c.Kind, c.AtLeast, c.AtMost, c.Limit = plan.KindMax, true, atMost, limit
 		return c
 	}
-	refused := bound(3, 900, "clients", true)
-	refused.Refuse("rate", "the machine")
-	refused.Refuse("latency", "the machine")
+	rejected := bound(3, 900, "clients", true)
+	rejected.Reject("rate", "the machine")
+	rejected.Reject("latency", "the machine")
 	for _, c := range []struct {
 		name            string
 		cells           []result.Cell
@@ -63,18 +63,18 @@ func TestMediansOfBounds(t *testing.T) {
 		{"one rate", []result.Cell{cell(1, 10, 100, 10), cell(2, 20, 200, 20), bound(3, 300, "clients", false)}, 200, 20, "clients", true, false},
 		{"the one that has the median CPU is none", []result.Cell{bound(1, 100, "harness", true), cell(2, 5, 200, 20), cell(3, 7, 300, 30)}, 200, 20, "harness", true, true},
 		{"of several limits", []result.Cell{bound(1, 100, "harness", false), bound(2, 200, "clients", true), bound(3, 300, "clients", false)}, 200, 20, "clients and the harness", true, true},
-		{"one that does not count", []result.Cell{cell(1, 10, 100, 10), cell(2, 20, 200, 20), refused}, 150, 15, "", false, false},
+		{"one that does not count", []result.Cell{cell(1, 10, 100, 10), cell(2, 20, 200, 20), rejected}, 150, 15, "", false, false},
 	} {
 		for range len(c.cells) { // whatever their order
 			c.cells = append(c.cells[1:], c.cells[0])
 			m := Medians(&result.Report{Cells: slices.Clone(c.cells)})[0]
-			if m.Rate != c.rate || m.Latency.P99 != c.p99 || m.Limit != c.limit || m.AtLeast != c.atLeast || m.AtMost != c.atMost || len(m.Refused) > 0 {
+			if m.Rate != c.rate || m.Latency.P99 != c.p99 || m.Limit != c.limit || m.AtLeast != c.atLeast || m.AtMost != c.atMost || len(m.Rejected) > 0 {
 				t.Errorf("%s: %+v", c.name, m)
 			}
 		}
 	}
-	if m := Medians(&result.Report{Cells: []result.Cell{refused}})[0]; m.AtLeast || m.AtMost || m.OK("rate") {
-		t.Errorf("a refused figure is called a bound: %+v", m)
+	if m := Medians(&result.Report{Cells: []result.Cell{rejected}})[0]; m.AtLeast || m.AtMost || m.OK("rate") {
+		t.Errorf("a rejected figure is called a bound: %+v", m)
 	}
 }
 

@@ -60,8 +60,8 @@ func TestSearch(t *testing.T) {
 			}
 			all.Conclude(&cell)
 			Cell(&cell, plan.Scenario{})
-			if cell.Rate < c.sustains/searchClose || cell.Rate > c.sustains || len(cell.Refused)+len(cell.Notes) > 0 {
-				t.Errorf("%.0f, refused %v, %v\n%+v", cell.Rate, cell.Refused, cell.Notes, all)
+			if cell.Rate < c.sustains/searchClose || cell.Rate > c.sustains || len(cell.Rejected)+len(cell.Notes) > 0 {
+				t.Errorf("%.0f, rejected %v, %v\n%+v", cell.Rate, cell.Rejected, cell.Notes, all)
 			}
 			if cell.Limit != c.limit || cell.AtLeast != (c.limit != "") || cell.AtMost != c.atMost {
 				t.Errorf("limit %q, at least: %v, at most: %v", cell.Limit, cell.AtLeast, cell.AtMost)

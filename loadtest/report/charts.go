@@ -127,7 +127,7 @@ func (s section) bars(r *result.Report, title, better, figure string, value func
 				continue
 			}
 			v, text := value(c)
-			g = append(g, bar{name: s.label(c), color: color(r, c.Target), value: v, text: text, refused: !c.OK(figure)})
+			g = append(g, bar{name: s.label(c), color: color(r, c.Target), value: v, text: text, rejected: !c.OK(figure)})
 		}
 		groups, bars = append(groups, number(float64(n))+" clients"), append(bars, g)
 	}

@@ -49,7 +49,7 @@ func sample() *result.Report {
 					c.CPU.Total *= 1.5
 				}
 				if s.Kind == plan.KindMax && target == "a" {
-					c.Refused = map[string]string{"rate": "the clients: they were full"}
+					c.Rejected = map[string]string{"rate": "the clients: they were full"}
 					c.Trials = []result.Trial{{Offered: 100, Achieved: 99, Why: "1 lost"}}
 				}
 				if s.Kind == plan.KindMax && target == "b" {

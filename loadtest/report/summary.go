@@ -111,7 +111,7 @@ func Insert(text []byte, r *result.Report, folder string) ([]byte, error) {
 	has := func(f func(result.Cell) bool) bool {
 		return slices.ContainsFunc(sections(r), func(s section) bool { return slices.ContainsFunc(s.cells, f) })
 	}
-	if has(func(c result.Cell) bool { return len(c.Refused) > 0 }) {
+	if has(func(c result.Cell) bool { return len(c.Rejected) > 0 }) {
 		b.WriteString("Figures in parentheses are not the server's; the report says why.\n")
 	}
 	if has(func(c result.Cell) bool { return c.AtLeast || c.AtMost }) {

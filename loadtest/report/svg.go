@@ -125,11 +125,11 @@ func legend(lines []line) (at [][2]float64, rows int) {
 
 // bar is one target's figure in a bar chart.
 type bar struct {
-	name    string
-	color   int
-	value   float64
-	text    string
-	refused bool // not the server's figure: named, not drawn
+	name     string
+	color    int
+	value    float64
+	text     string
+	rejected bool // not the server's figure: named, not drawn
 }
 
 // barChart draws groups of horizontal bars, all on one scale from zero. better says which
@@ -139,7 +139,7 @@ func barChart(title, better string, groups []string, bars [][]bar) string {
 	for _, g := range bars {
 		rows += len(g)
 		for _, v := range g {
-			if !v.refused {
+			if !v.rejected {
 				top = max(top, v.value)
 				switch {
 				case strings.HasPrefix(v.text, atLeast):
@@ -167,11 +167,11 @@ func barChart(title, better string, groups []string, bars [][]bar) string {
 		y += groupHeight - 4
 		for _, v := range g {
 			w := 0.0
-			if top > 0 && !v.refused {
+			if top > 0 && !v.rejected {
 				w = max(v.value/top*(width-names-120), 1)
 			}
 			text := v.text
-			if v.refused {
+			if v.rejected {
 				text = "not the server's figure"
 			}
 			fmt.Fprintf(&b, `<text class="t" x="%d" y="%.0f" text-anchor="end">%s</text><rect x="%d" y="%.0f" width="%.1f" height="15" rx="2" fill="%s"/><text class="t" x="%.1f" y="%.0f">%s</text>`,

@@ -235,7 +235,7 @@ func (s section) remarks(c result.Cell) []string {
 		all = append(all, who+c.Error)
 	}
 	byWhy := map[string][]string{}
-	for figure, why := range c.Refused {
+	for figure, why := range c.Rejected {
 		byWhy[why] = append(byWhy[why], figure)
 	}
 	for why, figures := range byWhy {

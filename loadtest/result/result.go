@@ -40,7 +40,7 @@ type Machine struct {
 	Clients []int  `json:"clients"` // cores of clients, services and NATS
 }
 
-// Figures that a cell can reject; see Cell.Refused.
+// Figures that a cell can reject; see Cell.Rejected.
 const (
 	CPU     = "cpu"
 	Latency = "latency"
@@ -115,10 +115,10 @@ type Cell struct {
 	Slow    *Slow  `json:"slow,omitempty"`
 	Message string `json:"message,omitempty"` // the last error of a client
 
-	// Refused maps each figure that is not the server's to the reason. The keys are of
+	// Rejected maps each figure that is not the server's to the reason. The keys are of
 	// Figures.
-	Refused map[string]string `json:"refused,omitempty"`
-	Notes   []string          `json:"notes,omitempty"`
+	Rejected map[string]string `json:"refused,omitempty"`
+	Notes    []string          `json:"notes,omitempty"`
 }
 
 // Cost is CPU time per unit, in microseconds; for idle connections per connection and
@@ -192,15 +192,15 @@ func (r *Report) WriteJSON(w io.Writer) error {
 }
 
 // OK reports whether a figure is the server's.
-func (c Cell) OK(figure string) bool { return c.Error == "" && c.Refused[figure] == "" }
+func (c Cell) OK(figure string) bool { return c.Error == "" && c.Rejected[figure] == "" }
 
-// Refuse marks a figure as not the server's. The first reason stays.
-func (c *Cell) Refuse(figure, why string) {
-	if c.Refused == nil {
-		c.Refused = map[string]string{}
+// Reject marks a figure as not the server's. The first reason stays.
+func (c *Cell) Reject(figure, why string) {
+	if c.Rejected == nil {
+		c.Rejected = map[string]string{}
 	}
-	if c.Refused[figure] == "" {
-		c.Refused[figure] = why
+	if c.Rejected[figure] == "" {
+		c.Rejected[figure] = why
 	}
 }
 
