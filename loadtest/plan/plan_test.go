@@ -46,7 +46,8 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 	}
 }
 
-// A tls or compressed scenario gets its plain form beside it, except on targets that speak TLS only.
+// A tls or compressed scenario gets its plain form beside it, except on targets that speak TLS
+// only.
 func TestPlainBesideTLS(t *testing.T) {
 	p := Plan{
 		Targets: []Target{{Name: "a", Protocol: "res", Start: "x", TLS: "-tls", Compress: "-z"}, {Name: "b", Protocol: "res", Start: "x"}, {Name: "url", Protocol: "res", Addr: "127.0.0.1:1"}, {Name: "always", Protocol: "res", Start: "x -tls", TLS: " "}},
