@@ -6,7 +6,17 @@ import (
 	"sluice/internal/res"
 )
 
-// call answers a call or new request: access is asked, then the service.
+// call is a call, new or auth request in progress.
+type call struct {
+	s           *Session
+	id          string
+	kind        string // the subject's prefix
+	rid, method string
+	params      []byte
+	isNew       bool
+}
+
+// call asks for access and then sends a call or new request to the service.
 func (s *Session) call(r *res.Request) {
 	c := &call{s: s, id: r.ID, kind: "call.", rid: r.RID, method: r.Method, params: bytes.Clone(r.Params), isNew: r.Type == res.New}
 	if c.isNew {
@@ -21,18 +31,8 @@ func (s *Session) call(r *res.Request) {
 		})
 		return
 	}
-	name, query := res.SplitRID(res.ExpandCID(r.RID, s.cid))
+	name, query := s.resolve(r.RID)
 	s.askAccess(name, query, func(a *access, _ *res.Meta) { c.send(a) })
-}
-
-// call is a call or auth request in progress.
-type call struct {
-	s           *Session
-	id          string
-	kind        string // the subject's prefix
-	rid, method string
-	params      []byte
-	isNew       bool
 }
 
 // send sends the call to the service if access is granted.
@@ -42,23 +42,23 @@ func (c *call) send(a *access) {
 		s.fail(c.id, err)
 		return
 	}
-	name, query := res.SplitRID(res.ExpandCID(c.rid, s.cid))
-	s.env.payload = res.AppendCallRequest(s.env.payload[:0], res.CallRequest{CID: s.cid, Token: s.token, Query: query, Params: c.params})
-	s.env.Bus.Request(name, c.kind+name+"."+c.method, s.env.payload, c.answer)
+	name, query := s.resolve(c.rid)
+	s.env.payload = res.AppendCallRequest(s.env.payload[:0], s.callRequest(query, c.params))
+	s.env.Bus.Request(name, c.kind+name+"."+c.method, s.env.payload, c.reply)
 }
 
-// auth answers an auth request, which needs no access.
+// auth sends an auth request to the service; it needs no access.
 func (s *Session) auth(r *res.Request) {
 	c := &call{s: s, id: r.ID, kind: "auth.", rid: r.RID, method: r.Method}
-	name, query := res.SplitRID(res.ExpandCID(r.RID, s.cid))
-	a := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token, Query: query, Params: r.Params}}
+	name, query := s.resolve(r.RID)
+	a := res.AuthRequest{CallRequest: s.callRequest(query, r.Params)}
 	s.peer.Describe(&a)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], a)
-	s.env.Bus.Request(name, c.kind+name+"."+c.method, s.env.payload, c.answer)
+	s.env.Bus.Request(name, c.kind+name+"."+c.method, s.env.payload, c.reply)
 }
 
-// answer passes the service's answer on.
-func (c *call) answer(payload []byte, err *res.Error) {
+// reply handles the service's reply, or the error that replaces it.
+func (c *call) reply(payload []byte, err *res.Error) {
 	s := c.s
 	if s.closed {
 		return
@@ -66,7 +66,7 @@ func (c *call) answer(payload []byte, err *res.Error) {
 	var r res.CallResult
 	if err == nil {
 		r, _, err = s.env.Parser.Call(payload, c.method)
-		name, _ := res.SplitRID(res.ExpandCID(c.rid, s.cid))
+		name, _ := s.resolve(c.rid)
 		s.env.noteInvalid(err, c.kind, name, c.method)
 	}
 	if err != nil {
@@ -91,18 +91,19 @@ func (c *call) answer(payload []byte, err *res.Error) {
 		s.env.buf = append(appendRID(buf, r.RID), '}')
 		s.result(c.id, s.env.buf)
 	default:
-		s.resource(c.id, r.RID)
+		c.resource(r.RID)
 	}
 }
 
-// resource answers with a resource, to which a direct subscription is held
-// from then on. The call has succeeded, so what goes wrong now stands among
-// the errors of the resource set.
-func (s *Session) resource(id, rid string) {
+// resource responds with a resource, of which the client gets a direct
+// subscription. The call has succeeded, so a failed fetch is reported among the
+// errors of the resource set.
+func (c *call) resource(rid string) {
+	s := c.s
 	s.fetch(rid, true, func(b *Sub, err *res.Error) {
 		member := appendRID(nil, rid)
 		if err == nil {
-			s.resultSet(id, b, member)
+			s.resultSet(c.id, s.setOf(b), member)
 			return
 		}
 		buf := append(append(s.env.buf[:0], '{'), member...)
@@ -110,7 +111,7 @@ func (s *Session) resource(id, rid string) {
 		buf = append(res.AppendString(buf, rid), ':')
 		buf = append(err.AppendJSON(buf), "}}"...)
 		s.env.buf = buf
-		s.result(id, buf)
+		s.result(c.id, buf)
 	})
 }
 

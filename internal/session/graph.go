@@ -2,73 +2,33 @@ package session
 
 import (
 	"iter"
-	"slices"
+
+	"sluice/fanout"
+	"sluice/internal/state"
 )
 
-// collect looks at subscriptions that have lost an edge or a root: those that
-// nothing keeps alive are disposed of, and those that the client cannot reach
-// any more count as not sent.
-//
-// It works on counts as far as they go. A count above zero proves nothing
-// where references run in cycles; then the subgraph behind the subscription is
-// searched for an edge or a root from outside (trial deletion). The cost is
-// that of the subgraph, and only subscriptions with references of their own
-// pay it.
-func (s *Session) collect(loose ...*Sub) {
-	s.freeze()
-	defer s.thaw()
-	loose = append(loose, s.loose...)
-	s.loose = nil
-	for len(loose) > 0 {
-		var alive []*Sub
-		for len(loose) > 0 {
-			last := len(loose) - 1
-			b := loose[last]
-			loose = loose[:last]
-			switch {
-			case b.state == subDisposed:
-			case b.root():
-				alive = append(alive, b)
-			case b.in == 0:
-				loose = s.dispose(b, loose)
-			case !b.refers(false):
-				alive = append(alive, b)
-			default:
-				dead := s.unreachable(b, false)
-				for _, d := range dead {
-					loose = s.dispose(d, loose)
-				}
-				if b.state != subDisposed {
-					alive = append(alive, b)
-				}
-			}
-		}
-		for _, b := range alive {
-			switch {
-			case b.seen() && b.held == 0 && b.inSent == 0:
-				loose = s.unsend(b, loose)
-			case b.seen() && b.held == 0 && b.refers(true):
-				for _, u := range s.unreachable(b, true) {
-					loose = s.unsend(u, loose)
-				}
-			}
-			if b.state != subDisposed && b.state != subSent && b.state != subDeleted && !b.root() && b.in == b.inSent {
-				if b.state != subFailed || b.work.stale != nil {
-					loose = s.retire(b, loose)
-				}
-			}
-		}
-	}
+// graph has a client's subscriptions and the references between them: two
+// directed graphs over the same nodes (see Sub). It counts edges and searches;
+// it knows no Session and loads nothing.
+type graph struct {
+	subs       table
+	candidates []*Sub  // have lost an edge; the next collect checks them
+	search     *search // shared by the sessions of a loop
+	mark       uint32  // number of the newest search
 }
 
-// seen reports whether the client has some copy of b.
+// search is the memory of graph.unsent. It is in use by one search at a time.
+type search struct{ found []*Sub }
+
+// keepFound bounds how many subscriptions the memory that is kept for the next
+// search has room for.
+const keepFound = 1024
+
+// seen reports whether the client has a copy of b, perhaps an outdated one.
 func (b *Sub) seen() bool {
 	return b.state == subSent || b.state == subDeleted ||
-		b.state != subDisposed && b.work != nil && b.work.stale != nil
+		b.state != subDisposed && b.work != nil && b.work.staleCopy != nil
 }
-
-// root reports whether b is alive whatever refers to it.
-func (b *Sub) root() bool { return b.held > 0 || b.pins > 0 }
 
 // edges calls f for each set of references that b's edges come from: those
 // that the client has (sent), or all.
@@ -79,11 +39,11 @@ func (b *Sub) edges(sent bool, f func(rids iter.Seq[string])) {
 		}
 	}
 	if w := b.work; w != nil {
-		if w.stale != nil && w.stale.HasRefs() {
-			f(w.stale.Refs())
+		if w.staleCopy != nil && w.staleCopy.HasRefs() {
+			f(w.staleCopy.Refs())
 		}
-		if !sent && w.current != nil {
-			f(slices.Values(w.current.AddedRefs))
+		if !sent && w.blocked.event != nil {
+			f(w.blocked.refs())
 		}
 	}
 }
@@ -95,59 +55,65 @@ func (b *Sub) refers(sent bool) bool {
 	return found
 }
 
+// fetching reports whether requests that fetch rid are in progress.
+func (g *graph) fetching(rid string) bool {
+	b := g.subs.get(rid)
+	return b != nil && b.fetches > 0
+}
+
 // targets calls f for the subscription at the end of each edge of b.
-func (b *Sub) targets(sent bool, f func(*Sub)) {
+func (g *graph) targets(b *Sub, sent bool, f func(*Sub)) {
 	b.edges(sent, func(rids iter.Seq[string]) {
 		for rid := range rids {
-			if c := b.s.subs.get(rid); c != nil {
+			if c := g.subs.get(rid); c != nil {
 				f(c)
 			}
 		}
 	})
 }
 
-// unreachable returns, of b and all that can be reached from it, what has no
-// root or edge from outside: in the client's graph if sent, else in the
-// gateway's.
-func (s *Session) unreachable(b *Sub, sent bool) []*Sub {
-	group := s.reach([]*Sub{b}, sent)
-	for _, g := range group {
-		g.tally = 0
+// unreachable returns which of b and the subscriptions reachable from it have
+// no path from a root, or from an edge outside of this group: in the client's
+// graph if sent, else in the gateway's.
+func (g *graph) unreachable(b *Sub, sent bool) []*Sub {
+	group := g.reach([]*Sub{b}, sent)
+	for _, m := range group {
+		m.inner = 0
 	}
-	for _, g := range group {
-		g.targets(sent, func(c *Sub) { c.tally++ })
+	for _, m := range group {
+		g.targets(m, sent, func(c *Sub) { c.inner++ })
 	}
 	var kept []*Sub
-	for _, g := range group {
-		edges, root := g.in, g.root()
+	for _, m := range group {
+		edges, root := m.in, m.root()
 		if sent {
-			edges, root = g.inSent, g.held > 0
+			edges, root = m.inSent, m.direct > 0
 		}
-		if root || edges > g.tally {
-			kept = append(kept, g)
+		if root || edges > m.inner {
+			kept = append(kept, m)
 		}
 	}
 	if len(kept) == len(group) {
 		return nil
 	}
-	s.reach(kept, sent) // marks them anew
+	g.reach(kept, sent) // marks them again, with a newer number
 	var lost []*Sub
-	for _, g := range group {
-		if g.visit != s.mark {
-			lost = append(lost, g)
+	for _, m := range group {
+		if m.visit != g.mark {
+			lost = append(lost, m)
 		}
 	}
 	return lost
 }
 
-// reach returns what can be reached from the subscriptions given, themselves
-// included, marked with a new visit.
-func (s *Session) reach(from []*Sub, sent bool) []*Sub {
-	s.mark++
+// reach returns the subscriptions reachable from those given, themselves
+// included, and marks them with the number of a new search.
+func (g *graph) reach(from []*Sub, sent bool) []*Sub {
+	g.mark++
 	var found []*Sub
 	add := func(c *Sub) {
-		if c.visit != s.mark {
-			c.visit = s.mark
+		if c.visit != g.mark {
+			c.visit = g.mark
 			found = append(found, c)
 		}
 	}
@@ -155,43 +121,119 @@ func (s *Session) reach(from []*Sub, sent bool) []*Sub {
 		add(b)
 	}
 	for i := 0; i < len(found); i++ {
-		found[i].targets(sent, add)
+		g.targets(found[i], sent, add)
 	}
 	return found
 }
 
-// unsend notes that the client has dropped b, which something in progress
-// still needs. Its events are no longer the client's business; when it is sent
-// again, it is sent as it is then known.
-func (s *Session) unsend(b *Sub, loose []*Sub) []*Sub {
-	switch b.state {
-	case subDisposed:
+// unlink removes the edges that come from snap; sent says whether the client
+// had them too. It appends the former targets to loose and returns that.
+func (g *graph) unlink(snap *state.Snapshot, sent bool, loose []*Sub) []*Sub {
+	if snap == nil || !snap.HasRefs() {
 		return loose
-	case subDeleted:
-		s.reload(b, nil, nil)
-		return s.dropStale(b, loose)
-	case subLoading, subReady, subFailed:
-		return s.dropStale(b, loose)
 	}
-	loose = s.dropCurrent(b, loose)
-	old := b.snapshot()
-	w := b.busy()
-	w.script, w.queue, w.latest, w.conflated = nil, nil, nil, false
-	b.hold = 0
-	b.lapse()
-	b.SetReady(false)
-	if !b.Topic().Alive() { // its end is among the events just dropped
-		b.leave()
-		s.reload(b, nil, nil)
-		return s.unlink(old, true, loose)
-	}
-	w.snap = b.Topic().Snapshot()
-	b.state = subReady
-	if w.snap.HasRefs() {
-		loads := s.newThrottle()
-		for rid := range w.snap.Refs() {
-			s.need(rid, loads).in++
+	for rid := range snap.Refs() {
+		if c := g.subs.get(rid); c != nil {
+			c.in--
+			if sent {
+				c.inSent--
+			}
+			loose = append(loose, c)
 		}
 	}
-	return s.unlink(old, true, loose)
+	return loose
+}
+
+// unlinkBlocked drops the event whose references b waits for, with its edges.
+func (g *graph) unlinkBlocked(b *Sub, loose []*Sub) []*Sub {
+	w := b.work
+	if w == nil || w.blocked.event == nil {
+		return loose
+	}
+	for rid := range w.blocked.refs() {
+		if c := g.subs.get(rid); c != nil {
+			c.in--
+			loose = append(loose, c)
+		}
+	}
+	w.blocked.waiter.cancel()
+	w.blocked = blocked{}
+	b.holds &^= holdReferences
+	return loose
+}
+
+// unlinkStale removes the edges of the outdated copy that the client had.
+func (g *graph) unlinkStale(b *Sub, loose []*Sub) []*Sub {
+	stale := b.work.staleCopy
+	b.work.staleCopy = nil
+	return g.unlink(stale, true, loose)
+}
+
+// unsent calls f for each subscription reachable from roots, themselves
+// included, without passing through one that the client holds. f must not
+// start another such search.
+func (g *graph) unsent(roots []*Sub, f func(*Sub)) {
+	g.mark++
+	found := g.search.found[:0]
+	add := func(b *Sub) {
+		if b.visit != g.mark && b.state != subSent && b.state != subDeleted && b.state != subDisposed {
+			b.visit = g.mark
+			found = append(found, b)
+		}
+	}
+	for _, b := range roots {
+		add(b)
+	}
+	for i := 0; i < len(found); i++ {
+		if b := found[i]; b.state == subReady && b.snapshot().HasRefs() {
+			for rid := range b.snapshot().Refs() {
+				if c := g.subs.get(rid); c != nil {
+					add(c)
+				}
+			}
+		}
+	}
+	for _, b := range found {
+		f(b)
+	}
+	clear(found)
+	if g.search.found = found[:0]; cap(found) > keepFound {
+		g.search.found = nil
+	}
+}
+
+// collectSet appends to set the resources that the client needs to hold roots.
+func (g *graph) collectSet(set []fanout.Resource, roots ...*Sub) []fanout.Resource {
+	g.unsent(roots, func(b *Sub) {
+		switch b.state {
+		case subReady:
+			set = append(set, fanout.Resource{RID: b.rid, Snapshot: b.snapshot()})
+		case subFailed:
+			set = append(set, fanout.Resource{RID: b.rid, Err: b.work.err})
+		}
+	})
+	return set
+}
+
+// markSent records that the client was sent roots with their resource set. It
+// returns the subscriptions that are sent now and may have queued events: the
+// caller resumes them after it has sent the message and counted the edge or
+// root that leads to them.
+func (g *graph) markSent(roots ...*Sub) []*Sub {
+	var sent []*Sub
+	g.unsent(roots, func(b *Sub) {
+		if b.state == subReady {
+			sent = append(sent, b)
+		}
+	})
+	for _, b := range sent {
+		b.to(subSent)
+	}
+	for _, b := range sent {
+		stale := b.work.staleCopy
+		b.work.staleCopy = nil
+		g.targets(b, true, func(c *Sub) { c.inSent++ })
+		g.candidates = g.unlink(stale, true, g.candidates)
+	}
+	return sent
 }

@@ -54,13 +54,9 @@ func ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status < 6
 // when done is called. rid is set if the service answered with a resource.
 func (s *Session) Authenticate(rid, method string, done func(rid string, meta *res.Meta, err *res.Error)) {
 	before := s.env.Enter(s)
-	s.authenticate(rid, method, done)
-	s.env.Enter(before)
-}
-
-func (s *Session) authenticate(rid, method string, done func(rid string, meta *res.Meta, err *res.Error)) {
-	name, query := res.SplitRID(res.ExpandCID(rid, s.cid))
-	r := res.AuthRequest{CallRequest: res.CallRequest{CID: s.cid, Token: s.token, Query: query, IsHTTP: true}, NoParams: true}
+	name, query := s.resolve(rid)
+	r := res.AuthRequest{CallRequest: s.callRequest(query, nil), NoParams: true}
+	r.IsHTTP = true
 	s.peer.Describe(&r)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
 	s.env.Bus.Request(name, "auth."+name+"."+method, s.env.payload, func(payload []byte, err *res.Error) {
@@ -75,17 +71,13 @@ func (s *Session) authenticate(rid, method string, done func(rid string, meta *r
 		}
 		done(result.RID, meta, err)
 	})
+	s.env.Enter(before)
 }
 
 // Fetch gets a resource with all that it refers to. If the status of meta ends
 // the request, there may be neither a graph nor an error.
 func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res.Error)) {
 	before := s.env.Enter(s)
-	s.fetchGraph(rid, done)
-	s.env.Enter(before)
-}
-
-func (s *Session) fetchGraph(rid string, done func(g *Graph, meta *res.Meta, err *res.Error)) {
 	s.open(rid, false, func(b *Sub, meta *res.Meta, err *res.Error) {
 		if err != nil || b == nil {
 			done(nil, meta, err)
@@ -105,6 +97,7 @@ func (s *Session) fetchGraph(rid string, done func(g *Graph, meta *res.Meta, err
 		s.env.set = set[:0]
 		done(g, meta, nil)
 	})
+	s.env.Enter(before)
 }
 
 // Stream subscribes to a resource. done gets the resource set as the message
@@ -115,55 +108,47 @@ func (s *Session) fetchGraph(rid string, done func(g *Graph, meta *res.Meta, err
 // that says why: nothing more will come.
 func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error), ended func()) {
 	before := s.env.Enter(s)
-	s.stream(rid, done, ended)
-	s.env.Enter(before)
-}
-
-func (s *Session) stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error), ended func()) {
 	s.ended = ended
 	s.open(rid, true, func(b *Sub, meta *res.Meta, err *res.Error) {
 		if err != nil || b == nil {
 			done(nil, meta, err)
 			return
 		}
-		done(s.setOf(b, appendRID(nil, rid)), meta, nil)
+		done(s.setObject(s.setOf(b), appendRID(nil, rid)), meta, nil)
 	})
+	s.env.Enter(before)
 }
 
-// open is fetch for HTTP: access is asked for this request alone, since the
-// answer's meta counts. answer gets no subscription and no error if meta ends
-// the request.
+// open starts a fetch for HTTP. It always sends an access request, since the
+// reply's meta counts. answer is called with neither a subscription nor an error
+// if meta ends the request.
 func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta, err *res.Error)) {
-	var b *Sub
-	answered := func(a *access, meta *res.Meta) {
-		err := a.canGet()
-		if ends(meta) {
-			if a.err == nil {
-				err = nil
-			}
-			answer(nil, meta, err)
-			s.done(b, keep, false)
-			return
-		}
-		if err != nil {
-			answer(nil, meta, err)
-			s.done(b, keep, false)
-			return
-		}
-		if keep && !b.reaccess {
-			b.remember(a)
-		}
-		s.wait([]*Sub{b}, func() {
-			if b.state == subFailed {
-				answer(nil, meta, b.work.err)
-				s.done(b, keep, false)
+	f := &fetch{s: s, rid: rid, keep: keep}
+	f.claim(func(b *Sub) (first func()) {
+		return b.askAccess(true, func(a *access, meta *res.Meta) {
+			err := a.canGet()
+			if ends(meta) || err != nil {
+				if ends(meta) && a.err == nil {
+					err = nil
+				}
+				answer(nil, meta, err)
+				f.done(false)
 				return
 			}
-			answer(b, meta, nil)
-			s.done(b, keep, true)
+			if keep && !b.reaccess {
+				b.cacheAccess(a)
+			}
+			newWaiter(s, []*Sub{b}, func() {
+				if b.state == subFailed {
+					answer(nil, meta, b.work.err)
+					f.done(false)
+					return
+				}
+				answer(b, meta, nil)
+				f.done(true)
+			})
 		})
-	}
-	b = s.claim(rid, keep, func(b *Sub) func() { return b.askAccess(true, answered) })
+	})
 }
 
 // Invoke calls a method. metas are those of the access and the call answer, as
@@ -171,12 +156,7 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 // of the last one ends the request, there may be neither a result nor an error.
 func (s *Session) Invoke(rid, method string, params []byte, done func(r res.CallResult, metas []*res.Meta, err *res.Error)) {
 	before := s.env.Enter(s)
-	s.invoke(rid, method, params, done)
-	s.env.Enter(before)
-}
-
-func (s *Session) invoke(rid, method string, params []byte, done func(r res.CallResult, metas []*res.Meta, err *res.Error)) {
-	name, query := res.SplitRID(res.ExpandCID(rid, s.cid))
+	name, query := s.resolve(rid)
 	params = bytes.Clone(params)
 	s.askAccess(name, query, func(a *access, meta *res.Meta) {
 		metas := []*res.Meta{meta}
@@ -188,7 +168,9 @@ func (s *Session) invoke(rid, method string, params []byte, done func(r res.Call
 			done(res.CallResult{}, metas, err)
 			return
 		}
-		s.env.payload = res.AppendCallRequest(s.env.payload[:0], res.CallRequest{CID: s.cid, Token: s.token, Query: query, Params: params, IsHTTP: true})
+		r := s.callRequest(query, params)
+		r.IsHTTP = true
+		s.env.payload = res.AppendCallRequest(s.env.payload[:0], r)
 		s.env.Bus.Request(name, "call."+name+"."+method, s.env.payload, func(payload []byte, err *res.Error) {
 			if s.closed {
 				return
@@ -206,4 +188,5 @@ func (s *Session) invoke(rid, method string, params []byte, done func(r res.Call
 			done(result, metas, err)
 		})
 	})
+	s.env.Enter(before)
 }

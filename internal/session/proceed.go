@@ -1,48 +1,65 @@
 package session
 
-// A resource that is already there on the loop is loaded as soon as it is asked
-// for, and what has loaded may lead to anything: answers, events, the end of
-// other subscriptions, of that very one even. So whoever changes the graph
-// freezes it, and what has loaded meanwhile is gone through when nobody is in
-// the middle of something.
+// A resource with a topic on the loop loads as soon as it is needed, and a
+// loaded resource may cause responses, events, or the end of other
+// subscriptions. So code that changes the graph freezes it, and the agenda
+// collects what loads until the last thaw.
 
-// freeze keeps what loads from being settled until thaw. Calls may be nested.
-func (s *Session) freeze() { s.frozen++ }
-
-// thaw ends a freeze. Afterwards anything may have happened to a subscription
-// that has no root.
+// thaw ends a freeze. Afterwards a subscription without a root may be in any state.
 func (s *Session) thaw() {
 	s.frozen--
 	s.proceed()
 }
 
-// proceed settles what has loaded, starts loads that a throttle has a place for,
-// and goes on with requests whose turn has come, until there is nothing of that.
+// proceed settles loaded subscriptions, runs due requests and starts queued
+// loads, in this order of preference, until the agenda is empty.
 func (s *Session) proceed() {
 	if s.proceeding || s.frozen > 0 {
 		return
 	}
 	s.proceeding = true
-	for !s.closed && (len(s.loaded)+len(s.freed) > 0 || s.turns()) {
+	for !s.closed && s.due() {
 		switch {
 		case len(s.loaded) > 0:
-		case s.turns():
-			s.next()
-			continue
+			b := s.loaded[0]
+			s.loaded = s.loaded[1:]
+			// It may have ended since, and be loading again.
+			if t := b.Topic(); b.state == subLoading && t != nil && t.Settled() {
+				b.settle()
+			}
+		case s.requestDue():
+			s.runQueued(s.nextDue())
 		default:
 			t := s.freed[0]
 			s.freed = s.freed[1:]
 			t.listed = false
 			t.start()
-			continue
-		}
-		b := s.loaded[0]
-		s.loaded = s.loaded[1:]
-		// It may have ended since, and begun anew.
-		if t := b.Topic(); b.state == subLoading && t != nil && t.Settled() {
-			b.settle()
 		}
 	}
 	s.loaded, s.freed = nil, nil
 	s.proceeding = false
+}
+
+// runQueued runs the queued requests about rid until one has to wait.
+func (s *Session) runQueued(rid string) {
+	o := s.order
+	for !s.closed {
+		run := o.dequeue(rid, s.fetching(rid))
+		if run == nil {
+			break
+		}
+		run()
+	}
+	if len(o.byRID[rid]) > 0 && !s.closed {
+		return
+	}
+	delete(o.byRID, rid)
+	if len(o.byRID) == 0 && s.order == o {
+		s.order = nil
+	}
+}
+
+// mustQueue reports whether a request about rid has to wait for its turn.
+func (s *Session) mustQueue(rid string, alone bool) bool {
+	return s.queued(rid) || alone && s.fetching(rid)
 }

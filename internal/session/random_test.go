@@ -533,20 +533,20 @@ func (c *testClient) check() error {
 func (c *testClient) consistent() error {
 	in, inSent := map[*Sub]int32{}, map[*Sub]int32{}
 	for _, b := range c.s.subs.all() {
-		b.targets(false, func(t *Sub) { in[t]++ })
-		b.targets(true, func(t *Sub) { inSent[t]++ })
+		c.s.targets(b, false, func(t *Sub) { in[t]++ })
+		c.s.targets(b, true, func(t *Sub) { inSent[t]++ })
 	}
 	held := 0
 	for _, b := range c.s.subs.all() {
 		switch {
 		case b.in != in[b] || b.inSent != inSent[b]:
 			return fmt.Errorf("%s: %s has %d edges, %d sent; counted %d, %d", c.name, b.rid, in[b], inSent[b], b.in, b.inSent)
-		case b.pins != 0 || b.pending != 0 || b.hold != 0:
+		case b.pins != 0 || b.pending != 0 || b.holds != 0:
 			return fmt.Errorf("%s: %s is busy: %+v", c.name, b.rid, b)
-		case int(b.held) != c.holds.direct[b.rid]:
-			return fmt.Errorf("%s: %s is held %d times, the client says %d", c.name, b.rid, b.held, c.holds.direct[b.rid])
+		case int(b.direct) != c.holds.direct[b.rid]:
+			return fmt.Errorf("%s: %s is held %d times, the client says %d", c.name, b.rid, b.direct, c.holds.direct[b.rid])
 		}
-		if b.held > 0 {
+		if b.direct > 0 {
 			held++
 		}
 		if b.seen() {

@@ -80,18 +80,19 @@ type Env struct {
 	Log     *slog.Logger
 	Warn    func(name string) // a service answered "new" in the legacy form
 
-	// Relieved is called when what Session.Await waits for has happened, in the middle of anything.
+	// Relieved is called when the condition of Session.Await holds. It must only
+	// schedule work: the session may be in the middle of a change.
 	Relieved func(Peer)
 	// Invalid is told of an answer that is none, with the subject of the request.
 	Invalid func(subject string, err *res.Error)
 
-	current  *Session                         // is worked for: see Enter
-	requests int                              // in progress, of all sessions that are open
-	tids     map[string]map[*Session]struct{} // sessions by token ID
-	buf, msg []byte                           // the message being built
-	payload  []byte                           // the service request being built
-	found    []*Sub                           // scratch of unsent
-	set      []fanout.Resource                // the resource set being collected
+	requests int               // in progress, of all open sessions
+	current  *Session          // the session that the loop works for; see Enter
+	tokens   tokenIndex        // sessions by token ID
+	search   search            // memory of graph searches
+	set      []fanout.Resource // the resource set being collected
+	buf, msg []byte            // the message being built
+	payload  []byte            // the service request being built
 }
 
 // legacyNew notes that a call of method "new" was answered in the legacy form, by
@@ -110,53 +111,32 @@ func (env *Env) noteInvalid(err *res.Error, kind, name, method string) {
 }
 
 // Requests returns how many requests of all clients are in progress.
-func (e *Env) Requests() int { return e.requests }
+func (env *Env) Requests() int { return env.requests }
 
-// Session is one client.
+// Session is one client. Each embedded type has the state of one role, and its
+// own file; the methods of Session connect them.
 type Session struct {
-	// Fixed after construction.
-	env  *Env
-	peer Peer
-	out  fanout.Outbox
-	cid  string
-	form fanout.Form
-	http bool // services are told that the client speaks HTTP
+	identity  // what services are told of the client
+	responder // messages to the client
+	graph     // subscriptions and the references between them
+	agenda    // deferred work
 
 	ended func() // called when a stream's subscription has ended; nil: no stream
-
-	// Owned by the loop.
-	version  res.Version
-	token    string // raw JSON; "" if none
-	tid      string
-	subs     table
-	requests int32    // in progress
-	relief   int32    // below this number of requests Env.Relieved is called; 0: never
-	waiting  *waiting // for their turn; nil: none
-	closed   bool
-	faulty   bool   // a panic has left it in doubt
-	lagging  bool   // the client does not read; events are held
-	mark     uint32 // newest visit of the subscription graph
-
-	loose      []*Sub      // have lost an edge; the next collect looks at them
-	frozen     int         // the graph is being changed: see freeze
-	proceeding bool        // somebody goes through loaded and freed: see proceed
-	loaded     []*Sub      // their topics are settled; they are not yet
-	freed      []*throttle // have a free place
 }
 
-// New returns the session of a client that has just connected and gets its
-// frames through out in the form given. cid is its connection ID, a single NATS
-// subject token.
+// New returns the session of a client that has just connected. It sends frames
+// to out in the given form. cid is the connection ID, a single NATS subject token.
 func New(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, cid string) *Session {
 	env.Metrics.Sessions.Add(1)
-	return &Session{env: env, peer: peer, out: out, form: form, cid: cid, version: res.V1_1_1}
+	return &Session{
+		identity:  identity{cid: cid},
+		responder: responder{env: env, peer: peer, out: out, form: form, version: res.V1_1_1},
+		graph:     graph{search: &env.search},
+	}
 }
 
-// CID returns the connection ID, which services know the client by.
-func (s *Session) CID() string { return s.cid }
-
-// Close ends the session: it leaves all topics, and answers to requests in
-// progress are dropped when they come.
+// Close ends the session: it leaves all topics, and replies to requests in
+// flight are dropped when they arrive.
 func (s *Session) Close() {
 	if s.closed {
 		return
@@ -166,7 +146,7 @@ func (s *Session) Close() {
 	s.env.requests -= int(s.requests)
 	s.subs.each(func(b *Sub) {
 		s.env.Hub.Leave(&b.Member)
-		b.state = subDisposed
+		b.to(subDisposed)
 		if b.work != nil {
 			b.work.slot.free()
 		}
@@ -174,7 +154,7 @@ func (s *Session) Close() {
 	s.env.Metrics.Subscriptions.Add(-int64(s.subs.len()))
 	s.env.Metrics.Sessions.Add(-1)
 	s.subs = table{}
-	s.loaded, s.freed, s.waiting = nil, nil, nil
+	s.loaded, s.freed, s.order = nil, nil, nil
 }
 
 // Message handles one message from the client. msg is not kept.
@@ -209,41 +189,15 @@ func (s *Session) message(msg []byte) {
 	case res.VersionRequest:
 		s.setVersion(r.ID, r.Params)
 	case res.Subscribe:
-		s.subscribe(r.ID, r.RID)
+		s.fetchSet(r.ID, r.RID, true)
 	case res.Unsubscribe:
 		s.unsubscribe(r.ID, r.RID, r.Params)
 	case res.Get:
-		s.get(r.ID, r.RID)
+		s.fetchSet(r.ID, r.RID, false)
 	case res.Call, res.New:
 		s.call(&r)
 	case res.Auth:
 		s.auth(&r)
-	}
-}
-
-// Requests returns how many of the client's requests are in progress.
-func (s *Session) Requests() int { return int(s.requests) }
-
-// Await has Env.Relieved called, once, when no more than n of the client's requests are in progress, more of which are
-// there now.
-func (s *Session) Await(n int) { s.relief = int32(n) + 1 }
-
-// began counts a request.
-func (s *Session) began() {
-	s.requests++
-	s.env.requests++
-}
-
-// over counts the answer to a request.
-func (s *Session) over() {
-	s.requests--
-	if s.closed {
-		return
-	}
-	s.env.requests--
-	if s.requests < s.relief {
-		s.relief = 0
-		s.env.Relieved(s.peer)
 	}
 }
 
@@ -267,114 +221,51 @@ func (s *Session) setVersion(id string, params []byte) {
 
 var versionResult = []byte(`{"protocol":"` + res.Current.String() + `"}`)
 
-// variant returns which bytes of events the client gets.
-func (s *Session) variant() fanout.Variant {
-	return fanout.VariantOf(s.form, s.version < res.V1_2_1)
-}
-
-// result answers a request; a nil result is left out.
-func (s *Session) result(id string, result []byte) {
-	s.over()
-	s.env.msg = res.AppendResult(s.env.msg[:0], id, result)
-	s.send(s.env.msg)
-}
-
-// fail answers a request with an error.
-func (s *Session) fail(id string, err *res.Error) {
-	s.over()
-	s.env.msg = res.AppendError(s.env.msg[:0], id, err)
-	s.send(s.env.msg)
-}
-
-func (s *Session) send(message []byte) {
-	if !s.closed {
-		s.out.Send(s.env.Hub.Frame(message, s.form))
-	}
-}
-
-// subscribe answers a subscribe request.
-func (s *Session) subscribe(id, rid string) {
-	s.fetch(rid, true, func(b *Sub, err *res.Error) {
+// fetchSet responds to a subscribe request (keep) or a get request.
+func (s *Session) fetchSet(id, rid string, keep bool) {
+	s.fetch(rid, keep, func(b *Sub, err *res.Error) {
 		if err != nil {
 			s.fail(id, err)
 			return
 		}
-		s.resultSet(id, b, nil)
+		s.resultSet(id, s.setOf(b), nil)
 	})
 }
 
-// get answers a get request. Nothing of it lasts.
-func (s *Session) get(id, rid string) {
-	s.fetch(rid, false, func(b *Sub, err *res.Error) {
-		if err != nil {
-			s.fail(id, err)
-			return
-		}
-		s.resultSet(id, b, nil)
-	})
-}
-
-// resultSet answers a request with the resource set that b brings, with the
-// members of more, if any, before it.
-func (s *Session) resultSet(id string, b *Sub, more []byte) {
-	s.over()
-	if s.closed {
-		return
-	}
+// setOf returns the resources that the client needs to hold b. It is valid until
+// the next set is collected.
+func (s *Session) setOf(b *Sub) []fanout.Resource {
 	s.env.set = s.collectSet(s.env.set[:0], b)
-	// The id comes first: the rest may be the same as other clients'.
-	head := append(append(s.env.msg[:0], `{"id":`...), id...)
-	head = append(append(head, `,"result":{`...), more...)
-	s.env.msg = head
-	s.env.Hub.SendSet(s.out, s.variant(), head, s.env.set, len(more) > 0, "}}")
-	clear(s.env.set)
+	return s.env.set
 }
 
-// setOf returns the JSON object of the resource set that b brings, with the
-// members of more, if any, before it. It is valid until the next message is built.
-func (s *Session) setOf(b *Sub, more []byte) []byte {
-	s.env.set = s.collectSet(s.env.set[:0], b)
-	buf := append(s.env.buf[:0], '{')
-	buf = append(buf, more...)
-	buf = fanout.AppendSet(buf, s.env.set, s.variant().Legacy(), len(more) > 0)
-	clear(s.env.set)
-	s.env.buf = append(buf, '}')
-	return s.env.buf
-}
-
-// unsubscribe answers an unsubscribe request, after those that were sent before.
+// unsubscribe responds to an unsubscribe request, after the requests before it.
 func (s *Session) unsubscribe(id, rid string, params []byte) {
 	count, err := s.env.Parser.UnsubscribeCount(params)
 	if err != nil {
 		s.fail(id, err)
 		return
 	}
-	if s.mustWait(rid, true) {
-		s.enqueue(rid, request{alone: true, run: func() { s.drop(id, rid, count) }})
+	if s.mustQueue(rid, true) {
+		s.enqueue(rid, queuedRequest{alone: true, run: func() { s.endDirect(id, rid, count) }})
 		return
 	}
-	s.drop(id, rid, count)
+	s.endDirect(id, rid, count)
 }
 
-// drop gives up direct subscriptions, for an unsubscribe request.
-func (s *Session) drop(id, rid string, count int) {
+// endDirect ends direct subscriptions, for an unsubscribe request.
+func (s *Session) endDirect(id, rid string, count int) {
 	b := s.subs.get(rid)
-	if b == nil || count > int(b.held) {
+	if b == nil || count > int(b.direct) {
 		s.fail(id, res.ErrNoSubscription)
 		return
 	}
-	b.held -= int32(count)
+	b.direct -= int32(count)
 	s.result(id, nil)
-	if b.held == 0 {
-		b.lapse()
+	if b.direct == 0 {
+		b.cancelReaccess()
 		s.collect(b)
 	}
-}
-
-// event sends an event whose data is data, or that has none if it is nil.
-func (s *Session) event(rid, name string, data []byte) {
-	s.env.msg = res.AppendEvent(s.env.msg[:0], rid, name, data)
-	s.send(s.env.msg)
 }
 
 // Updates of resources reach a session through its subscriptions.

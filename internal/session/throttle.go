@@ -1,17 +1,16 @@
 package session
 
-// throttle limits how many of the references that one request leads to are
-// being loaded at once (referenceThrottle). A place is taken for as long as
-// one load lasts and never while waiting for another, so it cannot deadlock.
-// A nil throttle does not limit.
+// throttle limits how many references of one request load in parallel (setting
+// referenceThrottle). A load takes a place and frees it at its end; it never
+// waits for another place, so there is no deadlock. A nil throttle does not limit.
 type throttle struct {
 	s      *Session
 	free   int
 	queue  []*Sub
-	listed bool // in s.freed
+	listed bool // in agenda.freed
 }
 
-// slot is a subscription's place in a throttle.
+// slot is a subscription's place in a throttle, or in its queue.
 type slot struct {
 	t      *throttle
 	queued bool
@@ -24,7 +23,7 @@ func (s *Session) newThrottle() *throttle {
 	return &throttle{s: s, free: s.env.Limits.References}
 }
 
-// enter takes a place for b, or queues it and returns false.
+// enter takes a place for b and reports whether one was free; else it queues b.
 func (t *throttle) enter(b *Sub) bool {
 	if t.free > 0 {
 		t.free--
@@ -36,8 +35,7 @@ func (t *throttle) enter(b *Sub) bool {
 	return false
 }
 
-// free gives the place back, if one is taken. Whoever is next gets it from
-// proceed.
+// free releases the place, if one is taken. Session.proceed starts the next load.
 func (sl *slot) free() {
 	t := sl.t
 	queued := sl.queued
@@ -52,17 +50,16 @@ func (sl *slot) free() {
 	}
 }
 
-// start starts loads for which there is a place now.
+// start starts queued loads while there are free places.
 func (t *throttle) start() {
 	for t.free > 0 && len(t.queue) > 0 {
 		b := t.queue[0]
 		t.queue = t.queue[1:]
 		if b.state != subLoading || b.work.slot != (slot{t: t, queued: true}) {
-			continue // settled or gone in another way
+			continue // it settled or ended without its place
 		}
 		t.free--
 		b.work.slot = slot{t: t}
-		name, query := b.name()
-		t.s.join(b, name, query, nil)
+		t.s.join(b, nil)
 	}
 }

@@ -1,0 +1,85 @@
+package session
+
+import (
+	"iter"
+	"slices"
+
+	"sluice/fanout"
+	"sluice/internal/state"
+)
+
+// backlog has the events that a client has yet to be sent of one resource. They
+// are sent in this order: the script, the difference to latest, the queue.
+type backlog struct {
+	snap      *state.Snapshot // what the client has, or is to be sent; nil: the topic's newest
+	queue     []*state.Event  // in order
+	latest    *state.Snapshot // newest state, if conflated
+	script    *fanout.Script  // a long difference, sent in portions
+	at        int             // events of script that have been sent
+	conflated bool            // events were dropped; the difference to latest replaces them
+}
+
+// pending reports whether there is something to send before the next event.
+func (l *backlog) pending() bool { return l.script != nil || len(l.queue) > 0 || l.conflated }
+
+// push queues an event. When the queue is full, the events that change the
+// state are dropped: the difference between what the client has and the newest
+// state replaces them. Custom events are dropped at twice the bound, and counted.
+func (l *backlog) push(e *state.Event, max int, m *Metrics) {
+	m.Held.Add(1)
+	stateful := e.Kind != state.Custom && e.Kind != state.Delete
+	if stateful {
+		l.latest = e.Next
+	}
+	switch {
+	case l.conflated && stateful:
+		m.Conflated.Add(1)
+		return
+	case max > 0 && len(l.queue) >= max && stateful:
+		l.conflate(m)
+		m.Conflated.Add(1)
+		return
+	case max > 0 && len(l.queue) >= 2*max && e.Kind == state.Custom:
+		m.Lost.Add(1)
+		return
+	}
+	l.queue = append(l.queue, e)
+}
+
+// conflate drops the queued events that change the state; the difference to
+// latest replaces them.
+func (l *backlog) conflate(m *Metrics) {
+	rest := l.queue[:0]
+	for _, e := range l.queue {
+		if e.Kind == state.Custom || e.Kind == state.Delete {
+			rest = append(rest, e)
+		} else {
+			m.Conflated.Add(1)
+		}
+	}
+	clear(l.queue[len(rest):])
+	l.queue = rest
+	l.conflated = true
+}
+
+// pop removes the first queued event and returns it.
+func (l *backlog) pop() *state.Event {
+	e := l.queue[0]
+	l.queue[0] = nil
+	l.queue = l.queue[1:]
+	return e
+}
+
+// dropEvents drops all that is to be sent.
+func (l *backlog) dropEvents() {
+	l.script, l.queue, l.latest, l.conflated = nil, nil, nil, false
+}
+
+// blocked is an event that waits for the references that it adds to load.
+type blocked struct {
+	event  *state.Event
+	waiter *waiter
+}
+
+// refs returns the references that the event adds.
+func (e *blocked) refs() iter.Seq[string] { return slices.Values(e.event.AddedRefs) }

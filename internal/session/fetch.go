@@ -1,0 +1,150 @@
+package session
+
+import "sluice/internal/res"
+
+// fetch is a request in progress that needs a resource: it asks for access,
+// waits until the resource and its references are loaded, and then responds.
+type fetch struct {
+	s      *Session
+	rid    string
+	b      *Sub                         // set by claim
+	keep   bool                         // the client gets a direct subscription
+	answer func(b *Sub, err *res.Error) // called once
+}
+
+// fetch starts a fetch when the turn of the request has come. A request that may
+// be answered before earlier ones runs alone: one subscription too many, or one
+// that is denied after an earlier one was granted.
+func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Error)) {
+	f := &fetch{s: s, rid: rid, keep: keep, answer: answer}
+	b := s.subs.get(rid)
+	alone := b != nil && (b.granted && (b.acc == nil || b.acc.canGet() != nil) ||
+		keep && int(b.direct)+int(b.pending) >= s.env.Limits.DirectPerRID)
+	if s.mustQueue(rid, alone) {
+		s.enqueue(rid, queuedRequest{alone: alone, run: f.start})
+		return
+	}
+	f.start()
+}
+
+func (f *fetch) start() {
+	s := f.s
+	b := s.subs.get(f.rid)
+	if b == nil {
+		if max := s.env.Limits.Subscriptions; max > 0 && s.subs.len() >= max {
+			s.env.Metrics.Refused.Add(1)
+			f.answer(nil, res.ErrSubscriptionLimit)
+			return
+		}
+	} else if f.keep && int(b.direct)+int(b.pending) >= s.env.Limits.DirectPerRID {
+		s.env.Metrics.Refused.Add(1)
+		f.answer(nil, res.ErrSubscriptionLimit)
+		return
+	}
+	f.claim((*Sub).requestAccess)
+	f.b.withAccess(f.onAccess)
+}
+
+// claim takes the subscription that the fetch needs; done releases it. ask sends
+// the access request, if there is to be one, or returns a function that sends
+// it before the get: services handle requests about a resource in order, and a
+// get may take long.
+func (f *fetch) claim(ask func(b *Sub) (first func())) {
+	s := f.s
+	s.freeze()
+	defer s.thaw()
+	b := s.sub(f.rid)
+	f.b = b
+	b.pins++
+	b.fetches++
+	if f.keep {
+		b.pending++
+	}
+	s.want(b, nil, ask(b))
+}
+
+func (f *fetch) onAccess(a *access) {
+	if err := a.canGet(); err != nil {
+		f.answer(f.b, err)
+		f.done(false)
+		return
+	}
+	if f.b.granted {
+		w := f.b.ensureWork()
+		w.granted = append(w.granted, f)
+		return
+	}
+	f.load()
+}
+
+// load finishes the fetch when the resource and its references are loaded, and
+// then the fetches that were granted access in the meantime. They finish one by
+// one: each response changes what the next one includes.
+func (f *fetch) load() {
+	for f != nil {
+		b := f.b
+		b.granted = true
+		if b.state == subDeleted {
+			b.s.reload(b, nil, nil)
+		}
+		if b.state != subSent {
+			waiting, ready := false, false
+			first := f
+			newWaiter(b.s, []*Sub{b}, func() {
+				if waiting {
+					first.finish().load()
+				}
+				ready = true
+			})
+			if waiting = !ready; waiting {
+				return
+			}
+		}
+		f = f.finish()
+	}
+}
+
+// finish responds and returns the next fetch to finish, nil if there is none.
+func (f *fetch) finish() (next *fetch) {
+	b := f.b
+	more := b.work != nil && len(b.work.granted) > 0
+	b.granted = more
+	// If f is the last one, done may start the next request, which sets granted.
+	if b.state == subFailed {
+		f.answer(b, b.work.err)
+		f.done(false)
+	} else {
+		f.answer(b, nil)
+		f.done(true)
+	}
+	if !more || b.s.closed {
+		return nil
+	}
+	w := b.work
+	next, w.granted[0] = w.granted[0], nil
+	w.granted = w.granted[1:]
+	return next
+}
+
+// done releases the subscription; ok says whether the response has the resource.
+func (f *fetch) done(ok bool) {
+	s, b := f.s, f.b
+	b.pins--
+	b.fetches--
+	if f.keep {
+		b.pending--
+	}
+	if ok && f.keep {
+		b.direct++
+		sent := s.markSent(b)
+		s.collect() // before events: the client has dropped what the old copy referred to
+		resumeAll(sent)
+		b.resume()
+	}
+	b.cancelReaccess()
+	s.collect(b)
+	if b.fetches == 0 {
+		s.answered(b.rid)
+		s.proceed()
+	}
+}
