@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// The charts are drawn here, in 200 lines, and not by a library. Tried were gonum/plot and
-// the JavaScript libraries go-echarts and uPlot. A chart must be a file that a README shows,
-// and the same chart on an HTML page that loads nothing: the JavaScript libraries draw in a
-// browser only. gonum/plot writes SVG, in fixed black on white, so a page or README in dark
-// mode gets light boxes. Its legend is drawn over the lines, its labels over the edges of
-// the picture, and it has no tooltips. What it would save, scale and ticks, is 40 lines.
+// The charts are drawn here, in 200 lines, and not by a library. A chart must be a file that
+// a README shows, and part of an HTML page that loads nothing. go-echarts and uPlot draw in
+// a browser only, so they cannot write such a file. gonum/plot writes SVG; rendered beside
+// these charts, it looked worse. It draws in fixed colors, so a README in dark mode gets
+// light boxes. Its legend covered the lines, and its labels crossed the edges of the
+// picture. It has no tooltips. It would replace the scale and its ticks, some 40 lines.
 
 // Chart is a chart of one scenario.
 type Chart struct {
