@@ -274,7 +274,8 @@ func TestEnvironment(t *testing.T) {
 	if s := load(t, nil, "SLUICE_NATS_URL=tcp://10.0.0.1:4222", "SLUICE_METRICS_PORT=9100"); s.Config.NATSURL != "tcp://10.0.0.1:4222" || s.Config.MetricsPort != 9100 {
 		t.Errorf("%+v", s.Config)
 	}
-	// An empty variable of a number, a duration or a switch leaves what the file says; one of a text is the empty text.
+	// An empty variable of a number, a duration or a switch leaves what the file says; one of a
+	// text is the empty text.
 	path = writeFile(t, `{"port": 1, "natsGrace": "7s", "debug": true, "addr": "::1", "natsRootCAs": ["file"]}`)
 	empty := []string{"SLUICE_CONFIG=" + path}
 	for i := range settings {

@@ -232,7 +232,7 @@ func (l *link) configure(settings *nats.Options) error {
 		nats.DisconnectErrHandler(l.onDisconnect),
 		nats.ReconnectHandler(l.onReconnect),
 		nats.ErrorHandler(l.onError),
-		nats.LameDuckModeHandler(l.onLameDuck),
+		nats.LameDuckModeHandler(logLameDuck(o.Log, l.number)),
 		nats.ClosedHandler(l.onClosed),
 	}
 	if o.InProcess != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"time"
@@ -217,11 +218,13 @@ func (l *link) onDisconnect(nc *nats.Conn, err error) {
 	l.emit(change{to: Disconnected})
 }
 
-// onLameDuck is called when the server has announced that it is about to stop (lame duck mode). The
-// server closes its connections one by one, and nats.go then reconnects to another server.
-func (l *link) onLameDuck(nc *nats.Conn) {
-	l.opts.Log.Warn("NATS server is shutting down (lame duck mode); the connection moves to another server when it closes",
-		"connection", l.number, "url", secret.URLs(nc.ConnectedUrl()))
+// logLameDuck returns the callback for a server that has announced its shutdown (lame duck mode). The
+// server then closes its connections one by one, and nats.go reconnects to another server.
+func logLameDuck(log *slog.Logger, number int) nats.ConnHandler {
+	return func(nc *nats.Conn) {
+		log.Warn("NATS server is shutting down (lame duck mode); the connection moves to another server when it closes",
+			"connection", number, "url", secret.URLs(nc.ConnectedUrl()))
+	}
 }
 
 // onClosed is called when nats.go has closed a connection for good.
