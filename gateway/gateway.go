@@ -23,7 +23,10 @@ import (
 	"sluice/internal/certs"
 	"sluice/internal/collect"
 	"sluice/internal/config"
+	"sluice/internal/connid"
 	"sluice/internal/embednats"
+	"sluice/internal/framing"
+	"sluice/internal/grace"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
 	"sluice/internal/lifecycle"
@@ -48,7 +51,7 @@ type Gateway struct {
 	metrics *metrics.Registry
 	proxies []netip.Prefix
 	tls     *tls.Config // nil: plaintext
-	cids    cids
+	ids     connid.Maker
 	http    *httpedge.Edge
 	rest    *httpapi.Handler // of http
 	engine  *netpoll.Engine
@@ -79,7 +82,8 @@ type Gateway struct {
 	deprecated     deprecations
 	badAnswers     badAnswers
 
-	watch watch
+	trace framing.Trace
+	grace *grace.Period
 }
 
 // New returns a gateway for a configuration, or what is wrong with it. Nothing
@@ -94,7 +98,8 @@ func New(c Config) (*Gateway, error) {
 		clock:      c.Clock,
 		log:        c.Log,
 		metrics:    c.Metrics,
-		cids:       newCIDs(),
+		ids:        connid.New(),
+		trace:      framing.Trace{Log: c.Log},
 		owners:     owners{loops: make([]atomic.Pointer[loop], c.LoopCount())},
 		resets:     owner.NewThrottle(c.ResetThrottle),
 		deprecated: deprecations{log: c.Log},
@@ -122,9 +127,14 @@ func New(c Config) (*Gateway, error) {
 		}
 		g.tls = store.Config("h2", "http/1.1")
 	}
+	g.grace = grace.New(grace.Options{
+		Length:  max(c.NATSGrace, 0),
+		Clock:   g.clock,
+		Log:     c.Log,
+		Expired: g.closeClients,
+	})
 	g.http = httpedge.New(g.httpOptions(trusted))
 	g.rest = g.http.API()
-	g.watch.init(g)
 	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
 		return nil, err
 	}
@@ -270,11 +280,11 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 		IdleTimeout: c.HTTPIdleTimeout,
 		Heartbeat:   c.HeartbeatInterval,
 		Gateway: httpedge.Gateway{
-			IDs:      g.cids,
+			IDs:      g.ids,
 			Healthy:  func() bool { return g.bus.Connected() },
 			Draining: g.draining.Load,
-			Ready:    g.watch.ready,
-			Closed:   g.watch.closed.Load,
+			Ready:    g.ready,
+			Closed:   g.grace.Over,
 			Adopt:    g.adopt,
 		},
 		Metrics: &g.httpMetrics,

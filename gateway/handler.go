@@ -1,9 +1,6 @@
 package gateway
 
 import (
-	"bytes"
-	"context"
-	"log/slog"
 	"net/http"
 
 	"sluice/fanout"
@@ -51,7 +48,7 @@ func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 	if !g.rest.Origins().Allow(head.Get("Origin")) {
 		return http.StatusForbidden
 	}
-	if g.watch.closed.Load() {
+	if g.grace.Over() {
 		return http.StatusServiceUnavailable
 	}
 	extension := ""
@@ -91,23 +88,9 @@ func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) *
 		form = fanout.Deflated
 		c.EnableDeflate()
 	}
-	cl.session = session.New(&l.env, cl, g.outbox(c), form, g.cids.Conn(c.Handle()))
+	cl.session = session.New(&l.env, cl, g.trace.Frames(c), form, g.ids.Conn(c.Handle()))
 	c.Session = cl
 	return cl
-}
-
-// outbox returns where the frames of a WebSocket client go.
-func (g *Gateway) outbox(c *netpoll.Conn) fanout.Outbox { return g.traced(c, payload) }
-
-// streamOutbox returns where the bytes of a stream go.
-func (g *Gateway) streamOutbox(c *netpoll.Conn) fanout.Outbox { return g.traced(c, eventData) }
-
-// traced returns an outbox that logs what it sends, if the log wants to know.
-func (g *Gateway) traced(c *netpoll.Conn, message func(sent []byte) []byte) fanout.Outbox {
-	if g.log.Enabled(context.Background(), LevelTrace) {
-		return traced{c, c.Handle(), message, g.log}
-	}
-	return c
 }
 
 // Open makes the session of a new client, unless its upgrade needed one.
@@ -122,9 +105,7 @@ func (h handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 // first that does: one write instead of two in every connect that asks for the
 // version and subscribes.
 func (h handler) Message(c *netpoll.Conn, payload []byte) {
-	if log := h.g.log; log.Enabled(context.Background(), LevelTrace) {
-		log.Log(context.Background(), LevelTrace, "message from client", "conn", c.Handle(), "message", traceText(payload))
-	}
+	h.g.trace.Received(c.Handle(), payload)
 	cl := c.Session.(*client)
 	before := cl.session.Requests()
 	cl.session.Message(payload)
@@ -176,33 +157,4 @@ func (h handler) Turn(n *netpoll.Loop) {
 	clear(l.asking)
 	l.asking = l.asking[:0]
 	l.turn()
-}
-
-// traced logs the messages that a client is sent.
-type traced struct {
-	fanout.Outbox
-	handle  netpoll.Handle
-	message func(sent []byte) []byte // what is in the bytes that are sent
-	log     *slog.Logger
-}
-
-func (t traced) Send(f []byte) {
-	t.log.Log(context.Background(), LevelTrace, "message to client", "conn", t.handle, "message", string(t.message(f)))
-	t.Outbox.Send(f)
-}
-
-// eventData returns the message in a server-sent event, as streamFrame makes it.
-func eventData(f []byte) []byte {
-	return bytes.TrimSuffix(bytes.TrimPrefix(f, []byte(eventStart)), []byte(eventEnd))
-}
-
-// payload returns the message in an unmasked frame (RFC 6455 section 5.2).
-func payload(f []byte) []byte {
-	switch f[1] {
-	case 126:
-		return f[4:]
-	case 127:
-		return f[10:]
-	}
-	return f[2:]
 }

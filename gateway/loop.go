@@ -5,15 +5,15 @@ import (
 	"time"
 
 	"sluice/fanout"
+	"sluice/internal/connid"
+	"sluice/internal/framing"
 	"sluice/internal/httpedge"
-	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/internal/state"
 	"sluice/netpoll"
-	"sluice/wsproto"
 )
 
 // turnBudget is how many messages from other owners a loop handles before it
@@ -48,7 +48,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l.caller = g.bus.NewCaller(g.callerOfLoop(l.index), n.Wheel(), n.Now)
 	c := &g.config
 	l.env = session.Env{
-		Hub:    fanout.NewHub(source{l}, fanout.Framers{fanout.Message: frame, fanout.Deflated: deflatedFrame(c.CompressionThreshold, &g.compressions), fanout.Stream: streamFrame}, n.Arena(), &g.fanoutMetrics),
+		Hub:    fanout.NewHub(source{l}, framing.Framers(c.CompressionThreshold, &g.compressions), n.Arena(), &g.fanoutMetrics),
 		Bus:    loopBus{l},
 		Parser: new(res.Parser),
 		Post:   l.post,
@@ -70,56 +70,13 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 		},
 		Invalid: g.badAnswers.note,
 	}
-	l.share(c.CompressionThreshold)
+	framing.Share(l.env.Hub, c.CompressionThreshold)
 	if c.ResetThrottle > 0 {
 		l.env.Reset = g.resets
 	}
-	l.http = g.http.NewLoop(n, &l.env, l.post, g.streamOutbox)
+	l.http = g.http.NewLoop(n, &l.env, l.post, g.trace.Events)
 	return l
 }
-
-// frame makes a WebSocket text frame of a message.
-func frame(dst, message []byte) []byte { return wsproto.AppendFrame(dst, wsproto.OpText, message) }
-
-// deflatedFrame returns what makes a frame for clients that negotiated
-// compression; messages shorter than threshold bytes stay plain. It counts in
-// done what it compresses.
-func deflatedFrame(threshold int, done *metrics.Counter) fanout.Framer {
-	return func(dst, message []byte) []byte {
-		if len(message) < threshold {
-			return frame(dst, message)
-		}
-		done.Inc()
-		return wsproto.AppendDeflated(dst, wsproto.OpText, message)
-	}
-}
-
-// share lets clients on WebSocket share the encoding of large resource sets.
-// Streams begin with theirs, so it stands in a message that is whole.
-func (l *loop) share(compressionThreshold int) {
-	l.env.Hub.Share(fanout.Message, firstFrame, wsproto.AppendLast)
-	if compressionThreshold <= fanout.ShareFrom {
-		l.env.Hub.Share(fanout.Deflated, deflatedFirst, wsproto.AppendDeflatedLast)
-	}
-}
-
-func firstFrame(dst, message []byte) []byte { return wsproto.AppendFirst(dst, wsproto.OpText, message) }
-
-func deflatedFirst(dst, message []byte) []byte {
-	return wsproto.AppendDeflatedFirst(dst, wsproto.OpText, message)
-}
-
-// streamFrame makes a server-sent event of a message, which has no line breaks.
-func streamFrame(dst, message []byte) []byte {
-	dst = append(dst, eventStart...)
-	return append(append(dst, message...), eventEnd...)
-}
-
-// What stands around the message of a server-sent event.
-const (
-	eventStart = "data: "
-	eventEnd   = "\n\n"
-)
 
 // pendingLimit is how many requests may be in flight for a loop, all clients together, and pendingReserve is how many of
 // those are kept for clients that have no other.
@@ -184,7 +141,7 @@ func (l *loop) handle(m loopMessage) {
 
 // token sets the token of a client that is still there. The ID may be forged: a
 // handle then names whatever connection has the slot.
-func (l *loop) token(who connID, data []byte) {
+func (l *loop) token(who connid.ID, data []byte) {
 	s := l.session(who)
 	if s == nil {
 		return
@@ -199,11 +156,11 @@ func (l *loop) token(who connID, data []byte) {
 
 // session returns the session that a connection ID names, nil if there is none
 // any more.
-func (l *loop) session(who connID) *session.Session {
-	if who.number > 0 {
-		return l.http.Session(who.number)
+func (l *loop) session(who connid.ID) *session.Session {
+	if who.Number > 0 {
+		return l.http.Session(who.Number)
 	}
-	c := l.net.Conn(who.conn)
+	c := l.net.Conn(who.Conn)
 	if c == nil {
 		return nil
 	}

@@ -39,6 +39,16 @@ func (o *owners) eachLoop(f func(*loop)) {
 	}
 }
 
+// eachCaller runs f with every owner's Caller, on the owner's goroutine.
+func (o *owners) eachCaller(f func(*natsbus.Caller)) {
+	for _, s := range o.shards {
+		s.cache.Run(func() { f(s.caller) })
+	}
+	o.eachLoop(func(l *loop) {
+		l.post(func() { f(l.caller) })
+	})
+}
+
 // callerOfLoop returns the number by which replies name a loop. Shards have the
 // numbers before, from 0.
 func (o *owners) callerOfLoop(index int) uint32 { return uint32(len(o.shards) + index) }

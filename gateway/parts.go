@@ -105,8 +105,8 @@ func (g *Gateway) connect(ctx context.Context, _ func(error)) (err error) {
 		Key:            g.config.NATSKey,
 		RootCAs:        g.config.NATSRootCAs,
 		Conns:          g.config.NATSConnections,
-		Receiver:       &router{owners: &g.owners, cids: g.cids, log: g.log},
-		Signal:         g.watch.signal,
+		Receiver:       &router{owners: &g.owners, ids: g.ids, log: g.log},
+		Signal:         signals{&g.owners, g.grace, g.log}.handle,
 		Log:            g.log,
 		Metrics:        &g.busMetrics,
 		Faults:         g.faults,
@@ -116,7 +116,7 @@ func (g *Gateway) connect(ctx context.Context, _ func(error)) (err error) {
 		PendingLimit:   max(g.config.BufferSize, minPending),
 	})
 	if err != nil {
-		g.watch.stop()
+		g.grace.Stop()
 		return err
 	}
 	for i, s := range g.shards {
@@ -127,7 +127,7 @@ func (g *Gateway) connect(ctx context.Context, _ func(error)) (err error) {
 
 // disconnect is connect's counterpart.
 func (g *Gateway) disconnect() {
-	g.watch.stop()
+	g.grace.Stop()
 	g.bus.Close()
 	for _, s := range g.shards {
 		s.cache.Stop()
@@ -162,7 +162,7 @@ func (g *Gateway) drain(ctx context.Context) error {
 		}
 		end()
 	}
-	g.watch.stop()
+	g.grace.Stop()
 	deadline, end := g.within(ctx, window)
 	defer end()
 	loops := make(chan error, 1)

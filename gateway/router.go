@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"sluice/fanout"
+	"sluice/internal/connid"
 	"sluice/internal/natsbus"
 	"sluice/internal/res"
 )
@@ -23,8 +24,8 @@ import (
 // shard that still holds up the first.
 type router struct {
 	*owners
-	cids cids
-	log  *slog.Logger
+	ids connid.Maker
+	log *slog.Logger
 }
 
 // Event takes an event to the shard of its resource.
@@ -34,11 +35,11 @@ func (r *router) Event(name, event string, data []byte) {
 
 // Token takes a connection's new token to its loop.
 func (r *router) Token(cid string, data []byte) {
-	who, ok := r.cids.parse(cid)
+	who, ok := r.ids.Parse(cid)
 	if !ok {
 		return // another gateway's client
 	}
-	l := r.loop(who.loop)
+	l := r.loop(who.Loop)
 	if l == nil {
 		return // the ID is forged: this gateway made none for such a loop
 	}
@@ -119,8 +120,7 @@ func (r *router) patterns(what string, texts []string) []res.Pattern {
 	return patterns
 }
 
-// resetAccess has access asked anew for every direct subscription of the
-// resources that match.
+// resetAccess rechecks access for every direct subscription of the resources that match.
 func (o *owners) resetAccess(why fanout.Reason, match func(name string) bool) {
 	o.inOrder(func() {
 		o.eachLoop(func(l *loop) {

@@ -1,0 +1,53 @@
+package gateway
+
+import (
+	"errors"
+	"log/slog"
+
+	"sluice/fanout"
+	"sluice/internal/grace"
+	"sluice/internal/natsbus"
+	"sluice/wsproto"
+)
+
+// signals passes changes of a NATS connection to the owners (natsbus.Options.Signal). After a gap,
+// every cached resource counts as reset and every access is requested again, so that clients
+// receive only what has changed. It runs on the dispatchers' goroutines.
+type signals struct {
+	*owners
+	grace *grace.Period
+	log   *slog.Logger
+}
+
+// handle takes a signal of a connection.
+func (s signals) handle(conn int, signal natsbus.Signal) {
+	switch signal {
+	case natsbus.Disconnected:
+		s.grace.Lost(conn)
+		s.eachCaller(func(c *natsbus.Caller) { c.Cut(conn) })
+	case natsbus.Connected:
+		s.grace.Restored(conn)
+	case natsbus.Gap:
+		s.eachCaller(func(c *natsbus.Caller) { c.Recheck(conn) })
+		s.log.Warn("messages from NATS may have been missed; refetching all cached resources and rechecking all access", "connection", conn)
+		for _, shard := range s.shards {
+			shard.cache.ResetAll()
+		}
+		s.resetAccess(fanout.Gap, func(string) bool { return true })
+	}
+}
+
+// closeClients closes all WebSocket clients because NATS is unreachable.
+func (o *owners) closeClients() {
+	o.eachLoop(func(l *loop) {
+		l.post(func() { l.net.CloseAll(wsproto.CloseServiceRestart, "NATS is not reachable") })
+	})
+}
+
+// ready returns nil if clients get what they request from services, else why not.
+func (g *Gateway) ready() error {
+	if g.grace.Over() {
+		return errors.New("clients are closed: NATS has not come back within the grace period")
+	}
+	return g.bus.Ready()
+}
