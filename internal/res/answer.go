@@ -7,29 +7,30 @@ import (
 	"github.com/valyala/fastjson"
 )
 
-// What a client is told when a service's answer is none (RES.md 3.1).
+// The errors that a client receives if a service's reply is invalid (RES.md 3.1).
 var (
 	errInvalidResponse = invalidAnswer("invalid service response")
 	errMissingResult   = invalidAnswer("response missing result")
 )
 
-// Meta is what an answer says about the HTTP response that it leads to (RES.md sections 3.1 and 4). Which statuses and
-// fields count is the HTTP side's business.
+// Meta is what a service's reply sets of the HTTP response (RES.md sections 3.1 and 4). The HTTP
+// side decides which statuses and fields it honours.
 type Meta struct {
-	Status int // 0: not said
-	// Header has canonical names; names and values are such that they can stand in an HTTP message (RFC 9110 section 5).
+	Status int // 0 if absent
+	// Header has canonical names. Names and values are valid in an HTTP message (RFC 9110 section
+	// 5).
 	Header map[string][]string
 }
 
-// answer is an answer's envelope.
+// answer is the envelope of a service's reply.
 type answer struct {
 	result, resource []byte // raw
 	meta             *Meta
-	err              *Error // the service's, or that the envelope is invalid
+	err              *Error // the service's error, or errInvalidResponse
 }
 
-// answer reads the envelope of a service's answer. An error wins over everything else, so the other members need not
-// make sense then.
+// answer reads the envelope of a service's reply. An error takes precedence over the other members,
+// which need not be valid then.
 func (p *Parser) answer(payload []byte) (a answer) {
 	b, err := p.open(payload)
 	if err != nil || !isObject(b) {
@@ -62,14 +63,15 @@ func (p *Parser) answer(payload []byte) (a answer) {
 	return a
 }
 
-// readError reads an error object of a service. One without a code is no answer that a client can act on: it becomes a
-// system.internalError whose data has what the service said, {"message":"…","data":…}, each if there is any.
+// readError reads a service's error object. A client cannot act on an error without a code: it
+// becomes a system.internalError whose data is {"message":"…","data":…} with the members that the
+// service sent.
 func (p *Parser) readError(b []byte) *Error {
 	v := p.tree(b)
 	o := object(v)
 	if o == nil {
-		if said, ok := text(v); ok { // an error that is a bare string
-			return p.withoutCode(said, nil)
+		if message, ok := text(v); ok { // a bare string
+			return p.withoutCode(message, nil)
 		}
 		return errInvalidResponse
 	}
@@ -95,7 +97,7 @@ func (p *Parser) readError(b []byte) *Error {
 	return &Error{Code: s[:len(c)], Message: s[len(c) : len(c)+len(m)], Data: s[len(c)+len(m):]}
 }
 
-// withoutCode makes the error that stands for a service's error without a code.
+// withoutCode returns the system.internalError that replaces a service's error without a code.
 func (p *Parser) withoutCode(message []byte, data *fastjson.Value) *Error {
 	raw := appendText(nil, data)
 	if len(message) == 0 && len(raw) == 0 {
@@ -164,7 +166,8 @@ func readMeta(v *fastjson.Value) (m *Meta, ok bool) {
 	return m, ok
 }
 
-// validFieldName is RFC 9110 section 5.1: a token of section 5.6.2.
+// validFieldName reports whether b is a field name (RFC 9110 section 5.1): a token of section
+// 5.6.2.
 func validFieldName(b []byte) bool {
 	for _, c := range b {
 		alnum := c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
@@ -175,7 +178,9 @@ func validFieldName(b []byte) bool {
 	return len(b) > 0
 }
 
-// validFieldValue is RFC 9110 section 5.5: no control characters but the tab, so nothing that could end the field.
+// validFieldValue reports whether s has no control character but the tab, and so cannot end the
+// field (RFC 9110 section
+// 5.5).
 func validFieldValue(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' && c != '\t' || c == 0x7F {
@@ -191,7 +196,7 @@ type AccessResult struct {
 	Call string // method names joined by commas, or "*" for all
 }
 
-// CanCall tells whether the method may be called. It does not allocate.
+// CanCall reports whether the method may be called. It does not allocate.
 func (a AccessResult) CanCall(method string) bool {
 	if a.Call == "*" {
 		return true
@@ -205,8 +210,8 @@ func (a AccessResult) CanCall(method string) bool {
 	return false
 }
 
-// Access reads the answer to an access request. The error is the service's, or a system.internalError if the answer is
-// none. Meta is nil if there is none; it may come with an error.
+// Access reads the reply to an access request. The error is the service's, or a
+// system.internalError if the reply is invalid. Meta is nil if absent; it may accompany an error.
 func (p *Parser) Access(payload []byte) (AccessResult, *Meta, *Error) {
 	defer p.done()
 	a := p.answer(payload)
@@ -246,11 +251,12 @@ type GetResult struct {
 	IsModel, IsCollection bool
 	Props                 []Prop  // of a model: sorted by key, each key once
 	Values                []Value // of a collection
-	Query                 string  // the normalised query, empty if the service gave none
+	Query                 string  // the normalised query, empty if absent
 }
 
-// Get reads the answer to a get request. The error is the service's, or a system.internalError if the answer is none, has
-// neither or both of model and collection, or holds an improper value (RES.md 3.1).
+// Get reads the reply to a get request. The error is the service's, or a system.internalError if
+// the reply is invalid, has neither or both of model and collection, or has an invalid value
+// (RES.md 3.1).
 func (p *Parser) Get(payload []byte) (GetResult, *Error) {
 	defer p.done()
 	a := p.answer(payload)
@@ -270,8 +276,8 @@ func (p *Parser) Get(payload []byte) (GetResult, *Error) {
 	return r, nil
 }
 
-// resource reads the result of an answer that can hold a model, a collection or, to a query request, events, which are
-// returned raw, nil if there are none.
+// resource reads a result that has a model, a collection or, for a query request, events. It
+// returns the events raw, nil if absent.
 func (p *Parser) resource(result []byte) (r GetResult, events []byte, err *Error) {
 	if !isObject(result) {
 		return r, nil, errInvalidResponse
@@ -319,18 +325,21 @@ func (p *Parser) resource(result []byte) (r GetResult, events []byte, err *Error
 	return r, events, nil
 }
 
-// CallResult is the answer to a call or auth request: a resource, or else a payload.
+// CallResult is the result of a call or auth request: a resource ID or a payload.
 type CallResult struct {
-	RID string // valid; empty if the answer is a payload
-	// Payload is raw compact JSON, not nil if RID is empty; valid until the next Call of the same Parser.
+	RID string // valid; empty if the result is a payload
+	// Payload is raw compact JSON, not nil if RID is empty; valid until the next Call of the same
+	// Parser.
 	Payload []byte
-	// Legacy: the resource came in the old form of a call of method "new". Log a deprecation once per resource name.
+	// Legacy reports whether RID came in the deprecated form for method "new". Log a deprecation
+	// once per resource name.
 	Legacy bool
 }
 
-// Call reads the answer to a call or auth request. method is that of a call, and empty for auth: a call of "new" whose
-// result is exactly {"rid":"…"} is a resource answer (RES.md 3.1). The error is the service's, or a
-// system.internalError if the answer is none. Meta is nil if there is none; it may come with an error.
+// Call reads the reply to a call or auth request. method is empty for auth. For a call of "new",
+// the result {"rid":"…"} with no other member is a resource ID (RES.md 3.1). The error is the
+// service's, or a system.internalError if the reply is invalid. Meta is nil if absent; it may
+// accompany an error.
 func (p *Parser) Call(payload []byte, method string) (CallResult, *Meta, *Error) {
 	defer p.done()
 	a := p.answer(payload)
@@ -358,7 +367,8 @@ func (p *Parser) Call(payload []byte, method string) (CallResult, *Meta, *Error)
 	return CallResult{Payload: p.out}, a.meta, nil
 }
 
-// ridOf reads {"rid":"…"}: the rid, not checked, and how many members the object has, 0 if it is no such object.
+// ridOf reads {"rid":"…"}. It returns the rid, not validated, and the number of members, 0 if b has
+// no such form.
 func (p *Parser) ridOf(b []byte) (rid string, members int) {
 	if !isObject(b) {
 		return "", 0

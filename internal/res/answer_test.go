@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// malformed payloads: no answer of any kind.
+// malformed are payloads that are not a valid reply to any request.
 var malformedAnswers = []string{
 	``, ` `, `x`, `null`, `42`, `"a"`, `[]`, `[{"result":{}}]`, `{`, `{"result":{}`, `{"result":{}}x`, `{"result":NaN}`, "{\"result\":\"\xff\"}", "{\"result\":\"\n\"}",
 	`{"result":"\x"}`, `{"error":"x"}`, `{"error":{}}`, `{"error":{"code":""}}`, `{"error":{"code":1}}`, `{"error":{"message":"x"}}`, `{"error":{"code":"a","message":1}}`,
@@ -17,7 +17,7 @@ var malformedAnswers = []string{
 	`{"result":{"get":true,"model":{}},"meta":{"header":{"A":["x\r\nB: y"]}}}`, `{"result":{"get":true,"model":{}},"meta":{"header":{"A":["x\u0000"]}}}`,
 }
 
-// each reads a payload as every kind of answer.
+// each reads a payload as every kind of reply.
 func each(payload string) map[string]*Error {
 	var p Parser
 	errs := map[string]*Error{}
@@ -39,7 +39,7 @@ func TestMalformedAnswers(t *testing.T) {
 	for _, payload := range []string{`{}`, `{"x":1}`, `{"error":null}`, `{"resource":null}`, `{"Result":{"get":true}}`, `{"result":{}, "error":null, "result":null}`} {
 		for kind, err := range each(payload) {
 			if kind == "call" && strings.Contains(payload, `"result":null`) {
-				continue // null is a result like any other of a call
+				continue // null is a valid result of a call
 			}
 			if err != errMissingResult {
 				t.Errorf("%s %q: %v", kind, payload, err)
@@ -69,7 +69,7 @@ func TestErrorAnswers(t *testing.T) {
 	}
 }
 
-// What a service says without a code is kept.
+// An error without a code keeps the service's message and data.
 func TestErrorAnswersWithoutCode(t *testing.T) {
 	for payload, want := range map[string]string{
 		`{"error":{"message":"disk full"}}`:                          `{"message":"disk full"}`,
@@ -213,7 +213,8 @@ func TestGet(t *testing.T) {
 	}
 }
 
-// TestGetLarge crosses the bounds at which text is cut into several strings and memory is given back.
+// TestGetLarge crosses the bounds at which text is cut into several strings and memory is given
+// back.
 func TestGetLarge(t *testing.T) {
 	const n = 20_000
 	var model, collection strings.Builder
@@ -222,7 +223,8 @@ func TestGetLarge(t *testing.T) {
 		if i == 0 {
 			sep = ""
 		}
-		// Descending keys, and references with an escape, whose rid is text of its own.
+		// Descending keys, and references whose rid has an escape and so is not a substring of the
+		// raw text.
 		model.WriteString(sep + `"k` + pad(n-i) + `":{"rid":"\u0061.` + pad(n-i) + `"}`)
 		collection.WriteString(sep + `{"rid":"b.` + pad(i) + `"}`)
 	}

@@ -15,7 +15,8 @@ const (
 	accessAnswer  = `{"result":{"get":true,"call":"*"}}`
 )
 
-// TestAllocations states what each message costs. The strings of one message share one allocation; lists are another.
+// TestAllocations bounds the allocations of each kind of message. The strings of one message share
+// one allocation; lists are another.
 func TestAllocations(t *testing.T) {
 	var p Parser
 	var view RequestView

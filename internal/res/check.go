@@ -7,22 +7,23 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how deep JSON text may nest objects and arrays: enough for any honest value, and a bound for everybody
-// who reads it recursively after us.
+// MaxDepth is the maximum nesting depth of objects and arrays in JSON text. It bounds the recursion
+// of check and of every later reader of the text.
 const MaxDepth = 256
 
-// traits are what check noticed in a valid text.
+// traits are properties that check finds in a valid text.
 type traits uint8
 
 const (
 	spaced traits = 1 << iota // white space between tokens: not compact
-	lone                      // an escaped surrogate without its other half: see repair
+	lone                      // a lone escaped surrogate: see repair
 )
 
-// check tells whether b is strict JSON in valid UTF-8 within MaxDepth. It allocates nothing, and unlike fastjson it also
-// refuses cheaply: fastjson's parser takes NaN, control characters and broken escapes, and both its parser and its
-// validator quote the whole rest of the text into their error, once more at each level of nesting, so that a hostile
-// megabyte costs gigabytes of copying. So no text reaches fastjson that has not passed here.
+// check reports whether b is strict JSON in valid UTF-8 within MaxDepth. It does not allocate.
+//
+// fastjson sees only text that check has accepted. Its parser accepts NaN, control characters and
+// invalid escapes. Its parser and its validator both copy the rest of the text into an error, again
+// at each level of nesting: a hostile megabyte costs gigabytes of copying.
 func check(b []byte) (traits, bool) {
 	if !utf8.Valid(b) {
 		return 0, false
@@ -40,7 +41,7 @@ type checker struct {
 	traits traits
 }
 
-// space skips white space and tells whether anything follows.
+// space skips white space and reports whether anything follows.
 func (c *checker) space() bool {
 	if c.i < len(c.b) && c.b[c.i] > ' ' {
 		return true
@@ -56,7 +57,7 @@ func (c *checker) space() bool {
 	return false
 }
 
-// take skips one given byte, which must come next.
+// take skips ch if it is the next byte, and reports whether it was.
 func (c *checker) take(ch byte) bool {
 	if c.i < len(c.b) && c.b[c.i] == ch {
 		c.i++
@@ -144,7 +145,7 @@ func (c *checker) word(w string) bool {
 	return true
 }
 
-// digits skips decimal digits and tells how many there were.
+// digits skips decimal digits and returns their number.
 func (c *checker) digits() int {
 	from := c.i
 	for c.i < len(c.b) && c.b[c.i]-'0' <= 9 {
@@ -176,12 +177,12 @@ const (
 	high = 0x8080808080808080
 )
 
-// str skips a string; UTF-8 has been checked before.
+// str skips a string and reports whether it is valid. The UTF-8 has been checked before.
 func (c *checker) str() bool {
 	b, i := c.b, c.i+1
 	for i < len(b) {
-		// Eight bytes at a time while none of them is a quote, a backslash or below the space. The lowest marked byte is
-		// exact; those above it may not be.
+		// Eight bytes at a time while none of them is a quote, a backslash or below the space. The
+		// lowest marked byte is exact; those above it may not be.
 		if i+8 <= len(b) {
 			x := binary.LittleEndian.Uint64(b[i:])
 			q, s := x^ones*'"', x^ones*'\\'
@@ -214,8 +215,8 @@ func (c *checker) str() bool {
 	return false
 }
 
-// escape reads the escape sequence at the start of b: n is its length, a surrogate pair taken as one, and 0 if it is
-// invalid. isLone: it is a surrogate without its other half.
+// escape reads the escape sequence at the start of b: n is its length, a surrogate pair taken as
+// one, and 0 if it is invalid. isLone: it is a surrogate without its other half.
 func escape(b []byte) (n int, isLone bool) {
 	if len(b) < 2 {
 		return 0, false
@@ -258,7 +259,8 @@ func hex4(b []byte) (u uint16, ok bool) {
 	return u, true
 }
 
-// repair appends valid JSON text with each lone surrogate replaced by U+FFFD, as encoding/json reads it.
+// repair appends valid JSON text with each lone surrogate replaced by U+FFFD, as encoding/json
+// reads it.
 func repair(dst, b []byte) []byte {
 	for {
 		i := bytes.IndexByte(b, '\\')

@@ -59,9 +59,9 @@ func TestCheckTraits(t *testing.T) {
 	}
 }
 
-// TestHostileTextIsRefusedCheaply guards the reason for which check exists: whatever is wrong, and however deep, nothing
-// is copied to say so.
-func TestHostileTextIsRefusedCheaply(t *testing.T) {
+// TestHostileTextIsRejectedCheaply checks that rejecting a text copies none of it, at any nesting
+// depth.
+func TestHostileTextIsRejectedCheaply(t *testing.T) {
 	var p Parser
 	garbage := strings.Repeat("\x01", 1<<16)
 	for _, s := range []string{
@@ -84,7 +84,7 @@ func TestHostileTextIsRefusedCheaply(t *testing.T) {
 	}
 }
 
-// FuzzCheck compares with encoding/json, which is strict but for UTF-8.
+// FuzzCheck compares check with encoding/json, which is strict except about UTF-8.
 func FuzzCheck(f *testing.F) {
 	for _, s := range []string{
 		`{"a":[1,-2.5e3,"x\u00e9\ud83d"],"b":null}`, ` [ ] `, `"\ud83d\ude00"`, `NaN`, "\"\xff\"", `[[[[`, `{"a":1,}`, `1e5`, `"12345678\"`,
@@ -123,7 +123,7 @@ func FuzzCheck(f *testing.F) {
 		if x, y := decode(t, b), decode(t, r); !equalJSON(x, y) {
 			t.Fatalf("%q is repaired to %q", b, r)
 		}
-		// What has passed, fastjson reads, and writes it again as compact text.
+		// fastjson reads every accepted text, and marshals it as compact text.
 		var p fastjson.Parser
 		v, err := p.ParseBytes(r)
 		if err != nil {
@@ -135,7 +135,7 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// depth is how deep valid JSON text nests.
+// depth returns the nesting depth of valid JSON text.
 func depth(b []byte) (deepest int) {
 	d, inString := 0, false
 	for i := 0; i < len(b); i++ {
@@ -155,7 +155,7 @@ func depth(b []byte) (deepest int) {
 	return deepest
 }
 
-// decode reads JSON text as encoding/json does, numbers kept as text.
+// decode decodes JSON text with encoding/json, with numbers as text.
 func decode(t testing.TB, b []byte) (v any) {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -195,7 +195,7 @@ func equalJSON(a, b any) bool {
 	return a == b
 }
 
-// wantRaw fails unless s is what every raw value must be: compact JSON in valid UTF-8.
+// wantRaw fails unless s is compact JSON in valid UTF-8, as every raw value must be.
 func wantRaw(t testing.TB, s string) {
 	t.Helper()
 	var c bytes.Buffer

@@ -9,11 +9,12 @@ import (
 	"testing"
 )
 
-// The fuzz targets of the service codecs hold that nothing panics, that the payload is only read, that what is accepted
-// means the same to encoding/json, and that every raw text can be sent to a browser. Text that check refuses is
-// FuzzCheck's business.
+// The fuzz targets of the service codecs check that no payload causes a panic or is written to,
+// that encoding/json decodes each accepted payload alike, and that every raw text can be sent to a
+// browser. FuzzCheck covers the text that check rejects.
 
-// fuzzPayload reads a payload as encoding/json does; nil if it is no object that check would accept.
+// fuzzPayload decodes a payload with encoding/json, and returns nil unless check accepts it and it
+// is an object.
 func fuzzPayload(t *testing.T, payload []byte) map[string]any {
 	if _, ok := check(payload); !ok {
 		return nil
@@ -32,7 +33,7 @@ func unchanged(t *testing.T, payload []byte) {
 	})
 }
 
-// wantValue fails unless v is what RES.md section 1 says about the JSON value x.
+// wantValue fails unless v is the JSON value x as RES.md section 1 defines it.
 func wantValue(t *testing.T, v Value, x any) {
 	t.Helper()
 	wantRaw(t, v.Raw)

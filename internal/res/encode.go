@@ -9,7 +9,8 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// AppendString appends s as a JSON string. What is not UTF-8 in it becomes U+FFFD, so the result always is.
+// AppendString appends s as a JSON string. Invalid UTF-8 becomes U+FFFD, so the result is always
+// valid.
 func AppendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	from := 0
@@ -48,8 +49,8 @@ func AppendString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// AppendResult appends the answer to a client's request (RES.md 2.1). id and result are raw JSON; without a result
-// (nil) the member is left out.
+// AppendResult appends the response to a client's request (RES.md 2.1). id and result are raw JSON;
+// a nil result is omitted.
 func AppendResult(dst []byte, id string, result []byte) []byte {
 	dst = append(dst, '{')
 	if result != nil {
@@ -60,15 +61,15 @@ func AppendResult(dst []byte, id string, result []byte) []byte {
 	return AppendID(dst, id)
 }
 
-// AppendID appends the id member and the closing brace of an answer: the end of one that the caller writes piece by
-// piece, after {"result":… and a comma.
+// AppendID appends the id member and the closing brace of a response that the caller writes in
+// pieces, after {"result":… and a comma.
 func AppendID(dst []byte, id string) []byte {
 	dst = append(dst, `"id":`...)
 	dst = append(dst, id...)
 	return append(dst, '}')
 }
 
-// AppendError appends the error answer to a client's request (RES.md 2.1). id is raw JSON.
+// AppendError appends the error response to a client's request (RES.md 2.1). id is raw JSON.
 func AppendError(dst []byte, id string, e *Error) []byte {
 	dst = append(dst, `{"error":`...)
 	dst = e.AppendJSON(dst)
@@ -76,7 +77,7 @@ func AppendError(dst []byte, id string, e *Error) []byte {
 	return AppendID(dst, id)
 }
 
-// AppendEvent appends an event to a client (RES.md 2.1). data is raw JSON; without any (nil) the member is left out.
+// AppendEvent appends an event for a client (RES.md 2.1). data is raw JSON; nil is omitted.
 func AppendEvent(dst []byte, rid, event string, data []byte) []byte {
 	dst = AppendEventStart(dst, rid, event)
 	if data != nil {
@@ -86,24 +87,26 @@ func AppendEvent(dst []byte, rid, event string, data []byte) []byte {
 	return append(dst, '}')
 }
 
-// AppendEventStart appends an event up to its name: the caller adds ,"data":… if there is any, and the closing brace.
+// AppendEventStart appends an event up to its name. The caller appends ,"data":… if there is data,
+// and the closing brace.
 func AppendEventStart(dst []byte, rid, event string) []byte {
 	dst = append(dst, `{"event":`...)
 	dst = AppendString(dst, rid)
-	// The quote that ends the rid and the one that begins the name make place for the dot.
+	// The dot replaces the closing quote of the rid and the opening quote of the name.
 	at := len(dst) - 1
 	dst = AppendString(dst[:at], event)
 	dst[at] = '.'
 	return dst
 }
 
-// AppendAccessRequest appends the payload of a request to access.<name> (RES.md 3.1). token is raw JSON, null in the
-// payload if it is empty; an empty query is omitted.
+// AppendAccessRequest appends the payload of a request to access.<name> (RES.md 3.1). token is raw
+// JSON; an empty one is encoded as null. An empty query is omitted.
 func AppendAccessRequest(dst []byte, cid, token, query string, isHTTP bool) []byte {
 	return append(appendMembers(append(dst, '{'), CallRequest{CID: cid, Token: token, Query: query, IsHTTP: isHTTP}), '}')
 }
 
-// AppendGetRequest appends the payload of a request to get.<name> (RES.md 3.1). An empty query is left out.
+// AppendGetRequest appends the payload of a request to get.<name> (RES.md 3.1). An empty query is
+// omitted.
 func AppendGetRequest(dst []byte, query string) []byte {
 	if query == "" {
 		return append(dst, '{', '}')
@@ -118,8 +121,9 @@ func AppendQueryRequest(dst []byte, query string) []byte {
 	return append(dst, '}')
 }
 
-// CallRequest is the payload of a request to call.<name>.<method> (RES.md 3.1). Services in dynamic languages rely on the
-// keys of params and token: they are always there, null if empty. An empty query is omitted.
+// CallRequest is the payload of a request to call.<name>.<method> (RES.md 3.1). Params and token
+// are always present, null if empty, since services in dynamic languages rely on the keys. An empty
+// query is omitted.
 type CallRequest struct {
 	CID    string
 	Token  string // raw JSON
@@ -133,7 +137,7 @@ func AppendCallRequest(dst []byte, r CallRequest) []byte {
 	return append(appendMembers(appendParams(dst, r.Params), r), '}')
 }
 
-// appendParams appends the beginning of a payload that has params.
+// appendParams appends the opening brace, params and a comma.
 func appendParams(dst, params []byte) []byte {
 	dst = append(dst, `{"params":`...)
 	if len(params) == 0 {
@@ -161,13 +165,15 @@ func appendMembers(dst []byte, r CallRequest) []byte {
 	return dst
 }
 
-// AuthRequest is the payload of a request to auth.<name>.<method>, or to the subject of a token reset: a call and what is
-// known of the client's HTTP request, of which empty members are omitted (RES.md 3.1).
+// AuthRequest is the payload of a request to auth.<name>.<method>, or to the subject of a token
+// reset. It adds members of the client's HTTP request to those of a call; empty ones are omitted
+// (RES.md 3.1).
 type AuthRequest struct {
 	CallRequest
 	// NoParams omits params: header authentication and token resets have none.
 	NoParams bool
-	// Header is the raw JSON object that AppendHeader makes: one piece of memory to keep for a connection's life.
+	// Header is the raw JSON object that AppendHeader encodes: one allocation for the life of a
+	// connection.
 	Header     string
 	Host       string
 	RemoteAddr string
@@ -197,9 +203,10 @@ func AppendAuthRequest(dst []byte, r AuthRequest) []byte {
 	return append(dst, '}')
 }
 
-// AppendHeader appends header fields as the JSON object of an AuthRequest: canonical names in alphabetical order, each
-// with the array of its values in the order of their coming. Host is left out, it has its own member. each calls f for
-// every field; bytes are read only during that call. Not for hot paths: it allocates.
+// AppendHeader appends header fields as the JSON object of an AuthRequest: canonical names in
+// alphabetical order, each with an array of its values in their order in the request. Host is
+// omitted: AuthRequest has it. each calls f for every field; f does not retain its arguments.
+// AppendHeader allocates, so it is not for the path of an event.
 func AppendHeader(dst []byte, each func(f func(name, value []byte))) []byte {
 	type field struct{ name, value string }
 	var fields []field

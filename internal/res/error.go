@@ -22,7 +22,7 @@ const (
 	CodeNotImplemented      = "system.notImplemented"     // HTTP only
 )
 
-// The standard errors with their texts (RES.md section 5). They are shared: nobody changes them.
+// The standard errors with their texts (RES.md section 5). They are shared and immutable.
 var (
 	ErrNotFound            = &Error{Code: CodeNotFound, Message: "Not found"}
 	ErrInvalidParams       = &Error{Code: CodeInvalidParams, Message: "Invalid parameters"}
@@ -45,36 +45,36 @@ var (
 	ErrNotImplemented      = &Error{Code: CodeNotImplemented, Message: "Not implemented"}
 )
 
-// The errors of a gateway that cannot take a request on at all, now. The codes for WebSocket clients have no
-// other word for it than internal error, with the reason; HTTP has 503 (RES.md sections 4 and 5): see HTTP.
-// They are told apart by identity, so nobody makes copies of them.
+// The errors of a gateway that cannot accept a request at present. RES has only
+// system.internalError for it, with the reason in the message; HTTP has status 503 (RES.md sections
+// 4 and 5): see Error.HTTP. They are compared by identity, so they must not be copied.
 var (
 	ErrOverloaded = InternalError("too many requests are waiting for services, try again later")
 	ErrStopping   = InternalError("the gateway is stopping")
 )
 
-// Error is an error of the protocol: what a client is told. It is immutable and safe to share.
+// Error is a RES error, as a client receives it. It is immutable and safe to share.
 type Error struct {
 	Code    string
 	Message string
 	// Data is raw compact JSON, empty if there is none.
 	Data string
 
-	invalid bool // stands for an answer that is none
+	invalid bool // replaces an invalid reply
 }
 
-// Invalid reports whether e is not a service's word, but stands for an answer that is none (RES.md 3.1). It is worth a line
-// in the log.
+// Invalid reports whether e replaces an invalid reply of a service (RES.md 3.1), which the caller
+// logs.
 func (e *Error) Invalid() bool { return e.invalid }
 
-// invalidAnswer makes the error that stands for an answer that is none.
+// invalidAnswer returns the error that replaces an invalid reply.
 func invalidAnswer(why string) *Error {
 	e := *InternalError(why)
 	e.invalid = true
 	return &e
 }
 
-// InternalError makes a system.internalError with the reason in its message (RES.md section 5).
+// InternalError returns a system.internalError with the reason in its message (RES.md section 5).
 func InternalError(why string) *Error {
 	if why == "" {
 		return ErrInternal
@@ -82,8 +82,8 @@ func InternalError(why string) *Error {
 	return &Error{Code: CodeInternalError, Message: "Internal error: " + why}
 }
 
-// HTTP returns the error as an HTTP client is told it: e, but ErrServiceUnavailable for those errors that
-// WebSocket clients have no code for.
+// HTTP returns the error for an HTTP client: ErrServiceUnavailable for ErrOverloaded and
+// ErrStopping, e otherwise.
 func (e *Error) HTTP() *Error {
 	if e == ErrOverloaded || e == ErrStopping {
 		return ErrServiceUnavailable
@@ -100,7 +100,7 @@ func (e *Error) Is(target error) bool {
 	return ok && t != nil && t.Code == e.Code
 }
 
-// AppendJSON appends the error object: code, message and, if there is any, data.
+// AppendJSON appends the error object: code, message and, unless empty, data.
 func (e *Error) AppendJSON(dst []byte) []byte {
 	dst = append(dst, `{"code":`...)
 	dst = AppendString(dst, e.Code)

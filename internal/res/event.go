@@ -6,9 +6,10 @@ import (
 	"github.com/valyala/fastjson"
 )
 
-// Change reads the payload of a change event: the properties, sorted by key, each key once, some of them perhaps delete
-// actions (RES.md 3.2). legacy tells that it came in the form of RES 1.0, without "values": log a deprecation once per
-// resource name. Like Resgate it takes an object for the current form if "values" is its only member and an object.
+// Change reads the payload of a change event: properties sorted by key, each key once, which may be
+// delete actions (RES.md 3.2). legacy reports whether the payload has the form of RES 1.0, without
+// "values": log a deprecation once per resource name. As in Resgate, the current form has "values"
+// as its only member, and that is an object.
 func (p *Parser) Change(payload []byte) (props []Prop, legacy bool, err error) {
 	defer p.done()
 	b, err := p.open(payload)
@@ -30,8 +31,9 @@ func (p *Parser) Change(payload []byte) (props []Prop, legacy bool, err error) {
 	return props, true, err
 }
 
-// Add reads the payload of an add event. Whether the index is in the collection is known where the collection is.
-// ErrIndex: it is missing, negative, no whole number written in plain digits, or above 2^31-1.
+// Add reads the payload of an add event. The owner of the collection checks the index against its
+// length. The error is ErrIndex if the index is missing, negative, not a whole number in plain
+// digits, or above 2^31-1.
 func (p *Parser) Add(payload []byte) (idx int, v Value, err error) {
 	defer p.done()
 	idx, value, err := p.indexed(payload)
@@ -52,7 +54,7 @@ func (p *Parser) Add(payload []byte) (idx int, v Value, err error) {
 	return idx, c.value(string(p.buf)), nil
 }
 
-// Remove reads the payload of a remove event; its errors are those of Add.
+// Remove reads the payload of a remove event. Its errors are those of Add.
 func (p *Parser) Remove(payload []byte) (idx int, err error) {
 	defer p.done()
 	idx, _, err = p.indexed(payload)
@@ -80,9 +82,9 @@ func (p *Parser) indexed(payload []byte) (idx int, value []byte, err error) {
 	return idx, value, err
 }
 
-// Custom checks the payload of a custom event, which is passed through: raw is compact JSON, nil if the service sent no
-// payload. It is the payload itself if that is compact already, so the payload must be immutable and may be kept; else a
-// copy.
+// Custom checks the payload of a custom event, which the gateway forwards. raw is compact JSON, nil
+// if the payload is empty. raw aliases the payload if that is compact already, else it is a copy;
+// so the payload must be immutable.
 func (p *Parser) Custom(payload []byte) (raw []byte, err error) {
 	if len(payload) == 0 {
 		return nil, nil
@@ -101,8 +103,8 @@ func (p *Parser) Custom(payload []byte) (raw []byte, err error) {
 	return raw, nil
 }
 
-// QueryEvent reads the payload of a query event: the subject to ask, checked (RES.md 3.2). ErrSubject: there is none
-// that NATS could take.
+// QueryEvent reads the payload of a query event: the subject of the query requests (RES.md 3.2).
+// The error is ErrSubject if the subject is missing or not valid in NATS.
 func (p *Parser) QueryEvent(payload []byte) (subject string, err error) {
 	defer p.done()
 	root, err := p.load(payload)
@@ -126,14 +128,16 @@ func (p *Parser) QueryEvent(payload []byte) (subject string, err error) {
 	return string(b), nil
 }
 
-// RawEvent is an event in the answer to a query request: Data is what the payload of event.<name>.<Name> would be, to be
-// read by the same methods. It is compact JSON and owned by the caller; nil if there was none.
+// RawEvent is an event in the reply to a query request. Data has the form of the payload of
+// event.<name>.<Name>, for the same Parser methods. It is compact JSON, nil if absent; the caller
+// owns it.
 type RawEvent struct {
 	Name string
 	Data []byte
 }
 
-// QueryResult is the answer to a query request: events, or a model, or a collection. None of them: nothing changed.
+// QueryResult is the result of a query request: events, a model or a collection. With none of them,
+// nothing changed.
 type QueryResult struct {
 	Events                []RawEvent
 	IsModel, IsCollection bool
@@ -141,8 +145,9 @@ type QueryResult struct {
 	Values                []Value // of a collection
 }
 
-// QueryResponse reads the answer to a query request. The error is the service's (system.notFound deletes the resource), or
-// a system.internalError if the answer is none or holds more than one of events, model and collection (RES.md 3.2).
+// QueryResponse reads the reply to a query request. The error is the service's (system.notFound
+// deletes the resource), or a system.internalError if the reply is invalid or has more than one of
+// events, model and collection (RES.md 3.2).
 func (p *Parser) QueryResponse(payload []byte) (QueryResult, *Error) {
 	defer p.done()
 	a := p.answer(payload)
@@ -192,7 +197,7 @@ func (p *Parser) rawEvent(b []byte) (e RawEvent, ok bool) {
 	}
 	e.Name = string(content(p.buf[:0], name))
 	if !ValidSubject(e.Name) || strings.Contains(e.Name, ".") {
-		return e, false // no event.<name>.<event> could have had this name
+		return e, false // not valid in a subject event.<name>.<event>
 	}
 	if data != nil {
 		e.Data = p.appendRaw(make([]byte, 0, len(data)), data)

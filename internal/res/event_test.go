@@ -20,9 +20,10 @@ func TestChange(t *testing.T) {
 		{` { "values" : { "b" : {"action":"delete"} , "a" : "x y" } } `, false, []Prop{{"a", str(`"x y"`)}, {"b", DeleteValue}}},
 		{`{"values":{"a":1,"b":2,"a":{"action":"delete"}}}`, false, []Prop{{"a", DeleteValue}, {"b", str("2")}}},
 		{`{"v\u0061lues":{"\u0061":1}}`, false, []Prop{{"a", str("1")}}},
-		// Half an emoji is no text, as a name neither.
+		// A lone surrogate becomes U+FFFD, in a name as well.
 		{`{"values":{"\ud83d":1}}`, false, []Prop{{"\ufffd", str("1")}}},
-		// A sole member "values" that is an object makes it the current form, even if the object could be a value.
+		// A sole member "values" that is an object makes it the current form, even if the object
+		// could be a value.
 		{`{"values":{"action":"delete"}}`, false, []Prop{{"action", str(`"delete"`)}}},
 		{`{"values":{"rid":"a.b"}}`, false, []Prop{{"rid", str(`"a.b"`)}}},
 		// The form of RES 1.0.
@@ -167,7 +168,7 @@ func TestQueryResponse(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", payload, err)
 		}
-		// Reading each event with the same parser leaves the others alone.
+		// Reading each event with the same parser does not change the others.
 		for _, e := range r.Events {
 			_, _, _ = p.Change(e.Data)
 			_, _, _ = p.Add(e.Data)
@@ -203,7 +204,7 @@ func TestSystemReset(t *testing.T) {
 		{`{}`, nil, nil},
 		{` null`, nil, nil},
 		{`{"resources":null,"access":null}`, nil, nil},
-		{`{"resources":["a",null],"access":[null]}`, []string{"a", ""}, []string{""}}, // no pattern, and no reason to drop the others
+		{`{"resources":["a",null],"access":[null]}`, []string{"a", ""}, []string{""}}, // not a pattern, but the others stay valid
 		{`{"resources":[],"access":["a.>"]}`, []string{}, []string{"a.>"}},
 		{`{"resources":["a.*","\u0062.\ud83d"],"x":1}`, []string{"a.*", "b.\ufffd"}, nil},
 		{`{"access":["a"],"access":["b"]}`, nil, []string{"b"}},

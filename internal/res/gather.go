@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// cut is where the texts of one property or value are in the gathered text.
+// cut locates the key, raw text and rid of one property or value as offsets in Parser.buf.
 type cut struct {
 	kind                     Kind
 	key, keyEnd              int
@@ -20,8 +20,8 @@ func (c cut) value(s string) Value {
 	return Value{Kind: c.kind, Raw: s[c.raw:c.rawEnd], RID: s[c.rid:c.ridEnd]}
 }
 
-// gather appends the texts of a raw value to buf and says where they are (RES.md section 1). Which kinds are allowed is
-// the caller's business.
+// gather appends the texts of a raw value to buf and returns their offsets (RES.md section 1). The
+// caller checks which kinds it allows.
 func (p *Parser) gather(b []byte) (c cut, err error) {
 	c.raw = len(p.buf)
 	switch {
@@ -60,11 +60,12 @@ func (p *Parser) gather(b []byte) (c cut, err error) {
 		}
 		c.kind, c.rawEnd = Delete, c.raw
 	case isObject(data) || isArray(data):
-		// Written anew, so that what it holds is found again by its place: see Value.Content.
+		// Re-encoded without other members, so that Value.Content finds the held value at a fixed
+		// offset.
 		p.buf = append(p.buf, dataPrefix...)
 		p.buf = append(p.appendRaw(p.buf, data), '}')
 		c.kind, c.rawEnd = Data, len(p.buf)
-	default: // a primitive, wrapped: the same value as without
+	default: // a wrapped primitive equals the primitive itself
 		p.buf = append(p.buf, data...)
 		c.rawEnd = len(p.buf)
 	}
@@ -77,7 +78,7 @@ func (p *Parser) gatherReference(c cut, rid, soft []byte) (cut, error) {
 	}
 	inner := rid[1 : len(rid)-1]
 	if bytes.IndexByte(inner, '\\') < 0 {
-		// The raw text holds the rid, and the string can be shared.
+		// The rid is a substring of the raw text.
 		c.rid = c.raw + bytes.Index(p.buf[c.raw:], inner)
 		c.ridEnd = c.rid + len(inner)
 	} else {
@@ -99,7 +100,7 @@ func (p *Parser) gatherReference(c cut, rid, soft []byte) (cut, error) {
 	return c, nil
 }
 
-// props reads an object of values: sorted by key, each key once.
+// props reads an object of values. The result is sorted by key and has each key once.
 func (p *Parser) props(b []byte, deletes bool) ([]Prop, error) {
 	n := count(b)
 	if n == 0 {
@@ -136,7 +137,7 @@ func (p *Parser) cutProps(out []Prop) []Prop {
 	return out
 }
 
-// sortProps sorts by key and keeps the last of each.
+// sortProps sorts by key and keeps the last property of each key.
 func sortProps(ps []Prop) []Prop {
 	sorted := true
 	for i := 1; i < len(ps) && sorted; i++ {

@@ -7,7 +7,8 @@ import (
 	"github.com/valyala/fastjson"
 )
 
-// Errors of reading a message. They tell what is wrong for a log line; answers to clients are *Error.
+// Errors of reading a message. Their texts are for log records; an error response to a client is an
+// *Error.
 var (
 	ErrMalformed = errors.New("not strict JSON in valid UTF-8")
 	ErrForm      = errors.New("JSON of the wrong form")
@@ -23,25 +24,26 @@ var (
 )
 
 const (
-	// keepFed is how many bytes of text a fastjson parser reads before it is replaced. Its tree keeps the capacity of
-	// each node for good, up to some 30 bytes for each byte read and each time at another node, so what it keeps is
-	// bounded by all that it was ever fed and by nothing less.
+	// keepFed is how many bytes of text a fastjson parser reads before done replaces it. The parser
+	// never frees a node's capacity, up to some 30 bytes for each byte read. Different messages
+	// grow different nodes, so only the total of all bytes read bounds the memory it retains.
 	keepFed = 256 << 10
-	// keepScratch is up to how many bytes of scratch memory are kept for the next message.
+	// keepScratch is how many bytes of each scratch buffer are kept for the next message.
 	keepScratch = 64 << 10
-	// chunk is about how many bytes of text the values of one message share as one string. It bounds what a single value
-	// keeps alive after its siblings are gone.
+	// chunk is the approximate size, in bytes, of the strings that the values of one message share.
+	// It bounds how much memory a single value keeps alive after its siblings are garbage.
 	chunk = 4 << 10
 )
 
-// Parser reads messages of clients and services. It belongs to one owner (a loop, a shard) and keeps scratch memory from
-// message to message; it must not be used by two goroutines at once. The zero Parser is ready.
+// Parser reads messages of clients and services. Its owner is one loop or one shard: it keeps
+// scratch memory between messages, and is not safe for concurrent use. The zero Parser is ready.
 //
-// Strings in results belong to the caller and share a few allocations. Byte slices in results say until when they are
-// valid. Messages given are only read, and not kept unless a method says so.
+// The caller owns the strings in results, which share a few allocations. The doc comment of each
+// byte slice says how long it is valid. A Parser only reads a message, and does not retain it
+// unless a method says so.
 type Parser struct {
 	js     fastjson.Parser
-	fed    int    // bytes read by js
+	fed    int    // bytes that js has read: see keepFed
 	traits traits // of the opened message
 	text   []byte // a repaired message
 	req    []byte // what the last Request or View points into
@@ -50,8 +52,9 @@ type Parser struct {
 	cuts   []cut  // where they are in buf
 }
 
-// open checks a message and returns its text, repaired and without white space before it: valid until the next open, and
-// part of the message itself if there was nothing to repair. Every method that opens a message ends with done.
+// open checks a message and returns its text, repaired and without leading white space. The text is
+// valid until the next open, and aliases the message if nothing needed a repair. Every method that
+// opens a message defers done.
 func (p *Parser) open(b []byte) (text []byte, err error) {
 	t, ok := check(b)
 	if !ok {
@@ -65,7 +68,8 @@ func (p *Parser) open(b []byte) (text []byte, err error) {
 	return trim(b), nil
 }
 
-// done drops the memory that a large message or many small ones left behind.
+// done releases scratch memory beyond the bounds, which a large message or many small ones leave
+// behind.
 func (p *Parser) done() {
 	if p.fed > keepFed {
 		p.js, p.fed = fastjson.Parser{}, 0
@@ -81,7 +85,7 @@ func (p *Parser) done() {
 	}
 }
 
-// reuse returns scratch memory emptied, or none if it has grown too large to keep.
+// reuse returns b with length 0, or nil if b has grown beyond keepScratch.
 func reuse(b []byte) []byte {
 	if cap(b) > keepScratch {
 		return nil
@@ -89,7 +93,7 @@ func reuse(b []byte) []byte {
 	return b[:0]
 }
 
-// view is b as a string without a copy, for calls that do not keep it.
+// view returns b as a string without a copy, for callees that do not retain it.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // index reads an index of a collection: plain decimal digits, at most 2^31-1.
@@ -104,7 +108,7 @@ func index(b []byte) (int, error) {
 // maxCount bounds indexes and counts.
 const maxCount = 1<<31 - 1
 
-// digits reads plain decimal digits; what is above maxCount becomes maxCount+1.
+// digits reads plain decimal digits. A number above maxCount saturates at maxCount+1.
 func digits(b []byte) (n int64, ok bool) {
 	for _, c := range b {
 		if c-'0' > 9 {

@@ -2,15 +2,16 @@ package res
 
 import "strings"
 
-// Pattern is what system.reset names resources by: a resource name in which a part may be '*', any one part, and the
-// last one '>', one or more parts (RES.md 3.2). It is comparable and immutable; the zero Pattern matches nothing.
+// Pattern selects resources in system.reset: a resource name with wildcards. A part '*' matches any
+// one part, a last part '>' one or more parts (RES.md 3.2). Pattern is comparable and immutable;
+// the zero Pattern matches nothing.
 type Pattern struct {
 	s       string
 	literal int // length of the prefix before the first wildcard; len(s) without one
 }
 
-// ParsePattern reads a pattern. ok is false if s is none: an empty part, a character that no name has, a wildcard that is
-// not a part of its own, or '>' before the end.
+// ParsePattern parses a pattern. ok is false if s has an empty part, a character that is not valid
+// in a name, a wildcard that is not a whole part, or '>' before the end.
 func ParsePattern(s string) (p Pattern, ok bool) {
 	literal := len(s)
 	for at := 0; ; {
@@ -28,13 +29,14 @@ func ParsePattern(s string) (p Pattern, ok bool) {
 	}
 }
 
-// String is the pattern as it was written.
+// String returns the text that ParsePattern parsed.
 func (p Pattern) String() string { return p.s }
 
-// Wild tells whether the pattern has a wildcard. Without one it matches exactly the name that it spells.
+// Wild reports whether the pattern has a wildcard. Without one it matches only the name with the
+// same text.
 func (p Pattern) Wild() bool { return p.literal < len(p.s) }
 
-// Match tells whether a valid resource name matches. It does not allocate.
+// Match reports whether a valid resource name matches. It does not allocate.
 func (p Pattern) Match(name string) bool {
 	if p.s == "" || !strings.HasPrefix(name, p.s[:p.literal]) {
 		return false
@@ -42,7 +44,7 @@ func (p Pattern) Match(name string) bool {
 	if !p.Wild() {
 		return len(name) == len(p.s)
 	}
-	// The literal prefix ends at the start of a part, in the pattern and therefore in the name.
+	// The literal prefix ends at the start of a part, in the pattern and so in the name.
 	rest, name := p.s[p.literal:], name[p.literal:]
 	for {
 		want, wantRest, wantMore := strings.Cut(rest, ".")

@@ -5,14 +5,15 @@ import (
 	"errors"
 )
 
-// Requests that get no answer, because there is no ID to answer to (RES.md 2.1): log at debug level and count. A message
-// that is not JSON at all is ErrMalformed.
+// ErrNoID is the error of a request that gets no response, since it has no valid ID (RES.md 2.1):
+// log it at debug level and count it. A message that is not JSON is ErrMalformed.
 var ErrNoID = errors.New("request without an id that is a number")
 
-// maxID bounds the text of a request's ID, which is echoed. A longer one counts as none.
+// maxID bounds the length, in bytes, of a request's ID, which the response repeats. A longer one is
+// ErrNoID.
 const maxID = 64
 
-// RequestType is what a client asks for (RES.md 2.1).
+// RequestType is the type of a client's request (RES.md 2.1).
 type RequestType uint8
 
 // Types of requests.
@@ -23,7 +24,7 @@ const (
 	Get
 	Call
 	Auth
-	New // deprecated: a call of method "new" that must yield a resource
+	New // deprecated: a call of method "new" whose result must be a resource
 
 	requestTypes
 )
@@ -38,18 +39,19 @@ func (t RequestType) String() string {
 	return "unknown"
 }
 
-// Request is a client's request. Its strings are owned and share one allocation.
+// Request is a client's request. The caller owns its strings, which share one allocation.
 type Request struct {
-	ID     string // raw JSON number, to be echoed
+	ID     string // raw JSON number, repeated in the response
 	Type   RequestType
-	RID    string // valid, as the client wrote it ({cid} included); empty for VersionRequest
+	RID    string // valid, {cid} not expanded; empty for VersionRequest
 	Method string // the method part of Call and Auth, "new" for New, else empty
-	// Params is raw compact JSON, nil if absent; valid until the next Request or View of the same Parser.
+	// Params is raw compact JSON, nil if absent; valid until the next Request or View of the same
+	// Parser.
 	Params []byte
 }
 
-// RequestView is a Request of which nothing was allocated: all its bytes are valid until the next Request or View of the
-// same Parser. Own what outlives that.
+// RequestView is a Request without allocations. Its bytes are valid until the next Request or View
+// of the same Parser. Call Own to retain it longer.
 type RequestView struct {
 	ID     []byte
 	Type   RequestType
@@ -57,18 +59,19 @@ type RequestView struct {
 	Method []byte
 	Params []byte
 
-	text []byte // ID, RID and Method in one piece, in this order
+	text []byte // ID, RID and Method, contiguous in this order
 }
 
-// Own makes a Request of a view: one allocation for its strings. Params stay as they are.
+// Own returns the view as a Request, with one allocation for its strings. Params are not copied.
 func (v *RequestView) Own() Request {
 	s := string(v.text)
 	id, rid := len(v.ID), len(v.ID)+len(v.RID)
 	return Request{ID: s[:id], Type: v.Type, RID: s[id:rid], Method: s[rid:], Params: v.Params}
 }
 
-// Request reads a client's message into r. If the error is an *Error (system.invalidRequest), it is the answer to r.ID;
-// any other means that there is nobody to answer: ErrMalformed, ErrNoID (RES.md 2.1). It allocates once.
+// Request reads a client's message into r. If the error is an *Error (system.invalidRequest),
+// respond with it to r.ID. Any other error (ErrMalformed, ErrNoID) has no response (RES.md 2.1).
+// Request allocates once.
 func (p *Parser) Request(msg []byte, r *Request) error {
 	var v RequestView
 	err := p.View(msg, &v)
@@ -76,7 +79,7 @@ func (p *Parser) Request(msg []byte, r *Request) error {
 	return err
 }
 
-// View is Request without an allocation.
+// View is Request without allocations.
 func (p *Parser) View(msg []byte, r *RequestView) error {
 	*r = RequestView{}
 	defer p.done()
@@ -111,7 +114,7 @@ func (p *Parser) View(msg []byte, r *RequestView) error {
 	b = p.appendRaw(b, params)
 	p.req = b
 
-	// Cut only now: appending may have moved the bytes.
+	// Slice last: append may have moved the bytes.
 	r.text = b[:end:end]
 	r.ID = b[:n:n]
 	if rerr != nil {
@@ -126,9 +129,9 @@ func (p *Parser) View(msg []byte, r *RequestView) error {
 	return nil
 }
 
-// split reads the text of a request's method, <type>.<rid>[.<method>]: the type ends at the first dot, the method part of
-// Call and Auth begins after the last one, also if that is in a query. It appends rid and method part to b; r.Method has
-// the right length, but not yet its place.
+// split parses a request's method, <type>.<rid>[.<method>]. The type ends at the first dot. The
+// method part of Call and Auth begins after the last dot, even if that is in a query. split appends
+// rid and method part to b. It sets r.Method for its length only; View slices it from b.
 func (r *RequestView) split(b, m []byte) ([]byte, *Error) {
 	kind, rest, dotted := bytes.Cut(m, []byte{'.'})
 	known := false
@@ -162,8 +165,8 @@ func (r *RequestView) split(b, m []byte) ([]byte, *Error) {
 
 var newMethod = []byte("new")
 
-// VersionParams reads the params of a version request (RES.md 2.1): the protocol that the client states, for
-// ParseVersion. present is false if it states none, which includes no params at all.
+// VersionParams reads the params of a version request (RES.md 2.1): the client's protocol version,
+// for ParseVersion. present reports whether params has one.
 func (p *Parser) VersionParams(params []byte) (protocol string, present bool, err *Error) {
 	defer p.done()
 	v, ok := p.param(params, "protocol")
@@ -176,8 +179,8 @@ func (p *Parser) VersionParams(params []byte) (protocol string, present bool, er
 	return string(content(p.buf[:0], v)), true, nil
 }
 
-// UnsubscribeCount reads the params of an unsubscribe request: how many direct subscriptions to give up, 1 if not said
-// (RES.md 2.1). What is above 2^31-1 is returned as 2^31-1.
+// UnsubscribeCount reads the params of an unsubscribe request: how many direct subscriptions to
+// release, 1 if absent (RES.md 2.1). A larger count than 2^31-1 saturates.
 func (p *Parser) UnsubscribeCount(params []byte) (int, *Error) {
 	defer p.done()
 	v, ok := p.param(params, "count")
@@ -194,7 +197,7 @@ func (p *Parser) UnsubscribeCount(params []byte) (int, *Error) {
 	return int(min(n, maxCount)), nil
 }
 
-// param returns a member of params, which may be absent or null, else must be an object.
+// param returns a member of params, which are absent, null or an object.
 func (p *Parser) param(params []byte, name string) (raw []byte, ok bool) {
 	if len(params) == 0 {
 		return nil, true

@@ -29,14 +29,14 @@ func TestRequest(t *testing.T) {
 		{`{"id":5,"method":"call.a.new"}`, "5", Call, "a", "new", "-"},
 		{`{"id":6,"method":"auth.a.login","params":"\u0041\/"}`, "6", Auth, "a", "login", `"\u0041\/"`},
 		{`{"id":7,"method":"new.a.b","params":[]}`, "7", New, "a.b", "new", "[]"},
-		// IDs are echoed as they were written.
+		// The response repeats the ID unchanged.
 		{`{"id":-1.50e+3,"method":"get.a"}`, "-1.50e+3", Get, "a", "", "-"},
 		{`{"id":18446744073709551616,"method":"get.a"}`, "18446744073709551616", Get, "a", "", "-"},
 		// White space, order, unknown members, repeated ones, escaped names.
 		{" {\t\"x\" : {\"id\":9} ,\r\n\"method\" : \"get.a\" , \"id\" : 1 } \n", "1", Get, "a", "", "-"},
 		{`{"id":1,"id":2,"method":"get.a","method":"get.b","params":1,"params":2}`, "2", Get, "b", "", "2"},
 		{`{"\u0069d":1,"m\u0065thod":"get.\u0061"}`, "1", Get, "a", "", "-"},
-		// Half an emoji is no text: U+FFFD, which a query may hold.
+		// A lone surrogate becomes U+FFFD, which is valid in a query.
 		{`{"id":1,"method":"get.a?\ud83d","params":["\ud83d"]}`, "1", Get, "a?\ufffd", "", `["\ufffd"]`},
 		{`{"id":1,"method":"get.a?\ud83d\ude00"}`, "1", Get, "a?😀", "", "-"},
 	} {
@@ -119,7 +119,7 @@ func TestInvalidRequest(t *testing.T) {
 	}
 }
 
-// TestRequestLifetimes holds what the documentation says about when memory is reused.
+// TestRequestLifetimes checks how long the documented results stay valid.
 func TestRequestLifetimes(t *testing.T) {
 	var p Parser
 	var v RequestView
@@ -129,7 +129,7 @@ func TestRequestLifetimes(t *testing.T) {
 	}
 	clear(msg)
 	own := v.Own()
-	// Reading the params, or anything else, leaves the view alone.
+	// Reading the params, or another message, does not change the view.
 	if n, err := p.UnsubscribeCount(v.Params); n != 3 || err != nil {
 		t.Fatal(n, err)
 	}
@@ -218,7 +218,7 @@ func TestUnsubscribeCount(t *testing.T) {
 	}
 }
 
-// FuzzRequest compares with encoding/json, and holds that what comes out can be sent on.
+// FuzzRequest compares with encoding/json, and checks that results can be sent to services.
 func FuzzRequest(f *testing.F) {
 	for _, s := range []string{
 		`{"id":1,"method":"subscribe.a.b?c","params":null}`, `{"id":1,"method":"call.a.b.c","params":{"a":[1,"\ud83d"]}}`,
@@ -261,7 +261,7 @@ func FuzzRequest(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q: %v", msg, err)
 		}
-		// The parts make up the method again.
+		// The parts joined are the method.
 		method := r.Type.String()
 		if r.RID != "" {
 			method += "." + r.RID

@@ -2,8 +2,8 @@ package res
 
 import "strings"
 
-// partChars marks the characters of a part of a name: printable ASCII without the dot between parts, the wildcards of
-// patterns and the mark of a query.
+// partChars is the set of characters in a part of a name: printable ASCII without the separator
+// '.', the wildcards '*' and '>', and '?', which begins a query.
 var partChars = func() (t [256]bool) {
 	for c := '!'; c <= '~'; c++ {
 		t[c] = !strings.ContainsRune(".*>?", c)
@@ -11,8 +11,9 @@ var partChars = func() (t [256]bool) {
 	return t
 }()
 
-// ValidPart tells whether s can be one part of a resource name, or the method part of a request (RES.md section 1): not
-// empty, printable ASCII without '.', '*', '>' and '?'.
+// ValidPart reports whether s is valid as one part of a resource name or as the method part of a
+// request (RES.md section
+// 1): not empty, printable ASCII without '.', '*', '>' and '?'.
 func ValidPart(s string) bool {
 	for i := range len(s) {
 		if !partChars[s[i]] {
@@ -22,7 +23,8 @@ func ValidPart(s string) bool {
 	return len(s) > 0
 }
 
-// ValidName tells whether s is a resource name: parts joined by dots, without a query (RES.md section 1).
+// ValidName reports whether s is a resource name: parts joined by dots, without a query (RES.md
+// section 1).
 func ValidName(s string) bool {
 	start := true // at the start of a part
 	for i := range len(s) {
@@ -38,15 +40,15 @@ func ValidName(s string) bool {
 	return !start
 }
 
-// ValidRID tells whether s is a resource ID: a name and optionally '?' with a query, in which everything is allowed
-// (RES.md section 1).
+// ValidRID reports whether s is a resource ID: a name, optionally followed by '?' and a query of
+// any characters (RES.md section 1).
 func ValidRID(rid string) bool {
 	name, _ := SplitRID(rid)
 	return ValidName(name)
 }
 
-// SplitRID cuts a resource ID at its first '?', which belongs to neither half. A resource ID with an empty query and one
-// without any are told apart by nobody: both name the plain resource.
+// SplitRID splits a resource ID at its first '?', which is in neither result. A resource ID with an
+// empty query is equivalent to one without a query.
 func SplitRID(rid string) (name, query string) {
 	name, query, _ = strings.Cut(rid, "?")
 	return name, query
@@ -54,6 +56,6 @@ func SplitRID(rid string) (name, query string) {
 
 const cidTag = "{cid}"
 
-// ExpandCID puts the connection's ID in place of each {cid}: the form that services see (RES.md section 1). It
-// allocates only if there is one.
+// ExpandCID replaces each {cid} with the connection's ID, which gives the form for services (RES.md
+// section 1). It allocates only if rid has a {cid}.
 func ExpandCID(rid, cid string) string { return strings.ReplaceAll(rid, cidTag, cid) }

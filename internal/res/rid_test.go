@@ -129,8 +129,8 @@ func TestSubject(t *testing.T) {
 	}
 }
 
-// FuzzRID holds that a valid resource name is always a valid NATS subject, alone and behind the prefixes of requests, and
-// that nothing but the query may leave printable ASCII.
+// FuzzRID holds that a valid resource name is always a valid NATS subject, alone and behind the
+// prefixes of requests, and that nothing but the query may leave printable ASCII.
 func FuzzRID(f *testing.F) {
 	for _, s := range []string{"a.b?c", "", "a..b", "a.*", "{cid}", "a\xff", "ö"} {
 		f.Add(s)

@@ -5,11 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// ValidSubject tells whether s may be handed to NATS as the subject of a message: tokens that are not empty, joined by
-// dots; valid UTF-8 without white space or control characters; no wildcards (RES.md 3.2, "Subjects"). How long a subject
-// may be is natsbus's to say.
+// ValidSubject reports whether s is valid as the subject of a NATS message (RES.md 3.2,
+// "Subjects"): nonempty tokens joined by dots, in valid UTF-8 without white space, control
+// characters or wildcards. Package natsbus bounds the length.
 //
-// '*' and '>' are refused wherever they stand, though NATS takes them for wildcards only as whole tokens.
+// '*' and '>' are rejected at any position, though to NATS they are wildcards only as whole tokens.
 func ValidSubject(s string) bool {
 	start := true
 	for i := 0; i < len(s); {

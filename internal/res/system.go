@@ -4,8 +4,8 @@ import (
 	"github.com/valyala/fastjson"
 )
 
-// SystemReset reads the payload of system.reset: the patterns of resources and of access, for ParsePattern (RES.md 3.2).
-// No payload is no pattern.
+// SystemReset reads the payload of system.reset: the patterns of resources and of access, for
+// ParsePattern (RES.md 3.2). An empty payload has no patterns.
 func (p *Parser) SystemReset(payload []byte) (resources, access []string, err error) {
 	defer p.done()
 	r, a, err := p.pair(payload, "resources", "access")
@@ -20,8 +20,9 @@ func (p *Parser) SystemReset(payload []byte) (resources, access []string, err er
 	return resources, access, nil
 }
 
-// TokenReset reads the payload of system.tokenReset: the token IDs, and the subject of the auth requests, checked
-// (RES.md 3.2). Without token IDs there is nothing to do, and no subject. ErrSubject: there is none that NATS could take.
+// TokenReset reads the payload of system.tokenReset: the token IDs, and the subject of the auth
+// requests (RES.md 3.2). Without token IDs it ignores the subject and returns neither. The error is
+// ErrSubject if the subject is missing or not valid in NATS.
 func (p *Parser) TokenReset(payload []byte) (tids []string, subject string, err error) {
 	defer p.done()
 	t, s, err := p.pair(payload, "tids", "subject")
@@ -42,8 +43,9 @@ func (p *Parser) TokenReset(payload []byte) (tids []string, subject string, err 
 	return tids, string(b), nil
 }
 
-// Token reads the payload of conn.<cid>.token (RES.md 3.2): token is raw compact JSON, empty if it is null or absent, or
-// the whole payload null, all of which take the connection's token away; tid is empty if there is none.
+// Token reads the payload of conn.<cid>.token (RES.md 3.2). token is raw compact JSON. It is empty
+// if the member is null or absent or the whole payload is null, each of which clears the
+// connection's token. tid is empty if absent.
 func (p *Parser) Token(payload []byte) (token, tid string, err error) {
 	defer p.done()
 	if len(payload) == 0 {
@@ -61,8 +63,8 @@ func (p *Parser) Token(payload []byte) (token, tid string, err error) {
 	return string(p.buf), string(b), nil
 }
 
-// pair loads a payload that is an object, null or empty, and finds two of its members. What is null or empty has none:
-// services that have nothing to say, as with a token that ends, may send either.
+// pair loads a payload that is an object, null or empty, and finds two of its members. A null or
+// empty payload has neither: services send both, for instance to clear a token.
 func (p *Parser) pair(payload []byte, a, b string) (va, vb *fastjson.Value, err error) {
 	if len(payload) == 0 {
 		return nil, nil, nil

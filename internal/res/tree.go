@@ -2,14 +2,19 @@ package res
 
 import "github.com/valyala/fastjson"
 
-// The tree of fastjson has traps, and the functions below step around them. Asking a string for its type unescapes it in
-// place, and visiting an object its keys; written out after that they may not even be JSON. So a value's raw text is
-// taken before anything in it is looked at. Object.Get finds the first of repeated keys; Visit sees the last one last.
+// This is the reader for small values off the path of an event. A tree makes code for nested
+// optional members short, and costs too much elsewhere: the head of cursor.go has the figures.
+//
+// fastjson mutates its tree on reading, and the functions below work around that. Value.Type
+// unescapes a string in place, and Object.Visit unescapes the keys; marshalled after that, they may
+// not be valid JSON. So a value's raw text is copied before anything within the value is read.
+// Object.Get finds the first of repeated keys, and Visit calls back for the last one last, so
+// members are found with Visit.
 
-// isNull tells whether v is absent or null.
+// isNull reports whether v is absent or null.
 func isNull(v *fastjson.Value) bool { return v == nil || v.Type() == fastjson.TypeNull }
 
-// text returns the unescaped content of a string, valid until the next load.
+// text returns the unescaped content of a string. It is valid until the next load.
 func text(v *fastjson.Value) (s []byte, ok bool) {
 	if v == nil || v.Type() != fastjson.TypeString {
 		return nil, false
@@ -18,7 +23,7 @@ func text(v *fastjson.Value) (s []byte, ok bool) {
 	return s, err == nil
 }
 
-// optText is text for a member that may be absent or null, which is empty text.
+// optText is text for an optional member: absent or null is empty text.
 func optText(v *fastjson.Value) (s []byte, ok bool) {
 	if isNull(v) {
 		return nil, true
@@ -26,7 +31,7 @@ func optText(v *fastjson.Value) (s []byte, ok bool) {
 	return text(v)
 }
 
-// optBool is the boolean of a member that may be absent or null, which is false.
+// optBool returns the boolean of an optional member: absent or null is false.
 func optBool(v *fastjson.Value) (b, ok bool) {
 	if isNull(v) {
 		return false, true
@@ -35,7 +40,7 @@ func optBool(v *fastjson.Value) (b, ok bool) {
 	return b, err == nil
 }
 
-// appendText appends the raw text of a member that may be absent or null, which is no text.
+// appendText appends the raw text of an optional member: nothing if it is absent or null.
 func appendText(dst []byte, v *fastjson.Value) []byte {
 	if v == nil {
 		return dst
@@ -48,7 +53,7 @@ func appendText(dst []byte, v *fastjson.Value) []byte {
 	return dst
 }
 
-// object returns v as an object, or nil.
+// object returns v as an object, nil if it is none.
 func object(v *fastjson.Value) *fastjson.Object {
 	if v == nil {
 		return nil
@@ -64,8 +69,8 @@ func array(v *fastjson.Value) (a []*fastjson.Value, ok bool) {
 	return v.GetArray(), true
 }
 
-// texts returns the strings of an array that may be absent or null, owned by the caller. An element that is null is empty
-// text.
+// texts returns the strings of an optional array, nil if it is absent or null. A null element is
+// empty text. The caller owns the strings.
 func texts(v *fastjson.Value) (s []string, ok bool) {
 	if isNull(v) {
 		return nil, true
@@ -85,12 +90,12 @@ func texts(v *fastjson.Value) (s []string, ok bool) {
 	return s, true
 }
 
-// tree reads a raw value, which is part of an opened message, into a tree that is valid until the next one.
+// tree reads a raw value of an opened message into a tree, which is valid until the next call.
 func (p *Parser) tree(b []byte) *fastjson.Value {
 	p.fed += len(b)
 	v, err := p.js.ParseBytes(b)
 	if err != nil {
-		return nil // check takes nothing that fastjson refuses: see FuzzCheck
+		return nil // unreachable: check accepts no text that fastjson rejects (FuzzCheck)
 	}
 	return v
 }

@@ -1,9 +1,9 @@
 package res
 
-// Kind says what a Value is (RES.md section 1).
+// Kind is the kind of a Value (RES.md section 1).
 type Kind uint8
 
-// Kinds of values. The zero Value is no valid value of any resource: its Raw is empty.
+// Kinds of values. The zero Value is not a valid value of a resource: its Raw is empty.
 const (
 	Primitive     Kind = iota // string, number, true, false or null
 	Reference                 // {"rid":"…"}: followed, makes a client subscribe
@@ -19,19 +19,19 @@ const (
 
 // Value is one value of a model or a collection. It is immutable and safe to share.
 type Value struct {
-	// Kind says which of the other fields count.
+	// Kind decides which of the other fields are set.
 	Kind Kind
-	// Raw is the value as current clients get it: compact JSON in valid UTF-8.
+	// Raw is the value in the form for current clients: compact JSON in valid UTF-8.
 	Raw string
-	// RID is the resource ID of a Reference or SoftReference, unescaped; else empty.
+	// RID is the unescaped resource ID of a Reference or SoftReference; empty for other kinds.
 	RID string
 }
 
 // DeleteValue is the delete action, as a change event uses it.
 var DeleteValue = Value{Kind: Delete, Raw: deleteRaw}
 
-// Equal tells whether two values are the same: equal kinds, and for references the same rid, otherwise the same raw
-// JSON bytes (RES.md section 1).
+// Equal reports whether two values are equal: of the same kind, with the same rid (references) or
+// the same raw JSON bytes (RES.md section 1).
 func (v Value) Equal(w Value) bool {
 	if v.Kind != w.Kind {
 		return false
@@ -45,11 +45,12 @@ func (v Value) Equal(w Value) bool {
 	return v.Raw == w.Raw
 }
 
-// Special tells whether older clients get another form of the value than current ones: see AppendJSON.
+// Special reports whether clients below 1.2.1 receive another form of the value: see AppendJSON.
 func (v Value) Special() bool { return v.Kind == SoftReference || v.Kind == Data }
 
-// AppendJSON appends the value as a client gets it. legacy is for clients below 1.2.1 (RES.md 2.5): a soft reference is
-// then the plain string of its rid, a data value the string "[Data]".
+// AppendJSON appends the value in the form for a client. legacy selects the form for clients below
+// 1.2.1 (RES.md 2.5): a soft reference is the string of its rid, and a data value the string
+// "[Data]".
 func (v Value) AppendJSON(dst []byte, legacy bool) []byte {
 	if legacy {
 		switch v.Kind {
@@ -62,8 +63,8 @@ func (v Value) AppendJSON(dst []byte, legacy bool) []byte {
 	return append(dst, v.Raw...)
 }
 
-// Content is the JSON that a data value holds, for those who show it without its wrapping (RES.md section 4). Of other
-// kinds it is Raw.
+// Content returns the JSON that a data value wraps, for HTTP responses (RES.md section 4). For
+// other kinds it returns Raw.
 func (v Value) Content() string {
 	if v.Kind == Data {
 		return v.Raw[len(dataPrefix) : len(v.Raw)-1]
@@ -71,7 +72,7 @@ func (v Value) Content() string {
 	return v.Raw
 }
 
-// Prop is a named value of a model, or in a change event its new value.
+// Prop is a property of a model, or its new value in a change event.
 type Prop struct {
 	Key   string
 	Value Value

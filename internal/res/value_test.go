@@ -4,7 +4,8 @@ import (
 	"testing"
 )
 
-// values that a service can write, with what becomes of them: as current clients get them, and as older ones do.
+// valueTable has values of services, each in the form for current clients and in that for clients
+// below 1.2.1.
 var valueTable = []struct {
 	in, raw, legacy string
 	kind            Kind
@@ -43,7 +44,7 @@ var valueTable = []struct {
 	{` { "action" : "delete" } `, deleteRaw, deleteRaw, Delete, ""},
 }
 
-// what makes a value, and so its message, invalid
+// invalidValues are invalid on their own, and each makes its whole message invalid
 var invalidValues = []string{
 	`{}`, `[]`, `[1]`, `{"a":1}`, `{"soft":true}`, `{"RID":"a"}`,
 	`{"rid":""}`, `{"rid":null}`, `{"rid":1}`, `{"rid":["a"]}`, `{"rid":"a..b"}`, `{"rid":"a b"}`, `{"rid":"a.*"}`, `{"rid":"ö"}`, `{"rid":"a\ud83d"}`, `{"rid":"?a"}`,

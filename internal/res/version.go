@@ -2,19 +2,22 @@ package res
 
 import "strconv"
 
-// Version is a version of the RES protocol, as one number that can be compared: major·1,000,000 + minor·1,000 + patch.
+// Version is a version of the RES protocol as one ordered number: major·1,000,000 + minor·1,000 +
+// patch.
 type Version uint32
 
-// Versions in which what a client gets changed (RES.md 2.5), and the one that the gateway speaks.
+// Versions that changed the messages to clients (RES.md 2.5), and the version that the gateway
+// implements.
 const (
-	V1_1_1  Version = 1_001_001 // what a client counts as that states none
+	V1_1_1  Version = 1_001_001 // the default for a client that states no version
 	V1_2_0  Version = 1_002_000 // call and auth results are wrapped, and resource answers subscribe
 	V1_2_1  Version = 1_002_001 // soft references and data values
 	Current Version = 1_002_003
 )
 
-// ParseVersion reads what a client states. An empty string counts as V1_1_1. ErrInvalidParams: not three decimal
-// numbers below 1000 joined by dots. ErrUnsupportedProtocol: a major version other than 1 (RES.md 2.1).
+// ParseVersion parses a client's protocol version (RES.md 2.1). An empty string is V1_1_1. The
+// error is ErrInvalidParams unless s is three decimal numbers below 1000 joined by dots, and
+// ErrUnsupportedProtocol if the major version is not 1.
 func ParseVersion(s string) (Version, *Error) {
 	if s == "" {
 		return V1_1_1, nil
@@ -46,7 +49,7 @@ func ParseVersion(s string) (Version, *Error) {
 	return v, nil
 }
 
-// String is the version in its dotted form.
+// String returns the version in its dotted form.
 func (v Version) String() string {
 	b := strconv.AppendUint(nil, uint64(v/1_000_000), 10)
 	b = append(b, '.')
