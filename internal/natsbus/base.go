@@ -57,47 +57,47 @@ func (b *base) refuse(subject string) bool {
 }
 
 // subscribeBase subscribes to what the link cannot do without. Its error is that the connection is closed.
-func (l *link) subscribeBase(nc *nats.Conn) error {
-	l.base.subs = l.base.subs[:0]
-	for _, s := range l.base.subjects {
-		sub, err := nc.ChanSubscribe(s, l.msgs)
+func (p *publisher) subscribeBase(nc *nats.Conn) error {
+	p.base.subs = p.base.subs[:0]
+	for _, s := range p.base.subjects {
+		sub, err := nc.ChanSubscribe(s, p.msgs)
 		if err != nil {
 			return err
 		}
-		l.base.subs = append(l.base.subs, sub)
+		p.base.subs = append(p.base.subs, sub)
 	}
-	sub, err := nc.ChanSubscribe(l.marks.prefix+"*", l.marks.msgs)
+	sub, err := nc.ChanSubscribe(p.marks.prefix+"*", p.marks.msgs)
 	if err != nil {
 		return err
 	}
-	l.base.subs = append(l.base.subs, sub)
-	l.made.Add(uint32(len(l.base.subs)))
+	p.base.subs = append(p.base.subs, sub)
+	p.made.Add(uint32(len(p.base.subs)))
 	return nil
 }
 
-func (l *link) unsubscribeBase() {
-	for _, sub := range l.base.subs {
+func (p *publisher) unsubscribeBase() {
+	for _, sub := range p.base.subs {
 		_ = sub.Unsubscribe() // an error means that the connection is closed: reopen makes them again
 	}
 }
 
 // probe finds out whether requests get replies, by one to the link itself.
-func (l *link) probe() {
-	b := &l.base
-	made := l.made.Load()
-	result := l.mark()
-	if result == markBack && !l.resolving.Load() {
-		l.advance(made)
+func (p *publisher) probe() {
+	b := &p.base
+	made := p.made.Load()
+	result := p.mark()
+	if result == markBack && !p.resolving.Load() {
+		p.advance(made)
 	}
 	if result == markLost {
 		return // there will be another probe
 	}
 	problem := ""
-	switch p := b.refused.Load(); {
-	case p != nil:
-		problem = refused(*p).Error()
+	switch subject := b.refused.Load(); {
+	case subject != nil:
+		problem = refused(*subject).Error()
 	case result == markSilent:
-		problem = fmt.Sprintf("NATS has not replied to a request within %v", l.opts.RequestTimeout)
+		problem = fmt.Sprintf("NATS has not replied to a request within %v", p.opts.RequestTimeout)
 	}
 	before := b.problem.Load()
 	if problem == "" {
@@ -105,26 +105,26 @@ func (l *link) probe() {
 		if b.tries > 0 {
 			b.tries = 0
 			b.retry.Stop()
-			l.opts.Log.Info("NATS accepts what the gateway needs", "connection", l.number)
-			l.emit(change{to: Gap})
+			p.opts.Log.Info("NATS accepts what the gateway needs", "connection", p.number)
+			p.emit(change{to: Gap})
 		}
 		return
 	}
 	b.problem.Store(&problem)
 	if before == nil || *before != problem {
-		l.opts.Log.Error("NATS cannot be used; permit the gateway to subscribe to _INBOX.>, event.>, system.> and conn.*.token",
-			"connection", l.number, "reason", problem)
+		p.opts.Log.Error("NATS cannot be used; permit the gateway to subscribe to _INBOX.>, event.>, system.> and conn.*.token",
+			"connection", p.number, "reason", problem)
 	}
 	b.tries++
 	b.retry.Reset(min(refusalFirst<<min(b.tries-1, 10), refusalMost))
 }
 
 // renewBase makes the subscriptions again that the link cannot do without, and probes.
-func (l *link) renewBase() {
-	l.unsubscribeBase()
-	l.base.refused.Store(nil)
-	if err := l.subscribeBase(l.nc.Load()); err == nil {
-		l.probe()
+func (p *publisher) renewBase() {
+	p.unsubscribeBase()
+	p.base.refused.Store(nil)
+	if err := p.subscribeBase(p.nc.Load()); err == nil {
+		p.probe()
 	}
 }
 
@@ -190,40 +190,40 @@ const (
 )
 
 // mark sends a mark and waits for it. Only the publisher calls it.
-func (l *link) mark() markResult {
-	m := &l.marks
+func (p *publisher) mark() markResult {
+	m := &p.marks
 	select {
 	case <-m.msgs:
 	default:
 	}
 	poked(m.back)
-	if p := l.base.refused.Load(); p != nil && *p == inboxName {
+	if subject := p.base.refused.Load(); subject != nil && *subject == inboxName {
 		return markSilent // and if it is refused later, giveUp ends the wait
 	}
 	m.out.Store(true)
 	defer func() {
 		m.out.Store(false)
-		poke(l.verdict)
+		poke(p.verdict)
 	}()
 	number := strconv.FormatUint(uint64(m.number.Add(1)), 10)
-	nc := l.nc.Load()
+	nc := p.nc.Load()
 	for _, token := range []string{"first", number} { // the first one fills the channel
 		if nc.Publish(m.prefix+token, nil) != nil {
 			return markLost
 		}
 	}
-	timeout := time.NewTimer(l.opts.RequestTimeout)
+	timeout := time.NewTimer(p.opts.RequestTimeout)
 	defer timeout.Stop()
 	select {
 	case <-m.back:
 		return markBack
 	case <-timeout.C:
 		return markSilent
-	case <-l.back:
-		poke(l.back)
-	case <-l.lost:
-		poke(l.lost)
-	case <-l.closing:
+	case <-p.back:
+		poke(p.back)
+	case <-p.lost:
+		poke(p.lost)
+	case <-p.closing:
 	}
 	return markLost
 }

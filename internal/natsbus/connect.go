@@ -22,42 +22,42 @@ const missedPings = 2
 
 // connect makes the first connection: it tries until it succeeds, the reason is one that waiting does
 // not remove, or ctx ends.
-func (l *link) connect(ctx context.Context) error {
-	l.settings = nats.GetDefaultOptions()
-	l.settings.Servers = l.opts.URL.List()
-	if err := l.configure(&l.settings); err != nil {
+func (p *publisher) connect(ctx context.Context) error {
+	p.settings = nats.GetDefaultOptions()
+	p.settings.Servers = p.opts.URL.List()
+	if err := p.configure(&p.settings); err != nil {
 		return fmt.Errorf("connecting to NATS: %w", err)
 	}
-	return retry(ctx, l.opts, func() error { return l.dial(ctx) }, pause)
+	return retry(ctx, p.opts, func() error { return p.dial(ctx) }, pause)
 }
 
 // reopen replaces a connection that nats.go has closed, for however long it takes; false when the link
 // closes instead. Only the publisher calls it, after taking what onClosed put into lost.
-func (l *link) reopen() bool {
-	ctx, cancel := context.WithCancel(l.dials)
+func (p *publisher) reopen() bool {
+	ctx, cancel := context.WithCancel(p.dials)
 	defer cancel()
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() {
 		select {
-		case <-l.closing:
+		case <-p.closing:
 			cancel()
-			l.cancel()
+			p.cancel()
 		case <-stop:
 		}
 	}()
-	for try := int(l.flaps.Load()); l.nc.Load().IsClosed(); try++ {
-		d := backoff(max(try, 1), l.opts.retryMin, l.opts.retryMax)
-		l.opts.Log.Info("NATS connection is opened again", "connection", l.number, "url", l.opts.URL, "pause", d)
+	for try := int(p.flaps.Load()); p.nc.Load().IsClosed(); try++ {
+		d := backoff(max(try, 1), p.opts.retryMin, p.opts.retryMax)
+		p.opts.Log.Info("NATS connection is opened again", "connection", p.number, "url", p.opts.URL, "pause", d)
 		if !pause(ctx, d) {
 			return false
 		}
-		if err := l.dial(ctx); err != nil {
-			l.opts.Log.Warn("NATS connection could not be opened, trying again", "connection", l.number, "error", l.opts.scrub(err))
+		if err := p.dial(ctx); err != nil {
+			p.opts.Log.Warn("NATS connection could not be opened, trying again", "connection", p.number, "error", p.opts.scrub(err))
 			continue
 		}
-		l.opts.Metrics.Reconnects.Inc()
-		poke(l.back) // probes
+		p.opts.Metrics.Reconnects.Inc()
+		poke(p.back) // probes
 		break        // if it is closed already, onClosed is about to say so
 	}
 	return ctx.Err() == nil
@@ -65,16 +65,16 @@ func (l *link) reopen() bool {
 
 // dial makes a connection and subscribes on it to what the link and its resources need. If that fails
 // the connection is closed and all its callbacks have been called.
-func (l *link) dial(ctx context.Context) error {
-	nc, err := l.settings.Connect()
+func (p *publisher) dial(ctx context.Context) error {
+	nc, err := p.settings.Connect()
 	if err != nil {
-		if errors.Is(err, nats.ErrNoServers) && l.dialError != nil {
-			err = l.dialError // nats.go hides why a connection was refused
+		if errors.Is(err, nats.ErrNoServers) && p.dialError != nil {
+			err = p.dialError // nats.go hides why a connection was refused
 		}
 		return err
 	}
-	l.nc.Store(nc)
-	if err = l.furnish(nc); err == nil {
+	p.nc.Store(nc)
+	if err = p.furnish(nc); err == nil {
 		confirm, cancel := context.WithTimeout(ctx, tryTimeout)
 		err = nc.FlushWithContext(confirm)
 		cancel()
@@ -84,10 +84,10 @@ func (l *link) dial(ctx context.Context) error {
 	}
 	if ctx.Err() != nil {
 		nc.Close()
-		return fmt.Errorf("NATS at %s does not confirm subscriptions: %w", l.opts.URL, err)
+		return fmt.Errorf("NATS at %s does not confirm subscriptions: %w", p.opts.URL, err)
 	}
 	select { // nats.go has closed it
-	case <-l.lost:
+	case <-p.lost:
 	case <-ctx.Done():
 	}
 	if last := nc.LastError(); last != nil {
@@ -97,15 +97,15 @@ func (l *link) dial(ctx context.Context) error {
 }
 
 // furnish subscribes on a new connection. Its error is that nats.go has closed the connection.
-func (l *link) furnish(nc *nats.Conn) error {
-	if err := l.subscribeBase(nc); err != nil {
+func (p *publisher) furnish(nc *nats.Conn) error {
+	if err := p.subscribeBase(nc); err != nil {
 		return err
 	}
-	for name := range l.subs {
-		if subscribeLine(name) > int(l.lineLimit.Load()) {
+	for name := range p.subs {
+		if subscribeLine(name) > int(p.lineLimit.Load()) {
 			continue // the server would drop the connection; nor can the resource be fetched
 		}
-		if err := l.ask(nc, name); err != nil {
+		if err := p.ask(nc, name); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,26 @@ import (
 	"sluice/internal/owner"
 )
 
+// dispatcher takes what arrives on a link to the Receiver. Its own goroutine owns it.
+type dispatcher struct {
+	*link
+
+	counts    counts
+	overrun   int              // messages until the Gap is signalled, at most; 0: none were dropped
+	probation *time.Timer      // armed while a connection has yet to prove that it lasts
+	connected bool             // as signalled last
+	again     bool             // it has been connected before
+	url       string           // of the newest connection
+	routing   string           // subject of the message at hand; empty: a signal is
+	doubt     <-chan time.Time // when a panic leads to a Gap; nil: there was none
+}
+
+func newDispatcher(l *link) *dispatcher {
+	d := &dispatcher{link: l, probation: time.NewTimer(0)}
+	d.probation.Stop()
+	return d
+}
+
 // dispatch is the dispatcher's loop. nats.go's read loop puts the messages of all subscriptions into one
 // channel, which keeps their order.
 //
@@ -20,36 +40,36 @@ import (
 // the answers to what the Gap causes find room; under a load that does not let up, after as many
 // messages as the channel holds four times. A channel that became full without a drop gives a needless
 // Gap, which costs some requests and loses nothing.
-func (l *link) dispatch() {
-	defer close(l.dispatched)
-	for !l.receive() {
+func (d *dispatcher) dispatch() {
+	defer close(d.dispatched)
+	for !d.receive() {
 	}
 }
 
 // receive dispatches until the link closes. It returns false after a panic, which has cost the message at hand.
-func (l *link) receive() (closed bool) {
-	defer l.containDispatch()
+func (d *dispatcher) receive() (closed bool) {
+	defer d.containDispatch()
 	for {
 		select {
-		case m := <-l.msgs:
-			l.take(m)
+		case m := <-d.msgs:
+			d.take(m)
 			// Only this goroutine receives, so these do not wait.
-			for n := len(l.msgs); n > 0; n-- {
-				l.take(<-l.msgs)
+			for n := len(d.msgs); n > 0; n-- {
+				d.take(<-d.msgs)
 			}
-			l.flushCounts()
-		case c := <-l.changes:
-			l.change(c)
-		case <-l.probation.C:
-			l.restored()
-		case <-l.doubt:
-			l.doubt = nil
-			l.signal(Gap)
-		case <-l.stopping:
-			for n := len(l.msgs); n > 0; n-- {
-				l.take(<-l.msgs)
+			d.flushCounts()
+		case c := <-d.changes:
+			d.change(c)
+		case <-d.probation.C:
+			d.restored()
+		case <-d.doubt:
+			d.doubt = nil
+			d.signal(Gap)
+		case <-d.stopping:
+			for n := len(d.msgs); n > 0; n-- {
+				d.take(<-d.msgs)
 			}
-			l.flushCounts()
+			d.flushCounts()
 			return true
 		}
 	}
@@ -60,7 +80,7 @@ const doubtFor = 500 * time.Millisecond
 
 // containDispatch is deferred by receive. What was lost with the panic may have been anything, so a Gap follows; but not
 // for a reply: its request times out.
-func (l *link) containDispatch() {
+func (d *dispatcher) containDispatch() {
 	if !owner.Containing {
 		return
 	}
@@ -68,24 +88,24 @@ func (l *link) containDispatch() {
 	if value == nil {
 		return
 	}
-	l.opts.Faults.Note(owner.Dispatcher, value, "connection", l.number, "subject", l.routing)
-	if l.doubt == nil && !strings.HasPrefix(l.routing, l.inbox) {
-		l.doubt = time.After(doubtFor)
+	d.opts.Faults.Note(owner.Dispatcher, value, "connection", d.number, "subject", d.routing)
+	if d.doubt == nil && !strings.HasPrefix(d.routing, d.inbox) {
+		d.doubt = time.After(doubtFor)
 	}
 }
 
-func (l *link) take(m *nats.Msg) {
-	left, room := len(l.msgs), cap(l.msgs)
-	if left >= room-1 && l.overrun == 0 {
-		l.overrun = 4 * room
+func (d *dispatcher) take(m *nats.Msg) {
+	left, room := len(d.msgs), cap(d.msgs)
+	if left >= room-1 && d.overrun == 0 {
+		d.overrun = 4 * room
 	}
-	l.route(m)
-	if l.overrun > 0 {
-		if l.overrun--; left <= room/8 {
-			l.overrun = 0
+	d.route(m)
+	if d.overrun > 0 {
+		if d.overrun--; left <= room/8 {
+			d.overrun = 0
 		}
-		if l.overrun == 0 {
-			l.signal(Gap)
+		if d.overrun == 0 {
+			d.signal(Gap)
 		}
 	}
 }
@@ -95,57 +115,57 @@ type counts struct {
 	events, system, bytes uint64
 }
 
-func (l *link) flushCounts() {
-	m := l.opts.Metrics
-	if l.counts.events > 0 {
-		m.Events.Add(l.counts.events)
+func (d *dispatcher) flushCounts() {
+	m := d.opts.Metrics
+	if d.counts.events > 0 {
+		m.Events.Add(d.counts.events)
 	}
-	if l.counts.system > 0 {
-		m.SystemEvents.Add(l.counts.system)
+	if d.counts.system > 0 {
+		m.SystemEvents.Add(d.counts.system)
 	}
-	m.BytesIn.Add(l.counts.bytes)
-	l.counts = counts{}
+	m.BytesIn.Add(d.counts.bytes)
+	d.counts = counts{}
 }
 
 // route hands a message on by its subject alone.
-func (l *link) route(m *nats.Msg) {
-	l.counts.bytes += uint64(len(m.Data))
+func (d *dispatcher) route(m *nats.Msg) {
+	d.counts.bytes += uint64(len(m.Data))
 	subject := m.Subject
-	l.routing = subject
+	d.routing = subject
 	if m.Sub == nil {
-		l.expired(subject)
+		d.expired(subject)
 		return
 	}
 	if rest, ok := strings.CutPrefix(subject, "event."); ok {
 		dot := strings.LastIndexByte(rest, '.')
 		if dot > 0 {
-			l.counts.events++
-			l.opts.Receiver.Event(rest[:dot], rest[dot+1:], m.Data)
+			d.counts.events++
+			d.opts.Receiver.Event(rest[:dot], rest[dot+1:], m.Data)
 		}
 		return
 	}
-	if token, ok := strings.CutPrefix(subject, l.inbox); ok {
+	if token, ok := strings.CutPrefix(subject, d.inbox); ok {
 		if r, ok := parseReplyToken(token); ok {
-			if int32(r.made-l.confirmed.Load()) > 0 {
-				l.confirm(r.made)
+			if int32(r.made-d.confirmed.Load()) > 0 {
+				d.confirm(r.made)
 			}
 			r.Data = m.Data
 			if len(m.Data) == 0 && isNoResponders(m) {
 				r.Err = ErrNoResponders
 			}
-			l.opts.Receiver.Reply(r)
+			d.opts.Receiver.Reply(r)
 		}
 		return
 	}
 	if rest, ok := strings.CutPrefix(subject, "system."); ok {
-		l.counts.system++
-		l.opts.Receiver.System(rest, m.Data)
+		d.counts.system++
+		d.opts.Receiver.System(rest, m.Data)
 		return
 	}
 	if rest, ok := strings.CutPrefix(subject, "conn."); ok {
 		if cid, ok := strings.CutSuffix(rest, ".token"); ok {
-			l.counts.system++
-			l.opts.Receiver.Token(cid, m.Data)
+			d.counts.system++
+			d.opts.Receiver.Token(cid, m.Data)
 		}
 	}
 }
@@ -163,13 +183,13 @@ func (l *link) expire(s *slot) bool {
 }
 
 // expired hands on what expire has put into the channel: the one kind of message there that belongs to no subscription.
-func (l *link) expired(token string) {
+func (d *dispatcher) expired(token string) {
 	if r, ok := parseReplyToken(token); ok {
 		r.expired, r.Err = true, ErrTimeout
-		if !l.up.Load() {
+		if !d.up.Load() {
 			r.Err = ErrDisconnected
 		}
-		l.opts.Receiver.Reply(r)
+		d.opts.Receiver.Reply(r)
 	}
 }
 
@@ -179,50 +199,50 @@ func isNoResponders(m *nats.Msg) bool {
 }
 
 // change takes what has become of the connection.
-func (l *link) change(c change) {
-	l.probation.Stop()
+func (d *dispatcher) change(c change) {
+	d.probation.Stop()
 	switch {
 	case c.to == Gap:
-		l.signal(Gap)
+		d.signal(Gap)
 	case c.to == Disconnected:
-		l.up.Store(false)
-		if l.connected {
-			l.connected = false
-			l.signal(Disconnected)
+		d.up.Store(false)
+		if d.connected {
+			d.connected = false
+			d.signal(Disconnected)
 		}
 	case c.hold > 0:
-		l.opts.Log.Info("NATS connection has to last before it counts", "connection", l.number, "hold", c.hold)
-		l.probation.Reset(c.hold)
-		l.url = c.url
+		d.opts.Log.Info("NATS connection has to last before it counts", "connection", d.number, "hold", c.hold)
+		d.probation.Reset(c.hold)
+		d.url = c.url
 	default:
-		l.url = c.url
-		l.restored()
+		d.url = c.url
+		d.restored()
 	}
 }
 
 // restored signals that the connection can be relied on.
-func (l *link) restored() {
-	l.up.Store(true)
-	l.connected = true
-	l.signal(Connected)
-	if l.again {
-		l.signal(Gap)
+func (d *dispatcher) restored() {
+	d.up.Store(true)
+	d.connected = true
+	d.signal(Connected)
+	if d.again {
+		d.signal(Gap)
 		return
 	}
-	l.again = true
-	close(l.first)
+	d.again = true
+	close(d.first)
 }
 
-func (l *link) signal(s Signal) {
-	l.routing = ""
+func (d *dispatcher) signal(s Signal) {
+	d.routing = ""
 	switch s {
 	case Gap:
-		l.opts.Metrics.Gaps.Inc()
-		l.opts.Log.Warn("NATS messages may have been missed", "connection", l.number)
+		d.opts.Metrics.Gaps.Inc()
+		d.opts.Log.Warn("NATS messages may have been missed", "connection", d.number)
 	case Connected:
-		l.opts.Log.Info("NATS connected", "connection", l.number, "url", l.url)
+		d.opts.Log.Info("NATS connected", "connection", d.number, "url", d.url)
 	case Disconnected:
-		l.opts.Log.Warn("NATS disconnected", "connection", l.number)
+		d.opts.Log.Warn("NATS disconnected", "connection", d.number)
 	}
-	l.opts.Signal(l.number, s)
+	d.opts.Signal(d.number, s)
 }

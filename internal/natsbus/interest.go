@@ -51,88 +51,88 @@ func eventSubject(name string) string { return "event." + name + ".*" }
 
 // subscribe and unsubscribe work without a connection too: nats.go repeats all subscriptions of the
 // moment when it reconnects, before anything else is published.
-func (l *link) subscribe(name string) {
-	if _, known := l.subs[name]; known {
+func (p *publisher) subscribe(name string) {
+	if _, known := p.subs[name]; known {
 		return
 	}
-	if r := &l.room; r.limit > 0 && len(l.subs) >= r.limit && time.Now().Before(r.until) {
-		l.opts.Metrics.Refused.Inc()
-		l.opts.Receiver.Refused(name, refused(eventSubject(name)))
+	if r := &p.room; r.limit > 0 && len(p.subs) >= r.limit && time.Now().Before(r.until) {
+		p.opts.Metrics.Refused.Inc()
+		p.opts.Receiver.Refused(name, refused(eventSubject(name)))
 		return
 	}
 	for {
-		err := l.ask(l.nc.Load(), name)
+		err := p.ask(p.nc.Load(), name)
 		switch {
 		case err == nil:
-			l.opts.Metrics.Subscriptions.Inc()
+			p.opts.Metrics.Subscriptions.Inc()
 			return
 		case !errors.Is(err, nats.ErrConnectionClosed):
-			l.opts.Log.Error("NATS subscription failed", "resource", name, "error", err)
-			l.opts.Receiver.Refused(name, refused(eventSubject(name)))
+			p.opts.Log.Error("NATS subscription failed", "resource", name, "error", err)
+			p.opts.Receiver.Refused(name, refused(eventSubject(name)))
 			return
 		}
-		if !l.awaitConnection() {
+		if !p.awaitConnection() {
 			return
 		}
 	}
 }
 
 // ask subscribes to the events of a resource.
-func (l *link) ask(nc *nats.Conn, name string) error {
-	if line := subscribeLine(name); line > int(l.longest.Load()) {
-		l.longest.Store(int32(line))
+func (p *publisher) ask(nc *nats.Conn, name string) error {
+	if line := subscribeLine(name); line > int(p.longest.Load()) {
+		p.longest.Store(int32(line))
 	}
-	sub, err := nc.ChanSubscribe(eventSubject(name), l.msgs)
+	sub, err := nc.ChanSubscribe(eventSubject(name), p.msgs)
 	if err == nil {
-		l.subs[name] = interest{sub, l.made.Add(1)}
+		p.subs[name] = interest{sub, p.made.Add(1)}
 	}
 	return err
 }
 
-func (l *link) unsubscribe(name string) {
-	in, known := l.subs[name]
+func (p *publisher) unsubscribe(name string) {
+	in, known := p.subs[name]
 	if !known {
 		return
 	}
-	delete(l.subs, name)
-	l.opts.Metrics.Subscriptions.Dec()
+	delete(p.subs, name)
+	p.opts.Metrics.Subscriptions.Dec()
 	if err := in.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		l.opts.Log.Warn("NATS unsubscribe failed", "resource", name, "error", err)
+		p.opts.Log.Warn("NATS unsubscribe failed", "resource", name, "error", err)
 	}
 }
 
 // confirm notes that the server has judged the first made subscriptions, once the refusals among them
 // have been dealt with. Only the dispatcher calls it.
-func (l *link) confirm(made uint32) {
-	if int32(made-l.made.Load()) > 0 {
+func (d *dispatcher) confirm(made uint32) {
+	if int32(made-d.made.Load()) > 0 {
 		return // forged
 	}
-	for !l.settled() {
+	for !d.settled() {
 		select {
-		case <-l.verdict:
-		case c := <-l.changes:
-			l.change(c)
-		case <-l.stopping:
+		case <-d.verdict:
+		case c := <-d.changes:
+			d.change(c)
+		case <-d.stopping:
 			return
 		}
 	}
-	l.advance(made)
+	d.advance(made)
 }
 
 // settled reports whether all that the server has refused until now has been dealt with.
-func (l *link) settled() bool {
+func (d *dispatcher) settled() bool {
 	done := true
-	switch err := l.nc.Load().LastError(); {
+	switch err := d.nc.Load().LastError(); {
 	case errors.Is(err, nats.ErrMaxSubscriptionsExceeded):
-		done = l.unresolved.Load()
+		done = d.unresolved.Load()
 	case errors.Is(err, nats.ErrPermissionViolation):
-		judged := l.judged.Load()
+		judged := d.judged.Load()
 		done = judged != nil && *judged == err
 	case errors.Is(err, nats.ErrSlowConsumer):
-		done = !l.marks.out.Load() // it may have come after a refusal
+		done = !d.marks.out.Load() // it may have come after a refusal
 	}
 	// In this order: with the last error, the callbacks of those before it have been called.
-	return done && !l.resolving.Load()
+	return done && !d.resolving.Load()
 }
 
 // advance notes that the first made subscriptions have been judged.
@@ -208,71 +208,71 @@ func quotedAfter(text, prefix string) (string, bool) {
 
 // resolve finds out which subscriptions the server has refused for their number. With its last mark the
 // connection has another last error, unless the mark has not come back.
-func (l *link) resolve() {
-	l.unresolved.Store(false)
+func (p *publisher) resolve() {
+	p.unresolved.Store(false)
 	defer func() {
-		l.resolving.Store(false)
-		l.unresolved.Store(errors.Is(l.nc.Load().LastError(), nats.ErrMaxSubscriptionsExceeded))
-		poke(l.verdict)
+		p.resolving.Store(false)
+		p.unresolved.Store(errors.Is(p.nc.Load().LastError(), nats.ErrMaxSubscriptionsExceeded))
+		poke(p.verdict)
 	}()
-	if poked(l.back) {
-		poke(l.base.doubt) // probe later: the mark must not be taken for one that was overtaken
+	if poked(p.back) {
+		poke(p.base.doubt) // probe later: the mark must not be taken for one that was overtaken
 	}
-	nc, confirmed, renewed := l.nc.Load(), l.confirmed.Load(), l.renewed.Load()
+	nc, confirmed, renewed := p.nc.Load(), p.confirmed.Load(), p.renewed.Load()
 	var names []string
-	for name, in := range l.subs {
+	for name, in := range p.subs {
 		if int32(in.number-confirmed) > 0 || int32(renewed-confirmed) > 0 {
 			names = append(names, name)
 		}
 	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(int32(l.subs[a].number-l.subs[b].number), 0) })
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(int32(p.subs[a].number-p.subs[b].number), 0) })
 	for _, name := range names {
-		_ = l.subs[name].sub.Unsubscribe() // an error means that the connection is closed: reopen makes them again
+		_ = p.subs[name].sub.Unsubscribe() // an error means that the connection is closed: reopen makes them again
 	}
 	base := int32(renewed-confirmed) > 0
 	if base {
-		l.unsubscribeBase()
+		p.unsubscribeBase()
 	}
-	if l.mark() == markLost {
+	if p.mark() == markLost {
 		return // the connection is lost: the next one judges them all
 	}
-	l.tooMany.Store(0)
-	if base && l.subscribeBase(nc) != nil {
+	p.tooMany.Store(0)
+	if base && p.subscribeBase(nc) != nil {
 		return
 	}
 	for _, name := range names {
-		if l.ask(nc, name) != nil {
+		if p.ask(nc, name) != nil {
 			return
 		}
 	}
-	result := l.mark()
+	result := p.mark()
 	if result == markLost {
 		return
 	}
-	lost := int(l.tooMany.Swap(0))
+	lost := int(p.tooMany.Swap(0))
 	if lost > len(names) || result == markSilent {
 		if lost > len(names) {
-			l.base.refuse(l.base.subjects[0])
+			p.base.refuse(p.base.subjects[0])
 		}
 		lost = len(names)
 	}
 	for _, name := range names[:len(names)-lost] {
-		l.opts.Receiver.Missed(name)
+		p.opts.Receiver.Missed(name)
 	}
 	for _, name := range names[len(names)-lost:] {
-		l.opts.Metrics.Refused.Inc()
-		l.unsubscribe(name)
-		l.opts.Receiver.Refused(name, refused(eventSubject(name)))
+		p.opts.Metrics.Refused.Inc()
+		p.unsubscribe(name)
+		p.opts.Receiver.Refused(name, refused(eventSubject(name)))
 	}
-	r := &l.room
+	r := &p.room
 	if lost == 0 {
 		*r = room{}
 		return
 	}
 	r.tries++
-	r.limit, r.until = len(l.subs), time.Now().Add(min(refusalFirst<<min(r.tries-1, 10), refusalMost))
-	l.opts.Log.Error("NATS accepts no more subscriptions; raise max_subscriptions in the server's configuration",
-		"connection", l.number, "subject", eventSubject(names[len(names)-1]), "refused", lost, "limit", r.limit, "pause", time.Until(r.until))
+	r.limit, r.until = len(p.subs), time.Now().Add(min(refusalFirst<<min(r.tries-1, 10), refusalMost))
+	p.opts.Log.Error("NATS accepts no more subscriptions; raise max_subscriptions in the server's configuration",
+		"connection", p.number, "subject", eventSubject(names[len(names)-1]), "refused", lost, "limit", r.limit, "pause", time.Until(r.until))
 }
 
 // poked reports whether c had a token, and takes it.

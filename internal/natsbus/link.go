@@ -63,13 +63,6 @@ type link struct {
 	told  time.Time // of the newest refusal that was logged
 	quiet int       // refusals since, not logged
 
-	// Owned by the publisher.
-	subs  map[string]interest // by resource name
-	room  room
-	reply []byte
-	batch *batch // being performed; nil: none
-	next  int    // its operation at hand
-
 	base  base
 	marks marks
 
@@ -82,16 +75,6 @@ type link struct {
 	tooMany                  atomic.Uint32         // subscriptions refused for their number, since the publisher looked last
 	resolving                atomic.Bool           // the publisher is about to find out which
 	unresolved               atomic.Bool           // it could not
-
-	// Owned by the dispatcher.
-	counts    counts
-	overrun   int              // messages may have been dropped; the Gap is signalled after this many more, or sooner. 0: none were
-	probation *time.Timer      // armed while a connection has yet to prove that it lasts
-	connected bool             // as it was signalled last
-	again     bool             // it has been connected before
-	url       string           // of the newest connection
-	routing   string           // subject of the message at hand; empty: a signal is
-	doubt     <-chan time.Time // when a panic leads to a Gap; nil: there was none
 
 	// The end, in order.
 	closing    chan struct{}
@@ -120,16 +103,13 @@ func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 		work:       make(chan struct{}, 1),
 		back:       make(chan struct{}, 1),
 		lost:       make(chan struct{}, 1),
-		subs:       make(map[string]interest),
 		verdict:    make(chan struct{}, 1),
-		probation:  time.NewTimer(0),
 		closing:    make(chan struct{}),
 		published:  make(chan struct{}),
 		stopping:   make(chan struct{}),
 		dispatched: make(chan struct{}),
 		first:      make(chan struct{}),
 	}
-	l.probation.Stop()
 	l.base.init(l)
 	l.marks.init()
 	l.lineLimit.Store(maxControlLine)
@@ -137,8 +117,9 @@ func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 	l.queue = owner.NewMailbox[*batch](func() { poke(l.work) })
 	l.dials, l.cancel = context.WithCancel(context.Background())
 	detach := context.AfterFunc(ctx, l.cancel) // only while connecting for the first time
-	go l.dispatch()
-	err := l.connect(ctx)
+	go newDispatcher(l).dispatch()
+	p := &publisher{link: l, subs: make(map[string]interest)}
+	err := p.connect(ctx)
 	if err == nil && !detach() {
 		l.nc.Load().Close()
 		err = fmt.Errorf("connecting to NATS: %w", ctx.Err())
@@ -158,7 +139,7 @@ func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 		return nil, err
 	}
 	poke(l.back) // probes
-	go l.publish()
+	go p.publish()
 	return l, nil
 }
 

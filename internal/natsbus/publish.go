@@ -66,40 +66,52 @@ func (l *link) enqueue(b *batch) {
 	l.queue.Put(b)
 }
 
+// publisher makes every call of nats.go that publishes or subscribes on a link, and replaces a
+// connection that nats.go has closed. Its own goroutine owns it; before that starts, openLink does.
+type publisher struct {
+	*link
+
+	subs  map[string]interest // by resource name
+	room  room
+	reply []byte // reused for reply subjects
+	batch *batch // in progress; nil: none
+	next  int    // index of its current operation
+}
+
 // publish is the publisher's loop.
-func (l *link) publish() {
-	defer close(l.published)
-	for !l.send() {
+func (p *publisher) publish() {
+	defer close(p.published)
+	for !p.send() {
 	}
 }
 
 // send publishes until the link closes. It returns false after a panic, which has cost the operation at hand.
-func (l *link) send() (closed bool) {
-	defer l.containPublish()
-	if b := l.batch; b != nil {
-		if o := &b.ops[l.next]; o.kind == opRequest {
-			l.skip()
-			l.fail(o, errFault)
+func (p *publisher) send() (closed bool) {
+	defer p.containPublish()
+	if b := p.batch; b != nil {
+		if o := &b.ops[p.next]; o.kind == opRequest {
+			p.skip()
+			p.fail(o, errFault)
 		} else {
-			l.skip()
+			p.skip()
 		}
-		l.perform()
-		poke(l.work) // there may be more
+		p.perform()
+		poke(p.work) // there may be more
 	}
 	for {
 		select {
-		case <-l.work:
-			l.queue.Drain(0, l.run)
-		case <-l.lost:
-			l.reopen()
-		case <-l.back:
-			l.probe()
-		case <-l.base.doubt:
-			l.probe()
-		case <-l.base.retry.C:
-			l.renewBase()
-		case <-l.closing:
-			l.queue.Drain(0, l.run)
+		case <-p.work:
+			p.queue.Drain(0, p.run)
+		case <-p.lost:
+			p.reopen()
+		case <-p.back:
+			p.probe()
+		case <-p.base.doubt:
+			p.probe()
+		case <-p.base.retry.C:
+			p.renewBase()
+		case <-p.closing:
+			p.queue.Drain(0, p.run)
 			return true
 		}
 	}
@@ -108,95 +120,95 @@ func (l *link) send() (closed bool) {
 var errFault = errors.New("natsbus: the request could not be sent")
 
 // containPublish is deferred by send.
-func (l *link) containPublish() {
+func (p *publisher) containPublish() {
 	if !owner.Containing {
 		return
 	}
 	if value := recover(); value != nil {
-		l.opts.Faults.Note(owner.Publisher, value, "connection", l.number)
+		p.opts.Faults.Note(owner.Publisher, value, "connection", p.number)
 	}
 }
 
 // run performs a batch. While the connection is down it waits in the middle of it: what comes later
 // queues up behind, and requests that run out of time meanwhile are left out when it goes on.
-func (l *link) run(b *batch) {
-	l.batch, l.next = b, 0
-	l.perform()
+func (p *publisher) run(b *batch) {
+	p.batch, p.next = b, 0
+	p.perform()
 }
 
 // perform performs the present batch from the operation at hand on.
-func (l *link) perform() {
-	b := l.batch
-	for l.next < len(b.ops) {
-		switch o := &b.ops[l.next]; o.kind {
+func (p *publisher) perform() {
+	b := p.batch
+	for p.next < len(b.ops) {
+		switch o := &b.ops[p.next]; o.kind {
 		case opSubscribe:
-			l.subscribe(o.subject)
+			p.subscribe(o.subject)
 		case opUnsubscribe:
-			l.unsubscribe(o.subject)
+			p.unsubscribe(o.subject)
 		case opForget:
-			l.unsubscribe(o.subject)
+			p.unsubscribe(o.subject)
 		case opResolve:
-			l.resolve()
+			p.resolve()
 		case opRequest:
-			l.request(o, b.payloads[o.start:o.end])
+			p.request(o, b.payloads[o.start:o.end])
 		}
-		l.skip()
+		p.skip()
 	}
-	l.batch = nil
-	bytes := l.queuedBytes.Add(-int64(len(b.payloads)))
+	p.batch = nil
+	bytes := p.queuedBytes.Add(-int64(len(b.payloads)))
 	if invariants.Enabled {
-		invariants.Check(bytes >= 0 && l.queued.Load() >= 0, "publisher's queue holds %d operations, %d bytes", l.queued.Load(), bytes)
+		invariants.Check(bytes >= 0 && p.queued.Load() >= 0, "publisher's queue holds %d operations, %d bytes", p.queued.Load(), bytes)
 	}
 	b.release()
 }
 
 // skip goes on to the next operation.
-func (l *link) skip() {
-	l.next++
-	l.queued.Add(-1)
-	l.opts.Metrics.Queue.Dec()
+func (p *publisher) skip() {
+	p.next++
+	p.queued.Add(-1)
+	p.opts.Metrics.Queue.Dec()
 }
 
-func (l *link) request(o *op, payload []byte) {
-	if p := l.base.refused.Load(); p != nil && *p == inboxName {
-		l.fail(o, refused(inboxName)) // no reply would come
+func (p *publisher) request(o *op, payload []byte) {
+	if subject := p.base.refused.Load(); subject != nil && *subject == inboxName {
+		p.fail(o, refused(inboxName)) // no reply would come
 		return
 	}
-	l.reply = appendReplyToken(append(l.reply[:0], l.inbox...), o.owner, l.made.Load(), o.slot.index, o.gen)
-	reply := string(l.reply)
+	p.reply = appendReplyToken(append(p.reply[:0], p.inbox...), o.owner, p.made.Load(), o.slot.index, o.gen)
+	reply := string(p.reply)
 	line := publishLine(o.subject, len(reply), len(payload))
-	if line > int(l.longest.Load()) {
-		l.longest.Store(int32(line))
+	if line > int(p.longest.Load()) {
+		p.longest.Store(int32(line))
 	}
 	for {
 		if o.slot.gen.Load() != o.gen {
-			l.opts.Metrics.Unsent.Inc()
+			p.opts.Metrics.Unsent.Inc()
 			return
 		}
-		nc, epoch := l.nc.Load(), l.epoch.Load()
+		nc, epoch := p.nc.Load(), p.epoch.Load()
 		err := nc.PublishRequest(o.subject, reply, payload)
 		switch {
 		case err == nil:
-			l.opts.Metrics.BytesOut.Add(uint64(len(payload)))
+			p.opts.Metrics.BytesOut.Add(uint64(len(payload)))
 			o.slot.sent.Store(uint64(o.gen)<<32 | uint64(epoch))
-			if l.epoch.Load() != epoch && !o.once {
-				l.fail(o, ErrCut) // the owner may have looked before it could see that this was sent
+			if p.epoch.Load() != epoch && !o.once {
+				p.fail(o, ErrCut) // the owner may have looked before it could see that this was sent
 			}
 			return
 		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed):
 			// Disconnected. nats.go is told to keep no buffer for this time, see configure.
-			if !l.awaitConnection() {
-				l.fail(o, ErrClosed)
+			if !p.awaitConnection() {
+				p.fail(o, ErrClosed)
 				return
 			}
 		case errors.Is(err, nats.ErrMaxPayload):
 			err = payloadTooLarge(len(payload), nc.MaxPayload())
-			l.opts.Metrics.reject(err)
-			l.fail(o, err)
+			p.opts.Metrics.reject(err)
+			p.fail(o, err)
 			return
 		default:
-			l.opts.Metrics.Failed.Inc()
-			l.fail(o, publishError(err))
+			p.opts.Metrics.Failed.Inc()
+			p.fail(o, publishError(err))
 			return
 		}
 	}
@@ -204,14 +216,14 @@ func (l *link) request(o *op, payload []byte) {
 
 // awaitConnection waits until the connection may be up again, and opens another if nats.go has closed
 // it; false when the link closes instead.
-func (l *link) awaitConnection() bool {
+func (p *publisher) awaitConnection() bool {
 	select {
-	case <-l.back:
-		l.probe()
+	case <-p.back:
+		p.probe()
 		return true
-	case <-l.lost:
-		return l.reopen()
-	case <-l.closing:
+	case <-p.lost:
+		return p.reopen()
+	case <-p.closing:
 		return false
 	}
 }
