@@ -13,7 +13,7 @@ const (
 	CloseGoingAway      = uint16(ws.StatusGoingAway)
 	CloseProtocolError  = uint16(ws.StatusProtocolError)
 	CloseUnsupported    = uint16(ws.StatusUnsupportedData)
-	CloseNoStatus       = uint16(ws.StatusNoStatusRcvd) // never sent: stands for a close frame without code
+	CloseNoStatus       = uint16(ws.StatusNoStatusRcvd) // never sent: represents a close frame without a code
 	CloseInvalidPayload = uint16(ws.StatusInvalidFramePayloadData)
 	ClosePolicy         = uint16(ws.StatusPolicyViolation)
 	CloseTooLarge       = uint16(ws.StatusMessageTooBig)
@@ -22,9 +22,9 @@ const (
 	CloseTryAgainLater  = uint16(1013)
 )
 
-// CloseError says why the connection must be failed (RFC 6455 §7.1.7): send a
-// close frame with Code and Reason, then close. Each is a variable of this
-// package, to be compared with ==.
+// CloseError is a protocol violation that fails the connection (RFC 6455 §7.1.7): the caller sends
+// a close frame with Code and Reason, then closes. Each is a variable of this package, to be
+// compared with ==.
 type CloseError struct {
 	Code   uint16
 	Reason string // at most 123 bytes
@@ -32,10 +32,10 @@ type CloseError struct {
 
 func (e *CloseError) Error() string { return "wsproto: " + e.Reason }
 
-// What Parser refuses. Sections are of RFC 6455.
+// The errors of Parser. Sections are of RFC 6455.
 var (
-	// ErrReservedBits: RSV1, RSV2 or RSV3 is set without an extension (§5.2), or
-	// RSV1 elsewhere than in the first frame of a message (RFC 7692 §6.1).
+	// ErrReservedBits: RSV1, RSV2 or RSV3 is set without an extension (§5.2), or RSV1 in another
+	// frame than the first of a message (RFC 7692 §6.1).
 	ErrReservedBits = &CloseError{CloseProtocolError, "reserved bit set"}
 	// ErrReservedOpcode: 3 to 7 or 11 to 15 (§5.2).
 	ErrReservedOpcode = &CloseError{CloseProtocolError, "reserved opcode"}
@@ -60,7 +60,7 @@ var (
 	// ErrInvalidUTF8: a text message that is not UTF-8 (§5.6, §8.1).
 	ErrInvalidUTF8 = &CloseError{CloseInvalidPayload, "text is not valid UTF-8"}
 	// ErrCompressed: a compressed message that cannot be inflated (RFC 7692 §7.2.2).
-	// None of the codes is meant for it; 1007 says that the data does not fit its message's type.
+	// No code is defined for it; 1007 means that the data does not match the message's type.
 	ErrCompressed = &CloseError{CloseInvalidPayload, "invalid compressed data"}
 	// ErrCloseLength: a close frame of one byte (§5.5.1).
 	ErrCloseLength = &CloseError{CloseProtocolError, "close frame of one byte"}
@@ -70,9 +70,9 @@ var (
 	ErrCloseReason = &CloseError{CloseInvalidPayload, "close reason is not valid UTF-8"}
 )
 
-// ValidCloseCode reports whether a peer may put code in a close frame
-// (RFC 6455 §7.4): 1000 to 1014 but for the reserved 1004 to 1006, and 3000 to
-// 4999. 1012 to 1014 are later entries of the registry.
+// ValidCloseCode reports whether a peer may send code in a close frame (RFC 6455 §7.4): 1000 to
+// 1014 except the reserved 1004 to 1006, and 3000 to 4999. 1012 to 1014 are later entries of the
+// registry.
 func ValidCloseCode(code uint16) bool {
 	switch {
 	case code < 1000:
@@ -84,8 +84,8 @@ func ValidCloseCode(code uint16) bool {
 	}
 }
 
-// parseClose takes the payload of a close frame apart (RFC 6455 §5.5.1).
-// Without a payload the code is CloseNoStatus.
+// parseClose parses the payload of a close frame (RFC 6455 §5.5.1). Without a payload the code is
+// CloseNoStatus.
 func parseClose(payload []byte) (code uint16, reason []byte, err error) {
 	switch len(payload) {
 	case 0:
@@ -103,10 +103,9 @@ func parseClose(payload []byte) (code uint16, reason []byte, err error) {
 	return code, reason, nil
 }
 
-// AppendClose appends a server's close frame. A code that must not be sent
-// (ValidCloseCode), such as CloseNoStatus, gives a frame without payload, so
-// the code of a received close frame can be echoed as it is. reason is cut to
-// the longest valid UTF-8 that fits.
+// AppendClose appends a server's close frame. A code that is not a ValidCloseCode, such as
+// CloseNoStatus, yields a frame without payload, so the code of a received close frame can be
+// echoed unchanged. reason is truncated to the longest valid UTF-8 that fits.
 func AppendClose(dst []byte, code uint16, reason string) []byte {
 	if !ValidCloseCode(code) {
 		return AppendHeader(dst, OpClose, 0)

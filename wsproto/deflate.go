@@ -8,25 +8,24 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// DeflateThreshold is the length, in bytes, below which a message is sent plain
-// to those who negotiated compression, too. JSON of 200 bytes loses a fourth,
-// some 50 bytes, which is about what the network's own headers around it take,
-// and each receiver pays for that with an inflation; at 300 bytes it is half.
+// DeflateThreshold is the length, in bytes, below which a message is never compressed. Compression
+// saves a quarter of 200 bytes of JSON. These 50 bytes are about the size of the TCP/IP headers,
+// and each receiver must inflate the message. At 300 bytes compression saves half.
 const DeflateThreshold = 256
 
-// deflateLevel is the compressor's level. Messages of up to some kilobytes come
-// out nearly the same at all levels, for nearly the same time, 5 to 20 µs: most of
-// it goes into the Huffman codes. For larger ones, which are answers to one client
-// more often than events for many, the next levels leave up to a seventh less for
-// a third more time and more. BenchmarkDeflateLevels has the figures.
+// deflateLevel is the compression level. For messages of up to a few kilobytes all levels yield
+// nearly the same size in nearly the same time, 5 to 20 µs, most of it for the Huffman codes.
+// Larger messages are mostly responses to one client rather than events for many. Higher levels
+// make them at most a seventh smaller, and take at least a third longer: see
+// BenchmarkDeflateLevels.
 const deflateLevel = 3
 
-// syncTail ends whatever a Z_SYNC_FLUSH writes. A message is sent without it
-// (RFC 7692 §7.2.1).
+// syncTail is the end of the output of a Z_SYNC_FLUSH. A message is sent without it (RFC 7692
+// §7.2.1).
 const syncTail = "\x00\x00\xff\xff"
 
-// deflaters are the compressors that are not at work, about 1.2 MB each: in
-// steady state one for each goroutine that compresses, and none once nobody does.
+// deflaters pools the idle compressors, about 1.2 MB each. In steady state there is one for each
+// goroutine that compresses; the garbage collector frees the unused ones.
 var deflaters = sync.Pool{New: func() any {
 	d := new(deflater)
 	w, err := flate.NewWriter(d, deflateLevel)
@@ -41,12 +40,12 @@ var deflaters = sync.Pool{New: func() any {
 type deflater struct {
 	flate *flate.Writer
 	out   []byte
-	most  int // len(out) may not go beyond
+	most  int // bound of len(out)
 }
 
 var errNoGain = errors.New("wsproto: compression does not pay")
 
-// Write is called by the compressor with what it has made.
+// Write implements io.Writer for the compressor's output.
 func (d *deflater) Write(b []byte) (int, error) {
 	if len(d.out)+len(b) > d.most {
 		return 0, errNoGain
@@ -55,9 +54,9 @@ func (d *deflater) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// appendPacked appends payload as permessage-deflate sends it. ok is false if
-// that is not shorter; then only the bytes of dst are of use. It does not write
-// beyond len(payload) bytes, the tail that it cuts off included.
+// appendPacked appends payload in the form of permessage-deflate. ok reports whether that is
+// shorter; if not, only the bytes of dst are valid. It writes at most len(payload) bytes, including
+// the tail that it cuts off.
 func appendPacked(dst, payload []byte) (packed []byte, ok bool) {
 	d := deflaters.Get().(*deflater)
 	d.out, d.most = dst, len(dst)+len(payload)
@@ -74,27 +73,25 @@ func appendPacked(dst, payload []byte) (packed []byte, ok bool) {
 	return packed[:len(packed)-len(syncTail)], true
 }
 
-// AppendDeflated appends a server's frame, final and not masked, for clients
-// with whom permessage-deflate was negotiated (RFC 7692 §6.1, §7.2.1): op is
-// OpText or OpBinary. The frame depends on nothing that was sent before, so it
-// can be shared by all of them. It is a plain one if the payload is shorter than
-// DeflateThreshold or does not get shorter.
+// AppendDeflated appends a server's frame, final and not masked, for clients that negotiated
+// permessage-deflate (RFC 7692 §6.1, §7.2.1). op is OpText or OpBinary. The frame does not depend
+// on earlier frames, so all these clients can share it. A payload shorter than DeflateThreshold, or
+// that compression does not shorten, yields a plain frame.
 //
-// It costs microseconds for an event, and grows with the payload: about 2 ms a
-// megabyte. It does not allocate if dst has room for MaxHeader+len(payload)
-// bytes. Any goroutine may call it.
+// It takes microseconds for an event, and about 2 ms for a megabyte. It does not allocate if dst
+// has room for MaxHeader+len(payload) bytes. It is safe for concurrent use.
 func AppendDeflated(dst []byte, op Op, payload []byte) []byte {
 	if len(payload) < DeflateThreshold {
 		return AppendFrame(dst, op, payload)
 	}
 	var header [MaxHeader]byte
 	at := len(dst)
-	body := at + HeaderLen(len(payload)) // enough also for what is shorter
+	body := at + HeaderLen(len(payload)) // at least the header of a shorter payload
 	dst, ok := appendPacked(append(dst, header[:body-at]...), payload)
 	if !ok {
 		return AppendFrame(dst[:at], op, payload)
 	}
 	packed := dst[body:]
 	dst = appendHeader(dst[:at], bitFin|bitRsv1|byte(op), 0, len(packed))
-	return append(dst, packed...) // moves it down if its header is shorter
+	return append(dst, packed...) // moves the payload down if the header is shorter
 }

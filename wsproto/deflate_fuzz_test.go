@@ -52,9 +52,8 @@ func FuzzDeflated(f *testing.F) {
 	})
 }
 
-// FuzzInflate: any bytes give what a decompressor of the standard library makes of
-// them that was never used before, within the limit, and no more memory is taken
-// than that calls for.
+// FuzzInflate compares inflating any bytes with a new decompressor of the standard library, within
+// the limit, and checks that the memory allocated is bounded by the limit.
 func FuzzInflate(f *testing.F) {
 	for i, in := range []string{
 		"", "\x00", "\xf2\x48\xcd\xc9\xc9\x07\x00", "\xf3\x48\xcd\xc9\xc9\x07\x00\x00", "\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00",

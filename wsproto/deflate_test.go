@@ -53,7 +53,8 @@ func noise(n int) []byte {
 	return b
 }
 
-// event is a message of the protocol above, of about n bytes, as JSON is: keys repeat, values do not.
+// event is a message of the protocol above, of about n bytes, as JSON is: keys repeat, values do
+// not.
 func event(n int) []byte {
 	b := []byte(`{"event":"library.books.add","data":{"idx":3,"value":{"rid":"library.book.17"},"models":{`)
 	for i := 17; len(b) < n-2; i++ {
@@ -255,7 +256,7 @@ func TestCompressedLimits(t *testing.T) {
 	}
 }
 
-// TestBombMemory: a bomb takes no more memory than the limit calls for.
+// TestBombMemory: a decompression bomb allocates no more memory than the limit allows.
 func TestBombMemory(t *testing.T) {
 	const size, limit = 64 << 20, 512 << 10
 	bomb := withBits(0x40, frame(fin, OpBinary, pack(strings.Repeat("\x00", size))))

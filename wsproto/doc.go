@@ -1,26 +1,21 @@
-// Package wsproto is the WebSocket protocol, RFC 6455, as functions on byte
-// slices: the request head and the opening handshake (section 4), the frames of
-// a client and those of a server (section 5), closing (section 7), UTF-8 (section
-// 8), and compression of messages, permessage-deflate of RFC 7692.
+// Package wsproto implements the WebSocket protocol, RFC 6455, as functions on byte slices. It
+// covers the request head and the opening handshake (section 4), client and server frames (section
+// 5), closing (section 7), UTF-8 (section 8) and compression, permessage-deflate of RFC 7692.
 //
-// It owns what a connection must remember between two reads: HeadScanner while
-// the head comes in, Parser afterwards. Both are a few words that a connection
-// holds by value; nothing else in the package has state, but for pools of idle
-// compressors and decompressors.
+// It owns the parse state of a connection between two reads: a HeadScanner for the request head,
+// and a Parser for the frames after it. Both are a few words, which a connection holds by value.
+// The only other state is pools of idle compressors and decompressors.
 //
-// It never reads, writes, waits, starts a goroutine or looks at a clock, it
-// never takes memory for bytes that have not arrived, and it knows nothing of
-// what the messages mean. Sending what must be sent (a pong, the echo of a
-// close frame) is the caller's business.
+// It never reads, writes, waits, starts a goroutine or reads a clock, and it never allocates memory
+// for bytes that have not arrived. It knows nothing of what the messages mean. The caller sends the
+// pong and echoes the close frame.
 //
-// It is built on gobwas/ws: its opcodes, codes, sizes and cipher. Where something
-// of ours stands in for a function of that package, a comment says what it gains.
+// It builds on gobwas/ws: its opcodes, codes, sizes and cipher. Where a function here replaces one
+// of that package, a comment says what it gains.
 //
-// Everything a client sends passes two gates, and each check has a named error:
-// a request head is refused with a HandshakeError, which carries the HTTP
-// answer; a frame is refused with a CloseError, which carries the close code.
-// The outcome never depends on how the bytes were cut into reads.
+// Each check of client input has a named error. A rejected request head yields a HandshakeError
+// with the HTTP response, and a rejected frame a CloseError with the close code. The outcome never
+// depends on how the bytes were split into reads.
 //
-// Nothing here is safe for concurrent use by itself; different values may be
-// used by different goroutines at the same time.
+// A value must not be used by two goroutines at once; separate values are independent.
 package wsproto

@@ -11,30 +11,27 @@ const (
 	clientMaxBits   = "client_max_window_bits"
 )
 
-// The answers to an offer. Both sides give up their context: the server so that
-// one compressed frame serves every client, the client so that nothing need be
-// kept between its messages. A server may ask for both even if the client did
-// not offer it (RFC 7692 §7.1.1.1, §7.1.1.2).
+// The responses to an offer. Neither side takes over its context. So one compressed frame serves
+// every client, and the server keeps no window between a client's messages. A server may demand
+// both even if the client did not offer them (RFC 7692 §7.1.1.1, §7.1.1.2).
 const (
 	deflateAnswer       = "Sec-WebSocket-Extensions: " + DeflateOffer + "\r\n"
 	deflateAnswerBits15 = "Sec-WebSocket-Extensions: " + DeflateOffer + "; " + serverMaxBits + "=15\r\n"
 )
 
-// DeflateOffer is what a client of ours puts in Sec-WebSocket-Extensions to ask
-// for compression that its Parser can undo.
+// DeflateOffer is the Sec-WebSocket-Extensions value of a client that uses Parser: an offer of
+// compression that Parser can inflate.
 const DeflateOffer = deflateName + "; " + serverNoContext + "; " + clientNoContext
 
-// NegotiateDeflate looks for the first offer of permessage-deflate in a
-// handshake that can be accepted (RFC 6455 §9.1, RFC 7692 §5 and §7.1). It
-// returns the complete field line that accepts it, for AppendUpgradeDeflate, or
-// "" if there is none. The line is a constant and outlives h. Once it is sent,
-// Parser.EnableDeflate must be called, and AppendDeflated may be used.
+// NegotiateDeflate finds the first acceptable offer of permessage-deflate in a handshake (RFC 6455
+// §9.1, RFC 7692 §5 and §7.1). It returns the complete field line that accepts it, for
+// AppendUpgradeDeflate, or "" if there is none. The line is a constant and outlives h. After
+// sending it, the caller must call Parser.EnableDeflate, and may use AppendDeflated.
 //
-// An offer is declined, and the next one tried, if it has a parameter that is
-// unknown, repeated or has no valid value, and if it limits the server's window:
-// the library could compress for smaller ones, but the frame that all clients
-// share could not then be shared. The client's window needs no limit. What
-// follows a malformed element of the list is not looked at.
+// It declines an offer with a parameter that is unknown, repeated or invalid, and tries the next
+// one. It also declines one that limits the server's window: a frame compressed for a smaller
+// window could not be shared by all clients. The client's window needs no limit. Offers after a
+// malformed element of the list are ignored.
 func NegotiateDeflate(h *Head) (answer string) {
 	for _, f := range h.fields {
 		if equalFold(h.raw[f.start:f.colon], "Sec-WebSocket-Extensions") {
@@ -71,10 +68,10 @@ func negotiate(list []byte) (answer string) {
 	return ""
 }
 
-// deflateOffer is what an offer's parameters have said so far.
+// deflateOffer has the parameters of an offer that were parsed so far.
 type deflateOffer struct{ serverNoContext, clientNoContext, serverBits, clientBits bool }
 
-// param takes a parameter and reports whether it can be honoured.
+// param records a parameter and reports whether it is acceptable.
 func (o *deflateOffer) param(name, value []byte, given bool) bool {
 	once := func(seen *bool) bool {
 		first := !*seen
@@ -101,8 +98,8 @@ func (o *deflateOffer) answer() string {
 	return deflateAnswer
 }
 
-// windowBits returns a window's size, 8 to 15, or 0 if the value is not one:
-// a decimal number without leading zeros (RFC 7692 §7.1.2).
+// windowBits returns the window size, 8 to 15, of a decimal number without leading zeros (RFC 7692
+// §7.1.2), or 0 if value is not one.
 func windowBits(value []byte) int {
 	switch {
 	case len(value) == 1 && (value[0] == '8' || value[0] == '9'):
@@ -113,11 +110,10 @@ func windowBits(value []byte) int {
 	return 0
 }
 
-// offerScanner takes a list of extensions apart (RFC 6455 §9.1). White space is
-// skipped before and behind everything it takes.
+// offerScanner parses a list of extensions (RFC 6455 §9.1). It skips white space around each item.
 type offerScanner struct {
 	rest []byte
-	ok   bool // so far the list is well-formed
+	ok   bool // whether the list is well-formed so far
 }
 
 func (s *offerScanner) skipSpace() { s.rest = bytes.TrimLeft(s.rest, " \t") }
@@ -125,7 +121,7 @@ func (s *offerScanner) skipSpace() { s.rest = bytes.TrimLeft(s.rest, " \t") }
 // skipEmpty skips the list's commas; empty elements are allowed (RFC 9110 §5.6.1).
 func (s *offerScanner) skipEmpty() { s.rest = bytes.TrimLeft(s.rest, " \t,") }
 
-// next takes a separator if it is the next byte.
+// next consumes the separator c if it is the next byte, and reports whether it was.
 func (s *offerScanner) next(c byte) bool {
 	if len(s.rest) == 0 || s.rest[0] != c {
 		return false
@@ -135,7 +131,7 @@ func (s *offerScanner) next(c byte) bool {
 	return true
 }
 
-// token takes a token; none is there, the list is malformed.
+// token consumes a token. Without one the list is malformed.
 func (s *offerScanner) token() (t []byte) {
 	n := 0
 	for n < len(s.rest) && tokenBytes[s.rest[n]] {
@@ -147,7 +143,7 @@ func (s *offerScanner) token() (t []byte) {
 	return t
 }
 
-// value takes a token, or a string in quotes that is one once it is unescaped.
+// value consumes a token, or a quoted string whose unescaped text is a token.
 func (s *offerScanner) value() (v []byte) {
 	if len(s.rest) == 0 || s.rest[0] != '"' {
 		return s.token()

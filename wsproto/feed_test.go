@@ -42,7 +42,7 @@ func closeFrame(code uint16, reason string) []byte {
 
 func stream(frames ...[]byte) []byte { return bytes.Join(frames, nil) }
 
-// What comes out, one line for each message or error.
+// Outcomes: one line for each message or error.
 
 func got(op Op, payload string) string {
 	if len(payload) > 128 {

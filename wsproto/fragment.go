@@ -6,8 +6,8 @@ import (
 	"sluice/pool"
 )
 
-// A message in two frames (RFC 6455 §5.4), so that several clients' messages can share the bytes of the second: whatever
-// differs between them stands in the first.
+// A message in two frames (RFC 6455 §5.4) lets several clients share the bytes of the second frame.
+// The bytes that differ between clients are in the first.
 
 // AppendFirst appends a server's frame that begins a message: not final, not masked.
 func AppendFirst(dst []byte, op Op, payload []byte) []byte {
@@ -19,16 +19,16 @@ func AppendLast(dst, payload []byte) []byte {
 	return append(appendHeader(dst, bitFin|byte(OpContinuation), 0, len(payload)), payload...)
 }
 
-// AppendDeflatedFirst is AppendFirst for clients with whom permessage-deflate was negotiated. What it makes is not shorter
-// than the payload: it is for a few bytes, which AppendDeflatedLast must follow.
+// AppendDeflatedFirst is AppendFirst for clients that negotiated permessage-deflate. It stores the
+// payload without compression, so it is for a few bytes. AppendDeflatedLast must follow.
 func AppendDeflatedFirst(dst []byte, op Op, payload []byte) []byte {
 	dst = appendHeader(dst, bitRsv1|byte(op), 0, storedLen(len(payload)))
 	return appendStored(dst, payload)
 }
 
-// AppendDeflatedLast appends the frame that ends a message begun by AppendDeflatedFirst. It depends on nothing that was sent
-// before, the message's own beginning included: blocks of DEFLATE end at whole bytes here, and refer to nothing
-// before the frame.
+// AppendDeflatedLast appends the frame that ends a message begun by AppendDeflatedFirst. It does
+// not depend on the first frame: the DEFLATE blocks are byte-aligned, and refer to nothing before
+// this frame.
 func AppendDeflatedLast(dst, payload []byte) []byte {
 	b := pool.GetBuffer(len(payload))
 	defer b.Put()
@@ -36,7 +36,7 @@ func AppendDeflatedLast(dst, payload []byte) []byte {
 	b.B = packed
 	if !ok {
 		dst = appendHeader(dst, bitFin|byte(OpContinuation), 0, storedLen(len(payload))+1)
-		// The header of an empty block. The rest of that is what a message is sent without.
+		// The header of an empty block, whose rest is the syncTail that a message is sent without.
 		return append(appendStored(dst, payload), 0)
 	}
 	return append(appendHeader(dst, bitFin|byte(OpContinuation), 0, len(packed)), packed...)
@@ -47,10 +47,11 @@ const (
 	storedHeader = 5
 )
 
-// storedLen is what appendStored appends for n bytes.
+// storedLen returns how many bytes appendStored appends for n bytes.
 func storedLen(n int) int { return n + storedHeader*((n+storedMost-1)/storedMost) }
 
-// appendStored appends p as blocks that are not compressed. What is before them must end at a whole byte.
+// appendStored appends p as stored (uncompressed) blocks. The data before them must be
+// byte-aligned.
 func appendStored(dst, p []byte) []byte {
 	for len(p) > 0 {
 		n := min(len(p), storedMost)

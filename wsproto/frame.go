@@ -63,8 +63,8 @@ func AppendFrame(dst []byte, op Op, payload []byte) []byte {
 	return append(AppendHeader(dst, op, len(payload)), payload...)
 }
 
-// AppendMaskedFrame appends a client's frame, for tests and load clients: fin
-// says whether it ends its message, key is its masking key.
+// AppendMaskedFrame appends a client's frame, for tests and load clients. fin marks the last frame
+// of a message; key is the masking key.
 func AppendMaskedFrame(dst []byte, fin bool, op Op, payload []byte, key [4]byte) []byte {
 	first := byte(op)
 	if fin {
@@ -73,8 +73,8 @@ func AppendMaskedFrame(dst []byte, fin bool, op Op, payload []byte, key [4]byte)
 	return appendMasked(dst, first, payload, key)
 }
 
-// appendMasked masks with ws.Cipher and not with mask: a client of ours has the
-// time, and two implementations that meet in tests check each other.
+// appendMasked masks with ws.Cipher rather than mask: clients are not on the gateway's hot path,
+// and in tests the two implementations check each other.
 func appendMasked(dst []byte, first byte, payload []byte, key [4]byte) []byte {
 	dst = appendHeader(dst, first, bitMask, len(payload))
 	dst = append(dst, key[:]...)
@@ -84,8 +84,8 @@ func appendMasked(dst []byte, first byte, payload []byte, key [4]byte) []byte {
 	return dst
 }
 
-// appendHeader is what ws.WriteHeader does, but on a slice: behind an io.Writer
-// the header escapes to the heap, one allocation a frame.
+// appendHeader does what ws.WriteHeader does, but on a slice: passed to an io.Writer, the header
+// escapes to the heap, one allocation per frame.
 func appendHeader(dst []byte, first, masked byte, length int) []byte {
 	switch HeaderLen(length) {
 	case 2:

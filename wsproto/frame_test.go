@@ -87,7 +87,7 @@ func TestAppendClose(t *testing.T) {
 	}
 }
 
-// TestCloseErrors: what the parser fails with can be sent as it is.
+// TestCloseErrors: the code and reason of every CloseError can be sent in a close frame.
 func TestCloseErrors(t *testing.T) {
 	for _, e := range []*CloseError{ErrReservedBits, ErrReservedOpcode, ErrControlFragmented, ErrUnexpectedContinuation, ErrExpectedContinuation,
 		ErrUnmasked, ErrMasked, ErrCompressed, ErrControlTooLong, ErrLengthSign, ErrLengthEncoding, ErrMessageTooLarge, ErrInvalidUTF8, ErrCloseLength, ErrCloseCode, ErrCloseReason} {

@@ -8,30 +8,30 @@ import (
 	"strconv"
 )
 
-// HandshakeError says why a request head is refused and how to answer. Each is
-// a variable of this package, to be compared with ==.
+// HandshakeError is the reason to reject a request head, with the HTTP response. Each is a variable
+// of this package, to be compared with ==.
 type HandshakeError struct {
-	Status int    // HTTP status code of the answer
+	Status int    // HTTP status code of the response
 	Name   string // short and stable, for counters: "too_large"
-	Reason string // one sentence, for the answer's body and for logs
-	Header string // complete field lines of the answer, each with its CR LF; may be empty
+	Reason string // one sentence, for the response's body and for logs
+	Header string // complete field lines of the response, each with its CR LF; may be empty
 }
 
 func (e *HandshakeError) Error() string { return "wsproto: " + e.Reason }
 
-// AppendResponse appends the whole HTTP answer; the connection is to be closed
-// after it.
+// AppendResponse appends the whole HTTP response, after which the caller closes the connection.
 func (e *HandshakeError) AppendResponse(dst []byte) []byte {
 	return AppendHTTPError(dst, e.Status, e.Header, e.Reason)
 }
 
-// What ParseHead refuses.
+// The errors of ParseHead.
 var (
 	// ErrHeadTooLarge: no blank line within the limit (RFC 6585 §5).
 	ErrHeadTooLarge = &HandshakeError{Status: 431, Name: "head_too_large", Reason: "The request head is too large."}
 	// ErrHeadControl: a control byte in a line, a lone CR included (RFC 9110 §5.5, RFC 9112 §2.2).
 	ErrHeadControl = &HandshakeError{Status: 400, Name: "head_control", Reason: "The request head contains a control character."}
-	// ErrHeadLineEnd: a line ends in LF without CR (RFC 9112 §2.2 allows to accept it; we do not).
+	// ErrHeadLineEnd: a line ends in LF without CR (RFC 9112 §2.2 lets a server accept it; this one
+	// does not).
 	ErrHeadLineEnd = &HandshakeError{Status: 400, Name: "head_line_end", Reason: "A line of the request head does not end in CR LF."}
 	// ErrHeadFold: a field line begins with white space (RFC 9112 §2.2, §5.2).
 	ErrHeadFold = &HandshakeError{Status: 400, Name: "head_fold", Reason: "The request head has a folded line."}
@@ -39,16 +39,16 @@ var (
 	ErrRequestLine = &HandshakeError{Status: 400, Name: "request_line", Reason: "The request line is malformed."}
 	// ErrHTTPVersion: a major version other than 1 (RFC 9110 §15.6.6).
 	ErrHTTPVersion = &HandshakeError{Status: 505, Name: "http_version", Reason: "Only HTTP/1 is spoken here."}
-	// ErrFieldName: a line without colon, an empty name, or a name with white space
-	// or another byte that is no part of a token (RFC 9112 §5.1).
+	// ErrFieldName: a line without colon, or a name that is empty or has white space or another
+	// byte that is not valid in a token (RFC 9112 §5.1).
 	ErrFieldName = &HandshakeError{Status: 400, Name: "field_name", Reason: "A header field has a malformed name."}
 	// ErrContentLength: not a number, or given more than once (RFC 9112 §6.3).
 	ErrContentLength = &HandshakeError{Status: 400, Name: "content_length", Reason: "Content-Length is malformed or repeated."}
-	// ErrTransferEncoding: beside Content-Length, or in HTTP/1.0 (RFC 9112 §6.1).
+	// ErrTransferEncoding: together with Content-Length, or in HTTP/1.0 (RFC 9112 §6.1).
 	ErrTransferEncoding = &HandshakeError{Status: 400, Name: "transfer_encoding", Reason: "Transfer-Encoding is not allowed with Content-Length or in HTTP/1.0."}
 )
 
-// What CheckUpgrade refuses, in the order of the checks. Sections are of RFC 6455.
+// The errors of CheckUpgrade, in the order of the checks. Sections are of RFC 6455.
 var (
 	// ErrMethod: the method is not GET (§4.1 item 2, §4.2.1 item 1).
 	ErrMethod = &HandshakeError{Status: 405, Name: "method", Reason: "A WebSocket handshake is a GET request.", Header: "Allow: GET\r\n"}
@@ -58,7 +58,8 @@ var (
 	ErrTarget = &HandshakeError{Status: 400, Name: "target", Reason: "The request target is not usable for a WebSocket."}
 	// ErrHost: not exactly one Host field with a host in it (§4.2.1 item 2, RFC 9112 §3.2).
 	ErrHost = &HandshakeError{Status: 400, Name: "host", Reason: "Host is missing, repeated or malformed."}
-	// ErrUpgrade: no "websocket" in Upgrade (§4.2.1 item 3). RFC 9110 §15.5.22 names the status and the fields.
+	// ErrUpgrade: no "websocket" in Upgrade (§4.2.1 item 3). RFC 9110 §15.5.22 names the status and
+	// the fields.
 	ErrUpgrade = &HandshakeError{Status: 426, Name: "upgrade", Reason: "Upgrade does not ask for websocket.", Header: upgradeRequired}
 	// ErrConnection: no "upgrade" in Connection (§4.2.1 item 4).
 	ErrConnection = &HandshakeError{Status: 400, Name: "connection", Reason: "Connection does not announce the upgrade."}
@@ -72,8 +73,8 @@ var (
 	ErrKeyRepeated = &HandshakeError{Status: 400, Name: "key_repeated", Reason: "Sec-WebSocket-Key is repeated."}
 	// ErrKey: Sec-WebSocket-Key is not 16 bytes in base64 (§4.2.1 item 5).
 	ErrKey = &HandshakeError{Status: 400, Name: "key", Reason: "Sec-WebSocket-Key is not 16 bytes in base64."}
-	// ErrOriginRepeated: Origin is given more than once, so that a check of the
-	// first could be evaded with a second (§4.2.1 item 7, RFC 6454 §7.3).
+	// ErrOriginRepeated: Origin is given more than once, so that a second one could evade a check
+	// of the first (§4.2.1 item 7, RFC 6454 §7.3).
 	ErrOriginRepeated = &HandshakeError{Status: 400, Name: "origin_repeated", Reason: "Origin is repeated."}
 	// ErrBody: the request announces a body, which would be read as frames.
 	ErrBody = &HandshakeError{Status: 400, Name: "body", Reason: "A WebSocket handshake has no body."}
@@ -81,10 +82,9 @@ var (
 
 const upgradeRequired = "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 
-// CheckUpgrade judges a complete head as the opening handshake of a client
-// (RFC 6455 §4.2.1); nil means that it may be accepted. Origin, path and
-// authentication are the caller's to check; subprotocols and extensions are
-// offers that need not be taken (§4.2.2 item 5).
+// CheckUpgrade checks a complete head as a client's opening handshake (RFC 6455 §4.2.1). nil means
+// that the server may accept it. The caller checks origin, path and authentication. Subprotocols
+// and extensions are offers, which a server may ignore (§4.2.2 item 5).
 func CheckUpgrade(h *Head) *HandshakeError {
 	host, hosts := h.find("Host")
 	key, keys := h.find("Sec-WebSocket-Key")
@@ -134,8 +134,8 @@ func validTarget(t []byte) bool {
 		len(rest) > 0 && rest[0] != '/' && rest[0] != '?'
 }
 
-// validHost accepts "uri-host [ ":" port ]" by its alphabet (RFC 3986 §3.2.2):
-// enough to exclude lists, paths and user information.
+// validHost reports whether b has only characters of "uri-host [ ":" port ]" (RFC 3986 §3.2.2),
+// which excludes lists, paths and user information.
 func validHost(b []byte) bool {
 	for _, c := range b {
 		if c == '"' || c == '#' || c == ',' || c == '/' || c == '<' || c == '>' || c == '?' || c == '@' ||
@@ -164,15 +164,14 @@ func (h *Head) hasBody() bool {
 	return len(bytes.Trim(length, "0")) > 0
 }
 
-// AppendUpgrade appends the answer that accepts the handshake h, which
-// CheckUpgrade has passed (RFC 6455 §4.2.2 item 5). extra, if not nil, appends
-// further complete field lines. No subprotocol and no extension is chosen.
+// AppendUpgrade appends the response that accepts the handshake h, after CheckUpgrade returned nil
+// (RFC 6455 §4.2.2 item 5). extra, if not nil, appends further complete field lines. The response
+// selects no subprotocol and no extension.
 func AppendUpgrade(dst []byte, h *Head, extra func(dst []byte) []byte) []byte {
 	return AppendUpgradeDeflate(dst, h, "", extra)
 }
 
-// AppendUpgradeDeflate is AppendUpgrade with the answer of NegotiateDeflate, of
-// which "" means that there is no compression.
+// AppendUpgradeDeflate is AppendUpgrade with the result of NegotiateDeflate; "" is no compression.
 func AppendUpgradeDeflate(dst []byte, h *Head, answer string, extra func(dst []byte) []byte) []byte {
 	dst = append(dst, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	dst = AppendAccept(dst, h.Get("Sec-WebSocket-Key"))
@@ -184,8 +183,8 @@ func AppendUpgradeDeflate(dst []byte, h *Head, answer string, extra func(dst []b
 	return append(dst, "\r\n"...)
 }
 
-// AppendAccept appends the Sec-WebSocket-Accept value that answers a
-// Sec-WebSocket-Key (RFC 6455 §4.2.2 item 5.4).
+// AppendAccept appends the Sec-WebSocket-Accept value for a Sec-WebSocket-Key (RFC 6455 §4.2.2 item
+// 5.4).
 func AppendAccept(dst, key []byte) []byte {
 	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 	var b [24 + len(guid)]byte
@@ -193,9 +192,8 @@ func AppendAccept(dst, key []byte) []byte {
 	return base64.StdEncoding.AppendEncode(dst, sum[:])
 }
 
-// AppendHTTPError appends a whole HTTP/1.1 response that refuses a request and
-// announces that the connection closes. header holds zero or more complete
-// field lines, each with its CR LF; body is plain text.
+// AppendHTTPError appends a whole HTTP/1.1 response that rejects a request, with Connection: close.
+// header has zero or more complete field lines, each with its CR LF; body is plain text.
 func AppendHTTPError(dst []byte, status int, header, body string) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(status), 10)

@@ -8,13 +8,12 @@ import (
 // DefaultMaxHead is the limit, in bytes, of a request head when none is given.
 const DefaultMaxHead = 64 << 10
 
-// http10 is the version without upgrades, Host and transfer codings.
+// http10 is the protocol version without upgrades, Host and transfer codings.
 const http10 = "HTTP/1.0"
 
-// Head is the head of an HTTP/1.x request. All its slices, and those that its
-// methods return, point into the buffer it was parsed from: they are valid as
-// long as that buffer is neither changed nor reused. A Head may be used again
-// for another request; in steady state parsing does not allocate.
+// Head is the head of an HTTP/1.x request. Its slices, and those that its methods return, alias the
+// buffer that was parsed: they are valid until that buffer is changed or reused. A Head may be
+// reused for another request; in steady state parsing does not allocate.
 type Head struct {
 	Method []byte // for example "GET"; case matters
 	Target []byte // as sent: origin, absolute, authority or asterisk form
@@ -32,30 +31,27 @@ type field struct{ start, colon, from, to int32 }
 // length n, blank line included, or n == 0 and no error if the head is not yet
 // complete. limit bounds the head's length in bytes (0: DefaultMaxHead).
 //
-// The grammar is that of RFC 9112 without its tolerances, because each of them
-// lets two parsers disagree on where a request ends: lines end in CR LF, folded
-// and nameless fields are errors, so is white space before a colon, and a body
-// length must be unambiguous. Errors are of type *HandshakeError.
+// The grammar is that of RFC 9112 without its tolerances, each of which lets two parsers disagree
+// on where a request ends. Lines end in CR LF. Folded fields, empty names and white space before a
+// colon are errors, and the body's length must be unambiguous. Errors are of type *HandshakeError.
 //
-// ParseHead looks at buf from its beginning each time: use a HeadScanner where
-// the head may come in many pieces.
+// ParseHead parses buf from its beginning each time. Use a HeadScanner where the head may arrive in
+// many pieces.
 func ParseHead(buf []byte, limit int, h *Head) (n int, err error) {
 	var s HeadScanner
 	return s.Parse(buf, limit, h)
 }
 
-// HeadScanner parses a request head that arrives in pieces and looks at each
-// byte once. The zero value is ready; one belongs to one connection, and it is
-// ready for the next head once a head is complete.
+// HeadScanner parses a request head that arrives in pieces, and scans each byte once. The zero
+// value is ready. One connection owns it, and reuses it for the next head after a complete one.
 type HeadScanner struct {
-	line int32 // where the first line begins that is not yet complete
-	scan int32 // before this the line has no line feed and no forbidden byte
+	line int32 // offset of the first incomplete line
+	scan int32 // the line has no line feed and no forbidden byte before this offset
 }
 
-// Parse is ParseHead for a buffer that grows: each call must pass the bytes of
-// the one before and those that came since, possibly moved elsewhere in memory.
-// A head that cannot become valid is refused as early as a whole line or a
-// forbidden byte shows it. h is meaningful only if n > 0.
+// Parse is ParseHead for a growing buffer. Each call must pass the bytes of the previous call and
+// those that arrived since; they may have moved in memory. A head that cannot become valid is
+// rejected at the first complete line or forbidden byte that shows it. h is valid only if n > 0.
 func (s *HeadScanner) Parse(buf []byte, limit int, h *Head) (n int, err error) {
 	if limit <= 0 {
 		limit = DefaultMaxHead
@@ -89,7 +85,7 @@ func (s *HeadScanner) Parse(buf []byte, limit int, h *Head) (n int, err error) {
 		case start == end:
 			*s = HeadScanner{}
 			n = end + 2
-			if resumed { // earlier lines were seen in another call: collect them all
+			if resumed { // an earlier call parsed the first lines: collect all fields
 				return s.Parse(buf, limit, h)
 			}
 			h.raw = in[:n]
@@ -107,7 +103,7 @@ func (s *HeadScanner) Parse(buf []byte, limit int, h *Head) (n int, err error) {
 	}
 	rest := in[s.scan:]
 	if len(rest) > 0 && rest[len(rest)-1] == '\r' {
-		rest = rest[:len(rest)-1] // judged when its successor is known
+		rest = rest[:len(rest)-1] // checked once the byte after it has arrived
 	}
 	if hasControl(rest) {
 		return 0, ErrHeadControl
@@ -119,7 +115,7 @@ func (s *HeadScanner) Parse(buf []byte, limit int, h *Head) (n int, err error) {
 	return 0, nil
 }
 
-// parseRequestLine takes "method SP target SP version" apart (RFC 9112 §3).
+// parseRequestLine parses "method SP target SP version" (RFC 9112 §3).
 func (h *Head) parseRequestLine(line []byte) error {
 	method, rest, ok := bytes.Cut(line, space)
 	if !ok || !isToken(method) {
@@ -162,8 +158,8 @@ func (h *Head) parseField(in []byte, start, end int) error {
 	return nil
 }
 
-// checkBodyLength refuses a head whose body two parsers could delimit
-// differently (RFC 9112 §6.1, §6.3).
+// checkBodyLength rejects a head whose body two parsers could delimit differently (RFC 9112 §6.1,
+// §6.3).
 func (h *Head) checkBodyLength() error {
 	length, lengths := h.find("Content-Length")
 	_, codings := h.find("Transfer-Encoding")
@@ -176,8 +172,8 @@ func (h *Head) checkBodyLength() error {
 	return nil
 }
 
-// Get returns the value of the first field called name, in any case, without
-// surrounding white space; nil if there is none.
+// Get returns the value of the first field with the name (case-insensitive), without surrounding
+// white space; nil if there is none.
 func (h *Head) Get(name string) []byte {
 	for _, f := range h.fields {
 		if equalFold(h.raw[f.start:f.colon], name) {
@@ -213,9 +209,8 @@ func (h *Head) Path() []byte {
 	return path
 }
 
-// IsUpgrade reports whether the request asks for the WebSocket protocol:
-// "Upgrade: websocket" announced by "Connection: upgrade". Whether it does so
-// correctly is CheckUpgrade's question.
+// IsUpgrade reports whether the request asks for WebSocket, with "Upgrade: websocket" and
+// "Connection: upgrade". CheckUpgrade reports whether the handshake is valid.
 func (h *Head) IsUpgrade() bool {
 	return h.hasToken("Upgrade", "websocket") && h.hasToken("Connection", "upgrade")
 }
@@ -233,8 +228,8 @@ func (h *Head) find(name string) (value []byte, n int) {
 	return value, n
 }
 
-// hasToken reports whether token is an element of the comma-separated list that
-// all fields called name form together.
+// hasToken reports whether token is an element of the comma-separated list in all fields with the
+// name.
 func (h *Head) hasToken(name, token string) bool {
 	for _, f := range h.fields {
 		if equalFold(h.raw[f.start:f.colon], name) && hasElement(h.raw[f.from:f.to], token) {
@@ -264,7 +259,7 @@ var (
 	schemeEnd = []byte("://")
 )
 
-// equalFold compares ASCII without regard to case.
+// equalFold reports whether b and s are equal under ASCII case folding.
 func equalFold(b []byte, s string) bool {
 	if len(b) != len(s) {
 		return false

@@ -193,8 +193,8 @@ func TestHeadLimit(t *testing.T) {
 	}
 }
 
-// TestHeadStaysRefused: a caller that goes on after an error does not get past it.
-func TestHeadStaysRefused(t *testing.T) {
+// TestHeadStaysRejected: calling Parse again after an error returns the error again.
+func TestHeadStaysRejected(t *testing.T) {
 	var s HeadScanner
 	var h Head
 	in := []byte("GET / HTTP/1.1\r\nA : b\r\n")
@@ -206,7 +206,7 @@ func TestHeadStaysRefused(t *testing.T) {
 	}
 }
 
-// TestHeadScannerIsReusable: after a complete head it takes the next one.
+// TestHeadScannerIsReusable: after a complete head a HeadScanner parses the next one.
 func TestHeadScannerIsReusable(t *testing.T) {
 	var s HeadScanner
 	var h Head

@@ -9,9 +9,9 @@ import (
 	"sluice/pool"
 )
 
-// inflateTail is what the decompressor reads behind a message: what its sender
-// has cut off (RFC 7692 §7.2.2), and an empty final block, whose end says that
-// the message ended between two blocks and not within one.
+// inflateTail is what the decompressor reads after a message: the tail that the sender cut off (RFC
+// 7692 §7.2.2), and an empty final block. Reading that block to its end shows that the message
+// ended between two blocks.
 const inflateTail = syncTail + finalTail
 
 const finalTail = "\x01" + syncTail
@@ -19,29 +19,26 @@ const finalTail = "\x01" + syncTail
 // window is how far back a compressed message can refer, in bytes.
 const window = 32 << 10
 
-// A message may contain final blocks, and after each another deflate stream
-// begins (RFC 7692 §7.2.3.4, §7.2.3.5). To begin one takes as long as inflating
-// some hundred bytes, so their number is bounded: by a few and by one in this
-// many bytes.
+// A message may contain final blocks, and another deflate stream begins after each (RFC 7692
+// §7.2.3.4, §7.2.3.5). Starting a stream takes as long as inflating about a hundred bytes. So their
+// number is bounded: freeStreams, and one more per bytesPerStream bytes of the message.
 const (
 	freeStreams    = 16
 	bytesPerStream = 256
 )
 
-// packedLimit returns how many bytes a compressed message may have whose text
-// has at most limit: incompressible data grows, and a poor compressor may make
-// it grow more than it must. The bound is that of zlib's worst settings.
+// packedLimit returns the maximum length of a compressed message whose text has at most limit
+// bytes. Incompressible data grows, most with zlib's worst settings, which the bound allows for.
 func packedLimit(limit int) int {
 	return limit + min(limit/8+limit/64+64, maxLimit-limit)
 }
 
-// inflaters are the decompressors that are not at work, some 45 kB each: only a
-// message that is complete takes one, and only while it is inflated.
+// inflaters pools the idle decompressors, about 45 kB each. A message takes one only once it is
+// complete, and only while it is inflated.
 //
-// They are the standard library's. The decompressor of klauspost/compress, up to
-// a half faster, keeps its Huffman tables when it is used again, and a block that
-// defines no code for distances is then read with the one of an earlier message:
-// what one client sends must not depend on what another has sent.
+// They are those of the standard library. The decompressor of klauspost/compress is up to 50 %
+// faster, but its Reset retains the Huffman tables. A block that defines no distance code would
+// then be decoded with that of an earlier message, possibly another client's.
 var inflaters = sync.Pool{New: func() any {
 	z := new(inflater)
 	z.flate = flate.NewReader(&z.src)
@@ -55,19 +52,19 @@ type inflater struct {
 	probe [1]byte
 }
 
-// packedSource reads a compressed message and the tail behind it, without a copy
-// of the two. As it is an io.ByteReader the decompressor takes no byte too many.
+// packedSource reads a compressed message and the tail after it without copying them. Since it is
+// an io.ByteReader, the decompressor does not read ahead.
 type packedSource struct {
 	packed []byte
 	tail   string
-	worth  int // bytes that may be read before more text must have come out
+	worth  int // bytes that may be read before the decompressor must return more text
 }
 
-// A message may be longer compressed than inflated, but not by far, at any point: blocks with Huffman tables and no
-// content would take their time for nothing. So text must come out of what is read.
+// At no point may the compressed input be much longer than the text so far. Otherwise blocks with
+// Huffman tables and no content would cost time without bound.
 const (
-	freeRead    = 64 << 10 // bytes, the text that is still inside the decompressor allowed for
-	readPerText = 4        // bytes for each one of text
+	freeRead    = 64 << 10 // bytes, including those whose text the decompressor still buffers
+	readPerText = 4        // bytes of input per byte of text
 )
 
 var errWorthless = errors.New("wsproto: no text comes out of what is compressed")
@@ -103,13 +100,12 @@ func (s *packedSource) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// left returns how many bytes have not been read.
+// left returns the number of unread bytes.
 func (s *packedSource) left() int { return len(s.packed) + len(s.tail) }
 
-// Inflate appends the text of a compressed message, Message.Payload of a Parser
-// with KeepCompressed, to dst. The error is ErrMessageTooLarge if the text has more
-// than limit bytes, and ErrCompressed if the data is invalid. Any goroutine may
-// call it.
+// Inflate appends the text of a compressed message to dst: payload is the Message.Payload of a
+// Parser with KeepCompressed. The error is ErrMessageTooLarge if the text has more than limit
+// bytes, and ErrCompressed if the data is invalid. It is safe for concurrent use.
 func Inflate(dst, payload []byte, limit int) ([]byte, error) {
 	out, err := inflate(payload, limit)
 	dst = append(dst, out.B...)
@@ -117,15 +113,14 @@ func Inflate(dst, payload []byte, limit int) ([]byte, error) {
 	return dst, err
 }
 
-// inflate decompresses a whole message into a buffer of the pool, which the
-// caller gives back, also if there is an error: ErrMessageTooLarge beyond limit
-// bytes, ErrCompressed if the data is invalid. The buffer grows with what comes
-// out and never beyond the limit. Other memory is taken, for a moment, only by
-// blocks with Huffman codes of more than nine bits.
+// inflate decompresses a whole message into a pooled buffer, which the caller releases, even after
+// an error: ErrMessageTooLarge beyond limit bytes, ErrCompressed if the data is invalid. The buffer
+// grows with the text and never beyond the limit. Only blocks with Huffman codes of more than nine
+// bits allocate other memory, until the end of the message.
 //
-// A bomb costs no more time than a message that large, 0.2 ms a megabyte of it;
-// the worst are blocks that have tables and no content, 150 ms for a message of a
-// megabyte, so the limit is also what bounds the time on the caller's loop.
+// A decompression bomb takes no more time than any message of that size, 0.2 ms per megabyte of
+// text. Blocks with tables and no content take the longest, so freeRead and readPerText bound their
+// length.
 func inflate(packed []byte, limit int) (out *pool.Buffer, err error) {
 	z := inflaters.Get().(*inflater)
 	z.src = packedSource{packed, inflateTail, freeRead}
@@ -136,7 +131,7 @@ func inflate(packed []byte, limit int) (out *pool.Buffer, err error) {
 			err = ErrCompressed
 			break
 		}
-		// Nothing says that a final block ends the window, too.
+		// No rule says that a final block also ends the window.
 		_ = z.flate.(flate.Resetter).Reset(&z.src, out.B[max(0, len(out.B)-window):])
 		out, err = z.stream(out, limit)
 	}

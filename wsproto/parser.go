@@ -11,7 +11,7 @@ import (
 // DefaultMaxMessage is the limit, in bytes, of a message when none is given.
 const DefaultMaxMessage = 1 << 20
 
-// maxLimit is the largest limit that is heeded: the length of a frame is an int.
+// maxLimit is the upper bound of limits: the length of a frame is an int.
 const maxLimit = math.MaxInt - maxClientHeader
 
 // Limits bounds what a peer may send.
@@ -31,47 +31,46 @@ type Message struct {
 	Compressed bool
 }
 
-// Parser is what one connection remembers of its peer's frames. The zero value
-// is ready for those of a client. It is small while no fragmented message is
-// open: only such a message takes a buffer, whose size follows what has arrived
-// and not what the peer announced, and one that was inflated, until the next
-// call. A decompressor is taken only while a message is inflated, which is done
-// at once when the message is complete.
+// Parser is the state of parsing a peer's frames. One connection owns it. The zero value parses a
+// client's frames.
+//
+// A Parser has a buffer only while a fragmented message is open, and after an inflated message
+// until the next call. The buffer grows with the bytes that arrived, not with the announced length.
+// A message is inflated when it is complete, and uses a pooled decompressor only during that.
 type Parser struct {
 	frag *pool.Buffer // the fragmented message so far, as it came, or the delivered one; nil while it has no bytes
 	need int          // see Need; 0: all that is known is that a header comes
 
-	// seen is how many payload bytes of the unfinished text frame at the
-	// beginning of the input text has been fed with.
+	// seen is how many payload bytes of the incomplete text frame, which begins the input, the
+	// field text has checked.
 	seen int
 	text textCheck // of the open text message
 
 	open      Op   // the fragmented message's opcode; OpContinuation: none is open
-	packed    bool // the open message is compressed
-	delivered bool // frag was handed out with the last message
-	ended     bool // a close frame or an error came: the rest is discarded
+	packed    bool // whether the open message is compressed
+	delivered bool // whether frag is the payload of the last message
+	ended     bool // after a close frame or an error: all further input is discarded
 
-	mode mode // fixed before the first frame
+	mode mode // fixed before the first call of Next
 }
 
-// mode says which frames are expected.
+// mode is the set of frames that a Parser accepts.
 type mode uint8
 
 const (
-	modeDeflate mode = 1 << iota // compressed ones, too
-	modeServer                   // those of a server
-	modeKeep                     // compressed ones are not inflated
+	modeDeflate mode = 1 << iota // also compressed messages
+	modeServer                   // frames of a server
+	modeKeep                     // compressed messages are not inflated
 )
 
-// EnableDeflate makes p take compressed messages, too: to be called once
-// permessage-deflate without context takeover is negotiated, before the first
-// call of Next. Limits.Message bounds what a message inflates to, and before that
-// its compressed form, with the few bytes more that incompressible data needs.
+// EnableDeflate makes p accept compressed messages. Call it after permessage-deflate without
+// context takeover was negotiated, and before the first call of Next. Limits.Message bounds the
+// inflated message. It also bounds the compressed form, with the overhead of incompressible data
+// added.
 func (p *Parser) EnableDeflate() { p.mode |= modeDeflate }
 
-// FromServer makes p the parser of a client, for tests and load clients: frames
-// must not be masked, all else is the same. To be called before the first call
-// of Next.
+// FromServer makes p parse a server's frames, for tests and load clients: they must not be masked,
+// and all other rules are the same. Call it before the first call of Next.
 func (p *Parser) FromServer() { p.mode |= modeServer }
 
 // KeepCompressed makes p accept compressed messages, as EnableDeflate does, and
@@ -81,26 +80,23 @@ func (p *Parser) FromServer() { p.mode |= modeServer }
 // The caller must call it before the first call of Next.
 func (p *Parser) KeepCompressed() { p.mode |= modeDeflate | modeKeep }
 
-// Next takes at most one frame from the beginning of buf, n bytes of it, and
-// changes these: payloads are unmasked in place.
+// Next consumes at most one frame, the first n bytes of buf. It unmasks the payload in place.
 //
-//   - n > 0, done: m is complete. Its payload is valid until the next call of
-//     Next or Reset, and until buf is changed: a plain message in one frame
-//     points into buf, a fragmented or inflated one into the parser's own buffer.
-//   - n > 0, not done: a fragment was taken.
-//   - n == 0: buf does not hold a whole frame. It is unchanged; the next call
-//     must pass the same bytes and those that came since, possibly moved
-//     elsewhere in memory.
-//   - err != nil: a *CloseError, the connection is to be failed with its code;
-//     n is 0 and the rest of buf is of no use. Errors show as soon as the bytes
-//     seen cannot be continued correctly: lengths are judged on the header,
-//     text while its frame is still coming in; what is compressed, when the
-//     message is complete.
+//   - n > 0, done: m is complete. Its payload is valid until the next call of Next or Reset, and
+//     until
+//     buf is changed: a plain message in one frame aliases buf, a fragmented or inflated one the
+//     parser's buffer.
+//   - n > 0, not done: a fragment was consumed.
+//   - n == 0: buf has no whole frame, and is unchanged. The next call must pass the same bytes and
+//     those that arrived since; they may have moved in memory.
+//   - err != nil: a *CloseError. The caller fails the connection with its code; n is 0 and the rest
+//     of
+//     buf is useless. An error is reported at the first byte that no valid input could have: lengths
+//     in the header, text within its incomplete frame, compressed data in the complete message.
 //
-// Control frames are returned between the fragments of a message. After a close
-// frame or an error everything else is consumed and ignored (RFC 6455 §1.4,
-// §7.1.7). Call Next until n == 0, also with an empty buf: this also gives the
-// buffer of a fragmented message back.
+// Control frames are returned between the fragments of a message. After a close frame or an error,
+// Next consumes and discards all input (RFC 6455 §1.4, §7.1.7). Call Next until n == 0, even with
+// an empty buf: the last call releases the buffer of a fragmented message.
 func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err error) {
 	if p.delivered {
 		p.release()
@@ -151,7 +147,7 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 	return m, n, done, nil
 }
 
-// take handles a whole frame, unmasked and, if plain text, validated.
+// take processes a whole frame, which is unmasked and, if plain text, valid UTF-8.
 func (p *Parser) take(h frameHeader, payload []byte, limit, here int) (m Message, done bool, err error) {
 	switch {
 	case h.op == OpClose:
@@ -195,8 +191,8 @@ func (p *Parser) inflate(m Message, limit int) ([]byte, error) {
 	return out.B, err
 }
 
-// InflateMessage returns what a compressed message (Message.Compressed) inflates to, in a buffer that the caller gives back, also if
-// there is an error: a *CloseError. Any goroutine may call it.
+// InflateMessage returns what a compressed message (Message.Compressed) inflates to, in a buffer
+// that the caller gives back, also if there is an error: a *CloseError. Any goroutine may call it.
 func InflateMessage(op Op, packed []byte, limit int) (*pool.Buffer, error) {
 	out, err := inflate(packed, limit)
 	if err == nil && op == OpText && !utf8.Valid(out.B) {
@@ -205,32 +201,30 @@ func InflateMessage(op Op, packed []byte, limit int) (*pool.Buffer, error) {
 	return out, err
 }
 
-// Need returns how many bytes, at least, the next call of Next needs to take a
-// frame, as far as is known: never more than a header and the limit that was
-// given, or a little more for a compressed message. It is a goal to wait for, not
-// memory to reserve: the peer has only claimed that so much will come. Next may
-// be called earlier, and fails earlier then if the text is invalid.
+// Need returns the minimum number of bytes with which Next can consume a frame, as far as is known.
+// It is at most a header and the limit, or packedLimit for a compressed message. Wait for that many
+// bytes, but do not reserve memory for them: the peer has only announced the length. Calling Next
+// earlier is valid, and reports invalid text earlier.
 func (p *Parser) Need() int { return max(p.need, 2) }
 
-// Reset makes p as new, ready for a client's plain frames, and gives its buffer back.
+// Reset restores the zero value, which parses a client's plain frames, and releases the buffer.
 func (p *Parser) Reset() {
 	p.release()
 	*p = Parser{}
 }
 
-// frameHeader is a frame header that has passed all checks. It is ours and not
-// ws.Header because ws.CheckHeader wants a whole header, and does not judge lengths.
+// frameHeader is a frame header that passed all checks. It replaces ws.Header, since ws.CheckHeader
+// needs a whole header and does not check lengths.
 type frameHeader struct {
 	op     Op
 	fin    bool
-	packed bool         // of a compressed message
+	packed bool         // whether the message is compressed
 	key    [keyLen]byte // zero if the frame is not masked
-	size   int          // of the header itself; 0: incomplete
+	size   int          // of the header; 0 if it is incomplete
 	length int          // of the payload
 }
 
-// limit returns how many bytes the frame's message may have on the wire if limit
-// is how many it may have at all.
+// limit returns the bound, in bytes, of the frame's message on the wire, if limit bounds its text.
 func (h *frameHeader) limit(limit int) int {
 	if h.packed {
 		return packedLimit(limit)
@@ -238,9 +232,8 @@ func (h *frameHeader) limit(limit int) int {
 	return limit
 }
 
-// header decodes and checks the header at the beginning of buf. The checks
-// follow the order of the bytes, so that the error does not depend on how many
-// of them are there.
+// header decodes and checks the header at the beginning of buf. The checks follow the order of the
+// bytes, so that the error does not depend on how many of them have arrived.
 func (p *Parser) header(buf []byte, limit int) (h frameHeader, err error) {
 	p.need = 0
 	if len(buf) == 0 {
@@ -248,8 +241,8 @@ func (p *Parser) header(buf []byte, limit int) (h frameHeader, err error) {
 	}
 	h.op, h.fin = Op(buf[0]&bitsOp), buf[0]&bitFin != 0
 	if rsv := buf[0] & bitsRsv; rsv != 0 {
-		// Only an extension can give them a meaning; ours does so in the first
-		// frame of a message (RFC 7692 §6.1).
+		// Only an extension defines these bits: permessage-deflate RSV1 in the first frame of a
+		// message (RFC 7692 §6.1).
 		if rsv != bitRsv1 || p.mode&modeDeflate == 0 || h.op != OpText && h.op != OpBinary {
 			return h, ErrReservedBits
 		}
@@ -321,8 +314,8 @@ func (p *Parser) header(buf []byte, limit int) (h frameHeader, err error) {
 	return h, nil
 }
 
-// peek feeds the text check with masked bytes, the continuation of what it has
-// seen of an unfinished frame, and leaves them as they are.
+// peek checks the text of the next masked bytes of an incomplete frame, without changing them. It
+// reports whether the text can still be valid.
 func (p *Parser) peek(masked []byte, key [4]byte) bool {
 	var b [256]byte
 	for len(masked) > 0 {
@@ -342,13 +335,13 @@ func (p *Parser) fail(err error) error {
 	return err
 }
 
-// end forgets an open message and ignores what comes from now on.
+// end discards an open message and all further input.
 func (p *Parser) end() {
 	p.Reset()
 	p.ended = true
 }
 
-// stored returns how much of the open message has arrived, in bytes.
+// stored returns the length, in bytes, of the fragments of the open message.
 func (p *Parser) stored() int {
 	if p.frag == nil {
 		return 0
@@ -356,7 +349,7 @@ func (p *Parser) stored() int {
 	return len(p.frag.B)
 }
 
-// store appends a fragment to the open message. The limit has been checked.
+// store appends a fragment to the open message. The caller has checked the limit.
 func (p *Parser) store(payload []byte, limit int) {
 	if len(payload) == 0 {
 		return
@@ -364,7 +357,8 @@ func (p *Parser) store(payload []byte, limit int) {
 	if p.frag == nil {
 		p.frag = pool.GetBuffer(len(payload))
 	} else if need := p.stored() + len(payload); need > cap(p.frag.B) {
-		// Doubling keeps many small fragments linear where the pool no longer rounds up.
+		// Doubling keeps many small fragments linear in time beyond the sizes that the pool rounds
+		// up.
 		larger := pool.GetBuffer(max(need, min(2*cap(p.frag.B), limit)))
 		larger.B = append(larger.B, p.frag.B...)
 		p.frag.Put()

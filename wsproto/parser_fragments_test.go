@@ -140,7 +140,7 @@ func TestLargeMessages(t *testing.T) {
 	runFrames(t, cases)
 }
 
-// TestMemoryFollowsArrival: what a header claims takes no memory.
+// TestMemoryFollowsArrival: the length in a header allocates no memory.
 func TestMemoryFollowsArrival(t *testing.T) {
 	f := newFeeder(t, 1<<20)
 	f.feed(frame(more, OpBinary, "x"))

@@ -85,8 +85,7 @@ func TestText(t *testing.T) {
 	runFrames(t, cases)
 }
 
-// TestTextFailsFast: invalid text is refused while its frame, or the rest of
-// its message, is still outstanding.
+// TestTextFailsFast: invalid text is rejected before the rest of its frame or message has arrived.
 func TestTextFailsFast(t *testing.T) {
 	good, bad := "κόσμε", "\xf4\x90\x80\x80"
 	large := frame(fin, OpText, good+bad+string(make([]byte, 1000)))

@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// The reference decoder: the rules of RFC 6455 and RFC 7692 in the plainest
-// form, over a whole stream at once, with nothing kept between calls and nothing
-// in place. Tests hold Parser to its outcome.
+// The reference decoder implements the rules of RFC 6455 and RFC 7692 in the simplest form: over a
+// whole stream, without state between calls and without changing its input. Tests compare Parser
+// with it.
 
 func reference(in []byte, limit int, mode mode) (events []string) {
 	var message []byte

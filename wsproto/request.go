@@ -2,16 +2,17 @@ package wsproto
 
 import "bytes"
 
-// maxLengthDigits bounds the Content-Length that Plain reads: nobody takes a body of a gigabyte whole.
+// maxLengthDigits bounds the Content-Length that Plain accepts to less than a gigabyte.
 const maxLengthDigits = 9
 
-// Plain reports whether the request is one that every parser reads alike: of HTTP/1.1, for exactly one host, its
-// target an absolute path of characters that need no interpretation, its body of a length that is said once or not
-// there at all, and nothing in it that asks for more than an answer. length is that of the body. last says that the
-// client wants the connection closed behind the answer.
+// Plain reports whether every HTTP parser reads the request alike. A plain request is HTTP/1.1 with
+// exactly one Host. Its target is an absolute path whose characters need no interpretation. It has
+// no body or one Content-Length, and no Expect, Upgrade, Trailer or Transfer-Encoding. length is
+// that of the body. last reports whether the client asks to close the connection after the
+// response.
 //
-// A request that is not plain may be valid all the same. It is for a server that knows all of HTTP, or has the words
-// for what is wrong.
+// A request that is not plain may be valid. It is left to a complete HTTP server, which can also
+// explain an error.
 func (h *Head) Plain() (length int, last, ok bool) {
 	if string(h.Proto) != "HTTP/1.1" || !plainTarget(h.Target) {
 		return 0, false, false
@@ -57,8 +58,8 @@ func (h *Head) Plain() (length int, last, ok bool) {
 	return length, last, hosts == 1 && lengths <= 1
 }
 
-// plainTarget reports whether target is an absolute path, perhaps with a query, of the characters that RFC 3986
-// §3.3 and §3.4 have for it.
+// plainTarget reports whether target is an absolute path with an optional query, in the characters
+// of RFC 3986 §3.3 and §3.4.
 func plainTarget(target []byte) bool {
 	if len(target) == 0 || target[0] != '/' {
 		return false
@@ -83,7 +84,8 @@ func plainTarget(target []byte) bool {
 	return true
 }
 
-// plainHost reports whether value is made of the characters of a host and a port (RFC 3986 §3.2), and not empty.
+// plainHost reports whether value is not empty and has only characters of a host and a port (RFC
+// 3986 §3.2).
 func plainHost(value []byte) bool {
 	for _, c := range value {
 		if !hostBytes[c] {

@@ -72,8 +72,8 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// FuzzPlain holds what is plain against net/http: a request that we take must be the same one to another parser, from
-// its first byte to its last.
+// FuzzPlain holds what is plain against net/http: a request that we take must be the same one to
+// another parser, from its first byte to its last.
 func FuzzPlain(f *testing.F) {
 	for _, s := range []string{
 		"GET /api/a?b=c HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",

@@ -2,17 +2,16 @@ package wsproto
 
 import "unicode/utf8"
 
-// textCheck validates UTF-8 that comes in pieces cut at any byte (RFC 3629,
-// RFC 6455 §8.1). The zero value is ready; it stands between two characters
-// exactly if it is zero again.
+// textCheck validates UTF-8 that arrives in pieces split at any byte (RFC 3629, RFC 6455 §8.1). The
+// zero value is ready. The text so far ends between two characters if and only if the value is
+// zero.
 //
-// Within a character it holds how many bytes are missing and the range that
-// the next one must be in. The range is what makes it fail at the first byte
-// that no valid text could have: it excludes overlong forms, surrogates and
-// code points above U+10FFFF at their second byte.
+// Within a character it has the number of missing bytes and the range of the next one. The range
+// excludes overlong forms, surrogates and code points above U+10FFFF at their second byte. So the
+// check fails at the first byte that no valid text could have.
 type textCheck struct{ missing, low, high uint8 }
 
-// write takes the next piece and reports whether the text can still be valid.
+// write checks the next piece and reports whether the text can still be valid.
 func (t *textCheck) write(b []byte) bool {
 	for t.missing > 0 {
 		if len(b) == 0 {
@@ -27,8 +26,8 @@ func (t *textCheck) write(b []byte) bool {
 		}
 		b = b[1:]
 	}
-	// Whole characters go through the standard library; only one that is cut at
-	// the end of b, at most three bytes, is taken by hand.
+	// The standard library checks whole characters; start handles one that is split at the end of
+	// b, at most three bytes of it.
 	cut := len(b)
 	for i := len(b) - 1; i >= 0 && i >= len(b)-3; i-- {
 		if utf8.RuneStart(b[i]) {

@@ -24,7 +24,7 @@ var wide = []string{
 	"cache", "cmd/sluice", "fanout", "gateway", "internal/collect", "internal/demo", "internal/e2e/testservice",
 	"internal/httpapi", "internal/httpedge", "internal/lifecycle", "internal/natsbus", "internal/natstest", "internal/owner",
 	"internal/proxyproto", "internal/restest", "internal/session", "internal/state", "internal/transcript",
-	"netpoll", "pool", "wsproto",
+	"netpoll", "pool",
 }
 
 // manyMethods are the types that still have more than maxMethods methods. The list only shrinks.
