@@ -42,7 +42,8 @@ func bigCollection(size int) []byte {
 	return append(text, "]}}"...)
 }
 
-// An event's way through a shard, from the mailbox to the post: the cost must not grow with the resource.
+// An event's way through a shard, from the mailbox to the post: the cost must not grow with the
+// resource.
 func BenchmarkEvent(b *testing.B) {
 	for _, size := range []int{100, 100_000} {
 		b.Run(fmt.Sprintf("add+remove/%d", size), func(b *testing.B) {

@@ -2,12 +2,13 @@ package cache
 
 import "sluice/internal/invariants"
 
-// check asserts what holds between turns. It looks at everything, so it is for builds with assertions only.
+// check asserts what holds between turns. It reads the whole state, so it is for builds with
+// assertions only.
 func (s *Shard) check() {
 	for name, r := range s.resources {
 		invariants.Check(r.name == name, "resource %s is filed as %s", r.name, name)
 		invariants.Check(r.linger.Armed() == (len(r.entries) == 0), "%s has %d entries, lingers: %v", name, len(r.entries), r.linger.Armed())
-		invariants.Check(r.lock.held() || len(r.lock.waiting) == 0 && !r.lock.lossy && r.lock.bytes == 0, "%s is not locked, but something waits", name)
+		invariants.Check(r.lock.held() || len(r.lock.waiting) == 0 && !r.lock.lossy && r.lock.bytes == 0, "%s is not locked, but has deferred events", name)
 		links := 0
 		for query, e := range r.entries {
 			e.check(r, query)
@@ -18,7 +19,7 @@ func (s *Shard) check() {
 	for loop := range s.laggards {
 		for _, sb := range s.laggards[loop].list {
 			invariants.Check(sb.listed && sb.loop == loop, "a sub of loop %d is listed for %d", sb.loop, loop)
-			invariants.Check(!sb.behind || sb.e != nil, "a forgotten sub is behind")
+			invariants.Check(!sb.behind || sb.e != nil, "a removed sub is behind")
 		}
 	}
 }
@@ -26,12 +27,13 @@ func (s *Shard) check() {
 func (e *entry) check(r *resource, query string) {
 	invariants.Check(e.r == r && e.query == query && !e.gone, "%s: entry %q is filed as %q", r.name, e.query, query)
 	invariants.Check(e.snap != nil || e.fetch != nil, "%s: entry %q is neither loaded nor loading", r.name, query)
-	invariants.Check(e.fetch == nil || e.fetch.e == e, "%s: entry %q waits for a fetch that is not its own", r.name, query)
+	invariants.Check(e.fetch == nil || e.fetch.e == e, "%s: entry %q has a fetch of another entry", r.name, query)
+	invariants.Check(!e.retry.Armed() || e.lost && e.snap != nil && e.fetch == nil, "%s: entry %q has a re-get scheduled, lost: %v", r.name, query, e.lost)
 	invariants.Check(e.idle.Armed() == (len(e.subs.list) == 0), "%s: entry %q has %d subs, idle: %v", r.name, query, len(e.subs.list), e.idle.Armed())
 	through := make(map[*link]int)
 	for i, sb := range e.subs.list {
 		invariants.Check(sb.e == e && sb.pos == i, "%s: sub %d of entry %q belongs elsewhere", r.name, sb.ref, query)
-		invariants.Check(!sb.behind || sb.listed && e.snap != nil, "%s: sub %d is behind, but nobody looks after it", r.name, sb.ref)
+		invariants.Check(!sb.behind || sb.listed && e.snap != nil, "%s: sub %d is behind, but not listed to catch up", r.name, sb.ref)
 		if sb.link != nil {
 			through[sb.link]++
 		}

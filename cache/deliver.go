@@ -3,111 +3,147 @@ package cache
 import (
 	"time"
 
+	"sluice/internal/owner"
+	"sluice/internal/res"
 	"sluice/internal/state"
 )
 
-// catchUpAfter is how often loops that are behind are looked at.
+// catchUpAfter is the interval at which the backlogs of slow loops are checked.
 const catchUpAfter = 20 * time.Millisecond
 
-// laggards are the subs of one loop that have missed events. Some may have been forgotten or brought up to date since.
-type laggards struct{ list []*sub }
-
-func (s *Shard) post(sb *sub, u state.Update) {
-	u.Ref = sb.ref
-	s.loops.Post(sb.loop, u)
+// broadcast sends updates to the loops, and skips events for loops with a long backlog. It belongs
+// to the shard's goroutine and knows no Shard.
+type broadcast struct {
+	loops    Loops
+	limit    int // Options.BacklogLimit
+	metrics  *Metrics
+	timing   *timing
+	doubt    *doubt
+	laggards []laggards  // by loop
+	catchUp  owner.Timer // armed while a sub is behind
 }
 
-// deliver sends an event to an entry's subs; the entry's snapshot is the state after it. A loop with too long a backlog
-// gets no events of state: each of its subs is marked as behind, and gets the newest state once the backlog has fallen.
-// Custom events that it would have got meanwhile are counted only. That a resource is deleted is always told.
-func (s *Shard) deliver(e *entry, ev *state.Event) {
-	s.metrics.EventsApplied.Add(1)
+// laggards are the subs of one loop that have missed events. Some may have ended or caught up
+// since.
+type laggards struct{ list []*sub }
+
+func (b *broadcast) post(sb *sub, u state.Update) {
+	u.Ref = sb.ref
+	b.loops.Post(sb.loop, u)
+}
+
+// deliver sends an event to an entry's subs; the entry's snapshot is the state after it. A loop
+// whose backlog is too long gets no events of state: its subs are behind, and get the newest state
+// once the backlog has fallen. Custom events for it are dropped and counted. Delete events are
+// always sent.
+func (b *broadcast) deliver(e *entry, ev *state.Event) {
+	b.metrics.EventsApplied.Add(1)
 	for _, sb := range e.subs.list {
 		if ev.Kind != state.Delete {
-			backlog := s.loops.Backlog(sb.loop)
-			if sb.behind && backlog <= s.opt.BacklogLimit/2 {
-				s.sync(sb)
+			backlog := b.loops.Backlog(sb.loop)
+			if sb.behind && backlog <= b.limit/2 {
+				b.sync(sb)
 				if ev.Kind != state.Custom {
-					continue // the newest state has it
+					continue // the newest state includes it
 				}
 			}
-			if sb.behind || backlog > s.opt.BacklogLimit {
+			if sb.behind || backlog > b.limit {
 				if ev.Kind == state.Custom {
-					s.metrics.CustomLost.Add(1)
+					b.metrics.CustomLost.Add(1)
 				} else {
-					s.setBehind(sb, true)
+					b.setBehind(sb, true)
 				}
 				continue
 			}
 		}
-		s.post(sb, state.Update{Kind: state.Applied, Event: ev})
+		b.post(sb, state.Update{Kind: state.Applied, Event: ev})
 	}
 }
 
-// manySteps is the number of events from which on a difference is handed over as a whole: as messages of their own they would
-// fill a loop's mailbox, and make it look overloaded.
+// manySteps is the number of events from which on a difference is sent as one message: single
+// messages would fill a loop's mailbox and make the loop seem overloaded.
 const manySteps = 1024
 
-// deliverSteps sends a long difference to an entry's subs; the entry's snapshot is the state after it.
-func (s *Shard) deliverSteps(e *entry, steps []*state.Event) {
-	s.metrics.EventsApplied.Add(int64(len(steps)))
+// deliverSteps sends a long difference to an entry's subs; the entry's snapshot is the state after
+// it.
+func (b *broadcast) deliverSteps(e *entry, steps []*state.Event) {
+	b.metrics.EventsApplied.Add(int64(len(steps)))
 	for _, sb := range e.subs.list {
-		switch backlog := s.loops.Backlog(sb.loop); {
-		case sb.behind && backlog <= s.opt.BacklogLimit/2:
-			s.sync(sb)
-		case sb.behind || backlog > s.opt.BacklogLimit:
-			s.setBehind(sb, true)
+		switch backlog := b.loops.Backlog(sb.loop); {
+		case sb.behind && backlog <= b.limit/2:
+			b.sync(sb)
+		case sb.behind || backlog > b.limit:
+			b.setBehind(sb, true)
 		default:
-			s.post(sb, state.Update{Kind: state.Synced, Snapshot: e.snap, Steps: steps})
+			b.post(sb, state.Update{Kind: state.Synced, Snapshot: e.snap, Steps: steps})
 		}
 	}
 }
 
-// sync brings a sub up to date.
-func (s *Shard) sync(sb *sub) {
-	s.setBehind(sb, false)
-	s.metrics.Synced.Add(1)
-	s.post(sb, state.Update{Kind: state.Synced, Snapshot: sb.e.snap})
+// deliverFailure sends an error to an entry's subs: it cannot be loaded or followed any more.
+func (b *broadcast) deliverFailure(e *entry, err *res.Error) {
+	for _, sb := range e.subs.list {
+		b.post(sb, state.Update{Kind: state.Failed, Err: err})
+	}
 }
 
-func (s *Shard) setBehind(sb *sub, behind bool) {
+// deliverReaccess makes the loops recheck access, also those that wait for the entry to load.
+func (b *broadcast) deliverReaccess(e *entry) {
+	for _, sb := range e.subs.list {
+		b.post(sb, state.Update{Kind: state.Reaccess})
+	}
+}
+
+// sync brings a sub up to date.
+func (b *broadcast) sync(sb *sub) {
+	b.setBehind(sb, false)
+	b.metrics.Synced.Add(1)
+	b.post(sb, state.Update{Kind: state.Synced, Snapshot: sb.e.snap})
+}
+
+func (b *broadcast) setBehind(sb *sub, behind bool) {
 	if sb.behind == behind {
 		return
 	}
 	sb.behind = behind
 	if !behind {
-		s.metrics.Behind.Add(-1)
+		b.metrics.Behind.Add(-1)
 		return
 	}
-	s.metrics.Behind.Add(1)
+	b.metrics.Behind.Add(1)
 	if !sb.listed {
 		sb.listed = true
-		at := &s.laggards[sb.loop]
+		at := &b.laggards[sb.loop]
 		at.list = append(at.list, sb)
 	}
-	if !s.catchUp.Armed() {
-		s.wheel.Schedule(&s.catchUp, s.now+catchUpAfter, catchUp{s})
+	b.armCatchUp()
+}
+
+func (b *broadcast) armCatchUp() {
+	if !b.catchUp.Armed() {
+		b.timing.wheel.Schedule(&b.catchUp, b.timing.now+catchUpAfter, catchUp{b})
 	}
 }
 
-// catchUp looks after loops that are behind.
-type catchUp struct{ s *Shard }
+// catchUp expires when the backlogs of slow loops are to be checked.
+type catchUp struct{ b *broadcast }
 
-// Expire brings the subs of each loop whose backlog has fallen up to date, as many as the backlog allows.
+// Expire brings the subs of each loop whose backlog has fallen up to date, as many as the backlog
+// allows.
 func (c catchUp) Expire(now time.Duration) {
-	s := c.s
+	b := c.b
 	left := false
-	for loop := range s.laggards {
-		at := &s.laggards[loop]
+	for loop := range b.laggards {
+		at := &b.laggards[loop]
 		for len(at.list) > 0 {
 			last := len(at.list) - 1
 			sb := at.list[last]
 			if sb.behind {
-				if s.loops.Backlog(loop) > s.opt.BacklogLimit/2 {
+				if b.loops.Backlog(loop) > b.limit/2 {
 					break
 				}
-				s.doubt.r = sb.e.r
-				s.sync(sb)
+				b.doubt.r = sb.e.r
+				b.sync(sb)
 			}
 			sb.listed = false
 			at.list[last] = nil
@@ -116,6 +152,6 @@ func (c catchUp) Expire(now time.Duration) {
 		left = left || len(at.list) > 0
 	}
 	if left {
-		s.wheel.Schedule(&s.catchUp, now+catchUpAfter, c)
+		b.timing.wheel.Schedule(&b.catchUp, now+catchUpAfter, c)
 	}
 }

@@ -4,10 +4,25 @@ import (
 	"time"
 
 	"sluice/internal/owner"
+	"sluice/internal/res"
 	"sluice/internal/state"
 )
 
-// entry is one value: the plain resource, or a name with one normalised query. It is loading while snap is nil.
+// entry is one value: the plain resource, or a name with one normalised query. Its fields give its
+// state:
+//
+//   - loading: fetch is the first get, snap is nil. Its end is current or gone.
+//   - current: snap is set, fetch is nil; events are applied. A reset or lost events end it:
+//     refetching;
+//     so does a delete: gone.
+//   - refetching: snap is set, fetch is the re-get; events of state are dropped, since the reply
+//     includes
+//     them. A reply ends it: current, or gone if there is no such resource.
+//   - waiting: like current, but lost is set and retry is armed: the re-get failed. Its end is
+//     refetching.
+//   - gone: no longer in resource.entries. It is final; callbacks check for it.
+//
+// An entry that is not loading is also gone after Options.EvictAfter without subs.
 type entry struct {
 	r     *resource
 	query string
@@ -15,30 +30,29 @@ type entry struct {
 	subs  subs
 
 	snap  *state.Snapshot
-	fetch *fetch // under way: the first get while loading, else a re-get
-	gone  bool   // evicted, deleted or failed; kept by closures only
+	fetch *fetch // in flight, or queued for a place in the reset throttle
+	gone  bool   // evicted, deleted, failed or merged
 
-	// lost says that events may be missing from snap, so that only the answer to a get makes it right again.
-	lost    bool
-	retry   owner.Timer // armed while a re-get that failed waits to be repeated
+	lost    bool // events may be missing from snap; only the reply to a get can restore it
+	retry   owner.Timer
 	retries int
 
 	idle owner.Timer // armed while there are no subs
 }
 
-// sub is one loop's interest in an entry.
+// sub is one loop's subscription of an entry.
 type sub struct {
 	e    *entry // nil once forgotten
-	link *link  // that it came through, if any
+	link *link  // the link that it came through; nil without one
 	loop int
 	ref  uint64
-	pos  int // in the entry's list
+	pos  int // index in the entry's list
 
-	behind bool // has missed events of state
-	listed bool // is in its loop's list of laggards
+	behind bool // it has missed events of state
+	listed bool // it is in its loop's list of laggards
 }
 
-// set puts a snapshot in place.
+// set replaces the entry's snapshot.
 func (e *entry) set(snap *state.Snapshot) {
 	bytes := 0
 	if e.snap != nil {
@@ -51,7 +65,8 @@ func (e *entry) set(snap *state.Snapshot) {
 	e.r.s.metrics.Bytes.Add(int64(bytes))
 }
 
-func (s *Shard) addSub(e *entry, l *link, loop int, ref uint64) {
+func (e *entry) addSub(l *link, loop int, ref uint64) {
+	s := e.r.s
 	sb := &sub{e: e, link: l, loop: loop, ref: ref}
 	e.subs.add(sb)
 	s.metrics.Subscriptions.Add(1)
@@ -64,8 +79,10 @@ func (s *Shard) addSub(e *entry, l *link, loop int, ref uint64) {
 	}
 }
 
-func (s *Shard) removeSub(sb *sub) {
+// remove ends a subscription.
+func (sb *sub) remove() {
 	e := sb.e
+	s := e.r.s
 	e.subs.remove(sb)
 	s.forget(sb)
 	if sb.link != nil {
@@ -76,23 +93,24 @@ func (s *Shard) removeSub(sb *sub) {
 	}
 }
 
-// forget ends what the shard holds about a sub outside of its entry.
-func (s *Shard) forget(sb *sub) {
+// forget ends what is kept of a sub outside of its entry.
+func (b *broadcast) forget(sb *sub) {
 	sb.e = nil
-	s.setBehind(sb, false)
-	s.metrics.Subscriptions.Add(-1)
+	b.setBehind(sb, false)
+	b.metrics.Subscriptions.Add(-1)
 }
 
 // Expire evicts an entry that has had no subs for long enough.
 func (e *entry) Expire(time.Duration) {
 	e.r.s.doubt.r = e.r
 	e.r.s.metrics.Evictions.Add(1)
-	e.r.s.drop(e, true)
+	e.drop(true)
 }
 
-// drop forgets an entry with its links and subs. What is under way for it comes to nothing.
-func (s *Shard) drop(e *entry, evicted bool) {
+// drop removes an entry with its links and subs. Replies to its requests in flight are ignored.
+func (e *entry) drop(evicted bool) {
 	r := e.r
+	s := r.s
 	e.gone = true
 	delete(r.entries, e.query)
 	for l := range e.links {
@@ -115,8 +133,21 @@ func (s *Shard) drop(e *entry, evicted bool) {
 	}
 }
 
-// subs is an entry's set of subs. Usually it has one for each loop, so it is searched one by one; from manySubs on an index
-// is kept.
+// fail drops an entry that cannot be loaded or followed, and sends its subs the error.
+func (e *entry) fail(err *res.Error) {
+	e.r.s.deliverFailure(e, err)
+	e.drop(false)
+}
+
+// deleted drops an entry that its service has deleted, and sends its subs the delete event.
+func (e *entry) deleted() {
+	e.r.s.metrics.Deletes.Add(1)
+	e.r.s.deliver(e, state.NewDelete(e.snap))
+	e.drop(false)
+}
+
+// subs is an entry's set of subs. There is usually one for each loop, so a search is linear; beyond
+// manySubs there is an index.
 type subs struct {
 	list  []*sub
 	index map[subKey]*sub

@@ -8,69 +8,64 @@ import (
 )
 
 var (
-	errName      = errors.New("the event's name is invalid")
-	errReserved  = errors.New("the event's name is reserved")
-	errMisplaced = errors.New("the event has no meaning in the answer to a query request")
+	errName      = errors.New("invalid event name")
+	errReserved  = errors.New("reserved event name")
+	errMisplaced = errors.New("event is not allowed in a query response")
 )
 
-// event handles what came on event.<name>.<event>, or has it wait for its turn.
-func (s *Shard) event(r *resource, event string, payload []byte) {
+// event handles an event received on event.<name>.<event>, or defers it while the name is locked.
+func (r *resource) event(event string, payload []byte) {
 	if r.lock.held() {
-		if !r.lock.room(len(payload), &s.opt) {
-			s.metrics.EventsLost.Add(1)
+		if !r.lock.room(len(payload), &r.s.opt) {
+			r.s.metrics.EventsLost.Add(1)
 			r.lock.lossy = true
 			return
 		}
-		r.lock.queue(held{event: event, payload: payload})
+		r.lock.queue(deferred{event: event, payload: payload})
 		return
 	}
 	switch event {
 	case "query":
-		s.queryEvent(r, payload)
+		r.queryEvent(payload)
 	case "reaccess":
 		for _, e := range r.sorted() {
-			s.reaccess(e)
+			r.s.deliverReaccess(e)
 		}
 	default:
-		// All other events are the plain resource's. If its own get was answered with a query there is none.
+		// All other events are of the plain resource. It has no entry if its get's reply has a
+		// query.
 		if e := r.entries[""]; e != nil && !r.lock.covers(e) {
-			s.entryEvent(e, event, payload)
+			e.event(event, payload)
 		}
 	}
 }
 
-// reaccess makes the loops ask for access again, those included that still wait for the entry to be loaded.
-func (s *Shard) reaccess(e *entry) {
-	for _, sb := range e.subs.list {
-		s.post(sb, state.Update{Kind: state.Reaccess})
-	}
-}
-
-// entryEvent applies an event to one entry.
-func (s *Shard) entryEvent(e *entry, event string, payload []byte) {
+// event applies an event to the entry.
+func (e *entry) event(event string, payload []byte) {
 	if e.snap == nil {
-		return // the answer to the get has it
+		return // the get's reply will include it
 	}
+	s := e.r.s
 	var ev *state.Event
 	var err error
 	switch event {
 	case "change", "add", "remove", "delete":
 		if e.fetch != nil {
-			e.lost = true // the answer to the re-get has it, if there will be one
+			e.lost = true // the re-get's reply will include it, if there is one
 			return
 		}
 		if event == "delete" {
-			s.deleted(e)
+			e.deleted()
 			return
 		}
-		ev, err = s.stateEvent(e, event, payload)
+		ev, err = e.stateEvent(event, payload)
 	case "reaccess":
-		s.reaccess(e)
+		s.deliverReaccess(e)
 		return
 	case "query":
 		err = errMisplaced
 	case "unsubscribe":
-		// A client takes it for the gateway's word that its subscription has ended (RES.md 2.3).
+		// To a client it means that the gateway has ended its subscription (RES.md 2.3).
 		err = errReserved
 	default:
 		if !res.ValidPart(event) {
@@ -83,7 +78,7 @@ func (s *Shard) entryEvent(e *entry, event string, payload []byte) {
 		}
 	}
 	if err != nil {
-		s.bad(e.r, event, err)
+		e.r.bad(event, err)
 		return
 	}
 	if ev != nil {
@@ -92,7 +87,10 @@ func (s *Shard) entryEvent(e *entry, event string, payload []byte) {
 	}
 }
 
-func (s *Shard) stateEvent(e *entry, event string, payload []byte) (*state.Event, error) {
+// stateEvent parses an event of state and returns it with the state after it. The event is nil if
+// it changes nothing.
+func (e *entry) stateEvent(event string, payload []byte) (*state.Event, error) {
+	s := e.r.s
 	switch event {
 	case "change":
 		if !e.snap.IsModel() {
@@ -121,23 +119,17 @@ func (s *Shard) stateEvent(e *entry, event string, payload []byte) (*state.Event
 	}
 }
 
-// deleted ends an entry that its service has deleted. Its subs are told, and forgotten.
-func (s *Shard) deleted(e *entry) {
-	s.metrics.Deletes.Add(1)
-	s.deliver(e, state.NewDelete(e.snap))
-	s.drop(e, false)
+// bad counts and logs an event that cannot be applied; it is dropped.
+func (r *resource) bad(event string, err error) {
+	r.s.metrics.EventsBad.Add(1)
+	r.s.log.Error("bad event dropped", "resource", r.name, "event", event, "error", err)
 }
 
-// bad notes an event that cannot be applied. Nothing else comes of it.
-func (s *Shard) bad(r *resource, event string, err error) {
-	s.metrics.EventsBad.Add(1)
-	s.log.Error("bad event dropped", "resource", r.name, "event", event, "error", err)
-}
-
-// queryEvent asks the service what a query event means for each query that is cached, all at the same time. Entries that
-// are still loading are not asked about: the answer that they wait for is newer than the event, and so is one that came
-// while the event waited.
-func (s *Shard) queryEvent(r *resource, payload []byte) {
+// queryEvent sends a query request for each cached query, all in parallel. Entries that are loading
+// need none: the reply to their get is newer than the event. So is one that arrived while the event
+// was deferred.
+func (r *resource) queryEvent(payload []byte) {
+	s := r.s
 	var ask []*entry
 	queries := false
 	for _, e := range r.sorted() {
@@ -154,7 +146,7 @@ func (s *Shard) queryEvent(r *resource, payload []byte) {
 	}
 	subject, err := s.parser.QueryEvent(payload)
 	if err != nil {
-		s.bad(r, "query", err)
+		r.bad("query", err)
 		return
 	}
 	r.lock.take(len(ask))
@@ -163,16 +155,18 @@ func (s *Shard) queryEvent(r *resource, payload []byte) {
 		s.bus.Request(r.name, subject, res.AppendQueryRequest(nil, e.query), func(payload []byte, err *res.Error) {
 			s.doubt.r = r
 			if !e.gone {
-				s.queryAnswer(e, subject, payload, err)
+				e.queryReply(subject, payload, err)
 			}
 			if r.lock.release() {
-				s.unlocked(r)
+				r.unlocked()
 			}
 		})
 	}
 }
 
-func (s *Shard) queryAnswer(e *entry, subject string, payload []byte, err *res.Error) {
+// queryReply applies the reply to a query request.
+func (e *entry) queryReply(subject string, payload []byte, err *res.Error) {
+	s := e.r.s
 	var got res.QueryResult
 	if err == nil {
 		if got, err = s.parser.QueryResponse(payload); err != nil && err.Code == res.CodeNotFound {
@@ -180,7 +174,7 @@ func (s *Shard) queryAnswer(e *entry, subject string, payload []byte, err *res.E
 				e.lost = true
 				return
 			}
-			s.deleted(e)
+			e.deleted()
 			return
 		}
 	}
@@ -189,7 +183,7 @@ func (s *Shard) queryAnswer(e *entry, subject string, payload []byte, err *res.E
 			s.opt.Invalid(subject, err)
 		}
 		s.metrics.QueryFailures.Add(1)
-		s.log.Warn("a query request failed, the old state stays", "resource", e.r.name, "query", e.query, "error", err)
+		s.log.Warn("query request failed; the old state stays", "resource", e.r.name, "query", e.query, "error", err)
 		return
 	}
 	switch {
@@ -198,7 +192,7 @@ func (s *Shard) queryAnswer(e *entry, subject string, payload []byte, err *res.E
 			e.lost = true
 			return
 		}
-		if !s.replace(e, snapshotOf(got.IsModel, got.Props, got.Values)) {
+		if !e.replace(snapshotOf(got.IsModel, got.Props, got.Values)) {
 			s.metrics.QueryFailures.Add(1)
 		}
 	default:
@@ -206,7 +200,7 @@ func (s *Shard) queryAnswer(e *entry, subject string, payload []byte, err *res.E
 			if e.gone {
 				return
 			}
-			s.entryEvent(e, ev.Name, ev.Data)
+			e.event(ev.Name, ev.Data)
 		}
 	}
 }

@@ -9,28 +9,31 @@ import (
 	"sluice/internal/state"
 )
 
-// A panic in a turn of the shard is contained: it is logged and counted, the resource that the shard was working on is
-// in doubt and starts over, and the turn goes on with the next message. The process dies instead in builds with
-// assertions.
+// A panic in a turn of the shard is contained: it is logged and counted, the resource that the
+// shard was working on starts over, and the turn continues with the next message. In builds with
+// assertions the process dies instead.
 //
-// To start over means: the resource keeps its subs and each entry's snapshot, which is immutable and hence the state
-// before or after what was interrupted. All else that it had under way (requests, the lock, timers) is forgotten, the
-// entries are fetched again as after lost events, and every sub counts as behind, since no one knows which of them got
-// the last update. So clients get the difference, whatever it is.
+// To start over means: the resource keeps its subs and each entry's snapshot, which is immutable
+// and thus the state before or after the interrupted step. Everything else that it had in progress
+// (requests, the lock, timers) is dropped. The entries are refetched as after lost events, and
+// every sub counts as behind, since any of them may have missed the last update. So clients get the
+// difference.
+//
+// doubt is what the shard was working on, in case of a panic.
 type doubt struct {
-	r       *resource // in work; nil: none
-	joining subKey    // its sub is being added; ref 0 without r: none
-	sweep   bool      // many resources are in work one after the other
+	r       *resource // nil: none
+	joining subKey    // the sub being added; ref 0 without r: none
+	sweep   bool      // many resources are worked on, one after the other
 
-	handling bool      // a message is
-	faulty   bool      // there was a panic: mend is due
-	last     *resource // being mended; a panic in that is the end of it
+	handling bool      // a message is being handled
+	faulty   bool      // there was a panic: recover from it next
+	last     *resource // the resource being restored; another panic ends it
 }
 
 const (
-	// maxFaults is how many panics of a turn are answered by trying the same step again.
+	// maxFaults is how many panics of a turn retry the same step.
 	maxFaults = 100
-	// faultsToFail is how many panics a resource may cause, each within faultsApart of the one before, until it fails.
+	// faultsToFail is how many panics fail a resource, each within faultsApart of the previous one.
 	faultsToFail = 5
 	faultsApart  = time.Minute
 )
@@ -46,7 +49,7 @@ const (
 	stepEnd
 )
 
-// turn does what is due and what has come.
+// turn runs one turn: due timers, then messages.
 func (s *Shard) turn() {
 	s.step = stepTimers
 	for faults := 1; !s.steps(); faults++ {
@@ -56,12 +59,12 @@ func (s *Shard) turn() {
 	}
 }
 
-// steps does the turn from s.step on. It returns false after a panic.
+// steps runs the turn from s.step on. It reports whether there was no panic.
 func (s *Shard) steps() (done bool) {
 	defer s.contain()
 	if s.doubt.faulty {
 		s.doubt.faulty = false
-		s.mend()
+		s.restore()
 	}
 	for ; s.step < stepEnd; s.step++ {
 		s.doubt = doubt{}
@@ -69,9 +72,9 @@ func (s *Shard) steps() (done bool) {
 		case stepTimers:
 			s.ticker.Turn(&s.now)
 		case stepMail:
-			s.behind = s.mail.Drain(turnMessages, s.handler)
+			s.backlogged = s.mail.Drain(turnMessages, s.handler)
 		case stepJudge:
-			s.ticker.Judge(s.now, s.behind)
+			s.ticker.Judge(s.now, s.backlogged)
 		case stepLoss:
 			s.recoverLoss()
 			if invariants.Enabled {
@@ -86,7 +89,7 @@ func (s *Shard) steps() (done bool) {
 	return true
 }
 
-// contain is deferred by steps.
+// contain recovers from a panic of steps, which defers it.
 func (s *Shard) contain() {
 	if !owner.Containing {
 		return
@@ -104,13 +107,13 @@ func (s *Shard) contain() {
 	s.opt.Faults.Note(owner.Shard, value, "shard", s.opt.Index, "resource", name)
 }
 
-// mend brings the shard into a sound state after a panic.
-func (s *Shard) mend() {
+// restore makes the shard's state consistent after a panic.
+func (s *Shard) restore() {
 	d := &s.doubt
 	r, joining, sweep, handling, last := d.r, d.joining, d.sweep, d.handling, d.last
 	*d = doubt{last: r}
 	if handling {
-		defer s.pending.Add(-1) // behind the updates that mending posts
+		defer s.pending.Add(-1) // after the updates that restore posts
 	}
 	switch {
 	case last != nil:
@@ -124,16 +127,14 @@ func (s *Shard) mend() {
 		}
 	}
 	d.last = nil
-	if !s.catchUp.Armed() { // it may be the timer that panicked
-		s.wheel.Schedule(&s.catchUp, s.now+catchUpAfter, catchUp{s})
-	}
+	s.armCatchUp() // its timer may have panicked
 	if sweep && !s.sweepAgain.Armed() {
-		// Resources whose turn had not come are missing what the sweep was for.
+		// The sweep has not reached some resources.
 		s.wheel.Schedule(&s.sweepAgain, s.now+retryFirst, owner.Func(func(time.Duration) { s.resetAll() }))
 	}
 }
 
-// has reports whether a sub has a place in the resource named like r.
+// has reports whether the resource named like r has the sub.
 func (s *Shard) has(r *resource, key subKey) bool {
 	if r == nil {
 		return false
@@ -149,7 +150,7 @@ func (s *Shard) has(r *resource, key subKey) bool {
 	return false
 }
 
-// startOver puts a new resource in the place of one that is in doubt.
+// startOver replaces a doubtful resource by a new one.
 func (s *Shard) startOver(r *resource) {
 	if s.resources[r.name] != r {
 		return
@@ -160,17 +161,17 @@ func (s *Shard) startOver(r *resource) {
 	}
 	s.resources[n.name] = n
 	s.index.add(n.name, n)
-	s.bus.Subscribe(n.name) // it may not have come to that; twice is once
+	s.bus.Subscribe(n.name) // perhaps again; that is harmless
 	s.wheel.Cancel(&r.linger)
 	r.lock.waiting, r.lock.lossy = nil, false // its query requests may still be answered
 	for _, e := range r.sorted() {
-		s.inherit(n, e)
+		n.inherit(e)
 	}
 	for _, l := range r.links {
 		s.wheel.Cancel(&l.idle)
 	}
 	for _, e := range n.sorted() {
-		s.refetch(e)
+		e.refetch()
 	}
 	if len(n.entries) == 0 {
 		n.vacant(false)
@@ -178,7 +179,8 @@ func (s *Shard) startOver(r *resource) {
 }
 
 // inherit gives n an entry with the snapshot and the subs of e.
-func (s *Shard) inherit(n *resource, e *entry) {
+func (n *resource) inherit(e *entry) {
+	s := n.s
 	s.wheel.Cancel(&e.idle)
 	s.wheel.Cancel(&e.retry)
 	e.gone = true
@@ -203,54 +205,48 @@ func (s *Shard) inherit(n *resource, e *entry) {
 	}
 }
 
-// refetch has an entry that was in doubt fetched, and its subs brought up to date.
-func (s *Shard) refetch(e *entry) {
+// refetch refetches a doubtful entry and brings its subs up to date.
+func (e *entry) refetch() {
+	s := e.r.s
 	if len(e.subs.list) == 0 {
 		s.wheel.Schedule(&e.idle, s.now+s.opt.EvictAfter, e)
 	}
 	switch {
 	case e.r.faults == faultsToFail:
-		s.fail(e, res.InternalError(""))
+		e.fail(res.InternalError(""))
 	case e.snap == nil:
-		s.get(e)
+		e.get()
 	default:
 		e.lost = true
 		for _, sb := range e.subs.list {
 			s.setBehind(sb, true)
 		}
 		if e.r.faults == 1 {
-			s.reget(e)
+			e.reget()
 		} else {
 			e.retries = e.r.faults - 1
-			s.retry(e)
+			e.backOff()
 		}
 	}
 }
 
-// fail ends an entry that cannot be served.
-func (s *Shard) fail(e *entry, err *res.Error) {
-	for _, sb := range e.subs.list {
-		s.post(sb, state.Update{Kind: state.Failed, Err: err})
-	}
-	s.drop(e, false)
-}
-
-// abandon forgets a resource that cannot even start over, and tells its subs.
+// abandon removes a resource that cannot start over, and fails its subs.
 func (s *Shard) abandon(r *resource) {
 	if n := s.resources[r.name]; n != nil {
 		delete(s.resources, r.name)
 		s.index.remove(r.name)
 		s.metrics.Resources.Add(-1)
 		s.bus.Unsubscribe(r.name)
-		s.abandonSubs(n)
+		n.abandonSubs()
 		if n == r {
 			return
 		}
 	}
-	s.abandonSubs(r)
+	r.abandonSubs()
 }
 
-func (s *Shard) abandonSubs(r *resource) {
+func (r *resource) abandonSubs() {
+	s := r.s
 	for _, e := range r.entries {
 		e.gone = true
 		if e.fetch != nil {

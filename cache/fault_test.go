@@ -11,7 +11,8 @@ import (
 	"sluice/internal/owner"
 )
 
-// faulty is a harness whose shard has a collection with a sub on each of two loops, and another resource.
+// faulty is a harness whose shard has a collection with a sub on each of two loops, and another
+// resource.
 func faulty(t *testing.T, change func(*Options)) (*harness, *owner.Faults) {
 	faults := owner.NewFaults(owner.NewManualClock(), slog.New(slog.DiscardHandler))
 	opt := Options{Faults: faults}
@@ -46,7 +47,8 @@ func once(what string, n int) func(string) {
 	}
 }
 
-// whole wants every sub to be where the service is, the shard to be sound and nothing to be pending.
+// whole wants every sub to be where the service is, the shard to be sound and nothing to be
+// pending.
 func (h *harness) whole(a, b string) {
 	h.t.Helper()
 	h.bomb = nil
@@ -75,8 +77,8 @@ func (h *harness) whole(a, b string) {
 	}
 }
 
-// A panic wherever an event, a reset, a timer or the end of a turn may meet one leaves nobody with a state that is not
-// the service's, and everything else goes on.
+// A panic wherever an event, a reset, a timer or the end of a turn may meet one leaves nobody with
+// a state that is not the service's, and everything else goes on.
 func TestPanicsAreContained(t *testing.T) {
 	for _, tc := range []struct {
 		name, at string
@@ -150,7 +152,8 @@ func TestPanicsWhileSubscribing(t *testing.T) {
 	}
 }
 
-// A resource whose answer always panics fails after some tries; the shard's other resources are served.
+// A resource whose answer always panics fails after some tries; the shard's other resources are
+// served.
 func TestPanicsForEver(t *testing.T) {
 	h, faults := faulty(t, nil)
 	h.bomb = func(what string) {

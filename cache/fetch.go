@@ -8,39 +8,38 @@ import (
 	"sluice/internal/state"
 )
 
-// Times between a failed re-get and the next, for entries that may have missed events.
+// Back-off between re-gets that fail, for entries that may have missed events.
 const (
 	retryFirst = time.Second
 	retryMost  = 30 * time.Second
 )
 
-// fetch is a get request. It outlives its entry if that goes first.
+// fetch is a get request. It may outlive its entry.
 type fetch struct {
-	e     *entry // nil: nobody waits for the answer any more
+	e     *entry // nil: the reply is ignored
 	sent  bool
-	again bool // a reset came after it was sent: what it brings may be out of date
-	slot  bool // it holds a slot of the reset throttle
+	again bool // a reset came after it was sent: its reply may be outdated
+	slot  bool // it holds a place in the reset throttle
 }
 
-// answer is what came of a fetch.
-type answer struct {
-	f   *fetch
-	got res.GetResult
-	err *res.Error
-	// unanswered says that err is not a service's answer but the lack of one.
-	unanswered bool
+// fetched is the result of a fetch.
+type fetched struct {
+	f          *fetch
+	got        res.GetResult
+	err        *res.Error
+	unanswered bool // err is not from a service: there was no reply
 }
 
 // get sends an entry's first get.
-func (s *Shard) get(e *entry) {
+func (e *entry) get() {
 	e.fetch = &fetch{e: e}
-	s.metrics.Gets.Add(1)
-	s.send(e.fetch)
+	e.r.s.metrics.Gets.Add(1)
+	e.r.s.send(e.fetch)
 }
 
-// reget has an entry fetched anew. If a request is under way that may have been answered already it is followed by
-// another one.
-func (s *Shard) reget(e *entry) {
+// reget refetches an entry. A get in flight may already be answered, so another one follows it.
+func (e *entry) reget() {
+	s := e.r.s
 	if f := e.fetch; f != nil {
 		f.again = f.again || f.sent
 		return
@@ -56,7 +55,7 @@ func (s *Shard) reget(e *entry) {
 	s.opt.ResetThrottle.Acquire(func() { s.Run(func() { s.granted(f) }) })
 }
 
-// granted has a re-get sent for which there is a slot now.
+// granted sends a re-get that has got its place in the reset throttle.
 func (s *Shard) granted(f *fetch) {
 	if f.e == nil {
 		s.opt.ResetThrottle.Release()
@@ -79,43 +78,39 @@ func (s *Shard) send(f *fetch) {
 		}
 		r := f.e.r
 		s.doubt.r = r
-		a := answer{f: f, err: err, unanswered: err != nil}
+		a := fetched{f: f, err: err, unanswered: err != nil}
 		if err == nil {
 			if a.got, a.err = s.parser.Get(payload); a.err != nil && a.err.Invalid() {
 				s.opt.Invalid("get."+e.r.name, a.err)
 			}
 		}
 		if r.lock.held() && f.e.snap != nil {
-			r.lock.queue(held{answer: &a})
+			r.lock.queue(deferred{reply: &a})
 			return
 		}
-		s.settle(a)
+		a.settle()
 	})
 }
 
-// settle makes use of an answer.
-func (s *Shard) settle(a answer) {
+// settle applies the result of a fetch to its entry.
+func (a *fetched) settle() {
 	e := a.f.e
 	if e == nil {
 		return
 	}
 	e.fetch = nil
-	if e.snap != nil {
-		s.refreshed(e, a)
-		return
+	switch {
+	case e.snap != nil:
+		e.refreshed(a)
+	case a.err != nil:
+		e.r.s.metrics.GetFailures.Add(1)
+		e.fail(a.err)
+	default:
+		e.loaded(a)
 	}
-	if a.err != nil {
-		s.metrics.GetFailures.Add(1)
-		for _, sb := range e.subs.list {
-			s.post(sb, state.Update{Kind: state.Failed, Err: a.err})
-		}
-		s.drop(e, false)
-		return
-	}
-	s.loaded(e, a)
 }
 
-func (a *answer) snapshot() *state.Snapshot {
+func (a *fetched) snapshot() *state.Snapshot {
 	return snapshotOf(a.got.IsModel, a.got.Props, a.got.Values)
 }
 
@@ -126,17 +121,18 @@ func snapshotOf(model bool, props []res.Prop, values []res.Value) *state.Snapsho
 	return state.NewCollection(values)
 }
 
-// loaded makes use of the answer to an entry's first get.
-func (s *Shard) loaded(e *entry, a answer) {
+// loaded applies the reply to an entry's first get.
+func (e *entry) loaded(a *fetched) {
+	s := e.r.s
 	waiting := e.subs.list
 	if query := a.got.Query; query != e.query {
 		to := e.r.entries[query]
 		if to == nil {
-			s.rename(e, query)
+			e.rename(query)
 		} else {
-			s.merge(e, to)
+			e.merge(to)
 			if to.snap == nil {
-				// The other waits for an answer of its own. This one is just as good, and is there.
+				// The other entry's get is still in flight. This reply serves as well.
 				waiting = to.subs.list
 				to.fetch.e = nil
 				to.fetch = nil
@@ -148,7 +144,7 @@ func (s *Shard) loaded(e *entry, a answer) {
 		e.set(a.snapshot())
 		e.r.lock.loaded(e)
 		if a.f.again {
-			defer s.reget(e)
+			defer e.reget()
 		}
 	}
 	if len(s.refusals) > 0 {
@@ -159,9 +155,9 @@ func (s *Shard) loaded(e *entry, a answer) {
 	}
 }
 
-// rename gives an entry the normalised query that its answer came with.
-func (s *Shard) rename(e *entry, query string) {
-	r := e.r
+// rename files an entry under the normalised query in its reply.
+func (e *entry) rename(query string) {
+	r, s := e.r, e.r.s
 	delete(r.entries, e.query)
 	l := r.link(e.query, e)
 	e.query = query
@@ -175,9 +171,10 @@ func (s *Shard) rename(e *entry, query string) {
 	}
 }
 
-// merge moves the subs of an entry that was being loaded to the one that it turns out to be. The entry itself goes.
-func (s *Shard) merge(e, to *entry) {
-	r := e.r
+// merge moves the subs of a loading entry to the entry of its normalised query. The loading one is
+// gone.
+func (e *entry) merge(to *entry) {
+	r, s := e.r, e.r.s
 	e.gone = true
 	delete(r.entries, e.query)
 	s.wheel.Cancel(&e.idle)
@@ -195,49 +192,52 @@ func (s *Shard) merge(e, to *entry) {
 	}
 }
 
-// refreshed makes use of the answer to a re-get.
-func (s *Shard) refreshed(e *entry, a answer) {
+// refreshed applies the reply to a re-get.
+func (e *entry) refreshed(a *fetched) {
+	s := e.r.s
 	switch {
 	case a.err == nil:
-		// With another fetch to follow, that one is the one to rely on.
+		// If another get follows, only that one restores lost events.
 		e.lost, e.retries = e.lost && a.f.again, 0
-		if !s.replace(e, a.snapshot()) {
+		if !e.replace(a.snapshot()) {
 			s.metrics.RegetFailures.Add(1)
 		}
 		if a.f.again {
-			s.reget(e)
+			e.reget()
 		}
 	case a.err.Code == res.CodeNotFound && !(a.unanswered && e.lost):
-		s.deleted(e)
+		e.deleted()
 	default:
 		s.metrics.RegetFailures.Add(1)
-		s.log.Warn("a resource could not be fetched anew, the old state stays",
+		s.log.Warn("refetch of a resource failed; its old state stays",
 			"resource", e.r.name, "query", e.query, "error", a.err)
 		switch {
 		case a.f.again:
-			s.reget(e)
+			e.reget()
 		case e.lost:
-			s.retry(e)
+			e.backOff()
 		}
 	}
 }
 
-// retry has an entry fetched again after a while.
-func (s *Shard) retry(e *entry) {
+// backOff schedules the next re-get of an entry that may have missed events.
+func (e *entry) backOff() {
+	s := e.r.s
 	wait := min(retryFirst<<min(e.retries, 10), retryMost)
 	e.retries++
 	s.wheel.Schedule(&e.retry, s.now+wait, owner.Func(func(time.Duration) {
 		s.doubt.r = e.r
-		s.reget(e)
+		e.reget()
 	}))
 }
 
-// replace puts another value in an entry's place, by way of the events that make the difference. A collection cannot
-// replace a model, nor the other way round.
-func (s *Shard) replace(e *entry, snap *state.Snapshot) bool {
+// replace gives an entry another value and sends the difference as events. It reports whether that
+// is possible: a collection cannot replace a model, nor a model a collection.
+func (e *entry) replace(snap *state.Snapshot) bool {
+	s := e.r.s
 	events, err := state.Diff(e.snap, snap)
 	if err != nil {
-		s.log.Warn("a resource has become one of the other type, the old state stays", "resource", e.r.name, "query", e.query)
+		s.log.Warn("a resource changed its type; its old state stays", "resource", e.r.name, "query", e.query)
 		return false
 	}
 	if len(events) > manySteps {

@@ -14,7 +14,8 @@ import (
 	"sluice/internal/state"
 )
 
-// harness drives a shard in the test's goroutine and in fake time, with a Bus and Loops that write down what they are told.
+// harness drives a shard in the test's goroutine and in fake time, with a Bus and Loops that write
+// down what they are told.
 type harness struct {
 	t      *testing.T
 	clock  *owner.ManualClock
@@ -111,7 +112,8 @@ func (h *harness) answer(subject, part string, payload []byte, err *res.Error) b
 	return false
 }
 
-// reply hands over a copy of the payload that is overwritten afterwards: whoever keeps a part of it is found out.
+// reply hands over a copy of the payload that is overwritten afterwards: whoever keeps a part of it
+// is found out.
 func (a *asked) reply(payload []byte, err *res.Error) {
 	passing := bytes.Clone(payload)
 	a.done(passing, err)

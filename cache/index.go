@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// index finds resources by pattern: a tree by the parts of their names. A pattern visits only the branches that its literal
-// parts lead to, also behind a wildcard.
+// index finds resources by pattern: a tree by the parts of their names. A pattern visits only the
+// branches of its literal parts, also below a wildcard.
 type index struct{ root indexNode }
 
-// indexNode is one part of names. Most have few kids, so these are a list, searched one by one; from manyKids on a
-// map is kept.
+// indexNode is one part of names. Most have few children, so these are a list with linear search;
+// beyond manyKids they are a map.
 type indexNode struct {
 	r    *resource // whose name ends here
 	list []indexKid
@@ -102,7 +102,8 @@ func (n *indexNode) remove(name string) {
 	}
 }
 
-// match calls f for each resource whose name matches the pattern, in no particular order. f must not change the index.
+// match calls f for each resource whose name matches the pattern, in no particular order. f must
+// not change the index.
 func (x *index) match(pattern string, f func(*resource)) { x.root.match(pattern, f) }
 
 func (n *indexNode) match(pattern string, f func(*resource)) {

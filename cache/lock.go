@@ -1,47 +1,49 @@
 package cache
 
-// lock keeps a name's events in order around a query event. From the query event until each of its answers has been
-// handled, or has failed to come, all else that arrives for the name waits: events of every kind, further query events,
-// and the answers to re-gets, whose place among the events says which of these they contain. Subscribing, unsubscribing
-// and resets need not wait: a sub starts from the present state, and a reset only leads to a request whose answer is
-// newer than everything that waits.
+// lock keeps a name's events in order around a query event. From the query event until the last of
+// its replies is handled, or has failed to arrive, everything else that arrives for the name is
+// deferred: all events, further query events, and the replies to re-gets, since their place among
+// the events determines which events they include. Subscribe, unsubscribe and reset need not wait:
+// a new sub starts from the present state, and a reset only sends a get, whose reply is newer than
+// all deferred events.
 //
-// Nor does the answer to an entry's first get wait (RES.md 3.2). It contains all events that wait at that moment, so these
-// are not applied to the entry when their turn comes: see covers.
+// The reply to an entry's first get does not wait either (RES.md 3.2). It includes all events
+// deferred at that moment, so these are not applied to the entry later: see covers.
 type lock struct {
-	answers int // yet to come
-	waiting []held
-	bytes   int  // payloads of the waiting events
-	lossy   bool // events had to be dropped
+	replies int // outstanding
+	waiting []deferred
+	bytes   int  // payloads of the deferred events
+	lossy   bool // events were dropped
 
-	queued  uint64            // held so far, over the lock's life
-	handled uint64            // of these; the one being handled included
-	since   map[*entry]uint64 // loaded while the lock was held: queued at that moment
+	queued  uint64            // number of events and replies deferred over the lock's life
+	handled uint64            // how many of these are handled, the present one included
+	since   map[*entry]uint64 // entries loaded while the lock was held: queued at that moment
 }
 
-// held is an event or the answer to a get.
-type held struct {
+// deferred is an event or the result of a re-get.
+type deferred struct {
 	event   string
 	payload []byte
-	answer  *answer
+	reply   *fetched
 }
 
-func (l *lock) held() bool { return l.answers > 0 }
+func (l *lock) held() bool { return l.replies > 0 }
 
-func (l *lock) take(answers int) { l.answers = answers }
+func (l *lock) take(replies int) { l.replies = replies }
 
-// release notes that an answer has been handled; it tells whether that was the last.
+// release counts a handled reply and reports whether it was the last.
 func (l *lock) release() bool {
-	l.answers--
-	return l.answers == 0
+	l.replies--
+	return l.replies == 0
 }
 
-// room tells whether one more event may wait. Answers always may: there is one for each entry at most.
+// room reports whether one more event fits. Replies always fit: there is at most one for each
+// entry.
 func (l *lock) room(bytes int, opt *Options) bool {
 	return !l.lossy && len(l.waiting) < opt.LockedLimit && l.bytes+bytes <= opt.LockedBytes
 }
 
-// loaded notes that the first answer for an entry has come, perhaps while the lock is held.
+// loaded records the reply to an entry's first get.
 func (l *lock) loaded(e *entry) {
 	if len(l.waiting) == 0 {
 		return
@@ -52,32 +54,32 @@ func (l *lock) loaded(e *entry) {
 	l.since[e] = l.queued
 }
 
-// covers reports whether the state that e was loaded with contains the event being handled.
+// covers reports whether the state that e was loaded with includes the event being handled.
 func (l *lock) covers(e *entry) bool {
 	n, ok := l.since[e]
 	return ok && n >= l.handled
 }
 
-func (l *lock) queue(h held) {
+func (l *lock) queue(d deferred) {
 	l.queued++
-	l.waiting = append(l.waiting, h)
-	l.bytes += len(h.payload)
+	l.waiting = append(l.waiting, d)
+	l.bytes += len(d.payload)
 }
 
-// unlocked handles what has waited, until a query event among it takes the lock again.
-func (s *Shard) unlocked(r *resource) {
+// unlocked handles what was deferred, until one of the deferred query events takes the lock again.
+func (r *resource) unlocked() {
 	l := &r.lock
 	done := 0
 	for done < len(l.waiting) && !l.held() {
-		h := l.waiting[done]
-		l.waiting[done] = held{}
+		d := l.waiting[done]
+		l.waiting[done] = deferred{}
 		done++
 		l.handled++
-		l.bytes -= len(h.payload)
-		if h.answer != nil {
-			s.settle(*h.answer)
+		l.bytes -= len(d.payload)
+		if d.reply != nil {
+			d.reply.settle()
 		} else {
-			s.event(r, h.event, h.payload)
+			r.event(d.event, d.payload)
 		}
 	}
 	l.waiting = l.waiting[done:]
@@ -87,6 +89,6 @@ func (s *Shard) unlocked(r *resource) {
 	l.waiting, l.since = nil, nil
 	if l.lossy {
 		l.lossy = false
-		s.missed(r)
+		r.missed()
 	}
 }

@@ -5,12 +5,13 @@ import (
 	"sync/atomic"
 )
 
-// maxLost bounds how many names a lossLog holds. With more, all resources count as having lost events.
+// maxLost bounds the names in a lossLog. Beyond it, all resources count as having lost events.
 const maxLost = 1024
 
-// lossLog remembers which resources' events did not fit into the mailbox. Later events of these are dropped as well until
-// the shard has taken note, since they no longer apply to what the shard has. The dispatcher writes it and the shard
-// reads it, so there is a lock, but while nothing is lost it is not touched.
+// lossLog records the names whose events did not fit into the mailbox. Their later events are
+// dropped as well until the shard takes the log, since they do not apply to the shard's snapshot.
+// The dispatcher writes it and the shard reads it under a lock, which is not taken while nothing is
+// lost.
 type lossLog struct {
 	some  atomic.Bool
 	mu    sync.Mutex
@@ -18,7 +19,8 @@ type lossLog struct {
 	all   bool                // guarded by mu
 }
 
-// drop tells whether an event of name is to be dropped, and if so makes a note of it. full says that there is no room.
+// drop reports whether to drop an event of name, and records the name then. full means a full
+// mailbox.
 func (l *lossLog) drop(name string, full bool) bool {
 	if !full && !l.some.Load() {
 		return false
@@ -53,10 +55,11 @@ func (l *lossLog) take() (names map[string]struct{}, all bool) {
 	return names, all
 }
 
-// recoverLoss makes good for events that were dropped, once the mailbox has room again. What is left in it of the same
-// resources' events was put before the loss, is not applied while the resource is fetched, and so does no harm.
+// recoverLoss refetches the resources whose events were dropped, once the mailbox has room again.
+// Events of theirs that are left in it are older than the loss; they are not applied during the
+// refetch.
 func (s *Shard) recoverLoss() {
-	if !s.lost.some.Load() || s.mail.Len() > s.opt.MailboxLimit/2 || s.queued.Load() > int64(s.opt.MailboxBytes)/2 {
+	if !s.lost.some.Load() || !s.relieved() {
 		return
 	}
 	names, all := s.lost.take()
@@ -71,18 +74,18 @@ func (s *Shard) recoverLoss() {
 			found[r] = struct{}{}
 		}
 	}
-	s.log.Warn("events were dropped for want of room, their resources are fetched anew", "resources", len(found))
+	s.log.Warn("mailbox full: events were dropped; their resources are refetched", "resources", len(found))
 	s.doubt.sweep = true
 	for _, r := range byName(found) {
-		s.missed(r)
+		r.missed()
 	}
 	s.doubt.sweep = false
 }
 
-// missed makes good for events of a resource that were dropped: among them may have been one that took access away.
-func (s *Shard) missed(r *resource) {
-	s.outdated(r)
+// missed recovers from lost events of a resource. One of them may have revoked access.
+func (r *resource) missed() {
+	r.outdated()
 	for _, e := range r.sorted() {
-		s.reaccess(e)
+		r.s.deliverReaccess(e)
 	}
 }

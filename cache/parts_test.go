@@ -134,7 +134,7 @@ func TestLossOfEverything(t *testing.T) {
 	}
 	h.turns()
 	if len(h.asked) != 3 {
-		t.Fatalf("%d resources are fetched anew, want all 3:\n%s", len(h.asked), h.said())
+		t.Fatalf("%d resources are refetched, want all 3:\n%s", len(h.asked), h.said())
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 	"sluice/internal/res"
 )
 
-// world is a shard between loops that come and go and a service that changes, with messages that take their time.
+// world is a shard between loops that come and go and a service that changes, with messages that
+// take their time.
 type world struct {
 	*harness
 	rnd     *rand.Rand
@@ -196,7 +197,8 @@ func (w *world) finish(what string) {
 	}
 }
 
-// Whatever a service does and says, loops end up with what it has, and apply every event to the state it was meant for.
+// Whatever a service does and says, loops end up with what it has, and apply every event to the
+// state it was meant for.
 func TestConvergence(t *testing.T) {
 	seeds := uint64(150)
 	if testing.Short() {
@@ -218,7 +220,8 @@ func TestConvergence(t *testing.T) {
 	}
 }
 
-// The same with events that get lost, requests that fail and queues that overflow, where a reset makes it good.
+// The same with events that get lost, requests that fail and queues that overflow, where a reset
+// makes it good.
 func TestConvergenceAfterFaults(t *testing.T) {
 	seeds := uint64(150)
 	if testing.Short() {

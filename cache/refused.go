@@ -7,30 +7,30 @@ import (
 	"sluice/internal/state"
 )
 
-// maxRefusals bounds how many names with a refusal are remembered. Beyond it all are forgotten, and asked
-// for again.
+// maxRefusals bounds the names whose rejection is remembered. Beyond it, all are forgotten and
+// tried again.
 const maxRefusals = 4096
 
-// refusals are the names whose events NATS refuses, so that not every client that asks makes the shard
-// ask NATS.
+// refusals are the names whose event subscription NATS rejects, so that not every subscribe request
+// is a request to NATS.
 type refusals map[string]refusal
 
 type refusal struct {
 	err   *res.Error
-	until time.Duration // it stands that long
+	until time.Duration // when to try again
 	tries int
 }
 
-// stands returns why a name is refused, nil if it may be asked for.
-func (m refusals) stands(name string, now time.Duration) *res.Error {
+// find returns why a name is rejected, nil if it may be tried.
+func (m refusals) find(name string, now time.Duration) *res.Error {
 	if f, known := m[name]; known && now < f.until {
 		return f.err
 	}
 	return nil
 }
 
-// Refused ends a resource whose events NATS refuses to send: without them it would look live and never change. Those who
-// wait for it or follow it get err. It is asked for again when a client wants it, with growing pauses.
+// Refused ends a resource whose event subscription NATS rejects: without events it would never
+// change. Its subs get err. The next Subscribe after a pause, which grows, tries again.
 func (s *Shard) Refused(name string, err *res.Error) {
 	s.Run(func() { s.refuse(name, err) })
 }
@@ -53,22 +53,20 @@ func (s *Shard) refuse(name string, err *res.Error) {
 			s.deliver(e, state.NewEnd(e.snap, err))
 		} else {
 			s.metrics.GetFailures.Add(1)
-			for _, sb := range e.subs.list {
-				s.post(sb, state.Update{Kind: state.Failed, Err: err})
-			}
+			s.deliverFailure(e, err)
 		}
-		s.drop(e, false)
+		e.drop(false)
 	}
 	if s.resources[name] == r {
-		r.remove() // the next one to ask has NATS asked again
+		r.remove() // the next Subscribe tries again
 	}
 }
 
-// Missed has a resource fetched again of which events may not have reached the gateway.
+// Missed refetches a resource whose events may not have reached the gateway.
 func (s *Shard) Missed(name string) {
 	s.Run(func() {
 		if r := s.resources[name]; r != nil {
-			s.missed(r)
+			r.missed()
 		}
 	})
 }

@@ -7,7 +7,7 @@ import (
 	"sluice/internal/res"
 )
 
-// reset fetches anew what matches any of the patterns, each resource once.
+// reset refetches each resource that matches any of the patterns, once.
 func (s *Shard) reset(patterns []res.Pattern) {
 	found := make(map[*resource]struct{})
 	for _, p := range patterns {
@@ -17,32 +17,32 @@ func (s *Shard) reset(patterns []res.Pattern) {
 	for _, r := range byName(found) {
 		s.doubt.r = r
 		for _, e := range r.sorted() {
-			s.reget(e)
+			e.reget()
 		}
 	}
 	s.doubt.sweep = false
 }
 
-// resetAll fetches everything anew.
+// resetAll refetches all resources.
 func (s *Shard) resetAll() {
-	s.refusals = nil // NATS may judge otherwise by now
+	s.refusals = nil // permissions in NATS may have changed
 	all := make(map[*resource]struct{}, len(s.resources))
 	for _, r := range s.resources {
 		all[r] = struct{}{}
 	}
 	s.doubt.sweep = true
 	for _, r := range byName(all) {
-		s.outdated(r)
+		r.outdated()
 	}
 	s.doubt.sweep = false
 }
 
-// outdated fetches a resource anew of which events may be missing.
-func (s *Shard) outdated(r *resource) {
-	s.doubt.r = r
+// outdated refetches a resource that may have missed events.
+func (r *resource) outdated() {
+	r.s.doubt.r = r
 	for _, e := range r.sorted() {
 		e.lost = e.snap != nil
-		s.reget(e)
+		e.reget()
 	}
 }
 

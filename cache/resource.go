@@ -8,21 +8,22 @@ import (
 	"sluice/internal/owner"
 )
 
-// resource is a name: its entries, and what it takes to keep their events in order.
+// resource is a name: its NATS subscription, its entries, and the lock that keeps their events in
+// order.
 type resource struct {
 	s       *Shard
 	name    string
-	entries map[string]*entry // by normalised query; while loading, by the client's
+	entries map[string]*entry // by normalised query; loading ones by the client's query
 	links   map[string]*link  // by the client's query
 	lock    lock
 	linger  owner.Timer // armed while there are no entries
 
-	faults  int           // panics, none long after the one before
-	faulted time.Duration // when the last one was
+	faults  int           // successive panics, each within faultsApart of the previous one
+	faulted time.Duration // time of the last one
 }
 
-// link leads from a client's query to the entry of the query's normal form. It goes when it has had no subs for as
-// long as a resource stays cached without: there may be any number of ways to write one query.
+// link leads from a client's query to the entry of its normalised query. It is removed after
+// Options.EvictAfter without subs: one query can be written in any number of ways.
 type link struct {
 	r     *resource
 	query string
@@ -41,7 +42,7 @@ func (s *Shard) addResource(name string) *resource {
 	return r
 }
 
-// find returns the entry that a client's query leads to, and the link if it leads through one.
+// find returns the entry of a client's query, and the link that leads to it, if any.
 func (r *resource) find(query string) (*entry, *link) {
 	if l := r.links[query]; l != nil {
 		return l.e, l
@@ -49,7 +50,7 @@ func (r *resource) find(query string) (*entry, *link) {
 	return r.entries[query], nil
 }
 
-// sorted lists the entries in the order of their queries, so that what happens to all happens in an order.
+// sorted returns the entries ordered by query, for a deterministic order of effects.
 func (r *resource) sorted() []*entry {
 	list := make([]*entry, 0, len(r.entries))
 	for _, e := range r.entries {
@@ -67,17 +68,17 @@ func (r *resource) addEntry(query string) *entry {
 	return e
 }
 
-// vacant is called when the last entry has gone. The NATS subscription is kept for a while if the entry had been in use
-// until now: a client that is told of a failure or a deletion is likely to ask again.
-func (r *resource) vacant(now bool) {
-	if now && !r.lock.held() {
+// vacant handles the end of the last entry. An evicted one ends the resource. After a failure or a
+// delete, the NATS subscription is kept for a while: clients are likely to subscribe again.
+func (r *resource) vacant(evicted bool) {
+	if evicted && !r.lock.held() {
 		r.remove()
 		return
 	}
 	r.s.wheel.Schedule(&r.linger, r.s.now+r.s.opt.EvictAfter, r)
 }
 
-// Expire ends the lingering.
+// Expire removes a resource that has had no entries for a while.
 func (r *resource) Expire(time.Duration) {
 	r.s.doubt.r = r
 	if r.lock.held() {
@@ -96,7 +97,7 @@ func (r *resource) remove() {
 	s.bus.Unsubscribe(r.name)
 }
 
-// link makes query lead to e.
+// link adds a link from query to e.
 func (r *resource) link(query string, e *entry) *link {
 	l := &link{r: r, query: query, e: e}
 	if r.links == nil {

@@ -9,8 +9,9 @@ import (
 	"sluice/internal/state"
 )
 
-// service is the truth that shards are compared with: resources that change, and say so in one of the ways that the
-// protocol has. It speaks by emit and is asked by answer; both belong to one goroutine.
+// service is the truth that shards are compared with: resources that change, and say so in one of
+// the ways that the protocol has. It speaks by emit and is asked by answer; both belong to one
+// goroutine.
 type service struct {
 	rnd  *rand.Rand
 	emit func(name, event string, payload []byte)
@@ -27,8 +28,8 @@ type step map[string]struct{ before, after *state.Snapshot }
 
 const queryForms = 3
 
-// normal is the service's normal form of a client's query. On "only.…" names there is no plain resource, on "plain.…" names
-// no other.
+// normal is the service's normal form of a client's query. On "only.…" names there is no plain
+// resource, on "plain.…" names no other.
 func normal(name, query string) string {
 	switch {
 	case strings.HasPrefix(name, "plain."):

@@ -18,8 +18,8 @@ type steps struct {
 func (l *steps) Backlog(loop int) int          { return l.backlog[loop] }
 func (l *steps) Post(loop int, u state.Update) { l.got[loop] = append(l.got[loop], u) }
 
-// TestLongDifferenceIsOneMessage: a loop gets the steps of a long difference at once, ready to be used; one that is
-// overloaded gets the newest state when it is no longer.
+// TestLongDifferenceIsOneMessage: a loop gets the steps of a long difference at once, ready to be
+// used; one that is overloaded gets the newest state when it is no longer.
 func TestLongDifferenceIsOneMessage(t *testing.T) {
 	from := 0
 	k := &sink{answer: func(string) []byte {
@@ -64,7 +64,8 @@ func TestLongDifferenceIsOneMessage(t *testing.T) {
 	if now.Len() != 1 {
 		t.Errorf("%d values are left", now.Len())
 	}
-	// Another long difference finds the loop in order again: the newest state, and nothing of the way there.
+	// Another long difference finds the loop in order again: the newest state, and nothing of the
+	// way there.
 	l.backlog[1] = 0
 	from = 0
 	s.Reset([]res.Pattern{pattern})

@@ -108,8 +108,8 @@ func (r *runner) steps(steps []transcript.Step) {
 	}
 }
 
-// settle fails the test, or completes the transcript, if the shard did more than the lines before next
-// expect.
+// settle fails the test, or completes the transcript, if the shard did more than the lines before
+// next expect.
 func (r *runner) settle(next *transcript.Step) {
 	if len(r.out) == 0 {
 		return
