@@ -31,6 +31,9 @@ type loop struct {
 	env     session.Env
 	http    *httpedge.Loop
 	asking  []*netpoll.Conn // their clients' requests of this turn wait for services
+
+	// The requests in flight of each session that has any. They are given up when the session ends.
+	inFlight map[*session.Session]*natsbus.Group
 }
 
 // loopMessage is what other owners put into a loop's mailbox: f if it is set,
@@ -44,6 +47,7 @@ type loopMessage struct {
 // newLoop makes the loop's state when its first connection comes.
 func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l := &loop{g: g, net: n, index: n.Index()}
+	l.inFlight = make(map[*session.Session]*natsbus.Group)
 	l.mailbox = owner.NewMailbox[loopMessage](n.Wake)
 	l.caller = g.bus.NewCaller(g.callerOfLoop(l.index), n.Wheel(), n.Now)
 	c := &g.config
@@ -69,6 +73,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 			}
 		},
 		Invalid: g.badAnswers.note,
+		Ended:   l.abandon,
 	}
 	framing.Share(l.env.Hub, c.CompressionThreshold)
 	if c.ResetThrottle > 0 {
@@ -192,11 +197,40 @@ type loopBus struct{ l *loop }
 func (b loopBus) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	env := &b.l.env
 	s := env.Current()
-	b.l.caller.Request(name, subject, payload, func(data []byte, err error) {
+	b.l.caller.RequestIn(b.l.group(s), name, subject, payload, func(data []byte, err error) {
+		b.l.over(s)
 		before := env.Enter(s)
 		done(data, busError(err))
 		env.Enter(before)
 	})
+}
+
+// group returns the group of a session's requests; nil for requests of none, or of one that has ended.
+func (l *loop) group(s *session.Session) *natsbus.Group {
+	if s == nil || s.Closed() {
+		return nil
+	}
+	g := l.inFlight[s]
+	if g == nil {
+		g = new(natsbus.Group)
+		l.inFlight[s] = g
+	}
+	return g
+}
+
+// over is called when a request of s has ended.
+func (l *loop) over(s *session.Session) {
+	if g := l.inFlight[s]; g != nil && g.Empty() {
+		delete(l.inFlight, s)
+	}
+}
+
+// abandon gives up the requests of a session that has ended.
+func (l *loop) abandon(s *session.Session) {
+	if g := l.inFlight[s]; g != nil {
+		delete(l.inFlight, s)
+		l.caller.Abandon(g)
+	}
 }
 
 // RequestSubscribed sends the request by the resource's shard. The loop has put

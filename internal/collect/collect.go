@@ -196,6 +196,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 		"timeouts":      {"Requests without an answer in time.", b.Timeouts.Load},
 		"no_responders": {"Requests that no service listens to.", b.NoResponders.Load},
 		"late_replies":  {"Answers that came too late.", b.LateReplies.Load},
+		"abandoned":     {"Requests given up because their client has gone.", b.Abandoned.Load},
 		"bad_subjects":  {"Requests refused for their subject.", b.BadSubjects.Load},
 		"too_long":      {"Requests and subscriptions refused because NATS accepts no subject so long.", b.TooLong.Load},
 		"too_large":     {"Requests refused because NATS accepts no payload so large.", b.TooLarge.Load},

@@ -37,6 +37,7 @@ var (
 	ErrPayloadTooLarge = errors.New("natsbus: payload larger than the NATS server accepts")
 	ErrOverloaded      = errors.New("natsbus: too many requests are waiting for NATS")
 	ErrRefused         = errors.New("NATS refuses the subscription")
+	ErrAbandoned       = errors.New("natsbus: the client that asked has gone")
 	ErrClosed          = errors.New("natsbus: closed")
 )
 

@@ -29,6 +29,8 @@ type Caller struct {
 
 	// The turn's operations, by connection.
 	batches []*batch
+
+	orphans []orphan // calls given up before they were sent, in the order of Abandon
 }
 
 const pageSlots = 256
@@ -55,6 +57,9 @@ type slot struct {
 	next  *slot // free list
 
 	expiring bool // its time is over, which the dispatcher was told
+
+	group         *Group // nil: none
+	before, after *slot  // of the same group
 }
 
 // NewCaller returns the caller of one owner. number comes back in its replies and must be unique on
@@ -85,6 +90,11 @@ func (c *Caller) interest(kind opKind, name string) error {
 // with one of the package's errors. name is the resource on whose behalf the request is made: it
 // selects the connection, so that the answer keeps its order with the resource's events. An empty name stands for the first connection.
 func (c *Caller) Request(name, subject string, payload []byte, done func(data []byte, err error)) {
+	c.RequestIn(nil, name, subject, payload, done)
+}
+
+// RequestIn is Request with a group, if that is not nil, that the request stays in until it is over.
+func (c *Caller) RequestIn(g *Group, name, subject string, payload []byte, done func(data []byte, err error)) {
 	m := c.bus.opts.Metrics
 	m.Requests.Inc()
 	conn := 0
@@ -93,6 +103,7 @@ func (c *Caller) Request(name, subject string, payload []byte, done func(data []
 	}
 	l := c.bus.links[conn]
 	s := c.take(done, l)
+	g.add(s)
 	s.line, s.size = int32(publishLine(subject, len(l.inbox)+replyTokenLen, len(payload))), int32(len(payload))
 	s.once = strings.HasPrefix(subject, "call.") || strings.HasPrefix(subject, "auth.")
 	if err := c.admit(l, s, subject); err != nil {
@@ -178,6 +189,7 @@ func (c *Caller) finish(s *slot, data []byte, err error) {
 	}
 	done := s.done
 	c.wheel.Cancel(&s.timer)
+	s.group.remove(s)
 	s.done, s.link, s.expiring = nil, nil, false
 	s.gen.Add(1)
 	s.next, c.free = c.free, s
@@ -236,6 +248,7 @@ func (c *Caller) batch(conn int) *batch {
 // Flush hands the turn's operations to the publishers. The owner calls it at the end of each turn; a
 // request is not sent before.
 func (c *Caller) Flush() {
+	c.endOrphans()
 	for i, b := range c.batches {
 		if b != nil {
 			c.batches[i] = nil

@@ -15,6 +15,7 @@ type Metrics struct {
 	Timeouts     metrics.Counter // requests that ended with ErrTimeout or ErrDisconnected
 	NoResponders metrics.Counter // requests that no service listens to
 	LateReplies  metrics.Counter // answers whose request was over already
+	Abandoned    metrics.Counter // requests given up because the client that asked has gone
 	BadSubjects  metrics.Counter // requests and subscriptions refused for their subject
 	TooLong      metrics.Counter // requests and subscriptions refused because the server accepts no subject so long
 	TooLarge     metrics.Counter // requests refused because the server accepts no payload so large

@@ -85,6 +85,8 @@ type Env struct {
 	Relieved func(Peer)
 	// Invalid is told of an answer that is none, with the subject of the request.
 	Invalid func(subject string, err *res.Error)
+	// Ended is called when a session has closed: Bus need not wait for the replies to its requests.
+	Ended func(*Session)
 
 	requests int               // in progress, of all open sessions
 	current  *Session          // the session that the loop works for; see Enter
@@ -155,7 +157,13 @@ func (s *Session) Close() {
 	s.env.Metrics.Sessions.Add(-1)
 	s.subs = table{}
 	s.loaded, s.freed, s.order = nil, nil, nil
+	if s.env.Ended != nil {
+		s.env.Ended(s)
+	}
 }
+
+// Closed reports whether the session has ended.
+func (s *Session) Closed() bool { return s.closed }
 
 // Message handles one message from the client. msg is not kept.
 func (s *Session) Message(msg []byte) {

@@ -43,7 +43,7 @@ func (s *Session) renewToken(subject string) {
 	s.peer.Describe(&r)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
 	s.env.Bus.Request(subject, subject, s.env.payload, func(_ []byte, err *res.Error) {
-		if err != nil {
+		if err != nil && !s.closed {
 			s.env.Log.Error("token reset: auth request failed; see that a service answers its subject", "subject", subject, "cid", s.cid, "err", err)
 		}
 	})

@@ -1,0 +1,44 @@
+package gateway
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+)
+
+// The requests of a client that has gone hold nothing: not until they time out, as a client that connects, calls and
+// goes again and again would fill the loop.
+func TestRequestsOfGoneClients(t *testing.T) {
+	g := startLive(t, func(c *Config) { c.Loops = 1 })
+	g.serve("access.>", always(`{"result":{"get":true,"call":"*"}}`))
+	calls := make(chan *nats.Msg, 100)
+	g.serve("call.>", func(m *nats.Msg) string { calls <- m; return "" })
+	const clients, each = 3, 20
+	for range clients {
+		c := g.dial()
+		for i := range each {
+			c.send(fmt.Sprintf(`{"id":%d,"method":"call.test.a.m"}`, i+1))
+		}
+		for range each {
+			<-calls
+		}
+		c.conn.Close()
+	}
+	loop := g.owners.loop(0)
+	done := make(chan string)
+	ask := func() string {
+		loop.post(func() {
+			done <- fmt.Sprint(loop.caller.Pending(), len(loop.inFlight), g.netMetrics.Open.Load())
+		})
+		return <-done
+	}
+	for ask() != "0 0 0" { // the clients' ends have still to be noticed
+		if t.Context().Err() != nil {
+			t.Fatal(ask())
+		}
+	}
+	if n := g.bus.Metrics().Abandoned.Load(); n != clients*each {
+		t.Errorf("%d requests were given up", n)
+	}
+}
