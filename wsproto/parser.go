@@ -90,8 +90,7 @@ func (p *Parser) KeepCompressed() { p.mode |= modeDeflate | modeKeep }
 //   - n == 0: buf has no whole frame, and is unchanged. The next call must pass the same bytes and
 //     those that arrived since; they may have moved in memory.
 //   - err != nil: a *CloseError. The caller fails the connection with its code; n is 0 and the rest
-//     of
-//     buf is useless. An error is reported at the first byte that no valid input could have: lengths
+//     of buf is useless. Next reports it at the first byte that no valid input could have: a length
 //     in the header, text within its incomplete frame, compressed data in the complete message.
 //
 // Control frames are returned between the fragments of a message. After a close frame or an error,
