@@ -29,6 +29,10 @@ type answer struct {
 	err              *Error // the service's error, or errInvalidResponse
 }
 
+// maxMeta bounds the text of a meta object, in bytes: no HTTP client takes a longer head, and a tree
+// of megabytes would stop the loop for seconds.
+const maxMeta = 64 << 10
+
 // answer reads the envelope of a service's reply. An error takes precedence over the other members,
 // which need not be valid then.
 func (p *Parser) answer(payload []byte) (a answer) {
@@ -52,7 +56,9 @@ func (p *Parser) answer(payload []byte) (a answer) {
 	}
 	ok := true
 	if !isNone(meta) {
-		a.meta, ok = readMeta(p.tree(meta))
+		if ok = len(meta) <= maxMeta; ok {
+			a.meta, ok = readMeta(p.tree(meta))
+		}
 	}
 	switch {
 	case !isNone(fault):
@@ -67,39 +73,46 @@ func (p *Parser) answer(payload []byte) (a answer) {
 // becomes a system.internalError whose data is {"message":"…","data":…} with the members that the
 // service sent.
 func (p *Parser) readError(b []byte) *Error {
-	v := p.tree(b)
-	o := object(v)
-	if o == nil {
-		if message, ok := text(v); ok { // a bare string
-			return p.withoutCode(message, nil)
-		}
+	switch {
+	case isString(b): // a bare string
+		return p.withoutCode(content(nil, b), nil)
+	case !isObject(b):
 		return errInvalidResponse
 	}
-	var code, message, data *fastjson.Value
-	o.Visit(func(key []byte, v *fastjson.Value) {
-		switch string(key) {
+	var code, message, data []byte
+	for w := (walk{text: b}); w.next(); {
+		switch string(w.key) {
 		case "code":
-			code = v
+			code = w.value
 		case "message":
-			message = v
+			message = w.value
 		case "data":
-			data = v
+			data = w.value
 		}
-	})
-	c, ok1 := text(code)
-	m, ok2 := optText(message)
-	if !ok1 || !ok2 || len(c) == 0 {
+	}
+	var m []byte
+	if isString(message) {
+		m = content(nil, message)
+	}
+	if !isString(code) || len(code) == len(`""`) || !isNone(message) && !isString(message) {
 		return p.withoutCode(m, data)
 	}
-	p.buf = append(append(p.buf[:0], c...), m...)
-	p.buf = appendText(p.buf, data)
+	p.buf = append(p.buf[:0], content(nil, code)...)
+	c := len(p.buf)
+	p.buf = append(p.buf, m...)
+	if !isNone(data) {
+		p.buf = p.appendRaw(p.buf, data)
+	}
 	s := string(p.buf)
-	return &Error{Code: s[:len(c)], Message: s[len(c) : len(c)+len(m)], Data: s[len(c)+len(m):]}
+	return &Error{Code: s[:c], Message: s[c : c+len(m)], Data: s[c+len(m):]}
 }
 
 // withoutCode returns the system.internalError that replaces a service's error without a code.
-func (p *Parser) withoutCode(message []byte, data *fastjson.Value) *Error {
-	raw := appendText(nil, data)
+func (p *Parser) withoutCode(message, data []byte) *Error {
+	var raw []byte
+	if !isNone(data) {
+		raw = p.appendRaw(nil, data)
+	}
 	if len(message) == 0 && len(raw) == 0 {
 		return errInvalidResponse
 	}
@@ -221,23 +234,25 @@ func (p *Parser) Access(payload []byte) (AccessResult, *Meta, *Error) {
 	case isNone(a.result):
 		return AccessResult{}, a.meta, errMissingResult
 	}
-	o := object(p.tree(a.result))
-	if o == nil {
+	if !isObject(a.result) {
 		return AccessResult{}, a.meta, errInvalidResponse
 	}
-	var get, call *fastjson.Value
-	o.Visit(func(key []byte, v *fastjson.Value) {
-		switch string(key) {
+	var get, call []byte
+	for w := (walk{text: a.result}); w.next(); {
+		switch string(w.key) {
 		case "get":
-			get = v
+			get = w.value
 		case "call":
-			call = v
+			call = w.value
 		}
-	})
-	g, ok1 := optBool(get)
-	c, ok2 := optText(call)
-	if !ok1 || !ok2 {
+	}
+	g := string(get) == "true"
+	if !g && !isNone(get) && string(get) != "false" || !isNone(call) && !isString(call) {
 		return AccessResult{}, a.meta, errInvalidResponse
+	}
+	var c []byte
+	if isString(call) {
+		c = content(p.buf[:0], call)
 	}
 	r := AccessResult{Get: g, Call: "*"}
 	if string(c) != "*" {

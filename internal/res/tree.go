@@ -31,15 +31,6 @@ func optText(v *fastjson.Value) (s []byte, ok bool) {
 	return text(v)
 }
 
-// optBool returns the boolean of an optional member: absent or null is false.
-func optBool(v *fastjson.Value) (b, ok bool) {
-	if isNull(v) {
-		return false, true
-	}
-	b, err := v.Bool()
-	return b, err == nil
-}
-
 // appendText appends the raw text of an optional member: nothing if it is absent or null.
 func appendText(dst []byte, v *fastjson.Value) []byte {
 	if v == nil {
