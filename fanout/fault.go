@@ -2,27 +2,27 @@ package fanout
 
 import "sluice/internal/state"
 
-// A panic in the middle of a fan-out must not cost the subscribers that come after the one at fault. So the hub keeps
-// where it is: Mend tells who was at fault, and Resume goes on behind it.
+// A panic during a fan-out must not affect the subscribers after the failing one. So the hub
+// records its position: Mend returns the failing subscriber, and Resume continues after it.
 
-// delivery is what the hub is handing out.
+// delivery is the fan-out in progress.
 type delivery struct {
 	topic *Topic
 	event *state.Event    // nil: a call of each
-	prev  *state.Snapshot // before event
-	then  []*state.Event  // the rest of a difference that event is a part of
+	prev  *state.Snapshot // the state before event
+	then  []*state.Event  // the rest of the difference that event is part of
 
-	members  []member // of each: a copy; else those of topic
+	members  []member // copy that each iterates over; nil: topic's members
 	call     func(Subscriber)
-	i        int     // the member at hand
-	skip     *Member // was at fault
-	begun    bool    // some member is
-	encoding bool    // an event, for the member at hand and those like it
-	poisoned bool    // event could not be encoded
+	i        int     // index of the current member
+	skip     *Member // the failing member
+	begun    bool    // i is valid
+	encoding bool    // event is being encoded for the current member's variant
+	poisoned bool    // event cannot be encoded
 }
 
-// Mend prepares for Resume after a panic that came from a call of Apply or ResetAccess. It returns the subscriber that
-// was at hand; nil if none was, or if what was handed out is to blame itself.
+// Mend prepares for Resume after a panic in Apply or ResetAccess. It returns the current
+// subscriber; nil if there was none, or if the event itself caused the panic.
 func (h *Hub) Mend() Subscriber {
 	d := &h.at
 	if d.topic == nil || !d.begun {
@@ -47,8 +47,9 @@ func (h *Hub) Mend() Subscriber {
 	return m.sub
 }
 
-// Resume goes on with what a panic has interrupted. If the event itself was to blame, the subscribers that have not got
-// it get the difference that it makes instead, and the resource is fetched again.
+// Resume continues the fan-out that a panic has interrupted. If the event itself caused the panic,
+// the remaining subscribers get the difference that it makes instead, and the source refetches the
+// resource.
 func (h *Hub) Resume() {
 	d := &h.at
 	t := d.topic
@@ -56,15 +57,15 @@ func (h *Hub) Resume() {
 		h.resetNext()
 		return
 	}
-	// The subscriber at fault has left, and another has its place; or it is still there.
+	// The failing subscriber has left, and another has its index; or it is still there.
 	if d.skip != nil && d.i < len(t.members) && t.members[d.i].m == d.skip {
 		d.i++
 	}
 	d.skip = nil
 	switch {
 	case d.call != nil:
-		h.goThrough()
-	case d.event == nil: // it had not come to that
+		h.callRest()
+	case d.event == nil: // the panic came before the fan-out
 		h.source.Refetch(t.key.name)
 	case d.poisoned:
 		h.source.Refetch(t.key.name)
@@ -78,7 +79,7 @@ func (h *Hub) Resume() {
 	h.resetNext()
 }
 
-// applyAll moves the topic on by several events.
+// applyAll applies several events to the topic.
 func (h *Hub) applyAll(t *Topic, events []*state.Event) {
 	for i, e := range events {
 		h.at.then = events[i+1:]
@@ -87,7 +88,7 @@ func (h *Hub) applyAll(t *Topic, events []*state.Event) {
 	h.at.then = nil
 }
 
-// deliverDifference is deliverRest for an event that cannot be encoded. Custom events make no difference: they are lost.
+// deliverDifference is deliverRest for an event that cannot be encoded. A custom event is dropped.
 func (t *Topic) deliverDifference() {
 	d := &t.hub.at
 	e, prev := d.event, d.prev

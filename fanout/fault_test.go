@@ -30,7 +30,8 @@ func (b *bomber) Event(e *state.Event, prev *state.Snapshot) {
 func (b *bomber) Reaccess(why Reason)                    { b.at("reaccess"); b.sub.Reaccess(why) }
 func (b *bomber) Script(s *Script, prev *state.Snapshot) { b.at("script"); b.sub.Script(s, prev) }
 
-// contained runs f, and after each panic what a loop does then: the subscriber at fault leaves, the hub goes on.
+// contained runs f as a loop does: after each panic the failing subscriber leaves and the hub
+// resumes.
 func contained(h *Hub, f func()) (blamed []Subscriber) {
 	for {
 		if func() (ok bool) {
@@ -64,8 +65,8 @@ func fiveBombers(t *testing.T) (*Hub, *recorder, []*bomber) {
 	return h, r, subs
 }
 
-// Whoever is not at fault gets what is handed out, once; and so with what follows.
-func TestFanoutSurvivesASubscriber(t *testing.T) {
+// TestPanicOfSubscriber: after a subscriber's panic, all others get each update exactly once.
+func TestPanicOfSubscriber(t *testing.T) {
 	add := func(h *Hub) *state.Event {
 		e, err := h.topics[topicKey{"x", "x", ""}].snap.Add(0, number(7))
 		if err != nil {
@@ -101,7 +102,7 @@ func TestFanoutSurvivesASubscriber(t *testing.T) {
 			ref := r.refs["x?"]
 			blamed := contained(h, func() { tc.do(h, ref) })
 			if len(blamed) != 1 || blamed[0] != subs[at] {
-				t.Fatalf("%s at %d: %d are blamed", tc.bomb, at, len(blamed))
+				t.Fatalf("%s at %d: %d subscribers blamed", tc.bomb, at, len(blamed))
 			}
 			for i, b := range subs {
 				if got := strings.Join(b.got, " "); i != at && got != tc.want {
@@ -109,14 +110,15 @@ func TestFanoutSurvivesASubscriber(t *testing.T) {
 				}
 			}
 			if h.at.topic != nil || h.resets != nil {
-				t.Error("something is left to be handed out")
+				t.Error("the fan-out is not complete")
 			}
 		}
 	}
 }
 
-// An event that cannot be encoded is no subscriber's fault: all get the difference, and the resource is fetched again.
-func TestFanoutSurvivesAnEvent(t *testing.T) {
+// TestPanicOfEncoding: an event that cannot be encoded is no subscriber's fault. All get the
+// difference, and the hub refetches the resource.
+func TestPanicOfEncoding(t *testing.T) {
 	h, r, subs := fiveBombers(t)
 	bombs := 1
 	h.framers[Message] = func(dst, m []byte) []byte {
@@ -132,7 +134,7 @@ func TestFanoutSurvivesAnEvent(t *testing.T) {
 	subs[3].SetReady(false)
 	blamed := contained(h, func() { h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Applied, Event: e}) })
 	if len(blamed) != 0 {
-		t.Errorf("%d are blamed", len(blamed))
+		t.Errorf("%d subscribers blamed", len(blamed))
 	}
 	for i, b := range subs {
 		want := "script of 1 after [0,1]"
@@ -148,8 +150,9 @@ func TestFanoutSurvivesAnEvent(t *testing.T) {
 	}
 }
 
-// A shard that has started over with a resource, or has to give it up, says so to topics that are loaded.
-func TestTopicsFollowAShardThatStartsOver(t *testing.T) {
+// TestShardStartsOver: loaded topics follow a shard that starts over with a resource, or abandons
+// it.
+func TestShardStartsOver(t *testing.T) {
 	h, r, subs := fiveBombers(t)
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Loaded, Snapshot: bigCollection(3)})
 	if got := strings.Join(subs[0].got, " "); got != `{"event":"x.add","data":{"idx":2,"value":2}}` {

@@ -5,8 +5,8 @@ import (
 	"sluice/internal/state"
 )
 
-// Resource is an item of a resource set: a snapshot, or the reason why there
-// is none.
+// Resource is an element of a resource set: a snapshot, or the error that replaces
+// it.
 type Resource struct {
 	RID      string
 	Snapshot *state.Snapshot
@@ -53,8 +53,8 @@ func AppendSet(dst []byte, set []Resource, legacy, more bool) []byte {
 	return dst
 }
 
-// Event returns the frame of an event on rid that brings the resources of set.
-// Clients for whom all of that is the same share one frame.
+// Event returns the frame of an event on rid that includes the resources of set.
+// Clients that need the same frame share it.
 func (h *Hub) Event(rid string, e *state.Event, v Variant, set []Resource) []byte {
 	if f := h.recent.find(rid, e, v, set); f != nil {
 		return f
@@ -65,7 +65,7 @@ func (h *Hub) Event(rid string, e *state.Event, v Variant, set []Resource) []byt
 	return f
 }
 
-// encode makes an event's message, which is valid until the next one.
+// encode returns an event's message, valid until the next call.
 func (h *Hub) encode(rid string, e *state.Event, v Variant, set []Resource) []byte {
 	b := res.AppendEventStart(h.buf[:0], rid, eventName(e))
 	switch e.Kind {
@@ -91,9 +91,9 @@ func eventName(e *state.Event) string {
 	return e.Kind.String()
 }
 
-// recentFrames remembers the frames of the event that is being delivered.
-// Clients differ in what they hold already, so a few sets of included
-// resources are usual and many are rare.
+// recentFrames caches the frames of the event that is being delivered. Clients
+// differ in the resources that they hold, so a few sets of included resources are
+// usual and many are rare.
 type recentFrames struct {
 	frames [8]recentFrame
 	next   int
@@ -123,7 +123,7 @@ func (r *recentFrames) add(rid string, e *state.Event, v Variant, set []Resource
 	r.next = (r.next + 1) % len(r.frames)
 }
 
-// reset lets go of what the frames hold.
+// reset releases the frames.
 func (r *recentFrames) reset() {
 	for i := range r.frames {
 		f := &r.frames[i]

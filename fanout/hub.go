@@ -1,11 +1,11 @@
-// Package fanout owns one event loop's topics: which resources the loop's
-// clients look at, who the subscribers of each are, and the frames that carry
-// their events. It encodes an event once for every variant of its bytes and
-// hands the same immutable slice to all subscribers.
+// Package fanout owns one event loop's topics: the resources that the loop's
+// clients are subscribed to, the subscribers of each, and the frames of their
+// events. It encodes an event once for each variant and sends the same immutable
+// slice to all subscribers.
 //
-// It never does I/O, never asks for access, and knows neither connections nor
-// shards: both meet it through the interfaces declared here. Everything in it
-// belongs to one loop and must only be used there.
+// It does no I/O, never asks for access, and knows neither connections nor shards:
+// they implement the interfaces declared here. Everything in it belongs to one
+// loop and must only be used there.
 package fanout
 
 import (
@@ -17,39 +17,37 @@ import (
 	"sluice/pool"
 )
 
-// Source is where a hub gets its resources from: the cache shards. A
-// subscription is named by ref, which the hub never uses twice. The answer to
-// Subscribe, and everything after it, comes back as updates with the same ref.
-// first, if not nil, is called once, on any goroutine, when events of the
-// resource reach the source and before it asks a service for the resource.
+// Source provides a hub's resources: the cache shards. A subscription is named by
+// ref, which the hub never uses twice. Updates with the same ref follow Subscribe.
+// first, if not nil, is called once, on any goroutine, when events of the resource
+// reach the source and before it gets the resource from a service.
 type Source interface {
 	Subscribe(ref uint64, name, query string, first func())
 	Unsubscribe(ref uint64, name, query string)
-	// Refetch asks for the state of a resource name to be fetched again: what is
-	// known of it is in doubt.
+	// Refetch makes the source refetch a resource whose state is in doubt.
 	Refetch(name string)
 }
 
-// Outbox takes frames for one client: one at a time, or several that lie one
-// behind the other. It keeps the slice, which never changes again, and must not
-// call back into the hub.
+// Outbox is one client's write queue. A call of Send has one frame, or several
+// concatenated ones. The outbox keeps the slice, which never changes, and must not
+// call the hub.
 type Outbox interface{ Send(frame []byte) }
 
-// Framer makes a transport frame of a JSON message by appending it to dst.
+// Framer appends the transport frame of a JSON message to dst.
 type Framer func(dst, message []byte) []byte
 
-// Framers has the framer of each form; a form that no client has may be nil.
+// Framers has the framer of each form; nil for forms that no client uses.
 type Framers [Forms]Framer
 
-// Metrics counts what hubs do. The hubs of all loops share one.
+// Metrics counts the work of hubs. The hubs of all loops share one.
 type Metrics struct {
-	Topics     atomic.Int64  // topics there are now
-	Members    atomic.Int64  // memberships there are now
+	Topics     atomic.Int64  // current topics
+	Members    atomic.Int64  // current memberships
 	Events     atomic.Uint64 // events applied to topics
-	Deliveries atomic.Uint64 // events handed to an outbox
+	Deliveries atomic.Uint64 // events sent to an outbox
 	Encodings  atomic.Uint64 // frames built for events; compare with Deliveries
 
-	SetEncodings atomic.Uint64 // large resource sets built for answers
+	SetEncodings atomic.Uint64 // large resource sets built for responses
 }
 
 // Hub is one loop's registry of topics.
@@ -72,14 +70,14 @@ type Hub struct {
 	buf     []byte   // the message being encoded
 	recent  recentFrames
 	shared  sharedSets
-	scratch []member // memory for take
-	at      delivery // is being handed out
-	resets  []*Topic // whose subscribers ResetAccess has yet to tell
-	why     Reason   // of that
+	scratch []member // memory for copyMembers
+	at      delivery // the fan-out in progress
+	resets  []*Topic // whose subscribers ResetAccess has yet to call
+	why     Reason   // the reason of ResetAccess
 }
 
-// slot finds a topic by its ref; the generation tells a late update for a
-// topic that is gone from one for its successor.
+// slot finds a topic by its ref. The generation distinguishes a late update for a
+// topic that is gone from one for the slot's next topic.
 type slot struct {
 	topic *Topic
 	gen   uint32
@@ -89,20 +87,20 @@ type slot struct {
 // topic unless {cid} made different resources of it.
 type topicKey struct{ rid, name, query string }
 
-// NewHub returns an empty hub. Frames are cut from arena.
+// NewHub returns an empty hub. Frames are allocated from arena.
 func NewHub(source Source, framers Framers, arena *pool.Arena, m *Metrics) *Hub {
 	return &Hub{Portion: defaultPortion, source: source, framers: framers, arena: arena, metrics: m, topics: make(map[topicKey]*Topic)}
 }
 
-// Find returns the topic of a resource, nil if the loop has none. Joining one
-// that is alive costs no request.
+// Find returns the topic of a resource, nil if the loop has none. Joining an alive
+// topic sends no request.
 func (h *Hub) Find(rid, name, query string) *Topic { return h.topics[topicKey{rid, name, query}] }
 
-// Join makes sub, which embeds m, a member of the topic of rid (as the client
-// writes it; name and query are what the services know it by) and returns the
-// topic. If it is not loaded yet, sub.Loaded is called when it is, or when it
-// failed. A new member gets no events on the fast path before SetReady. first is
-// that of Source.Subscribe; it is nil if there is such a topic already (Find).
+// Join makes sub, which embeds m, a member of the topic of rid and returns the
+// topic. rid is the resource ID as the client writes it; services know it by name
+// and query. If the topic is loading, sub.Loaded is called at the end of that. A
+// new member gets no events on the fast path before SetReady. first is that of
+// Source.Subscribe; it is nil if there is such a topic already (Find).
 func (h *Hub) Join(sub Subscriber, m *Member, out Outbox, v Variant, rid, name, query string, first func()) *Topic {
 	key := topicKey{rid, name, query}
 	t := h.topics[key]
@@ -113,15 +111,15 @@ func (h *Hub) Join(sub Subscriber, m *Member, out Outbox, v Variant, rid, name, 
 		t.ref = h.allot(t)
 		h.source.Subscribe(t.ref, name, query, first)
 	} else if invariants.Enabled {
-		invariants.Check(first == nil, "%s: its topic exists, so nothing comes first", rid)
+		invariants.Check(first == nil, "%s: first is given, but the topic exists", rid)
 	}
 	t.add(sub, m, out, v)
 	h.metrics.Members.Add(1)
 	return t
 }
 
-// Leave ends a membership; without one it does nothing. A topic without
-// members is given back to the source.
+// Leave ends a membership; without one it does nothing. The hub unsubscribes a
+// topic without members.
 func (h *Hub) Leave(m *Member) {
 	t := m.topic
 	if t == nil {
@@ -135,8 +133,8 @@ func (h *Hub) Leave(m *Member) {
 	}
 }
 
-// Apply handles an update from the source. An update for a topic that is gone
-// is ignored.
+// Apply handles an update from the source. It ignores an update for a topic that
+// is gone.
 func (h *Hub) Apply(u state.Update) {
 	t := h.byRef(u.Ref)
 	if t == nil {
@@ -150,14 +148,14 @@ func (h *Hub) Apply(u state.Update) {
 func (h *Hub) apply(t *Topic, u state.Update) {
 	switch u.Kind {
 	case state.Loaded:
-		if t.phase == phaseReady { // the shard has started over with it
+		if t.phase == phaseReady { // the shard has started over after a panic
 			h.sync(t, u)
 			return
 		}
-		t.snap, t.phase = u.Snapshot, phaseReady
+		t.loaded(u.Snapshot)
 		t.each(Subscriber.Loaded)
 	case state.Failed:
-		if t.phase == phaseReady { // the shard cannot follow it any more
+		if t.phase == phaseReady { // the shard can no longer follow the resource
 			h.applyEvent(t, state.NewDelete(t.snap))
 			return
 		}
@@ -168,7 +166,7 @@ func (h *Hub) apply(t *Topic, u state.Update) {
 		h.applyEvent(t, u.Event)
 	case state.Synced:
 		if t.phase == phaseLoading {
-			t.snap, t.phase = u.Snapshot, phaseReady
+			t.loaded(u.Snapshot)
 			t.each(Subscriber.Loaded)
 			return
 		}
@@ -178,8 +176,8 @@ func (h *Hub) apply(t *Topic, u state.Update) {
 	}
 }
 
-// ResetAccess says to the subscribers of every topic whose resource name
-// matches that access must be asked again.
+// ResetAccess calls Reaccess of the subscribers of every topic whose resource name
+// matches.
 func (h *Hub) ResetAccess(why Reason, match func(name string) bool) {
 	h.why = why
 	for k, t := range h.topics {
@@ -190,7 +188,7 @@ func (h *Hub) ResetAccess(why Reason, match func(name string) bool) {
 	h.resetNext()
 }
 
-// resetNext goes on with ResetAccess.
+// resetNext calls the subscribers that ResetAccess has yet to call.
 func (h *Hub) resetNext() {
 	for len(h.resets) > 0 {
 		t := h.resets[0]
@@ -202,10 +200,10 @@ func (h *Hub) resetNext() {
 	h.resets = nil
 }
 
-// EndTurn lets go of what the hub kept for reuse within a turn of the loop.
+// EndTurn releases the frames that are kept for reuse within a loop iteration.
 func (h *Hub) EndTurn() { h.recent.reset() }
 
-// applyEvent moves the topic on by one event and delivers it.
+// applyEvent applies one event to the topic and delivers it.
 func (h *Hub) applyEvent(t *Topic, e *state.Event) {
 	if t.phase != phaseReady {
 		return
@@ -225,8 +223,8 @@ func (h *Hub) applyEvent(t *Topic, e *state.Event) {
 	d.topic, d.event, d.prev = nil, nil, nil
 }
 
-// sync brings a topic to the newest snapshot. Clients get the difference; if it
-// is long, each goes through it at its own pace, and the topic is there at once.
+// sync brings a topic to the newest snapshot. Clients get the difference. If it is
+// long, each gets it at its own pace, while the topic advances immediately.
 func (h *Hub) sync(t *Topic, u state.Update) {
 	if t.phase != phaseReady {
 		return
@@ -235,8 +233,8 @@ func (h *Hub) sync(t *Topic, u state.Update) {
 	if events == nil {
 		var err error
 		if events, err = state.Diff(t.snap, u.Snapshot); err != nil {
-			// A model became a collection or the other way round: the shard never
-			// does that to a live subscription, it deletes it.
+			// A model became a collection, or the reverse. The shard deletes such a
+			// resource instead, so this does not happen.
 			h.applyEvent(t, state.NewDelete(t.snap))
 			return
 		}
@@ -251,7 +249,7 @@ func (h *Hub) sync(t *Topic, u state.Update) {
 	h.applyAll(t, events)
 }
 
-// allot gives a topic its ref.
+// allot assigns a topic its ref.
 func (h *Hub) allot(t *Topic) uint64 {
 	var i uint32
 	if n := len(h.free); n > 0 {
@@ -273,10 +271,10 @@ func (h *Hub) byRef(ref uint64) *Topic {
 	return h.slots[i].topic
 }
 
-// forget takes a topic out of the registry. Its members, if any, keep what
-// they know of it until they leave; whoever joins from now on gets a new one.
+// forget removes a topic from the hub. Its members, if any, keep it until they
+// leave; the next Join makes a new one.
 func (h *Hub) forget(t *Topic) {
-	t.phase = phaseGone
+	t.gone()
 	delete(h.topics, t.key)
 	h.metrics.Topics.Add(-1)
 	i := uint32(t.ref)
@@ -285,10 +283,10 @@ func (h *Hub) forget(t *Topic) {
 	h.free = append(h.free, i)
 }
 
-// Len returns how many topics the loop has.
+// Len returns the number of topics.
 func (h *Hub) Len() int { return len(h.topics) }
 
-// Frame frames a JSON message. The frame is immutable.
+// Frame returns the frame of a JSON message. It is immutable.
 func (h *Hub) Frame(message []byte, f Form) []byte {
 	return h.arena.Commit(h.framers[f](h.arena.Begin(), message))
 }

@@ -10,7 +10,7 @@ import (
 	"sluice/pool"
 )
 
-// recorder is a Source that notes what it is asked for.
+// recorder is a Source that records its calls.
 type recorder struct {
 	asked []string
 	refs  map[string]uint64
@@ -107,12 +107,12 @@ func TestTopicLife(t *testing.T) {
 	h.Join(&b, &b.Member, &b, current, "x", "x", "", nil)
 	want(t, "one load for two members", r.asked, "+x?")
 	if found := h.Find("x", "x", ""); found != a.Topic() || found.Alive() {
-		t.Error("a loading topic passes for a loaded one")
+		t.Error("Find does not return the loading topic, or it counts as alive")
 	}
 	h.load(r, "x", model(t, 1))
 	want(t, "a", a.got, "loaded")
 	if found := h.Find("x", "x", ""); found != a.Topic() || !found.Alive() {
-		t.Error("a loaded topic is not found")
+		t.Error("Find does not return the loaded topic")
 	}
 	h.Leave(&a.Member)
 	h.Leave(&a.Member)
@@ -120,7 +120,7 @@ func TestTopicLife(t *testing.T) {
 	h.Leave(&b.Member)
 	want(t, "no member", r.asked, "+x?", "-x?")
 	if h.Len() != 0 || h.metrics.Topics.Load() != 0 || h.metrics.Members.Load() != 0 {
-		t.Error("something is left")
+		t.Error("the hub is not empty")
 	}
 }
 
@@ -152,8 +152,8 @@ func TestFailedLoadIsForgotten(t *testing.T) {
 	want(t, "the source is asked again and was not told of a leave", r.asked, "+x?", "+x?")
 }
 
-// TestReadyMembersShareBytes is the heart of the package: one encoding for each
-// variant, the very same slice for every client.
+// TestReadyMembersShareBytes: one encoding for each variant, and the same slice for
+// every client.
 func TestReadyMembersShareBytes(t *testing.T) {
 	h, r := newTestHub()
 	var now, now2, old, old2, busy sub
@@ -177,7 +177,7 @@ func TestReadyMembersShareBytes(t *testing.T) {
 	want(t, "legacy", old.got, `{"event":"x.change","data":{"values":{"n":"y"}}}`)
 	want(t, "not ready", busy.got, `event change after {"n":1}`)
 	if &now.frames[0][0] != &now2.frames[0][0] || &old.frames[0][0] != &old2.frames[0][0] {
-		t.Error("clients of one variant got bytes of their own")
+		t.Error("clients of one variant do not share bytes")
 	}
 	if n := h.metrics.Encodings.Load(); n != 2 {
 		t.Errorf("%d encodings for two variants", n)
@@ -200,7 +200,7 @@ func TestEventsThatChangeReferencesGoToTheSession(t *testing.T) {
 	want(t, "a", a.got, `event change after {"n":1}`)
 	want(t, "b has left", b.got)
 	if a.Topic().Snapshot() != e.Next {
-		t.Error("the topic did not move on")
+		t.Error("the topic did not apply the event")
 	}
 	set := []Resource{{RID: "y", Snapshot: model(t, 7)}, {RID: "z", Err: res.ErrNotFound}, {RID: "c", Snapshot: state.NewCollection([]res.Value{number(1)})}}
 	f := h.Event("x", e, current, set)
@@ -231,8 +231,8 @@ func TestDeleteEndsTheTopic(t *testing.T) {
 	want(t, "the source has forgotten it already", r.asked, "+x?")
 }
 
-// TestSynced: a loop that missed events gets the newest state, its clients the
-// difference, as events.
+// TestSynced: a loop that missed events gets the newest state; its clients get the
+// difference as events.
 func TestSynced(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
@@ -259,7 +259,7 @@ func TestReaccess(t *testing.T) {
 	want(t, "b", b.got, "reaccess 2")
 }
 
-// discard is the cheapest outbox.
+// discard is an outbox that drops frames.
 type discard struct{ n int }
 
 func (d *discard) Send([]byte) { d.n++ }
@@ -282,8 +282,8 @@ func broadcastTo(t testing.TB, members int) (h *Hub, apply func()) {
 	}
 }
 
-// TestDeliveryDoesNotAllocate: an event costs the same few allocations (its
-// share of an arena chunk) whatever the number of subscribers.
+// TestDeliveryDoesNotAllocate: the allocations for an event (its share of an arena
+// chunk) do not depend on the number of subscribers.
 func TestDeliveryDoesNotAllocate(t *testing.T) {
 	for _, members := range []int{1, 10, 5000} {
 		_, apply := broadcastTo(t, members)

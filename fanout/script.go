@@ -2,12 +2,14 @@ package fanout
 
 import "sluice/internal/state"
 
-// defaultPortion is how many events of a long difference a client gets at a time: some ten kilobytes mostly.
+// defaultPortion is the number of events in a portion of a long difference: usually tens of
+// kilobytes.
 const defaultPortion = 512
 
-// Script is a long difference that several subscribers go through, each at its own pace: a client that got all of it at
-// once would have megabytes in its outbox. Its events are cut into portions, and each portion that changes no references is
-// encoded once for each variant, as one slice. A script lives as long as a subscriber is on its way through it.
+// Script is a long difference that several subscribers send, each at its own pace: all of it in one
+// batch would put megabytes into an outbox. Its events are divided into portions. A portion that
+// changes no references is encoded once for each variant, as one slice. Subscribers that have not
+// reached its end keep a script alive.
 type Script struct {
 	hub      *Hub
 	rid      string
@@ -19,7 +21,7 @@ type portion struct {
 	frames [variants][]byte
 }
 
-// NewScript makes a script of the events of a difference; nil if they are so few that they can be sent at once.
+// NewScript returns a script of a difference's events; nil if they fit into one portion.
 func (h *Hub) NewScript(rid string, events []*state.Event) *Script {
 	if len(events) <= h.Portion {
 		return nil
@@ -27,17 +29,18 @@ func (h *Hub) NewScript(rid string, events []*state.Event) *Script {
 	return &Script{hub: h, rid: rid, events: events, portions: make([]portion, (len(events)+h.Portion-1)/h.Portion)}
 }
 
-// Len is the number of events.
+// Len returns the number of events.
 func (s *Script) Len() int { return len(s.events) }
 
 // Event returns the event with the given number, from 0.
 func (s *Script) Event(i int) *state.Event { return s.events[i] }
 
-// End is the state that the script leads to.
+// End returns the state after the last event.
 func (s *Script) End() *state.Snapshot { return s.events[len(s.events)-1].Next }
 
-// Portion returns where the portion that event i is in ends, and its frames, one behind the other. There are no frames if
-// i is not its first event, or if one of its events changes references, so that they have to be sent one by one.
+// Portion returns the end of the portion that has event i, and its concatenated frames. frames is
+// nil if i is not its first event, or if one of its events changes references: then the caller
+// sends them singly.
 func (s *Script) Portion(i int, v Variant) (frames []byte, end int) {
 	size := s.hub.Portion
 	end = min(i-i%size+size, len(s.events))

@@ -38,7 +38,7 @@ func TestScriptPortions(t *testing.T) {
 		t.Fatal(len(events), err)
 	}
 	if h.NewScript("x", events[:4]) != nil {
-		t.Error("a script for what can be sent at once")
+		t.Error("a short difference has a script")
 	}
 	s := h.NewScript("x", events)
 	first, end := s.Portion(0, current)
@@ -47,10 +47,10 @@ func TestScriptPortions(t *testing.T) {
 	}
 	again, _ := s.Portion(0, current)
 	if unsafe.SliceData(first) != unsafe.SliceData(again) {
-		t.Error("encoded for each client")
+		t.Error("a portion is encoded twice")
 	}
 	if old, _ := s.Portion(0, old120); unsafe.SliceData(old) == unsafe.SliceData(first) {
-		t.Error("old clients get the bytes of new ones")
+		t.Error("both variants have the same bytes")
 	}
 	if f, end := s.Portion(2, current); f != nil || end != 4 {
 		t.Errorf("from the middle: %d, %s", end, f)

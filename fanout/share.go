@@ -8,21 +8,22 @@ import (
 	"sluice/internal/state"
 )
 
-// ShareFrom is the size in bytes from which on the resource sets of answers are shared between clients.
+// ShareFrom is the size in bytes from which on clients share the resource sets of responses.
 const ShareFrom = 16 << 10
 
-// splitter frames a message in two frames: its beginning, which is one client's, and the rest, which many have in common.
-// A form without one gets whole messages.
+// splitter frames a message as two frames: its beginning, for one client, and the rest, which many
+// clients share. A form without a splitter gets whole messages.
 type splitter struct{ first, last Framer }
 
-// Share lets large resource sets in form f be shared: first frames the beginning of a message, last the rest of it.
+// Share enables sharing of large resource sets in form f: first frames a message's beginning, last
+// the rest.
 func (h *Hub) Share(f Form, first, last Framer) { h.splitters[f] = splitter{first, last} }
 
-// SendSet sends a message that is head, the groups of a resource set and tail. more says whether head ends in a member of
-// the object that the groups belong to.
+// SendSet sends a message of head, the groups of a resource set and tail. more says whether head
+// ends in a member of the object that the groups belong to.
 //
-// The set of a large resource goes to all clients that need the same of it as one slice, encoded once: a thousand clients
-// that subscribe to a megabyte must not cost a gigabyte. It is kept for as long as an outbox has it, and no longer.
+// A large set is encoded once and sent as one slice to all clients that need the same: a thousand
+// clients that subscribe to a megabyte must not cost a gigabyte. Only the outboxes keep it alive.
 func (h *Hub) SendSet(out Outbox, v Variant, head []byte, set []Resource, more bool, tail string) {
 	if size(set) < ShareFrom || h.splitters[v.Form()].first == nil {
 		b := append(h.buf[:0], head...)
@@ -45,16 +46,17 @@ func (h *Hub) SendSet(out Outbox, v Variant, head []byte, set []Resource, more b
 
 func (h *Hub) encodeRest(set []Resource, v Variant, tail string) []byte {
 	h.metrics.SetEncodings.Add(1)
-	b := make([]byte, 0, size(set)*5/4) // scratch of its own: such a message is rare
+	b := make([]byte, 0, size(set)*5/4) // not the hub's buffer: such a message is rare
 	b = append(AppendSet(b, set, v.Legacy(), false), tail...)
 	rest := h.splitters[v.Form()].last(make([]byte, 0, frameRoom), b)
 	return rest[:len(rest):len(rest)]
 }
 
-// frameRoom is what encodeRest begins a frame with; one that outgrows it gets the memory that it needs.
+// frameRoom is the initial capacity of a frame in encodeRest; the framer grows it to the size
+// needed.
 const frameRoom = 16
 
-// size is about how long a set is in JSON.
+// size returns the approximate length of a set in JSON.
 func size(set []Resource) (n int) {
 	for i := range set {
 		if s := set[i].Snapshot; s != nil {
@@ -64,7 +66,8 @@ func size(set []Resource) (n int) {
 	return n
 }
 
-// sharedSets remembers the newest large sets without keeping them, or the snapshots they are made of, in memory.
+// sharedSets caches the newest large sets by weak pointers: it keeps neither them nor their
+// snapshots alive.
 type sharedSets struct {
 	sets [4]sharedSet
 	next int

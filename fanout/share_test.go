@@ -12,7 +12,7 @@ import (
 	"sluice/internal/state"
 )
 
-// pieces frame so that a test sees what belongs together.
+// pieces are framers whose output shows which frames belong together.
 func first(dst, m []byte) []byte { return append(append(dst, '<'), m...) }
 func last(dst, m []byte) []byte  { return append(append(dst, m...), '>') }
 
@@ -63,19 +63,19 @@ func TestLargeSetsAreShared(t *testing.T) {
 		t.Fatalf("%d encodings, %d frames", n, len(a.frames))
 	}
 	if unsafe.SliceData(a.frames[1]) != unsafe.SliceData(b.frames[1]) {
-		t.Error("two clients have memory of their own")
+		t.Error("two clients do not share memory")
 	}
 	c.answer(t, h, 3, old120, set)
 	next, _ := s.Add(5, number(-1))
 	d.answer(t, h, 4, current, []Resource{{RID: "x", Snapshot: next.Next}})
 	e.answer(t, h, 5, current, []Resource{{RID: "x", Snapshot: s}, {RID: "y", Snapshot: bigCollection(3)}})
 	if n := h.metrics.SetEncodings.Load(); n != 4 {
-		t.Errorf("%d encodings, want one for each need", n)
+		t.Errorf("%d encodings, want one for each set", n)
 	}
 	e.answer(t, h, 6, current, []Resource{{RID: "x", Snapshot: bigCollection(3)}})
 	d.answer(t, h, 6, Variant(Deflated), set)
 	if len(e.frames) != 1 || len(d.frames) != 1 {
-		t.Error("a small set, or one of a form that cannot share, is not one frame")
+		t.Error("a small set, or one of a form without a splitter, is not one frame")
 	}
 	a.answer(t, h, 7, current, set)
 	if n := h.metrics.SetEncodings.Load(); n != 4 {
@@ -83,7 +83,7 @@ func TestLargeSetsAreShared(t *testing.T) {
 	}
 }
 
-// What no outbox holds any more is not held by the hub, nor are snapshots.
+// TestSharedSetsAreReleased: only outboxes keep shared sets and their snapshots alive.
 func TestSharedSetsAreReleased(t *testing.T) {
 	h, _ := newTestHub()
 	h.Share(Message, first, last)
@@ -93,13 +93,13 @@ func TestSharedSetsAreReleased(t *testing.T) {
 	}()
 	c := &h.shared.sets[0]
 	if c.frame.Value() == nil {
-		t.Fatal("not remembered")
+		t.Fatal("the set is not cached")
 	}
 	a.frames, a.got = nil, nil
 	runtime.GC()
 	runtime.GC()
 	if c.frame.Value() != nil || c.key[0].snapshot.Value() != nil {
-		t.Error("the hub keeps what has been sent")
+		t.Error("the hub keeps a set alive that was sent")
 	}
 	runtime.KeepAlive(h)
 }

@@ -1,11 +1,12 @@
 package fanout
 
 import (
+	"sluice/internal/invariants"
 	"sluice/internal/res"
 	"sluice/internal/state"
 )
 
-// Form is how messages travel to a client.
+// Form is the transport encoding of a client's messages.
 type Form uint8
 
 const (
@@ -15,12 +16,12 @@ const (
 	Deflated
 	// Stream is a server-sent event.
 	Stream
-	// Forms is how many forms there are.
+	// Forms is the number of forms.
 	Forms
 )
 
-// Variant tells apart the bytes that one event can have: the form, and whether
-// the client's protocol is older than 1.2.1.
+// Variant selects one of the encodings of an event: the form, and whether the
+// client's protocol version is below 1.2.1.
 type Variant uint8
 
 const (
@@ -37,13 +38,13 @@ func VariantOf(f Form, isLegacy bool) Variant {
 	return Variant(f)
 }
 
-// Form returns how messages of the variant travel.
+// Form returns the variant's transport encoding.
 func (v Variant) Form() Form { return Form(v &^ legacy) }
 
 // Legacy reports whether the variant is for clients below protocol 1.2.1.
 func (v Variant) Legacy() bool { return v&legacy != 0 }
 
-// index numbers the variants from 0.
+// index returns the variant's number, from 0.
 func (v Variant) index() int {
 	if v.Legacy() {
 		return int(Forms) + int(v.Form())
@@ -51,37 +52,37 @@ func (v Variant) index() int {
 	return int(v)
 }
 
-// Subscriber is a client's interest in a topic. The hub calls it on its loop.
+// Subscriber is one client's subscription of a topic. The hub calls it on its loop.
 type Subscriber interface {
-	// Loaded says that the topic is loaded, or that it failed (Topic.Error).
+	// Loaded is called when the topic is loaded, or has failed (Topic.Error).
 	Loaded()
-	// Event hands over an event that the hub could not send by itself: the
-	// member is not ready, or the event changes references or ends the
-	// resource. prev is the resource before it. If the member is not ready,
-	// Event must leave all memberships of the hub alone.
+	// Event delivers an event that the hub cannot send by itself: the member is not
+	// ready, or the event changes references or ends the resource. prev is the
+	// resource before it. If the member is not ready, Event must not join or leave
+	// any topic of the hub.
 	Event(e *state.Event, prev *state.Snapshot)
-	// Script hands over a long difference, to be sent in portions. prev is the
+	// Script delivers a long difference, to be sent in portions. prev is the
 	// resource before it.
 	Script(s *Script, prev *state.Snapshot)
-	// Reaccess says that access to the resource must be asked again.
+	// Reaccess is called when access to the resource must be rechecked.
 	Reaccess(why Reason)
 }
 
-// Reason is why access must be asked again.
+// Reason is why access must be rechecked.
 type Reason uint8
 
 const (
-	// Changed: the service or the client's token says so for this resource.
+	// Changed: a reaccess event of the resource, or a new token of the client.
 	Changed Reason = iota
-	// Reset: a system.reset does, perhaps for very much at once.
+	// Reset: a system.reset, perhaps for a large number of resources.
 	Reset
-	// Gap: messages from services were missed, so one of the above may be
-	// among them. Services themselves may be out of reach still.
+	// Gap: messages from services were lost, perhaps one of the above. Services may
+	// still be unreachable.
 	Gap
 )
 
-// Member is the subscriber's side of a membership, embedded in it. The zero
-// value is not a member of anything.
+// Member is the subscriber's side of a membership; subscribers embed it. The zero
+// value is a member of no topic.
 type Member struct {
 	topic *Topic
 	pos   int32 // index in topic.members
@@ -90,23 +91,23 @@ type Member struct {
 // Topic returns the topic, nil if there is none.
 func (m *Member) Topic() *Topic { return m.topic }
 
-// SetReady says whether the hub may send events that change no references
-// straight to the client's outbox.
+// SetReady sets whether the hub may send events that change no references
+// directly to the client's outbox.
 func (m *Member) SetReady(ready bool) {
 	if m.topic != nil {
 		m.topic.members[m.pos].ready = ready
 	}
 }
 
-// SetVariant changes which form of events the client gets.
+// SetVariant sets which encoding of events the client gets.
 func (m *Member) SetVariant(v Variant) {
 	if m.topic != nil {
 		m.topic.members[m.pos].variant = v
 	}
 }
 
-// member is what delivery needs of a membership, side by side with its
-// neighbours so that a broadcast reads memory in order.
+// member is what delivery needs of a membership. Members are adjacent in memory,
+// so that a fan-out reads it in order.
 type member struct {
 	out     Outbox
 	sub     Subscriber
@@ -115,12 +116,19 @@ type member struct {
 	variant Variant
 }
 
+// phase is the state of a topic.
 type phase uint8
 
 const (
+	// phaseLoading: the hub has subscribed to the source; there is no snapshot. The
+	// first update ends it (loaded or fail), or the last member's leave (forget).
 	phaseLoading phase = iota
+	// phaseReady: the snapshot is set and follows the source's updates. A delete or
+	// a failure of the source ends it, or the last member's leave (forget).
 	phaseReady
-	phaseGone // failed, deleted or given back: no updates any more
+	// phaseGone: failed, deleted, or without members. The topic is not in the hub
+	// any more and gets no updates; its members keep it until they leave. Final.
+	phaseGone
 )
 
 // Topic is one client-visible resource with its subscribers on this loop.
@@ -140,12 +148,27 @@ func (t *Topic) RID() string { return t.key.rid }
 // Snapshot returns the resource as it is now; nil while it is not loaded.
 func (t *Topic) Snapshot() *state.Snapshot { return t.snap }
 
-// Settled reports whether the topic is loaded or has failed: whether there is
-// nothing left to wait for.
+// Settled reports whether the topic is loaded or has failed.
 func (t *Topic) Settled() bool { return t.phase != phaseLoading }
 
-// Alive reports whether the topic is loaded and follows its resource.
+// Alive reports whether the topic is loaded and gets updates.
 func (t *Topic) Alive() bool { return t.phase == phaseReady }
+
+// loaded moves a loading topic to phaseReady.
+func (t *Topic) loaded(snap *state.Snapshot) {
+	if invariants.Enabled {
+		invariants.Check(t.phase == phaseLoading, "%s: topic loaded in phase %d", t.key.rid, t.phase)
+	}
+	t.snap, t.phase = snap, phaseReady
+}
+
+// gone moves a loading or ready topic to phaseGone.
+func (t *Topic) gone() {
+	if invariants.Enabled {
+		invariants.Check(t.phase != phaseGone, "%s: topic ends twice", t.key.rid)
+	}
+	t.phase = phaseGone
+}
 
 func (t *Topic) add(sub Subscriber, m *Member, out Outbox, v Variant) {
 	m.topic, m.pos = t, int32(len(t.members))
@@ -166,29 +189,29 @@ func (t *Topic) remove(m *Member) {
 	m.topic = nil
 }
 
-// each calls f for every subscriber that is still a member when its turn comes.
-// Calls may join and leave at will, so it works on a copy.
+// each calls f for every subscriber that is still a member at its turn. f may join
+// and leave topics, so each iterates over a copy.
 func (t *Topic) each(f func(Subscriber)) {
 	d := &t.hub.at
-	d.topic, d.call, d.members, d.i, d.begun = t, f, t.hub.take(t.members), 0, true
-	t.hub.goThrough()
+	d.topic, d.call, d.members, d.i, d.begun = t, f, t.hub.copyMembers(t.members), 0, true
+	t.hub.callRest()
 }
 
-// goThrough goes on with each.
-func (h *Hub) goThrough() {
+// callRest calls each's function for the members that are left.
+func (h *Hub) callRest() {
 	d := &h.at
 	for ; d.i < len(d.members); d.i++ {
 		if m := &d.members[d.i]; m.m.topic == d.topic {
 			d.call(m.sub)
 		}
 	}
-	h.giveBack(d.members)
+	h.releaseCopy(d.members)
 	h.at = delivery{then: d.then}
 }
 
-// deliver hands an event to all members. An event that changes no references
-// goes to the ready ones as shared bytes; every other way leads through the
-// session, which may change memberships.
+// deliver sends an event to all members. Ready ones get shared bytes, unless the
+// event changes references: then it goes through the sessions, which may change
+// memberships.
 func (t *Topic) deliver(e *state.Event, prev *state.Snapshot) {
 	if e.Kind == state.Delete || len(e.AddedRefs)+len(e.RemovedRefs) > 0 {
 		t.each(func(s Subscriber) { s.Event(e, prev) })
@@ -199,7 +222,7 @@ func (t *Topic) deliver(e *state.Event, prev *state.Snapshot) {
 	t.deliverRest()
 }
 
-// deliverRest hands the present event to the members from the one at hand on.
+// deliverRest sends the present event to the members from delivery.i on.
 func (t *Topic) deliverRest() {
 	d := &t.hub.at
 	e, prev := d.event, d.prev
@@ -225,15 +248,16 @@ func (t *Topic) deliverRest() {
 	t.hub.metrics.Deliveries.Add(uint64(sent))
 }
 
-// take copies members into the hub's scratch memory; a nested take finds none
-// there and makes its own.
-func (h *Hub) take(members []member) []member {
+// copyMembers copies members into the hub's scratch memory; a nested call
+// allocates its own.
+func (h *Hub) copyMembers(members []member) []member {
 	scratch := h.scratch
 	h.scratch = nil
 	return append(scratch[:0], members...)
 }
 
-func (h *Hub) giveBack(members []member) {
+// releaseCopy returns the memory of copyMembers.
+func (h *Hub) releaseCopy(members []member) {
 	clear(members)
 	h.scratch = members[:0]
 }
