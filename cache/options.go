@@ -10,12 +10,12 @@ import (
 	"sluice/internal/state"
 )
 
-// Bus is a shard's way to the services. All methods are called on the shard's goroutine only.
+// Bus connects a shard to the services. The shard calls all methods on its goroutine.
 type Bus interface {
 	// Subscribe asks for the events of a resource name, event.<name>.*, to be handed to
 	// Shard.Event. It takes effect before requests that are made after it.
 	Subscribe(name string)
-	// Unsubscribe ends it.
+	// Unsubscribe ends Subscribe.
 	Unsubscribe(name string)
 	// Request sends payload, which is the Bus's from then on, to subject. Answers and events of one
 	// name reach the shard in the order in which they came. done is called once, on the shard's
@@ -31,13 +31,13 @@ type Bus interface {
 // Loops is a shard's way to the event loops. The methods may be called from any goroutine and do
 // not block.
 type Loops interface {
-	// Post hands an update to a loop. Updates of one shard to one loop arrive in order.
+	// Post sends an update to a loop. Updates of one shard to one loop arrive in order.
 	Post(loop int, u state.Update)
-	// Backlog is how many updates a loop has yet to handle, approximately.
+	// Backlog returns approximately how many updates a loop has yet to handle.
 	Backlog(loop int) int
 }
 
-// Options of a shard. They are not changed after NewShard. Zero values mean the defaults.
+// Options of a shard. They do not change after NewShard. Zero values mean the defaults.
 type Options struct {
 	Index int // of the shard, for logs
 	Loops int // number of loops; they are 0..Loops-1. Default 1
@@ -67,7 +67,7 @@ type Options struct {
 	// happens.
 	Invalid func(subject string, err *res.Error)
 
-	// Faults takes note of panics that were contained. nil: nobody does.
+	// Faults records contained panics; may be nil.
 	Faults *owner.Faults
 }
 
@@ -100,29 +100,29 @@ func def[T comparable](at *T, value T) {
 	}
 }
 
-// Metrics are a shard's counters. Shards write them, anybody may read them.
+// Metrics are a shard's counters. Shards write them; any goroutine may read them.
 type Metrics struct {
-	// What there is now.
+	// Gauges.
 	Resources     atomic.Int64 // names with a NATS subscription
-	Entries       atomic.Int64 // cached or being loaded
-	Bytes         atomic.Int64 // of keys and values cached
+	Entries       atomic.Int64 // cached or loading
+	Bytes         atomic.Int64 // cached keys and values
 	Subscriptions atomic.Int64 // subs of loops
 	Behind        atomic.Int64 // subs that have missed events and wait for the newest state
 
-	// What has happened.
+	// Counters.
 	Gets          atomic.Int64 // first gets sent
-	GetFailures   atomic.Int64 // first gets without a resource to show for it
+	GetFailures   atomic.Int64 // first gets that failed
 	Regets        atomic.Int64 // re-gets sent
-	RegetFailures atomic.Int64 // re-gets after which the old state stayed
-	QueryRequests atomic.Int64 // sent for query events
-	QueryFailures atomic.Int64 // query requests after which the old state stayed
-	Events        atomic.Int64 // events that came, of whatever fate
-	EventsApplied atomic.Int64 // events, and steps of differences, that changed a state or were passed on
+	RegetFailures atomic.Int64 // re-gets that failed; the old state stayed
+	QueryRequests atomic.Int64 // query requests sent
+	QueryFailures atomic.Int64 // query requests that failed; the old state stayed
+	Events        atomic.Int64 // events received for cached resources
+	EventsApplied atomic.Int64 // events, and steps of differences, that changed a state or were sent on
 	EventsBad     atomic.Int64 // malformed, or of the wrong kind for the resource
-	EventsLost    atomic.Int64 // dropped for want of room; the resource was fetched anew
-	CustomLost    atomic.Int64 // custom events that a loop did not get since it was behind, counted per sub
-	Synced        atomic.Int64 // subs brought up to date after missing events
+	EventsLost    atomic.Int64 // dropped from a full queue; the resource was refetched
+	CustomLost    atomic.Int64 // custom events dropped since a loop was behind, counted per sub
+	Synced        atomic.Int64 // subs that caught up after missing events
 	Deletes       atomic.Int64 // entries deleted by their service
-	Evictions     atomic.Int64 // entries dropped for want of subscribers
-	Refused       atomic.Int64 // resources dropped because NATS refuses the subscription to their events
+	Evictions     atomic.Int64 // entries dropped without subscribers
+	Refused       atomic.Int64 // resources dropped because NATS rejects the subscription to their events
 }

@@ -139,48 +139,48 @@ func Register(to *metrics.Registry, from *Sources) error {
 	}
 
 	gauge("sluice_topics", "Resources with subscribers, counted per event loop.", f.Topics.Load)
-	gauge("sluice_topic_members", "Clients' interests in topics.", f.Members.Load)
+	gauge("sluice_topic_members", "Clients' memberships of topics.", f.Members.Load)
 	counter("sluice_events_fanned_out_total", "Events applied to topics, counted per event loop.", nil, f.Events.Load)
-	counter("sluice_deliveries_total", "Events handed to clients' outboxes.", nil, f.Deliveries.Load)
+	counter("sluice_deliveries_total", "Events put into clients' write queues.", nil, f.Deliveries.Load)
 	counter("sluice_encodings_total", "Event frames built; compare with deliveries.", nil, f.Encodings.Load)
 
-	counter("sluice_set_encodings_total", "Large resource sets encoded for answers; clients that need the same share one.", nil, f.SetEncodings.Load)
+	counter("sluice_set_encodings_total", "Large resource sets encoded for responses; clients that need the same set share it.", nil, f.SetEncodings.Load)
 
 	gauge("sluice_sessions", "Clients' sessions.", s.Sessions.Load)
 	gauge("sluice_subscriptions", "Resources subscribed by clients, direct and indirect.", s.Subscriptions.Load)
 	for t := res.VersionRequest; t <= res.New; t++ {
 		counter("sluice_requests_total", "Clients' requests, by type.", metrics.Labels{"type": t.String()}, s.Requests[t].Load)
 	}
-	counter("sluice_requests_invalid_total", "Requests answered with system.invalidRequest.", nil, s.Invalid.Load)
-	counter("sluice_messages_dropped_total", "Messages without an answer: no JSON, or no id.", nil, s.Dropped.Load)
-	counter("sluice_requests_refused_total", "Requests over a limit.", nil, s.Refused.Load)
-	counter("sluice_events_held_total", "Events kept back for a subscription.", nil, s.Held.Load)
+	counter("sluice_requests_invalid_total", "Requests rejected with system.invalidRequest.", nil, s.Invalid.Load)
+	counter("sluice_messages_dropped_total", "Client messages without a response: not JSON, or without an id.", nil, s.Dropped.Load)
+	counter("sluice_requests_refused_total", "Requests rejected because of a limit.", nil, s.Refused.Load)
+	counter("sluice_events_held_total", "Events queued in a subscription until they may be sent.", nil, s.Held.Load)
 	counter("sluice_events_conflated_total", "Events replaced by a later difference.", nil, s.Conflated.Load)
 	counter("sluice_events_lost_total", "Custom events dropped from a full queue.", metrics.Labels{"where": "session"}, s.Lost.Load)
 	counter("sluice_events_lost_total", "Custom events dropped from a full queue.", metrics.Labels{"where": "cache"}, total(&c.CustomLost))
 	counter("sluice_revoked_total", "Direct subscriptions ended by the gateway.", nil, s.Revoked.Load)
 
 	counter("sluice_invalid_answers_total", "Answers of services that are none; the log says why.", nil, from.InvalidAnswers.Load)
-	gauge("sluice_cache_resources", "Resource names with a subscription on NATS.", c.Resources.Load)
-	gauge("sluice_cache_entries", "Cached resources; each normalised query is one.", c.Entries.Load)
+	gauge("sluice_cache_resources", "Resource names with a NATS subscription.", c.Resources.Load)
+	gauge("sluice_cache_entries", "Cached resources; each normalised query counts.", c.Entries.Load)
 	gauge("sluice_cache_bytes", "Bytes of keys and values cached.", c.Bytes.Load)
-	gauge("sluice_cache_subscriptions", "Subscriptions of event loops on cached resources.", c.Subscriptions.Load)
-	gauge("sluice_cache_behind", "Subscriptions of event loops that have missed events and wait for the newest state.", c.Behind.Load)
+	gauge("sluice_cache_subscriptions", "Event loops' subscriptions of cached resources.", c.Subscriptions.Load)
+	gauge("sluice_cache_behind", "Event loops' subscriptions that have missed events and wait for the newest state.", c.Behind.Load)
 	counters("sluice_cache_", map[string]count{
 		"gets":           {"First gets sent to services.", total(&c.Gets)},
 		"get_failures":   {"First gets that failed.", total(&c.GetFailures)},
-		"regets":         {"Gets sent because of resets.", total(&c.Regets)},
-		"reget_failures": {"Gets because of resets after which the old state stayed.", total(&c.RegetFailures)},
+		"regets":         {"Refetches sent: gets after resets and lost events.", total(&c.Regets)},
+		"reget_failures": {"Refetches that failed; the old state stayed.", total(&c.RegetFailures)},
 		"query_requests": {"Query requests sent.", total(&c.QueryRequests)},
 		"query_failures": {"Query requests that failed.", total(&c.QueryFailures)},
 		"events":         {"Events received for cached resources.", total(&c.Events)},
-		"events_applied": {"Events that changed a state or were passed on.", total(&c.EventsApplied)},
+		"events_applied": {"Events that changed a resource or were sent to the loops.", total(&c.EventsApplied)},
 		"events_bad":     {"Events dropped: malformed, or of the wrong kind for the resource.", total(&c.EventsBad)},
-		"events_lost":    {"Events dropped for want of room; their resources were fetched anew.", total(&c.EventsLost)},
-		"synced":         {"Subscriptions of event loops brought up to date after missing events.", total(&c.Synced)},
+		"events_lost":    {"Events dropped from a full queue; their resources were refetched.", total(&c.EventsLost)},
+		"synced":         {"Event loops' subscriptions that caught up after missing events.", total(&c.Synced)},
 		"deletes":        {"Resources deleted by their services.", total(&c.Deletes)},
-		"refused":        {"Resources dropped because NATS refuses the subscription to their events.", total(&c.Refused)},
-		"evictions":      {"Resources dropped for want of subscribers.", total(&c.Evictions)},
+		"refused":        {"Resources dropped because NATS rejects the subscription to their events.", total(&c.Refused)},
+		"evictions":      {"Resources evicted without subscribers.", total(&c.Evictions)},
 	})
 
 	gauge("sluice_nats_requests_pending", "Requests to services under way.", b.Pending.Load)

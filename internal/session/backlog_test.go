@@ -7,7 +7,8 @@ import (
 	"sluice/internal/state"
 )
 
-// TestBacklogConflates: a full queue keeps custom events up to twice its bound and replaces all others.
+// TestBacklogConflates: a full queue keeps custom events up to twice its bound and replaces all
+// others.
 func TestBacklogConflates(t *testing.T) {
 	var l backlog
 	var m Metrics

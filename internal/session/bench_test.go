@@ -35,7 +35,8 @@ func (w *world) finish() {
 	w.log.Reset()
 }
 
-// BenchmarkSubscribe is a client that comes to a resource which its loop has, is granted access, and leaves it.
+// BenchmarkSubscribe is a client that comes to a resource which its loop has, is granted access,
+// and leaves it.
 func BenchmarkSubscribe(b *testing.B) {
 	w, s := benchmarkClient(b)
 	w.service["r.a"] = state.NewModel([]res.Prop{{Key: "x", Value: res.Value{Raw: "1"}}})
@@ -49,7 +50,8 @@ func BenchmarkSubscribe(b *testing.B) {
 	}
 }
 
-// BenchmarkConnect is all that a session does for a client that connects, subscribes to a resource which its loop has, and goes.
+// BenchmarkConnect is all that a session does for a client that connects, subscribes to a resource
+// which its loop has, and goes.
 func BenchmarkConnect(b *testing.B) {
 	w, _ := benchmarkClient(b)
 	w.service["r.a"] = state.NewModel([]res.Prop{{Key: "x", Value: res.Value{Raw: "1"}}})
@@ -65,7 +67,8 @@ func BenchmarkConnect(b *testing.B) {
 	}
 }
 
-// BenchmarkReferenceChange is an event that moves a reference: the way of an event through the session.
+// BenchmarkReferenceChange is an event that moves a reference: the way of an event through the
+// session.
 func BenchmarkReferenceChange(b *testing.B) {
 	w, s := benchmarkClient(b)
 	to := func(rid string) []res.Prop {
@@ -95,7 +98,8 @@ func BenchmarkReferenceChange(b *testing.B) {
 	}
 }
 
-// BenchmarkLoadGraph is the first subscription to a list of models, each with a chain of references behind it.
+// BenchmarkLoadGraph is the first subscription to a list of models, each with a chain of references
+// behind it.
 func BenchmarkLoadGraph(b *testing.B) {
 	w, s := benchmarkClient(b)
 	var refs []res.Value

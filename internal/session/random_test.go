@@ -66,8 +66,8 @@ func (w *world) again(k accessKey) {
 	delete(w.known, k)
 }
 
-// askAccess checks a request for access, and returns what is to be called when it is answered: if the client has held the
-// resource since, access must not be asked again without a reason.
+// askAccess checks a request for access, and returns what is to be called when it is answered: if
+// the client has held the resource since, access must not be asked again without a reason.
 func (w *world) askAccess(name string, payload []byte) func() {
 	for _, c := range w.clients {
 		if !bytes.Contains(payload, []byte(`"cid":"`+c.name+`"`)) {

@@ -16,8 +16,9 @@ func primitives(from, to int) (values []res.Value) {
 	return values
 }
 
-// TestLongDifferenceIsPaced: a client gets one portion of a long difference, and the next only when time has passed;
-// one that lags meanwhile gets nothing until it reads again. What is answered and happens in between keeps its order.
+// TestLongDifferenceIsPaced: a client gets one portion of a long difference, and the next only when
+// time has passed; one that lags meanwhile gets nothing until it reads again. What is answered and
+// happens in between keeps its order.
 func TestLongDifferenceIsPaced(t *testing.T) {
 	w := newWorld(t, 1, Limits{})
 	w.env.Hub.Portion = 10

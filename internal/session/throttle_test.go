@@ -7,8 +7,8 @@ import (
 	"sluice/internal/state"
 )
 
-// TestThrottleLetsGoOfTheLoaded: a resource has loaded and makes room for the next, which is there already. What
-// waited for that one ends all interest in the first.
+// TestThrottleLetsGoOfTheLoaded: a resource has loaded and makes room for the next, which is there
+// already. What waited for that one ends all interest in the first.
 func TestThrottleLetsGoOfTheLoaded(t *testing.T) {
 	w := newWorld(t, 1, Limits{DirectPerRID: 3, References: 1})
 	for _, rid := range []string{"r.x", "r.b", "r.c"} {
