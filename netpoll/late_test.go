@@ -1,6 +1,7 @@
 package netpoll
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -86,26 +87,62 @@ func TestHeadAfterAPause(t *testing.T) {
 	}
 }
 
-// The input of the turn that finds the deadline passed is handled first, also in a process that was never stopped.
+// Input that is ready when a deadline has passed is handled before the deadline is judged, also in a process that was
+// never stopped, and also if there is more of it than an iteration reads.
 func TestPongInTheTurnOfItsDeadline(t *testing.T) {
-	s := serve(t, nil)
-	if s.inGnet() {
-		return // each socket has a turn of its own there
+	for _, n := range []int{1, 2, maxInputs - 1, 2 * maxInputs} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			s := serve(t, nil)
+			limits := &s.opts.Limits
+			var clients []*client
+			var conns []*Conn
+			for range n {
+				c, conn := s.connect()
+				clients, conns = append(clients, c), append(conns, conn)
+			}
+			for pinged := false; !pinged; s.on(0, func(*Loop) { pinged = conns[n-1].flags&flagPinged != 0 }) {
+				s.advance(tick)
+			}
+			for _, c := range clients {
+				if op, _ := c.frame(); op != wsproto.OpPing {
+					t.Fatalf("got %d, want a ping", op)
+				}
+			}
+			s.advance(limits.PongTimeout - 2*tick)
+			s.stopped(4*tick, func() {
+				for _, c := range clients {
+					c.send(masked(wsproto.OpPong, ""))
+				}
+			})
+			s.advance(owner.Grace + tick)
+			if lost := s.m.PingLost.Load(); lost > 0 {
+				t.Fatalf("%d clients were given up", lost)
+			}
+			for _, c := range clients {
+				c.text("hi")
+				c.wantText("hi")
+			}
+		})
 	}
+}
+
+// TestMuteInTheTurnOfItsDeadline: a client that sends nothing is given up at its deadline while others are busy.
+func TestMuteInTheTurnOfItsDeadline(t *testing.T) {
+	s := serve(t, nil)
 	limits := &s.opts.Limits
-	c, conn := s.connect()
+	mute, conn := s.connect()
+	busy, _ := s.connect()
 	for pinged := false; !pinged; s.on(0, func(*Loop) { pinged = conn.flags&flagPinged != 0 }) {
+		busy.text("hi")
+		busy.wantText("hi")
 		s.advance(tick)
 	}
-	if op, _ := c.frame(); op != wsproto.OpPing {
+	if op, _ := mute.frame(); op != wsproto.OpPing {
 		t.Fatalf("got %d, want a ping", op)
 	}
 	s.advance(limits.PongTimeout - 2*tick)
-	s.stopped(4*tick, func() { c.send(masked(wsproto.OpPong, "")) })
-	s.advance(owner.Grace + tick)
-	if lost := s.m.PingLost.Load(); lost > 0 {
-		t.Fatal("the client was given up")
-	}
-	c.text("hi")
-	c.wantText("hi")
+	s.stopped(4*tick, func() { busy.text("hi") })
+	busy.wantText("hi")
+	mute.wantEOF()
+	s.wantClosed(CloseAbnormal)
 }

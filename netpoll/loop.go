@@ -145,13 +145,15 @@ func (l *Loop) Behind() { l.behind = true }
 // judge fires the deadlines that have passed with the turn's input handled. A turn that has begun for something else
 // while sockets are ready leaves them to the next one, which begins with these.
 func (l *Loop) judge() (fired bool) {
-	if w, p := &l.wait, l.wait.parker.Load(); p != nil {
-		switch {
-		case w.inputs == 0 && p.ready():
-			return false
-		case w.inputs >= maxInputs || len(l.doomed) > 0 && p.ready():
-			l.behind = true
-		}
+	w, p := &l.wait, l.wait.parker.Load()
+	switch {
+	case p == nil:
+		until, ok := w.judgeable(l.now)
+		return ok && l.wheel.JudgeUntil(l.now, until, l.behind)
+	case w.inputs == 0 && p.ready():
+		return false
+	case w.inputs >= maxInputs || len(l.doomed) > 0 && p.ready():
+		l.behind = true
 	}
 	return l.ticker.Judge(l.now, l.behind)
 }

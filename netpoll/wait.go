@@ -3,6 +3,7 @@ package netpoll
 import (
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/panjf2000/gnet/v2"
 )
@@ -37,6 +38,10 @@ type waiting struct {
 	marked bool // the mark is on its way
 	inputs int  // callbacks in the present turn
 	turns  int  // with input, since the loop was parked
+
+	// Owned by the loop, and used only while it waits in gnet: see judgeable.
+	judgeUntil time.Duration
+	wakesLeft  int8 // wake callbacks before deadlines until judgeUntil are judged; 0: no round has begun
 
 	// Shared with those who wake the loop.
 	scheduled atomic.Bool // it is to begin a turn, which it has not
@@ -76,6 +81,25 @@ func (w *waiting) mark() {
 	w.ring()
 }
 
+// judgeable returns until when deadlines may be judged in a loop that waits in gnet; ok is false if none may be yet.
+// Each ready socket has an iteration of its own there, and the loop cannot ask whether others are ready. So a passed
+// deadline waits for two wake callbacks. The kernel reports sockets in the order in which they became ready. The byte of
+// the first callback may be older than the deadline. That of the second is not, as the first has read all older ones:
+// every socket that was ready at judgeUntil has been read by then.
+func (w *waiting) judgeable(now time.Duration) (until time.Duration, ok bool) {
+	switch w.wakesLeft {
+	case 0:
+		w.judgeUntil, w.wakesLeft = now, 3
+	case 1:
+		w.wakesLeft = 0
+		return w.judgeUntil, true
+	}
+	if !w.marked {
+		w.mark()
+	}
+	return 0, false
+}
+
 // attach is called when the loop has been bound: the first thing that happens on a new event loop, but for
 // connections that were accepted very early.
 func (l *Loop) attach(gc gnet.Conn, k *waker) {
@@ -97,14 +121,18 @@ func (l *Loop) detach() {
 	if p := w.parker.Load(); p != nil {
 		p.close()
 	}
-	w.marked = false
+	w.marked, w.wakesLeft = false, 0
 	w.where.Store(inGnet)
 	l.taken.Store(false)
 }
 
 // called is a callback that ends the turn: the mark has come, or gnet was waiting when the loop was woken.
 func (l *Loop) called() {
-	l.wait.marked = false
+	w := &l.wait
+	w.marked = false
+	if w.wakesLeft > 1 {
+		w.wakesLeft--
+	}
 	l.enter()
 	l.end()
 	l.rest()

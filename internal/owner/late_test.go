@@ -1,6 +1,7 @@
 package owner
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -161,4 +162,24 @@ func TestDeadlineThatHasPassedAlready(t *testing.T) {
 	j.expect("a", -time.Millisecond)
 	j.turn(0, false)
 	j.want(t, "a", 0)
+}
+
+// TestJudgeUntil: deadlines after the given time stay overdue, and keep their kind.
+func TestJudgeUntil(t *testing.T) {
+	const tick = time.Millisecond
+	w := NewWheel(tick, 0)
+	var timers [3]Timer
+	var fired []int
+	for i := range timers {
+		w.Expect(&timers[i], time.Second+time.Duration(i)*tick, Func(func(time.Duration) { fired = append(fired, i) }))
+	}
+	for now := time.Duration(0); now <= time.Second+2*tick; now += tick {
+		w.Advance(now)
+	}
+	if !w.JudgeUntil(time.Second+2*tick, time.Second+tick, false) || !slices.Equal(fired, []int{0, 1}) || !w.Overdue() {
+		t.Fatalf("fired: %v", fired)
+	}
+	if w.Judge(time.Second+2*tick, true) || w.Overdue() || !timers[2].Armed() {
+		t.Fatal("the last one was not put off")
+	}
 }

@@ -260,12 +260,18 @@ func (w *Wheel) Overdue() bool { return !w.overdue.empty() }
 // deadline, or is behind: it knows of input that it has not handled. Then they are put off, each once. It is called
 // when the turn's input has been handled, and reports whether it has fired any.
 func (w *Wheel) Judge(now time.Duration, behind bool) (fired bool) {
+	return w.JudgeUntil(now, now, behind)
+}
+
+// JudgeUntil is Judge for deadlines at or before until. Later ones stay overdue: their input may not have been handled.
+func (w *Wheel) JudgeUntil(now, until time.Duration, behind bool) (fired bool) {
 	if w.advancing {
 		return false
 	}
 	w.advancing, w.fired = true, nil
 	defer w.rest()
-	for !w.overdue.empty() {
+	last := int64(until / w.tick)
+	for !w.overdue.empty() && w.overdue.next.at() <= last {
 		t := w.overdue.next
 		k := t.kind()
 		if k == expected || k == seen && (behind || w.present-t.at() > w.slack) {
