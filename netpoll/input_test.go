@@ -55,7 +55,7 @@ func TestHeadLimits(t *testing.T) {
 		status     int
 		refused    func(m *Metrics) uint64
 	}{
-		{"too large", "GET /ws HTTP/1.1\r\nX: " + repeat("x", 17<<10), 431, func(m *Metrics) uint64 { return m.RefusedHead.Load() }},
+		{"too large", "GET /ws HTTP/1.1\r\nX: " + repeat("x", wsproto.DefaultMaxHead), 431, func(m *Metrics) uint64 { return m.RefusedHead.Load() }},
 		{"malformed", "GET /ws\r\n\r\n", 400, func(m *Metrics) uint64 { return m.RefusedHead.Load() }},
 		{"version", strings.Replace(upgradeHead("/ws", ""), ": 13", ": 12", 1), 426, func(m *Metrics) uint64 { return m.RefusedUpgrade.Load() }},
 		{"key", strings.Replace(upgradeHead("/ws", ""), key, "short", 1), 400, func(m *Metrics) uint64 { return m.RefusedUpgrade.Load() }},
