@@ -17,6 +17,6 @@
 // in a turn, or before that connection's part of the line has come, leaves in one write.
 //
 // Files in reading order: options.go, engine.go, loop.go, wait.go, park_linux.go, conn.go, input.go, upgrade.go, stream.go, request.go,
-// proxy.go, outbox.go, line.go, flush.go, flush_choice.go, flush_uring_linux.go, uring_linux.go, handover.go, drain.go;
+// proxy.go, outbox.go, line.go, flush.go, flush_choice.go, flush_uring_linux.go (over package uring), handover.go, drain.go;
 // then tls.go, tls_handshake.go, tls_link.go, tls_handover.go, tls_slim.go.
 package netpoll

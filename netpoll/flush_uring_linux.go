@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/internal/invariants"
+	"sluice/netpoll/uring"
 )
 
 const (
@@ -19,37 +20,38 @@ const (
 // uringFlusher is a flusher that sends on many connections with one system call. All that it submits is done when
 // flush returns. So what the kernel reads is kept alive by the outboxes, which nobody touches meanwhile, and by joined.
 type uringFlusher struct {
-	writer writer // for what the ring does not pay for, or does not fit
-	ring   *uring // nil: closed, or given up
+	writer writer      // for what the ring does not pay for, or does not fit
+	ring   *uring.Ring // nil: closed, or given up
 	failed func(error)
-	sends  []underWay // by slot of ring
+	sends  []inFlight // by slot of ring
+	first  uint32     // slot of the first send that is queued
 	bufs   [vectorLen][]byte
 	joined []byte // scratch: each connection's slices are joined in a place of their own
 }
 
-// underWay is a send whose result has not been taken.
-type underWay struct {
+// inFlight is a send whose result has not been taken.
+type inFlight struct {
 	index int32 // of the connection in the batch
 	size  int32
 }
 
 // newURingFlusher returns a flusher with a ring of its own, which close frees. failed is told if it has to do without later.
-func newURingFlusher(calls uringCalls, entries uint32, failed func(error)) (*uringFlusher, error) {
-	r, err := newURing(entries, calls)
+func newURingFlusher(calls uring.Calls, entries uint32, failed func(error)) (*uringFlusher, error) {
+	r, err := uring.New(entries, calls)
 	if err != nil {
 		return nil, err
 	}
-	if err = r.probe(); err != nil {
-		r.close()
+	if err = r.Probe(); err != nil {
+		r.Close()
 		return nil, err
 	}
-	return &uringFlusher{ring: r, failed: failed, sends: make([]underWay, len(r.sends)), joined: make([]byte, 0, uringScratch)}, nil
+	return &uringFlusher{ring: r, failed: failed, sends: make([]inFlight, r.Cap()), joined: make([]byte, 0, uringScratch)}, nil
 }
 
 // close frees the ring. A flush that comes later does without.
 func (u *uringFlusher) close() {
 	if u.ring != nil {
-		u.ring.close()
+		u.ring.Close()
 		u.ring = nil
 	}
 }
@@ -102,7 +104,10 @@ func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
 			}
 			clear(bufs)
 		}
-		u.sends[u.ring.add(c.fd, b)] = underWay{int32(i), int32(len(b))}
+		slot := u.ring.Add(c.fd, b)
+		if u.sends[slot] = (inFlight{int32(i), int32(len(b))}); queued == 0 {
+			u.first = slot
+		}
 		queued++
 	}
 	return i, queued
@@ -111,12 +116,11 @@ func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
 // submit does what is queued and deals with the results.
 func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 	r := u.ring
-	first := r.tail - queued
-	left, failure := r.submit()
+	left, failure := r.Submit()
 	lost := false
 	l.stats.submits++
 	for range queued - left {
-		slot, result, err := r.next()
+		slot, result, err := r.Next()
 		if err != nil {
 			failure, lost = err, true
 			break
@@ -130,12 +134,12 @@ func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 			u.writer.one(c) // there is more, or it was interrupted
 		}
 	}
-	due := r.taken()
+	due := r.Taken()
 	if invariants.Enabled {
 		invariants.Check(due == 0 || lost, "%d sends are under way at the end of a flush", due)
 	}
 	if left > 0 || lost {
-		u.clear(batch, first, queued-left, left)
+		u.clear(batch, queued-left, left)
 	}
 	if lost || failure != nil && !errors.Is(failure, unix.EAGAIN) && !errors.Is(failure, unix.EBUSY) {
 		u.close()
@@ -143,11 +147,10 @@ func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 	}
 }
 
-// clear deals with what has no result: of the sends from first on, begun were taken by the kernel, and left after
-// them were not.
-func (u *uringFlusher) clear(batch []*Conn, first, begun, left uint32) {
+// clear deals with the sends that have no result: the kernel took the first of them, begun, and not the left after those.
+func (u *uringFlusher) clear(batch []*Conn, begun, left uint32) {
 	for i := range begun + left {
-		s := &u.sends[(first+i)&u.ring.mask]
+		s := &u.sends[(int(u.first)+int(i))%len(u.sends)]
 		switch c := batch[s.index]; {
 		case s.size == 0: // it has one
 		case i < begun:
@@ -190,6 +193,11 @@ func sendError(result int32) error {
 		return errno
 	}
 }
+
+// uringCalls are the system calls of io_uring.
+type uringCalls = uring.Calls
+
+var kernelURing = uring.Kernel
 
 // equipURing gives each loop a ring, or none if it cannot for all.
 func (e *Engine) equipURing() error {

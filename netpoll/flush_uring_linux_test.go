@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/netpoll/uring"
 	"sluice/wsproto"
 )
 
@@ -44,9 +45,9 @@ func TestFlushChoice(t *testing.T) {
 		there = FlushURing
 	}
 	refusing := kernelURing
-	refusing.setup = func(uint32, *uringParams) (int, unix.Errno) { return -1, unix.EPERM }
+	refusing.Setup = func(uint32, *uring.Params) (int, unix.Errno) { return -1, unix.EPERM }
 	mute := kernelURing
-	mute.enter = func(int, uint32, uint32, uint32) (int, unix.Errno) { return -1, unix.EACCES }
+	mute.Enter = func(int, uint32, uint32, uint32) (int, unix.Errno) { return -1, unix.EACCES }
 	for _, tc := range []struct {
 		name   string
 		flush  Flush
@@ -169,10 +170,10 @@ func BenchmarkFlushers(b *testing.B) {
 			if len(spent[1]) == 0 {
 				return // the trial run
 			}
-			write, uring := median(spent[0]), median(spent[1])
+			write, batched := median(spent[0]), median(spent[1])
 			b.ReportMetric(write, "write-ns/conn")
-			b.ReportMetric(uring, "uring-ns/conn")
-			b.ReportMetric(uring/write, "ratio")
+			b.ReportMetric(batched, "uring-ns/conn")
+			b.ReportMetric(batched/write, "ratio")
 		})
 	}
 }
