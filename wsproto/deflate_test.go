@@ -333,13 +333,20 @@ func TestKeepCompressed(t *testing.T) {
 	if err != nil || !done || !m.Compressed {
 		t.Fatal(m.Compressed, done, err)
 	}
-	if out, err := Inflate([]byte("before"), m.Payload, len(text)); err != nil || string(out) != "before"+string(text) {
-		t.Errorf("%d bytes, %v", len(out), err)
+	out, err := InflateMessage(m.Op, m.Payload, len(text))
+	if err != nil || string(out.B) != string(text) {
+		t.Errorf("%d bytes, %v", len(out.B), err)
 	}
-	if _, err := Inflate(nil, m.Payload, len(text)-1); err != ErrMessageTooLarge {
-		t.Errorf("over the limit: %v", err)
-	}
-	if _, err := Inflate(nil, []byte{0xff, 0xff, 0xff}, 100); err != ErrCompressed {
-		t.Errorf("invalid data: %v", err)
+	out.Put()
+	for want, packed := range map[error]string{
+		ErrMessageTooLarge: string(m.Payload),
+		ErrCompressed:      "\xff\xff\xff",
+		ErrInvalidUTF8:     pack("\xff"),
+	} {
+		out, err := InflateMessage(OpText, []byte(packed), len(text)-1)
+		if err != want {
+			t.Errorf("%v, want %v", err, want)
+		}
+		out.Put()
 	}
 }

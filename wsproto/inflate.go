@@ -103,16 +103,6 @@ func (s *packedSource) Read(b []byte) (n int, err error) {
 // left returns the number of unread bytes.
 func (s *packedSource) left() int { return len(s.packed) + len(s.tail) }
 
-// Inflate appends the text of a compressed message to dst: payload is the Message.Payload of a
-// Parser with KeepCompressed. The error is ErrMessageTooLarge if the text has more than limit
-// bytes, and ErrCompressed if the data is invalid. It is safe for concurrent use.
-func Inflate(dst, payload []byte, limit int) ([]byte, error) {
-	out, err := inflate(payload, limit)
-	dst = append(dst, out.B...)
-	out.Put()
-	return dst, err
-}
-
 // inflate decompresses a whole message into a pooled buffer, which the caller releases, even after
 // an error: ErrMessageTooLarge beyond limit bytes, ErrCompressed if the data is invalid. The buffer
 // grows with the text and never beyond the limit. Only blocks with Huffman codes of more than nine

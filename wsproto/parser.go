@@ -27,7 +27,7 @@ type Message struct {
 	Code    uint16 // of a close frame: its code, CloseNoStatus if it has none; else 0
 	Cost    int    // bytes that were inflated to get Payload; 0: it came as it is
 
-	// Compressed reports whether Payload is still compressed: only with KeepCompressed.
+	// Compressed reports whether Payload is still compressed: pass it to InflateMessage.
 	Compressed bool
 }
 
@@ -75,8 +75,8 @@ func (p *Parser) FromServer() { p.mode |= modeServer }
 
 // KeepCompressed makes p accept compressed messages, as EnableDeflate does, and
 // return them as they were sent, with Message.Compressed set. The caller passes
-// them to Inflate. It is for load clients: thousands of them receive the same
-// bytes, so one inflation serves all. p does not check the UTF-8 of such a message.
+// them to InflateMessage. It is for load clients: thousands of them receive the same
+// bytes, so one inflation serves all.
 // The caller must call it before the first call of Next.
 func (p *Parser) KeepCompressed() { p.mode |= modeDeflate | modeKeep }
 

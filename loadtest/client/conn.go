@@ -241,7 +241,7 @@ func (c *Conn) frame(b []byte) int {
 	default:
 		if m.Compressed {
 			c.t.count.Compressed++
-			if m.Payload, err = c.t.inflated.text(m.Payload); err != nil {
+			if m.Payload, err = c.t.inflated.text(m.Op, m.Payload); err != nil {
 				c.fail(fmt.Errorf("the server broke the WebSocket protocol: %w", err))
 				return 0
 			}

@@ -16,9 +16,9 @@ type inflateCache struct {
 	next    int // the entry to replace
 }
 
-// text returns the text of a compressed message. It is valid until the cache has
+// text returns what a compressed message inflates to. It is valid until the cache has
 // missed as often as it has entries.
-func (d *inflateCache) text(packed []byte) ([]byte, error) {
+func (d *inflateCache) text(op wsproto.Op, packed []byte) ([]byte, error) {
 	for i := range d.entries {
 		if e := &d.entries[i]; len(e.packed) > 0 && bytes.Equal(e.packed, packed) {
 			return e.text, nil
@@ -26,11 +26,12 @@ func (d *inflateCache) text(packed []byte) ([]byte, error) {
 	}
 	e := &d.entries[d.next]
 	d.next = (d.next + 1) % len(d.entries)
-	var err error
 	e.packed = e.packed[:0] // no entry if this fails
-	if e.text, err = wsproto.Inflate(e.text[:0], packed, maxMessage); err != nil {
+	out, err := wsproto.InflateMessage(op, packed, maxMessage)
+	defer out.Put()
+	if err != nil {
 		return nil, err
 	}
-	e.packed = append(e.packed, packed...)
+	e.text, e.packed = append(e.text[:0], out.B...), append(e.packed, packed...)
 	return e.text, nil
 }
