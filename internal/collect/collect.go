@@ -1,8 +1,7 @@
-// Package collect names the counters of all parts in the registry of metrics,
-// Resgate's names beside our own.
+// Package collect registers the counters of all parts as metrics, under our own names and Resgate's.
 //
-// It never counts anything itself: it reads what the parts count when the
-// registry is scraped. A test holds that every counter of a source has a name.
+// It never counts anything itself: it reads the parts' counters when the registry is scraped. A test
+// checks that every counter of a source has a metric.
 package collect
 
 import (
@@ -32,13 +31,13 @@ type Sources struct {
 	API     *httpapi.Metrics
 
 	Compressions   *metrics.Counter // WebSocket messages compressed
-	CutHTTP        *metrics.Counter // connections of net/http that the end of a drain cut
-	InvalidAnswers *atomic.Uint64   // answers of services that are none
+	CutHTTP        *metrics.Counter // connections of net/http cut at the end of a drain
+	InvalidAnswers *atomic.Uint64   // malformed replies of services
 	Faults         *owner.Faults
 	Draining       func() bool // reports whether the gateway is being stopped
 }
 
-// Register registers all sources. The error names a metric whose name is taken.
+// Register registers the counters of all sources. The error names a metric that exists already.
 func Register(to *metrics.Registry, from *Sources) error {
 	n, f, s, c, b, h := from.Net, from.Fanout, from.Session, from.Cache, from.NATS, from.HTTP
 	var err error
@@ -72,10 +71,10 @@ func Register(to *metrics.Registry, from *Sources) error {
 		return 0
 	})
 	for where, read := range map[string]func() uint64{"event_loops": n.Cut.Load, "http_server": from.CutHTTP.Load} {
-		counter("sluice_drain_cut_total", "Connections cut because the time of a stop was over, by what served them.", metrics.Labels{"where": where}, read)
+		counter("sluice_drain_cut_total", "Connections cut at the end of a drain, by what served them.", metrics.Labels{"where": where}, read)
 	}
-	gauge("sluice_connections_lagging", "Connections whose socket does not take what is queued for it.", n.Lagging.Load)
-	counter("sluice_connections_accepted_total", "Connections accepted, those refused included.", nil, n.Accepted.Load)
+	gauge("sluice_connections_lagging", "Slow consumers: connections whose socket buffer is full.", n.Lagging.Load)
+	counter("sluice_connections_accepted_total", "Connections accepted, including rejected ones.", nil, n.Accepted.Load)
 	counter("sluice_ws_connections_opened_total", "WebSocket connections opened.", nil, n.Upgraded.Load)
 	for _, code := range netpoll.CloseCodes() {
 		counter("sluice_ws_connections_closed_total", "WebSocket connections closed, by close code.", metrics.Labels{"code": fmt.Sprint(code)}, n.ClosedWith(code).Load)
@@ -85,64 +84,64 @@ func Register(to *metrics.Registry, from *Sources) error {
 		"descriptors": &n.RefusedFDs, "max_connections": &n.RefusedMax, "draining": &n.RefusedDrain,
 		"head": &n.RefusedHead, "head_timeout": &n.RefusedTimeout, "upgrade": &n.RefusedUpgrade, "proxy_header": &n.RefusedProxy,
 	} {
-		counter("sluice_connections_refused_total", "Connections refused before they were of any use, by reason.", metrics.Labels{"reason": reason}, v.Load)
+		counter("sluice_connections_refused_total", "Connections rejected before their first request, by reason.", metrics.Labels{"reason": reason}, v.Load)
 	}
 	gauge("sluice_clients_paused", "Clients that are not read until some of their requests are answered.", n.Paused.Load)
 	counter("sluice_client_pauses_total", "Times that a client had as many requests in flight as it may, and was not read.", nil, n.Pauses.Load)
 	counter("sluice_client_yields_total", "Times that a client sent more messages than its share of an iteration of its event loop.", nil, n.Yields.Load)
 	counter("sluice_messages_inflated_total", "Compressed messages too long to be inflated on an event loop.", nil, n.Inflated.Load)
-	counter("sluice_http_requests_on_loops_total", "Requests for resources that the event loops answer themselves.", nil, n.Requests.Load)
-	counter("sluice_http_busy_total", "Requests answered with 503 because too many long answers were in the making.", nil, h.Busy.Load)
-	counter("sluice_http_handovers_total", "Connections given to the HTTP server.", nil, n.Handovers.Load)
-	counter("sluice_http_refused_total", "Connections refused because the HTTP server did not keep up.", nil, h.Refused.Load)
-	counter("sluice_http_adopted_total", "Connections that an event loop took back from the HTTP server.", nil, n.Adopted.Load)
-	counter("sluice_http_adopt_failed_total", "Connections lost on their way back from the HTTP server.", nil, n.AdoptFailed.Load)
+	counter("sluice_http_requests_on_loops_total", "Requests for resources answered on the event loops.", nil, n.Requests.Load)
+	counter("sluice_http_busy_total", "Requests answered with 503 because too many long responses were being encoded.", nil, h.Busy.Load)
+	counter("sluice_http_handovers_total", "Connections handed over to the HTTP server.", nil, n.Handovers.Load)
+	counter("sluice_http_refused_total", "Connections rejected because the HTTP server's accept queue was full.", nil, h.Refused.Load)
+	counter("sluice_http_adopted_total", "WebSocket upgrades handed back to an event loop by the HTTP server.", nil, n.Adopted.Load)
+	counter("sluice_http_adopt_failed_total", "WebSocket upgrades lost in the handover from the HTTP server to an event loop.", nil, n.AdoptFailed.Load)
 	counter("sluice_http_half_closed_total", "Connections served on after their client had shut its side down.", nil, n.HalfClosed.Load)
 	counter("sluice_http_discard_cut_total", "Connections cut because too much input followed a last response, in bytes or time.", nil, n.DiscardCut.Load)
-	counter("sluice_proxied_total", "Connections whose client's address came in a PROXY header.", nil, n.Proxied.Load)
-	counter("sluice_loop_wakes_total", "Times that event loops were woken by other goroutines.", nil, n.Wakes.Load)
-	counter("sluice_connections_lagged_total", "Times that a connection's socket did not take what was queued for it.", nil, n.Lags.Load)
+	counter("sluice_proxied_total", "Connections with a client address from a PROXY protocol header.", nil, n.Proxied.Load)
+	counter("sluice_loop_wakes_total", "Wake-ups of event loops by other goroutines.", nil, n.Wakes.Load)
+	counter("sluice_connections_lagged_total", "Times a connection became a slow consumer.", nil, n.Lags.Load)
 	r := from.API
-	gauge("sluice_http_streams", "Streams of server-sent events that the HTTP server carries.", r.Streams.Load)
-	counter("sluice_http_streams_cut_total", "Those streams ended because their client did not read.", nil, r.StreamsCut.Load)
+	gauge("sluice_http_streams", "Streams of server-sent events on the HTTP server.", r.Streams.Load)
+	counter("sluice_http_streams_cut_total", "Streams on the HTTP server closed because their client did not read.", nil, r.StreamsCut.Load)
 	counter("sluice_http_not_modified_total", "Requests answered with 304.", nil, r.NotModified.Load)
-	counter("sluice_http_compressed_total", "Answers sent compressed.", nil, r.Compressed.Load)
-	counter("sluice_http_body_too_large_total", "Requests refused for the length of their body.", nil, r.BodyTooLarge.Load)
-	counter("sluice_http_answer_too_large_total", "Resources refused for the length of their encoding.", nil, r.TooLarge.Load)
+	counter("sluice_http_compressed_total", "Responses sent compressed.", nil, r.Compressed.Load)
+	counter("sluice_http_body_too_large_total", "Requests rejected for the size of their body.", nil, r.BodyTooLarge.Load)
+	counter("sluice_http_answer_too_large_total", "Resources rejected for the size of their encoding.", nil, r.TooLarge.Load)
 	gauge("sluice_streams", "Streams of server-sent events on the event loops.", n.OpenStreams.Load)
 	counter("sluice_streams_opened_total", "Streams of server-sent events opened on the event loops.", nil, n.Streams.Load)
-	gauge("sluice_upgrades_pending", "WebSocket upgrades that wait for header authentication.", n.Pending.Load)
-	counter("sluice_tls_handshakes_started_total", "TLS handshakes begun.", nil, n.TLSStarted.Load)
+	gauge("sluice_upgrades_pending", "WebSocket upgrades waiting for header authentication.", n.Pending.Load)
+	counter("sluice_tls_handshakes_started_total", "TLS handshakes started.", nil, n.TLSStarted.Load)
 	for result, v := range map[string]*atomic.Uint64{
 		"done": &n.TLSDone, "failed": &n.TLSFailed, "timeout": &n.TLSTimeout, "refused": &n.TLSRefused, "silent": &n.TLSSilent,
 	} {
 		counter("sluice_tls_handshakes_total", "TLS handshakes ended, by result.", metrics.Labels{"result": result}, v.Load)
 	}
-	gauge("sluice_tls_handshakes", "TLS handshakes under way.", n.TLSHandshaking.Load)
+	gauge("sluice_tls_handshakes", "TLS handshakes in progress.", n.TLSHandshaking.Load)
 	counter("sluice_tls_resumed_total", "TLS handshakes that resumed a session.", nil, n.TLSResumed.Load)
-	counter("sluice_tls_h2_total", "TLS connections that chose HTTP/2.", nil, n.TLSH2.Load)
-	counter("sluice_tls_broken_total", "TLS connections closed for a broken record.", nil, n.TLSBroken.Load)
+	counter("sluice_tls_h2_total", "TLS connections that negotiated HTTP/2.", nil, n.TLSH2.Load)
+	counter("sluice_tls_broken_total", "TLS connections closed because of a malformed record.", nil, n.TLSBroken.Load)
 	counter("sluice_received_bytes_total", "Bytes received from clients on the event loops.", nil, n.BytesIn.Load)
 	counter("sluice_sent_bytes_total", "Bytes sent to clients from the event loops.", nil, n.BytesOut.Load)
-	counter("sluice_writes_total", "Writes to clients, with a system call each or through io_uring; compare with frames.", nil, n.Writes.Load)
+	counter("sluice_writes_total", "Writes to clients, by a system call each or through io_uring; compare with frames sent.", nil, n.Writes.Load)
 	counter("sluice_submissions_total", "Submissions to io_uring; compare with writes.", nil, n.Submits.Load)
-	counter("sluice_ws_messages_received_total", "Complete messages received.", nil, n.Messages.Load)
-	counter("sluice_ws_frames_sent_total", "Frames queued for clients.", nil, n.Frames.Load)
+	counter("sluice_ws_messages_received_total", "Complete WebSocket messages received.", nil, n.Messages.Load)
+	counter("sluice_ws_frames_sent_total", "WebSocket frames queued for clients.", nil, n.Frames.Load)
 	counter("sluice_ws_compressions_total", "Messages compressed: an event once on each event loop, for all its clients there.", nil, from.Compressions.Load)
-	counter("sluice_connections_overflowed_total", "Connections closed because too much was waiting for them.", nil, n.Overflows.Load)
-	counter("sluice_connections_ping_lost_total", "Connections closed because a ping was not answered.", nil, n.PingLost.Load)
-	counter("sluice_engine_restarts_total", "Times that the event engine was started again after an accept error.", nil, n.Restarts.Load)
+	counter("sluice_connections_overflowed_total", "Connections closed because their write queue exceeded outboxBytes.", nil, n.Overflows.Load)
+	counter("sluice_connections_ping_lost_total", "Connections closed because a pong was missing.", nil, n.PingLost.Load)
+	counter("sluice_engine_restarts_total", "Restarts of the event engine after an accept error.", nil, n.Restarts.Load)
 
 	for p := range owner.Parts {
-		counter("sluice_panics_total", "Panics that were contained, by what they happened in. Each is a bug to report.",
+		counter("sluice_panics_total", "Panics recovered, by the kind of goroutine. Each is a bug to report.",
 			metrics.Labels{"owner": p.String()}, func() uint64 { return from.Faults.Count(p) })
 	}
 
 	gauge("sluice_topics", "Resources with subscribers, counted per event loop.", f.Topics.Load)
 	gauge("sluice_topic_members", "Clients' memberships of topics.", f.Members.Load)
-	counter("sluice_events_fanned_out_total", "Events applied to topics, counted per event loop.", nil, f.Events.Load)
+	counter("sluice_events_fanned_out_total", "Events fanned out, counted per event loop.", nil, f.Events.Load)
 	counter("sluice_deliveries_total", "Events put into clients' write queues.", nil, f.Deliveries.Load)
-	counter("sluice_encodings_total", "Event frames built; compare with deliveries.", nil, f.Encodings.Load)
+	counter("sluice_encodings_total", "Event frames encoded; compare with deliveries.", nil, f.Encodings.Load)
 
 	counter("sluice_set_encodings_total", "Large resource sets encoded for responses; clients that need the same set share it.", nil, f.SetEncodings.Load)
 
@@ -155,12 +154,12 @@ func Register(to *metrics.Registry, from *Sources) error {
 	counter("sluice_messages_dropped_total", "Client messages without a response: not JSON, or without an id.", nil, s.Dropped.Load)
 	counter("sluice_requests_refused_total", "Requests rejected because of a limit.", nil, s.Refused.Load)
 	counter("sluice_events_held_total", "Events queued in a subscription until they may be sent.", nil, s.Held.Load)
-	counter("sluice_events_conflated_total", "Events replaced by a later difference.", nil, s.Conflated.Load)
+	counter("sluice_events_conflated_total", "Events coalesced into a later difference.", nil, s.Conflated.Load)
 	counter("sluice_events_lost_total", "Custom events dropped from a full queue.", metrics.Labels{"where": "session"}, s.Lost.Load)
 	counter("sluice_events_lost_total", "Custom events dropped from a full queue.", metrics.Labels{"where": "cache"}, total(&c.CustomLost))
-	counter("sluice_revoked_total", "Direct subscriptions ended by the gateway.", nil, s.Revoked.Load)
+	counter("sluice_revoked_total", "Direct subscriptions revoked by the gateway.", nil, s.Revoked.Load)
 
-	counter("sluice_invalid_answers_total", "Answers of services that are none; the log says why.", nil, from.InvalidAnswers.Load)
+	counter("sluice_invalid_answers_total", "Malformed replies of services; the log has the reasons.", nil, from.InvalidAnswers.Load)
 	gauge("sluice_cache_resources", "Resource names with a NATS subscription.", c.Resources.Load)
 	gauge("sluice_cache_entries", "Cached resources; each normalised query counts.", c.Entries.Load)
 	gauge("sluice_cache_bytes", "Bytes of keys and values cached.", c.Bytes.Load)
@@ -183,31 +182,31 @@ func Register(to *metrics.Registry, from *Sources) error {
 		"evictions":      {"Resources evicted without subscribers.", total(&c.Evictions)},
 	})
 
-	gauge("sluice_nats_requests_pending", "Requests to services under way.", b.Pending.Load)
-	gauge("sluice_nats_queue", "Operations waiting to be sent to NATS.", b.Queue.Load)
+	gauge("sluice_nats_requests_pending", "Requests to services in flight.", b.Pending.Load)
+	gauge("sluice_nats_queue", "Operations queued for NATS.", b.Queue.Load)
 	gauge("sluice_nats_subscriptions", "Resource names subscribed on NATS.", b.Subscriptions.Load)
 	counters("sluice_nats_", map[string]count{
-		"requests":      {"Requests made to services.", b.Requests.Load},
-		"replies":       {"Answers received.", b.Replies.Load},
-		"pre_responses": {"Answers that only extended a timeout.", b.PreResponses.Load},
-		"failed":        {"Requests that the NATS client refused to send.", b.Failed.Load},
-		"unsent":        {"Requests that were over before they could be sent.", b.Unsent.Load},
+		"requests":      {"Requests to services, including those that failed immediately.", b.Requests.Load},
+		"replies":       {"Replies received for pending requests.", b.Replies.Load},
+		"pre_responses": {"Pre-responses received, which only extend a timeout.", b.PreResponses.Load},
+		"failed":        {"Requests that the NATS client failed to send.", b.Failed.Load},
+		"unsent":        {"Requests that ended before they were sent.", b.Unsent.Load},
 		"system_events": {"System and token events received.", b.SystemEvents.Load},
-		"timeouts":      {"Requests without an answer in time.", b.Timeouts.Load},
-		"no_responders": {"Requests that no service listens to.", b.NoResponders.Load},
-		"late_replies":  {"Answers that came too late.", b.LateReplies.Load},
+		"timeouts":      {"Requests without a reply in time.", b.Timeouts.Load},
+		"no_responders": {"Requests without a subscribed service.", b.NoResponders.Load},
+		"late_replies":  {"Replies received after their request had ended.", b.LateReplies.Load},
 		"abandoned":     {"Requests given up because their client has gone.", b.Abandoned.Load},
-		"bad_subjects":  {"Requests refused for their subject.", b.BadSubjects.Load},
-		"too_long":      {"Requests and subscriptions refused because NATS accepts no subject so long.", b.TooLong.Load},
-		"too_large":     {"Requests refused because NATS accepts no payload so large.", b.TooLarge.Load},
-		"overloaded":    {"Requests refused because too many are waiting.", b.Overloaded.Load},
-		"refused":       {"Subscriptions that NATS refused, for lack of permission or for their number.", b.Refused.Load},
-		"forbidden":     {"Requests that NATS did not let pass for lack of permission.", b.Forbidden.Load},
-		"events":        {"Events received.", b.Events.Load},
+		"bad_subjects":  {"Requests and subscriptions rejected for an invalid subject.", b.BadSubjects.Load},
+		"too_long":      {"Requests and subscriptions rejected because their subject is too long for NATS.", b.TooLong.Load},
+		"too_large":     {"Requests rejected because their payload is too large for NATS.", b.TooLarge.Load},
+		"overloaded":    {"Requests rejected because a queue was full.", b.Overloaded.Load},
+		"refused":       {"Subscriptions denied by NATS, for lack of permission or for their number.", b.Refused.Load},
+		"forbidden":     {"Requests denied by NATS for lack of permission.", b.Forbidden.Load},
+		"events":        {"Events of resources received.", b.Events.Load},
 		"bytes_in":      {"Payload bytes received.", b.BytesIn.Load},
 		"bytes_out":     {"Payload bytes sent.", b.BytesOut.Load},
-		"gaps":          {"Times that messages may have been missed.", b.Gaps.Load},
-		"slow_consumer": {"Times that messages came faster than they could be dispatched.", b.SlowConsumer.Load},
+		"gaps":          {"Times messages may have been lost.", b.Gaps.Load},
+		"slow_consumer": {"Times the NATS client reported a slow consumer.", b.SlowConsumer.Load},
 		"disconnects":   {"Connections to NATS lost.", b.Disconnects.Load},
 		"reconnects":    {"Connections to NATS restored.", b.Reconnects.Load},
 	})
