@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// inboxName is what users call the subjects of replies.
+// inboxName stands for the subjects of replies in messages.
 const inboxName = "_INBOX.>"
 
 // base are the subscriptions that a link cannot do without.
@@ -21,7 +21,7 @@ type base struct {
 	subs     []*nats.Subscription // owned by the publisher
 
 	refused atomic.Pointer[string] // the subject of one that the server refuses, nil if it does not
-	problem atomic.Pointer[string] // why the link is of no use, nil if it is
+	problem atomic.Pointer[string] // why requests get no replies, nil if they do
 	doubt   chan struct{}          // a probe is due
 
 	// Owned by the publisher.
@@ -37,11 +37,11 @@ func (b *base) init(l *link) {
 	b.doubt = make(chan struct{}, 1)
 	b.retry = time.NewTimer(0)
 	b.retry.Stop()
-	untried := "NATS has not replied to a first request yet"
+	untried := "no reply to a first request to NATS yet"
 	b.problem.Store(&untried)
 }
 
-// refuse notes that a subject is refused; false if it is none of these.
+// refuse records that the server denies a subject, and reports whether it is one of base's.
 func (b *base) refuse(subject string) bool {
 	for _, s := range b.subjects {
 		if s == subject {
@@ -56,7 +56,7 @@ func (b *base) refuse(subject string) bool {
 	return strings.HasPrefix(subject, "_INBOX.") // of marks
 }
 
-// subscribeBase subscribes to what the link cannot do without. Its error is that the connection is closed.
+// subscribeBase subscribes to the base subjects. It fails only if the connection is closed.
 func (p *publisher) subscribeBase(nc *nats.Conn) error {
 	p.base.subs = p.base.subs[:0]
 	for _, s := range p.base.subjects {
@@ -77,11 +77,11 @@ func (p *publisher) subscribeBase(nc *nats.Conn) error {
 
 func (p *publisher) unsubscribeBase() {
 	for _, sub := range p.base.subs {
-		_ = sub.Unsubscribe() // an error means that the connection is closed: reopen makes them again
+		_ = sub.Unsubscribe() // fails if the connection is closed: reopen subscribes again
 	}
 }
 
-// probe finds out whether requests get replies, by one to the link itself.
+// probe checks whether requests get replies, by a request to the link itself.
 func (p *publisher) probe() {
 	b := &p.base
 	made := p.made.Load()
@@ -90,14 +90,14 @@ func (p *publisher) probe() {
 		p.advance(made)
 	}
 	if result == markLost {
-		return // there will be another probe
+		return // the next connection is probed again
 	}
 	problem := ""
 	switch subject := b.refused.Load(); {
 	case subject != nil:
 		problem = refused(*subject).Error()
 	case result == markSilent:
-		problem = fmt.Sprintf("NATS has not replied to a request within %v", p.opts.RequestTimeout)
+		problem = fmt.Sprintf("no reply from NATS within %v", p.opts.RequestTimeout)
 	}
 	before := b.problem.Load()
 	if problem == "" {
@@ -105,7 +105,7 @@ func (p *publisher) probe() {
 		if b.tries > 0 {
 			b.tries = 0
 			b.retry.Stop()
-			p.opts.Log.Info("NATS accepts what the gateway needs", "connection", p.number)
+			p.opts.Log.Info("NATS is usable again", "connection", p.number)
 			p.emit(change{to: Gap})
 		}
 		return
@@ -119,7 +119,7 @@ func (p *publisher) probe() {
 	b.retry.Reset(min(refusalFirst<<min(b.tries-1, 10), refusalMost))
 }
 
-// renewBase makes the subscriptions again that the link cannot do without, and probes.
+// renewBase repeats the base subscriptions and probes them.
 func (p *publisher) renewBase() {
 	p.unsubscribeBase()
 	p.base.refused.Store(nil)
@@ -141,17 +141,16 @@ func (b *Bus) Ready() error {
 	return nil
 }
 
-// marks are messages from the publisher to itself. When one has come back, all that the server had said
-// before it has been handed to nats.go's callbacks, and by these to whom it concerns: a mark goes through
-// the server, the goroutine that reads the connection, and the one that calls back. The last step is
-// taken by an error that nats.go reports for a channel that is full, or by the server's word that the
-// mark may not be published.
+// marks are messages from the publisher to itself. A mark passes the server, nats.go's read loop
+// and its callback goroutine. So when a mark has returned, every callback for what the server sent
+// before it has returned, too. The step to the callback goroutine is an error: the one that nats.go
+// reports for a full channel, or the server's denial of publishing the mark.
 type marks struct {
 	prefix string
 	msgs   chan *nats.Msg // room for one
 	number atomic.Uint32  // of the newest
 	back   chan struct{}
-	out    atomic.Bool // one is on its way
+	out    atomic.Bool // one is in flight
 }
 
 func (m *marks) init() {
@@ -178,15 +177,15 @@ func (m *marks) refused(subject string) bool {
 	return ok
 }
 
-// giveUp ends the wait for a mark, which may not come back now.
+// giveUp ends the wait for a mark, which may never return now.
 func (m *marks) giveUp() { poke(m.back) }
 
 type markResult uint8
 
 const (
 	markBack   markResult = iota
-	markSilent            // it has not come back in time
-	markLost              // the connection was lost meanwhile
+	markSilent            // it has not returned in time
+	markLost              // the connection was lost first
 )
 
 // mark sends a mark and waits for it. Only the publisher calls it.
@@ -198,7 +197,7 @@ func (p *publisher) mark() markResult {
 	}
 	poked(m.back)
 	if subject := p.base.refused.Load(); subject != nil && *subject == inboxName {
-		return markSilent // and if it is refused later, giveUp ends the wait
+		return markSilent // if it is denied later, giveUp ends the wait
 	}
 	m.out.Store(true)
 	defer func() {

@@ -1,13 +1,14 @@
-// Package natsbus owns the connections to NATS: the order of arrival, the publishing of requests, the
-// subscriptions to resources' events, reconnecting, and the matching of answers to requests.
+// Package natsbus owns the connections to NATS: the order of arrival, the publishing of requests,
+// the subscriptions to resources' events, reconnecting, and the matching of answers to requests.
 //
-// Each connection is a link with two goroutines. The dispatcher takes everything that arrives on the
-// connection (events, answers, system and token messages) out of one channel, in the order of arrival,
-// looks at the subject only, and hands it to the Receiver. The publisher is the only one who calls
-// into nats.go to publish or subscribe, because that takes a lock and can block in a full socket.
-// Owners reach it through a Caller, which collects a turn's operations and hands them over as a batch.
+// Each connection is a link with two goroutines. The dispatcher receives everything that arrives on
+// the connection (events, replies, system and token messages) from one channel, in the order of
+// arrival. It reads the subject only, and calls the Receiver. The publisher alone calls into
+// nats.go to publish or subscribe, because that takes a lock and can block on a full socket. Owners
+// reach it through a Caller, which collects a turn's operations and enqueues them as a batch.
 //
-// It never parses JSON, never blocks an owner, and knows nothing of clients or of what a resource holds.
+// It never parses JSON, never blocks an owner, and knows nothing of clients or of what a resource
+// holds.
 package natsbus
 
 import (
@@ -26,32 +27,33 @@ import (
 	"sluice/internal/secret"
 )
 
-// What a request can end with instead of an answer.
+// The errors that end a request without a reply.
 var (
-	ErrTimeout         = errors.New("natsbus: no answer within the request timeout")
+	ErrTimeout         = errors.New("natsbus: no reply within the request timeout")
 	ErrDisconnected    = fmt.Errorf("%w: NATS is disconnected", ErrTimeout)
 	ErrCut             = fmt.Errorf("%w: the connection was lost before the reply", ErrDisconnected)
-	ErrNoResponders    = errors.New("natsbus: no service listens to the subject")
+	ErrNoResponders    = errors.New("natsbus: no service subscribes to the subject")
 	ErrSubjectTooLong  = errors.New("natsbus: subject too long for the NATS control line")
 	ErrBadSubject      = errors.New("natsbus: invalid subject")
 	ErrPayloadTooLarge = errors.New("natsbus: payload larger than the NATS server accepts")
-	ErrOverloaded      = errors.New("natsbus: too many requests are waiting for NATS")
+	ErrOverloaded      = errors.New("natsbus: too many requests queued for NATS")
 	ErrRefused         = errors.New("NATS refuses the subscription")
 	ErrAbandoned       = errors.New("natsbus: the client that asked has gone")
 	ErrClosed          = errors.New("natsbus: closed")
 )
 
-// Signal is a change in how far the stream of a connection can be trusted.
+// Signal is a change in how reliable the stream of a connection is.
 type Signal uint8
 
 const (
 	// Connected: the connection is up, its subscriptions are in place.
 	Connected Signal = iota + 1
-	// Disconnected: the connection is lost; reconnecting goes on until Close. Each owner then calls Caller.Cut.
+	// Disconnected: the connection is lost; reconnecting goes on until Close. Each owner then calls
+	// Caller.Cut.
 	Disconnected
-	// Gap: messages may have been missed, because of a cut (then it follows Connected) or because they
-	// came faster than they could be dispatched. Requests made from now on are answered after every
-	// message that was not missed, so what they fetch is whole again. Each owner then calls Caller.Recheck.
+	// Gap: messages may have been lost, in an outage (then it follows Connected) or in a full
+	// queue. Replies to requests made from now on follow every message that was not lost, so
+	// refetched state is complete. Each owner then calls Caller.Recheck.
 	Gap
 )
 
@@ -67,7 +69,7 @@ func (s Signal) String() string {
 	return "unknown"
 }
 
-// Receiver takes what arrives. Its methods are called in the order of arrival, by the dispatcher of
+// Receiver gets what arrives. Its methods are called in the order of arrival, by the dispatcher of
 // the connection (with several connections: one goroutine for each), and must not block. data is
 // immutable and may be kept; nats.go makes a new slice for every message.
 type Receiver interface {
@@ -77,29 +79,29 @@ type Receiver interface {
 	System(event string, data []byte)
 	// Token takes conn.<cid>.token. It comes from the first connection only.
 	Token(cid string, data []byte)
-	// Reply takes the answer to a request. It is to be given to Caller.Deliver of the owner named in it,
-	// on that owner's goroutine. Requests that fail before they reach NATS come here too, from
-	// whichever goroutine noticed it, the owner's own included.
+	// Reply takes the reply to a request, and passes it to Caller.Deliver of its owner on the
+	// owner's goroutine. Requests that fail before they reach NATS end here too, on any goroutine,
+	// the owner's own included.
 	Reply(r Reply)
-	// Refused says that NATS refuses the events of a resource, which counts as unsubscribed from now on. It
-	// comes before every reply that was sent after the subscription. err says so to clients (ErrRefused).
-	// It may come from any goroutine, as may Missed.
+	// Refused reports that NATS denies the subscription to a resource's events; it is unsubscribed
+	// then. The call precedes every reply that was sent after the subscription. err (ErrRefused) is
+	// for clients. Any goroutine may call it, and Missed.
 	Refused(name string, err error)
-	// Missed says that events of a resource may have been missed.
+	// Missed reports that events of a resource may have been lost.
 	Missed(name string)
 }
 
-// Reply is an answer on its way to the Caller that asked.
+// Reply is the reply to a request, or its failure, addressed to the request's Caller.
 type Reply struct {
 	Owner uint32 // the number given to NewCaller
-	Err   error  // ErrNoResponders, or why the request was not sent; nil with an answer
+	Err   error  // ErrNoResponders, or why the request was not sent; nil for a reply
 	Data  []byte // immutable, may be kept
 
 	made, slot, gen uint32
-	expired         bool // all that was received before the request's time was over has been handed on
+	expired         bool // the request timed out, and every message received before that is dispatched
 }
 
-// HashName is the hash by which names are spread over connections.
+// HashName returns the hash that spreads names over connections.
 func HashName(name string) uint64 { return xxhash.Sum64String(name) }
 
 // Options are fixed when Connect is called. Zero values mean the default in parentheses.
@@ -115,21 +117,21 @@ type Options struct {
 	Signal    func(conn int, s Signal) // called by the connection's dispatcher, in order with messages; must not block
 	Log       *slog.Logger             // (none)
 	Metrics   *Metrics                 // (one of its own)
-	Faults    *owner.Faults            // takes note of panics that were contained (none)
+	Faults    *owner.Faults            // records recovered panics (none)
 
 	RequestTimeout time.Duration // until a request fails with ErrTimeout (3 s)
-	ConnectTimeout time.Duration // all tries of Connect together (30 s)
+	ConnectTimeout time.Duration // all attempts of Connect together (30 s)
 	WriteTimeout   time.Duration // a write that takes longer cuts the connection, which then reconnects (10 s)
-	Ping           time.Duration // between pings; with two of them unanswered the connection counts as lost (10 s)
-	PendingLimit   int           // messages of one connection waiting for its dispatcher; beyond it they are dropped: Gap (65,536)
-	QueueLimit     int           // requests of one connection waiting for its publisher; beyond it: ErrOverloaded (262,144)
+	Ping           time.Duration // interval of pings; two without a pong end the connection (10 s)
+	PendingLimit   int           // messages queued for one dispatcher; beyond it they are dropped: Gap (65,536)
+	QueueLimit     int           // requests queued for one publisher; beyond it: ErrOverloaded (262,144)
 	QueueBytes     int           // the same limit for the bytes of their payloads (64 MiB)
 	RequestLimit   int           // requests under way of one Caller; beyond it: ErrOverloaded (262,144)
 
-	retryMin, retryMax time.Duration // bounds of the pause between two tries to connect
-	settled            time.Duration // a connection that stood for so long is no sign of an unstable server
-	hold               time.Duration // how long, at least, a connection of an unstable server must stand before it counts
-	closeGrace         time.Duration // how long Close waits for a server that does not read before it cuts the connection
+	retryMin, retryMax time.Duration // bounds of the back-off between attempts to connect
+	settled            time.Duration // a connection shorter than this makes the server count as unstable
+	hold               time.Duration // probation of a connection to an unstable server, at least
+	closeGrace         time.Duration // Close waits this long for a server that does not read
 }
 
 func (o Options) withDefaults() Options {
@@ -145,7 +147,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.QueueBytes, 64<<20)
 	setDefault(&o.RequestLimit, 1<<18)
 	setDefault(&o.retryMin, 100*time.Millisecond)
-	setDefault(&o.retryMax, 2*time.Second) // whoever waits for NATS has a grace period, and it may be short
+	setDefault(&o.retryMax, 2*time.Second) // clients are kept for a grace period, which may be short
 	setDefault(&o.settled, 10*time.Second)
 	setDefault(&o.hold, 500*time.Millisecond)
 	setDefault(&o.closeGrace, 2*time.Second)
@@ -177,10 +179,10 @@ type Bus struct {
 	closed atomic.Bool
 }
 
-// Connect opens all connections. While NATS cannot be reached it tries again, with growing pauses,
-// until ConnectTimeout has passed or ctx ends; what cannot become better by waiting (credentials
-// refused, files missing) fails at once. The error names the address, without user and password, and
-// says what to do. The Receiver may be called before Connect returns.
+// Connect opens all connections. While NATS is unreachable it retries with back-off, until
+// ConnectTimeout has passed or ctx ends. What waiting cannot mend (rejected credentials, missing
+// files) fails immediately. The error names the address, without credentials, and says what to do.
+// The Receiver may be called before Connect returns.
 func Connect(ctx context.Context, o Options) (*Bus, error) {
 	o = o.withDefaults()
 	if o.Receiver == nil {
@@ -200,8 +202,8 @@ func Connect(ctx context.Context, o Options) (*Bus, error) {
 	return b, nil
 }
 
-// Close publishes what is queued if NATS takes it, closes the connections and returns when no call
-// of the Receiver is under way or will come. Requests made afterwards fail with ErrClosed.
+// Close publishes what is queued if NATS accepts it, and closes the connections. When it returns,
+// no call of the Receiver runs or will start. Later requests fail with ErrClosed.
 func (b *Bus) Close() {
 	if b.closed.Swap(true) {
 		return
@@ -225,8 +227,8 @@ func (b *Bus) Connected() bool {
 }
 
 // ConnOf returns the number of the connection that carries the events of name and the requests made
-// in its name. Requests to auth.… are the exception: they use the first connection, on which the
-// token events come that they trigger, so that token and answer keep their order.
+// in its name. Requests to auth.… are the exception: they use the first connection, which receives
+// the token events that they trigger, so that token and reply keep their order.
 func (b *Bus) ConnOf(name string) int {
 	if name == "" || len(b.links) == 1 {
 		return 0

@@ -9,11 +9,11 @@ import (
 	"sluice/internal/owner"
 )
 
-// Caller is one owner's side of the bus: its requests under way, their timeouts on its own wheel, and
-// the operations of the current turn. All methods are called by that owner only.
+// Caller is one owner's side of the bus: its requests in flight, their timeouts on the owner's
+// wheel, and the operations of the current turn. Only that owner calls its methods.
 //
-// Operations of one Caller on one connection reach NATS in the order in which they were called, so a
-// Subscribe is in force before the Request that follows it is answered.
+// Operations of one Caller on one connection reach NATS in the order in which they were called, so
+// a Subscribe is in force before the reply to the Request that follows it.
 type Caller struct {
 	// Fixed after construction.
 	bus   *Bus
@@ -21,8 +21,8 @@ type Caller struct {
 	wheel *owner.Wheel
 	now   func() time.Duration
 
-	// Requests under way. Slots live in pages because a timer must not move while armed and because
-	// the publisher looks at a slot's generation.
+	// Requests in flight. Slots live in pages because a timer must not move while armed, and
+	// because the publisher reads a slot's generation.
 	pages   []*[pageSlots]slot
 	free    *slot
 	pending int
@@ -35,16 +35,17 @@ type Caller struct {
 
 const pageSlots = 256
 
-// slot holds one request. Its generation is part of the reply subject and changes when the request is
-// over, so an answer that comes too late does not meet the slot's next request.
+// slot holds one request. Its generation is part of the reply subject and changes when the request
+// ends, so a late reply does not match the slot's next request.
 type slot struct {
 	// Fixed when the page is made.
 	caller *Caller
 	index  uint32
 
-	gen atomic.Uint32 // written by the owner; the publisher reads it to leave out requests that are over
+	gen atomic.Uint32 // written by the owner; the publisher reads it to skip requests that have ended
 
-	// Written by the publisher when the request is sent: the generation, and the link's epoch in the low half.
+	// Written by the publisher when the request is sent: the generation, and the link's epoch in
+	// the low half.
 	sent atomic.Uint64
 
 	// Owned by the caller's owner.
@@ -56,23 +57,23 @@ type slot struct {
 	once  bool  // it must not be sent twice: calls and auth requests
 	next  *slot // free list
 
-	expiring bool // its time is over, which the dispatcher was told
+	expiring bool // timed out; the timeout is queued for the dispatcher
 
 	group         *Group // nil: none
 	before, after *slot  // of the same group
 }
 
-// NewCaller returns the caller of one owner. number comes back in its replies and must be unique on
-// the bus; wheel and now are the owner's own.
+// NewCaller returns the caller of one owner. number identifies the owner in its replies and must be
+// unique on the bus; wheel and now are the owner's own.
 func (b *Bus) NewCaller(number uint32, wheel *owner.Wheel, now func() time.Duration) *Caller {
 	return &Caller{bus: b, owner: number, wheel: wheel, now: now, batches: make([]*batch, len(b.links))}
 }
 
-// Subscribe makes events of the resource name arrive, until Unsubscribe. A name is subscribed or not,
-// it is not counted. The error is ErrBadSubject, ErrSubjectTooLong or ErrClosed.
+// Subscribe subscribes to the events of a resource, until Unsubscribe. Calls are not counted. The
+// error is ErrBadSubject, ErrSubjectTooLong or ErrClosed.
 func (c *Caller) Subscribe(name string) error { return c.interest(opSubscribe, name) }
 
-// Unsubscribe ends Subscribe. Events that have arrived already may still be handed to the Receiver.
+// Unsubscribe ends Subscribe. The Receiver may still get events that were received before.
 func (c *Caller) Unsubscribe(name string) error { return c.interest(opUnsubscribe, name) }
 
 func (c *Caller) interest(kind opKind, name string) error {
@@ -85,15 +86,15 @@ func (c *Caller) interest(kind opKind, name string) error {
 	return nil
 }
 
-// Request sends payload, which is copied, to subject and calls done exactly once, later, on the
-// owner's goroutine, never from within Request: with the answer, which is immutable and may be kept, or
-// with one of the package's errors. name is the resource on whose behalf the request is made: it
-// selects the connection, so that the answer keeps its order with the resource's events. An empty name stands for the first connection.
+// Request sends a copy of payload to subject. It calls done exactly once, later, on the owner's
+// goroutine, with the reply, which is immutable and may be kept, or with one of the package's
+// errors. name is the resource that the request is about. It selects the connection, so that the
+// reply keeps its order with the resource's events; an empty name selects the first connection.
 func (c *Caller) Request(name, subject string, payload []byte, done func(data []byte, err error)) {
 	c.RequestIn(nil, name, subject, payload, done)
 }
 
-// RequestIn is Request with a group, if that is not nil, that the request stays in until it is over.
+// RequestIn is Request with a group, nil for none, that the request belongs to until it ends.
 func (c *Caller) RequestIn(g *Group, name, subject string, payload []byte, done func(data []byte, err error)) {
 	m := c.bus.opts.Metrics
 	m.Requests.Inc()
@@ -120,8 +121,8 @@ func (c *Caller) RequestIn(g *Group, name, subject string, payload []byte, done 
 	})
 }
 
-// admit says why a request cannot be sent, nil if it can. The limits are looked at without the
-// operations of other owners' current turns, so they may be passed by one turn's worth.
+// admit returns why a request cannot be sent, nil if it can. It does not count the operations of
+// other owners' current turns, so the limits may be exceeded by one turn's worth.
 func (c *Caller) admit(l *link, s *slot, subject string) error {
 	o := &c.bus.opts
 	if c.bus.closed.Load() {
@@ -138,8 +139,8 @@ func (c *Caller) admit(l *link, s *slot, subject string) error {
 	return nil
 }
 
-// Deliver ends the request that r answers, or extends its timeout if r is a pre-response. An answer
-// to a request that is over is counted and dropped.
+// Deliver ends the request of a reply, or extends its timeout if r is a pre-response. A late reply
+// is counted and dropped.
 func (c *Caller) Deliver(r Reply) {
 	m := c.bus.opts.Metrics
 	s := c.slot(r.slot)
@@ -171,11 +172,12 @@ func (c *Caller) Deliver(r Reply) {
 	c.finish(s, r.Data, r.Err)
 }
 
-// expiryRetry is when the end of a request's time is said again if the dispatcher had no room to hear it.
+// expiryRetry is when a timeout is queued again after it found the dispatcher's queue full.
 const expiryRetry = 10 * time.Millisecond
 
-// Expire implements owner.Expirer: the request's time is over. The answer may have been received all the same, and
-// wait to be dispatched. So the end stands in line behind all that has come, and counts when it gets through.
+// Expire implements owner.Expirer: the request has timed out. Its reply may have been received and
+// wait in the dispatcher's queue. So the timeout is queued after it, and counts when it is
+// dispatched.
 func (s *slot) Expire(now time.Duration) {
 	if s.expiring = s.link.expire(s); !s.expiring {
 		s.caller.wheel.Schedule(&s.timer, now+expiryRetry, s)
@@ -227,7 +229,7 @@ func (c *Caller) grow() {
 	c.pages = append(c.pages, page)
 }
 
-// slot returns nil for an index that was never handed out: the token may be forged.
+// slot returns nil for an index that was never used: the token may be forged.
 func (c *Caller) slot(index uint32) *slot {
 	page := int(index / pageSlots)
 	if page >= len(c.pages) {
@@ -245,8 +247,8 @@ func (c *Caller) batch(conn int) *batch {
 	return b
 }
 
-// Flush hands the turn's operations to the publishers. The owner calls it at the end of each turn; a
-// request is not sent before.
+// Flush enqueues the turn's operations for the publishers. The owner calls it at the end of each
+// turn; no request is sent before.
 func (c *Caller) Flush() {
 	c.endOrphans()
 	for i, b := range c.batches {
@@ -257,9 +259,9 @@ func (c *Caller) Flush() {
 	}
 }
 
-// Cut ends the requests that were sent on connections of link number conn that are lost, with ErrCut:
-// their replies may be lost as well, and whoever needs one asks again. Calls and auth requests must not
-// be made twice; a service that is slow may still reply to them, so they go on waiting.
+// Cut ends requests with ErrCut that were sent on lost connections of link number conn: their
+// replies may be lost as well, and the owner can repeat them. Calls and auth requests must not be
+// repeated; a slow service may still reply to them, so they stay in flight.
 func (c *Caller) Cut(conn int) {
 	l := c.bus.links[conn]
 	epoch := l.epoch.Load()
@@ -270,8 +272,8 @@ func (c *Caller) Cut(conn int) {
 	})
 }
 
-// Recheck ends the requests that link number conn cannot have sent for their length, now that more is
-// known of what the server accepts.
+// Recheck ends the requests that are too long for the server of link number conn, by the limits
+// that were learnt last.
 func (c *Caller) Recheck(conn int) {
 	l := c.bus.links[conn]
 	line, payload := l.lineLimit.Load(), l.maxPayload.Load()

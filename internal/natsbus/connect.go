@@ -14,14 +14,14 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// tryTimeout bounds one try to connect.
+// tryTimeout bounds one attempt to connect.
 const tryTimeout = 5 * time.Second
 
-// missedPings is how many unanswered pings make a connection count as lost.
+// missedPings is how many pings without a pong end a connection.
 const missedPings = 2
 
-// connect makes the first connection: it tries until it succeeds, the reason is one that waiting does
-// not remove, or ctx ends.
+// connect makes the first connection. It retries until it succeeds, ctx ends, or the error is
+// permanent.
 func (p *publisher) connect(ctx context.Context) error {
 	p.settings = nats.GetDefaultOptions()
 	p.settings.Servers = p.opts.URL.List()
@@ -31,8 +31,8 @@ func (p *publisher) connect(ctx context.Context) error {
 	return retry(ctx, p.opts, func() error { return p.dial(ctx) }, pause)
 }
 
-// reopen replaces a connection that nats.go has closed, for however long it takes; false when the link
-// closes instead. Only the publisher calls it, after taking what onClosed put into lost.
+// reopen replaces a connection that nats.go has closed, however long that takes. It returns false
+// if the link closes first. Only the publisher calls it, after it has received from lost.
 func (p *publisher) reopen() bool {
 	ctx, cancel := context.WithCancel(p.dials)
 	defer cancel()
@@ -48,23 +48,23 @@ func (p *publisher) reopen() bool {
 	}()
 	for try := int(p.flaps.Load()); p.nc.Load().IsClosed(); try++ {
 		d := backoff(max(try, 1), p.opts.retryMin, p.opts.retryMax)
-		p.opts.Log.Info("NATS connection is opened again", "connection", p.number, "url", p.opts.URL, "pause", d)
+		p.opts.Log.Info("reopening the NATS connection", "connection", p.number, "url", p.opts.URL, "pause", d)
 		if !pause(ctx, d) {
 			return false
 		}
 		if err := p.dial(ctx); err != nil {
-			p.opts.Log.Warn("NATS connection could not be opened, trying again", "connection", p.number, "error", p.opts.scrub(err))
+			p.opts.Log.Warn("NATS connection failed, retrying", "connection", p.number, "error", p.opts.scrub(err))
 			continue
 		}
 		p.opts.Metrics.Reconnects.Inc()
 		poke(p.back) // probes
-		break        // if it is closed already, onClosed is about to say so
+		break        // if it is closed already, onClosed is about to signal lost
 	}
 	return ctx.Err() == nil
 }
 
-// dial makes a connection and subscribes on it to what the link and its resources need. If that fails
-// the connection is closed and all its callbacks have been called.
+// dial makes a connection and repeats all subscriptions on it. If that fails, the connection is
+// closed and all its callbacks have returned.
 func (p *publisher) dial(ctx context.Context) error {
 	nc, err := p.settings.Connect()
 	if err != nil {
@@ -79,7 +79,7 @@ func (p *publisher) dial(ctx context.Context) error {
 		err = nc.FlushWithContext(confirm)
 		cancel()
 		if err == nil || ctx.Err() == nil && !nc.IsClosed() {
-			return nil // with an error it is cut, and nats.go is about to restore it
+			return nil // with an error it is lost, and nats.go is about to restore it
 		}
 	}
 	if ctx.Err() != nil {
@@ -96,7 +96,7 @@ func (p *publisher) dial(ctx context.Context) error {
 	return err
 }
 
-// furnish subscribes on a new connection. Its error is that nats.go has closed the connection.
+// furnish repeats all subscriptions on a new connection. It fails only if nats.go has closed it.
 func (p *publisher) furnish(nc *nats.Conn) error {
 	if err := p.subscribeBase(nc); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (p *publisher) furnish(nc *nats.Conn) error {
 	return nil
 }
 
-// retry is the loop of connect with its two effects, dialling and waiting, passed in.
+// retry is the loop of connect. Its two effects, dialling and waiting, are parameters for tests.
 func retry(ctx context.Context, o *Options, dial func() error, wait func(context.Context, time.Duration) bool) error {
 	var last error
 	for tries := 1; ; tries++ {
@@ -121,7 +121,7 @@ func retry(ctx context.Context, o *Options, dial func() error, wait func(context
 			return nil
 		}
 		if last != nil && ctx.Err() != nil {
-			err = last // the end cut this try short, the one before says why
+			err = last // ctx ended this attempt; the one before has the cause
 		}
 		last = err
 		if advice := permanent(err); advice != "" {
@@ -129,7 +129,7 @@ func retry(ctx context.Context, o *Options, dial func() error, wait func(context
 		}
 		d := backoff(tries, o.retryMin, o.retryMax)
 		if ctx.Err() == nil {
-			o.Log.Warn("NATS is not reachable, trying again", "url", o.URL, "error", o.scrub(err), "try", tries, "pause", d)
+			o.Log.Warn("NATS is not reachable, retrying", "url", o.URL, "error", o.scrub(err), "try", tries, "pause", d)
 		}
 		if ctx.Err() != nil || !wait(ctx, d) {
 			return fmt.Errorf("cannot reach NATS at %s (tries: %d): %w; start a NATS server there, or set the address of a running one",
@@ -138,7 +138,7 @@ func retry(ctx context.Context, o *Options, dial func() error, wait func(context
 	}
 }
 
-// pause waits; false when ctx ended first.
+// pause waits for d. It returns false if ctx ends first.
 func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -150,8 +150,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// backoff doubles from least up to most and takes a random half off, so that gateways that lost the
-// same server do not come back at the same moment. try counts from 1.
+// backoff doubles from least up to most and subtracts up to a random half, so that gateways that
+// lost the same server do not reconnect at the same moment. try counts from 1.
 func backoff(try int, least, most time.Duration) time.Duration {
 	d := most
 	if shift := try - 1; shift < 30 && least<<shift < most {
@@ -160,7 +160,7 @@ func backoff(try int, least, most time.Duration) time.Duration {
 	return d - rand.N(d/2+1)
 }
 
-// permanent returns what to do about an error that trying again does not remove, or "".
+// permanent returns what to do about an error that retrying does not remove, or "".
 func permanent(err error) string {
 	var unknownCA x509.UnknownAuthorityError
 	var badHost x509.HostnameError
@@ -221,11 +221,11 @@ func (l *link) configure(settings *nats.Options) error {
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(), // a running gateway outlives a mistake in the server's accounts
 		nats.CustomReconnectDelay(func(try int) time.Duration {
-			// A connection that is made and lost again is a failed try, too.
+			// A short-lived connection counts as a failed attempt, too.
 			return backoff(try+max(int(l.flaps.Load())-1, 0), o.retryMin, o.retryMax)
 		}),
-		// Nothing is buffered while disconnected: the publisher waits instead, and leaves out the
-		// requests nobody waits for any more.
+		// Nothing is buffered while disconnected: the publisher waits instead, and skips requests
+		// that have ended by then.
 		nats.ReconnectBufSize(-1),
 		nats.NoCallbacksAfterClientClose(),
 		nats.ConnectHandler(l.onConnect),
@@ -255,8 +255,8 @@ func (l *link) configure(settings *nats.Options) error {
 	return nil
 }
 
-// scrub takes the credentials of the address out of an error. An error of parsing is replaced: it quotes the
-// address, or a piece of it.
+// scrub removes the address's credentials from an error. A parse error is replaced, because it
+// quotes the address or a part of it.
 func (o *Options) scrub(err error) error {
 	if u := new(url.Error); errors.As(err, &u) {
 		return errors.New("the address cannot be parsed")

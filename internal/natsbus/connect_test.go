@@ -78,7 +78,7 @@ func TestGivingUpSaysWhereAndWhat(t *testing.T) {
 			t.Errorf("%q is not in %q", part, err)
 		}
 	}
-	if !strings.Contains(log.String(), "trying again") {
+	if !strings.Contains(log.String(), "is not reachable, retrying") {
 		t.Errorf("tries are not logged: %s", &log)
 	}
 	if strings.Contains(err.Error()+log.String(), "secret") {
@@ -103,7 +103,7 @@ func TestConnectWaitsForNATS(t *testing.T) {
 		h.nats.Start()
 	}()
 	h.connect(func(_ *harness, o *Options) {
-		o.Log = slog.New(&onRecord{Handler: slog.NewTextHandler(new(bytes.Buffer), nil), message: "trying again", found: refused})
+		o.Log = slog.New(&onRecord{Handler: slog.NewTextHandler(new(bytes.Buffer), nil), message: "is not reachable, retrying", found: refused})
 	})
 	h.sync()
 }
@@ -243,7 +243,8 @@ func TestTLSWithClientCertificate(t *testing.T) {
 	}
 }
 
-// A server in operator mode knows its users by signed tokens; the credentials file has one and its key.
+// A server in operator mode knows its users by signed tokens; the credentials file has one and its
+// key.
 func TestCredentialsFile(t *testing.T) {
 	operator, operatorKey := newKey(t, nkeys.CreateOperator)
 	account, accountKey := newKey(t, nkeys.CreateAccount)

@@ -9,7 +9,7 @@ import (
 	"sluice/internal/owner"
 )
 
-// dispatcher takes what arrives on a link to the Receiver. Its own goroutine owns it.
+// dispatcher passes what arrives on a link to the Receiver. Its own goroutine owns it.
 type dispatcher struct {
 	*link
 
@@ -29,31 +29,32 @@ func newDispatcher(l *link) *dispatcher {
 	return d
 }
 
-// dispatch is the dispatcher's loop. nats.go's read loop puts the messages of all subscriptions into one
-// channel, which keeps their order.
+// dispatch is the dispatcher's loop. nats.go's read loop puts the messages of all subscriptions
+// into one channel, which keeps their order.
 //
-// When the channel is full, nats.go drops the message and says so only for the first one of each
-// subscription, later and on another goroutine. That is not enough to know that state fetched after a
-// report is whole, so the dispatcher finds out by itself: it is the channel's only reader, hence the
+// When the channel is full, nats.go drops the message. It reports only the first drop of each
+// subscription, later and on another goroutine. State that is fetched after such a report may still
+// be incomplete, so the dispatcher detects drops itself. It is the channel's only reader. Hence the
 // channel was full at some time between two receives only if it holds at least capacity-1 messages
-// right after the second. Then a Gap is signalled when the backlog is gone but for an eighth, so that
-// the answers to what the Gap causes find room; under a load that does not let up, after as many
-// messages as the channel holds four times. A channel that became full without a drop gives a needless
-// Gap, which costs some requests and loses nothing.
+// right after the second. Then a Gap is signalled when seven eighths of the backlog are gone, so
+// that the replies that the Gap causes find room. Under a load that persists, it is signalled after
+// four times the channel's capacity. A channel that was full without a drop causes a needless Gap,
+// which costs some requests and loses nothing.
 func (d *dispatcher) dispatch() {
 	defer close(d.dispatched)
 	for !d.receive() {
 	}
 }
 
-// receive dispatches until the link closes. It returns false after a panic, which has cost the message at hand.
+// receive dispatches until the link closes. It returns false after a panic, which loses the current
+// message.
 func (d *dispatcher) receive() (closed bool) {
 	defer d.containDispatch()
 	for {
 		select {
 		case m := <-d.msgs:
 			d.take(m)
-			// Only this goroutine receives, so these do not wait.
+			// Only this goroutine receives, so these receives do not block.
 			for n := len(d.msgs); n > 0; n-- {
 				d.take(<-d.msgs)
 			}
@@ -75,11 +76,11 @@ func (d *dispatcher) receive() (closed bool) {
 	}
 }
 
-// doubtFor is how long after a panic a Gap is signalled, so that many panics make one.
+// doubtFor is the delay between a panic and its Gap, so that a burst of panics causes one Gap.
 const doubtFor = 500 * time.Millisecond
 
-// containDispatch is deferred by receive. What was lost with the panic may have been anything, so a Gap follows; but not
-// for a reply: its request times out.
+// containDispatch is deferred by receive. The lost message may have been an event, so a Gap
+// follows, except after a reply, whose request times out.
 func (d *dispatcher) containDispatch() {
 	if !owner.Containing {
 		return
@@ -110,7 +111,7 @@ func (d *dispatcher) take(m *nats.Msg) {
 	}
 }
 
-// counts are the dispatcher's own, added to the shared metrics once per run of messages.
+// counts are added to the shared metrics once per batch of messages.
 type counts struct {
 	events, system, bytes uint64
 }
@@ -127,7 +128,7 @@ func (d *dispatcher) flushCounts() {
 	d.counts = counts{}
 }
 
-// route hands a message on by its subject alone.
+// route passes a message to the Receiver by its subject alone.
 func (d *dispatcher) route(m *nats.Msg) {
 	d.counts.bytes += uint64(len(m.Data))
 	subject := m.Subject
@@ -170,8 +171,8 @@ func (d *dispatcher) route(m *nats.Msg) {
 	}
 }
 
-// expire has the dispatcher say that the time of s is over behind all that has been received; false: there is no room for
-// that. Owner only.
+// expire queues the timeout of s after everything that was received, for the dispatcher. It reports
+// false if the queue is full. Owner only.
 func (l *link) expire(s *slot) bool {
 	token := appendReplyToken(nil, s.caller.owner, 0, s.index, s.gen.Load())
 	select {
@@ -182,7 +183,8 @@ func (l *link) expire(s *slot) bool {
 	}
 }
 
-// expired hands on what expire has put into the channel: the one kind of message there that belongs to no subscription.
+// expired passes on a timeout that expire has queued: the one kind of message that belongs to no
+// subscription.
 func (d *dispatcher) expired(token string) {
 	if r, ok := parseReplyToken(token); ok {
 		r.expired, r.Err = true, ErrTimeout
@@ -193,12 +195,13 @@ func (d *dispatcher) expired(token string) {
 	}
 }
 
-// isNoResponders: the server answers itself, with an empty message and this status, when nobody listens.
+// isNoResponders reports whether the server itself has replied, because no service subscribes to
+// the request's subject.
 func isNoResponders(m *nats.Msg) bool {
 	return len(m.Header) > 0 && m.Header.Get("Status") == "503"
 }
 
-// change takes what has become of the connection.
+// change handles a change of the connection.
 func (d *dispatcher) change(c change) {
 	d.probation.Stop()
 	switch {
@@ -211,7 +214,7 @@ func (d *dispatcher) change(c change) {
 			d.signal(Disconnected)
 		}
 	case c.hold > 0:
-		d.opts.Log.Info("NATS connection has to last before it counts", "connection", d.number, "hold", c.hold)
+		d.opts.Log.Info("NATS connection on probation because the server is unstable", "connection", d.number, "hold", c.hold)
 		d.probation.Reset(c.hold)
 		d.url = c.url
 	default:
@@ -220,7 +223,7 @@ func (d *dispatcher) change(c change) {
 	}
 }
 
-// restored signals that the connection can be relied on.
+// restored signals that the connection is up.
 func (d *dispatcher) restored() {
 	d.up.Store(true)
 	d.connected = true
@@ -238,7 +241,7 @@ func (d *dispatcher) signal(s Signal) {
 	switch s {
 	case Gap:
 		d.opts.Metrics.Gaps.Inc()
-		d.opts.Log.Warn("NATS messages may have been missed", "connection", d.number)
+		d.opts.Log.Warn("NATS messages may have been lost", "connection", d.number)
 	case Connected:
 		d.opts.Log.Info("NATS connected", "connection", d.number, "url", d.url)
 	case Disconnected:

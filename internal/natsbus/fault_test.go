@@ -52,7 +52,8 @@ func newBomber(t *testing.T) (*harness, bomber, *owner.Faults) {
 	return h, b, faults
 }
 
-// A dispatcher goes on behind a message that panics. Since it may have been anything, a Gap follows.
+// A dispatcher goes on behind a message that panics. Since it may have been anything, a Gap
+// follows.
 func TestDispatcherSurvives(t *testing.T) {
 	h, b, faults := newBomber(t)
 	nc := h.nats.Client()
@@ -76,7 +77,8 @@ func TestDispatcherSurvives(t *testing.T) {
 	}
 }
 
-// A publisher goes on behind an operation that panics; that request fails, all others of its batch are sent.
+// A publisher goes on behind an operation that panics; that request fails, all others of its batch
+// are sent.
 func TestPublisherSurvives(t *testing.T) {
 	h, b, faults := newBomber(t)
 	h.sync()

@@ -1,7 +1,7 @@
 package natsbus
 
-// Group is the requests in flight that a Caller makes for one client, so that they can be given up together. It is
-// owned by the caller's owner. The zero value is empty.
+// Group is the requests in flight that a Caller makes for one client, so that they can be given up
+// together. It is owned by the caller's owner. The zero value is empty.
 type Group struct{ first *slot }
 
 // Empty reports whether no request of the group is in flight.
@@ -38,9 +38,9 @@ type orphan struct {
 	gen  uint32
 }
 
-// Abandon ends the requests of a group with ErrAbandoned: their slots are free for others, and replies to them are
-// dropped as late ones. A call or auth request is sent all the same, since the client has made it: one that the
-// publisher still has keeps its slot until it is sent.
+// Abandon ends the requests of a group with ErrAbandoned: their slots are free for others, and
+// replies to them are dropped as late ones. A call or auth request is sent all the same, since the
+// client has made it: one that the publisher still has keeps its slot until it is sent.
 func (c *Caller) Abandon(g *Group) {
 	for g.first != nil {
 		s := g.first
@@ -64,8 +64,8 @@ func (s *slot) wasSent(gen uint32) bool {
 	return sent != 0 && uint32(sent>>32) == gen
 }
 
-// endOrphans frees the slots of orphans that have been sent since, or are over. The publisher sends in order, so the
-// first one that is neither ends the search.
+// endOrphans frees the slots of orphans that have been sent since, or are over. The publisher sends
+// in order, so the first one that is neither ends the search.
 func (c *Caller) endOrphans() {
 	n := 0
 	for _, o := range c.orphans {

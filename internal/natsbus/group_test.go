@@ -7,7 +7,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A client that has gone holds no slots: its requests end, those of others go on, and late replies are dropped.
+// A client that has gone holds no slots: its requests end, those of others go on, and late replies
+// are dropped.
 func TestAbandonFreesSlots(t *testing.T) {
 	h := newHarness(t)
 	asked := make(chan *nats.Msg, 4)
@@ -47,7 +48,8 @@ func TestAbandonFreesSlots(t *testing.T) {
 	}
 }
 
-// A call is sent though its client goes in the same turn: it has been made. Its slot is free once it is sent.
+// A call is sent though its client goes in the same turn: it has been made. Its slot is free once
+// it is sent.
 func TestAbandonSendsCalls(t *testing.T) {
 	h := newHarness(t)
 	asked := make(chan *nats.Msg, 4)

@@ -147,8 +147,8 @@ func (h *harness) want(kind, s string) {
 	}
 }
 
-// advance moves the owner's time and lets its timers fire, each at its own time. The ends of requests that this
-// brings are on their way then: see expired.
+// advance moves the owner's time and lets its timers fire, each at its own time. The ends of
+// requests that this brings are on their way then: see expired.
 func (h *harness) advance(d time.Duration) {
 	for end := h.clock.Now() + d; ; {
 		at, ok := h.wheel.Next()
@@ -195,7 +195,8 @@ func (h *harness) finish(o *outcome) {
 	}
 }
 
-// sync returns when everything that the caller has flushed and that NATS has for the bus so far was handed up.
+// sync returns when everything that the caller has flushed and that NATS has for the bus so far was
+// handed up.
 func (h *harness) sync() {
 	h.t.Helper()
 	nc := h.service("sync.>", func(nc *nats.Conn, m *nats.Msg) { _ = m.Respond([]byte("{}")) })

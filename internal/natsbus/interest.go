@@ -12,31 +12,31 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A server that refuses a subscription says so in an error among the messages, and goes on. nats.go hands
-// errors to a goroutine of their own, so a reply that the server sent after the error may be dispatched
-// before it. What keeps a refused resource from looking live is this:
+// A server reports a denied subscription by an error among the messages, and keeps the connection.
+// nats.go passes errors to a goroutine of their own, so a reply that follows the error may be
+// dispatched before it. Three rules keep a denied resource from appearing live:
 //
-//   - Every request says in its reply subject how many subscriptions were made before it. A server works
-//     in order, so with the reply all of these are judged.
-//   - Before the dispatcher hands on a reply that judges more than the one before, it asks nats.go for
-//     the connection's last error, which the goroutine that reads the connection has noted before it
-//     read the reply. If that is a refusal that has not been dealt with it waits for that.
-//   - A refusal for lack of permission names the subject. One for the number of subscriptions does not:
-//     the publisher then takes all back that are not judged, makes them again with nothing in between,
-//     and counts the refusals: the last ones are refused, since there is room for none after the first.
+//   - The reply subject of a request holds how many subscriptions were made before it. A server
+//     works in order, so its reply implies a verdict on all of them.
+//   - Before the dispatcher passes on a reply that implies further verdicts, it reads the last
+//     error of nats.go, whose read loop has stored it before it read the reply. If that is a denial
+//     that has not been handled, the dispatcher waits until it is.
+//   - A denial for lack of permission names its subject. One for the number of subscriptions does
+//     not. The publisher then unsubscribes all without a verdict, subscribes to them again in one
+//     batch, and counts the denials: the last ones are denied, as there is no room after the first.
 //
-// So the usual request costs no round trip of its own.
+// So the usual request needs no round trip of its own.
 
 // interest is a subscription to the events of a resource.
 type interest struct {
 	sub    *nats.Subscription
-	number uint32 // among all that the link has made
+	number uint32 // counts the link's subscriptions
 }
 
-// room is what the publisher knows of the number of subscriptions that the server accepts.
+// room is the publisher's estimate of how many subscriptions the server accepts.
 type room struct {
-	limit int       // so many names, 0: not known
-	until time.Time // the limit counts
+	limit int       // of names; 0: not known
+	until time.Time // when limit expires
 	tries int
 }
 
@@ -49,8 +49,8 @@ func refused(subject string) error { return fmt.Errorf("%w to %s", ErrRefused, s
 
 func eventSubject(name string) string { return "event." + name + ".*" }
 
-// subscribe and unsubscribe work without a connection too: nats.go repeats all subscriptions of the
-// moment when it reconnects, before anything else is published.
+// subscribe and unsubscribe work without a connection too: nats.go repeats all subscriptions when
+// it reconnects, before anything else is published.
 func (p *publisher) subscribe(name string) {
 	if _, known := p.subs[name]; known {
 		return
@@ -101,8 +101,8 @@ func (p *publisher) unsubscribe(name string) {
 	}
 }
 
-// confirm notes that the server has judged the first made subscriptions, once the refusals among them
-// have been dealt with. Only the dispatcher calls it.
+// confirm records that the server has judged the first made subscriptions. It first waits until the
+// denials among them are handled. Only the dispatcher calls it.
 func (d *dispatcher) confirm(made uint32) {
 	if int32(made-d.made.Load()) > 0 {
 		return // forged
@@ -119,7 +119,7 @@ func (d *dispatcher) confirm(made uint32) {
 	d.advance(made)
 }
 
-// settled reports whether all that the server has refused until now has been dealt with.
+// settled reports whether every denial so far has been handled.
 func (d *dispatcher) settled() bool {
 	done := true
 	switch err := d.nc.Load().LastError(); {
@@ -129,13 +129,13 @@ func (d *dispatcher) settled() bool {
 		judged := d.judged.Load()
 		done = judged != nil && *judged == err
 	case errors.Is(err, nats.ErrSlowConsumer):
-		done = !d.marks.out.Load() // it may have come after a refusal
+		done = !d.marks.out.Load() // it may hide a denial before it
 	}
-	// In this order: with the last error, the callbacks of those before it have been called.
+	// In this order: when the last error is set, the callbacks of earlier errors have run.
 	return done && !d.resolving.Load()
 }
 
-// advance notes that the first made subscriptions have been judged.
+// advance records that the first made subscriptions have been judged.
 func (l *link) advance(made uint32) {
 	for {
 		confirmed := l.confirmed.Load()
@@ -152,7 +152,7 @@ func (l *link) post(kind opKind, name string) {
 	l.enqueue(b)
 }
 
-// violation takes an error that says what the server does not permit. It is one of nats.go's callbacks.
+// violation handles a denial for lack of permission. It runs in nats.go's callbacks.
 func (l *link) violation(err error) {
 	defer func() {
 		l.judged.Store(&err)
@@ -168,7 +168,7 @@ func (l *link) violation(err error) {
 		}
 		if name, ok := strings.CutPrefix(subject, "event."); ok {
 			if name, ok = strings.CutSuffix(name, ".*"); ok {
-				l.post(opForget, name) // before the owner can ask for it again
+				l.post(opForget, name) // before the owner can subscribe again
 				l.opts.Receiver.Refused(name, refused(subject))
 			}
 		}
@@ -206,8 +206,8 @@ func quotedAfter(text, prefix string) (string, bool) {
 	return subject, err == nil
 }
 
-// resolve finds out which subscriptions the server has refused for their number. With its last mark the
-// connection has another last error, unless the mark has not come back.
+// resolve determines which subscriptions the server has denied for their number. Its last mark
+// replaces the connection's last error, unless the mark does not return.
 func (p *publisher) resolve() {
 	p.unresolved.Store(false)
 	defer func() {
@@ -216,7 +216,7 @@ func (p *publisher) resolve() {
 		poke(p.verdict)
 	}()
 	if poked(p.back) {
-		poke(p.base.doubt) // probe later: the mark must not be taken for one that was overtaken
+		poke(p.base.doubt) // probe later, so that two marks are not confused
 	}
 	nc, confirmed, renewed := p.nc.Load(), p.confirmed.Load(), p.renewed.Load()
 	var names []string
@@ -227,14 +227,14 @@ func (p *publisher) resolve() {
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(int32(p.subs[a].number-p.subs[b].number), 0) })
 	for _, name := range names {
-		_ = p.subs[name].sub.Unsubscribe() // an error means that the connection is closed: reopen makes them again
+		_ = p.subs[name].sub.Unsubscribe() // fails if the connection is closed: reopen subscribes again
 	}
 	base := int32(renewed-confirmed) > 0
 	if base {
 		p.unsubscribeBase()
 	}
 	if p.mark() == markLost {
-		return // the connection is lost: the next one judges them all
+		return // the next connection judges all of them
 	}
 	p.tooMany.Store(0)
 	if base && p.subscribeBase(nc) != nil {
@@ -271,11 +271,11 @@ func (p *publisher) resolve() {
 	}
 	r.tries++
 	r.limit, r.until = len(p.subs), time.Now().Add(min(refusalFirst<<min(r.tries-1, 10), refusalMost))
-	p.opts.Log.Error("NATS accepts no more subscriptions; raise max_subscriptions in the server's configuration",
+	p.opts.Log.Error("NATS denies further subscriptions; raise max_subscriptions in the server's configuration",
 		"connection", p.number, "subject", eventSubject(names[len(names)-1]), "refused", lost, "limit", r.limit, "pause", time.Until(r.until))
 }
 
-// poked reports whether c had a token, and takes it.
+// poked takes a token from c if there is one, and reports whether there was.
 func poked(c chan struct{}) bool {
 	select {
 	case <-c:

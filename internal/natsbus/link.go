@@ -16,9 +16,10 @@ import (
 	"sluice/internal/secret"
 )
 
-// link is one connection to NATS with its dispatcher and publisher. nats.go restores a connection
-// that is cut; one that nats.go closes for good is replaced by the publisher. There is at most one
-// nats.Conn that is not closed, and the callbacks of one come after all those of the one before.
+// link is one connection to NATS: what its dispatcher, its publisher, nats.go's callbacks and the
+// owners share. nats.go restores a connection that is lost; the publisher replaces one that nats.go
+// has closed for good. At most one nats.Conn is open, and its callbacks follow all those of the one
+// before.
 type link struct {
 	// Fixed after construction.
 	opts     *Options
@@ -26,14 +27,14 @@ type link struct {
 	inbox    string // prefix of reply subjects, with the final dot
 	settings nats.Options
 
-	// The newest connection. Written by whoever dials: openLink at first, then the publisher.
+	// The newest connection. Written by openLink, then by the publisher.
 	nc atomic.Pointer[nats.Conn]
 
 	// From nats.go's goroutines to the dispatcher.
 	msgs    chan *nats.Msg
 	changes chan change
 
-	// From anybody to the publisher.
+	// From any goroutine to the publisher.
 	queue       *owner.Mailbox[*batch]
 	queued      atomic.Int64 // operations in queue
 	queuedBytes atomic.Int64 // their payloads
@@ -41,40 +42,41 @@ type link struct {
 	back        chan struct{} // nats.go has restored the connection
 	lost        chan struct{} // nats.go has closed the connection
 
-	// What is known of the server. Written by nats.go's callbacks, read by owners.
+	// The server's limits. Written by nats.go's callbacks, read by owners.
 	lineLimit  atomic.Int32 // of a protocol line
-	maxPayload atomic.Int64 // as the newest connection stated it
+	maxPayload atomic.Int64 // of the newest connection
 
-	// Owned by whoever connects: openLink at first, then nats.go's reconnecting, or the publisher.
+	// Owned by the dialling goroutine: openLink's, then nats.go's reconnect loop or the publisher.
 	dialError error // of the newest dial
 
 	up      atomic.Bool
 	epoch   atomic.Uint32              // number of the connection, from 1
-	flaps   atomic.Int32               // the last ones of them that were short-lived, one after the other
-	longest atomic.Int32               // protocol line since the last one that was too long
+	flaps   atomic.Int32               // consecutive short-lived connections, up to now
+	longest atomic.Int32               // length of the longest protocol line since the server rejected one
 	socket  atomic.Pointer[strictConn] // the newest
-	dials   context.Context            // ends when the link closes, and with it any dialling
+	dials   context.Context            // ends when the link closes, which aborts dialling
 	cancel  context.CancelFunc
 
-	// Owned by nats.go's callbacks, which come one at a time.
+	// Owned by nats.go's callbacks, which run one at a time.
 	since time.Time // of the newest connection
 	why   error     // the newest error that the server sent on it
-	cut   bool      // it is lost
-	told  time.Time // of the newest refusal that was logged
-	quiet int       // refusals since, not logged
+	cut   bool      // whether it is lost
+	told  time.Time // of the newest denial in the log
+	quiet int       // denials since then, not logged
 
 	base  base
 	marks marks
 
-	// How many subscriptions have been made, also by nats.go when it restores the connection: written by
-	// the publisher and by onReconnect; as many as are known to be judged: written by the dispatcher; as
-	// many as there were when the connection was made: all that are left have a higher number since.
-	made, confirmed, renewed atomic.Uint32
-	judged                   atomic.Pointer[error] // the newest refusal for lack of permission that has been dealt with
-	verdict                  chan struct{}         // there is another, or the publisher has resolved one for the number
-	tooMany                  atomic.Uint32         // subscriptions refused for their number, since the publisher looked last
-	resolving                atomic.Bool           // the publisher is about to find out which
-	unresolved               atomic.Bool           // it could not
+	// Subscriptions are numbered in the order in which they are made; a new connection adds one
+	// number.
+	made       atomic.Uint32         // the newest; written by the publisher and nats.go's callbacks
+	confirmed  atomic.Uint32         // the server has judged those up to it; written by dispatcher and publisher
+	renewed    atomic.Uint32         // made when the connection was made: older subscriptions were repeated then
+	judged     atomic.Pointer[error] // the newest denial for lack of permission that has been handled
+	verdict    chan struct{}         // signals judged, or the end of resolving
+	tooMany    atomic.Uint32         // subscriptions denied for their number and not resolved
+	resolving  atomic.Bool           // the publisher has to determine which
+	unresolved atomic.Bool           // it could not
 
 	// The end, in order.
 	closing    chan struct{}
@@ -85,14 +87,14 @@ type link struct {
 	first chan struct{} // closed by the dispatcher when it has signalled the first Connected
 }
 
-// change is what becomes of a connection. Disconnected comes at once, Connected counts after hold.
+// change is a change of a connection. Disconnected counts immediately, Connected after hold.
 type change struct {
 	to   Signal
 	hold time.Duration
 	url  string // connected to, without credentials
 }
 
-// openLink connects, subscribes to what the link always needs, and starts its goroutines.
+// openLink connects, makes the base subscriptions and starts the link's goroutines.
 func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 	l := &link{
 		opts:       o,
@@ -129,7 +131,7 @@ func openLink(ctx context.Context, o *Options, number int) (*link, error) {
 		case <-l.first:
 		case <-ctx.Done():
 			l.nc.Load().Close()
-			err = fmt.Errorf("NATS at %s drops connections: %w", o.URL, ctx.Err())
+			err = fmt.Errorf("NATS at %s closes every new connection: %w", o.URL, ctx.Err())
 		}
 	}
 	if err != nil {
@@ -199,8 +201,8 @@ func (l *link) onDisconnect(nc *nats.Conn, err error) {
 	l.emit(change{to: Disconnected})
 }
 
-// logLameDuck returns the callback for a server that has announced its shutdown (lame duck mode). The
-// server then closes its connections one by one, and nats.go reconnects to another server.
+// logLameDuck returns the callback for a server that has announced its shutdown (lame duck mode).
+// The server then closes its connections one by one, and nats.go reconnects to another server.
 func logLameDuck(log *slog.Logger, number int) nats.ConnHandler {
 	return func(nc *nats.Conn) {
 		log.Warn("NATS server is shutting down (lame duck mode); the connection moves to another server when it closes",
@@ -219,9 +221,9 @@ func (l *link) onClosed(nc *nats.Conn) {
 	poke(l.lost)
 }
 
-// hold says how long a new connection must stand before it counts. A server that accepts a connection
-// and drops it again and again, such as one that waits for newer credentials, would make everything be
-// fetched anew each time.
+// hold returns the probation of a new connection. A server may accept connections and close them
+// again and again, for example until it gets newer credentials. Without a probation, each of them
+// would cause a refetch of everything.
 func (l *link) hold() time.Duration {
 	flaps, least := l.flaps.Load(), int32(3)
 	if ReasonOf(l.why) == Unauthorized {
@@ -233,8 +235,8 @@ func (l *link) hold() time.Duration {
 	return l.opts.hold * time.Duration(min(flaps-least, 4))
 }
 
-// learnLineLimit takes note that the server has dropped the connection for the length of a line. It
-// does not say what it accepts; operators choose powers of two.
+// learnLineLimit lowers lineLimit after the server has closed the connection because of a long
+// line. A server does not announce its limit; operators choose powers of two.
 func (l *link) learnLineLimit() {
 	longest := l.longest.Swap(0)
 	limit := int32(maxControlLine)
@@ -245,11 +247,11 @@ func (l *link) learnLineLimit() {
 		return
 	}
 	l.lineLimit.Store(limit)
-	l.opts.Log.Error("the NATS server accepts shorter lines than usual; longer subjects are refused from now on, raise max_control_line there and restart",
+	l.opts.Log.Error("NATS accepts only shorter protocol lines than usual, so longer subjects are rejected; raise max_control_line in the server's configuration and restart the gateway",
 		"connection", l.number, "longest", longest, "limit", limit)
 }
 
-// leastLineLimit is below what the subjects of a gateway can do with.
+// leastLineLimit is the lowest limit that is learnt. A gateway needs longer subjects than that.
 const leastLineLimit = 256
 
 func (l *link) onError(nc *nats.Conn, sub *nats.Subscription, err error) {

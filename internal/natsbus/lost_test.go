@@ -33,9 +33,9 @@ func (h *harness) subscribed(name string) {
 	h.sync()
 }
 
-// An operator lowers max_payload. nats.go learns of it when the server drops the connection, and closes
-// for good. The bus opens another, with all subscriptions, and the call that was too large fails with the
-// limit; the next one fails before it is sent.
+// An operator lowers max_payload. nats.go learns of it when the server drops the connection, and
+// closes for good. The bus opens another, with all subscriptions, and the call that was too large
+// fails with the limit; the next one fails before it is sent.
 func TestLoweredMaxPayload(t *testing.T) {
 	h := newHarness(t)
 	h.service("call.>", func(_ *nats.Conn, m *nats.Msg) { _ = m.Respond([]byte("{}")) })
@@ -66,8 +66,8 @@ func TestLoweredMaxPayload(t *testing.T) {
 	}
 }
 
-// A server accepts shorter lines than usual and does not say so: one long subject ends the connection,
-// and none after it.
+// A server accepts shorter lines than usual and does not say so: one long subject ends the
+// connection, and none after it.
 func TestLongLinesAreLearnt(t *testing.T) {
 	h := &harness{t: t, nats: natstest.Start(t, func(o *server.Options) { o.MaxControlLine = 1024 })}
 	var log bytes.Buffer
@@ -147,7 +147,8 @@ func TestLameDuckModeIsLogged(t *testing.T) {
 	}
 }
 
-// Whatever a server says before it ends a connection, the bus comes back, and what is in line is sent.
+// Whatever a server says before it ends a connection, the bus comes back, and what is in line is
+// sent.
 func TestEveryErrorIsSurvived(t *testing.T) {
 	for text, want := range map[string]Reason{
 		"Maximum Payload Violation":                                LargePayload,
@@ -209,8 +210,8 @@ func TestFrozenServerIsNoticed(t *testing.T) {
 	}
 }
 
-// What was sent on a connection that is lost fails as soon as the owner knows: whoever needs the reply
-// asks again. Calls and auth requests are not made twice; their reply may still come.
+// What was sent on a connection that is lost fails as soon as the owner knows: whoever needs the
+// reply asks again. Calls and auth requests are not made twice; their reply may still come.
 func TestCutEndsWhatWasSent(t *testing.T) {
 	h := newHarness(t)
 	asked := make(chan *nats.Msg, 100)

@@ -17,8 +17,8 @@ const (
 	opRequest opKind = iota
 	opSubscribe
 	opUnsubscribe
-	opForget  // NATS has refused the subscription
-	opResolve // NATS has refused some subscription
+	opForget  // NATS has denied the subscription
+	opResolve // NATS has denied subscriptions for their number
 )
 
 // op is one operation for the publisher. For (un)subscribe, subject is the resource name.
@@ -32,8 +32,8 @@ type op struct {
 	start, end int // the payload in the batch
 }
 
-// batch is a turn's operations of one owner for one connection. It belongs to the owner until it is
-// enqueued, then to the publisher.
+// batch is the operations of one owner's turn for one connection. The owner owns it until it is
+// enqueued, then the publisher.
 type batch struct {
 	ops      []op
 	payloads []byte
@@ -43,7 +43,7 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 
 func takeBatch() *batch { return batches.Get().(*batch) }
 
-// A batch that once was larger than this is left to the garbage collector.
+// A batch that has grown beyond these sizes is not reused.
 const (
 	keepOps   = 4096
 	keepBytes = 1 << 20
@@ -58,7 +58,7 @@ func (b *batch) release() {
 	batches.Put(b)
 }
 
-// enqueue hands a batch to the publisher; any goroutine.
+// enqueue passes a batch to the publisher. Any goroutine may call it.
 func (l *link) enqueue(b *batch) {
 	l.queued.Add(int64(len(b.ops)))
 	l.queuedBytes.Add(int64(len(b.payloads)))
@@ -85,7 +85,8 @@ func (p *publisher) publish() {
 	}
 }
 
-// send publishes until the link closes. It returns false after a panic, which has cost the operation at hand.
+// send publishes until the link closes. It returns false after a panic, which loses the current
+// operation.
 func (p *publisher) send() (closed bool) {
 	defer p.containPublish()
 	if b := p.batch; b != nil {
@@ -129,14 +130,14 @@ func (p *publisher) containPublish() {
 	}
 }
 
-// run performs a batch. While the connection is down it waits in the middle of it: what comes later
-// queues up behind, and requests that run out of time meanwhile are left out when it goes on.
+// run performs a batch. While the connection is down, it waits in the middle of the batch: later
+// batches queue up, and requests that time out are skipped when it resumes.
 func (p *publisher) run(b *batch) {
 	p.batch, p.next = b, 0
 	p.perform()
 }
 
-// perform performs the present batch from the operation at hand on.
+// perform performs the rest of the current batch, from the operation at next.
 func (p *publisher) perform() {
 	b := p.batch
 	for p.next < len(b.ops) {
@@ -162,7 +163,7 @@ func (p *publisher) perform() {
 	b.release()
 }
 
-// skip goes on to the next operation.
+// skip advances to the next operation.
 func (p *publisher) skip() {
 	p.next++
 	p.queued.Add(-1)
@@ -192,11 +193,11 @@ func (p *publisher) request(o *op, payload []byte) {
 			p.opts.Metrics.BytesOut.Add(uint64(len(payload)))
 			o.slot.sent.Store(uint64(o.gen)<<32 | uint64(epoch))
 			if p.epoch.Load() != epoch && !o.once {
-				p.fail(o, ErrCut) // the owner may have looked before it could see that this was sent
+				p.fail(o, ErrCut) // the owner's Cut may have run before sent was stored
 			}
 			return
 		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed):
-			// Disconnected. nats.go is told to keep no buffer for this time, see configure.
+			// Disconnected: nats.go buffers nothing, see configure.
 			if !p.awaitConnection() {
 				p.fail(o, ErrClosed)
 				return
@@ -214,8 +215,8 @@ func (p *publisher) request(o *op, payload []byte) {
 	}
 }
 
-// awaitConnection waits until the connection may be up again, and opens another if nats.go has closed
-// it; false when the link closes instead.
+// awaitConnection waits until the connection may be up again, and opens another if nats.go has
+// closed it. It returns false if the link closes first.
 func (p *publisher) awaitConnection() bool {
 	select {
 	case <-p.back:

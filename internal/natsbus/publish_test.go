@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Requests made while NATS is away wait in the publisher's queue. Those that run out of time are never
-// sent, the others are sent when it is back.
+// Requests made while NATS is away wait in the publisher's queue. Those that run out of time are
+// never sent, the others are sent when it is back.
 func TestRequestsWhileDisconnected(t *testing.T) {
 	h := newHarness(t)
 	h.nats.Stop()

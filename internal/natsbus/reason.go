@@ -11,17 +11,17 @@ import (
 type Reason uint8
 
 const (
-	// Broken: the connection ended, or could not be written to.
+	// Broken: the connection ended, or a write failed.
 	Broken Reason = iota
-	// Stale: pings were not answered.
+	// Stale: pongs were missing.
 	Stale
-	// Unauthorized: the server no longer accepts the credentials, or not yet newer ones.
+	// Unauthorized: the server rejects the credentials.
 	Unauthorized
-	// LargePayload: a message was larger than the server's max_payload.
+	// LargePayload: a message exceeded the server's max_payload.
 	LargePayload
-	// LongLine: a protocol line was longer than the server's max_control_line.
+	// LongLine: a protocol line exceeded the server's max_control_line.
 	LongLine
-	// Expelled: the server said something else and ended the connection.
+	// Expelled: the server gave another error and closed the connection.
 	Expelled
 	// Reasons is how many reasons there are.
 	Reasons
@@ -31,7 +31,7 @@ func (r Reason) String() string {
 	return [...]string{"broken", "stale", "unauthorized", "max_payload", "max_control_line", "expelled"}[r]
 }
 
-// ReasonOf returns the reason that an error of nats.go stands for.
+// ReasonOf returns the reason of an error from nats.go.
 func ReasonOf(err error) Reason {
 	switch {
 	case err == nil:

@@ -145,8 +145,8 @@ func (h *harness) received(nc *nats.Conn) (names []string) {
 	return names
 }
 
-// The server does not say which subscriptions are too many. Each resource is either refused or gets its
-// events; none looks live without.
+// The server does not say which subscriptions are too many. Each resource is either refused or gets
+// its events; none looks live without.
 func TestTooManySubscriptions(t *testing.T) {
 	const limit, names = 30, 40
 	for _, batch := range []int{1, 7, names} {
@@ -197,8 +197,8 @@ func TestTooManySubscriptions(t *testing.T) {
 	}
 }
 
-// After a cut, nats.go repeats the subscriptions in no particular order, and the server may accept fewer
-// than before. Each name is refused or has its events.
+// After a cut, nats.go repeats the subscriptions in no particular order, and the server may accept
+// fewer than before. Each name is refused or has its events.
 func TestTooManySubscriptionsAfterACut(t *testing.T) {
 	const names = 40
 	h := &harness{t: t, nats: natstest.Start(t)}
@@ -232,8 +232,8 @@ func TestTooManySubscriptionsAfterACut(t *testing.T) {
 	}
 }
 
-// Without its inbox a bus is of no use: it says so, its requests fail at once, and it comes to life when
-// the permission is there.
+// Without its inbox a bus is of no use: it says so, its requests fail at once, and it comes to life
+// when the permission is there.
 func TestInboxIsRefused(t *testing.T) {
 	var log bytes.Buffer
 	h := restricted(t, nil, []string{"_INBOX.>"}, func(_ *harness, o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
@@ -280,7 +280,8 @@ func TestInboxMayNotBePublishedTo(t *testing.T) {
 	}
 }
 
-// A permission that is taken away from what the link cannot do without is noticed, and its return as well.
+// A permission that is taken away from what the link cannot do without is noticed, and its return
+// as well.
 func TestSystemEventsAreRevoked(t *testing.T) {
 	h := restricted(t, nil, []string{"event.other.>"})
 	h.until(func() bool { return h.bus.Ready() == nil })

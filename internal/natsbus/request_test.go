@@ -115,8 +115,8 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// An answer that was received in time counts, however late the dispatcher and the owner come to it, and so does a
-// pre-response.
+// An answer that was received in time counts, however late the dispatcher and the owner come to it,
+// and so does a pre-response.
 func TestAnswerBeforeTheEndOfItsRequest(t *testing.T) {
 	gate := make(chan struct{})
 	h := newHarness(t, func(h *harness, _ *Options) { h.gate = gate })
@@ -226,8 +226,8 @@ func TestDoneMayAskAgain(t *testing.T) {
 	}
 }
 
-// A subject of exactly the control line's length passes the server; one byte more is refused here, where
-// the server would have dropped the connection with all its subscriptions.
+// A subject of exactly the control line's length passes the server; one byte more is refused here,
+// where the server would have dropped the connection with all its subscriptions.
 func TestSubjectTooLong(t *testing.T) {
 	h := newHarness(t)
 	h.service("get.>", func(_ *nats.Conn, m *nats.Msg) { _ = m.Respond([]byte(fmt.Sprint(len(m.Subject)))) })

@@ -102,7 +102,8 @@ func (a *asker) turn() {
 
 func TestRequestDoesNotAllocate(t *testing.T) {
 	a := newAsker()
-	// The batch pool is emptied by the garbage collector now and then; that is less than once a turn.
+	// The batch pool is emptied by the garbage collector now and then; that is less than once a
+	// turn.
 	if n := testing.AllocsPerRun(1000, a.turn); n != 0 && !poolForgets {
 		t.Errorf("%v allocations in a turn of %d requests", n, perTurn)
 	}
@@ -133,7 +134,8 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkRoundTrip is a request through a real server to a service and back, with so many under way.
+// BenchmarkRoundTrip is a request through a real server to a service and back, with so many under
+// way.
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, underWay := range []int{1, 64, 1024} {
 		b.Run(fmt.Sprint(underWay), func(b *testing.B) {

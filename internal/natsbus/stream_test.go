@@ -50,7 +50,8 @@ func TestOrderAcrossSubscriptions(t *testing.T) {
 	}
 }
 
-// The service's events around its answer arrive, since the subscription is in force before the request.
+// The service's events around its answer arrive, since the subscription is in force before the
+// request.
 func TestSubscribeBeforeRequest(t *testing.T) {
 	h := newHarness(t)
 	h.service("get.>", func(nc *nats.Conn, m *nats.Msg) {
@@ -284,9 +285,9 @@ func TestReconnectAfterCut(t *testing.T) {
 	h.want("event", "event a.e ")
 }
 
-// More messages than the channel holds, while the dispatcher is held up: the rest is dropped, nobody
-// waits, and a Gap follows. A second overrun without a message of that subscription in between is one
-// that nats.go does not report; it must be noticed all the same.
+// More messages than the channel holds, while the dispatcher is held up: the rest is dropped,
+// nobody waits, and a Gap follows. A second overrun without a message of that subscription in
+// between is one that nats.go does not report; it must be noticed all the same.
 func TestOverrunIsAGap(t *testing.T) {
 	const room = 64
 	h := &harness{t: t}
@@ -308,7 +309,8 @@ func TestOverrunIsAGap(t *testing.T) {
 			h.publish(nc, "event.a.e", "")
 		}
 		h.flush(nc)
-		// nats.go answers the ping after it has handled everything before it: nothing blocks its reader.
+		// nats.go answers the ping after it has handled everything before it: nothing blocks its
+		// reader.
 		h.flush(h.bus.links[0].nc.Load())
 		if n := received() - before; n != uint64(count) {
 			t.Fatalf("nats.go has read %d of %d messages", n, count)
@@ -321,7 +323,8 @@ func TestOverrunIsAGap(t *testing.T) {
 	}
 	const sent = 10 * room
 	fill(sent)
-	// Most of the channel goes, the dispatcher stands still again: the Gap is there before the rest.
+	// Most of the channel goes, the dispatcher stands still again: the Gap is there before the
+	// rest.
 	open(room - room/8 + 2)
 	h.want("signal", "signal 0 gap")
 	// The same subscription overruns again. nats.go has marked it as slow and stays silent.
@@ -345,7 +348,8 @@ func TestOverrunIsAGap(t *testing.T) {
 	}
 }
 
-// Under a load that never lets up the channel never drains; the Gaps come all the same, now and then.
+// Under a load that never lets up the channel never drains; the Gaps come all the same, now and
+// then.
 func TestLastingOverrunGivesGaps(t *testing.T) {
 	const room = 8
 	gate := make(chan struct{})

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// maxControlLine is what a NATS server accepts by default as the arguments of one protocol line
-// (max_control_line). A longer line makes it drop the whole connection. A server does not state its
-// limit: a lower one is learnt when it drops the connection (link.learnLineLimit).
+// maxControlLine is the default limit of a NATS server for the arguments of one protocol line
+// (max_control_line). It closes the connection after a longer line. A server does not announce its
+// limit: a lower one is learnt when it closes the connection (link.learnLineLimit).
 const maxControlLine = 4096
 
-// checkSubject refuses what would make a NATS server drop the connection or what would reach more than
-// one subject: empty tokens, white space, control characters, wildcards.
+// checkSubject rejects subjects that would make a NATS server close the connection, or that match
+// more than one subject: empty tokens, white space, control characters, wildcards.
 func checkSubject(s string) error {
 	if s == "" || s[len(s)-1] == '.' {
 		return ErrBadSubject
@@ -54,7 +54,8 @@ func checkPublish(subject string, line, limit int) error {
 	return checkSubject(subject)
 }
 
-// checkEventName checks the name of a resource and the length of the line that subscribes to its events.
+// checkEventName checks the name of a resource and the length of the line that subscribes to its
+// events.
 func checkEventName(name string, limit int) error {
 	if subscribeLine(name) > limit {
 		return ErrSubjectTooLong
@@ -62,12 +63,13 @@ func checkEventName(name string, limit int) error {
 	return checkSubject(name)
 }
 
-// replyToken is the last token of a reply subject: owner, slot and generation of the request, and how many
-// subscriptions had been made when it was sent. It finds the request without a table that dispatcher and
-// owners would share, and says which subscriptions the server has judged before the reply.
+// replyTokenLen is the length of the last token of a reply subject. The token holds the owner, slot
+// and generation of the request, and the number of the newest subscription when it was sent. So a
+// reply leads to its request without a table shared by dispatcher and owners, and implies which
+// subscriptions the server has judged.
 const replyTokenLen = 22 // 16 bytes in unpadded base64
 
-// The URL alphabet has no character that means something in a NATS subject.
+// The URL alphabet has no character with a meaning in NATS subjects.
 var replyEncoding = base64.RawURLEncoding
 
 func appendReplyToken(dst []byte, owner, made, slot, gen uint32) []byte {
@@ -97,16 +99,17 @@ func parseReplyToken(token string) (r Reply, ok bool) {
 	}, true
 }
 
-// isPreResponse: an answer that begins with a letter is no answer yet (RES.md 3.1).
+// isPreResponse reports whether a reply only extends the timeout: it begins with a letter (RES.md
+// 3.1).
 func isPreResponse(data []byte) bool {
 	return len(data) > 0 && (data[0]|0x20) >= 'a' && (data[0]|0x20) <= 'z'
 }
 
-// maxExtension keeps a pre-response from holding a request for longer than anybody can mean.
+// maxExtension bounds the timeout that a pre-response can set.
 const maxExtension = 24 * time.Hour
 
-// parsePreResponse reads the timeout out of `timeout:"15000"`, which may stand among other
-// key:"value" pairs. ok is false if there is no usable timeout.
+// parsePreResponse reads the timeout from `timeout:"15000"`, which may be among other key:"value"
+// pairs. ok is false if there is no usable timeout.
 func parsePreResponse(data []byte) (timeout time.Duration, ok bool) {
 	rest := string(data)
 	for rest != "" {
