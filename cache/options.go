@@ -12,24 +12,22 @@ import (
 
 // Bus connects a shard to the services. The shard calls all methods on its goroutine.
 type Bus interface {
-	// Subscribe asks for the events of a resource name, event.<name>.*, to be handed to
-	// Shard.Event. It takes effect before requests that are made after it.
+	// Subscribe subscribes to the events of a resource name, event.<name>.*, for Shard.Event. It
+	// takes effect before later requests.
 	Subscribe(name string)
 	// Unsubscribe ends Subscribe.
 	Unsubscribe(name string)
-	// Request sends payload, which is the Bus's from then on, to subject. Answers and events of one
-	// name reach the shard in the order in which they came. done is called once, on the shard's
-	// goroutine (see Shard.Run), never before Request has returned; the payload it is given is
-	// valid during the call. err is what keeps an answer from coming: timeout, no responders as
-	// system.notFound, a subject that is too long.
+	// Request sends payload to subject; the Bus owns payload from then on. Replies and events of
+	// one name reach the shard in the order of their arrival. done is called once, on the shard's
+	// goroutine (see Shard.Run), and never before Request returns. Its payload is valid during the
+	// call. Its err replaces a reply: timeout, no responders (system.notFound), or a subject that
+	// is too long.
 	Request(name, subject string, payload []byte, done func(payload []byte, err *res.Error))
-	// Flush is called at the end of each turn: what the turn has asked for can be sent as one
-	// batch.
+	// Flush is called at the end of each turn: the turn's requests can be sent as one batch.
 	Flush()
 }
 
-// Loops is a shard's way to the event loops. The methods may be called from any goroutine and do
-// not block.
+// Loops connects a shard to the event loops. Any goroutine may call its methods; they do not block.
 type Loops interface {
 	// Post sends an update to a loop. Updates of one shard to one loop arrive in order.
 	Post(loop int, u state.Update)
@@ -44,27 +42,25 @@ type Options struct {
 
 	// EvictAfter is how long a resource stays cached without subscribers. Default 5 s.
 	EvictAfter time.Duration
-	// BacklogLimit is the backlog from which on a loop gets no more events of state; when it has
-	// fallen to half of that it gets the newest state instead (DESIGN rule 3). Default 16,384.
+	// BacklogLimit is the backlog above which a loop gets no more events of state. At half of that,
+	// it gets the newest state instead. Default 16,384.
 	BacklogLimit int
-	// MailboxLimit and MailboxBytes bound the events that wait in the mailbox, by number of
-	// messages and by their payloads. Beyond that events are dropped, and their resources are
-	// fetched anew. Defaults 65,536 and 64 MiB.
+	// MailboxLimit and MailboxBytes bound the events in the mailbox, by number of messages and by
+	// payload bytes. Above that, events are dropped and their resources refetched. Defaults 65,536
+	// and 64 MiB.
 	MailboxLimit int
 	MailboxBytes int
-	// LockedLimit and LockedBytes bound the same way what waits behind a query event of one name.
+	// LockedLimit and LockedBytes likewise bound the events deferred by a query event of one name.
 	// Defaults 1,024 and 4 MiB.
 	LockedLimit int
 	LockedBytes int
-	// ResetThrottle limits the re-gets that are under way at once, of all shards that share it.
-	// nil: no limit.
+	// ResetThrottle limits the re-gets in flight, of all shards that share it. nil: no limit.
 	ResetThrottle *owner.Throttle
 
 	Clock   owner.Clock  // default owner.SystemClock()
 	Log     *slog.Logger // default: discard
 	Metrics *Metrics     // may be shared by shards; default: its own
-	// Invalid is told of answers that are none, with the subject of the request. Default: nothing
-	// happens.
+	// Invalid is called for invalid replies, with the subject of the request. Default: a no-op.
 	Invalid func(subject string, err *res.Error)
 
 	// Faults records contained panics; may be nil.

@@ -26,8 +26,8 @@ func subscribed(t *testing.T) (*world, *testClient) {
 
 func everything(string) bool { return true }
 
-// TestAccessAfterGap: services that are not back yet do not cost a client what
-// it was granted. It hears nothing until they are, then all at once.
+// TestAccessAfterGap: while services are unreachable after a gap, a client keeps its subscriptions.
+// Its events are held until a service replies, and are then sent in one batch.
 func TestAccessAfterGap(t *testing.T) {
 	w, _ := subscribed(t)
 	w.away = true
@@ -35,7 +35,7 @@ func TestAccessAfterGap(t *testing.T) {
 	for range 3 {
 		w.answer(0) // nobody
 		if len(w.answers) != 1 {
-			t.Fatal("no further try was planned")
+			t.Fatal("no retry is scheduled")
 		}
 		w.answer(0) // the pause is over
 	}
@@ -44,19 +44,19 @@ func TestAccessAfterGap(t *testing.T) {
 	}
 	w.set("r.a", res.Prop{Key: "x", Value: res.Value{Raw: "2"}})
 	if log := w.log.String(); strings.Contains(log, "A <") {
-		t.Errorf("the client heard something:\n%s", log)
+		t.Errorf("the client got an event while its events are held:\n%s", log)
 	}
 	w.away = false
 	w.answer(0)
 	if log := w.log.String(); !strings.Contains(log, `A < {"event":"r.a.change","data":{"values":{"x":2}}}`) || strings.Contains(log, "unsubscribe") {
-		t.Errorf("the client did not get what was held:\n%s", log)
+		t.Errorf("the client did not get the held events:\n%s", log)
 	}
 	if err := w.settle(); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestAccessAfterGapDenied: a service's word counts at once.
+// TestAccessAfterGapDenied: a service's reply takes effect immediately.
 func TestAccessAfterGapDenied(t *testing.T) {
 	w, _ := subscribed(t)
 	w.away = true
@@ -66,14 +66,14 @@ func TestAccessAfterGapDenied(t *testing.T) {
 	w.answer(0)
 	w.answer(0)
 	if log := w.log.String(); !strings.Contains(log, `A < {"event":"r.a.unsubscribe","data":{"reason":{"code":"system.accessDenied"`) {
-		t.Errorf("the client keeps a subscription it was denied:\n%s", log)
+		t.Errorf("the client keeps a subscription to which access was denied:\n%s", log)
 	}
 	if err := w.settle(); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestAccessUnansweredWithoutGap: a service that was just heard of must answer.
+// TestAccessUnansweredWithoutGap: without a gap, a missing reply revokes access.
 func TestAccessUnansweredWithoutGap(t *testing.T) {
 	for _, why := range []fanout.Reason{fanout.Changed, fanout.Reset} {
 		w, c := subscribed(t)

@@ -10,12 +10,12 @@ import (
 	"sluice/internal/state"
 )
 
-// sink is an outbox that forgets.
+// sink is an outbox that drops frames.
 type sink struct{}
 
 func (sink) Send([]byte) {}
 
-// benchmarkClient returns a world with one more client, whose messages nobody looks at.
+// benchmarkClient returns a world with one more client, whose messages are not checked.
 func benchmarkClient(b *testing.B) (*world, *Session) {
 	w := newWorld(nil, 1, Limits{DirectPerRID: 256})
 	s := New(w.env, w.clients[0], sink{}, fanout.Message, "bench")
@@ -24,7 +24,7 @@ func benchmarkClient(b *testing.B) (*world, *Session) {
 	return w, s
 }
 
-// finish lets all that is under way happen.
+// finish delivers all updates and replies in flight.
 func (w *world) finish() {
 	for len(w.updates)+len(w.answers) > 0 {
 		w.deliver(0)
@@ -35,8 +35,8 @@ func (w *world) finish() {
 	w.log.Reset()
 }
 
-// BenchmarkSubscribe is a client that comes to a resource which its loop has, is granted access,
-// and leaves it.
+// BenchmarkSubscribe: a client subscribes to a resource that its loop has, is granted access, and
+// unsubscribes.
 func BenchmarkSubscribe(b *testing.B) {
 	w, s := benchmarkClient(b)
 	w.service["r.a"] = state.NewModel([]res.Prop{{Key: "x", Value: res.Value{Raw: "1"}}})
@@ -50,8 +50,7 @@ func BenchmarkSubscribe(b *testing.B) {
 	}
 }
 
-// BenchmarkConnect is all that a session does for a client that connects, subscribes to a resource
-// which its loop has, and goes.
+// BenchmarkConnect: a client connects, subscribes to a resource that its loop has, and disconnects.
 func BenchmarkConnect(b *testing.B) {
 	w, _ := benchmarkClient(b)
 	w.service["r.a"] = state.NewModel([]res.Prop{{Key: "x", Value: res.Value{Raw: "1"}}})
@@ -67,8 +66,7 @@ func BenchmarkConnect(b *testing.B) {
 	}
 }
 
-// BenchmarkReferenceChange is an event that moves a reference: the way of an event through the
-// session.
+// BenchmarkReferenceChange: an event changes a reference and thus goes through the session.
 func BenchmarkReferenceChange(b *testing.B) {
 	w, s := benchmarkClient(b)
 	to := func(rid string) []res.Prop {
@@ -94,12 +92,12 @@ func BenchmarkReferenceChange(b *testing.B) {
 		w.env.Hub.EndTurn()
 	}
 	if n := s.subs.len(); n != 2 {
-		b.Errorf("holds %d resources: the references were not followed", n)
+		b.Errorf("holds %d resources: the references are not followed", n)
 	}
 }
 
-// BenchmarkLoadGraph is the first subscription to a list of models, each with a chain of references
-// behind it.
+// BenchmarkLoadGraph: the first subscription to a list of models, each of which has a chain of
+// references.
 func BenchmarkLoadGraph(b *testing.B) {
 	w, s := benchmarkClient(b)
 	var refs []res.Value

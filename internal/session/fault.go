@@ -1,22 +1,20 @@
 package session
 
-// Faulter is a Peer that can be closed when a panic has left its session in
-// doubt. It says so to its client.
+// Faulter is a Peer that can be closed after a panic in its session. It tells its client why.
 type Faulter interface{ Fault() }
 
-// Enter notes for whom the loop works until Enter is called with what this call
-// returned: if that panics, the session is in doubt. nil: for no single client.
+// Enter records that the loop works for s, until Enter is called with the session that this call
+// returned. A panic in between makes the state of s doubtful. nil means no single session.
 func (env *Env) Enter(s *Session) (before *Session) {
 	before, env.current = env.current, s
 	return before
 }
 
-// Current returns for whom the loop works, nil if for no single client.
+// Current returns the session that the loop works for, nil if for no single one.
 func (env *Env) Current() *Session { return env.current }
 
-// Mend is called after a panic on the loop. The session that was worked for is
-// closed, since no one knows what holds in it, and so is its client. What the hub
-// was handing out goes on with Hub.Resume.
+// Mend is called after a panic on the loop. It closes the current session, whose state is doubtful,
+// and its client. The caller then continues an interrupted fan-out with Hub.Resume.
 func (env *Env) Mend() {
 	s := env.current
 	env.current = nil

@@ -7,8 +7,8 @@ import (
 	"sluice/internal/res"
 )
 
-// Graph is a resource and all that it refers to, directly or not. It is
-// immutable and may leave the loop.
+// Graph is a resource with all resources that it refers to, directly or indirectly. It is
+// immutable, and any goroutine may use it.
 type Graph struct {
 	Root      string
 	Resources map[string]fanout.Resource // by resource ID; each has a snapshot or an error; nil: see alone
@@ -16,7 +16,7 @@ type Graph struct {
 	alone fanout.Resource // the root, if that is all there is
 }
 
-// Find returns a resource of the graph; of others it returns the zero value.
+// Find returns a resource of the graph; the zero value if it is not in the graph.
 func (g *Graph) Find(rid string) fanout.Resource {
 	if g.Resources == nil && rid == g.Root {
 		return g.alone
@@ -24,10 +24,9 @@ func (g *Graph) Find(rid string) fanout.Resource {
 	return g.Resources[rid]
 }
 
-// NewHTTP returns the session of one HTTP request. It sends no messages: what
-// comes of it is handed to the functions given to Authenticate, Fetch and
-// Invoke. They are called once, on the loop, unless the session is closed
-// before. Whoever made the session closes it.
+// NewHTTP returns the session of one HTTP request. It sends no messages: Authenticate, Fetch and
+// Invoke call the function given to them once, on the loop, unless the session is closed before.
+// The caller closes the session.
 func NewHTTP(env *Env, peer Peer, cid string) *Session {
 	s := New(env, peer, nil, fanout.Message, cid)
 	s.http = true
@@ -35,8 +34,8 @@ func NewHTTP(env *Env, peer Peer, cid string) *Session {
 	return s
 }
 
-// NewStream returns the session of a client that gets a stream of server-sent
-// events through out. Call Stream once.
+// NewStream returns the session of a client that gets a stream of server-sent events through out.
+// Call Stream once.
 func NewStream(env *Env, peer Peer, out fanout.Outbox, cid string) *Session {
 	s := New(env, peer, out, fanout.Stream, cid)
 	s.http = true
@@ -44,14 +43,13 @@ func NewStream(env *Env, peer Peer, out fanout.Outbox, cid string) *Session {
 	return s
 }
 
-// ends reports whether the status of a service's answer ends an HTTP request
-// without further ones (RES.md 4).
+// ends reports whether the status in a reply's meta ends an HTTP request without further requests
+// to services (RES.md 4).
 func ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status < 600 }
 
-// Authenticate sends an auth request as header authentication does, which is
-// also the first thing that a WebSocket client's session may be asked to do.
-// The token event that the service sends before it answers has taken effect
-// when done is called. rid is set if the service answered with a resource.
+// Authenticate sends an auth request for header authentication; for a WebSocket client this
+// precedes its first message. A token event that the service sends before its reply has taken
+// effect when done is called. done's rid is set if the reply has a resource.
 func (s *Session) Authenticate(rid, method string, done func(rid string, meta *res.Meta, err *res.Error)) {
 	before := s.env.Enter(s)
 	name, query := s.resolve(rid)
@@ -74,8 +72,8 @@ func (s *Session) Authenticate(rid, method string, done func(rid string, meta *r
 	s.env.Enter(before)
 }
 
-// Fetch gets a resource with all that it refers to. If the status of meta ends
-// the request, there may be neither a graph nor an error.
+// Fetch gets a resource with all that it refers to. If the status of meta ends the request, there
+// may be neither a graph nor an error.
 func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res.Error)) {
 	before := s.env.Enter(s)
 	s.open(rid, false, func(b *Sub, meta *res.Meta, err *res.Error) {
@@ -85,7 +83,7 @@ func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res
 		}
 		set := s.collectSet(s.env.set[:0], b)
 		g := &Graph{Root: rid}
-		if len(set) == 1 { // mostly, and a map costs more than all the rest
+		if len(set) == 1 { // the usual case; a map would cost more than all the rest
 			g.alone = set[0]
 		} else {
 			g.Resources = make(map[string]fanout.Resource, len(set))
@@ -100,12 +98,10 @@ func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res
 	s.env.Enter(before)
 }
 
-// Stream subscribes to a resource. done gets the resource set as the message
-// that the stream begins with, valid during the call: a JSON object with the
-// member rid and the groups of the set. Events follow through the outbox. If
-// there is no set, there is no stream, for the reason that meta or err gives.
-// ended is called when the gateway has ended the subscription, after the event
-// that says why: nothing more will come.
+// Stream subscribes to a resource. done gets the first message of the stream, valid during the
+// call: a JSON object with the member rid and the groups of the resource set. Events follow through
+// the outbox. Without a set there is no stream; meta or err has the reason. ended is called when
+// the gateway has ended the subscription, after the event that tells the client why.
 func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error), ended func()) {
 	before := s.env.Enter(s)
 	s.ended = ended
@@ -151,9 +147,9 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 	})
 }
 
-// Invoke calls a method. metas are those of the access and the call answer, as
-// far as the request got; the result's payload is the caller's. If the status
-// of the last one ends the request, there may be neither a result nor an error.
+// Invoke calls a method. metas are those of the replies that arrived: access, then call. The caller
+// owns the result's payload. If the status of the last meta ends the request, there may be neither
+// a result nor an error.
 func (s *Session) Invoke(rid, method string, params []byte, done func(r res.CallResult, metas []*res.Meta, err *res.Error)) {
 	before := s.env.Enter(s)
 	name, query := s.resolve(rid)

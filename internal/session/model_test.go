@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// holdings is what a client library keeps (RES.md 2.3): resources reachable
-// from direct subscriptions, and nothing else. Every message is folded in; what
-// a library could not make sense of is an error.
+// holdings models a client library's cache (RES.md 2.3): the resources reachable from its direct
+// subscriptions, and no others. It applies every message; one that a library cannot apply is an
+// error.
 type holdings struct {
 	direct    map[string]int
 	resources map[string]any // map[string]any: model; *[]any: collection
@@ -17,7 +17,7 @@ type holdings struct {
 	dropped   func(rid string) // a resource is not held any more, or its copy has come to an end
 }
 
-// has reports whether a resource is held that has not been deleted.
+// has reports whether the client holds a resource that is not deleted.
 func (h *holdings) has(rid string) bool {
 	_, ok := h.resources[rid]
 	return ok && !h.deleted[rid]
@@ -64,7 +64,7 @@ func (h *holdings) take(s set) error {
 	return nil
 }
 
-// event folds an event in.
+// event applies an event.
 func (h *holdings) event(name string, data json.RawMessage) error {
 	dot := strings.LastIndexByte(name, '.')
 	rid, event := name[:dot], name[dot+1:]
@@ -125,8 +125,7 @@ func (h *holdings) event(name string, data json.RawMessage) error {
 	return h.tidy()
 }
 
-// tidy drops what cannot be reached any more, and checks that all that can be
-// reached is there.
+// tidy drops unreachable resources, and checks that all reachable ones were sent.
 func (h *holdings) tidy() error {
 	seen := map[string]bool{}
 	var walk func(rid, from string) error

@@ -25,8 +25,8 @@ var (
 	rounds = flag.Int("rounds", 400, "how many seeds the random test tries")
 )
 
-// world is one loop with a few clients, and a service behind it. Whatever
-// takes time in reality waits here until the test picks it.
+// world is one loop with a few clients, and a service. All that takes time in reality is queued
+// until the test picks it.
 type world struct {
 	t       *testing.T
 	rng     *rand.Rand
@@ -60,14 +60,14 @@ type testRequest struct{ method, rid string }
 // accessKey is a client's access to a resource.
 type accessKey struct{ client, rid string }
 
-// again notes that access is to be asked again when it is needed.
+// again allows one more access request for a client and resource.
 func (w *world) again(k accessKey) {
 	w.outdate[k]++
 	delete(w.known, k)
 }
 
-// askAccess checks a request for access, and returns what is to be called when it is answered: if
-// the client has held the resource since, access must not be asked again without a reason.
+// askAccess checks an access request and returns the function to call at its reply. While the
+// client holds the resource, there must be no access request without a reason.
 func (w *world) askAccess(name string, payload []byte) func() {
 	for _, c := range w.clients {
 		if !bytes.Contains(payload, []byte(`"cid":"`+c.name+`"`)) {
@@ -75,7 +75,7 @@ func (w *world) askAccess(name string, payload []byte) func() {
 		}
 		k := accessKey{c.name, name}
 		if w.known[k] {
-			c.fail(fmt.Errorf("access to %s is asked though it is known", name))
+			c.fail(fmt.Errorf("access request for %s although access is known", name))
 		}
 		at, held := w.outdate[k], c.holds.has(name)
 		return func() {
@@ -150,7 +150,7 @@ func (w *world) Ahead(name, subject string, payload []byte, done func([]byte, *r
 
 func (c *testClient) Describe(*res.AuthRequest) {}
 
-// Send implements fanout.Outbox: frames are plain messages here.
+// Send implements fanout.Outbox; a frame is the plain message.
 func (c *testClient) Send(frames []byte) {
 	for d := json.NewDecoder(bytes.NewReader(frames)); d.More(); {
 		var frame json.RawMessage
@@ -181,20 +181,20 @@ func (c *testClient) take(frame []byte) {
 	}
 	r, ok := c.waiting[*m.ID]
 	if !ok {
-		c.fail(fmt.Errorf("answer %d to nothing", *m.ID))
+		c.fail(fmt.Errorf("response %d without a request", *m.ID))
 		return
 	}
 	delete(c.waiting, *m.ID)
 	if sent := c.inOrder[r.rid]; len(sent) > 0 && r.method != "call" {
 		if sent[0] != *m.ID {
-			c.fail(fmt.Errorf("answer %d about %s before %d", *m.ID, r.rid, sent[0]))
+			c.fail(fmt.Errorf("response %d about %s before %d", *m.ID, r.rid, sent[0]))
 			return
 		}
 		c.inOrder[r.rid] = sent[1:]
 	}
 	if m.Error != nil {
 		if r.method == "unsubscribe" && c.holds.direct[r.rid] > 0 {
-			c.fail(fmt.Errorf("unsubscribe of %s fails, but it is held", r.rid))
+			c.fail(fmt.Errorf("unsubscribe of %s failed, although the client is subscribed", r.rid))
 		}
 		return
 	}
@@ -223,7 +223,7 @@ func (c *testClient) take(frame []byte) {
 		c.fail(c.holds.tidy())
 	case "unsubscribe":
 		if c.holds.direct[r.rid]--; c.holds.direct[r.rid] < 0 {
-			c.fail(fmt.Errorf("unsubscribe of %s was granted without a subscription", r.rid))
+			c.fail(fmt.Errorf("unsubscribe of %s succeeded without a subscription", r.rid))
 		}
 		c.fail(c.holds.tidy())
 	}
@@ -345,8 +345,8 @@ func (w *world) set(rid string, props ...res.Prop) {
 	w.emit(rid, state.Update{Kind: state.Applied, Event: e})
 }
 
-// emit sends an update to every ref that was loaded before it and is still
-// subscribed when it gets through.
+// emit queues an update for every ref that is loaded. It is delivered to those that are still
+// subscribed.
 func (w *world) emit(name string, u state.Update) {
 	for _, pending := range w.refsOf(name) {
 		u := u
@@ -392,7 +392,7 @@ func newWorld(t *testing.T, seed uint64, limits Limits) *world {
 	return w
 }
 
-// step lets one thing happen.
+// step runs one random step.
 func (w *world) step() {
 	c := w.clients[w.rng.IntN(len(w.clients))]
 	name := rid(w.rng.IntN(resources))
@@ -449,7 +449,7 @@ func (w *world) step() {
 	w.env.Hub.EndTurn()
 }
 
-// connect has the client begin, or start over.
+// connect connects the client, or reconnects it.
 func (c *testClient) connect() {
 	if c.s != nil {
 		c.s.Close()
@@ -478,7 +478,7 @@ func (w *world) answer(i int) {
 	f()
 }
 
-// settle lets everything under way happen, then compares.
+// settle delivers everything in flight, then compares all clients with the service.
 func (w *world) settle() error {
 	for _, c := range w.clients {
 		c.s.Lag(false)
@@ -504,7 +504,7 @@ func (c *testClient) check() error {
 		return c.err
 	}
 	if len(c.waiting) > 0 {
-		return fmt.Errorf("%s: requests without an answer: %v", c.name, c.waiting)
+		return fmt.Errorf("%s: requests without a response: %v", c.name, c.waiting)
 	}
 	for r, v := range c.holds.resources {
 		if c.holds.deleted[r] {
@@ -522,14 +522,14 @@ func (c *testClient) check() error {
 				}
 			}
 			if !reflect.DeepEqual(v, want) {
-				return fmt.Errorf("%s: %s is %v, should be %v", c.name, r, v, want)
+				return fmt.Errorf("%s: %s is %v, want %v", c.name, r, v, want)
 			}
 		}
 	}
 	return c.consistent()
 }
 
-// consistent holds the session's counts against its graph.
+// consistent compares the session's edge counts with its graph.
 func (c *testClient) consistent() error {
 	in, inSent := map[*Sub]int32{}, map[*Sub]int32{}
 	for _, b := range c.s.subs.all() {
@@ -561,14 +561,13 @@ func (c *testClient) consistent() error {
 		}
 	}
 	if held == 0 && c.s.subs.len() > 0 {
-		return fmt.Errorf("%s: nothing is held, but %d subscriptions are left", c.name, c.s.subs.len())
+		return fmt.Errorf("%s: there is no direct subscription, but %d subscriptions are left", c.name, c.s.subs.len())
 	}
 	return nil
 }
 
-// TestRandom lets clients, services and time do anything in any order. Whatever
-// happens, a client library must be able to follow, and in the end every client
-// must see what the service has.
+// TestRandom runs random steps of clients, services and time. In any order, a client library must
+// be able to apply each message, and in the end every client must have the service's state.
 func TestRandom(t *testing.T) {
 	run := func(seed uint64) {
 		limits := Limits{DirectPerRID: 3, HeldEvents: []int{0, 1, 3}[seed%3], References: []int{0, 1, 2}[seed/3%3]}
@@ -604,7 +603,7 @@ func TestRandom(t *testing.T) {
 			c.s.Close()
 		}
 		if n := w.env.Hub.Len(); n != 0 {
-			t.Fatalf("seed %d: %d topics are left after all clients have gone", seed, n)
+			t.Fatalf("seed %d: %d topics are left after all clients have disconnected", seed, n)
 		}
 	}
 	if *seed != 0 {

@@ -16,9 +16,8 @@ func primitives(from, to int) (values []res.Value) {
 	return values
 }
 
-// TestLongDifferenceIsPaced: a client gets one portion of a long difference, and the next only when
-// time has passed; one that lags meanwhile gets nothing until it reads again. What is answered and
-// happens in between keeps its order.
+// TestLongDifferenceIsPaced: a client gets one portion of a long difference per loop iteration. A
+// slow consumer gets none until it reads again. Responses and events in between keep their order.
 func TestLongDifferenceIsPaced(t *testing.T) {
 	w := newWorld(t, 1, Limits{})
 	w.env.Hub.Portion = 10
@@ -59,7 +58,7 @@ func TestLongDifferenceIsPaced(t *testing.T) {
 	w.answer(0)
 	w.answer(0)
 	if strings.Contains(w.log.String(), "B < ") {
-		t.Errorf("B gets events though it does not read\n%s", w.log.String())
+		t.Errorf("B gets events although it is a slow consumer\n%s", w.log.String())
 	}
 	portion("A", 10)
 	w.clients[2].request("subscribe", "r.b") // gets the newest state, whole, while others are on their way to it
@@ -72,7 +71,7 @@ func TestLongDifferenceIsPaced(t *testing.T) {
 	}
 	log := w.log.String()
 	if strings.LastIndex(log, `A < {"event":"r.b.ping"`) < strings.LastIndex(log, `A < {"event":"r.b.add"`) {
-		t.Error("an event has overtaken the difference before it")
+		t.Error("an event was sent before the difference that precedes it")
 	}
 	if got := strings.Count(log, `B < {"event":"r.b.`); got != 51 {
 		t.Errorf("B got %d events in the end, want 50 and the ping", got)

@@ -1,10 +1,10 @@
-// Package session owns what one client of an event loop has asked for and been
-// given: its requests in progress, its direct and indirect subscriptions, what
-// it holds, its access and its token (RES.md 2 and 3.3).
+// Package session owns the protocol state of one client of an event loop: its requests in progress,
+// its direct and indirect subscriptions, the resources that it holds, its access and its token
+// (RES.md 2 and 3.3).
 //
-// It does no I/O: it sends frames to a Peer, asks services through a Bus, and
-// gets resources from its loop's fanout.Hub. A session belongs to its loop;
-// nothing in this package may be used from elsewhere, and nothing waits.
+// It does no I/O: it sends frames to an outbox and requests through a Bus, and gets resources from
+// its loop's fanout.Hub. A session belongs to its loop: no other goroutine may use it, and nothing
+// blocks.
 package session
 
 import (
@@ -16,74 +16,72 @@ import (
 	"sluice/internal/res"
 )
 
-// Bus sends requests to services. done is called later, on the session's
-// loop, with the answer, which is valid during the call, or with the error
-// that stands in for it. It is never called before Request returns.
+// Bus sends requests to services. It calls done on the session's loop, after Request has returned,
+// with the reply, which is valid during the call, or with the error that replaces it.
 type Bus interface {
 	Request(name, subject string, payload []byte, done func(payload []byte, err *res.Error))
-	// RequestSubscribed is Request for a resource whose topic is still loading:
-	// the service gets the request only when events of the resource reach the
-	// gateway, so that none that follows from its answer is missed.
+	// RequestSubscribed is Request for a resource whose topic is loading. It sends the request only
+	// when the resource's events reach the gateway, so that no event after the reply is missed.
 	RequestSubscribed(name, subject string, payload []byte, done func(payload []byte, err *res.Error))
-	// Ahead returns what makes such a Request when the hub's source calls it, just
-	// before it asks for the resource (fanout.Source.Subscribe).
+	// Ahead returns a function that makes such a request. The hub's source calls it just before it
+	// gets the resource (fanout.Source.Subscribe).
 	Ahead(name, subject string, payload []byte, done func(payload []byte, err *res.Error)) (send func())
 }
 
-// Peer is the client as the services get to know it.
+// Peer describes the client to services.
 type Peer interface {
-	// Describe sets what an auth request says of the client's HTTP request:
-	// Header, Host, RemoteAddr and URI.
+	// Describe sets the fields of an auth request that describe the client's HTTP request: Header,
+	// Host, RemoteAddr and URI.
 	Describe(r *res.AuthRequest)
 }
 
-// Throttle limits how many requests of one kind are under way in the gateway.
-// grant is called once, on any goroutine; each grant is answered by a Release.
+// Throttle limits how many requests of one kind are in flight in the gateway. It calls grant once,
+// on any goroutine; each grant is followed by one Release.
 type Throttle interface {
 	Acquire(grant func())
 	Release()
 }
 
-// Limits bound what one client can make the gateway keep.
+// Limits bound the memory and requests that one client can cause.
 type Limits struct {
 	DirectPerRID  int // direct subscriptions of one resource ID (RES.md 2.3: 256)
-	Subscriptions int // resources subscribed, direct and indirect, before new requests are refused
+	Subscriptions int // resources subscribed, direct and indirect; at the limit requests for more are rejected
 	Requests      int // requests in progress
-	HeldEvents    int // events kept per subscription while they may not be sent
-	References    int // gets under way for the references of one request; 0: no limit (referenceThrottle)
+	HeldEvents    int // events queued per subscription while they may not be sent
+	References    int // gets in flight for the references of one request; 0: no limit (referenceThrottle)
 }
 
-// Metrics counts what sessions do. The sessions of all loops share one.
+// Metrics counts the work of sessions. The sessions of all loops share one.
 type Metrics struct {
 	Sessions      atomic.Int64
 	Subscriptions atomic.Int64
 	Requests      [int(res.New) + 1]atomic.Uint64 // by res.RequestType
-	Invalid       atomic.Uint64                   // requests answered with system.invalidRequest
-	Dropped       atomic.Uint64                   // messages that got no answer: no JSON, or no id
-	Refused       atomic.Uint64                   // requests over a limit
-	Held          atomic.Uint64                   // events kept back for a subscription
+	Invalid       atomic.Uint64                   // requests rejected with system.invalidRequest
+	Dropped       atomic.Uint64                   // messages without a response: not JSON, or without an id
+	Refused       atomic.Uint64                   // requests rejected because of a limit
+	Held          atomic.Uint64                   // events queued until they may be sent
 	Conflated     atomic.Uint64                   // events replaced by a later difference
 	Lost          atomic.Uint64                   // custom events dropped from a full queue
 	Revoked       atomic.Uint64                   // direct subscriptions ended by the gateway
 }
 
-// Env is what the sessions of one loop share.
+// Env has what the sessions of one loop share.
 type Env struct {
 	Hub     *fanout.Hub
 	Bus     Bus
 	Parser  *res.Parser
-	Reset   Throttle                        // for access asked anew after a system.reset
+	Reset   Throttle                        // for access rechecks after a system.reset
 	Post    func(f func())                  // runs f later on this loop; any goroutine may call it
 	After   func(d time.Duration, f func()) // runs f on this loop when d has passed
 	Limits  Limits
 	Metrics *Metrics
 	Log     *slog.Logger
-	Warn    func(name string) // a service answered "new" in the legacy form
+	Warn    func(name string) // a service replied to "new" in the legacy form
 
 	// Relieved is called when the condition of Session.Await holds. It must only
 	// schedule work: the session may be in the middle of a change.
 	Relieved func(Peer)
-	// Invalid is told of an answer that is none, with the subject of the request.
+	// Invalid is called for an invalid reply, with the subject of the request.
 	Invalid func(subject string, err *res.Error)
 	// Ended is called when a session has closed: Bus need not wait for the replies to its requests.
 	Ended func(*Session)
@@ -97,15 +95,14 @@ type Env struct {
 	payload  []byte            // the service request being built
 }
 
-// legacyNew notes that a call of method "new" was answered in the legacy form, by
-// the resource's name as the client writes it: neither its queries nor the
-// connection IDs in it make another resource of it.
+// legacyNew reports a legacy reply to method "new", by the resource name as the client writes it: a
+// query or connection ID in it makes no other resource of it.
 func (env *Env) legacyNew(rid string) {
 	name, _ := res.SplitRID(rid)
 	env.Warn(name)
 }
 
-// noteInvalid notes what came of reading the answer to a call or auth request.
+// noteInvalid reports an invalid reply to a call or auth request.
 func (env *Env) noteInvalid(err *res.Error, kind, name, method string) {
 	if err != nil && err.Invalid() {
 		env.Invalid(kind+name+"."+method, err)

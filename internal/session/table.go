@@ -1,8 +1,7 @@
 package session
 
-// table finds a session's subscriptions by the resource ID that the client
-// uses. Most clients have a few: up to smallTable of them are looked through
-// one by one, and only more than that pay for a map.
+// table finds a session's subscriptions by the resource ID as the client writes it. Most clients
+// have few: up to smallTable, a search is linear; above that there is a map.
 type table struct {
 	few  []*Sub
 	many map[string]*Sub
@@ -59,7 +58,7 @@ func (t *table) remove(b *Sub) {
 	}
 }
 
-// each calls f for every subscription, in no order. f must not change the table.
+// each calls f for every subscription, in no particular order. f must not change the table.
 func (t *table) each(f func(*Sub)) {
 	for _, b := range t.few {
 		f(b)
@@ -69,7 +68,7 @@ func (t *table) each(f func(*Sub)) {
 	}
 }
 
-// all returns the subscriptions as they are now.
+// all returns a copy of the list of subscriptions.
 func (t *table) all() []*Sub {
 	subs := make([]*Sub, 0, t.len())
 	t.each(func(b *Sub) { subs = append(subs, b) })

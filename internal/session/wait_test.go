@@ -18,8 +18,8 @@ func (w *world) chain(n int) {
 	w.service[fmt.Sprintf("r.%d", n)] = state.NewModel(nil)
 }
 
-// TestChainCost: each load of a chain of references looks at what is new, not
-// at all that was loaded before.
+// TestChainCost: the number of graph searches does not grow with the length of a chain of
+// references.
 func TestChainCost(t *testing.T) {
 	searches := func(n int) uint32 {
 		w := newWorld(t, 1, Limits{})
@@ -27,7 +27,7 @@ func TestChainCost(t *testing.T) {
 		c := w.clients[0]
 		before := c.s.mark
 		c.request("subscribe", "r.0")
-		w.answer(0) // access: from now on the loads are waited for
+		w.answer(0) // access: from now on a waiter waits for the loads
 		if err := w.settle(); err != nil {
 			t.Fatal(err)
 		}
@@ -41,8 +41,8 @@ func TestChainCost(t *testing.T) {
 	}
 }
 
-// TestWaitBehindLoaded: what somebody else had loaded may lead to what still
-// loads, and is waited for as well.
+// TestWaitBehindLoaded: a response also waits for loads behind resources that another request has
+// loaded.
 func TestWaitBehindLoaded(t *testing.T) {
 	w := newWorld(t, 1, Limits{})
 	w.chain(6)
@@ -55,10 +55,10 @@ func TestWaitBehindLoaded(t *testing.T) {
 	c.request("subscribe", "r.0")
 	w.answer(0)
 	for range 2 {
-		w.deliver(1) // r.0, r.1; r.4 still loads
+		w.deliver(1) // r.0, r.1; r.4 is still loading
 	}
 	if strings.Contains(w.log.String(), `"models":{"r.0"`) {
-		t.Errorf("answered before all is loaded\n%s", w.log.String())
+		t.Errorf("response before all resources are loaded\n%s", w.log.String())
 	}
 	if err := w.settle(); err != nil {
 		t.Fatal(err)
