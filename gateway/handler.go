@@ -9,6 +9,7 @@ import (
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/netpoll"
+	"sluice/pool"
 	"sluice/wsproto"
 )
 
@@ -107,8 +108,17 @@ func (h handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 func (h handler) Message(c *netpoll.Conn, payload []byte) {
 	h.g.trace.Received(c.Handle(), payload)
 	cl := c.Session.(*client)
+	if len(payload) > parseHere {
+		h.parseAway(c, cl, payload)
+		return
+	}
 	before := cl.session.Requests()
 	cl.session.Message(payload)
+	h.asked(c, cl, before)
+}
+
+// asked is called when a client's message was handled, before which it had that many requests in flight.
+func (h handler) asked(c *netpoll.Conn, cl *client, before int) {
 	pending := cl.session.Requests()
 	if pending <= before {
 		return
@@ -119,6 +129,26 @@ func (h handler) Message(c *netpoll.Conn, payload []byte) {
 		c.Pause()
 		cl.session.Await(most / 2)
 	}
+}
+
+// parseHere is how long a message may be, in bytes, that the loop parses itself: a megabyte of JSON takes up to 50 ms.
+const parseHere = 32 << 10
+
+// parseAway has a worker parse a message.
+func (h handler) parseAway(c *netpoll.Conn, cl *client, payload []byte) {
+	text := pool.GetBuffer(len(payload))
+	text.B = append(text.B, payload...)
+	var parser res.Parser
+	var r res.Request
+	var err error
+	c.Offload(func() { err = parser.Request(text.B, &r) }, func(open bool) {
+		if open {
+			before := cl.session.Requests()
+			cl.session.Request(&r, err)
+			h.asked(c, cl, before)
+		}
+		text.Put()
+	})
 }
 
 // Lagging holds the events of a client that does not read what it is sent, and

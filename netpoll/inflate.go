@@ -10,26 +10,27 @@ import (
 
 // A compressed message may take tens of milliseconds to inflate, however short it is then: Huffman tables cost more
 // than what they stand before. A loop inflates short ones, within a budget for each iteration; others are inflated by
-// workers, of which few compute at a time. The connection is paused meanwhile: its order stays, and it has no more than
-// one message with them.
+// workers, of which few compute at a time, in the order of arrival. The connection is paused meanwhile: its order stays,
+// and as it has no more than one message with them, clients take turns. What else a client's message may cost the loop
+// goes the same way: Offload.
 
 const (
 	inflateHere   = 4 << 10  // bytes of a compressed message that the loop inflates itself
 	inflateBudget = 64 << 10 // compressed bytes that it inflates in an iteration
 )
 
-// inflater is how a loop has messages inflated.
+// inflater is how a loop has work done by workers.
 type inflater struct {
-	mail *owner.Mailbox[inflated] // from workers
+	mail *owner.Mailbox[workDone] // from workers
 	used int                      // bytes of the budget; owned by the loop
 }
 
-// inflated is what a worker made of a message.
-type inflated struct {
+// workDone is what a worker tells the loop.
+type workDone struct {
 	handle Handle
-	op     wsproto.Op
-	text   *pool.Buffer
-	err    error
+	why    pause       // to be ended
+	then   func(*Conn) // gets nil if the connection has closed or begun to
+	failed bool        // the work panicked
 }
 
 // inflateSlots returns what limits the workers of an engine.
@@ -44,38 +45,76 @@ func (l *Loop) limits() wsproto.Limits {
 
 // inflate has a worker inflate a message.
 func (c *Conn) inflate(m wsproto.Message) {
-	l := c.loop
-	e := l.engine
-	e.metrics.Inflated.Add(1)
-	c.paused |= pauseInflate
+	c.loop.engine.metrics.Inflated.Add(1)
 	packed := pool.GetBuffer(len(m.Payload))
 	packed.B = append(packed.B, m.Payload...)
-	done := inflated{handle: c.Handle(), op: m.Op}
-	limit := e.opts.Limits.MaxMessage
+	limit := c.loop.engine.opts.Limits.MaxMessage
+	var text *pool.Buffer
+	var err error
+	c.offload(pauseInflate, func() {
+		text, err = wsproto.InflateMessage(m.Op, packed.B, limit)
+		packed.Put()
+	}, func(c *Conn) {
+		defer text.Put()
+		switch broken, ok := err.(*wsproto.CloseError); {
+		case c == nil: // what comes from a client that is being closed is discarded
+		case ok:
+			c.fail(broken.Code, broken.Reason)
+		default:
+			c.dispatch(wsproto.Message{Op: m.Op, Payload: text.B})
+		}
+	})
+}
+
+// Offload has a worker call work, for what would hold up the loop. The next messages of c wait until then has been
+// called, on the loop: with true, or with false if c has closed or begun to. During Handler.Message only, at most once.
+func (c *Conn) Offload(work func(), then func(open bool)) {
+	c.loop.engine.metrics.Offloaded.Add(1)
+	c.offload(pauseWork, work, func(c *Conn) { then(c != nil) })
+}
+
+// offload has a worker call work while c is paused, and then calls then on the loop.
+func (c *Conn) offload(why pause, work func(), then func(*Conn)) {
+	l := c.loop
+	e := l.engine
+	c.paused |= why
+	done := workDone{handle: c.Handle(), why: why, then: then}
 	go func() {
 		e.inflating <- struct{}{}
-		done.text, done.err = wsproto.InflateMessage(done.op, packed.B, limit)
+		done.failed = !e.contain(work)
 		<-e.inflating
-		packed.Put()
 		l.inflater.mail.Put(done)
 	}()
 }
 
-// hearInflaters handles the messages that workers have inflated.
-func (l *Loop) hearInflaters() { l.inflater.mail.Drain(0, l.inflated) }
+// contain calls work and reports whether it did not panic.
+func (e *Engine) contain(work func()) (ok bool) {
+	defer func() {
+		if !owner.Containing || ok {
+			return
+		}
+		e.opts.Faults.Note(owner.Loop, recover())
+	}()
+	work()
+	return true
+}
 
-func (l *Loop) inflated(i inflated) {
-	defer i.text.Put()
-	c := l.table.get(i.handle)
-	if c == nil || c.state != stateOpen || c.paused&pauseInflate == 0 {
-		return // what comes from a client that is being closed is discarded
+// hearInflaters handles the work that workers have done.
+func (l *Loop) hearInflaters() { l.inflater.mail.Drain(0, l.worked) }
+
+func (l *Loop) worked(w workDone) {
+	c := l.table.get(w.handle)
+	if c != nil && (c.state != stateOpen || c.paused&w.why == 0) {
+		c = nil
 	}
 	l.work.conn = c
-	if i.err != nil {
-		broken := i.err.(*wsproto.CloseError)
-		c.fail(broken.Code, broken.Reason)
-		return
+	switch {
+	case !w.failed:
+		w.then(c)
+	case c != nil:
+		c.fail(wsproto.CloseInternalError, "")
 	}
-	c.dispatch(wsproto.Message{Op: i.op, Payload: i.text.B})
-	c.goOn(pauseInflate)
+	if c != nil {
+		c.goOn(w.why)
+	}
 }

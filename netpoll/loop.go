@@ -78,7 +78,7 @@ func newLoop(e *Engine, index int) *Loop {
 	l.now = l.clock.Now()
 	l.wheel = owner.NewWheel(tick, l.now)
 	l.ticker = owner.NewTicker(l.clock, l.wheel, l.Wake)
-	l.inflater.mail = owner.NewMailbox[inflated](l.Wake)
+	l.inflater.mail = owner.NewMailbox[workDone](l.Wake)
 	if e.opts.TLS != nil {
 		l.tls = newTLSLoop(l)
 	}

@@ -66,6 +66,7 @@ type Metrics struct {
 	Pauses     atomic.Uint64 // times that Conn.Pause had them wait
 	Yields     atomic.Uint64 // times that a connection had more frames than its share of an iteration
 	Inflated   atomic.Uint64 // compressed messages inflated off the loops
+	Offloaded  atomic.Uint64 // times that Conn.Offload had a worker do something
 }
 
 // CloseAbnormal stands for a connection that went without a close frame (RFC 6455 §7.1.5).

@@ -16,6 +16,7 @@ const (
 	pauseHandler pause = 1 << iota // Conn.Pause
 	pauseInflate                   // a message is inflated off the loop
 	pauseShare                     // it has had its share of the iteration
+	pauseWork                      // Conn.Offload
 )
 
 // share is how many frames of a connection are handled in an iteration.

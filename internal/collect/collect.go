@@ -89,6 +89,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 	gauge("sluice_clients_paused", "Clients that are not read until some of their requests are answered.", n.Paused.Load)
 	counter("sluice_client_pauses_total", "Times that a client had as many requests in flight as it may, and was not read.", nil, n.Pauses.Load)
 	counter("sluice_client_yields_total", "Times that a client sent more messages than its share of an iteration of its event loop.", nil, n.Yields.Load)
+	counter("sluice_messages_offloaded_total", "Messages too long to be parsed on an event loop.", nil, n.Offloaded.Load)
 	counter("sluice_messages_inflated_total", "Compressed messages too long to be inflated on an event loop.", nil, n.Inflated.Load)
 	counter("sluice_http_requests_on_loops_total", "Requests for resources answered on the event loops.", nil, n.Requests.Load)
 	counter("sluice_http_busy_total", "Requests answered with 503 because too many long responses were being encoded.", nil, h.Busy.Load)

@@ -29,8 +29,8 @@ type answer struct {
 	err              *Error // the service's error, or errInvalidResponse
 }
 
-// maxMeta bounds the text of a meta object, in bytes: no HTTP client takes a longer head, and a tree
-// of megabytes would stop the loop for seconds.
+// maxMeta bounds the text of a meta object, in bytes: no HTTP client takes a longer head, and a
+// tree of megabytes would stop the loop for seconds.
 const maxMeta = 64 << 10
 
 // answer reads the envelope of a service's reply. An error takes precedence over the other members,

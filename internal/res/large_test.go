@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// Replies of any size are read without a tree of their values, which took gigabytes and seconds of an event loop.
+// Replies of any size are read without a tree of their values, which took gigabytes and seconds of
+// an event loop.
 func TestLargeRepliesAllocateLittle(t *testing.T) {
 	numbers := "[" + strings.Repeat("1,", 1<<19) + "1]"
 	var p Parser

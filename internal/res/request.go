@@ -197,10 +197,17 @@ func (p *Parser) UnsubscribeCount(params []byte) (int, *Error) {
 	return int(min(n, maxCount)), nil
 }
 
-// param returns a member of params, which are absent, null or an object.
+// maxOptions bounds the params of requests that have none but options, in bytes.
+const maxOptions = 64 << 10
+
+// param returns a member of params, which are absent, null or an object of at most maxOptions
+// bytes.
 func (p *Parser) param(params []byte, name string) (raw []byte, ok bool) {
 	if len(params) == 0 {
 		return nil, true
+	}
+	if len(params) > maxOptions {
+		return nil, false
 	}
 	b, err := p.open(params)
 	if err != nil {

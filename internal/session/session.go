@@ -9,6 +9,7 @@ package session
 
 import (
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -164,14 +165,35 @@ func (s *Session) Closed() bool { return s.closed }
 
 // Message handles one message from the client. msg is not kept.
 func (s *Session) Message(msg []byte) {
+	var r res.Request
+	err := s.env.Parser.Request(msg, &r)
+	s.Request(&r, err)
+}
+
+// Request handles one message from the client that has been parsed: r and err are what res.Parser.Request
+// made of it.
+func (s *Session) Request(r *res.Request, err error) {
 	before := s.env.Enter(s)
-	s.message(msg)
+	s.request(r, err)
 	s.env.Enter(before)
 }
 
-func (s *Session) message(msg []byte) {
-	var r res.Request
-	if err := s.env.Parser.Request(msg, &r); err != nil {
+// maxName bounds the name of a resource ID, in bytes: NATS servers take subjects of some 4 KiB, unless told otherwise.
+const maxName = 64 << 10
+
+func nameOf(rid string) string {
+	name, _ := res.SplitRID(rid)
+	return name
+}
+
+// maxExpansions bounds how often {cid} stands in a resource ID: each one adds the connection's ID.
+const maxExpansions = 256
+
+func (s *Session) request(r *res.Request, err error) {
+	if err == nil && (len(r.RID) > maxName && len(nameOf(r.RID)) > maxName || strings.Count(r.RID, "{cid}") > maxExpansions) {
+		err = res.ErrSubjectTooLong
+	}
+	if err != nil {
 		e, ok := err.(*res.Error)
 		if !ok {
 			s.env.Metrics.Dropped.Add(1)
@@ -200,9 +222,9 @@ func (s *Session) message(msg []byte) {
 	case res.Get:
 		s.fetchSet(r.ID, r.RID, false)
 	case res.Call, res.New:
-		s.call(&r)
+		s.call(r)
 	case res.Auth:
-		s.auth(&r)
+		s.auth(r)
 	}
 }
 
