@@ -4,7 +4,8 @@ package cache
 
 import "testing"
 
-// An event costs what its parsed form, the new leaf and the event itself do: it must not creep up.
+// TestEventAllocations bounds the allocations of an event: its parsed form, the new leaf, the
+// event.
 func TestEventAllocations(t *testing.T) {
 	k := &sink{answer: func(string) []byte { return []byte(`{"result":{"model":{"a":1,"b":2}}}`) }}
 	s := k.shard(1)
@@ -17,7 +18,7 @@ func TestEventAllocations(t *testing.T) {
 		i++
 	})
 	if k.posted-before < 200 {
-		t.Fatal("the events did not get through")
+		t.Fatal("no event reached the loop")
 	}
 	if change > 10 {
 		t.Errorf("%v allocations for a change", change)

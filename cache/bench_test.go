@@ -9,7 +9,7 @@ import (
 	"sluice/internal/state"
 )
 
-// sink is a Bus and Loops that only count.
+// sink is a Bus and Loops that only count calls.
 type sink struct {
 	answer func(subject string) []byte
 	done   []func()
@@ -42,8 +42,7 @@ func bigCollection(size int) []byte {
 	return append(text, "]}}"...)
 }
 
-// An event's way through a shard, from the mailbox to the post: the cost must not grow with the
-// resource.
+// BenchmarkEvent: an event from the mailbox to the post. Its cost must not grow with the resource.
 func BenchmarkEvent(b *testing.B) {
 	for _, size := range []int{100, 100_000} {
 		b.Run(fmt.Sprintf("add+remove/%d", size), func(b *testing.B) {
@@ -84,7 +83,7 @@ func BenchmarkEvent(b *testing.B) {
 	})
 }
 
-// A reset of one name among many must not look at the others.
+// BenchmarkReset: the cost of a reset of one name must not grow with the number of names.
 func BenchmarkReset(b *testing.B) {
 	for _, names := range []int{100, 100_000} {
 		b.Run(fmt.Sprint(names), func(b *testing.B) {

@@ -36,7 +36,7 @@ func (h *harness) answerAll(name, payload string) {
 	}
 }
 
-// once returns a bomb that goes off the n-th time that what happens.
+// once returns a function that panics at the n-th call of what.
 func once(what string, n int) func(string) {
 	return func(happens string) {
 		if happens == what {
@@ -47,8 +47,8 @@ func once(what string, n int) func(string) {
 	}
 }
 
-// whole wants every sub to be where the service is, the shard to be sound and nothing to be
-// pending.
+// whole checks that every sub has the service's state, that the shard is consistent and that
+// nothing is pending.
 func (h *harness) whole(a, b string) {
 	h.t.Helper()
 	h.bomb = nil
@@ -77,8 +77,8 @@ func (h *harness) whole(a, b string) {
 	}
 }
 
-// A panic wherever an event, a reset, a timer or the end of a turn may meet one leaves nobody with
-// a state that is not the service's, and everything else goes on.
+// After a panic in any step of an event, a reset, a timer or the end of a turn, all loops get the
+// service's state, and all other resources are unaffected.
 func TestPanicsAreContained(t *testing.T) {
 	for _, tc := range []struct {
 		name, at string
@@ -131,7 +131,7 @@ func TestPanicsAreContained(t *testing.T) {
 	}
 }
 
-// Who subscribes while the shard panics is served, or told.
+// A loop that subscribes while the shard panics gets the resource or an error.
 func TestPanicsWhileSubscribing(t *testing.T) {
 	for _, at := range []string{"subscribe", "request", "post loaded"} {
 		h, faults := faulty(t, nil)
@@ -152,8 +152,7 @@ func TestPanicsWhileSubscribing(t *testing.T) {
 	}
 }
 
-// A resource whose answer always panics fails after some tries; the shard's other resources are
-// served.
+// A resource whose reply always causes a panic fails after some retries; others are unaffected.
 func TestPanicsForEver(t *testing.T) {
 	h, faults := faulty(t, nil)
 	h.bomb = func(what string) {

@@ -14,8 +14,8 @@ import (
 	"sluice/internal/state"
 )
 
-// harness drives a shard in the test's goroutine and in fake time, with a Bus and Loops that write
-// down what they are told.
+// harness drives a shard on the test's goroutine and in fake time, with a Bus and Loops that record
+// their calls.
 type harness struct {
 	t      *testing.T
 	clock  *owner.ManualClock
@@ -29,7 +29,7 @@ type harness struct {
 	bombed bool                       // there was one
 }
 
-// asked is a request that has not been answered.
+// asked is a request without a reply yet.
 type asked struct {
 	name, subject, payload string
 	done                   func([]byte, *res.Error)
@@ -47,13 +47,13 @@ func newHarness(t *testing.T, opt Options) *harness {
 
 func (h *harness) say(format string, args ...any) { fmt.Fprintf(&h.out, format+"\n", args...) }
 
-// said returns what was written down since the last call.
+// said returns the calls recorded since it was last called.
 func (h *harness) said() string {
 	defer h.out.Reset()
 	return h.out.String()
 }
 
-// turns lets the shard do all there is to do now.
+// turns runs turns of the shard until it is idle.
 func (h *harness) turns() {
 	for {
 		select {
@@ -65,7 +65,7 @@ func (h *harness) turns() {
 	}
 }
 
-// advance moves the clock from alarm to alarm.
+// advance advances the clock from timer to timer.
 func (h *harness) advance(d time.Duration) {
 	end := h.clock.Now() + d
 	for {
@@ -100,7 +100,7 @@ func (h *harness) Request(name, subject string, payload []byte, done func([]byte
 	h.asked = append(h.asked, &asked{name, subject, string(payload), done})
 }
 
-// answer answers the oldest request to subject whose payload contains part.
+// answer replies to the oldest request to subject whose payload contains part.
 func (h *harness) answer(subject, part string, payload []byte, err *res.Error) bool {
 	for i, a := range h.asked {
 		if a.subject == subject && strings.Contains(a.payload, part) {
@@ -112,8 +112,8 @@ func (h *harness) answer(subject, part string, payload []byte, err *res.Error) b
 	return false
 }
 
-// reply hands over a copy of the payload that is overwritten afterwards: whoever keeps a part of it
-// is found out.
+// reply passes on a copy of the payload and overwrites it afterwards, so that a shard that keeps a
+// part of it fails.
 func (a *asked) reply(payload []byte, err *res.Error) {
 	passing := bytes.Clone(payload)
 	a.done(passing, err)
@@ -166,7 +166,7 @@ func describe(u state.Update) string {
 	return u.Kind.String()
 }
 
-// fold does what a loop does with an update, and checks that it makes sense there.
+// fold applies an update as a loop does, and checks that it is valid there.
 func fold(folded map[subKey]*state.Snapshot, key subKey, u state.Update) error {
 	held := folded[key]
 	switch u.Kind {
@@ -225,7 +225,7 @@ func fold(folded map[subKey]*state.Snapshot, key subKey, u state.Update) error {
 	return nil
 }
 
-// logWriter writes log records down as one line each.
+// logWriter records each log record as one line.
 type logWriter struct{ h *harness }
 
 func (l logWriter) Enabled(context.Context, slog.Level) bool { return true }

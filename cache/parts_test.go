@@ -99,24 +99,24 @@ func TestSubsFindEach(t *testing.T) {
 func TestLossLogForgetsNamesBeyondItsBound(t *testing.T) {
 	var l lossLog
 	if l.drop("a", false) {
-		t.Fatal("dropped without need")
+		t.Fatal("an event was dropped although there was room")
 	}
 	for i := range maxLost {
 		if !l.drop(fmt.Sprint(i), true) {
-			t.Fatal("not dropped")
+			t.Fatal("an event was kept although the mailbox was full")
 		}
 	}
 	if l.drop("a", false) || !l.drop("0", false) {
-		t.Fatal("only what has lost events loses more")
+		t.Fatal("an event of a name without losses was dropped")
 	}
 	if !l.drop("a", true) || !l.drop("b", false) {
-		t.Fatal("beyond the bound everything counts as lost")
+		t.Fatal("above the bound every name must count as lost")
 	}
 	if names, all := l.take(); names != nil || !all {
 		t.Fatalf("%d names, all: %v", len(names), all)
 	}
 	if l.drop("b", false) {
-		t.Fatal("dropped after it was taken note of")
+		t.Fatal("an event was dropped after the log was taken")
 	}
 }
 
@@ -157,7 +157,7 @@ func TestDeprecationsAreBounded(t *testing.T) {
 	}
 }
 
-// A collection of many subs gets an index for them; merging and deleting must keep it right.
+// An entry with many subs has an index, which must stay correct through merge and delete.
 func TestManySubsOnOneEntry(t *testing.T) {
 	h := newHarness(t, Options{})
 	for i := range uint64(100) {
@@ -181,6 +181,6 @@ func TestManySubsOnOneEntry(t *testing.T) {
 	h.s.Event("n", "reaccess", nil)
 	h.turns()
 	if n := strings.Count(h.said(), "reaccess"); n != 34 {
-		t.Fatalf("%d subs were told", n)
+		t.Fatalf("%d subs got the update", n)
 	}
 }

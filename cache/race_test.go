@@ -10,7 +10,7 @@ import (
 	"sluice/internal/state"
 )
 
-// city is a shard with a goroutine of its own, between loops and a service that have theirs.
+// city is a shard, loops and a service, each with a goroutine of its own.
 type city struct {
 	t        *testing.T
 	s        *Shard
@@ -77,7 +77,7 @@ func (l *cityLoop) run() {
 	}
 }
 
-// act subscribes or unsubscribes something.
+// act subscribes to or unsubscribes from a random resource.
 func (l *cityLoop) act(rnd *rand.Rand, at rid) {
 	if rnd.IntN(5) > 1 {
 		l.next++
@@ -93,7 +93,7 @@ func (l *cityLoop) act(rnd *rand.Rand, at rid) {
 	}
 }
 
-// serve answers what has been asked; it tells whether there was anything.
+// serve replies to the pending requests and reports whether there were any.
 func (c *city) serve(v *service) bool {
 	c.mu.Lock()
 	list := c.asked
@@ -188,7 +188,7 @@ func TestConvergenceWithGoroutines(t *testing.T) {
 		}
 	}
 	if c.s.metrics.EventsApplied.Load() == 0 || c.s.metrics.Regets.Load() == 0 || c.s.metrics.QueryRequests.Load() == 0 {
-		t.Error("not much happened")
+		t.Error("too few updates for a meaningful test")
 	}
 	c.s.Stop()
 	c.s.Stop() // harmless
@@ -208,7 +208,7 @@ func TestPendingCoversTheMessageBeingHandled(t *testing.T) {
 	seen := -1
 	h.s.Run(func() { seen = h.s.Pending() })
 	if h.s.Pending() != 1 {
-		t.Fatal("not counted when put")
+		t.Fatal("a message that was put is not pending")
 	}
 	h.turns()
 	if seen != 1 || h.s.Pending() != 0 {

@@ -11,8 +11,8 @@ import (
 	"sluice/internal/res"
 )
 
-// world is a shard between loops that come and go and a service that changes, with messages that
-// take their time.
+// world is a shard with loops that subscribe and unsubscribe, a service whose resources change, and
+// messages that are delayed.
 type world struct {
 	*harness
 	rnd     *rand.Rand
@@ -40,7 +40,7 @@ func newWorld(t *testing.T, seed uint64, faults bool) *world {
 	w.harness = newHarness(t, opt)
 	w.harness.ended = func(key subKey) {
 		if _, ok := w.live[key]; !ok {
-			t.Errorf("seed %d: update for a forgotten sub", seed)
+			t.Errorf("seed %d: update for an ended sub", seed)
 		}
 		w.forget(key)
 	}
@@ -112,7 +112,7 @@ func (w *world) unsubscribe() {
 	delete(w.folded, key)
 }
 
-// serve has the service answer its oldest request.
+// serve makes the service reply to its oldest request.
 func (w *world) serve() {
 	if len(w.asked) == 0 {
 		return
@@ -136,7 +136,7 @@ func (w *world) deliver() {
 	}
 }
 
-// settle lets everything come to rest.
+// settle delivers everything in flight.
 func (w *world) settle() {
 	for i := range w.load {
 		w.load[i] = 0
@@ -169,7 +169,7 @@ func (w *world) compare(what string) {
 	}
 }
 
-// finish has all loops leave, and checks that nothing stays.
+// finish unsubscribes all loops and checks that the shard is empty afterwards.
 func (w *world) finish(what string) {
 	for len(w.keys) > 0 {
 		w.unsubscribe()
@@ -197,8 +197,8 @@ func (w *world) finish(what string) {
 	}
 }
 
-// Whatever a service does and says, loops end up with what it has, and apply every event to the
-// state it was meant for.
+// TestConvergence: after random changes and events, loops have the service's state, and apply each event
+// to the state that it is meant for.
 func TestConvergence(t *testing.T) {
 	seeds := uint64(150)
 	if testing.Short() {
@@ -220,8 +220,7 @@ func TestConvergence(t *testing.T) {
 	}
 }
 
-// The same with events that get lost, requests that fail and queues that overflow, where a reset
-// makes it good.
+// The same with lost events, failing requests and full queues, followed by a reset.
 func TestConvergenceAfterFaults(t *testing.T) {
 	seeds := uint64(150)
 	if testing.Short() {

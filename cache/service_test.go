@@ -9,9 +9,8 @@ import (
 	"sluice/internal/state"
 )
 
-// service is the truth that shards are compared with: resources that change, and say so in one of
-// the ways that the protocol has. It speaks by emit and is asked by answer; both belong to one
-// goroutine.
+// service has the resources that shards are compared with. It announces changes in all ways of the
+// protocol: emit sends events, answer replies to requests. Both belong to one goroutine.
 type service struct {
 	rnd  *rand.Rand
 	emit func(name, event string, payload []byte)
@@ -28,8 +27,8 @@ type step map[string]struct{ before, after *state.Snapshot }
 
 const queryForms = 3
 
-// normal is the service's normal form of a client's query. On "only.…" names there is no plain
-// resource, on "plain.…" names no other.
+// normal returns the normalised query of a client's query. Names "only.…" have no plain resource,
+// names "plain.…" no other.
 func normal(name, query string) string {
 	switch {
 	case strings.HasPrefix(name, "plain."):
@@ -124,7 +123,7 @@ func (v *service) edit(s *state.Snapshot) *state.Event {
 
 func payload(e *state.Event) []byte { return append(e.AppendData(nil, false), '}') }
 
-// act does one random thing.
+// act runs one random step.
 func (v *service) act() {
 	name := v.names[v.rnd.IntN(len(v.names))]
 	plain := v.truth[name][""]
@@ -209,7 +208,7 @@ func result(s *state.Snapshot, query string) []byte {
 	return []byte(text + "}}")
 }
 
-// answer answers a request.
+// answer replies to a request.
 func (v *service) answer(name, subject, request string) []byte {
 	query, _ := strings.CutPrefix(request, `{"query":"`)
 	query = strings.TrimSuffix(strings.TrimSuffix(query, `"}`), "{}")

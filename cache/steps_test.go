@@ -8,7 +8,7 @@ import (
 	"sluice/internal/state"
 )
 
-// steps is Loops with backlogs that keep what they are told.
+// steps is Loops with settable backlogs; it records all updates.
 type steps struct {
 	*sink
 	backlog []int
@@ -18,8 +18,8 @@ type steps struct {
 func (l *steps) Backlog(loop int) int          { return l.backlog[loop] }
 func (l *steps) Post(loop int, u state.Update) { l.got[loop] = append(l.got[loop], u) }
 
-// TestLongDifferenceIsOneMessage: a loop gets the steps of a long difference at once, ready to be
-// used; one that is overloaded gets the newest state when it is no longer.
+// TestLongDifferenceIsOneMessage: a loop gets the steps of a long difference as one update. An
+// overloaded loop gets the newest state once its backlog has fallen.
 func TestLongDifferenceIsOneMessage(t *testing.T) {
 	from := 0
 	k := &sink{answer: func(string) []byte {
@@ -73,6 +73,6 @@ func TestLongDifferenceIsOneMessage(t *testing.T) {
 	k.reply()
 	s.turn()
 	if len(l.got[1]) != 1 || l.got[1][0].Kind != state.Synced || l.got[1][0].Steps != nil || !l.got[1][0].Snapshot.Equal(old) {
-		t.Errorf("the loop that was overloaded got %d messages", len(l.got[1]))
+		t.Errorf("the overloaded loop got %d messages", len(l.got[1]))
 	}
 }

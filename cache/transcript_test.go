@@ -33,7 +33,7 @@ var rewrite = flag.Bool("rewrite", false, "replace what the transcripts expect b
 //	gap                                 events may have been lost
 //	advance DURATION                    time passes
 //	shard [NAME=VALUE ...]              a new shard with these options
-//	together ... end                    what arrives in between is handled in one iteration
+//	together ... end                    messages in between are handled in one turn
 //
 // What the shard does must follow in this order; nothing else may happen:
 //
@@ -177,7 +177,7 @@ func (r *runner) compare(st *transcript.Step, want, got string) {
 	r.errorf(st, "the shard did\n\t%s", got)
 }
 
-// do lets something reach the shard.
+// do sends a stimulus to the shard.
 func (r *runner) do(st *transcript.Step) {
 	h := r.h
 	words := strings.Fields(st.Arg)
