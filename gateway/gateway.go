@@ -244,8 +244,11 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		ProxyFrom:  g.proxies,
 		TLS:        g.tls,
 		InputEnded: httpedge.InputEnded,
-		Faults:     g.faults,
-		Mend:       func(n *netpoll.Loop) { n.Data.(*loop).mend() },
+
+		ResponseHeader: g.rest.Origins().Lines(),
+
+		Faults: g.faults,
+		Mend:   func(n *netpoll.Loop) { n.Data.(*loop).mend() },
 		Limits: netpoll.Limits{
 			MaxConns:         c.MaxConnections,
 			MaxHead:          c.MaxHead,

@@ -213,8 +213,13 @@ func (c *Conn) sendClose(code uint16, reason string) {
 func (c *Conn) answer(status int) { c.refuse(c.errorResponse(status)) }
 
 func (c *Conn) errorResponse(status int) []byte {
+	return c.response(status, "", http.StatusText(status)+"\n")
+}
+
+// response returns a whole HTTP response after which the connection closes: each one that the engine makes itself.
+func (c *Conn) response(status int, header, body string) []byte {
 	a := &c.loop.arena
-	return a.Commit(wsproto.AppendHTTPError(a.Begin(), status, "", http.StatusText(status)+"\n"))
+	return a.Commit(wsproto.AppendHTTPError(a.Begin(), status, c.loop.engine.opts.ResponseHeader+header, body))
 }
 
 // refuse sends a whole HTTP response and closes.

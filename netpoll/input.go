@@ -146,8 +146,7 @@ func (c *Conn) consumeHead(b []byte) int {
 }
 
 func (c *Conn) reject(err *wsproto.HandshakeError) {
-	a := &c.loop.arena
-	c.refuse(a.Commit(err.AppendResponse(a.Begin())))
+	c.refuse(c.response(err.Status, err.Header, err.Reason))
 }
 
 // consumeFrames handles the complete frames and returns how much they were.

@@ -91,6 +91,9 @@ type Options struct {
 	Metrics *Metrics       // nil: counted nowhere
 	Log     *slog.Logger   // nil: slog.Default
 	Limits  Limits
+	// ResponseHeader holds zero or more complete field lines, each with its CR LF, of every response that the engine
+	// makes itself: those that reject a request, and those that accept an upgrade.
+	ResponseHeader string
 	// InputEnded is called on its loop for a stream whose client has shut its side down. What is sent then shows
 	// whether the client still reads. nil: the stream is finished.
 	InputEnded func(c *Conn)

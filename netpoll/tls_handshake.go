@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"sluice/internal/owner"
-	"sluice/wsproto"
 )
 
 // A handshake is a conversation in which crypto/tls waits for the peer, so it takes a goroutine, a worker. The
@@ -360,8 +359,7 @@ func (c *Conn) shake(b []byte) {
 		c.endHandshake(&e.metrics.TLSFailed)
 		if looksLikeHTTP(b) {
 			c.dropTLS()
-			a := &c.loop.arena
-			c.refuse(a.Commit(wsproto.AppendHTTPError(a.Begin(), http.StatusBadRequest, "", "this port speaks HTTPS\n")))
+			c.refuse(c.response(http.StatusBadRequest, "", "this port speaks HTTPS\n"))
 			return
 		}
 		c.doom()

@@ -2,8 +2,6 @@ package netpoll
 
 import (
 	"net/http"
-	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"sluice/wsproto"
@@ -65,30 +63,13 @@ func (c *Conn) Refuse(status int, header, body string) {
 	l := c.loop
 	if l.asked.conn == c {
 		if !l.asked.given {
-			l.asked.refusal, l.asked.given = l.arena.Commit(appendRefusal(l.arena.Begin(), status, header, body)), true
+			l.asked.refusal, l.asked.given = c.response(status, header, body), true
 		}
 		return
 	}
 	if c.state == statePending {
-		c.turnDown(&l.engine.metrics.RefusedUpgrade, l.arena.Commit(appendRefusal(l.arena.Begin(), status, header, body)))
+		c.turnDown(&l.engine.metrics.RefusedUpgrade, c.response(status, header, body))
 	}
-}
-
-// appendRefusal appends a whole response after which the connection closes.
-func appendRefusal(dst []byte, status int, header, body string) []byte {
-	dst = append(dst, "HTTP/1.1 "...)
-	dst = strconv.AppendInt(dst, int64(status), 10)
-	dst = append(dst, ' ')
-	dst = append(dst, http.StatusText(status)...)
-	dst = append(dst, "\r\nContent-Length: "...)
-	dst = strconv.AppendInt(dst, int64(len(body)), 10)
-	if body != "" && !strings.Contains("\n"+strings.ToLower(header), "\ncontent-type:") {
-		dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8"...)
-	}
-	dst = append(dst, "\r\nConnection: close\r\n"...)
-	dst = append(dst, header...)
-	dst = append(dst, "\r\n"...)
-	return append(dst, body...)
 }
 
 // upgrade has the Handler judge a valid handshake; b is the input that begins with it. It returns how much
@@ -158,7 +139,7 @@ func (c *Conn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 	c.hold()
 	c.state = stateOpen
 	c.flags |= flagOpened
-	c.push(l.arena.Commit(wsproto.AppendUpgrade(l.arena.Begin(), h, extra)))
+	c.push(l.arena.Commit(wsproto.AppendUpgradeDeflate(l.arena.Begin(), h, l.engine.opts.ResponseHeader, extra)))
 	c.schedulePing()
 	l.engine.opts.Handler.Open(c, h)
 }

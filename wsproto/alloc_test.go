@@ -80,7 +80,7 @@ func TestAllocations(t *testing.T) {
 				t.Fatal("another answer")
 			}
 		},
-		"HandshakeError.AppendResponse": func() { buf = ErrVersion.AppendResponse(buf[:0]) },
+		"AppendHTTPError": func() { buf = AppendHTTPError(buf[:0], ErrVersion.Status, ErrVersion.Header, ErrVersion.Reason) },
 	}
 	if !poolForgets {
 		cases["fragmented message"] = func() { parse(fragmented) }

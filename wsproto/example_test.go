@@ -20,11 +20,11 @@ func Example() {
 	var head wsproto.Head
 	n, err := scanner.Parse(input, wsproto.DefaultMaxHead, &head)
 	if err != nil {
-		fmt.Printf("%s", err.(*wsproto.HandshakeError).AppendResponse(nil))
+		fmt.Println(err)
 		return
 	}
 	if err := wsproto.CheckUpgrade(&head); err != nil {
-		fmt.Printf("%s", err.AppendResponse(nil))
+		fmt.Printf("%s", wsproto.AppendHTTPError(nil, err.Status, err.Header, err.Reason))
 		return
 	}
 	response := wsproto.AppendUpgrade(nil, &head, nil)

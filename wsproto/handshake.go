@@ -6,10 +6,11 @@ import (
 	"encoding/base64"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // HandshakeError is the reason to reject a request head, with the HTTP response. Each is a variable
-// of this package, to be compared with ==.
+// of this package, to be compared with ==, or comes from CheckComplete.
 type HandshakeError struct {
 	Status int    // HTTP status code of the response
 	Name   string // short and stable, for counters: "too_large"
@@ -18,11 +19,6 @@ type HandshakeError struct {
 }
 
 func (e *HandshakeError) Error() string { return "wsproto: " + e.Reason }
-
-// AppendResponse appends the whole HTTP response, after which the caller closes the connection.
-func (e *HandshakeError) AppendResponse(dst []byte) []byte {
-	return AppendHTTPError(dst, e.Status, e.Header, e.Reason)
-}
 
 // The errors of ParseHead.
 var (
@@ -53,22 +49,15 @@ var (
 	// ErrMethod: the method is not GET (§4.1 item 2, §4.2.1 item 1).
 	ErrMethod = &HandshakeError{Status: 405, Name: "method", Reason: "A WebSocket handshake is a GET request.", Header: "Allow: GET\r\n"}
 	// ErrProto: below HTTP/1.1 (§4.1 item 2, §4.2.1 item 1).
-	ErrProto = &HandshakeError{Status: 400, Name: "proto", Reason: "A WebSocket handshake needs HTTP/1.1."}
+	ErrProto = &HandshakeError{Status: 400, Name: "proto", Reason: "The WebSocket handshake came with HTTP/1.0 instead of HTTP/1.1, which a proxy may have changed."}
 	// ErrTarget: neither a path nor an http(s) URI, or with a fragment (§3, §4.2.1 item 1).
 	ErrTarget = &HandshakeError{Status: 400, Name: "target", Reason: "The request target is not usable for a WebSocket."}
 	// ErrHost: not exactly one Host field with a host in it (§4.2.1 item 2, RFC 9112 §3.2).
 	ErrHost = &HandshakeError{Status: 400, Name: "host", Reason: "Host is missing, repeated or malformed."}
-	// ErrUpgrade: no "websocket" in Upgrade (§4.2.1 item 3). RFC 9110 §15.5.22 names the status and
-	// the fields.
-	ErrUpgrade = &HandshakeError{Status: 426, Name: "upgrade", Reason: "Upgrade does not ask for websocket.", Header: upgradeRequired}
-	// ErrConnection: no "upgrade" in Connection (§4.2.1 item 4).
-	ErrConnection = &HandshakeError{Status: 400, Name: "connection", Reason: "Connection does not announce the upgrade."}
-	// ErrVersion: Sec-WebSocket-Version is missing or not 13 (§4.2.1 item 6, §4.2.2 item 4, §4.4).
+	// ErrVersion: Sec-WebSocket-Version is not 13 (§4.2.1 item 6, §4.2.2 item 4, §4.4).
 	ErrVersion = &HandshakeError{Status: 426, Name: "version", Reason: "Only WebSocket version 13 is spoken here.", Header: upgradeRequired}
 	// ErrVersionRepeated: Sec-WebSocket-Version is given more than once (§11.3.5).
 	ErrVersionRepeated = &HandshakeError{Status: 400, Name: "version_repeated", Reason: "Sec-WebSocket-Version is repeated."}
-	// ErrKeyMissing: no Sec-WebSocket-Key (§4.2.1 item 5).
-	ErrKeyMissing = &HandshakeError{Status: 400, Name: "key_missing", Reason: "Sec-WebSocket-Key is missing."}
 	// ErrKeyRepeated: Sec-WebSocket-Key is given more than once (§11.3.1).
 	ErrKeyRepeated = &HandshakeError{Status: 400, Name: "key_repeated", Reason: "Sec-WebSocket-Key is repeated."}
 	// ErrKey: Sec-WebSocket-Key is not 16 bytes in base64 (§4.2.1 item 5).
@@ -82,6 +71,56 @@ var (
 
 const upgradeRequired = "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 
+// The header fields that make a request a handshake (RFC 6455 §4.2.1 items 3 to 6), as bits of a
+// set.
+const (
+	lacksUpgrade = 1 << iota
+	lacksConnection
+	lacksKey
+	lacksVersion
+	lacksAll = 1<<iota - 1
+)
+
+// incomplete has the error for each set of missing fields. Proxies drop fields that concern a
+// single connection, unless they are told to pass them on.
+var incomplete = func() (errs [lacksAll + 1]*HandshakeError) {
+	names := [...]string{"Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version"}
+	for set := 1; set < len(errs); set++ {
+		var lacks []string
+		for i, name := range names {
+			if set&(1<<i) != 0 {
+				lacks = append(lacks, name)
+			}
+		}
+		errs[set] = &HandshakeError{Status: 400, Name: "incomplete", Reason: "The WebSocket handshake lacks " +
+			strings.Join(lacks, ", ") + ", which a proxy may have dropped."}
+	}
+	return errs
+}()
+
+// CheckComplete judges whether a request has all header fields of a handshake, whatever their
+// values; nil means that it does. The error names those that are missing. A request with none of
+// them is not meant as a handshake.
+func CheckComplete(h *Head) (err *HandshakeError, meant bool) {
+	_, keys := h.find("Sec-WebSocket-Key")
+	_, versions := h.find("Sec-WebSocket-Version")
+	_, upgrades := h.find("Upgrade")
+	lacks := 0
+	if !h.hasToken("Upgrade", "websocket") {
+		lacks |= lacksUpgrade
+	}
+	if !h.hasToken("Connection", "upgrade") {
+		lacks |= lacksConnection
+	}
+	if keys == 0 {
+		lacks |= lacksKey
+	}
+	if versions == 0 {
+		lacks |= lacksVersion
+	}
+	return incomplete[lacks], upgrades+keys+versions > 0
+}
+
 // CheckUpgrade checks a complete head as a client's opening handshake (RFC 6455 §4.2.1). nil means
 // that the server may accept it. The caller checks origin, path and authentication. Subprotocols
 // and extensions are offers, which a server may ignore (§4.2.2 item 5).
@@ -89,25 +128,22 @@ func CheckUpgrade(h *Head) *HandshakeError {
 	host, hosts := h.find("Host")
 	key, keys := h.find("Sec-WebSocket-Key")
 	version, versions := h.find("Sec-WebSocket-Version")
+	incomplete, _ := CheckComplete(h)
 	switch {
 	case string(h.Method) != http.MethodGet:
 		return ErrMethod
+	case incomplete != nil:
+		return incomplete
 	case string(h.Proto) == http10:
 		return ErrProto
 	case !validTarget(h.Target):
 		return ErrTarget
 	case hosts != 1 || !validHost(host):
 		return ErrHost
-	case !h.hasToken("Upgrade", "websocket"):
-		return ErrUpgrade
-	case !h.hasToken("Connection", "upgrade"):
-		return ErrConnection
 	case versions > 1:
 		return ErrVersionRepeated
 	case string(version) != "13":
 		return ErrVersion
-	case keys == 0:
-		return ErrKeyMissing
 	case keys > 1:
 		return ErrKeyRepeated
 	case !validKey(key):
@@ -193,16 +229,30 @@ func AppendAccept(dst, key []byte) []byte {
 }
 
 // AppendHTTPError appends a whole HTTP/1.1 response that rejects a request, with Connection: close.
-// header has zero or more complete field lines, each with its CR LF; body is plain text.
+// header has zero or more complete field lines, each with its CR LF; body is plain text unless
+// header has a Content-Type.
 func AppendHTTPError(dst []byte, status int, header, body string) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(status), 10)
 	dst = append(dst, ' ')
 	dst = append(dst, http.StatusText(status)...)
-	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
+	if body != "" && !hasContentType(header) {
+		dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8"...)
+	}
+	dst = append(dst, "\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(body)), 10)
 	dst = append(dst, "\r\nConnection: close\r\n"...)
 	dst = append(dst, header...)
 	dst = append(dst, "\r\n"...)
 	return append(dst, body...)
+}
+
+func hasContentType(header string) bool {
+	const name = "Content-Type:"
+	for line := range strings.Lines(header) {
+		if len(line) >= len(name) && strings.EqualFold(line[:len(name)], name) {
+			return true
+		}
+	}
+	return false
 }

@@ -84,18 +84,21 @@ func TestCheckUpgrade(t *testing.T) {
 		{"list of hosts", []string{"Host: a, b"}, ErrHost},
 		{"host with a path", []string{"Host: a/b"}, ErrHost},
 		{"host with user", []string{"Host: a@b"}, ErrHost},
-		{"no upgrade", []string{"-Upgrade"}, ErrUpgrade},
-		{"other upgrade", []string{"Upgrade: h2c"}, ErrUpgrade},
-		{"websocket as a part", []string{"Upgrade: websocket2"}, ErrUpgrade},
-		{"no connection", []string{"-Connection"}, ErrConnection},
-		{"other connection", []string{"Connection: keep-alive"}, ErrConnection},
-		{"no version", []string{"-Sec-WebSocket-Version"}, ErrVersion},
+		{"no upgrade", []string{"-Upgrade"}, incomplete[lacksUpgrade]},
+		{"other upgrade", []string{"Upgrade: h2c"}, incomplete[lacksUpgrade]},
+		{"websocket as a part", []string{"Upgrade: websocket2"}, incomplete[lacksUpgrade]},
+		{"no connection", []string{"-Connection"}, incomplete[lacksConnection]},
+		{"other connection", []string{"Connection: keep-alive"}, incomplete[lacksConnection]},
+		{"no version", []string{"-Sec-WebSocket-Version"}, incomplete[lacksVersion]},
+		{"no version in HTTP/1.0", []string{"GET /ws HTTP/1.0", "-Sec-WebSocket-Version"}, incomplete[lacksVersion]},
+		{"no key, other version", []string{"Sec-WebSocket-Version: 8", "-Sec-WebSocket-Key"}, incomplete[lacksKey]},
+		{"neither", []string{"-Sec-WebSocket-Key", "-Sec-WebSocket-Version"}, incomplete[lacksKey|lacksVersion]},
 		{"version 8", []string{"Sec-WebSocket-Version: 8"}, ErrVersion},
 		{"version 14", []string{"Sec-WebSocket-Version: 14"}, ErrVersion},
 		{"version list", []string{"Sec-WebSocket-Version: 13, 8"}, ErrVersion},
 		{"version with a zero", []string{"Sec-WebSocket-Version: 013"}, ErrVersion},
 		{"version twice", []string{"+Sec-WebSocket-Version: 13"}, ErrVersionRepeated},
-		{"no key", []string{"-Sec-WebSocket-Key"}, ErrKeyMissing},
+		{"no key", []string{"-Sec-WebSocket-Key"}, incomplete[lacksKey]},
 		{"empty key", []string{"Sec-WebSocket-Key:"}, ErrKey},
 		{"short key", []string{"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"}, ErrKey},
 		{"key of 15 bytes", []string{"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"}, ErrKey},
@@ -118,6 +121,12 @@ func TestCheckUpgrade(t *testing.T) {
 	}
 	if got := CheckUpgrade(mustParse(t, browserHead)); got != nil {
 		t.Errorf("a browser's handshake: %v", got)
+	}
+	if got, want := incomplete[lacksConnection|lacksKey].Reason, "The WebSocket handshake lacks Connection: Upgrade, Sec-WebSocket-Key, which a proxy may have dropped."; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if _, meant := CheckComplete(mustParse(t, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n")); meant {
+		t.Error("any request is taken for a handshake")
 	}
 	if got := CheckUpgrade(new(Head)); got != ErrMethod {
 		t.Errorf("an empty head: %v", got)
@@ -145,16 +154,16 @@ func readResponse(t *testing.T, b []byte) (*http.Response, string) {
 // TestHandshakeErrors reads each answer with the standard library.
 func TestHandshakeErrors(t *testing.T) {
 	all := []*HandshakeError{ErrHeadTooLarge, ErrHeadControl, ErrHeadLineEnd, ErrHeadFold, ErrRequestLine, ErrHTTPVersion, ErrFieldName,
-		ErrContentLength, ErrTransferEncoding, ErrMethod, ErrProto, ErrTarget, ErrHost, ErrUpgrade, ErrConnection, ErrVersion,
-		ErrVersionRepeated, ErrKeyMissing, ErrKeyRepeated, ErrKey, ErrOriginRepeated, ErrBody}
-	status := map[*HandshakeError]int{ErrHeadTooLarge: 431, ErrHTTPVersion: 505, ErrMethod: 405, ErrUpgrade: 426, ErrVersion: 426}
+		ErrContentLength, ErrTransferEncoding, ErrMethod, ErrProto, ErrTarget, ErrHost, incomplete[lacksAll], ErrVersion,
+		ErrVersionRepeated, ErrKeyRepeated, ErrKey, ErrOriginRepeated, ErrBody}
+	status := map[*HandshakeError]int{ErrHeadTooLarge: 431, ErrHTTPVersion: 505, ErrMethod: 405, ErrVersion: 426}
 	names := map[string]bool{}
 	for _, e := range all {
 		if names[e.Name] {
 			t.Errorf("name %q is used twice", e.Name)
 		}
 		names[e.Name] = true
-		resp, body := readResponse(t, e.AppendResponse(nil))
+		resp, body := readResponse(t, AppendHTTPError(nil, e.Status, e.Header, e.Reason))
 		want := status[e]
 		if want == 0 {
 			want = 400

@@ -64,6 +64,14 @@ func (o Origins) Vary(header http.Header) {
 	}
 }
 
+// Lines returns what Vary sets as complete field lines, for responses that are made without an http.Header.
+func (o Origins) Lines() string {
+	if len(o.list) == 0 {
+		return ""
+	}
+	return "Vary: Origin\r\n"
+}
+
 // lowerASCII changes A to Z only: an origin's other characters have no case.
 func lowerASCII(s string) string {
 	return strings.Map(func(r rune) rune {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"sluice/internal/config"
 	"sluice/internal/metrics"
@@ -43,6 +42,7 @@ func (m *Metrics) count(method string) {
 
 // ServeHTTP routes one request that net/http has.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	handled(r)
 	e.api.Origins().Vary(w.Header())
 	switch {
 	case e.isProbe(r):
@@ -61,7 +61,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case e.o.Pages != nil:
 		e.o.Pages.ServeHTTP(w, r)
 	case r.URL.Path == e.o.WSPath:
-		writeError(w, http.StatusBadRequest, noUpgrade(r.Header))
+		writeError(w, http.StatusBadRequest, noUpgrade(r))
 	default:
 		NotFound(w, r)
 	}
@@ -81,26 +81,18 @@ func (e *Edge) isProbe(r *http.Request) bool {
 }
 
 // noUpgrade is the error of a request for wsPath that is no handshake. If it was
-// meant to be one, the error names the headers that are missing: proxies drop
-// those of a single connection unless they are told to pass them on.
-func noUpgrade(header http.Header) *res.Error {
-	if header["Upgrade"] == nil && header["Sec-Websocket-Key"] == nil && header["Sec-Websocket-Version"] == nil {
+// meant to be one, the error names the header fields that are missing.
+func noUpgrade(r *http.Request) *res.Error {
+	raw := appendHead(nil, r)
+	var head wsproto.Head
+	if n, err := wsproto.ParseHead(raw, len(raw)+1, &head); n == 0 || err != nil {
 		return res.ErrBadRequest
 	}
-	var missing []string
-	for _, h := range [...]struct{ name, key, token string }{
-		{"Upgrade: websocket", "Upgrade", "websocket"}, {"Connection: Upgrade", "Connection", "upgrade"},
-		{"Sec-WebSocket-Key", "Sec-Websocket-Key", ""}, {"Sec-WebSocket-Version", "Sec-Websocket-Version", ""},
-	} {
-		if !strings.Contains(strings.ToLower(strings.Join(header[h.key], ",")), h.token) || header[h.key] == nil {
-			missing = append(missing, h.name)
-		}
-	}
-	if len(missing) == 0 {
+	why, meant := wsproto.CheckComplete(&head)
+	if why == nil || !meant {
 		return res.ErrBadRequest
 	}
-	return &res.Error{Code: res.CodeBadRequest, Message: "Bad request: not a WebSocket handshake, since it lacks " +
-		strings.Join(missing, ", ") + "; a proxy may have dropped that"}
+	return &res.Error{Code: res.CodeBadRequest, Message: "Bad request: " + why.Reason}
 }
 
 // health answers 200 while services can be reached and the gateway is not being
@@ -179,7 +171,7 @@ func (e *Edge) giveBack(w http.ResponseWriter, r *http.Request) bool {
 		early, _ := rw.Reader.Peek(n) // cannot fail: it asks for what is there
 		raw = append(raw, early...)
 	}
-	e.o.Gateway.Adopt(c, raw)
+	e.o.Gateway.Adopt(innerConn(c), raw)
 	return true
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"sluice/wsproto"
 )
 
 const (
@@ -32,9 +34,11 @@ type server struct {
 func (e *Edge) Start(addr net.Addr, fail func(error)) {
 	o := &e.o
 	e.server = &server{
-		listener: newHandoverListener(addr),
+		listener: newHandoverListener(addr, e.api.Origins().Lines()),
 		served:   make(chan struct{}),
 		http: &http.Server{
+			ConnContext:                  withServerConn,
+			ConnState:                    responded,
 			Handler:                      e,
 			DisableGeneralOptionsHandler: true, // the target "*" is ours to refuse
 			ReadHeaderTimeout:            o.HeadTimeout,
@@ -63,14 +67,7 @@ func (e *Edge) Handover(c net.Conn) {
 		return
 	}
 	e.o.Metrics.Refused.Inc()
-	refuse(c)
-}
-
-// refuse answers 503 and closes.
-func refuse(c net.Conn) {
-	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
-	_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))
-	_ = c.Close()
+	e.server.listener.refuse(c)
 }
 
 // Drain ends streams, accepts no more connections, closes those at rest, and
@@ -107,13 +104,21 @@ func (e *Edge) Halted() {
 // loops. Any goroutine may use it.
 type handoverListener struct {
 	addr  net.Addr
+	lines string // field lines of every response
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
 }
 
-func newHandoverListener(addr net.Addr) *handoverListener {
-	return &handoverListener{addr: addr, conns: make(chan net.Conn, handoverQueue), done: make(chan struct{})}
+func newHandoverListener(addr net.Addr, lines string) *handoverListener {
+	return &handoverListener{addr: addr, lines: lines, conns: make(chan net.Conn, handoverQueue), done: make(chan struct{})}
+}
+
+// refuse answers 503 and closes.
+func (l *handoverListener) refuse(c net.Conn) {
+	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
+	_, _ = c.Write(wsproto.AppendHTTPError(nil, http.StatusServiceUnavailable, l.lines, ""))
+	_ = c.Close()
 }
 
 // offer passes c on without ever waiting; false means that the queue is full or
@@ -142,7 +147,7 @@ func (l *handoverListener) drain() {
 	for {
 		select {
 		case c := <-l.conns:
-			refuse(c)
+			l.refuse(c)
 		default:
 			return
 		}
@@ -153,7 +158,7 @@ func (l *handoverListener) drain() {
 func (l *handoverListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
-		return c, nil
+		return newServerConn(c, l.lines), nil
 	case <-l.done:
 		return nil, net.ErrClosed
 	}

@@ -134,9 +134,11 @@ func TestHTTPAnswers(t *testing.T) {
 		{"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 400, badRequest, true},
 		{"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400, "", true}, // refused by the parser
 		{"GET /ws HTTP/1.1\r\nHost: h\r\n\r\n", 400, badRequest, false},
-		{"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: not a WebSocket handshake, since it lacks Connection: Upgrade, Sec-WebSocket-Key, Sec-WebSocket-Version; a proxy may have dropped that"}`, false},
-		{"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: not a WebSocket handshake, since it lacks Upgrade: websocket, Sec-WebSocket-Key, Sec-WebSocket-Version; a proxy may have dropped that"}`, false},
-		{"GET /%77s HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: not a WebSocket handshake, since it lacks Sec-WebSocket-Key, Sec-WebSocket-Version; a proxy may have dropped that"}`, false},
+		{"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: The WebSocket handshake lacks Connection: Upgrade, Sec-WebSocket-Key, Sec-WebSocket-Version, which a proxy may have dropped."}`, false},
+		{"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: The WebSocket handshake lacks Upgrade: websocket, Sec-WebSocket-Key, Sec-WebSocket-Version, which a proxy may have dropped."}`, false},
+		{"GET /%77s HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: The WebSocket handshake lacks Sec-WebSocket-Key, Sec-WebSocket-Version, which a proxy may have dropped."}`, false},
+		{"GET /ws HTTP/1.0\r\nConnection: close\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n", 400,
+			`{"code":"system.badRequest","message":"Bad request: The WebSocket handshake lacks Upgrade: websocket, Connection: Upgrade, which a proxy may have dropped."}`, true},
 		{"GET /other HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 404, notFound, false},
 		{"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n", 200, `{"status":"ok","nats":"connected"}`, false},
 		{"HEAD /healthz HTTP/1.1\r\nHost: h\r\n\r\n", 200, "", false},
@@ -149,7 +151,7 @@ func TestHTTPAnswers(t *testing.T) {
 		{"OPTIONS /healthz HTTP/1.1\r\nHost: h\r\n\r\n", 200, healthy, false},
 		{"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", 200, "", false},
 		{"GET /ws HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n", 400,
-			`{"code":"system.badRequest","message":"Bad request: not a WebSocket handshake, since it lacks Upgrade: websocket, Connection: Upgrade; a proxy may have dropped that"}`, false},
+			`{"code":"system.badRequest","message":"Bad request: The WebSocket handshake lacks Upgrade: websocket, Connection: Upgrade, which a proxy may have dropped."}`, false},
 	} {
 		t.Run(tt.request, func(t *testing.T) {
 			c := f.dial(t)
@@ -289,7 +291,7 @@ func TestUpgradeWithBodyKeepsItsLength(t *testing.T) {
 
 func TestHandoverNeverWaits(t *testing.T) {
 	h := New(Options{Log: slog.New(slog.DiscardHandler)})
-	h.server = &server{listener: newHandoverListener(nil)}
+	h.server = &server{listener: newHandoverListener(nil, "")}
 	// Nobody accepts: the queue fills, and what is beyond it gets 503.
 	for range handoverQueue {
 		gateway, client := net.Pipe()
