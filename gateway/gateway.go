@@ -315,6 +315,8 @@ func (g *Gateway) restOptions() httpapi.Options {
 		AllowOrigin:   strings.Split(c.AllowOrigin, ";"),
 		HeaderAuth:    c.HeaderAuth != "",
 		MaxBody:       c.MaxBody,
+		MaxBacklog:    c.HTTPBacklogBytes,
+		Backlog:       g.netMetrics.ResponseBytes.Load,
 		CompressAbove: c.HTTPCompression,
 		Heartbeat:     c.HeartbeatInterval,
 		StreamBytes:   c.OutboxBytes,

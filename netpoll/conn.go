@@ -48,6 +48,7 @@ const (
 	flagEnded                       // nothing more comes from the peer: see half.go
 	flagFault                       // a panic has left it in doubt: it is being closed
 	flagDeferred                    // its output waits for more: in Loop.deferred, or will be at the end of the turn
+	flagCharged                     // what is queued is in Metrics.ResponseBytes
 )
 
 // Conn is a client's connection. All its methods must be called on its loop.

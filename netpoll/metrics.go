@@ -29,7 +29,11 @@ type Metrics struct {
 	OpenStreams atomic.Int64  // streams open now
 	Proxied     atomic.Uint64 // connections that a trusted proxy's header came with
 
-	Requests  atomic.Uint64 // plain requests that the Handler kept
+	Requests atomic.Uint64 // plain requests that the Handler kept
+	// ResponseBytes are those of responses to plain requests that wait to be written, but for short ones that their
+	// sockets take at once.
+	ResponseBytes atomic.Int64
+
 	Handovers atomic.Uint64 // connections given to net/http
 	Adopted   atomic.Uint64 // connections that came back from net/http
 

@@ -94,6 +94,9 @@ func (c *Conn) push(b []byte) {
 		c.more.push(b)
 	}
 	c.queued += int32(len(b))
+	if c.flags&flagCharged != 0 {
+		l.engine.metrics.ResponseBytes.Add(int64(len(b)))
+	}
 	if !c.Lagging() {
 		c.markDirty()
 	}
@@ -161,6 +164,9 @@ func (c *Conn) wrote(n int, full bool) {
 	l.stats.writes++
 	l.stats.out += uint64(n)
 	c.queued -= int32(n)
+	if c.flags&flagCharged != 0 {
+		l.engine.metrics.ResponseBytes.Add(-int64(n))
+	}
 	for n > 0 && n >= len(c.first) {
 		n -= len(c.first)
 		c.first = nil
@@ -193,6 +199,9 @@ func (c *Conn) lag(progress bool) {
 		q.wait = lagMin
 		l.engine.metrics.Lagging.Add(1)
 		l.engine.metrics.Lags.Add(1)
+		if c.state == stateAnswered {
+			c.charge()
+		}
 		if c.state == stateAnswered && !c.timer.Armed() { // a drain may have armed it
 			l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.ReadTimeout, c)
 		}
@@ -209,6 +218,10 @@ func (q *backlog) Expire(time.Duration) { q.conn.markDirty() }
 
 // dropOutbox forgets what is queued, and gives the backlog back.
 func (c *Conn) dropOutbox() {
+	if c.flags&flagCharged != 0 {
+		c.flags &^= flagCharged
+		c.loop.engine.metrics.ResponseBytes.Add(-int64(c.queued))
+	}
 	c.first, c.queued = nil, 0
 	q := c.more
 	if q == nil {

@@ -72,6 +72,23 @@ func (c *Conn) Respond(head, body []byte, keep bool) {
 	if len(body) > 0 {
 		c.push(body)
 	}
+	if len(head)+len(body) >= chargeFrom {
+		c.charge()
+	}
+}
+
+// chargeFrom is the length, in bytes, from which a response is counted in Metrics.ResponseBytes when it is queued. A
+// shorter one is counted once its socket has not taken all of it, so that the usual response touches no counter that
+// loops share.
+const chargeFrom = 16 << 10
+
+// charge counts what is queued, and what will be, as part of a response that waits to be written. It ends with the
+// outbox: see wrote and dropOutbox.
+func (c *Conn) charge() {
+	if c.flags&flagCharged == 0 {
+		c.flags |= flagCharged
+		c.loop.engine.metrics.ResponseBytes.Add(int64(c.queued))
+	}
 }
 
 // answered is called when the answer to a plain request has gone.

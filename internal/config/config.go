@@ -68,6 +68,7 @@ type Config struct {
 	HandshakeTimeout time.Duration // time for a whole TLS handshake
 	MaxHandshakes    int           // TLS handshakes under way
 	OutboxBytes      int           // bytes waiting to be sent
+	HTTPBacklogBytes int           // bytes of HTTP responses waiting to be sent, of all clients
 	MaxSubscriptions int           // direct subscriptions per resource
 	MaxResources     int           // resources subscribed, directly or through references
 	MaxPending       int           // requests under way

@@ -167,6 +167,8 @@ var settings = []setting{
 		value: number(func(c *Config) *int { return &c.MaxHandshakes }, 4096, 1, 1<<20)},
 	{key: "outboxBytes", flag: "outbox-bytes", arg: "bytes", group: groupLimits, help: "write queue of one client; a client beyond it is closed",
 		value: number(func(c *Config) *int { return &c.OutboxBytes }, 4*mib, 64*kib, 1<<30)},
+	{key: "httpBacklogBytes", flag: "http-backlog-bytes", arg: "bytes", group: groupLimits, help: "HTTP responses of all clients waiting to be sent; beyond it large ones get 503",
+		value: number(func(c *Config) *int { return &c.HTTPBacklogBytes }, 256*mib, mib, 1<<40)},
 	{key: "heldEvents", flag: "held-events", arg: "n", group: groupLimits, help: "events buffered per subscription while references load",
 		value: number(func(c *Config) *int { return &c.HeldEvents }, 1024, 1, 1<<20)},
 

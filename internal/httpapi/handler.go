@@ -45,12 +45,17 @@ type Options struct {
 
 	MaxBody       int // bytes of a request's body; 1 MiB
 	MaxAnswer     int // bytes of a resource with all that it refers to; 32 MiB
+	MaxBacklog    int // bytes of responses that wait to be written; beyond, a GET with a large body is answered with 503; 256 MiB
 	CompressAbove int // bytes from which on an answer is compressed for clients that want it; 1400; negative: never
 
 	Heartbeat      time.Duration // silence on a stream before a comment is sent; 15 s
 	StreamWrite    time.Duration // for one write to a stream's client; 10 s
 	StreamMessages int           // messages that may wait for a stream's client; 256
 	StreamBytes    int           // bytes of those, but for a single message, which may be larger; 4 MiB
+
+	// Backlog returns the bytes of responses that another server than net/http has to write; nil: there is none. Any
+	// goroutine may call it.
+	Backlog func() int64
 
 	Metrics *Metrics     // nil: not of interest
 	Log     *slog.Logger // nil: none
@@ -61,6 +66,7 @@ const (
 	DefaultAPIPath        = "/api/"
 	DefaultMaxBody        = 1 << 20
 	DefaultMaxAnswer      = 32 << 20
+	DefaultMaxBacklog     = 256 << 20
 	DefaultCompressAbove  = 1400
 	DefaultHeartbeat      = 15 * time.Second
 	DefaultStreamWrite    = 10 * time.Second
@@ -75,6 +81,8 @@ type Metrics struct {
 	NotModified  atomic.Uint64 // answered with 304
 	Compressed   atomic.Uint64 // answers sent compressed
 	BodyTooLarge atomic.Uint64 // requests refused for the length of their body
+	Backlog      atomic.Int64  // bytes of large bodies that net/http writes now
+	BacklogFull  atomic.Uint64 // requests rejected because too many bytes of responses waited to be written
 	TooLarge     atomic.Uint64 // resources refused for the length of their encoding
 }
 
@@ -100,6 +108,10 @@ func New(o Options, b Backend) *Handler {
 	orDefault(&o.Encoding, encodingJSON)
 	orDefault(&o.MaxBody, DefaultMaxBody)
 	orDefault(&o.MaxAnswer, DefaultMaxAnswer)
+	orDefault(&o.MaxBacklog, DefaultMaxBacklog)
+	if o.Backlog == nil {
+		o.Backlog = func() int64 { return 0 }
+	}
 	orDefault(&o.CompressAbove, DefaultCompressAbove)
 	orDefault(&o.Heartbeat, DefaultHeartbeat)
 	orDefault(&o.StreamWrite, DefaultStreamWrite)
@@ -187,7 +199,25 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.stream(w, r, p.RID)
 		return
 	}
+	if n := int64(len(a.Body)); n >= largeBody && q.Method != http.MethodHead {
+		h.o.Metrics.Backlog.Add(n)
+		defer h.o.Metrics.Backlog.Add(-n)
+	}
 	a.send(w, r.Method)
+}
+
+// backlogFull reports whether a GET is to be rejected because its body would be queued behind too many bytes of others.
+// A call is never rejected for that: it has been made. Neither is a short response, so the gateway stays usable.
+func (h *Handler) backlogFull(a *Answer, q *Query) bool {
+	return len(a.Body) >= largeBody && q.Method != http.MethodHead &&
+		h.o.Backlog()+h.o.Metrics.Backlog.Load()+int64(len(a.Body)) > int64(h.o.MaxBacklog)
+}
+
+// Busy rejects a request that may succeed a little later.
+func (h *Handler) Busy(a *Answer) {
+	delete(a.Header, "Etag")
+	a.Header.Set("Retry-After", "1")
+	h.fail(a, res.ErrServiceUnavailable)
 }
 
 // Plan is what is to be done for a query.
@@ -310,7 +340,15 @@ func (h *Handler) encoded(a *Answer, q *Query, g *session.Graph, quick int) bool
 		return true
 	}
 	a.Body, a.Shared = body, shared
-	return h.pack(a, q, quick)
+	if !h.pack(a, q, quick) {
+		return false
+	}
+	if h.backlogFull(a, q) {
+		h.o.Metrics.BacklogFull.Add(1)
+		delete(a.Header, "Content-Encoding")
+		h.Busy(a)
+	}
+	return true
 }
 
 // cacheControl makes caches ask each time, since access is asked for each time: a copy may be used when the answer is

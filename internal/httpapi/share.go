@@ -8,8 +8,9 @@ import (
 	"weak"
 )
 
-// sharedFrom is the length, in bytes, from which an encoded body is shared by all responses with the same content.
-const sharedFrom = 16 << 10
+// largeBody is the length, in bytes, from which an encoded body is shared by all responses with the same content, and
+// counts in the backlog.
+const largeBody = 16 << 10
 
 // bodyKey names the content of a body: two bodies with the same key are equal.
 type bodyKey struct {
@@ -72,7 +73,7 @@ func (s *sharedBodies) intern(key bodyKey, body []byte) []byte {
 
 // share replaces the answer's body by the one that all who need the same get.
 func (h *Handler) share(a *Answer, c coding) {
-	if !a.Shared && a.summed && len(a.Body) >= sharedFrom {
+	if !a.Shared && a.summed && len(a.Body) >= largeBody {
 		a.Body, a.Shared = h.bodies.intern(bodyKey{a.sum, c}, a.Body), true
 		a.Free()
 	}

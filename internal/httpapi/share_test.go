@@ -87,7 +87,7 @@ func TestSharedBodiesAreSwept(t *testing.T) {
 	for i := range 1000 {
 		var key bodyKey
 		key.sum[0], key.sum[1] = byte(i), byte(i>>8)
-		_ = s.intern(key, make([]byte, sharedFrom))
+		_ = s.intern(key, make([]byte, largeBody))
 		if i%50 == 0 {
 			runtime.GC()
 		}

@@ -54,9 +54,6 @@ func StatusError(status int) *res.Error {
 // fail answers with an error, in the status of its code.
 func (h *Handler) fail(a *Answer, err *res.Error) { h.errorAnswer(a, Status(err), err) }
 
-// Fail answers with an error that is none of a service's, on top of what Handler.CORS says.
-func (h *Handler) Fail(a *Answer, err *res.Error) { h.fail(a, err) }
-
 // errorAnswer answers with an error. Caches may keep some errors, such as 404, unless told not to.
 func (h *Handler) errorAnswer(a *Answer, status int, err *res.Error) {
 	a.Header["Content-Type"] = typeJSON

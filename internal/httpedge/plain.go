@@ -19,7 +19,9 @@ import (
 )
 
 const (
-	// quickAnswer is how many bytes of an answer a loop encodes itself.
+	// quickAnswer is how many bytes of a response a loop encodes itself. Such bodies are copied for each client instead
+	// of shared: finding a shared one takes a lock and a hash, and an event loop does not wait for locks. The copies of
+	// clients that do not read are bounded by Options.MaxBacklog of httpapi like all that waits.
 	quickAnswer = 64 << 10
 	// copiedBody is how many bytes of an answer's body are joined with its head.
 	copiedBody = 8 << 10
@@ -221,8 +223,7 @@ func (p *plainRequest) later(work func(*httpapi.Answer)) {
 	}) {
 		a.Free()
 		busy := p.newAnswer()
-		busy.Header.Set("Retry-After", "1")
-		l.edge.api.Fail(busy, res.ErrServiceUnavailable)
+		l.edge.api.Busy(busy)
 		p.respond(busy)
 	}
 }
