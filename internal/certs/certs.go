@@ -1,9 +1,13 @@
-// Package certs owns the certificates that TLS clients are shown: it reads them
-// from files, chooses one for each handshake, and reads files again that have
-// changed.
+// Package certs owns the server's TLS certificates: it reads them from files, selects one for each
+// handshake, and reloads files that have changed.
 //
-// It never handles a connection, and never runs on an event loop: it may read
-// files.
+// The choice by name is our own, behind tls.Config.GetCertificate. With several
+// tls.Config.Certificates, returned by GetConfigForClient after a reload, crypto/tls could choose
+// instead. It checks one certificate after the other in each handshake, takes a wildcard before an
+// exact name that is listed later, and ignores a certificate that has only a common name. Here an
+// exact name wins, and a handshake costs two map lookups.
+//
+// It never handles a connection, and never runs on an event loop: it may read files.
 package certs
 
 import (
@@ -26,11 +30,11 @@ import (
 	"sluice/internal/owner"
 )
 
-// recheckEvery is how often the certificates' files are looked at, at most:
-// a storm of handshakes costs one stat of each file a second.
+// recheckEvery is the least interval between two checks of the files: a burst of handshakes costs
+// one stat of each file a second.
 const recheckEvery = time.Second
 
-// Options say where the certificates are.
+// Options configure a Store.
 type Options struct {
 	Certs []string // PEM files with a certificate and its chain each; the first is the default
 	Keys  []string // PEM files with their private keys, in the same order
@@ -38,21 +42,20 @@ type Options struct {
 	Clock owner.Clock
 }
 
-// Store holds certificates, chosen by the name that a client asks for, and
-// reads their files again when they have changed. Its methods are safe for
-// concurrent use.
+// Store selects certificates by server name, and reloads their files when they have changed. Its
+// methods are safe for concurrent use.
 //
-// Handshakes run on workers. The worker that finds the files due for a check
-// makes it, and the others go on with the certificates in use.
+// Handshakes run on workers. The worker that finds a check of the files due makes it; the others
+// use the current certificates.
 type Store struct {
 	// Fixed after construction.
 	log   *slog.Logger
 	clock owner.Clock
 
 	current atomic.Pointer[set] // replaced as a whole
-	due     atomic.Int64        // when the files are looked at again: time of clock
+	due     atomic.Int64        // time of the next check of the files, of clock
 
-	mu    sync.Mutex // only ever tried, so nobody waits
+	mu    sync.Mutex // taken by TryLock only, so no handshake waits
 	pairs []pair     // in the order of the setting
 }
 
@@ -64,7 +67,7 @@ type pair struct {
 	settled             bool              // equal stamps mean that nothing has changed since
 	sum                 [sha256.Size]byte // of the content in use
 	certificate         *tls.Certificate
-	failed              string // what was logged of the files as they are now; empty: they are in use
+	failed              string // the error logged for the current files; empty: they are in use
 }
 
 // set is an immutable choice of certificates.
@@ -73,9 +76,8 @@ type set struct {
 	byName map[string][]*tls.Certificate // lower case; wildcards as "*.example.com"
 }
 
-// New reads the certificates. Unlike later, every fault is an error, and all
-// are reported, each with what to do about it. There is a key for each
-// certificate, and at least one.
+// New reads the certificates. Unlike a reload, it fails on any fault, and reports all of them with
+// what to do. Options name at least one certificate, and a key for each.
 func New(o Options) (*Store, error) {
 	s := &Store{log: o.Log, clock: o.Clock, pairs: make([]pair, len(o.Certs))}
 	var errs []error
@@ -96,10 +98,9 @@ func New(o Options) (*Store, error) {
 	return s, nil
 }
 
-// Config returns how to serve TLS with these certificates: 1.2 and 1.3, Go's
-// choice of cipher suites, resumption by tickets, and the given protocols to
-// choose from (ALPN), the favourite first. It must be one for all connections
-// and not be copied: the keys that tickets are sealed with are its own.
+// Config returns a server configuration with these certificates: TLS 1.2 and 1.3, Go's cipher
+// suites, session tickets, and the given ALPN protocols in order of preference. All connections
+// must share it uncopied, since it holds the keys of session tickets.
 func (s *Store) Config(protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
@@ -108,10 +109,9 @@ func (s *Store) Config(protocols ...string) *tls.Config {
 	}
 }
 
-// GetCertificate chooses a certificate for a client: of those for the name it
-// asks for, exactly or by a wildcard, the first whose key it can use; without
-// one, the first of all. Changed files are read first. Any goroutine may call
-// it, but for an event loop: it may read files.
+// GetCertificate implements tls.Config.GetCertificate. Of the certificates for the server name,
+// exact before wildcard, it returns the first whose key the client supports; without one, the first
+// of all. It reloads changed files before, so an event loop must not call it.
 func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s.recheck()
 	in := s.current.Load()
@@ -130,8 +130,8 @@ func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	return in.first, nil
 }
 
-// usable returns the first certificate that a client can use; if there is none,
-// the first, whose handshake will say what is wrong.
+// usable returns the first certificate that the client supports. If there is none, it returns the
+// first, so that the handshake fails with the reason.
 func usable(certs []*tls.Certificate, hello *tls.ClientHelloInfo) *tls.Certificate {
 	if len(certs) == 0 {
 		return nil
@@ -146,7 +146,7 @@ func usable(certs []*tls.Certificate, hello *tls.ClientHelloInfo) *tls.Certifica
 	return certs[0]
 }
 
-// recheck looks at the files if that is due and nobody is at it already.
+// recheck checks the files if that is due and no other worker does.
 func (s *Store) recheck() {
 	if int64(s.clock.Now()) < s.due.Load() || !s.mu.TryLock() {
 		return
@@ -154,7 +154,7 @@ func (s *Store) recheck() {
 	defer s.mu.Unlock()
 	now := s.clock.Now()
 	if int64(now) < s.due.Load() {
-		return // somebody else was at it just now
+		return // another worker has just checked them
 	}
 	changed := false
 	for i := range s.pairs {
@@ -176,12 +176,12 @@ func (s *Store) recheck() {
 	s.due.Store(int64(s.clock.Now() + recheckEvery))
 }
 
-// announce logs a certificate that has come into use.
+// announce logs a certificate that is in use from now on.
 func (s *Store) announce(what string, p *pair) {
 	leaf := p.certificate.Leaf
 	level := slog.LevelInfo
 	if time.Now().After(leaf.NotAfter) {
-		level, what = slog.LevelWarn, what+" has expired: clients will refuse it"
+		level, what = slog.LevelWarn, what+" has expired: clients will reject it"
 	}
 	s.log.Log(context.Background(), level, what, "file", p.certFile, "names", strings.Join(names(leaf), " "), "expires", leaf.NotAfter.UTC().Format(time.DateOnly))
 }
@@ -217,7 +217,7 @@ func (p *pair) refresh() (read bool, err error) {
 	return read, nil
 }
 
-// unreadable says what to do about a file that cannot be read.
+// unreadable adds to a read error what to do about it.
 func unreadable(setting string, err error) error {
 	switch {
 	case err == nil:
@@ -230,8 +230,8 @@ func unreadable(setting string, err error) error {
 	return fmt.Errorf("%s: %w", setting, err)
 }
 
-// explain says what to do about a pair that Go does not take. It never shows
-// what is in the files.
+// explain returns an error that says what to do about a pair that crypto/tls rejects. It never
+// quotes the files.
 func (p *pair) explain(err error, certPEM, keyPEM []byte) error {
 	certs, keys, encrypted := blocks(certPEM)
 	_, keysOfKey, encryptedKey := blocks(keyPEM)
@@ -251,8 +251,8 @@ func (p *pair) explain(err error, certPEM, keyPEM []byte) error {
 	return fmt.Errorf("tlsCert %s with tlsKey %s: %w", p.certFile, p.keyFile, err)
 }
 
-// blocks counts what a PEM file holds, and tells whether a key in it is
-// encrypted; such a key is not counted.
+// blocks counts the certificates and keys in PEM text. encrypted reports whether it has an
+// encrypted key, which is not counted.
 func blocks(text []byte) (certs, keys int, encrypted bool) {
 	for {
 		var b *pem.Block
@@ -270,8 +270,8 @@ func blocks(text []byte) (certs, keys int, encrypted bool) {
 	}
 }
 
-// newSet arranges the pairs' certificates by name. Several for one name stay
-// in the order of the setting.
+// newSet indexes the pairs' certificates by name. Several for one name keep the order of the
+// setting.
 func newSet(pairs []pair) *set {
 	s := &set{first: pairs[0].certificate, byName: map[string][]*tls.Certificate{}}
 	for i := range pairs {
@@ -283,9 +283,8 @@ func newSet(pairs []pair) *set {
 	return s
 }
 
-// names returns the host names a certificate is for, in lower case, each
-// once. The subject's name counts only if there are no others, as for old
-// certificates.
+// names returns the host names of a certificate, in lower case and without duplicates. The common
+// name counts only if there are no others, as in old certificates.
 func names(leaf *x509.Certificate) []string {
 	names := leaf.DNSNames
 	if len(names) == 0 && leaf.Subject.CommonName != "" {

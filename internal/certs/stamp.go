@@ -6,18 +6,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stamp is what the file system says about a file: equal stamps of a settled
-// file mean equal content. The time of the inode's change is the part that no
-// tool can set back, unlike the size and the time of modification.
+// stamp is a file's metadata: equal stamps of a settled file mean equal content. No tool can set
+// the inode's time of change (ctime), unlike the size and the time of modification.
 type stamp struct {
 	device, inode  uint64
 	size           int64
 	changed, wrote int64 // ctime and mtime in nanoseconds of Unix time
 }
 
-// settleTime is longer than the grain of any file system's clock. Of a file that
-// changed less than this before it was read, the next change may bear the same
-// time.
+// settleTime exceeds the clock granularity of any file system. A file that changed less than this
+// before it was read may change again within the same timestamp.
 const settleTime = 2 * time.Second
 
 // stampOf returns the stamp of a file, the zero stamp if there is none. Reading

@@ -1,7 +1,8 @@
-// Package collect registers the counters of all parts as metrics, under our own names and Resgate's.
+// Package collect registers the counters of all parts as metrics, under our own names and
+// Resgate's.
 //
-// It never counts anything itself: it reads the parts' counters when the registry is scraped. A test
-// checks that every counter of a source has a metric.
+// It never counts anything itself: it reads the parts' counters when the registry is scraped. A
+// test checks that every counter of a source has a metric.
 package collect
 
 import (

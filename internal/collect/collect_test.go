@@ -18,7 +18,8 @@ import (
 	"sluice/netpoll"
 )
 
-// TestEveryCounterIsExported gives each counter of each part a value of its own and looks for it among the metrics.
+// TestEveryCounterIsExported gives each counter of each part a value of its own and looks for it
+// among the metrics.
 func TestEveryCounterIsExported(t *testing.T) {
 	from := Sources{
 		Net: new(netpoll.Metrics), Fanout: new(fanout.Metrics), Session: new(session.Metrics), Cache: new(cache.Metrics),

@@ -1,8 +1,8 @@
-// Package embednats owns the NATS server that runs inside the gateway's process,
-// for installations of one machine.
+// Package embednats owns the NATS server inside the gateway's process, for installations on one
+// machine.
 //
-// It never authenticates anyone, stores nothing, and leaves signals and the
-// process's end to the caller.
+// It never authenticates clients, stores nothing, and leaves signals and the process's exit to the
+// caller.
 package embednats
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Options say how the server runs.
+// Options configure the server.
 type Options struct {
 	Listen string       // host:port that services connect to; port 0: any free one
 	Log    *slog.Logger // the server's messages
@@ -30,14 +30,14 @@ type Options struct {
 // methods are safe for concurrent use.
 type Server struct {
 	srv    *server.Server
-	failed chan string // what the server calls a fatal error
+	failed chan string // the server's first fatal error
 }
 
 // startTimeout bounds how long the listener may take to open.
 const startTimeout = 10 * time.Second
 
-// Start runs a server. It returns when clients can connect, or with an error
-// that says what to do. ctx ends the wait.
+// Start runs a server and returns when clients can connect. Its error says what to do. ctx bounds
+// the wait.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	host, portText, err := net.SplitHostPort(o.Listen)
 	if err != nil {
@@ -87,7 +87,7 @@ func (e *Server) InProcessConn() (net.Conn, error) { return e.srv.InProcessConn(
 // URL is where services connect to.
 func (e *Server) URL() string { return e.srv.ClientURL() }
 
-// Wait returns why the server has ended, be it by Stop.
+// Wait waits until the server has ended, also by Stop, and returns the reason.
 func (e *Server) Wait() error {
 	ended := make(chan struct{})
 	go func() {
@@ -108,9 +108,8 @@ func (e *Server) Stop() {
 	e.srv.WaitForShutdown()
 }
 
-// serverLog is the server's logger (server.Logger). What the server calls a notice is of interest
-// to those who look for a fault, so it goes to debug. A fatal error is reported
-// to the starter: the process is not the server's to end.
+// serverLog is the server's logger (server.Logger). Notices are for debugging, so they get that
+// level. A fatal error goes to Start or Wait, since the server must not end the process.
 type serverLog struct {
 	log    *slog.Logger
 	trace  slog.Level

@@ -16,14 +16,13 @@ import (
 // Part is something that starts once and stops once.
 type Part struct {
 	Name string // for errors
-	Off  bool   // the part is not wanted: it is neither started nor stopped
-	// Start returns when the part serves, or why it does not; then it has
-	// released everything, and Stop is not called. It should give up when ctx
-	// ends; ctx is not valid afterwards. A part that fails later calls fail, from any goroutine and at
-	// any time, with the reason.
+	Off  bool   // the part is disabled: neither started nor stopped
+	// Start returns when the part serves. After an error it has released everything, and Stop is
+	// not called. It should return early when ctx ends, and must not use ctx later. A part that
+	// fails later calls fail with the reason, on any goroutine.
 	Start func(ctx context.Context, fail func(error)) error
-	// Stop ends the part. When ctx ends, what is left is cut. It returns when
-	// nothing of the part runs; an error means that the stop was not orderly.
+	// Stop ends the part and returns when nothing of it runs. When ctx ends, it cuts what is left.
+	// An error means that the stop was not orderly.
 	Stop func(ctx context.Context) error
 }
 
@@ -45,9 +44,9 @@ type Group struct {
 	mu     sync.Mutex
 	phase  phase
 	served int                // parts that have started and not stopped
-	giveUp context.CancelFunc // ends a start under way
-	hurry  context.CancelFunc // ends a stop under way
-	ending context.Context    // what hurry ends
+	giveUp context.CancelFunc // aborts a running start
+	hurry  context.CancelFunc // makes a running stop cut what is left
+	ending context.Context    // the context of a stop; hurry cancels it
 	err    error              // the first failure
 
 	ended   chan struct{} // closed when stopped
@@ -62,15 +61,15 @@ func New(parts ...Part) *Group {
 	return g
 }
 
-// Start starts the parts one after the other. If one cannot start, or ctx ends,
-// those that have started are stopped, and the reason is returned. A group can be started once.
+// Start starts the parts in order. If one fails, or ctx ends, Start stops those that have started
+// and returns the reason. A group can be started once.
 func (g *Group) Start(ctx context.Context) error {
 	ctx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	g.mu.Lock()
 	if g.phase != idle {
 		g.mu.Unlock()
-		return errors.New("it has been started already")
+		return errors.New("started already")
 	}
 	g.phase, g.giveUp = starting, giveUp
 	g.mu.Unlock()
@@ -86,12 +85,12 @@ func (g *Group) Start(ctx context.Context) error {
 				err = ctx.Err()
 			}
 		} else if g.err != nil {
-			err = g.err // the cause of what this part says
+			err = g.err // the cause of this part's error
 		}
 		if err != nil {
 			g.phase = stopping
 			g.mu.Unlock()
-			g.hurry() // no client has been promised anything
+			g.hurry() // there are no clients to drain
 			g.stop()
 			return err
 		}
@@ -103,7 +102,7 @@ func (g *Group) Start(ctx context.Context) error {
 	return nil
 }
 
-// fail takes the failure of a part.
+// fail handles the failure of a part.
 func (g *Group) fail(part string, err error) {
 	if err == nil {
 		err = errors.New("ended")
@@ -124,9 +123,9 @@ func (g *Group) fail(part string, err error) {
 	}
 }
 
-// Stop stops all parts, the one that started last first. If the parts are
-// starting, the start is given up. When ctx ends, what is left is cut. Stop returns when nothing runs any
-// more, with what was not orderly. A group that was never started needs no stop.
+// Stop stops all parts in the reverse order of their start, and aborts a running start. When ctx
+// ends, the parts cut what is left. Stop returns when nothing runs, with the errors of the parts.
+// On a group that was never started it does nothing.
 func (g *Group) Stop(ctx context.Context) error {
 	g.mu.Lock()
 	switch g.phase {
@@ -165,6 +164,6 @@ func (g *Group) stop() {
 	close(g.done)
 }
 
-// Done returns a channel that yields the error of the part that failed first, if one does, and is
-// closed when all parts have stopped.
+// Done returns a channel that yields the error of the first part that fails, and is closed when all
+// parts have stopped.
 func (g *Group) Done() <-chan error { return g.done }

@@ -13,12 +13,12 @@ type Clock interface {
 	AfterFunc(d time.Duration, f func()) Alarm
 }
 
-// Alarm is a pending call of Clock.AfterFunc. Its methods may be called from any goroutine, but a call
-// that is already under way is neither waited for nor taken back.
+// Alarm is a pending call of Clock.AfterFunc. Any goroutine may call its methods. They neither wait
+// for a running call nor stop it.
 type Alarm interface {
-	// Reset makes the call happen once when d has passed from now, whether or not it happened before.
+	// Reset schedules the call once for d from now, whether or not it has run before.
 	Reset(d time.Duration)
-	// Stop takes the call back.
+	// Stop cancels the call.
 	Stop()
 }
 
@@ -56,7 +56,8 @@ type manualAlarm struct {
 	seq   uint64        // order of arming, for alarms of the same time
 }
 
-// NewManualClock returns a clock that stands at an hour, so that differences backwards stay positive.
+// NewManualClock returns a clock that stands at an hour, so that differences backwards stay
+// positive.
 func NewManualClock() *ManualClock {
 	return &ManualClock{now: time.Hour, alarms: map[*manualAlarm]struct{}{}}
 }
@@ -75,8 +76,9 @@ func (c *ManualClock) AfterFunc(d time.Duration, f func()) Alarm {
 	return a
 }
 
-// Advance moves the clock by d and runs what becomes due in the calling goroutine, in order of time.
-// The clock shows an alarm's own time while its f runs. An alarm armed meanwhile runs too if it is due.
+// Advance moves the clock by d and runs the alarms that become due, in order of time and in the
+// calling goroutine. The clock shows an alarm's own time while its f runs. An alarm that f arms
+// runs too if it is due.
 func (c *ManualClock) Advance(d time.Duration) {
 	c.advancing.Lock()
 	defer c.advancing.Unlock()

@@ -9,15 +9,16 @@ import (
 // writer are handled in the order of its Puts; a Put that happened before another is handled first.
 //
 // It is a linked list in which a writer first swaps itself in as the newest node and then links its
-// predecessor to itself. Between the two steps the list is cut: the reader sees an end although newer
-// nodes exist behind it. That is harmless because of how wake-ups are scheduled:
+// predecessor to itself. Between the two steps the list is cut: the reader sees an end although
+// newer nodes exist behind it. That is harmless because of how wake-ups are scheduled:
 //
 //   - a writer looks at scheduled only after it has linked its node;
 //   - the reader clears scheduled before it looks at the list.
 //
-// So for the node at which the reader stopped, the link came after the clearing. Its writer then finds
-// scheduled clear, and wakes; or finds it set by a writer whose wake-up has not led to a Drain yet,
-// and that Drain will see the link. No message is left behind without a wake-up on its way.
+// So for the node at which the reader stopped, the link came after the clearing. Its writer then
+// finds scheduled clear, and wakes; or finds it set by a writer whose wake-up has not led to a
+// Drain yet, and that Drain will see the link. No message is left behind without a wake-up on its
+// way.
 //
 // Nodes are recycled: the reader gives one back only after it has seen the link out of it, which is
 // the last thing any writer does to it.
@@ -43,8 +44,8 @@ type node[M any] struct {
 }
 
 // NewMailbox returns an empty mailbox. wake is called by the goroutine that puts a message when no
-// wake-up is under way yet, and by Drain when it leaves messages behind. It must not block, and must
-// lead to one Drain by the owner.
+// wake-up is under way yet, and by Drain when it leaves messages behind. It must not block, and
+// must lead to one Drain by the owner.
 func NewMailbox[M any](wake func()) *Mailbox[M] {
 	m := &Mailbox[M]{wake: wake, handed: new(node[M])}
 	m.newest.Store(m.handed)
@@ -77,8 +78,8 @@ func (m *Mailbox[M]) schedule() {
 }
 
 // Drain hands the oldest messages to f, at most max of them (max < 1: as many as there were when it
-// began). Only the owner calls it, and not from within f. If messages remain, it has called wake and
-// returns true.
+// began). Only the owner calls it, and not from within f. If messages remain, it has called wake
+// and returns true.
 func (m *Mailbox[M]) Drain(max int, f func(M)) (more bool) {
 	m.scheduled.Store(false)
 	if max < 1 {
@@ -98,8 +99,8 @@ func (m *Mailbox[M]) Drain(max int, f func(M)) (more bool) {
 	return true
 }
 
-// empty reports whether the reader sees no message: there is none, or the list is cut by a writer that
-// has yet to schedule.
+// empty reports whether the reader sees no message: there is none, or the list is cut by a writer
+// that has yet to schedule.
 func (m *Mailbox[M]) empty() bool { return m.handed.next.Load() == nil }
 
 // take removes the oldest message that the reader sees.

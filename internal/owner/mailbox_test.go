@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestMailboxLosesNoWakeUp has an owner that drains only when it was woken, in small and large portions. If
-// a wake-up were lost the test would not end; each writer's messages must come in its order.
+// TestMailboxLosesNoWakeUp has an owner that drains only when it was woken, in small and large
+// portions. If a wake-up were lost the test would not end; each writer's messages must come in its
+// order.
 func TestMailboxLosesNoWakeUp(t *testing.T) {
 	type msg struct{ writer, n int }
 	for _, portion := range []int{0, 1, 3, 1000} {
@@ -57,8 +58,8 @@ func TestMailboxLosesNoWakeUp(t *testing.T) {
 	}
 }
 
-// TestMailboxCut stops a writer between the two steps of Put: newer messages are hidden until it goes on, and
-// its going on wakes the owner.
+// TestMailboxCut stops a writer between the two steps of Put: newer messages are hidden until it
+// goes on, and its going on wakes the owner.
 func TestMailboxCut(t *testing.T) {
 	wakes := 0
 	m := NewMailbox[int](func() { wakes++ })
@@ -84,12 +85,13 @@ func TestMailboxCut(t *testing.T) {
 	}
 }
 
-// TestMailboxInterleavings runs every order in which the atomic steps of two writers and the reader can follow
-// each other, and many of those of four writers, and finds no message waiting when all are at rest.
+// TestMailboxInterleavings runs every order in which the atomic steps of two writers and the reader
+// can follow each other, and many of those of four writers, and finds no message waiting when all
+// are at rest.
 func TestMailboxInterleavings(t *testing.T) {
 	for _, portion := range []int{1, 2, 3} {
-		// order is the run: who made the n-th step, by position among those who could. After each run the last
-		// choice that has an alternative is changed.
+		// order is the run: who made the n-th step, by position among those who could. After each
+		// run the last choice that has an alternative is changed.
 		var order, options []int
 		for runs := 1; ; runs++ {
 			n := 0
@@ -235,8 +237,8 @@ func (r *modelRun) read() {
 	}
 }
 
-// TestMailboxHandshake has each writer wait for its message to be handled before the next: a lost wake-up has
-// no later one to make up for it.
+// TestMailboxHandshake has each writer wait for its message to be handled before the next: a lost
+// wake-up has no later one to make up for it.
 func TestMailboxHandshake(t *testing.T) {
 	const writers, each = 3, 20000
 	wakes := make(chan struct{}, 4)
@@ -315,7 +317,8 @@ func TestMailboxDoesNotAllocate(t *testing.T) {
 		m.Drain(1000, f)
 	}
 	run()
-	// The pool of nodes drops some at random under the race detector, and all in a garbage collection.
+	// The pool of nodes drops some at random under the race detector, and all in a garbage
+	// collection.
 	if n := testing.AllocsPerRun(500, run); n > 1 && !raceEnabled {
 		t.Errorf("%v allocations for 100 messages", n)
 	}

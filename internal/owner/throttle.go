@@ -13,12 +13,13 @@ type Throttle struct {
 	first   int
 }
 
-// NewThrottle returns a throttle that lets limit pieces of work be in progress; limit < 1: any number.
+// NewThrottle returns a throttle that lets limit pieces of work be in progress; limit < 1: any
+// number.
 func NewThrottle(limit int) *Throttle { return &Throttle{limit: max(limit, 0)} }
 
-// Acquire asks for a slot. grant is called once: at once in this goroutine if a slot is free, else later
-// in the goroutine of the Release that frees one. So it must do no more than post to its owner. Every
-// grant is answered by one Release.
+// Acquire requests a slot. grant is called once: immediately in this goroutine if a slot is free,
+// else later in the goroutine of the Release that frees one. So grant must only post to its owner.
+// Each grant is followed by one Release.
 func (t *Throttle) Acquire(grant func()) {
 	if t.limit > 0 {
 		t.mu.Lock()
@@ -33,7 +34,7 @@ func (t *Throttle) Acquire(grant func()) {
 	grant()
 }
 
-// Release gives a slot back; the one who has waited longest gets it.
+// Release frees a slot; the oldest waiting grant gets it.
 func (t *Throttle) Release() {
 	if t.limit == 0 {
 		return
@@ -58,7 +59,7 @@ func (t *Throttle) Release() {
 	grant()
 }
 
-// Waiting returns how many grants are outstanding.
+// Waiting returns how many grants are queued.
 func (t *Throttle) Waiting() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Ticker binds a wheel to a clock, so that an owner that sleeps is woken for its next deadline and for
-// nothing else. The owner calls Turn when a turn begins, Judge when its input has been handled, and Rearm when it ends.
+// Ticker connects a wheel to a clock, so that the next deadline wakes a sleeping owner. The owner
+// calls Turn at the start of a turn, Judge after its input, and Rearm at the end.
 //
-// The clock's alarm is left alone when deadlines only move away (the usual fate of a timeout): it then
-// wakes the owner once for nothing, which is cheaper than an alarm reset in every turn.
+// When deadlines only move later, as timeouts usually do, the clock's alarm stays as it is. It then
+// causes one spurious wake-up, which is cheaper than resetting the alarm in every turn.
 type Ticker struct {
 	// Fixed after construction.
 	clock Clock
@@ -18,20 +18,20 @@ type Ticker struct {
 
 	// Owned by the owner of the wheel.
 	alarm Alarm         // nil until the first deadline
-	armed bool          // an alarm is under way, at the time below
+	armed bool          // the alarm is pending, for the time at
 	at    time.Duration // valid if armed
 
 	rang atomic.Bool // set by the alarm, cleared by the owner
 }
 
-// NewTicker returns a ticker without an alarm. wake is called on any goroutine when a deadline comes;
-// it must not block, and must lead to a turn of the owner.
+// NewTicker returns a ticker without an alarm. wake is called on any goroutine when a deadline
+// comes; it must not block, and must lead to a turn of the owner.
 func NewTicker(c Clock, w *Wheel, wake func()) *Ticker {
 	return &Ticker{clock: c, wheel: w, wake: wake}
 }
 
-// Turn reads the clock into now, which is the owner's, and then fires what is due: whoever is fired finds the present
-// time there, and what it schedules from then is not due at once. Owner only.
+// Turn reads the clock into now, the owner's time, and then fires the timers that are due. Since
+// now is set first, what a timer schedules relative to it is in the future. Owner only.
 func (t *Ticker) Turn(now *time.Duration) {
 	if t.rang.Load() && t.rang.Swap(false) {
 		t.armed = false
@@ -40,13 +40,13 @@ func (t *Ticker) Turn(now *time.Duration) {
 	t.wheel.Advance(*now)
 }
 
-// Judge fires the deadlines of Wheel.Expect that the present turn has found passed (see Wheel.Judge), behind its input.
-// Owner only.
+// Judge fires the passed deadlines of Wheel.Expect, after the turn's input (see Wheel.Judge). Owner
+// only.
 func (t *Ticker) Judge(now time.Duration, behind bool) (fired bool) {
 	return t.wheel.Overdue() && t.wheel.Judge(now, behind)
 }
 
-// Rearm makes sure that wake is called when the wheel's next deadline comes. Owner only.
+// Rearm ensures that wake is called at the wheel's next deadline. Owner only.
 func (t *Ticker) Rearm() {
 	at, ok := t.wheel.Next()
 	if !ok || t.armed && t.at <= at {
@@ -66,7 +66,7 @@ func (t *Ticker) ring() {
 	t.wake()
 }
 
-// Stop takes the alarm back. Owner only. A call of wake may still be under way.
+// Stop cancels the alarm. Owner only. A call of wake may still run.
 func (t *Ticker) Stop() {
 	if t.alarm != nil {
 		t.alarm.Stop()

@@ -55,7 +55,8 @@ func TestTicker(t *testing.T) {
 	}
 }
 
-// TestTickerLeavesTheAlarmAlone: a time-out that is armed and cancelled in every turn costs one alarm.
+// TestTickerLeavesTheAlarmAlone: a time-out that is armed and cancelled in every turn costs one
+// alarm.
 func TestTickerLeavesTheAlarmAlone(t *testing.T) {
 	clock := &countingClock{ManualClock: NewManualClock()}
 	w := NewWheel(5*time.Millisecond, clock.Now())

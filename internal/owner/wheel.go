@@ -12,7 +12,8 @@ const (
 	minTick     = 100 * time.Microsecond
 )
 
-// Expirer is told when its timer is due. now is the time given to Advance or Judge, at or after the deadline.
+// Expirer handles an expired timer. now is the time given to Advance or Judge, at or after the
+// deadline.
 type Expirer interface{ Expire(now time.Duration) }
 
 // Func is a function as an Expirer.
@@ -31,14 +32,14 @@ type Timer struct {
 
 const noSlot = -1
 
-// A kind says what becomes of a timer whose time has come. It is the low bits of Timer.tick.
+// kind decides what happens to a timer that is due. It is the low bits of Timer.tick.
 type kind int64
 
 const (
 	work       kind = iota // armed by Schedule: it fires
-	expected               // armed by Expect: stands at the begin of its slack
-	seen                   // the owner had a turn within the slack: stands at its deadline
-	putOff                 // has been put off, and is not again
+	expected               // armed by Expect: due at the start of its slack
+	seen                   // the owner had a turn within the slack: due at its deadline
+	putOff                 // has been deferred, and is not deferred again
 	kindBits   = 2
 	kindOfTick = 1<<kindBits - 1
 )
@@ -47,28 +48,28 @@ func (t *Timer) set(tick int64, k kind) { t.tick = tick<<kindBits | int64(k) }
 func (t *Timer) at() int64              { return t.tick >> kindBits }
 func (t *Timer) kind() kind             { return kind(t.tick & kindOfTick) }
 
-// A deadline for a peer, a service or a client, says that it did not do something in time. An owner that did not run
-// cannot know that: what it waits for may lie in a socket or a mailbox. A process may be stopped for a minute, a virtual
-// machine paused, a container throttled. So such a deadline is armed by Expect, and judged at the end of the owner's
-// turn, when its input has been handled. It strikes only if the owner ran shortly before it and runs shortly after it.
-// Otherwise it is put off, once.
+// A deadline for a peer, such as a service or a client, means that the peer was late. An owner that
+// did not run cannot know that: the input may wait in a socket or a mailbox. A process may be
+// stopped for a minute, a virtual machine paused, a container throttled. So Expect arms such a
+// deadline, and Judge checks it at the end of a turn, after the turn's input. It fires only if the
+// owner ran shortly before and shortly after it. Otherwise it is deferred, once.
 const (
-	// Slack is how long an owner may not have run around a deadline that strikes.
+	// Slack is the longest pause of an owner around a deadline that fires.
 	Slack = 100 * time.Millisecond
-	// Grace is how long a deadline is put off: the time for what has come meanwhile to be handled.
+	// Grace is how long a deadline is deferred: the time to handle the input that has queued up.
 	Grace = 2 * time.Second
 )
 
 // Armed reports whether the timer waits for its deadline.
 func (t *Timer) Armed() bool { return t.next != nil }
 
-// Wheel is a hierarchical timing wheel: arming and cancelling cost the same however many timers there
-// are, and time that passes without a deadline costs nothing. It belongs to one owner and never locks;
-// nothing is allocated after NewWheel.
+// Wheel is a hierarchical timing wheel: arming and cancelling cost the same however many timers
+// there are, and time that passes without a deadline costs nothing. It belongs to one owner and
+// never locks; nothing is allocated after NewWheel.
 //
-// A level has 64 slots, and a slot of level n spans 64^n ticks. With time written as digits of base 64,
-// a timer lives on the level of the highest digit in which its time differs from the present, in
-// the slot of that digit. Hence, at any time:
+// A level has 64 slots, and a slot of level n spans 64^n ticks. With time written as digits of base
+// 64, a timer lives on the level of the highest digit in which its time differs from the present,
+// in the slot of that digit. Hence, at any time:
 //
 //   - a timer on a lower level is due before every timer on a higher one;
 //   - within a level, only slots after the present digit are taken;
@@ -79,7 +80,7 @@ type Wheel struct {
 	grace     int64 // Grace in ticks
 	present   int64 // ticks; every deadline up to it has been handled
 	advancing bool
-	fired     Expirer                        // is being told; nil: none
+	fired     Expirer                        // whose Expire runs; nil: none
 	taken     [wheelLevels]uint64            // bit set: the slot has timers
 	slots     [wheelLevels][wheelSlots]Timer // heads of the slots' rings
 	late      Timer                          // head: deadline not after present when armed
@@ -125,12 +126,12 @@ func (h *Timer) moveTo(to *Timer) {
 	h.next, h.prev = h, h
 }
 
-// Schedule arms t for the time at, when e is to be told by Advance. If t was armed, its former deadline is
-// forgotten. A deadline that has passed already is due at the next Advance, never within the call.
+// Schedule arms t for the time at, when Advance calls e. It replaces an earlier deadline of t. A
+// deadline in the past is due at the next Advance, never within the call.
 func (w *Wheel) Schedule(t *Timer, at time.Duration, e Expirer) { w.arm(t, w.ticks(at), work, e) }
 
-// Expect is Schedule for a deadline by which somebody else should have done something: e is told by Judge, and later
-// if the owner did not run around the deadline (see Slack).
+// Expect is Schedule for a deadline of a peer: Judge calls e, and later if the owner did not run
+// around the deadline (see Slack).
 func (w *Wheel) Expect(t *Timer, at time.Duration, e Expirer) {
 	tick, k := w.ticks(at), seen
 	if begin := tick - w.slack; begin > w.present {
@@ -186,10 +187,10 @@ func (w *Wheel) unlink(t *Timer) {
 	t.next, t.prev = nil, nil
 }
 
-// Advance fires every timer of Schedule whose deadline is at or before now, in order of deadline (in ticks), those
-// of one tick in an order of their own, and has those of Expect judged by the Judge that is to follow. A timer is idle
-// when its Expire is called; Expire may schedule and cancel any timer of the wheel, but a call of Advance from within it
-// does nothing.
+// Advance fires every timer of Schedule whose deadline is at or before now, in order of deadline in
+// ticks; within a tick the order is undefined. It leaves those of Expect to the next Judge. A timer
+// is idle when its Expire is called. Expire may schedule and cancel any timer of the wheel, but a
+// call of Advance from within it does nothing.
 func (w *Wheel) Advance(now time.Duration) {
 	if w.advancing {
 		return
@@ -225,13 +226,14 @@ func (w *Wheel) Advance(now time.Duration) {
 	w.present = max(w.present, end)
 }
 
-// rest ends Advance or Judge, also if an Expire panics: what is due then stays so.
+// rest ends Advance or Judge, also if an Expire panics; timers that are due stay so.
 func (w *Wheel) rest() { w.advancing = false }
 
-// Fired returns who was being told of its deadline when Expire panicked in the last Advance or Judge; nil if none did.
+// Fired returns the Expirer that panicked in the last Advance or Judge, nil if none did.
 func (w *Wheel) Fired() Expirer { return w.fired }
 
-// fire fires what is due and belongs to Schedule; end is the time that the wheel is about to reach, in ticks.
+// fire fires what is due and belongs to Schedule; end is the time that the wheel is about to reach,
+// in ticks.
 func (w *Wheel) fire(now time.Duration, end int64) {
 	for !w.due.empty() {
 		t := w.due.next
@@ -256,14 +258,15 @@ func (w *Wheel) fire(now time.Duration, end int64) {
 // Overdue reports whether Judge has something to do.
 func (w *Wheel) Overdue() bool { return !w.overdue.empty() }
 
-// Judge fires the timers of Expect whose deadline Advance has found passed, unless the owner did not run around that
-// deadline, or is behind: it knows of input that it has not handled. Then they are put off, each once. It is called
-// when the turn's input has been handled, and reports whether it has fired any.
+// Judge fires the timers of Expect whose deadline Advance has found passed. If the owner did not
+// run around a deadline, or has unhandled input (behind), Judge defers it instead, once. The owner
+// calls it after the turn's input. It reports whether it has fired any.
 func (w *Wheel) Judge(now time.Duration, behind bool) (fired bool) {
 	return w.JudgeUntil(now, now, behind)
 }
 
-// JudgeUntil is Judge for deadlines at or before until. Later ones stay overdue: their input may not have been handled.
+// JudgeUntil is Judge for deadlines at or before until. Later ones stay overdue: their input may
+// not have been handled.
 func (w *Wheel) JudgeUntil(now, until time.Duration, behind bool) (fired bool) {
 	if w.advancing {
 		return false
@@ -303,8 +306,8 @@ func (w *Wheel) first() (start int64, level int, ok bool) {
 }
 
 // Next returns when Advance should be called next; ok is false if no timer is armed. For deadlines
-// further than 64 ticks away the time may be early, by at most one slot of the deadline's level: Advance
-// then only moves the timers of that slot nearer.
+// further than 64 ticks away the time may be early, by at most one slot of the deadline's level:
+// Advance then only moves the timers of that slot nearer.
 func (w *Wheel) Next() (at time.Duration, ok bool) {
 	if !w.late.empty() || !w.due.empty() || !w.overdue.empty() {
 		return time.Duration(w.present) * w.tick, true

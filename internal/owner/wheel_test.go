@@ -27,9 +27,9 @@ func (m *model) due(now time.Duration) (ids []int) {
 	return ids
 }
 
-// TestWheelAgainstModel drives a wheel and the model with the same random schedule: deadlines from the past
-// to months ahead, cancellations, re-arming, steps of time from nothing to years, and timers that schedule and
-// cancel others, and themselves, when they fire.
+// TestWheelAgainstModel drives a wheel and the model with the same random schedule: deadlines from
+// the past to months ahead, cancellations, re-arming, steps of time from nothing to years, and
+// timers that schedule and cancel others, and themselves, when they fire.
 func TestWheelAgainstModel(t *testing.T) {
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 9))
@@ -93,8 +93,8 @@ func TestWheelAgainstModel(t *testing.T) {
 					now += span()
 				}
 				due := m.due(now)
-				// Timers that are late already fire first, in the order they were armed in: no order is promised
-				// between them.
+				// Timers that are late already fire first, in the order they were armed in: no
+				// order is promised between them.
 				fired, last, nested = nil, math.MinInt64, 0
 				for _, id := range due {
 					if m.at[id] <= w.present {
@@ -144,8 +144,8 @@ func checkNext(t *testing.T, w *Wheel, m *model) {
 	}
 }
 
-// TestWheelIsExact follows Next only, as an owner that sleeps between deadlines does, and expects each timer
-// in the very tick of its deadline after a few steps.
+// TestWheelIsExact follows Next only, as an owner that sleeps between deadlines does, and expects
+// each timer in the very tick of its deadline after a few steps.
 func TestWheelIsExact(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	for range 2000 {
