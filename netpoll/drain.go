@@ -93,7 +93,7 @@ func (l *Loop) drainTurn() {
 		return
 	}
 	if p := l.wait.parker.Load(); p != nil {
-		p.stopListening(l.engine.welcome) // each time: gnet may have been started again
+		p.StopListening(l.engine.welcome) // each time: gnet may have been started again
 	}
 	if d.empty {
 		return
@@ -186,5 +186,15 @@ func (l *Loop) reportEmpty() {
 	if !l.drain.empty {
 		l.drain.empty = true
 		l.engine.drained.Done()
+	}
+}
+
+// CloseAll closes every WebSocket connection of the loop after what is queued for it. Streams are finished, pending
+// upgrades rejected with 503. Connections without a whole request head stay, and so do those of plain requests.
+func (l *Loop) CloseAll(code uint16, reason string) {
+	for i := range l.table.slots {
+		if c := l.table.slots[i].conn; c != nil {
+			c.Close(code, reason)
+		}
 	}
 }

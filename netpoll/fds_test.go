@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/internal/owner"
+	"sluice/netpoll/park"
 	"sluice/wsproto"
 )
 
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 		uringFrom = 1
 	}
 	if os.Getenv(inGnetEnv) != "" {
-		park = func(int, func()) (*parker, error) { return nil, nil }
+		newParker = func(int, func()) (*park.Parker, error) { return nil, nil }
 	}
 	if os.Getenv(childEnv) != "" {
 		child()

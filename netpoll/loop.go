@@ -150,9 +150,9 @@ func (l *Loop) judge() (fired bool) {
 	case p == nil:
 		until, ok := w.judgeable(l.now)
 		return ok && l.wheel.JudgeUntil(l.now, until, l.behind)
-	case w.inputs == 0 && p.ready():
+	case w.inputs == 0 && p.Ready():
 		return false
-	case w.inputs >= maxInputs || len(l.doomed) > 0 && p.ready():
+	case w.inputs >= maxInputs || len(l.doomed) > 0 && p.Ready():
 		l.behind = true
 	}
 	return l.ticker.Judge(l.now, l.behind)

@@ -105,5 +105,5 @@ func (l *Loop) nextShares() {
 // listen has gnet read a connection, or not. It reports whether that was possible.
 func (l *Loop) listen(c *Conn, on bool) bool {
 	p := l.wait.parker.Load()
-	return p != nil && p.listen(int(c.fd), on)
+	return p != nil && p.Watch(int(c.fd), on)
 }

@@ -3,6 +3,7 @@
 package netpoll
 
 import (
+	"errors"
 	"syscall"
 	"time"
 
@@ -43,3 +44,13 @@ func socketpair() (fds [2]int, err error) {
 
 // setPatience does nothing: these kernels give up a peer that acknowledges nothing by their own rules, later.
 func setPatience(int, time.Duration) {}
+
+// write writes to a socket that does not block.
+func write(fd int, b []byte) (int, error) { return unix.Write(fd, b) }
+
+// uringCalls stands for the system calls of io_uring, which only Linux has.
+type uringCalls struct{}
+
+var kernelURing uringCalls
+
+func (e *Engine) equipURing() error { return errors.New("only Linux has it") }

@@ -166,3 +166,7 @@ func (l *Loop) resume() {
 	}
 	l.early = l.early[:0]
 }
+
+// EnableDeflate makes the connection take compressed messages. The Handler calls it before it accepts an upgrade whose
+// response says that permessage-deflate was negotiated (wsproto.NegotiateDeflate).
+func (c *Conn) EnableDeflate() { c.parser.EnableDeflate() }

@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
+
+	"sluice/netpoll/park"
 )
 
 // A loop's goroutine waits for its sockets in one of two ways. gnet waits in a system call, with a thread and, until
 // Go's monitor takes it away, a processor of Go's scheduler; a byte on a socket that gnet watches ends that wait. So
 // the loop does not let it come to that if it can: behind the last of the callbacks that gnet makes in a row, it
-// waits as other goroutines do (see parker), has its turns, and returns when gnet will find something to do.
+// waits as other goroutines do (see package park), has its turns, and returns when gnet will find something to do.
 //
 // What gnet has in hand belongs to one turn: it begins with the first callback, and stays open if more sockets are
 // ready. A byte sent to itself, the mark, makes sure that there will be a callback to end it.
@@ -22,8 +24,12 @@ const maxInputs = 128
 // maxTurns is how many turns with input may follow each other before other goroutines' sockets are looked after.
 const maxTurns = 8
 
-// park makes the parkers of loops. Tests have loops wait in gnet instead.
-var park = newParker
+// newParker makes the parkers of loops. Tests have loops wait in gnet instead.
+var newParker = park.New
+
+// HoldsProcessor reports whether a waiting Loop holds a processor of Go's scheduler. There should then be one more of them
+// than loops.
+const HoldsProcessor = park.HoldsProcessor
 
 // Where a loop's goroutine is.
 const (
@@ -46,7 +52,7 @@ type waiting struct {
 	// Shared with those who wake the loop.
 	scheduled atomic.Bool // it is to begin a turn, which it has not
 	where     atomic.Int32
-	parker    atomic.Pointer[parker] // nil: it waits in gnet only
+	parker    atomic.Pointer[park.Parker] // nil: it waits in gnet only
 	outer     atomic.Pointer[net.Conn]
 }
 
@@ -61,7 +67,7 @@ func (l *Loop) Wake() {
 	case inGnet:
 		w.ring()
 	case parked:
-		w.parker.Load().wake()
+		w.parker.Load().Wake()
 	}
 }
 
@@ -104,7 +110,7 @@ func (w *waiting) judgeable(now time.Duration) (until time.Duration, ok bool) {
 // connections that were accepted very early.
 func (l *Loop) attach(gc gnet.Conn, k *waker) {
 	l.wait.outer.Store(&k.outer)
-	p, err := park(gc.Fd(), l.wait.mark)
+	p, err := newParker(gc.Fd(), l.wait.mark)
 	if err != nil {
 		l.engine.log.Warn("an event loop waits in the kernel and keeps a processor from others: mount /proc, or set GOMAXPROCS to one more than cores", "error", err)
 	}
@@ -119,7 +125,7 @@ func (l *Loop) detach() {
 		_ = (*outer).Close()
 	}
 	if p := w.parker.Load(); p != nil {
-		p.close()
+		p.Close()
 	}
 	w.marked, w.wakesLeft = false, 0
 	w.where.Store(inGnet)
@@ -154,9 +160,9 @@ func (l *Loop) enter() {
 func (l *Loop) leave() {
 	w := &l.wait
 	if p := w.parker.Load(); p != nil && len(l.doomed) == 0 && w.inputs < maxInputs {
-		if !w.marked && p.ready() {
+		if !w.marked && p.Ready() {
 			w.mark()
-			p.hear(false) // more is coming, and looked at before the loop waits
+			p.Notice(false) // more is coming, and looked at before the loop waits
 		}
 		if w.marked {
 			return
@@ -201,12 +207,12 @@ func (l *Loop) rest() {
 		if w.scheduled.Load() {
 			l.begin()
 			l.end()
-			if w.scheduled.Load() && p.ready() {
+			if w.scheduled.Load() && p.Ready() {
 				break
 			}
 		}
 		if l.line.len() > 0 {
-			if p.yield(); w.marked {
+			if p.Yield(); w.marked {
 				break
 			}
 			continue
@@ -222,12 +228,12 @@ func (l *Loop) rest() {
 }
 
 // park waits until sockets are ready, or, with false, until wake was called.
-func (w *waiting) park(p *parker) (ready bool) {
+func (w *waiting) park(p *park.Parker) (ready bool) {
 	if w.turns++; w.turns > maxTurns {
 		w.turns = 0
-		return p.yield()
+		return p.Yield()
 	}
-	ready, waited := p.wait()
+	ready, waited := p.Wait()
 	if waited {
 		w.turns = 0
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"sluice/netpoll/park"
 )
 
 // TestAllInGnet runs all the other tests with loops that wait in gnet, as they do elsewhere and where /proc is missing.
@@ -19,9 +21,9 @@ func TestAllInGnet(t *testing.T) {
 
 // TestRestUnavailable: a loop that cannot rest says what to do, and serves.
 func TestRestUnavailable(t *testing.T) {
-	usual := park
-	park = func(int, func()) (*parker, error) { return nil, errors.New("no such luck") }
-	defer func() { park = usual }()
+	usual := newParker
+	newParker = func(int, func()) (*park.Parker, error) { return nil, errors.New("no such luck") }
+	defer func() { newParker = usual }()
 	var log bytes.Buffer
 	s := serve(t, func(o *Options, _ *testHandler) { o.Log = textLog(&log) })
 	c, _ := s.connect()

@@ -1,4 +1,4 @@
-package netpoll
+package park
 
 import (
 	"bytes"
@@ -13,33 +13,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HoldsProcessor says whether a waiting Loop holds a processor of Go's scheduler, of which there should then be one more
-// than loops.
+// HoldsProcessor reports whether a waiting loop holds a processor of Go's scheduler. There should
+// then be one more of them than loops.
 const HoldsProcessor = false
 
-// parker waits for the sockets of an event loop in Go's scheduler: gnet's epoll, which is readable while one of its
-// descriptors is ready, is in an epoll of ours, and that is watched by Go's. The one in between is there to be taken
-// out of the way: without it, all that comes while the loop works would wake an idle thread that waits in Go's, to find
-// nothing to do. All methods but wake are the loop's.
-type parker struct {
+// Parker waits for the sockets of an event loop in Go's scheduler. The inner epoll is gnet's: it is
+// readable while one of its descriptors is ready. The outer epoll watches the inner one, and Go's
+// netpoller watches the outer one. The outer epoll can be told to ignore the inner one (Notice).
+// Otherwise input that arrives while the loop runs would wake an idle thread for nothing. The loop
+// calls all methods; any goroutine may call Wake.
+type Parker struct {
 	inner int      // gnet's epoll
 	outer int      // ours
 	file  *os.File // owns outer
 	raw   syscall.RawConn
 	mark  func()                // makes inner readable
-	look  func(fd uintptr) bool // for raw.Read
+	check func(fd uintptr) bool // begun, for raw.Read
 
 	listeners []int // gnet's, watched by inner
 
-	heard  bool // outer is told of inner
-	looked bool // since the wait began
-	waited bool // it was not ready at first
-	yields bool // not to be looked at before: mark makes it ready
+	noticed bool // outer watches inner
+	checked bool // inner was checked since Wait began
+	waited  bool // inner was not ready when Wait began
+	yields  bool // Wait is a Yield: mark makes inner ready
 }
 
-// newParker returns the parker of the event loop that watches fd. mark must make fd readable.
-func newParker(fd int, mark func()) (*parker, error) {
-	p := &parker{mark: mark, heard: true}
+// New returns the parker of the event loop whose epoll watches fd. mark must make fd readable.
+func New(fd int, mark func()) (*Parker, error) {
+	p := &Parker{mark: mark, noticed: true}
 	var err error
 	var watched []int
 	if p.inner, watched, err = epollOf(fd); err != nil {
@@ -63,15 +64,15 @@ func newParker(fd int, mark func()) (*parker, error) {
 		p.raw, err = p.file.SyscallConn()
 	}
 	if err != nil {
-		p.close()
+		p.Close()
 		return nil, err
 	}
-	p.look = p.begun
+	p.check = p.begun
 	return p, nil
 }
 
-// epollOf returns the descriptor of the epoll that watches fd, and all that it watches. gnet does not tell it, but the
-// kernel does (proc_pid_fdinfo(5)).
+// epollOf returns the descriptor of the epoll that watches fd, and all descriptors that it watches.
+// gnet does not export them; the kernel does (proc_pid_fdinfo(5)).
 func epollOf(fd int) (epoll int, watched []int, err error) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -101,10 +102,11 @@ func epollOf(fd int) (epoll int, watched []int, err error) {
 	return -1, nil, errors.New("/proc names no epoll for it")
 }
 
-// stopListening closes gnet's listeners. late gets the connections that the kernel has completed and gnet has not
-// accepted. gnet keeps the descriptors' numbers, may have an accept in hand, and ends as a whole if one fails: so each
-// number gets a socket at which nothing ever arrives. A listener stays open if there is no descriptor for that.
-func (p *parker) stopListening(late func(fd int)) {
+// StopListening closes gnet's listeners. late receives the connections that the kernel has
+// completed and gnet has not accepted. gnet keeps the descriptors' numbers, may be about to accept,
+// and ends as a whole if an accept fails. So each number gets a socket at which nothing ever
+// arrives. A listener stays open if no descriptor is free for that.
+func (p *Parker) StopListening(late func(fd int)) {
 	for _, fd := range p.listeners {
 		silent, err := silentListener()
 		if err != nil {
@@ -123,8 +125,8 @@ func (p *parker) stopListening(late func(fd int)) {
 	p.listeners = nil
 }
 
-// silentListener returns a listening socket without an address that a client could find: the kernel chooses an abstract
-// name (unix(7), autobind).
+// silentListener returns a listening socket without an address that a client could find: the kernel
+// chooses an abstract name (unix(7), autobind).
 func silentListener() (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -140,37 +142,38 @@ func silentListener() (fd int, err error) {
 	return fd, nil
 }
 
-func (p *parker) close() { _ = p.file.Close() }
+// Close frees the parker. No Wait may be in progress.
+func (p *Parker) Close() { _ = p.file.Close() }
 
-// ready reports whether gnet would find something to do without waiting.
-func (p *parker) ready() bool { return readable(p.inner) }
+// Ready reports whether a socket of gnet is ready.
+func (p *Parker) Ready() bool { return readable(p.inner) }
 
-// wait waits until a socket is ready, or wake is called: then it returns false. It may be wrong about either. waited
-// is false if a socket was ready already.
-func (p *parker) wait() (ready, waited bool) {
-	p.looked, p.waited = false, false
-	if p.raw.Read(p.look) != nil {
-		_ = p.file.SetReadDeadline(time.Time{}) // before anything is looked at that wake may have been called for
+// Wait returns true when a socket is ready, and false when Wake was called. Both may be spurious.
+// waited is false if a socket was ready already.
+func (p *Parker) Wait() (ready, waited bool) {
+	p.checked, p.waited = false, false
+	if p.raw.Read(p.check) != nil {
+		_ = p.file.SetReadDeadline(time.Time{}) // before the caller reads what Wake was called for
 		return false, true
 	}
 	return true, p.waited
 }
 
-// yield lets other goroutines run, those included whose sockets have become ready, which Go looks at only when no
-// goroutine can run. It is a wait that ends itself.
-func (p *parker) yield() (ready bool) {
+// Yield lets other goroutines run, also those whose sockets have become ready: Go polls these only
+// when no goroutine can run. It is a Wait that ends itself.
+func (p *Parker) Yield() (ready bool) {
 	p.yields = true
-	ready, _ = p.wait()
+	ready, _ = p.Wait()
 	p.yields = false
 	return ready
 }
 
-// hear has what becomes ready noticed by Go's poller, or not.
-func (p *parker) hear(on bool) {
-	if p.heard == on {
+// Notice has Go's netpoller notice sockets that become ready, or ignore them.
+func (p *Parker) Notice(on bool) {
+	if p.noticed == on {
 		return
 	}
-	p.heard = on
+	p.noticed = on
 	e := unix.EpollEvent{Fd: int32(p.inner)}
 	if on {
 		e.Events = unix.EPOLLIN
@@ -178,28 +181,30 @@ func (p *parker) hear(on bool) {
 	_ = unix.EpollCtl(p.outer, unix.EPOLL_CTL_MOD, p.inner, &e) // cannot fail: both are there
 }
 
-// begun is called when Go's poller will notice what becomes ready from now on, and again when something has.
-func (p *parker) begun(uintptr) (ready bool) {
-	if p.looked {
+// begun is called when Go's netpoller notices sockets from now on, and again when one has become
+// ready.
+func (p *Parker) begun(uintptr) (ready bool) {
+	if p.checked {
 		return true
 	}
-	p.hear(true)
+	p.Notice(true)
 	switch {
 	case p.yields:
 		p.mark() // not before: it would not be noticed
 	default:
 		ready = readable(p.inner)
 	}
-	p.looked, p.waited = true, !ready
+	p.checked, p.waited = true, !ready
 	return ready
 }
 
-// wake ends the wait that is under way, or the next. Any goroutine may call it.
-func (p *parker) wake() { _ = p.file.SetReadDeadline(past) }
+// Wake ends the Wait in progress, or the next one. Any goroutine may call it.
+func (p *Parker) Wake() { _ = p.file.SetReadDeadline(past) }
 
 var past = time.Unix(1, 0)
 
-// readable asks the kernel without telling Go's scheduler: the call does not wait.
+// readable reports whether fd is readable. Go's scheduler is not told of the call, which never
+// waits.
 func readable(fd int) bool {
 	poll := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	var now unix.Timespec
@@ -207,8 +212,9 @@ func readable(fd int) bool {
 	return errno == 0 && n > 0
 }
 
-// listen has gnet watch the input of a socket that it has, or only its end. gnet does not know, and need not.
-func (p *parker) listen(fd int, on bool) bool {
+// Watch has gnet's epoll watch the input of one of its sockets, or only its end. gnet itself is not
+// told.
+func (p *Parker) Watch(fd int, on bool) bool {
 	e := unix.EpollEvent{Fd: int32(fd)}
 	if on {
 		e.Events = unix.EPOLLIN | unix.EPOLLPRI
