@@ -11,27 +11,6 @@ import (
 	"sluice/wsproto"
 )
 
-// The states of a connection, in the order in which it passes them; some are left out.
-type state uint8
-
-const (
-	stateProxy    state = iota // a proxy's header may come before anything else
-	stateTLS                   // the TLS handshake is not done
-	stateHead                  // reads the request head
-	stateRefuse                // waits for the first bytes of the request that will get 503
-	statePending               // the Handler has not decided on the upgrade
-	stateRequest               // the Handler owes the answer to a plain request
-	stateAnswered              // that answer is in the outbox; the next request waits for it to go
-	stateOpen                  // WebSocket, or stream
-	stateClosing               // our close frame is queued or sent, the peer's has not come
-	stateFinish                // both close frames are queued or exchanged: closed once the outbox is empty
-	stateFail                  // the last words are queued: our side is shut once the outbox is empty
-	stateLinger                // our side is shut, input is discarded until the peer closes
-	stateHandover              // net/http has a duplicate
-	stateDoomed                // closed at the end of the turn
-	stateClosed                // the descriptor is gone
-)
-
 const (
 	flagDirty    uint16 = 1 << iota // in Loop.dirty or Loop.line
 	flagHeld                        // the Handler knows it: Handler.Closed was not called yet
@@ -124,7 +103,7 @@ func (l *Loop) accept(gc gnet.Conn) {
 		l.warn(&l.warned.max, "clients are refused: there are as many as maxConnections allows", "limit", limit)
 	default:
 		if e.trusts(c.RemoteAddrPort().Addr()) {
-			c.state = stateProxy
+			c.to(stateProxy)
 		} else if l.tls != nil {
 			c.startTLS()
 			return
@@ -138,12 +117,12 @@ func (l *Loop) accept(gc gnet.Conn) {
 	}
 	if l.refused >= e.lingerer {
 		c.answer(http.StatusServiceUnavailable)
-		c.state = stateFinish // no descriptor to spare for courtesy
+		c.to(stateFinish) // no descriptor to spare for courtesy
 		return
 	}
 	l.refused++
 	c.flags |= flagReserve
-	c.state = stateRefuse
+	c.to(stateRefuse)
 	l.wheel.Expect(&c.timer, l.now+refuseWait, c)
 }
 
@@ -181,7 +160,7 @@ func (c *Conn) Close(code uint16, reason string) {
 	case c.flags&flagStream != 0:
 		c.Finish()
 	default:
-		c.state = stateClosing
+		c.to(stateClosing)
 		c.sendClose(code, reason)
 	}
 }
@@ -190,13 +169,13 @@ func (c *Conn) Close(code uint16, reason string) {
 // what it sends can no longer be understood (RFC 6455 §7.1.7).
 func (c *Conn) fail(code uint16, reason string) {
 	if c.state == stateClosing {
-		c.state = stateFail
+		c.to(stateFail)
 		if c.queued == 0 {
 			c.flushed()
 		}
 		return
 	}
-	c.state = stateFail
+	c.to(stateFail)
 	c.sendClose(code, reason)
 }
 
@@ -226,7 +205,7 @@ func (c *Conn) response(status int, header, body string) []byte {
 // refuse sends a whole HTTP response and closes.
 func (c *Conn) refuse(response []byte) {
 	l := c.loop
-	c.state = stateFail
+	c.to(stateFail)
 	c.push(response)
 	wait := l.engine.opts.Limits.CloseTimeout
 	if c.flags&flagReserve != 0 {
@@ -257,7 +236,7 @@ func (c *Conn) flushed() {
 // doom has the connection closed at the end of the turn.
 func (c *Conn) doom() {
 	if c.state < stateDoomed {
-		c.state = stateDoomed
+		c.to(stateDoomed)
 		c.loop.doomed = append(c.loop.doomed, c)
 	}
 }
@@ -357,7 +336,7 @@ func (c *Conn) finalize() {
 	if l.engine.quitting.Load() && c.owed() {
 		m.Cut.Add(1)
 	}
-	c.state = stateClosed
+	c.to(stateClosed)
 	c.goOn(^pause(0))
 	c.gc = nil
 	l.wheel.Cancel(&c.timer)

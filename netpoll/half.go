@@ -83,7 +83,7 @@ func (c *Conn) settle() {
 		if c.code == 0 {
 			c.code = CloseAbnormal
 		}
-		c.state = stateFinish
+		c.to(stateFinish)
 		l.wheel.Expect(&c.timer, closeBy, c)
 		if c.queued == 0 {
 			c.flushed()
@@ -97,7 +97,7 @@ func (c *Conn) settle() {
 
 // finishEnded closes a connection that owes nothing and from which nothing more comes.
 func (c *Conn) finishEnded() {
-	c.state = stateFinish
+	c.to(stateFinish)
 	c.loop.wheel.Expect(&c.timer, c.loop.now+c.loop.engine.opts.Limits.CloseTimeout, c)
 	if c.queued == 0 {
 		c.flushed()

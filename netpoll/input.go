@@ -191,13 +191,13 @@ func (c *Conn) dispatch(m wsproto.Message) {
 	switch m.Op {
 	case wsproto.OpClose:
 		if c.state == stateClosing { // the answer to ours
-			c.state = stateFinish
+			c.to(stateFinish)
 			if c.queued == 0 {
 				c.doom()
 			}
 			return
 		}
-		c.state = stateFinish
+		c.to(stateFinish)
 		c.code = m.Code
 		c.sendClose(m.Code, "")
 	case wsproto.OpPing:
@@ -227,7 +227,7 @@ func (c *Conn) handover(b []byte) {
 		return
 	}
 	e.metrics.Handovers.Add(1)
-	c.state = stateHandover
+	c.to(stateHandover)
 	c.flags |= flagKeepOpen
 	if c.link() != nil {
 		c.handoverTLS(fd, b)

@@ -130,7 +130,7 @@ func TestCrowdWithGaps(t *testing.T) {
 		l.flush()
 		closed, doomed := part+3, part+5
 		conns[doomed].doom()
-		conns[closed].state = stateClosed
+		conns[closed].to(stateClosed)
 		conns[closed].dropOutbox()
 		conns[closed].fd = -1
 		l.flush()

@@ -29,7 +29,7 @@ type lingering struct {
 // startLinger shuts our side down. The timer is already armed for Limits.CloseTimeout.
 func (c *Conn) startLinger() {
 	l := c.loop
-	c.state = stateLinger
+	c.to(stateLinger)
 	if unix.Shutdown(int(c.fd), unix.SHUT_WR) != nil {
 		c.doom()
 		return

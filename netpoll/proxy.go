@@ -54,7 +54,7 @@ func (c *Conn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 			c.SetRemoteAddr(h.Source)
 		}
 	}
-	if c.state = stateHead; c.loop.tls != nil {
+	if c.to(stateHead); c.loop.tls != nil {
 		c.startTLS()
 	}
 	used, c.in = c.in, nil

@@ -28,7 +28,7 @@ func (c *Conn) request(b []byte, h *wsproto.Head, n int) int {
 		l.wheel.Expect(&c.timer, l.now+limits.BodyTimeout, c)
 		return 0
 	}
-	c.state = stateRequest // it may be answered during the call
+	c.to(stateRequest) // it may be answered during the call
 	if last {
 		c.flags |= flagLast
 	}
@@ -41,7 +41,7 @@ func (c *Conn) request(b []byte, h *wsproto.Head, n int) int {
 			return len(b)
 		}
 		c.flags &^= flagLast
-		c.state = stateHead
+		c.to(stateHead)
 		c.handover(b)
 		return len(b)
 	}
@@ -64,7 +64,7 @@ func (c *Conn) Respond(head, body []byte, keep bool) {
 	if c.state != stateRequest {
 		return
 	}
-	c.state = stateAnswered
+	c.to(stateAnswered)
 	if !keep {
 		c.flags |= flagLast
 	}
@@ -96,13 +96,13 @@ func (c *Conn) answered() {
 	l := c.loop
 	limits := &l.engine.opts.Limits
 	if !c.KeepAlive() {
-		c.state = stateFail // and held to its end, so that Stop waits for it
+		c.to(stateFail) // and held to its end, so that Stop waits for it
 		l.wheel.Expect(&c.timer, l.now+limits.CloseTimeout, c)
 		c.flushed()
 		return
 	}
 	c.letGo()
-	c.state = stateHead
+	c.to(stateHead)
 	if c.in != nil {
 		l.wheel.Expect(&c.timer, l.now+limits.HeadTimeout, c)
 		l.early = append(l.early, c)

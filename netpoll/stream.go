@@ -10,7 +10,7 @@ import "sluice/wsproto"
 func (c *Conn) stream(h *wsproto.Head) bool {
 	l := c.loop
 	e := l.engine
-	c.state = stateOpen // it may send during the call
+	c.to(stateOpen) // it may send during the call
 	c.flags |= flagStream
 	if !e.opts.Handler.Stream(c, h) {
 		c.flags &^= flagStream
@@ -18,7 +18,7 @@ func (c *Conn) stream(h *wsproto.Head) bool {
 			c.doom() // it was closed or has lost its socket: there is nothing to hand over
 			return true
 		}
-		c.state = stateHead
+		c.to(stateHead)
 		return false
 	}
 	c.hold()
@@ -46,7 +46,7 @@ func (c *Conn) Finish() {
 		return
 	}
 	l := c.loop
-	c.state = stateFail
+	c.to(stateFail)
 	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
 	if c.queued == 0 {
 		c.flushed()

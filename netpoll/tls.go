@@ -60,7 +60,7 @@ func (c *Conn) startTLS() {
 	m := l.engine.metrics
 	m.TLSStarted.Add(1)
 	m.TLSHandshaking.Add(1)
-	c.state = stateTLS
+	c.to(stateTLS)
 	c.setLink(&tlsLink{loop: l, shaking: true})
 	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HandshakeTimeout, c)
 }

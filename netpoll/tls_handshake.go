@@ -436,7 +436,7 @@ func (c *Conn) shaken(n news) {
 	if state.DidResume {
 		m.TLSResumed.Add(1)
 	}
-	c.state = stateHead
+	c.to(stateHead)
 	if state.NegotiatedProtocol == protoH2 {
 		m.TLSH2.Add(1)
 		l.tls.rest = n.h.in

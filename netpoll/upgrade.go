@@ -93,7 +93,7 @@ func (c *Conn) upgrade(b []byte, h *wsproto.Head, n int) int {
 	c.hold()
 	switch {
 	case !v.given:
-		c.state = statePending
+		c.to(statePending)
 		m.Pending.Add(1)
 		return c.await(b)
 	case v.refusal != nil:
@@ -137,7 +137,7 @@ func (c *Conn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 	m.Upgraded.Add(1)
 	m.Open.Add(1)
 	c.hold()
-	c.state = stateOpen
+	c.to(stateOpen)
 	c.flags |= flagOpened
 	c.push(l.arena.Commit(wsproto.AppendUpgradeDeflate(l.arena.Begin(), h, l.engine.opts.ResponseHeader, extra)))
 	c.schedulePing()
