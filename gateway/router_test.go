@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"sluice/internal/owner"
 )
 
 // Numbers in subjects lead to an owner, or nowhere.
@@ -50,15 +54,40 @@ type routed struct {
 	inbox   string        // of replies, with the final dot
 	reply   string        // subject of the reply to the pending get
 	ended   chan struct{} // the GET was answered
+	faults  faultLog
 	n       int
 }
 
+// faultLog is a log handler that keeps what was logged of panics: each with its stack.
+type faultLog chan string
+
+func (f faultLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+func (f faultLog) WithAttrs([]slog.Attr) slog.Handler           { return f }
+func (f faultLog) WithGroup(string) slog.Handler                { return f }
+
+func (f faultLog) Handle(_ context.Context, r slog.Record) error {
+	if !strings.HasPrefix(r.Message, "panic contained") {
+		return nil
+	}
+	var b strings.Builder
+	r.Attrs(func(a slog.Attr) bool {
+		fmt.Fprintf(&b, "%s: %s\n", a.Key, a.Value)
+		return true
+	})
+	select {
+	case f <- b.String():
+	default: // an earlier one will do
+	}
+	return nil
+}
+
 func startRouted(tb testing.TB) *routed {
+	faults := make(faultLog, 1)
 	g := startLive(tb, func(c *Config) {
-		c.Loops, c.Shards, c.PingInterval = 1, 2, Off
+		c.Loops, c.Shards, c.PingInterval, c.Log = 1, 2, Off, slog.New(faults)
 		c.CloseTimeout = 50 * time.Millisecond // of the GET that is pending when the gateway stops
 	})
-	r := &routed{live: g, pending: make(chan *nats.Msg, 1), ended: make(chan struct{}, 1)}
+	r := &routed{live: g, pending: make(chan *nats.Msg, 1), ended: make(chan struct{}, 1), faults: faults}
 	cids := make(chan string, 1)
 	g.serve("access.>", func(m *nats.Msg) string {
 		var a struct{ CID string }
@@ -73,7 +102,10 @@ func startRouted(tb testing.TB) *routed {
 	g.serve("call.test.>", always(`{"result":null}`))
 	g.serve("get.never.>", func(m *nats.Msg) string {
 		_ = m.Respond([]byte(`timeout:"86400000"`))
-		r.pending <- m
+		select {
+		case r.pending <- m:
+		default: // another one than begin waits for
+		}
 		return ""
 	})
 	r.client = g.dial()
@@ -88,17 +120,46 @@ func startRouted(tb testing.TB) *routed {
 
 // begin makes a GET that is not answered.
 func (r *routed) begin() {
-	r.n++
-	url := fmt.Sprintf("http://%s/api/never/m%d", r.Addr(), r.n)
-	go func() { // ends with the gateway, if not sooner
-		if resp, err := http.Get(url); err == nil {
-			resp.Body.Close()
+	for range 10 {
+		select {
+		case <-r.pending: // of an older one, that something has had fetched again
+		default:
 		}
-		r.ended <- struct{}{}
-	}()
-	m := <-r.pending
-	r.reply = m.Reply
-	r.inbox = m.Reply[:strings.LastIndexByte(m.Reply, '.')+1]
+		r.n++
+		url := fmt.Sprintf("http://%s/api/never/m%d", r.Addr(), r.n)
+		go func() { // ends with the gateway, if not sooner
+			if resp, err := http.Get(url); err == nil {
+				resp.Body.Close()
+			}
+			r.ended <- struct{}{}
+		}()
+		select {
+		case m := <-r.pending:
+			r.reply = m.Reply
+			r.inbox = m.Reply[:strings.LastIndexByte(m.Reply, '.')+1]
+			return
+		case <-r.ended: // what came before has caught it
+		}
+	}
+	r.tb.Fatal("no GET becomes pending")
+}
+
+// sound wants no panic to have been contained, up to what the owners have done by now.
+func (r *routed) sound() {
+	r.tb.Helper()
+	total := uint64(0)
+	for p := range owner.Parts {
+		total += r.Gateway.faults.Count(p)
+	}
+	if total == 0 {
+		return
+	}
+	select {
+	case fault := <-r.faults:
+		r.tb.Fatalf("%d panics; the last one that was logged:\n%s", total, fault)
+	default:
+		r.tb.Fatalf("%d panics", total)
+	}
 }
 
 // expand replaces what a seed cannot know: <i> the inbox, <r> the subject of a
@@ -117,7 +178,10 @@ func replyToken(owner, slot, gen uint32) string {
 }
 
 // FuzzRouter sends anything to whatever the gateway subscribes to, with all its
-// owners alive, and wants a client to be served as before.
+// owners alive, and wants a client to be served as before, and no panic, not even
+// one that is contained. All executions share a gateway, so each costs some round
+// trips and no wait. Building it for fuzzing instruments the embedded NATS server,
+// too, which takes minutes before the first line of output.
 func FuzzRouter(f *testing.F) {
 	add := func(subject, payload string) { f.Add(subject, payload, "") }
 	add("<i>_____wAAAAAAAAAAAAAAAA", "{}")
@@ -159,6 +223,7 @@ func FuzzRouter(f *testing.F) {
 	r := startRouted(f)
 	f.Fuzz(func(t *testing.T, subject, payload, status string) {
 		r.tb, r.client.tb = t, t
+		_ = r.client.conn.SetDeadline(time.Now().Add(patience))
 		select {
 		case <-r.ended:
 			r.begin()
@@ -178,10 +243,12 @@ func FuzzRouter(f *testing.F) {
 			answer, _ := r.client.ask("call.test.probe.ping", "")
 			set, _ := r.client.ask(fmt.Sprintf("get.test.p%d", r.n), "")
 			if strings.Contains(answer, `"payload":null`) && strings.Contains(set, `"n":1`) {
+				r.sound()
 				return
 			}
 			subject = answer + set
 		}
+		r.sound()
 		t.Errorf("a client is not served any more: %s", subject)
 	})
 }
