@@ -175,3 +175,21 @@ func TestPanicsForEver(t *testing.T) {
 		t.Errorf("b is at %s", got)
 	}
 }
+
+// A panic between the grant of a slot of the reset throttle and the request gives the slot back.
+func TestPanicWithASlot(t *testing.T) {
+	limit := owner.NewThrottle(1)
+	h, faults := faulty(t, func(o *Options) { o.ResetThrottle = limit })
+	h.bomb = once("request", 1)
+	h.s.ResetAll()
+	h.turns()
+	if n := faults.Count(owner.Shard); n != 1 {
+		t.Fatalf("%d panics", n)
+	}
+	h.whole("[5]", `{"n":5}`)
+	granted := false
+	limit.Acquire(func() { granted = true })
+	if !granted || limit.Waiting() != 0 {
+		t.Errorf("a slot is lost, %d wait", limit.Waiting())
+	}
+}

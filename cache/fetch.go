@@ -57,22 +57,35 @@ func (e *entry) reget() {
 
 // granted sends a re-get that has got its place in the reset throttle.
 func (s *Shard) granted(f *fetch) {
+	f.slot = true
+	sent := false
+	defer func() {
+		if !sent { // not needed any more, or a panic
+			f.release(s)
+		}
+	}()
 	if f.e == nil {
-		s.opt.ResetThrottle.Release()
 		return
 	}
-	f.slot = true
+	s.doubt.r = f.e.r
 	s.metrics.Regets.Add(1)
 	s.send(f)
+	sent = true
+}
+
+// release gives the fetch's slot of the shard's reset throttle back, if it holds one.
+func (f *fetch) release(s *Shard) {
+	if f.slot {
+		f.slot = false
+		s.opt.ResetThrottle.Release()
+	}
 }
 
 func (s *Shard) send(f *fetch) {
 	f.sent = true
 	e := f.e
 	s.bus.Request(e.r.name, "get."+e.r.name, res.AppendGetRequest(nil, e.query), func(payload []byte, err *res.Error) {
-		if f.slot {
-			s.opt.ResetThrottle.Release()
-		}
+		f.release(s)
 		if f.e == nil {
 			return
 		}

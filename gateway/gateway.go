@@ -128,10 +128,13 @@ func New(c Config) (*Gateway, error) {
 		g.tls = store.Config("h2", "http/1.1")
 	}
 	g.grace = grace.New(grace.Options{
-		Length:  max(c.NATSGrace, 0),
-		Clock:   g.clock,
-		Log:     c.Log,
-		Expired: g.closeClients,
+		Length: max(c.NATSGrace, 0),
+		Clock:  g.clock,
+		Log:    c.Log,
+		Expired: func() {
+			defer g.faults.Contain(owner.Alarms)
+			g.closeClients()
+		},
 	})
 	g.http = httpedge.New(g.httpOptions(trusted))
 	g.rest = g.http.API()

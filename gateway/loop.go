@@ -74,6 +74,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 		},
 		Invalid: g.badAnswers.note,
 		Ended:   l.abandon,
+		Faults:  g.faults,
 	}
 	framing.Share(l.env.Hub, c.CompressionThreshold)
 	if c.ResetThrottle > 0 {

@@ -113,7 +113,10 @@ func (e *Engine) welcome(fd int) {
 	if err != nil {
 		return
 	}
-	go func() { _ = e.register(c, nil) }() // it waits for a loop; an error means that the engine is ending
+	go func() {
+		defer e.opts.Faults.Contain(owner.HTTP)
+		_ = e.register(c, nil) // it waits for a loop; an error means that the engine is ending
+	}()
 }
 
 // drainCheck tells Drain when the last client has gone.
@@ -153,11 +156,13 @@ func (l *Loop) drainShare() {
 		end = int(int64(end)*int64(l.now-d.start)/int64(window)) + 1
 		end = min(end, len(l.table.slots))
 	}
-	for ; d.next < end; d.next++ {
+	for d.next < end {
 		c := l.table.slots[d.next].conn
+		d.next++ // whatever becomes of this one
 		if c == nil {
 			continue
 		}
+		l.work.conn = c
 		switch c.state {
 		case stateProxy, stateTLS:
 			c.doom()
@@ -176,6 +181,7 @@ func (l *Loop) drainShare() {
 			c.Close(wsproto.CloseGoingAway, "the gateway is being stopped")
 		}
 	}
+	l.work.conn = nil
 	if d.next < len(l.table.slots) && !d.timer.Armed() {
 		l.wheel.Schedule(&d.timer, l.now+drainStep, owner.Func(func(time.Duration) {}))
 	}
@@ -194,7 +200,7 @@ func (l *Loop) reportEmpty() {
 func (l *Loop) CloseAll(code uint16, reason string) {
 	for i := range l.table.slots {
 		if c := l.table.slots[i].conn; c != nil {
-			c.Close(code, reason)
+			attempt(c, func(c *Conn) { c.Close(code, reason) })
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
+
+	"sluice/internal/owner"
 )
 
 // restarts says how gnet is started again.
@@ -61,6 +63,7 @@ type Engine struct {
 	// gnet hands these two on by a task on each event loop, of which a loop that rests in a callback would not know.
 	registering atomic.Int32 // calls of register under way
 	ending      atomic.Bool  // gnet has begun to end
+	broken      atomic.Bool  // Handler.Start has panicked
 
 	lingers lingerers // connections that net/http has closed
 
@@ -173,7 +176,7 @@ func (e *Engine) run() {
 	pause, failures := policy.min, 0
 	for {
 		began := time.Now()
-		err := e.runGnet()
+		err := e.contained(e.runGnet)
 		e.unbind()
 		if e.quitting.Load() {
 			return
@@ -206,6 +209,13 @@ func (e *Engine) run() {
 		}
 		pause = min(2*pause, policy.max)
 	}
+}
+
+// contained runs gnet; a panic of that ends it.
+func (e *Engine) contained(run func() error) (err error) {
+	err = errors.New("the network engine panicked")
+	defer e.opts.Faults.Contain(owner.Loop)
+	return run()
 }
 
 // gnetRun runs gnet from start to end.

@@ -1,6 +1,7 @@
 package netpoll
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -30,6 +31,9 @@ func (ev *events) OnBoot(g gnet.Engine) gnet.Action {
 func (ev *events) OnTick() (time.Duration, gnet.Action) {
 	e := (*Engine)(ev)
 	err := e.bind()
+	if err == nil && e.broken.Load() {
+		err = errors.New("netpoll: the start of an event loop panicked: see the log for the stack")
+	}
 	if err != nil {
 		e.log.Error("the event loops cannot be bound", "error", err)
 	}

@@ -67,6 +67,9 @@ func (l *Loop) handle(in input) {
 
 // run does the steps from first to last.
 func (l *Loop) run(first, last step) {
+	if l.broken {
+		return
+	}
 	w := &l.work
 	w.step = first
 	for faults := 1; !l.steps(last); faults++ {
@@ -276,6 +279,23 @@ func (c *Conn) Fault() {
 	}
 }
 
+// attempt does f for one of many connections: a panic is contained, and closes that one alone.
+func attempt(c *Conn, f func(*Conn)) {
+	l := c.loop
+	at := l.work.conn
+	l.work.conn = c
+	if !tried(c, f) && !tried(c, (*Conn).Fault) {
+		c.doom()
+	}
+	l.work.conn = at
+}
+
+func tried(c *Conn, f func(*Conn)) (done bool) {
+	defer c.loop.containClose()
+	f(c)
+	return true
+}
+
 // finalized finalizes a connection, and sees to it that no count misses it if that panics.
 func (l *Loop) finalized(c *Conn) {
 	if l.tryFinalize(c) {
@@ -309,7 +329,7 @@ func (l *Loop) tryClosed(c *Conn) {
 	l.engine.opts.Handler.Closed(c)
 }
 
-// containClose is deferred where a connection is finalized.
+// containClose is deferred where a panic concerns one connection only.
 func (l *Loop) containClose() {
 	if !owner.Containing {
 		return

@@ -15,6 +15,8 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
+
+	"sluice/internal/owner"
 )
 
 // handed is a connection given to net/http. Reads begin with what the loop had read.
@@ -37,8 +39,22 @@ func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort) {
 		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
 		return
 	}
+	h := &handed{Conn: c, engine: e, client: client, pre: pre}
+	e.giveHTTP(h, func() { _ = h.cut() })
+}
+
+// giveHTTP gives a connection to net/http. If that panics, it is cut.
+func (e *Engine) giveHTTP(c net.Conn, cut func()) {
+	defer e.opts.Faults.Contain(owner.HTTP)
+	given := false
+	defer func() {
+		if !given {
+			cut()
+		}
+	}()
 	e.awaitLoops()
-	e.opts.HTTP(&handed{Conn: c, engine: e, client: client, pre: pre})
+	e.opts.HTTP(c)
+	given = true
 }
 
 // clientConn returns the connection of a client's socket for net/http. It takes the descriptor over.

@@ -30,6 +30,7 @@ type testHandler struct {
 	onOpen  func(c *Conn, h *wsproto.Head)                   // nil: nothing
 	onTurn  func(l *Loop)                                    // nil: nothing
 	onClose func(c *Conn)                                    // nil: nothing
+	onStart func(l *Loop)                                    // nil: nothing
 	opened  chan *Conn                                       // each opened connection
 	closed  chan *Conn                                       // each closed connection
 	upgrade func(c *Conn, h *wsproto.Head)                   // nil: nothing
@@ -48,6 +49,9 @@ func (h *testHandler) Start(l *Loop) {
 	m := owner.NewMailbox[func(*Loop)](l.Wake)
 	l.Data = m
 	h.mailbox[l.Index()] = m
+	if h.onStart != nil {
+		h.onStart(l)
+	}
 }
 
 func (h *testHandler) Upgrade(c *Conn, head *wsproto.Head) int {

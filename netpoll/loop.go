@@ -63,6 +63,7 @@ type Loop struct {
 	half     half
 	lingers  map[uint32]lingering // by slot
 	work     work
+	broken   bool // Handler.Start has panicked: the loop does nothing
 	inflater inflater
 
 	// Shared with those who wake the loop.
@@ -118,11 +119,24 @@ func (l *Loop) Conn(h Handle) *Conn {
 func (l *Loop) begin() {
 	if !l.started {
 		l.started = true
-		l.engine.opts.Handler.Start(l)
+		start(l)
 	}
 	l.inflater.used = 0
 	l.shared, l.sharers = l.sharers, l.shared
 	l.run(stepBegin, stepBegin)
+}
+
+// start has the Handler make its state of the loop. Without that the loop is of no use: the engine does not start.
+func start(l *Loop) {
+	defer l.engine.opts.Faults.Contain(owner.Loop, "loop", l.index)
+	l.broken = true
+	defer func() {
+		if l.broken {
+			l.engine.broken.Store(true)
+		}
+	}()
+	l.engine.opts.Handler.Start(l)
+	l.broken = false
 }
 
 // heed takes note of having been woken, before anything is looked at that this may have been for.

@@ -43,7 +43,6 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *away, out *pool.Buffer, pre []b
 		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
 		return
 	}
-	e.awaitLoops()
 	a.Conn = raw
 	t.away = a
 	if out != nil { // the end of the handshake, say
@@ -55,10 +54,14 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *away, out *pool.Buffer, pre []b
 	if pre == nil {
 		// Nothing has been read: it can go as what net/http knows best, and must, for HTTP/2.
 		a.gone = sync.OnceFunc(func() { e.metrics.OpenAll.Add(-1) })
-		e.opts.HTTP(t.conn)
+		e.giveHTTP(t.conn, func() {
+			a.gone()
+			_ = raw.Close()
+		})
 		return
 	}
-	e.opts.HTTP(&handedTLS{handed{Conn: t.conn, engine: e, client: a.client, pre: pre}, t})
+	h := &handedTLS{handed{Conn: t.conn, engine: e, client: a.client, pre: pre}, t}
+	e.giveHTTP(h, func() { _ = h.cut() })
 }
 
 // comeBack parts h from net/http for Adopt, and notes in a how to go on. It returns the socket.

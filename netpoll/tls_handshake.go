@@ -130,6 +130,7 @@ func (p *handshakes) giveUp() {
 
 // rung is called by the alarm.
 func (p *handshakes) rung() {
+	defer p.faults.Contain(owner.Alarms)
 	p.mu.Lock()
 	p.armed = false
 	p.mu.Unlock()
@@ -222,9 +223,11 @@ type news struct {
 // run is the worker's part.
 func (h *handshake) run(p *handshakes) {
 	h.pool = p
-	h.acquire(p.first)
 	conn := tls.Server(h.link, p.config)
-	err := p.contained(conn.Handshake)
+	err := p.contained(func() error {
+		h.acquire(p.first)
+		return conn.Handshake()
+	})
 	h.release()
 	h.link.loop.tls.mail.Put(news{h: h, done: true, conn: conn, err: err})
 }
@@ -233,15 +236,8 @@ var errHandshakeFault = errors.New("the handshake panicked")
 
 // contained does a handshake; a panic ends that alone.
 func (p *handshakes) contained(handshake func() error) (err error) {
-	defer func() {
-		if !owner.Containing {
-			return
-		}
-		if value := recover(); value != nil {
-			p.faults.Note(owner.Handshake, value)
-			err = errHandshakeFault
-		}
-	}()
+	err = errHandshakeFault
+	defer p.faults.Contain(owner.Handshake)
 	return handshake()
 }
 
@@ -325,6 +321,7 @@ func (h *handshake) abort() {
 
 // giveUp ends the handshake in favour of another, unless the peer has spoken just now.
 func (h *handshake) giveUp() {
+	defer h.pool.faults.Contain(owner.Handshake)
 	h.mu.Lock()
 	spoken := len(h.in) > 0
 	if !spoken {

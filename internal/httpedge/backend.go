@@ -5,6 +5,7 @@ import (
 
 	"sluice/fanout"
 	"sluice/internal/httpapi"
+	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
 )
@@ -61,12 +62,23 @@ func (x *exchange) finish() {
 	close(x.finished)
 }
 
+// said returns the meta of all answers; nil if there is no exchange.
+func (x *exchange) said() *res.Meta {
+	if x == nil {
+		return nil
+	}
+	return x.meta
+}
+
 // begin makes a session for r on one of the loops, by open, authenticates it if
 // headerAuth says so, and then calls start there. The exchange ends when finish
-// is called.
+// is called. nil: no loop has started.
 func (q *backend) begin(r *http.Request, open func(c *httpClient, cid string) *session.Session, start func(x *exchange)) *exchange {
 	e := q.edge
-	l := e.loops[int(e.next.Add(1))%len(e.loops)].Load()
+	l := e.someLoop()
+	if l == nil {
+		return nil
+	}
 	x := &exchange{
 		client:   &httpClient{l: l, request: r, remote: e.forwarding.ofHeader(r.RemoteAddr, r.Header)},
 		finished: make(chan struct{}),
@@ -78,31 +90,42 @@ func (q *backend) begin(r *http.Request, open func(c *httpClient, cid string) *s
 		}
 	}
 	l.post(func() {
-		c := x.client
-		c.number = l.requests.number()
-		c.session = open(c, e.o.Gateway.IDs.Request(l.net.Index(), c.number))
-		l.requests.add(c.number, c.session)
-		if e.o.HeaderAuth == "" {
-			start(x)
-			return
+		if !l.env.Attempt(func() { q.open(x, open, start) }) {
+			x.client.fault()
 		}
-		rid, method := SplitMethod(e.o.HeaderAuth)
-		c.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
-			x.meta = e.api.Redirected(meta, answered)
-			if httpapi.Ends(meta) {
-				x.err = err
-				x.finish()
-				return
-			}
-			start(x) // without a token, if the service did not send one
-		})
 	})
 	return x
+}
+
+// open is the part of begin on the loop.
+func (q *backend) open(x *exchange, open func(c *httpClient, cid string) *session.Session, start func(x *exchange)) {
+	e, c := q.edge, x.client
+	l := c.l
+	c.number = l.requests.number()
+	c.session = open(c, e.o.Gateway.IDs.Request(l.net.Index(), c.number))
+	l.requests.add(c.number, c.session)
+	if e.o.HeaderAuth == "" {
+		start(x)
+		return
+	}
+	rid, method := SplitMethod(e.o.HeaderAuth)
+	c.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
+		x.meta = e.api.Redirected(meta, answered)
+		if httpapi.Ends(meta) {
+			x.err = err
+			x.finish()
+			return
+		}
+		start(x) // without a token, if the service did not send one
+	})
 }
 
 // wait waits for the exchange to finish, for the client to go, or for the loops
 // to end.
 func (q *backend) wait(r *http.Request, x *exchange) *res.Error {
+	if x == nil {
+		return res.ErrServiceUnavailable
+	}
 	select {
 	case <-x.finished:
 		return httpError(x.err)
@@ -134,8 +157,9 @@ func (q *backend) Get(r *http.Request, rid string) (*session.Graph, *res.Meta, *
 			x.finish()
 		})
 	})
-	if err := q.wait(r, x); err != nil {
-		return nil, x.meta, err
+	err := q.wait(r, x)
+	if err != nil {
+		return nil, x.said(), err
 	}
 	return graph, x.meta, nil
 }
@@ -152,8 +176,9 @@ func (q *backend) Call(r *http.Request, rid, method string, params []byte) (res.
 			x.finish()
 		})
 	})
-	if err := q.wait(r, x); err != nil {
-		return res.CallResult{}, x.meta, err
+	err := q.wait(r, x)
+	if err != nil {
+		return res.CallResult{}, x.said(), err
 	}
 	return result, x.meta, nil
 }
@@ -183,6 +208,9 @@ func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Me
 			close(begun)
 		}, out.Close)
 	})
+	if x == nil {
+		return nil, res.ErrServiceUnavailable
+	}
 	select {
 	case <-begun:
 	case <-x.finished:
@@ -193,6 +221,7 @@ func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Me
 		return nil, res.ErrServiceUnavailable
 	}
 	go func() {
+		defer q.edge.o.Faults.Contain(owner.HTTP)
 		select {
 		case <-r.Context().Done():
 		case <-q.edge.stopping:

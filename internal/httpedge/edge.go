@@ -165,6 +165,18 @@ func (e *Edge) NewLoop(n *netpoll.Loop, env *session.Env, post func(f func()), o
 	return l
 }
 
+// someLoop returns a loop for the next request of net/http, each in turn; nil if none has started.
+func (e *Edge) someLoop() *Loop {
+	n := uint32(len(e.loops))
+	first := e.next.Add(1)
+	for i := range n {
+		if l := e.loops[(first+i)%n].Load(); l != nil {
+			return l
+		}
+	}
+	return nil
+}
+
 // Session returns the session of the HTTP request with a number; nil if it has ended.
 func (l *Loop) Session(number uint64) *session.Session { return l.requests.byNumber[number] }
 

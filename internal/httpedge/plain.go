@@ -209,16 +209,18 @@ func (p *plainRequest) later(work func(*httpapi.Answer)) {
 	l.answer = httpapi.Answer{Header: make(http.Header)}
 	handle := p.conn.Handle()
 	if !e.run(func() {
-		a, ok := p.contained(&a, work)
+		ok := p.contained(&a, work)
 		l.post(func() {
+			before := l.env.Enter(p.session)
 			switch {
 			case l.net.Conn(handle) != p.conn || p.conn.Session != p:
 				a.Free()
 			case !ok:
 				p.conn.Fault()
 			default:
-				p.respond(a)
+				p.respond(&a)
 			}
+			l.env.Enter(before)
 		})
 	}) {
 		a.Free()
@@ -228,18 +230,11 @@ func (p *plainRequest) later(work func(*httpapi.Answer)) {
 	}
 }
 
-// contained does what later is about. It returns false, and an answer that is not to be used, after a panic.
-func (p *plainRequest) contained(a *httpapi.Answer, work func(*httpapi.Answer)) (_ *httpapi.Answer, ok bool) {
-	defer func() {
-		if !owner.Containing {
-			return
-		}
-		if value := recover(); value != nil {
-			p.l.edge.o.Faults.Note(owner.Encoder, value)
-		}
-	}()
+// contained does what later is about. It returns false after a panic, and then the answer is not to be used.
+func (p *plainRequest) contained(a *httpapi.Answer, work func(*httpapi.Answer)) (ok bool) {
+	defer p.l.edge.o.Faults.Contain(owner.Encoder)
 	work(a)
-	return a, true
+	return true
 }
 
 // encoding runs what would keep a loop from its other clients. Any goroutine may

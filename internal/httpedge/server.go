@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/internal/owner"
 	"sluice/wsproto"
 )
 
@@ -39,7 +40,7 @@ func (e *Edge) Start(addr net.Addr, fail func(error)) {
 		http: &http.Server{
 			ConnContext:                  withServerConn,
 			ConnState:                    responded,
-			Handler:                      e,
+			Handler:                      http.HandlerFunc(e.contained),
 			DisableGeneralOptionsHandler: true, // the target "*" is ours to refuse
 			ReadHeaderTimeout:            o.HeadTimeout,
 			ReadTimeout:                  o.HeadTimeout + o.Exchange,
@@ -50,6 +51,19 @@ func (e *Edge) Start(addr net.Addr, fail func(error)) {
 		},
 	}
 	go e.server.serve(fail)
+}
+
+// contained is ServeHTTP. A panic ends the request, and cuts its connection.
+func (e *Edge) contained(w http.ResponseWriter, r *http.Request) {
+	done := false
+	defer func() {
+		if owner.Containing && !done {
+			panic(http.ErrAbortHandler) // net/http closes the connection, and logs nothing more
+		}
+	}()
+	defer e.o.Faults.Contain(owner.HTTP, "path", r.URL.Path)
+	e.ServeHTTP(w, r)
+	done = true
 }
 
 // serve runs the accept loop until stop.

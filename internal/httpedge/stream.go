@@ -57,8 +57,10 @@ var heartbeat = []byte(":\n\n")
 
 // Expire implements owner.Expirer.
 func (s *stream) Expire(now time.Duration) {
+	s.beat(now) // first: should the rest panic, the next one comes all the same
+	before := s.loop.env.Enter(s.session)
 	s.conn.Send(heartbeat)
-	s.beat(now)
+	s.loop.env.Enter(before)
 }
 
 func (s *stream) beat(now time.Duration) {

@@ -228,12 +228,14 @@ func (l *link) configure(settings *nats.Options) error {
 		// that have ended by then.
 		nats.ReconnectBufSize(-1),
 		nats.NoCallbacksAfterClientClose(),
-		nats.ConnectHandler(l.onConnect),
-		nats.DisconnectErrHandler(l.onDisconnect),
-		nats.ReconnectHandler(l.onReconnect),
-		nats.ErrorHandler(l.onError),
+		nats.ConnectHandler(func(nc *nats.Conn) { contained(l, func() { l.onConnect(nc) }) }),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) { contained(l, func() { l.onDisconnect(nc, err) }) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { contained(l, func() { l.onReconnect(nc) }) }),
+		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+			contained(l, func() { l.onError(nc, sub, err) })
+		}),
 		nats.LameDuckModeHandler(logLameDuck(o.Log, l.number)),
-		nats.ClosedHandler(l.onClosed),
+		nats.ClosedHandler(func(nc *nats.Conn) { contained(l, func() { l.onClosed(nc) }) }),
 	}
 	if o.InProcess != nil {
 		options = append(options, nats.InProcessServer(inProcess(func() (net.Conn, error) { return l.keep(o.InProcess()) })))

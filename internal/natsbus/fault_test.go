@@ -100,3 +100,14 @@ func TestPublisherSurvives(t *testing.T) {
 		t.Errorf("%d operations and %d bytes are queued, %d requests pending", l.queued.Load(), l.queuedBytes.Load(), h.caller.pending)
 	}
 }
+
+// A callback of nats.go that panics ends no goroutine of nats.go, and a Gap makes up for what it may have missed.
+func TestCallbackSurvives(t *testing.T) {
+	h, _, faults := newBomber(t)
+	h.sync()
+	contained(h.bus.links[0], func() { panic("bomb: callback") })
+	h.want("signal", "signal 0 gap")
+	if n := faults.Count(owner.Dispatcher); n != 1 {
+		t.Errorf("%d panics are counted", n)
+	}
+}

@@ -13,7 +13,7 @@ import (
 // Part is what a contained panic happened in.
 type Part uint8
 
-// The parts of a gateway that have a goroutine of their own, beside net/http.
+// The parts of a gateway that have goroutines.
 const (
 	Loop       Part = iota // an event loop
 	Shard                  // a cache shard
@@ -21,11 +21,13 @@ const (
 	Publisher              // of a NATS connection
 	Handshake              // a worker for TLS handshakes
 	Encoder                // of long HTTP responses
+	HTTP                   // a request or a connection at net/http
+	Alarms                 // what a clock calls
 	Parts                  // how many there are
 )
 
 func (p Part) String() string {
-	return [Parts]string{"loop", "shard", "dispatcher", "publisher", "handshake", "encoder"}[p]
+	return [Parts]string{"loop", "shard", "dispatcher", "publisher", "handshake", "encoder", "http", "alarm"}[p]
 }
 
 // faultsEvery is how often panics of one part are logged. All are counted.
@@ -69,6 +71,17 @@ func (f *Faults) Note(p Part, value any, attrs ...any) {
 	}
 	f.log.Error("panic contained; please report it with the stack",
 		append([]any{"in", p.String(), "panic", fmt.Sprint(value), "unlogged", s.quiet.Swap(0), "stack", string(debug.Stack())}, attrs...)...)
+}
+
+// Contain is deferred by work that must not end its goroutine: it recovers from a
+// panic of that and notes it. On a nil Faults it only recovers.
+func (f *Faults) Contain(p Part, attrs ...any) {
+	if !Containing {
+		return
+	}
+	if value := recover(); value != nil {
+		f.Note(p, value, attrs...)
+	}
 }
 
 // Count returns how many panics of a part were contained.

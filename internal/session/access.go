@@ -222,15 +222,21 @@ func (b *Sub) recheck(limited bool) {
 	})
 }
 
-// recheckGranted sends the request of recheck; it has a place in the reset throttle.
+// recheckGranted sends the request of recheck; it has a place in the reset throttle. The place is released
+// once: when the reply arrives, the session ends, or a panic interrupts this.
 func (b *Sub) recheckGranted() {
 	s, env := b.s, b.s.env
+	s.places++
+	sent := false
+	defer func() {
+		if !sent {
+			s.releasePlace()
+		}
+	}()
 	if s.closed || b.holds&holdAccess == 0 || b.state == subDisposed {
-		env.Reset.Release()
 		return
 	}
 	if b.acc != nil || b.asking {
-		env.Reset.Release()
 		b.withAccess(b.applyAccess)
 		return
 	}
@@ -239,9 +245,18 @@ func (b *Sub) recheckGranted() {
 	b.ensureWork().onAccess = append(b.ensureWork().onAccess, b.applyAccess)
 	subject, payload, done := s.accessRequest(name, query, b.onAccess)
 	env.Bus.Request(name, subject, payload, func(payload []byte, err *res.Error) {
-		env.Reset.Release()
+		s.releasePlace()
 		done(payload, err)
 	})
+	sent = true
+}
+
+// releasePlace releases a place in the reset throttle, unless Close has released it.
+func (s *Session) releasePlace() {
+	if s.places > 0 {
+		s.places--
+		s.env.Reset.Release()
+	}
 }
 
 // applyAccess applies the result of a recheck.

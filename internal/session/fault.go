@@ -1,5 +1,7 @@
 package session
 
+import "sluice/internal/owner"
+
 // Faulter is a Peer that can be closed after a panic in its session. It tells its client why.
 type Faulter interface{ Fault() }
 
@@ -22,6 +24,33 @@ func (env *Env) Mend() {
 	if b, ok := sub.(*Sub); ok && s == nil {
 		s = b.s
 	}
+	env.blame(s)
+}
+
+// Attempt does f and returns false if that panicked: for work on behalf of a client
+// that has no session yet, and for each of several clients' part of some work. The
+// panic is contained; the session that Enter has named since is to blame.
+func (env *Env) Attempt(f func()) bool {
+	before := env.current
+	env.current = nil
+	if env.contained(f) {
+		env.current = before
+		return true
+	}
+	s := env.current
+	env.current = before
+	env.blame(s)
+	return false
+}
+
+func (env *Env) contained(f func()) (done bool) {
+	defer env.Faults.Contain(owner.Loop)
+	f()
+	return true
+}
+
+// blame closes a session that a panic has left in doubt, and its client; nil: none.
+func (env *Env) blame(s *Session) {
 	if s == nil || s.faulty {
 		return
 	}

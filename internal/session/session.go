@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/fanout"
+	"sluice/internal/owner"
 	"sluice/internal/res"
 )
 
@@ -84,6 +85,7 @@ type Env struct {
 	Relieved func(Peer)
 	// Invalid is called for an invalid reply, with the subject of the request.
 	Invalid func(subject string, err *res.Error)
+	Faults  *owner.Faults // takes note of panics contained here; may be nil
 	// Ended is called when a session has closed: Bus need not wait for the replies to its requests.
 	Ended func(*Session)
 
@@ -121,7 +123,8 @@ type Session struct {
 	graph     // subscriptions and the references between them
 	agenda    // deferred work
 
-	ended func() // called when a stream's subscription has ended; nil: no stream
+	ended  func() // called when a stream's subscription has ended; nil: no stream
+	places int32  // taken in the reset throttle
 }
 
 // New returns the session of a client that has just connected. It sends frames
@@ -136,28 +139,36 @@ func New(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, cid string) *
 }
 
 // Close ends the session: it leaves all topics, and replies to requests in
-// flight are dropped when they arrive.
+// flight are dropped when they arrive. A panic about one subscription does not
+// keep it from leaving the topics of the others.
 func (s *Session) Close() {
 	if s.closed {
 		return
 	}
-	s.setTID("")
 	s.closed = true
 	s.env.requests -= int(s.requests)
-	s.subs.each(func(b *Sub) {
-		s.env.Hub.Leave(&b.Member)
-		b.to(subDisposed)
-		if b.work != nil {
-			b.work.slot.free()
-		}
-	})
-	s.env.Metrics.Subscriptions.Add(-int64(s.subs.len()))
 	s.env.Metrics.Sessions.Add(-1)
+	s.env.Metrics.Subscriptions.Add(-int64(s.subs.len()))
+	for s.places > 0 {
+		s.releasePlace()
+	}
+	s.setTID("")
+	s.subs.each(leave)
 	s.subs = table{}
 	s.loaded, s.freed, s.order = nil, nil, nil
 	if s.env.Ended != nil {
 		s.env.Ended(s)
 	}
+}
+
+// leave ends a subscription of a session that is being closed.
+func leave(b *Sub) {
+	defer b.s.env.Faults.Contain(owner.Loop)
+	b.to(subDisposed)
+	if b.work != nil {
+		b.work.slot.free()
+	}
+	b.s.env.Hub.Leave(&b.Member)
 }
 
 // Closed reports whether the session has ended.

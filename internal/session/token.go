@@ -31,9 +31,10 @@ func (s *Session) SetToken(token, tid string) {
 func (env *Env) ResetToken(tids []string, subject string) {
 	for _, tid := range tids {
 		for s := range env.tokens[tid] {
-			before := env.Enter(s)
-			s.renewToken(subject)
-			env.Enter(before)
+			env.Attempt(func() {
+				env.Enter(s)
+				s.renewToken(subject)
+			})
 		}
 	}
 }

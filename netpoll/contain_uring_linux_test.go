@@ -1,0 +1,69 @@
+//go:build !invariants
+
+package netpoll
+
+import (
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A panic in the middle of a batch that io_uring sends: each connection gets its bytes once, or is closed if nobody knows
+// what it got. The ring is given up.
+func TestPanicInAURingFlush(t *testing.T) {
+	if !haveURing(t) {
+		return
+	}
+	for name, sent := range map[string]bool{"before the kernel": false, "behind the kernel": true} {
+		t.Run(name, func(t *testing.T) {
+			l := looseLoop(t, 1<<20)
+			var failure error
+			calls, ready := kernelURing, 0
+			calls.Enter = func(fd int, submit, wait, flags uint32) (int, unix.Errno) {
+				if ready == 0 { // the probe of a new ring
+					return kernelURing.Enter(fd, submit, wait, flags)
+				}
+				if ready++; ready == 3 {
+					if sent {
+						kernelURing.Enter(fd, submit, wait, flags)
+					}
+					panic("bomb: io_uring")
+				}
+				return kernelURing.Enter(fd, submit, wait, flags)
+			}
+			u, err := newURingFlusher(calls, 16, func(err error) { failure = err })
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(u.close)
+			ready = 1
+			l.flusher = u
+			conns, peers := pairs(t, l, 50)
+			doomed := 0
+			for round := range 2 {
+				for _, c := range conns {
+					c.Send([]byte{byte(round)})
+				}
+				l.run(stepWrite, stepWrite)
+				for i, fd := range peers {
+					got := readAll(t, fd)
+					switch {
+					case conns[i].state >= stateDoomed:
+						if round == 0 {
+							doomed++
+						}
+						if len(got) > 1 {
+							t.Errorf("round %d: a closed connection got %v", round, got)
+						}
+					case len(got) != 1 || got[0] != byte(round):
+						t.Errorf("round %d: connection %d got %v", round, i, got)
+					}
+				}
+			}
+			if !errors.Is(failure, errInterrupted) || u.ring != nil || doomed == 0 || doomed > 16 {
+				t.Errorf("failure %v, ring %v, %d connections closed", failure, u.ring != nil, doomed)
+			}
+		})
+	}
+}
