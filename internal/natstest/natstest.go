@@ -1,7 +1,7 @@
 // Package natstest runs a real NATS server inside a test process, and breaks it on demand.
 //
-// It owns the server it starts and stops it with the test. It never fakes the protocol, never uses a
-// fixed port, and is imported by tests only.
+// It owns the server it starts and stops it with the test. It never fakes the protocol, never uses
+// a fixed port, and is imported by tests only.
 package natstest
 
 import (
@@ -59,9 +59,9 @@ func New(tb testing.TB, change ...func(*server.Options)) *Server {
 	return s
 }
 
-// reservePort binds a socket to a port of the system's choice and leaves it at that. Connections to the
-// port are refused, nobody is given it by chance, and a server (which binds with SO_REUSEADDR as well)
-// can listen on it as often as the test wants.
+// reservePort binds a socket to a port that the system chooses, and does not listen on it.
+// Connections to the port are refused, and the system assigns it to no other socket. A server,
+// which also binds with SO_REUSEADDR, can listen on it repeatedly.
 func reservePort() (port int, release func(), err error) {
 	syscall.ForkLock.RLock() // no child inherits it
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
@@ -120,15 +120,15 @@ func (s *Server) Stop() {
 	}
 }
 
-// Restart stops the server and starts it again on the same port, with no memory of its clients.
+// Restart stops the server and starts a new one on the same port, without any state.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.Stop()
 	s.Start()
 }
 
-// Reload changes the options of the running server, as an operator does with a new configuration
-// file, and of those that are started later.
+// Reload changes the options of the running server, as reloading a configuration file does, and
+// those of later starts.
 func (s *Server) Reload(change func(*server.Options)) {
 	s.tb.Helper()
 	change(s.opts)
@@ -137,7 +137,7 @@ func (s *Server) Reload(change func(*server.Options)) {
 	}
 }
 
-// Change changes the options of servers that are started later.
+// Change changes the options of later starts.
 func (s *Server) Change(change func(*server.Options)) { change(s.opts) }
 
 // URL is the server's address, also while it is stopped.
@@ -162,8 +162,8 @@ func (s *Server) InProcess() (net.Conn, error) {
 	return srv.InProcessConn()
 }
 
-// Cut closes the server's side of every connection whose client calls itself name (all if empty) and
-// returns how many there were.
+// Cut closes the server's side of every connection with the client name (all if empty) and returns
+// their number.
 func (s *Server) Cut(name string) int {
 	s.tb.Helper()
 	srv := s.Server()
@@ -186,7 +186,7 @@ func (s *Server) Cut(name string) int {
 	return cut
 }
 
-// Client connects as a service would, until the test ends. It comes back quickly after Cut and Restart.
+// Client connects as a service does, until the test ends. It reconnects within milliseconds.
 func (s *Server) Client(options ...nats.Option) *nats.Conn {
 	s.tb.Helper()
 	nc, err := nats.Connect(s.URL(), append([]nats.Option{

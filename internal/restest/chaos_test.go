@@ -22,10 +22,11 @@ var (
 	recent = flag.Int("recent", 60, "messages of the client to show when the chaos test fails")
 )
 
-// TestChaos lets clients and a service do what they like, in a random order of requests, answers, events, silent
-// changes with resets, revocations and disconnects. After each round everything comes to rest, and then every
-// client's view must equal the service's state. On the way each client folds what it gets as strictly as View does.
-// A failure names the seed; -seed replays the same decisions (the goroutines' timing is the machine's).
+// TestChaos lets clients and a service do what they like, in a random order of requests, answers,
+// events, silent changes with resets, revocations and disconnects. After each round everything
+// comes to rest, and then every client's view must equal the service's state. On the way each
+// client folds what it gets as strictly as View does. A failure names the seed; -seed replays the
+// same decisions (the goroutines' timing is the machine's).
 func TestChaos(t *testing.T) {
 	for _, layout := range []struct {
 		name   string
@@ -57,7 +58,8 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// chaos is the driver. Everything in it belongs to the test's goroutine, except the clients' and the service's queues.
+// chaos is the driver. Everything in it belongs to the test's goroutine, except the clients' and
+// the service's queues.
 type chaos struct {
 	t       *testing.T
 	seed    uint64
@@ -354,9 +356,9 @@ func (w *chaos) collect() {
 	}
 }
 
-// answer answers up to n of the open requests, in a random order. Only the state of one query resource is told in
-// the order in which it was asked for, as a service does that gives each resource a worker: answers with events
-// build on the answers before them.
+// answer answers up to n of the open requests, in a random order. Only the state of one query
+// resource is told in the order in which it was asked for, as a service does that gives each
+// resource a worker: answers with events build on the answers before them.
 func (w *chaos) answer(n int) {
 	for ; n > 0 && len(w.open) > 0; n-- {
 		i := w.rng.IntN(len(w.open))

@@ -17,8 +17,8 @@ import (
 // CloseNone is the close code of a connection that ended without a closing handshake.
 const CloseNone = 1006
 
-// Client is a WebSocket client that sends what it is told and keeps what it receives. It answers pings
-// and closes, nothing else. All methods may be called from any goroutine.
+// Client is a scripted WebSocket client: it sends only what its methods are called with, and queues
+// what it receives. It responds to pings and close frames. It is safe for concurrent use.
 type Client struct {
 	Name    string
 	conn    net.Conn
@@ -33,12 +33,12 @@ type Client struct {
 	code   int
 }
 
-// hiddenIDs is the first request ID of the runner's own requests, and there are at most as many: their answers
-// are not part of a transcript.
+// hiddenIDs is the first request ID of the runner's own requests, and their maximum number. Their
+// responses are not part of a transcript.
 const hiddenIDs = 1_000_000_000
 
-// Dial opens a WebSocket connection. arrived is called, from the reading goroutine, after each message and
-// at the end of the connection; nil for none.
+// Dial opens a WebSocket connection. arrived is called, from the reading goroutine, after each
+// message and at the end of the connection; nil for none.
 func Dial(name, url string, arrived func()) (*Client, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -53,7 +53,8 @@ func Dial(name, url string, arrived func()) (*Client, error) {
 	return newClient(name, conn, br, arrived), nil
 }
 
-// newClient makes a client of a connection whose upgrade was answered; br holds what came behind the answer.
+// newClient returns a client on an upgraded connection; br has buffered the bytes after the
+// response.
 func newClient(name string, conn net.Conn, br *bufio.Reader, arrived func()) *Client {
 	if arrived == nil {
 		arrived = func() {}
@@ -105,7 +106,7 @@ func (c *Client) read(br *bufio.Reader) {
 	}
 }
 
-// take files one complete message.
+// take queues one complete message.
 func (c *Client) take(m string) {
 	id := hiddenID(m)
 	c.mu.Lock()
@@ -120,7 +121,7 @@ func (c *Client) take(m string) {
 	c.arrived()
 }
 
-// hiddenID returns the ID of an answer to one of the runner's own requests, else "".
+// hiddenID returns the ID of a response to one of the runner's own requests, else "".
 func hiddenID(m string) string {
 	var a struct {
 		ID json.Number `json:"id"`
@@ -160,7 +161,7 @@ func (c *Client) Close(code int) error {
 // Cut ends the connection without a closing handshake.
 func (c *Client) Cut() { _ = c.conn.Close() }
 
-// Next takes the oldest message that was not yet taken.
+// Next dequeues the oldest message.
 func (c *Client) Next() (m string, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,7 +173,7 @@ func (c *Client) Next() (m string, ok bool) {
 	return m, true
 }
 
-// Waiting returns the messages not yet taken, oldest first.
+// Waiting returns the queued messages, oldest first.
 func (c *Client) Waiting() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,7 +187,7 @@ func (c *Client) Closed() (code int, closed bool) {
 	return c.code, c.closed
 }
 
-// answered reports, once, that a hidden request was answered.
+// answered reports, once, whether a hidden request has its response.
 func (c *Client) answered(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -112,8 +112,8 @@ func (s *session) waits(arg string) error {
 	return nil
 }
 
-// anyOrder handles the client lines of an any block: for each client, its next messages must be those
-// of the block, in whichever order.
+// anyOrder handles the client lines of an any block: for each client, its next messages must be
+// those of the block, in any order.
 func (s *session) anyOrder(st *transcript.Step) error {
 	patterns := map[string][]string{}
 	var clients []string
@@ -151,7 +151,7 @@ func (s *session) anyOrder(st *transcript.Step) error {
 	return nil
 }
 
-// assign reports whether each pattern can be given a message of its own.
+// assign reports whether messages and patterns can be matched one to one.
 func assign(patterns, messages []string) bool {
 	if len(patterns) == 0 {
 		return len(messages) == 0
@@ -166,8 +166,9 @@ func assign(patterns, messages []string) bool {
 
 var described = regexp.MustCompile(`^(cached |held )?(\S+) (.*?)(?: as (\S+))?$`)
 
-// subscribes handles "client a subscribes RID VALUE" with its indented references: the whole exchange.
-// A query resource is answered with its own query as the normalised one, or with that after "as".
+// subscribes handles "client a subscribes RID VALUE" with its indented references: the whole
+// exchange. The reply for a query resource has its own query as the normalised one, or the query
+// after "as".
 func (s *session) subscribes(c *Client, st *transcript.Step, arg string) error {
 	models, collections := map[string]json.RawMessage{}, map[string]json.RawMessage{}
 	s.visible++
@@ -249,7 +250,8 @@ func (s *session) subscribes(c *Client, st *transcript.Step, arg string) error {
 
 var turning = regexp.MustCompile(`^(\S+) (.+) into (.+) by (\d+)$`)
 
-// turns handles "client a turns RID FROM into TO by N": events whose exact edit is the gateway's choice.
+// turns handles "client a turns RID FROM into TO by N": the gateway chooses the events of this
+// change.
 func (s *session) turns(c *Client, arg string) error {
 	m := turning.FindStringSubmatch(arg)
 	if m == nil {
@@ -305,7 +307,7 @@ func holds(v *View, arg string) error {
 	return Match(want, got)
 }
 
-// drains handles "client a drains": whatever was sent to the client is folded, in whichever form it came.
+// drains handles "client a drains": it folds all messages sent to the client, in any form.
 func (s *session) drains(c *Client) error {
 	if err := s.settle(true, nil); err != nil {
 		return err

@@ -15,9 +15,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// fake is just enough of a gateway to test the runner: it answers version, subscribe (access and get, no
-// references, no cache), get and auth, passes events on, and misbehaves on request. It keeps the order of
-// what NATS sends by handling one message at a time.
+// fake is just enough of a gateway to test the runner: it answers version, subscribe (access and
+// get, no references, no cache), get and auth, passes events on, and misbehaves on request. It
+// keeps the order of what NATS sends by handling one message at a time.
 type fake struct {
 	nc   *nats.Conn
 	l    net.Listener
@@ -184,8 +184,8 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// plain answers a GET of /api/NAME with what a service has, as a stream if that is asked for, and everything else
-// with what it was sent.
+// plain answers a GET of /api/NAME with what a service has, as a stream if that is asked for, and
+// everything else with what it was sent.
 func (f *fake) plain(w http.ResponseWriter, r *http.Request) {
 	name, ok := strings.CutPrefix(r.URL.Path, "/api/")
 	name = strings.ReplaceAll(name, "/", ".")

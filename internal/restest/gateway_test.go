@@ -25,7 +25,8 @@ func (r running) Stop() {
 	_ = r.g.Stop(ctx)
 }
 
-// startGateway starts a gateway as a transcript's settings say; change may set what belongs to the test.
+// startGateway starts a gateway as a transcript's settings say; change may set what belongs to the
+// test.
 func startGateway(st Start, change func(*gateway.Config)) (Gateway, error) {
 	c := gateway.Config{
 		Addr: "127.0.0.1", Port: gateway.FreePort, NATSURL: gateway.NATSURL(st.NATS), NATSTimeout: 10 * time.Second,

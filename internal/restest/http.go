@@ -15,9 +15,9 @@ import (
 	"github.com/andybalholm/brotli"
 )
 
-// HTTP is a connection on which requests are sent byte by byte as told, one behind the other, and whose answers
-// are kept. It repairs nothing, so that a request can be as wrong as a test needs it. All methods may be called
-// from any goroutine.
+// HTTP is a scripted HTTP connection: it sends requests byte by byte as written, may pipeline them,
+// and queues the responses. It repairs nothing, so a request can be as malformed as a test needs.
+// It is safe for concurrent use.
 type HTTP struct {
 	Name    string
 	conn    net.Conn
@@ -34,7 +34,8 @@ type HTTP struct {
 	closed   bool
 }
 
-// Answer is an HTTP response. A stream's has no body: its messages come one by one. It does not change.
+// Answer is an HTTP response. That of a stream has no body: NextMessage returns its messages. It is
+// immutable.
 type Answer struct {
 	Status int
 	Header http.Header
@@ -43,8 +44,8 @@ type Answer struct {
 	Fault  error // what came is no HTTP response
 }
 
-// DialHTTP opens a connection. arrived is called, from the reading goroutine, after each answer or message and
-// at the end of the connection; nil for none.
+// DialHTTP opens a connection. arrived is called, from the reading goroutine, after each response
+// or message and at the end of the connection; nil for none.
 func DialHTTP(name, addr string, arrived func()) (*HTTP, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -58,8 +59,8 @@ func DialHTTP(name, addr string, arrived func()) (*HTTP, error) {
 	return h, nil
 }
 
-// Send sends a request. The lines of header are complete; Host, Content-Length and the chunks of a body are
-// added where the header does not speak of them.
+// Send sends a request. The lines of header are complete. Send adds Host and Content-Length unless
+// header has them, and chunks the body if header says so.
 func (h *HTTP) Send(method, target string, header []string, body string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", method, target)
@@ -92,7 +93,7 @@ func (h *HTTP) read() {
 	}
 }
 
-// answer reads one response. False: nothing more is read, since the connection has ended or is a WebSocket now.
+// answer reads one response. It returns false if the connection has ended or is now a WebSocket.
 func (h *HTTP) answer() bool {
 	if _, err := h.in.Peek(1); err != nil {
 		h.end()
@@ -132,7 +133,7 @@ func (h *HTTP) answer() bool {
 	_ = r.Body.Close()
 	h.take(a)
 	if a.Fault != nil || r.Close {
-		// What follows an answer that ends the connection would be too much.
+		// Bytes after a response that ends the connection are an error.
 		if extra, _ := io.ReadAll(h.in); len(extra) > 0 {
 			h.take(&Answer{Fault: fmt.Errorf("%q comes after the last answer", extra)})
 		}
@@ -142,7 +143,7 @@ func (h *HTTP) answer() bool {
 	return true
 }
 
-// content reads a body and undoes its coding.
+// content reads and decodes a body.
 func content(r *http.Response) (string, error) {
 	var from io.Reader = r.Body
 	if r.Request.Method != http.MethodHead && r.StatusCode != http.StatusNotModified {
@@ -186,7 +187,7 @@ func (h *HTTP) follow(body io.Reader) {
 	}
 }
 
-// message files one message of a stream.
+// message queues one message of a stream.
 func (h *HTTP) message(m string) {
 	h.mu.Lock()
 	if event := hiddenEvent(m); event != "" {
@@ -236,14 +237,14 @@ func (h *HTTP) end() {
 
 // Cut ends the connection.
 func (h *HTTP) Cut() {
-	// With a reset: a FIN alone does not say that the client reads no more.
+	// With a reset: a FIN alone does not mean that the client has stopped reading.
 	if tcp, ok := h.conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = h.conn.Close()
 }
 
-// Next takes the oldest answer that was not yet taken; nil if there is none.
+// Next dequeues the oldest response; nil if there is none.
 func (h *HTTP) Next() *Answer {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -255,7 +256,7 @@ func (h *HTTP) Next() *Answer {
 	return a
 }
 
-// NextMessage takes the oldest message of the stream that was not yet taken.
+// NextMessage dequeues the oldest message of the stream.
 func (h *HTTP) NextMessage() (m string, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -274,14 +275,15 @@ func (h *HTTP) Closed() bool {
 	return h.closed
 }
 
-// Open reports how many requests were not answered.
+// Open returns the number of requests without a response.
 func (h *HTTP) Open() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.methods)
 }
 
-// Streaming returns the resource ID of the stream that is open; "" if none is, or its set has not come.
+// Streaming returns the resource ID of the open stream; "" without one, or before its first
+// message.
 func (h *HTTP) Streaming() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -291,7 +293,7 @@ func (h *HTTP) Streaming() string {
 	return h.rid
 }
 
-// saw reports, once, that the runner's own event came, or cannot come any more.
+// saw reports, once, whether the runner's own event was received, or the stream has ended.
 func (h *HTTP) saw(event string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -300,7 +302,7 @@ func (h *HTTP) saw(event string) bool {
 	return ok
 }
 
-// Waiting lists what came and was not taken.
+// Waiting lists the queued responses and messages.
 func (h *HTTP) Waiting() (all []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -313,7 +315,7 @@ func (h *HTTP) Waiting() (all []string) {
 	return all
 }
 
-// String describes an answer for a message.
+// String describes the response in an error text.
 func (a *Answer) String() string {
 	if a.Fault != nil {
 		return fmt.Sprintf("%d, which is faulty: %v", a.Status, a.Fault)

@@ -19,8 +19,9 @@ import (
 	"sluice/gateway"
 )
 
-// TestHTTPTheSameBothWays: the event loops answer plain requests themselves, net/http answers those that are not plain.
-// Nobody can tell the difference: status, header and body of the answers are the same.
+// TestHTTPTheSameBothWays: the event loops answer plain requests themselves, net/http answers those
+// that are not plain. Nobody can tell the difference: status, header and body of the answers are
+// the same.
 func TestHTTPTheSameBothWays(t *testing.T) {
 	ns := startNATS(t)
 	serveAnything(t, ns.ClientURL())
@@ -54,7 +55,8 @@ func TestHTTPTheSameBothWays(t *testing.T) {
 			statuses := map[int]int{}
 			for _, r := range sameRequests {
 				target := strings.Replace(r.target, "/api/", tc.prefix, 1)
-				// A target in the absolute form is for net/http, and so is all that follows on its connection.
+				// A target in the absolute form is for net/http, and so is all that follows on its
+				// connection.
 				got := loop.exchange(t, r.method, target, r.fields, r.body)
 				want := other.exchange(t, r.method, "http://"+addr+target, r.fields, r.body)
 				if got.text != want.text {
@@ -268,7 +270,8 @@ type answered struct {
 	whole  int // bytes
 }
 
-// exchange sends a request and reads the answer, as it came, but for the order of fields and the time.
+// exchange sends a request and reads the answer, as it came, but for the order of fields and the
+// time.
 func (x *raw) exchange(t testing.TB, method, target string, fields []string, body string) (a answered) {
 	t.Helper()
 	request := method + " " + target + " HTTP/1.1\r\nHost: " + x.RemoteAddr().String() + "\r\n"

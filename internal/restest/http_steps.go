@@ -20,14 +20,15 @@ var (
 	absentLine = regexp.MustCompile(`^no ([A-Za-z][A-Za-z0-9-]*)$`)
 )
 
-// message is what a line says of a request or an answer: its first line with what continues that, and header lines.
+// message is a request or response as a line has it: its first line with continuations, and header
+// lines.
 type message struct {
 	text   string
 	header []string
 	absent []string
 }
 
-// message takes a step's lines apart and replaces variables.
+// message parses a step's lines and replaces variables.
 func (s *session) message(st *transcript.Step) (m message, err error) {
 	text := st.Arg
 	for _, line := range st.More {
@@ -47,7 +48,7 @@ func (s *session) message(st *transcript.Step) (m message, err error) {
 	return m, err
 }
 
-// http handles the lines of HTTP clients.
+// http runs the lines of HTTP clients.
 func (s *session) http(st *transcript.Step) error {
 	m, err := s.message(st)
 	if err != nil {
@@ -99,10 +100,10 @@ func (s *session) http(st *transcript.Step) error {
 	return errors.New("unknown http line")
 }
 
-// forget stops expecting the end of a connection, of which the transcript has spoken.
+// forget removes a connection whose end the transcript has expected.
 func (s *session) forget(h *HTTP) { s.spoken[h] = true }
 
-// request sends a request, on the connection of the client's name if that is open.
+// request sends a request on the client's connection, or a new one if that is not open.
 func (s *session) request(name string, h *HTTP, m message) error {
 	method, rest, _ := strings.Cut(m.text, " ")
 	target, body, _ := strings.Cut(rest, " ")
@@ -135,7 +136,7 @@ func (s *session) dialHTTP(name string) (*HTTP, error) {
 	return h, err
 }
 
-// answer takes the next answer on a connection.
+// answer expects the next response on a connection.
 func (s *session) answer(h *HTTP) (a *Answer, err error) {
 	s.wait(func() bool { a = h.Next(); return a != nil || h.Closed() })
 	if a == nil {
@@ -150,7 +151,7 @@ func (s *session) answer(h *HTTP) (a *Answer, err error) {
 	return a, nil
 }
 
-// streamed takes the next message of a stream and folds it as a client would.
+// streamed expects the next message of a stream and folds it as a client does.
 func (s *session) streamed(h *HTTP) (m string, err error) {
 	var ok bool
 	s.wait(func() bool { m, ok = h.NextMessage(); return ok || h.Closed() })
@@ -178,7 +179,8 @@ func (s *session) streamed(h *HTTP) (m string, err error) {
 	return m, nil
 }
 
-// FoldFirst folds the message that a stream begins with: the resource set that a subscribe request would give.
+// FoldFirst folds the first message of a stream: the resource set that a subscribe request would
+// return.
 func FoldFirst(v *View, h *HTTP, m string) error {
 	h.mu.Lock()
 	rid := h.rid
@@ -191,7 +193,7 @@ func FoldFirst(v *View, h *HTTP, m string) error {
 	return v.Received(`{"id":1,"result":` + m + `}`)
 }
 
-// matches compares an answer with what a line expects of it: "STATUS [BODY]" and header lines.
+// matches compares a response with what a line expects: "STATUS [BODY]" and header lines.
 func (m message) matches(a *Answer) error {
 	var diffs []string
 	note := func(format string, v ...any) { diffs = append(diffs, fmt.Sprintf(format, v...)) }
@@ -238,7 +240,7 @@ func (m message) matches(a *Answer) error {
 	return fmt.Errorf("the answer differs\n%s\ngot %s", strings.Join(diffs, "\n"), a)
 }
 
-// list joins the values of a field as RFC 9110 section 5.3 allows, which leaves out Set-Cookie.
+// list joins the values of a field as RFC 9110 section 5.3 allows, except those of Set-Cookie.
 func list(name string, values []string) string {
 	if name == "Set-Cookie" {
 		return strings.Join(values, "\n")
@@ -246,7 +248,7 @@ func list(name string, values []string) string {
 	return strings.Join(values, ", ")
 }
 
-// leftOver lists what a connection received and no line took, and the end that no line spoke of.
+// leftOver lists what a connection received and no line expects, its end included.
 func (s *session) leftOver(h *HTTP) []string {
 	all := h.Waiting()
 	for i := range all {
@@ -258,7 +260,7 @@ func (s *session) leftOver(h *HTTP) []string {
 	return all
 }
 
-// unanswered fails if a request was not answered.
+// unanswered fails if a request has no response.
 func (s *session) unanswered() error {
 	for _, name := range s.httpOrder {
 		if h := s.https[name]; !s.spoken[h] && h.Open() > 0 {
@@ -268,7 +270,7 @@ func (s *session) unanswered() error {
 	return nil
 }
 
-// upgrade handles the lines about a client whose upgrade has no answer yet.
+// upgrade runs the lines of a client that waits for the response to its upgrade.
 func (s *session) upgrade(st *transcript.Step) error {
 	m, err := s.message(st)
 	if err != nil {
@@ -293,7 +295,8 @@ func (s *session) upgrade(st *transcript.Step) error {
 	return s.upgraded(st, h, m)
 }
 
-// upgrades handles "client a upgrades [PATH] [on http NAME]": the request, whose answer another line expects.
+// upgrades handles "client a upgrades [PATH] [on http NAME]": the request, whose response another
+// line expects.
 func (s *session) upgrades(name string, m message) error {
 	if old := s.clients[name]; old != nil && !s.ended[name] || s.upgrading[name] != nil {
 		return fmt.Errorf("client %s is connected", name)
@@ -324,7 +327,8 @@ func (s *session) upgrades(name string, m message) error {
 		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA=="}, m.header...), "")
 }
 
-// upgraded handles "client a accepted [VERSION]" and "client a refused STATUS [BODY]", with header lines.
+// upgraded handles "client a accepted [VERSION]" and "client a refused STATUS [BODY]", with header
+// lines.
 func (s *session) upgraded(st *transcript.Step, h *HTTP, m message) error {
 	name := st.Actor
 	a, err := s.answer(h)

@@ -57,8 +57,8 @@ func (s *socket) send(message string) {
 	}
 }
 
-// counter reads messages until n, a property of the model, has the value want, and returns how many change events
-// that took.
+// counter reads messages until n, a property of the model, has the value want, and returns how many
+// change events that took.
 func (s *socket) counter(want int) (changes int) {
 	s.t.Helper()
 	for {
@@ -82,8 +82,9 @@ func (s *socket) counter(want int) (changes int) {
 	}
 }
 
-// TestSlowReaderIsConflated: a client that does not read for a while is neither cut off nor does what it missed pile
-// up: when it reads again, it gets what was on its way, and then the difference to the newest state.
+// TestSlowReaderIsConflated: a client that does not read for a while is neither cut off nor does
+// what it missed pile up: when it reads again, it gets what was on its way, and then the difference
+// to the newest state.
 func TestSlowReaderIsConflated(t *testing.T) {
 	ns := natstest.Start(t)
 	nc := ns.Client()

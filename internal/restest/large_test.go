@@ -67,8 +67,8 @@ func (s *socket) large() (m largeMessage) {
 	return m
 }
 
-// TestLargeCollection: clients with and without compression get a large collection, which they share, and all its
-// differences when a reset brings it in another order.
+// TestLargeCollection: clients with and without compression get a large collection, which they
+// share, and all its differences when a reset brings it in another order.
 func TestLargeCollection(t *testing.T) {
 	const size = 120_000 // 14 MB of events for each client, more than an outbox may hold
 	ns := natstest.Start(t)

@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// more is the member that "..." in an object pattern becomes.
+// more is the member that replaces "..." in an object pattern.
 const more = "..."
 
-// Match compares JSON with a pattern by structure. Numbers must have the same text. The error lists every
-// difference with its path. Text that is not JSON on either side must be equal byte by byte.
+// Match compares JSON with a pattern by structure. Numbers must have the same text. The error lists
+// every difference with its path. Text that is not JSON on either side must be equal byte by byte.
 func Match(pattern, actual string) error {
 	want, errW := decode(expandMore(pattern))
 	got, errG := decode(actual)

@@ -86,8 +86,8 @@ func (o *outage) wake() {
 	}
 }
 
-// until waits until cond holds. With the clock given it goes on meanwhile: the gateway asks services again that are not
-// back yet when it is.
+// until waits until cond holds. With the clock given it goes on meanwhile: the gateway asks
+// services again that are not back yet when it is.
 func (o *outage) until(what string, clock *owner.ManualClock, cond func() bool) {
 	o.t.Helper()
 	giveUp := time.After(30 * time.Second)
@@ -154,8 +154,8 @@ func (o *outage) subscribed() *Client {
 	return c
 }
 
-// What happens while NATS is away reaches clients as the difference when it is back: of resources and of access alike.
-// They are kept meanwhile.
+// What happens while NATS is away reaches clients as the difference when it is back: of resources
+// and of access alike. They are kept meanwhile.
 func TestNATSGoesAndComesBack(t *testing.T) {
 	o := newOutage(t)
 	c := o.subscribed()
@@ -193,8 +193,8 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 	}
 }
 
-// A second cut takes the requests with it that the first one caused. They are not waited for: without any time going by,
-// clients are told what has changed.
+// A second cut takes the requests with it that the first one caused. They are not waited for:
+// without any time going by, clients are told what has changed.
 func TestNATSIsCutTwice(t *testing.T) {
 	o := newOutage(t)
 	c := o.subscribed()
@@ -230,7 +230,8 @@ func sameJSON(a, b string) bool {
 	return string(x) == string(y)
 }
 
-// Clients that have waited for the grace period are closed with 1012, and new ones are refused until NATS is back.
+// Clients that have waited for the grace period are closed with 1012, and new ones are refused
+// until NATS is back.
 func TestNATSStaysAway(t *testing.T) {
 	o := newOutage(t)
 	c := o.subscribed()

@@ -15,8 +15,8 @@ import (
 	"sluice/internal/owner"
 )
 
-// TestManyRequestsAtOnce: a client that resubscribes thousands of resources together gets all of them, however
-// slow the service is, and clients that do so keep nobody else from theirs.
+// TestManyRequestsAtOnce: a client that resubscribes thousands of resources together gets all of
+// them, however slow the service is, and clients that do so keep nobody else from theirs.
 func TestManyRequestsAtOnce(t *testing.T) {
 	const (
 		resources  = 20000

@@ -12,36 +12,35 @@ import (
 	"sync"
 )
 
-// How quiet proves that nothing more was sent.
+// How quiet proves that nothing else was sent.
 //
-// What the gateway does for a resource passes through three kinds of owners: the NATS dispatcher, the
-// resource's cache shard, the clients' event loops; each handles its messages in order, and what they send
-// to NATS leaves in the order of their turns. So a round trip that passes through the same owners, begun
+// All work for a resource passes through three kinds of owners: the NATS dispatcher, the resource's
+// cache shard and the clients' event loops. Each handles its messages in order, and sends its NATS
+// messages in the order of its loop iterations. So a round trip through the same owners, started
 // after the cause, ends after the effect:
 //
-//  1. Every client sends an auth request on every resource name that the transcript has mentioned. Auth
-//     needs no access. The service answers over the connection on which it published what came before; the
-//     answer follows the events of that name through its shard to the client's loop. When all answers are
-//     there, every event published before has reached every client.
-//  2. The same again: a loop that was made to ask for access by such an event has sent that request before
-//     the second round's auth request, and a loop that lost a subscription has told the shard.
-//  3. Once per name, a get of a query resource that never exists. Its get request comes from the shard that
-//     owns the name, so every get that the shard was made to send before has arrived. The answer is an error,
-//     so that nothing of it stays in the cache. While a query event waits for its answers, the shard may hold
-//     this one back: then "quiet auth" leaves it out.
+//  1. Every client sends an auth request for every resource name that the transcript has mentioned.
+//     Auth needs no access. The service replies over the connection on which it published the
+//     events before. The reply follows the events of that name through its shard to the client's
+//     loop. After all replies, every event published before has reached every client.
+//  2. The same again. A loop that such an event made to request access has sent that request before
+//     the second auth request, and a loop that lost a subscription has notified the shard.
+//  3. Once per name, a get of a query resource that never exists. The shard that owns the name
+//     sends the get request, so every get request that it sent before has arrived. The reply is an
+//     error, which the cache does not keep. While a query event waits for its replies, the shard
+//     may defer this get: then "quiet auth" omits it.
+//  4. A stream of server-sent events cannot send requests. So the runner publishes a custom event
+//     of the stream's resource, and waits for it.
 //
-//  4. A stream of server-sent events cannot ask for anything, so a custom event of its resource is published and
-//     must come through; it is nobody's but the runner's.
+// An HTTP request in flight is on some event loop, perhaps one without any of the clients. Then
+// requestProbes more clients make the round trips, which very likely reaches every loop.
 //
-// An HTTP request under way is on some event loop, perhaps one without any of the clients: then the round trips are
-// made by requestProbes clients more, and chance sees to it that no loop is left out.
-//
-// After that, whatever a client or the service received and no line took is too much.
+// After that, a message that a client or the service received and no line expects is an error.
 
-// requestProbes leave one of two loops out in one of 65,536 cases.
+// requestProbes clients miss one of two loops in one of 65,536 cases.
 const requestProbes = 16
 
-// quiet settles and fails if anything came that no line took.
+// quiet settles, and fails if a message arrived that no line expects.
 func (s *session) quiet(strong bool, extra []string) error {
 	if err := s.settle(strong, extra); err != nil {
 		return err
@@ -99,7 +98,7 @@ func (s *session) settle(strong bool, extra []string) error {
 	return s.flushStreams()
 }
 
-// flushStreams sends a custom event down every open stream of a plain resource and waits until it is through.
+// flushStreams sends a custom event on every open stream of a plain resource and waits for it.
 func (s *session) flushStreams() error {
 	for _, name := range s.httpOrder {
 		h := s.https[name]
@@ -118,8 +117,8 @@ func (s *session) flushStreams() error {
 	return nil
 }
 
-// roundTrip sends one hidden request per client and name and waits for all the answers. A client that is
-// closed meanwhile owes none.
+// roundTrip sends one hidden request per client and name and waits for all responses, except those
+// of clients whose connection ends while it waits.
 func (s *session) roundTrip(clients []*Client, names []string, method func(name, id string) string) error {
 	type trip struct {
 		c  *Client
@@ -145,7 +144,7 @@ func (s *session) roundTrip(clients []*Client, names []string, method func(name,
 	return nil
 }
 
-// learnCID finds out a client's connection ID, by the way of a hidden auth request.
+// learnCID finds out a client's connection ID with a hidden auth request.
 func (s *session) learnCID(client string) (string, error) {
 	c := s.clients[client]
 	if c == nil {

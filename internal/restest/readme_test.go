@@ -25,8 +25,9 @@ import (
 // readmeHost is what the README calls the gateway of "make demo".
 const readmeHost = "http://localhost:8080"
 
-// TestReadmeOverHTTP runs the examples of the README's section about HTTP against the demo: each curl command, with what
-// the comments below it promise, and what the page's example fetches. Without curl, net/http sends the same requests.
+// TestReadmeOverHTTP runs the examples of the README's section about HTTP against the demo: each
+// curl command, with what the comments below it promise, and what the page's example fetches.
+// Without curl, net/http sends the same requests.
 func TestReadmeOverHTTP(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -116,7 +117,8 @@ func curlExamples(t *testing.T, text string) (all []example) {
 	return all
 }
 
-// shellWords splits a simple command: single quotes, and double quotes without anything to replace inside.
+// shellWords splits a simple command: single quotes, and double quotes without anything to replace
+// inside.
 func shellWords(line string) (words []string, err error) {
 	var word strings.Builder
 	var quote rune
@@ -149,8 +151,8 @@ func shellWords(line string) (words []string, err error) {
 	return words, nil
 }
 
-// check runs the example and compares what it prints: the status line if it shows one, the body if it shows one, up
-// to the "..." that stands for the rest. A stream must begin.
+// check runs the example and compares what it prints: the status line if it shows one, the body if
+// it shows one, up to the "..." that stands for the rest. A stream must begin.
 func (e example) check(t *testing.T, run func(context.Context, []string) (string, error), base string) {
 	words := make([]string, len(e.words))
 	for i, w := range e.words {
@@ -195,7 +197,8 @@ func (e example) promised(got string) error {
 	return nil
 }
 
-// TestReadmeExamplesCanFail: examples are found as they stand, and another output than the one shown is noticed.
+// TestReadmeExamplesCanFail: examples are found as they stand, and another output than the one
+// shown is noticed.
 func TestReadmeExamplesCanFail(t *testing.T) {
 	all := curlExamples(t, "# about\ncurl -d '{\"a b\":1}' http://x \\\n  -i\n# HTTP/1.1 200 OK\n# [1,...]\n\n# no output\ncurl http://y\n")
 	if len(all) != 2 || strings.Join(all[0].words, "|") != `-d|{"a b":1}|http://x|-i` || len(all[0].promise) != 2 || len(all[1].promise) != 0 {

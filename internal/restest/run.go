@@ -14,13 +14,13 @@ import (
 	"sluice/internal/transcript"
 )
 
-// Gateway is the gateway under test, as far as a transcript needs it.
+// Gateway is what a transcript needs of the gateway under test.
 type Gateway interface {
 	URL() string // ws://host:port/path
 	Stop()
 }
 
-// Start says how a gateway is to be started for one transcript.
+// Start has the options of a gateway for one transcript.
 type Start struct {
 	NATS     string
 	Settings map[string]string
@@ -28,7 +28,7 @@ type Start struct {
 	Log      *slog.Logger
 }
 
-// Env is where transcripts run: a NATS server and a way to start gateways on it.
+// Env is the environment of transcripts: a NATS server and a function that starts gateways on it.
 type Env struct {
 	NATS       string
 	Subscribed func(subject string) bool // whether NATS has a subscription on exactly that subject; may be nil
@@ -50,15 +50,15 @@ type session struct {
 	https     map[string]*HTTP   // by name; the latest connection
 	httpOrder []string           // their names, oldest first
 	opened    []*HTTP            // all there ever were
-	streams   map[string]*View   // what each client has made of its stream; nil before the first message
-	spoken    map[*HTTP]bool     // connections of whose end the transcript spoke
-	upgrading map[string]*HTTP   // WebSocket clients whose upgrade has no answer yet
+	streams   map[string]*View   // the state of each client's stream; nil before the first message
+	spoken    map[*HTTP]bool     // connections whose end the transcript has expected
+	upgrading map[string]*HTTP   // WebSocket clients that wait for the response to their upgrade
 	early     map[*HTTP][]string // what they have sent already
 
 	clients  map[string]*Client
-	views    map[string]*View // what each client has made of what the transcript took
+	views    map[string]*View // the state of each client after the messages that lines expected
 	order    []string         // client names, oldest first
-	ended    map[string]bool  // clients whose end the transcript spoke of
+	ended    map[string]bool  // clients whose end the transcript has expected
 	vars     map[string]string
 	names    []string // resource names seen so far, for quiet
 	nextID   int      // of hidden requests
@@ -69,7 +69,7 @@ type session struct {
 	deafAuth bool
 }
 
-// Run replays a transcript. The error names the line, what was expected, and what came.
+// Run replays a transcript. The error names the line, what it expects and what was received.
 func (e Env) Run(script *transcript.Script) error {
 	s := &session{env: e, script: script, clock: owner.NewManualClock(), logs: &logBook{},
 		wake: make(chan struct{}, 1), https: map[string]*HTTP{}, streams: map[string]*View{},
@@ -116,8 +116,8 @@ func (s *session) notify() {
 	}
 }
 
-// wait returns true as soon as cond holds, false if it does not within the watchdog's time. Alarms that the
-// gateway arms for a time already past are fired meanwhile.
+// wait waits until cond holds, and reports whether it did within the watchdog's time. While it
+// waits, it fires alarms that the gateway arms for a time in the past.
 func (s *session) wait(cond func() bool) bool {
 	if cond() {
 		return true
@@ -144,7 +144,7 @@ func (s *session) note(format string, a ...any) {
 	s.trace = append(s.trace, fmt.Sprintf(format, a...))
 }
 
-// steps runs steps one after the other and turns an error into the transcript's verdict.
+// steps runs steps in order and turns an error into the transcript's verdict.
 func (s *session) steps(steps []transcript.Step) error {
 	for i := range steps {
 		if err := s.step(&steps[i]); err != nil {
@@ -188,7 +188,7 @@ func clip(t string) string {
 	return t
 }
 
-// unexpected lists what came and no line asked for.
+// unexpected lists the messages that no line expects.
 func (s *session) unexpected() []string {
 	var all []string
 	for _, name := range s.order {
@@ -324,7 +324,8 @@ func (s *session) do(st *transcript.Step) error {
 	return fmt.Errorf("unknown line")
 }
 
-// each runs a block once for each line of values. Several names take a word each, the last one the rest.
+// each runs a block once for each line of values. Of several names each has a word, the last one
+// the rest.
 func (s *session) each(st *transcript.Step) error {
 	names := strings.Fields(st.Arg)
 	for _, name := range names {
@@ -447,7 +448,7 @@ func (s *session) connect(name, version string) error {
 	return s.welcome(c, version)
 }
 
-// welcome makes a new connection that of the client's name, and states the version.
+// welcome assigns a new connection to the client's name, and sends the version.
 func (s *session) welcome(c *Client, version string) error {
 	name := c.Name
 	s.order = slices.DeleteFunc(s.order, func(n string) bool { return n == name })
@@ -476,7 +477,7 @@ func (s *session) welcome(c *Client, version string) error {
 
 func (s *session) gone(c *Client) bool { _, closed := c.Closed(); return closed }
 
-// receive takes a client's next message.
+// receive expects a client's next message.
 func (s *session) receive(c *Client) (string, error) {
 	var m string
 	var ok bool
@@ -496,7 +497,7 @@ func (s *session) receive(c *Client) (string, error) {
 	return m, nil
 }
 
-// send sends a message of the transcript's own.
+// send sends a message that a line of the transcript has.
 func (s *session) send(c *Client, m string) error {
 	s.note("client %s > %s", c.Name, m)
 	s.views[c.Name].Sent(m)
@@ -513,7 +514,8 @@ func (s *session) closedWith(c *Client, want int) error {
 	return nil
 }
 
-// advance moves the clock by d. The gateway notices every alarm at its own time, as a process does that is not stopped.
+// advance advances the clock by d. Each alarm fires at its own time, as in a process that is not
+// stopped.
 func (s *session) advance(d time.Duration) error {
 	for end := s.clock.Now() + d; ; {
 		if err := s.settle(false, nil); err != nil {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// fakeEnv runs transcripts against the fake gateway. The watchdog is short: most of these must fail.
+// fakeEnv runs transcripts against the fake gateway. The watchdog is short: most of these must
+// fail.
 func fakeEnv(t *testing.T, wrong faults) Env {
 	ns := startNATS(t)
 	return Env{NATS: ns.ClientURL(), Subscribed: subscribed(ns), Watchdog: 200 * time.Millisecond,
@@ -63,8 +64,8 @@ func TestRunnerPasses(t *testing.T) {
 	}
 }
 
-// TestRunnerFails: what is wrong fails, on the right line and for the right reason. A runner that let one
-// of these pass would prove nothing.
+// TestRunnerFails: what is wrong fails, on the right line and for the right reason. A runner that
+// let one of these pass would prove nothing.
 func TestRunnerFails(t *testing.T) {
 	runFails(t, []failing{
 		{"missing message", faults{deaf: true}, subscribeA + "service > event.test.a.x 1\nclient a < {\"event\":\"test.a.x\",\"data\":1}", "test:9: client <"},
@@ -129,7 +130,8 @@ func TestParseFails(t *testing.T) {
 	}
 }
 
-// TestRewrite: with Rewrite set, a differing expectation is replaced in the file and the run goes on.
+// TestRewrite: with Rewrite set, a differing expectation is replaced in the file and the run goes
+// on.
 func TestRewrite(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.txt")
 	text := strings.TrimLeft(subscribeA, "\n") + "# kept\nservice > event.test.a.x 1\nclient a < {\"event\":\"test.a.x\",\n  \"data\":2}\nquiet\n"

@@ -17,8 +17,8 @@ import (
 	"sluice/internal/owner"
 )
 
-// serial is a service that works its requests one by one, in the order in which they come, as go-res does for those about
-// one resource.
+// serial is a service that works its requests one by one, in the order in which they come, as
+// go-res does for those about one resource.
 type serial struct {
 	t     *testing.T
 	nc    *nats.Conn
@@ -96,7 +96,8 @@ func (s *serial) serve(m *nats.Msg) {
 	_ = m.Respond([]byte(answer)) // fails if the test has ended
 }
 
-// order checks that access to a resource was asked before the resource, and what was asked before both.
+// order checks that access to a resource was asked before the resource, and what was asked before
+// both.
 func (s *serial) order(name string, before ...string) {
 	s.t.Helper()
 	s.mu.Lock()
@@ -164,8 +165,8 @@ func (c *serialClient) want(m string) {
 	}
 }
 
-// TestSlowGetDoesNotStarveAccess: a service says that a get takes long and then works at it for longer than requests may
-// take. The access request was ahead of it.
+// TestSlowGetDoesNotStarveAccess: a service says that a get takes long and then works at it for
+// longer than requests may take. The access request was ahead of it.
 func TestSlowGetDoesNotStarveAccess(t *testing.T) {
 	clock := owner.NewManualClock()
 	s := newSerial(t, 1, 1, "test.slow", clock) // one owner each: what came before the event has taken effect when the event is there
@@ -180,8 +181,8 @@ func TestSlowGetDoesNotStarveAccess(t *testing.T) {
 	c.want(`{"id":2,"result":{"models":{"test.slow":{"x":1}}}}`)
 }
 
-// TestAccessLeavesFirst: whatever asks for a resource, access to it is asked before, and behind what the client has asked
-// before.
+// TestAccessLeavesFirst: whatever asks for a resource, access to it is asked before, and behind
+// what the client has asked before.
 func TestAccessLeavesFirst(t *testing.T) {
 	for _, owners := range []struct{ loops, shards int }{{1, 1}, {2, 4}} {
 		t.Run(fmt.Sprintf("%d loops, %d shards", owners.loops, owners.shards), func(t *testing.T) {

@@ -9,18 +9,20 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// The marks of the runner's own requests, which the service answers by itself (see quiet.go).
+// The marks of the runner's own requests, to which the service replies without a line (see
+// quiet.go).
 const (
 	quietMethod = "restest-quiet"
 	quietQuery  = "restest-quiet="
 	probe       = "restest-probe" // name of the runner's own client, which header authentication lets pass
 )
 
-// listens are the subjects on which a service gets its requests.
+// listens are the subjects on which a service receives requests.
 var listens = []string{"access.>", "get.>", "call.>", "auth.>", "_EVENT_.>"}
 
-// Service is the other end of NATS: it keeps the requests it receives in the order of arrival and answers
-// them only when told. All its traffic goes over one connection, so that what it sends keeps its order.
+// Service is a scripted service: it queues the requests it receives in the order of arrival, and
+// replies only when Reply or Answer is called. It uses one connection, so its messages keep their
+// order.
 type Service struct {
 	nc      *nats.Conn
 	in      chan *nats.Msg
@@ -42,7 +44,8 @@ type Request struct {
 	answered      bool // guarded by Service.mu
 }
 
-// NewService connects to NATS and listens. arrived is called, from the receiving goroutine, after each request.
+// NewService connects to NATS and listens. arrived is called, from the receiving goroutine, after
+// each request.
 func NewService(url string, arrived func()) (*Service, error) {
 	nc, err := nats.Connect(url, nats.Name("restest service"), nats.MaxReconnects(0))
 	if err != nil {
@@ -60,7 +63,7 @@ func NewService(url string, arrived func()) (*Service, error) {
 	return s, nil
 }
 
-// Listen subscribes to a subject; when it returns, NATS knows.
+// Listen subscribes to a subject, and returns once NATS has the subscription.
 func (s *Service) Listen(subject string) error {
 	sub, err := s.nc.ChanSubscribe(subject, s.in)
 	if err != nil {
@@ -72,7 +75,7 @@ func (s *Service) Listen(subject string) error {
 	return s.nc.Flush()
 }
 
-// Deaf ends the subscription of a subject that was given to Listen; when it returns, NATS knows.
+// Deaf ends a subscription of Listen, and returns once NATS has removed it.
 func (s *Service) Deaf(subject string) error {
 	s.mu.Lock()
 	sub := s.subs[subject]
@@ -103,7 +106,7 @@ func (s *Service) receive() {
 	}
 }
 
-// hidden answers a request of the runner's own.
+// hidden replies to one of the runner's own requests.
 func (s *Service) hidden(m *nats.Msg) bool {
 	kind, _, _ := strings.Cut(m.Subject, ".")
 	var p struct {
@@ -132,15 +135,15 @@ func (s *Service) hidden(m *nats.Msg) bool {
 	return true
 }
 
-// cid returns the connection ID that a hidden auth request carried.
+// cid returns the connection ID in a hidden auth request.
 func (s *Service) cid(id string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cids[id]
 }
 
-// Take takes the oldest request with the subject whose payload fits (nil: any). It returns nil if there is
-// none, with the payloads that did not fit.
+// Take dequeues the oldest request with the subject whose payload matches (nil: any). Without one
+// it returns nil, and the payloads that did not match.
 func (s *Service) Take(subject string, fits func(data string) error) (r *Request, misfits []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +163,7 @@ func (s *Service) Take(subject string, fits func(data string) error) (r *Request
 	return nil, misfits
 }
 
-// TakeAny takes the oldest request whose subject begins so; nil if there is none.
+// TakeAny dequeues the oldest request whose subject has the prefix; nil if there is none.
 func (s *Service) TakeAny(prefix string) *Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,7 +176,7 @@ func (s *Service) TakeAny(prefix string) *Request {
 	return nil
 }
 
-// Reply answers the oldest request that was taken, not answered, and has the name or subject.
+// Reply replies to the oldest dequeued request without a reply that has the name or subject.
 func (s *Service) Reply(name, payload string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,7 +191,7 @@ func (s *Service) Reply(name, payload string) error {
 	return fmt.Errorf("no open request %s to reply to", name)
 }
 
-// Answer answers a request.
+// Answer replies to a request.
 func (s *Service) Answer(r *Request, payload string) error {
 	s.mu.Lock()
 	r.answered = true
@@ -201,7 +204,7 @@ func (s *Service) Publish(subject, payload string) error {
 	return s.nc.Publish(subject, []byte(payload))
 }
 
-// Waiting returns the requests not yet taken.
+// Waiting returns the queued requests.
 func (s *Service) Waiting() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -214,7 +217,7 @@ func (s *Service) Waiting() []string {
 	return w
 }
 
-// Flush returns when NATS has handled all that was sent.
+// Flush returns when NATS has processed all messages sent.
 func (s *Service) Flush() error { return s.nc.Flush() }
 
 // Close ends the connection.

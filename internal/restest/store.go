@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Store is the state of a service: models and collections by resource ID, sliced views of collections as query
-// resources, and who may get what. It answers requests and makes events; it sends nothing itself. One goroutine
-// owns it.
+// Store is the state of a service: models and collections by resource ID, slices of collections as
+// query resources, and access. It returns the payloads of replies and events, and sends nothing
+// itself. One goroutine owns it.
 type Store struct {
 	resources map[string]any             // resource ID → map[string]any or []any; values as on the wire, decoded
 	sliced    map[string][]any           // names whose queries show a part of a collection
@@ -21,7 +21,8 @@ type Store struct {
 	subjects  int
 }
 
-// slot is what a query event did to one query: the events that lead from before it to after it, and that state.
+// slot is what a query event did to one query: the events that lead from before it to after it, and
+// that state.
 type slot struct {
 	events []json.RawMessage
 	after  []any
@@ -33,25 +34,26 @@ func NewStore() *Store {
 		asked: map[string]bool{}, pending: map[string]map[string]slot{}}
 }
 
-// Set makes or replaces a resource, silently.
+// Set creates or replaces a resource, without an event.
 func (s *Store) Set(rid string, value any) { s.resources[rid] = value }
 
-// SetSliced makes or replaces a collection of which queries "from=N&count=N" show a part, silently.
+// SetSliced creates or replaces a collection whose queries "from=N&count=N" are slices, without an
+// event.
 func (s *Store) SetSliced(name string, values []any) { s.sliced[name] = values }
 
-// Delete forgets a resource, silently.
+// Delete removes a resource, without an event.
 func (s *Store) Delete(rid string) { delete(s.resources, rid) }
 
-// Deny says whether access to a name is denied from now on.
+// Deny sets whether access to a name is denied.
 func (s *Store) Deny(name string, denied bool) { s.denied[name] = denied }
 
-// Denied reports what Deny said.
+// Denied reports whether access to a name is denied.
 func (s *Store) Denied(name string) bool { return s.denied[name] }
 
 // RIDs returns the resource IDs of models and collections, sorted.
 func (s *Store) RIDs() []string { return slices.Sorted(maps.Keys(s.resources)) }
 
-// Value returns the present state behind a client's resource ID; ok is false if there is none.
+// Value returns the current state of a client's resource ID; ok is false if there is none.
 func (s *Store) Value(rid string) (value any, ok bool) {
 	name, query, _ := strings.Cut(rid, "?")
 	if base, ok := s.sliced[name]; ok {
@@ -92,7 +94,7 @@ func slice(base []any, query string) []any {
 	return append([]any{}, base[from:min(len(base), from+count)]...)
 }
 
-// Access answers an access request.
+// Access returns the reply to an access request.
 func (s *Store) Access(name string) string {
 	if s.denied[name] {
 		return `{"result":{"get":false}}`
@@ -100,7 +102,7 @@ func (s *Store) Access(name string) string {
 	return `{"result":{"get":true,"call":"*"}}`
 }
 
-// Get answers a get request.
+// Get returns the reply to a get request.
 func (s *Store) Get(name, query string) string {
 	norm := ""
 	value, ok := s.resources[name]
@@ -126,8 +128,9 @@ func kind(value any) string {
 	return "model"
 }
 
-// Query answers a query request: with the events that the query event stands for, or with the whole collection as
-// it was after that event, not as it is now: answers to later query events build upon it.
+// Query returns the reply to a query request: the events of that query event, or the whole
+// collection in its state after that event. It is not the current state, since replies to later
+// query events build on it.
 func (s *Store) Query(subject, name, norm string, whole bool) string {
 	sl, ok := s.pending[subject][norm]
 	if !ok {
@@ -143,8 +146,8 @@ func (s *Store) Query(subject, name, norm string, whole bool) string {
 	return `{"result":{"events":` + string(events) + `}}`
 }
 
-// ChangeSliced replaces a sliced collection and returns the query event's subject and payload. The events per query
-// are those from before to after.
+// ChangeSliced replaces a sliced collection and returns the query event's subject and payload. The
+// events per query are those from before to after.
 func (s *Store) ChangeSliced(name string, next []any) (subject, payload string) {
 	s.subjects++
 	subject = fmt.Sprintf("_EVENT_.%s.%d", name, s.subjects)
@@ -160,7 +163,7 @@ func (s *Store) ChangeSliced(name string, next []any) (subject, payload string) 
 	return subject, `{"subject":"` + subject + `"}`
 }
 
-// difference returns remove and add events that make b of a.
+// difference returns remove and add events that change a to b.
 func difference(a, b []any) []json.RawMessage {
 	events := []json.RawMessage{}
 	from := 0
@@ -208,7 +211,7 @@ func (s *Store) Remove(rid string, idx int) string {
 	return fmt.Sprintf(`{"idx":%d}`, idx)
 }
 
-// AsSeenBy returns a value in the form that a client of the version gets (RES.md 1 and 2.5).
+// AsSeenBy returns a value in the form for a client of the version (RES.md 1 and 2.5).
 func AsSeenBy(value any, version string) any {
 	one := func(v any) any {
 		m, ok := v.(map[string]any)

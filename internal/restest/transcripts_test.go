@@ -31,13 +31,15 @@ var layouts = []struct {
 	{"many", 4, 8, "auto"}, // more owners than cores: more ways to interleave
 }
 
-// TestTranscripts replays every transcript against the gateway, over a real NATS server and real sockets.
+// TestTranscripts replays every transcript against the gateway, over a real NATS server and real
+// sockets.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no transcripts", err)
 	}
-	// One server at a time per transcript: what one leaves behind in NATS ends with its connections.
+	// One server at a time per transcript: what one leaves behind in NATS ends with its
+	// connections.
 	servers := make(chan *server.Server, runtime.GOMAXPROCS(0))
 	for range cap(servers) {
 		servers <- startNATS(t)
@@ -73,7 +75,8 @@ func TestTranscripts(t *testing.T) {
 
 var ruled = regexp.MustCompile(`^# RES\.md [1-5]`)
 
-// TestTranscriptsNameTheirRule: each file begins with the rule it shows, and no section is without one.
+// TestTranscriptsNameTheirRule: each file begins with the rule it shows, and no section is without
+// one.
 func TestTranscriptsNameTheirRule(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil {

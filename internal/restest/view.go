@@ -9,9 +9,10 @@ import (
 	"strings"
 )
 
-// View is what a client library knows: it folds the messages of one connection, in order, and holds the
-// resources that are reachable from direct subscriptions. It is stricter than any client: what such a
-// library would have to guess or repair is an error here (RES.md 2.2 to 2.4). Not for concurrent use.
+// View is the state of a client library. It folds the messages of one connection, in order, and
+// holds the resources that are reachable from direct subscriptions. It is stricter than any client
+// library: what a library would have to guess or repair is an error (RES.md 2.2 to 2.4). Not for
+// concurrent use.
 type View struct {
 	bare    bool // a client below 1.2.0: resource answers of call and auth do not subscribe (RES.md 2.5)
 	coarse  bool // a client below 1.2.1: what changed may look the same to it
@@ -32,7 +33,7 @@ type resource struct {
 	deleted bool // a delete event came: no more events
 }
 
-// set is a resource set as it comes on the wire.
+// set is a resource set in its wire format.
 type set struct {
 	RID         string                     `json:"rid"`
 	Models      map[string]json.RawMessage `json:"models"`
@@ -45,12 +46,12 @@ func NewView() *View {
 	return &View{held: map[string]*resource{}, direct: map[string]int{}, pending: map[string]sentRequest{}}
 }
 
-// State tells the view of the protocol version that the client stated; empty for none.
+// State sets the protocol version of the client; empty for none.
 func (v *View) State(version string) {
 	v.bare, v.coarse = version < "1.2", version < "1.2.1"
 }
 
-// Sent tells the view of a request that the client sends. Text that is no request is ignored.
+// Sent records a request of the client. Text that is not a request is ignored.
 func (v *View) Sent(message string) {
 	var r struct {
 		ID     json.Number
@@ -77,7 +78,7 @@ func (v *View) Sent(message string) {
 	v.pending[r.ID.String()] = p
 }
 
-// Received folds one message. The error says which promise of the protocol it breaks.
+// Received folds one message. The error names the rule of the protocol that it violates.
 func (v *View) Received(message string) error {
 	var m struct {
 		ID     *json.Number    `json:"id"`
@@ -113,8 +114,8 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 	case "version":
 		return nil
 	case "unsubscribe":
-		// The answer may overtake that of a subscribe request which it takes back: then the count is below zero
-		// until that one is answered.
+		// The response may overtake that of the subscribe request it cancels. Then the count is
+		// negative until that response arrives.
 		if v.direct[r.rid] -= r.count; v.direct[r.rid]+v.asked(r.rid) < 0 {
 			return fmt.Errorf("unsubscribed from %s more often than subscribed", r.rid)
 		}
@@ -134,7 +135,7 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 		}
 	}
 	if _, failed := s.Errors[s.RID]; failed {
-		// The call succeeded, what it made is not to be had: nothing is subscribed, and nothing comes with it.
+		// The call succeeded, but its resource failed to load: there is no subscription and no set.
 		if len(s.Models)+len(s.Collections)+len(s.Errors) > 1 {
 			return fmt.Errorf("more than the failure of %s is sent", s.RID)
 		}
@@ -147,7 +148,8 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 	if v.held[root] == nil {
 		return fmt.Errorf("the answer lacks %s, and the client does not hold it", root)
 	}
-	// What the answer brings is checked as if it stayed, then a get, or a subscribe taken back meanwhile, lets go.
+	// The set is checked as if the client kept it. Then a get, or a subscribe cancelled since,
+	// releases it.
 	after := v.direct[root] + 1
 	if r.kind == "get" {
 		after--
@@ -161,8 +163,8 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 	return nil
 }
 
-// asked counts the subscribe requests without an answer, leaving the subscriptions that unsubscribe requests
-// without an answer give up.
+// asked counts the subscribe requests without a response; leaving counts the subscriptions that
+// unsubscribe requests without a response cancel.
 func (v *View) asked(rid string) int   { return v.underWay("subscribe", rid) }
 func (v *View) leaving(rid string) int { return v.underWay("unsubscribe", rid) }
 
@@ -216,7 +218,7 @@ func (v *View) event(event string, data json.RawMessage) error {
 	return nil
 }
 
-// add takes a set in and returns the IDs that are new.
+// add adds a set and returns the new IDs.
 func (v *View) add(s *set) (added []string, err error) {
 	take := func(group map[string]json.RawMessage, failed bool) {
 		for rid, raw := range group {
@@ -224,7 +226,8 @@ func (v *View) add(s *set) (added []string, err error) {
 			if h != nil && h.deleted && failed {
 				continue // what was deleted is not found; the client keeps what it had of it
 			}
-			// An error is not a resource that a client holds: it may come again, or the resource in its place.
+			// A client does not hold an error as a resource: the error or the resource may follow
+			// later.
 			if h != nil && !h.deleted && !h.failed {
 				err = errors.Join(err, fmt.Errorf("%s is sent, but the client holds it", rid))
 				continue
@@ -244,8 +247,8 @@ func (v *View) add(s *set) (added []string, err error) {
 	return added, err
 }
 
-// check drops what is not reachable any more. Nothing just added may be among it, and no held resource may
-// refer to what is not held.
+// check removes the resources that are no longer reachable. None of those just added may be
+// unreachable, and no held resource may refer to one that is not held.
 func (v *View) check(added []string) error {
 	missing := v.collect()
 	for _, rid := range added {
@@ -259,8 +262,8 @@ func (v *View) check(added []string) error {
 	return nil
 }
 
-// collect drops what is not reachable from a direct subscription and returns a reachable reference that is
-// not held, if there is one.
+// collect removes the resources that are not reachable from a direct subscription. It returns a
+// reachable reference that is not held, if there is one.
 func (v *View) collect() (missing string) {
 	reached := map[string]bool{}
 	var visit func(rid string)
@@ -293,7 +296,8 @@ func (v *View) collect() (missing string) {
 	return missing
 }
 
-// References returns the resource IDs that a decoded model or collection refers to, soft references excepted.
+// References returns the resource IDs that a decoded model or collection refers to, soft references
+// excepted.
 func References(value any) []string {
 	var refs []string
 	one := func(e any) {
@@ -316,7 +320,7 @@ func References(value any) []string {
 	return refs
 }
 
-// Held returns the IDs of what the client holds, sorted.
+// Held returns the IDs of the resources that the client holds, sorted.
 func (v *View) Held() []string {
 	rids := make([]string, 0, len(v.held))
 	for rid := range v.held {
@@ -335,15 +339,13 @@ func (v *View) Value(rid string) (value string, ok bool) {
 	return encode(h.value), true
 }
 
-// Failed reports whether the client holds an error in the place of the resource; Deleted, whether the
-// resource was deleted.
+// Failed reports whether the client has an error instead of the resource; Deleted reports whether
+// the resource was deleted.
 func (v *View) Failed(rid string) bool  { h := v.held[rid]; return h != nil && h.failed }
 func (v *View) Deleted(rid string) bool { h := v.held[rid]; return h != nil && h.deleted }
 
-// Direct returns the number of direct subscriptions.
-func (v *View) Direct(rid string) int { return v.direct[rid] }
-
-// Subscribed returns the directly subscribed resource IDs that no unsubscribe request under way gives up, sorted.
+// Subscribed returns the directly subscribed resource IDs that no pending unsubscribe request
+// cancels, sorted.
 func (v *View) Subscribed() []string {
 	var rids []string
 	for rid, n := range v.direct {
@@ -355,11 +357,11 @@ func (v *View) Subscribed() []string {
 	return rids
 }
 
-// Pending returns the number of requests without an answer.
+// Pending returns the number of requests without a response.
 func (v *View) Pending() int { return len(v.pending) }
 
-// fold applies one state event to a decoded model or collection, which it may change. If coarse, a change may
-// repeat what is there already.
+// fold applies one state event to a decoded model or collection, which it may change. If coarse, a
+// change may repeat what is there already.
 func fold(state any, event string, data json.RawMessage, coarse bool) (any, error) {
 	decoded, err := decode(string(data))
 	if err != nil {

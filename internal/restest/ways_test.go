@@ -18,8 +18,9 @@ const (
 	waysEvents = 300 // rounds of events
 )
 
-// TestOneResourceThreeWays: WebSocket clients, streams and plain GETs of the same resource, begun together, cost one get
-// request on NATS; while it changes, none of them sees a state that never was; at the end they all have the same one.
+// TestOneResourceThreeWays: WebSocket clients, streams and plain GETs of the same resource, begun
+// together, cost one get request on NATS; while it changes, none of them sees a state that never
+// was; at the end they all have the same one.
 func TestOneResourceThreeWays(t *testing.T) {
 	for _, layout := range layouts {
 		t.Run(layout.name, func(t *testing.T) {
@@ -137,8 +138,8 @@ func (w *ways) begin() {
 	w.answer(held)
 }
 
-// getter gets the resource again and again and checks that it never goes back. It is a goroutine of its own; what it
-// got last is the test's once all have ended.
+// getter gets the resource again and again and checks that it never goes back. It is a goroutine of
+// its own; what it got last is the test's once all have ended.
 func (w *ways) getter(i int) {
 	defer w.getters.Done()
 	last := 0

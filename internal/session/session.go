@@ -181,15 +181,16 @@ func (s *Session) Message(msg []byte) {
 	s.Request(&r, err)
 }
 
-// Request handles one message from the client that has been parsed: r and err are what res.Parser.Request
-// made of it.
+// Request handles one message from the client that has been parsed: r and err are what
+// res.Parser.Request made of it.
 func (s *Session) Request(r *res.Request, err error) {
 	before := s.env.Enter(s)
 	s.request(r, err)
 	s.env.Enter(before)
 }
 
-// maxName bounds the name of a resource ID, in bytes: NATS servers take subjects of some 4 KiB, unless told otherwise.
+// maxName bounds the name of a resource ID, in bytes: NATS servers take subjects of some 4 KiB,
+// unless told otherwise.
 const maxName = 64 << 10
 
 func nameOf(rid string) string {

@@ -6,13 +6,13 @@ import (
 	"github.com/jirenius/go-res"
 )
 
-// token is what the gateway keeps for a connection that signed in.
+// token is the connection token of a signed-in client.
 type token struct {
 	User  string `json:"user"`
 	Admin bool   `json:"admin"`
 }
 
-// handleAuth adds a login, a model for those who signed in, and one with a method for administrators.
+// handleAuth adds a login, a model for signed-in clients, and one with a method for administrators.
 func (l *library) handleAuth(handle func(string, ...res.Option)) {
 	handle("auth",
 		res.Auth("login", func(r res.AuthRequest) {
@@ -29,7 +29,8 @@ func (l *library) handleAuth(handle func(string, ...res.Option)) {
 			r.TokenEvent(nil)
 			r.OK(nil)
 		}),
-		// cookie signs in, by the header of an HTTP request, whom the cookie "user" names, and nobody without one.
+		// cookie signs in the user in the cookie "user" of the HTTP request; without the cookie it
+		// does nothing.
 		res.Auth("cookie", func(r res.AuthRequest) {
 			request := http.Request{Header: r.Header()}
 			if c, err := request.Cookie("user"); err == nil {
@@ -37,7 +38,7 @@ func (l *library) handleAuth(handle func(string, ...res.Option)) {
 			}
 			r.OK(nil)
 		}),
-		// whence answers with what the gateway says of the client's HTTP request.
+		// whence returns the members of the auth request that describe the client's HTTP request.
 		res.Auth("whence", func(r res.AuthRequest) {
 			r.OK(map[string]any{"host": r.Host(), "uri": r.URI(), "agent": r.Header()["User-Agent"], "remote": r.RemoteAddr() != ""})
 		}))
@@ -64,7 +65,7 @@ func (l *library) handleAuth(handle func(string, ...res.Option)) {
 			r.ChangeEvent(map[string]any{"word": p.Word})
 			r.OK(nil)
 		}))
-	// A resource of the connection's own, named by {cid}.
+	// A resource per connection, named by {cid}.
 	handle("mine.$cid",
 		res.Access(func(r res.AccessRequest) {
 			if r.CID() == r.PathParam("cid") {

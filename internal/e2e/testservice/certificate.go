@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// makeCertificate writes a new key, and a certificate for it that signs itself, to two PEM files. It is good for a day,
-// for localhost and the loopback addresses, so a client that trusts it as an authority can check it in full.
+// makeCertificate writes a new key and its self-signed certificate to two PEM files. The
+// certificate is valid for a day, for localhost and the loopback addresses, so a client that trusts
+// it as an authority can verify it fully.
 func makeCertificate(certFile, keyFile string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 const (
 	serviceName = "lib"
-	// group makes go-res run all handlers one at a time, so that the data needs no lock.
+	// group makes go-res run the handlers one at a time, so the data needs no lock.
 	group = "lib"
 )
 
@@ -21,7 +21,7 @@ type item struct {
 	Owner string // a person's ID, or ""
 }
 
-// model is the item as clients see it: the owner is a reference.
+// model returns the item as a model, with the owner as a reference.
 func (i *item) model() map[string]any {
 	return map[string]any{"id": i.ID, "name": i.Name, "owner": ownerRef(i.Owner)}
 }
@@ -82,7 +82,7 @@ func newLibrary(svc *res.Service) *library {
 	handle("person.$id", open, res.GetModel(l.getPerson), res.Call("set", l.setPerson))
 	handle("temp.$id", open, res.GetModel(l.getTemp), res.Call("destroy", l.destroyTemp), res.Call("make", l.makeTemp))
 	handle("control", open, res.Call("state", l.state), res.Call("scramble", l.scramble))
-	handle("mute", res.GetModel(func(r res.ModelRequest) { r.Model(l.info) })) // asked for access, it never answers
+	handle("mute", res.GetModel(func(r res.ModelRequest) { r.Model(l.info) })) // it never replies to an access request
 	handle("faulty", open, res.GetModel(func(r res.ModelRequest) { r.Error(&res.Error{Code: "lib.broken", Message: "Out of order"}) }),
 		res.Call("custom", func(r res.CallRequest) {
 			r.Error(&res.Error{Code: "lib.teapot", Message: "Short and stout", Data: map[string]any{"handle": "here", "spouts": 1}})
@@ -90,7 +90,7 @@ func newLibrary(svc *res.Service) *library {
 		res.Call("params", func(r res.CallRequest) { r.InvalidParams("no such thing") }),
 		res.Call("panic", func(res.CallRequest) { panic("on purpose") }),
 		res.Call("echo", func(r res.CallRequest) { r.OK(r.RawParams()) }))
-	// Its own group: it keeps a worker busy.
+	// A separate group, since it blocks a worker.
 	svc.Handle("slow", open, res.Call("wait", func(r res.CallRequest) {
 		r.Timeout(10 * time.Second)
 		var p struct{ MS int }
@@ -190,7 +190,7 @@ func (l *library) find(id int) int {
 	return slices.IndexFunc(l.items, func(it *item) bool { return it.ID == id })
 }
 
-// newItem puts an item where the client wants it, or as near as the list, which may be another by now, allows.
+// newItem inserts an item at the requested index, or at the end if the list has become shorter.
 func (l *library) newItem(r res.CallRequest) {
 	var p struct {
 		Name  string
@@ -222,7 +222,7 @@ func (l *library) removeItem(r res.CallRequest) {
 	r.OK(nil)
 }
 
-// moveItem takes an item out and puts it in again: clients see it go and come.
+// moveItem removes an item and inserts it again: clients receive a remove and an add event.
 func (l *library) moveItem(r res.CallRequest) {
 	var p struct{ ID, Idx int }
 	r.ParseParams(&p)
@@ -332,7 +332,7 @@ func (l *library) destroyTemp(r res.CallRequest) {
 	r.OK(nil)
 }
 
-// state answers with all items, notes and people as they are, for comparison with what clients hold.
+// state returns all items, notes and people, for comparison with the state of clients.
 func (l *library) state(r res.CallRequest) {
 	type plain struct {
 		ID    int    `json:"id"`
@@ -351,8 +351,8 @@ func (l *library) state(r res.CallRequest) {
 	r.OK(map[string]any{"items": items, "notes": l.notes, "people": people})
 }
 
-// scramble changes much without an event for it, as if somebody had edited the database, and then asks gateways
-// to look again.
+// scramble changes much data without events, as an edit of a database does, and then sends a
+// system.reset.
 func (l *library) scramble(r res.CallRequest) {
 	if len(l.items) > 1 {
 		l.items = slices.Delete(l.items, 1, 2)

@@ -1,12 +1,14 @@
-// Command testservice is the service that the end-to-end tests run the gateway against: written with go-res, it has
-// every kind of resource, event and answer that RES knows.
+// Command testservice is the service of the end-to-end tests. It is written with go-res and has
+// every kind of resource, event and reply of RES.
 //
-// It owns its data, in memory, and can run the NATS server that it and the gateway meet on. It never talks to the
-// gateway other than by RES, and is of no use outside tests.
+// It owns its data, in memory, and can run the NATS server that it and the gateway connect to. It
+// never communicates with the gateway other than by RES, and is for tests only.
 //
-// It prints "ready <NATS URL>" when it serves, and ends when its standard input does, so it never outlives a test.
+// It prints "ready <NATS URL>" when it serves, and exits at the end of its standard input, so it
+// never outlives a test.
 //
-// As "testservice certificate <certificate file> <key file>" it only makes a certificate for TLS on loopback, and ends.
+// "testservice certificate <certificate file> <key file>" writes a certificate for TLS on loopback,
+// and exits.
 package main
 
 import (
@@ -62,7 +64,7 @@ func run(url string, trace bool) error {
 	svc.SetLogger(logger.NewStdLogger().SetInfo(false).SetTrace(trace))
 	newLibrary(svc)
 	svc.SetOnServe(func(*res.Service) {
-		// The subscriptions are with the server once it has answered a ping sent after them.
+		// The server has the subscriptions once it has responded to a later ping.
 		if err := nc.Flush(); err != nil {
 			fmt.Fprintln(os.Stderr, "testservice:", err)
 			os.Exit(1)
@@ -71,7 +73,7 @@ func run(url string, trace bool) error {
 	})
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
-		os.Exit(0) // whoever started us is done, or gone
+		os.Exit(0) // the test has ended
 	}()
 	return svc.Serve(nc)
 }

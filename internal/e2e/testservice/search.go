@@ -12,7 +12,8 @@ import (
 // Most items on a page of the search.
 const maxPage = 50
 
-// handleSearch adds two query resources over the items: pages of a sorted list, and a model that counts.
+// handleSearch adds two query resources over the items: pages of a sorted list, and a model that
+// counts.
 func (l *library) handleSearch(handle func(string, ...res.Option)) {
 	open := res.Access(res.AccessGranted)
 	handle("search", open, res.GetCollection(func(r res.CollectionRequest) {
@@ -49,7 +50,7 @@ func parseQuery(v url.Values) (q query, ok bool) {
 	return q, q.from >= 0 && q.limit >= 0 && q.limit <= maxPage
 }
 
-// normal is the one way to write the query, however the client wrote it: equal queries share a place in the gateway's cache.
+// normal returns the normalised query: equivalent queries share an entry of the gateway's cache.
 func (q query) normal() string {
 	return url.Values{"q": {q.term}, "from": {strconv.Itoa(q.from)}, "limit": {strconv.Itoa(q.limit)}}.Encode()
 }
@@ -76,8 +77,9 @@ func (l *library) page(q query) []*item {
 	return found[from:min(from+q.limit, len(found))]
 }
 
-// searched tells that search results may be others now. The gateway asks for each query it holds: pages are answered with
-// the whole page, which it compares with what it had; totals with the event.
+// searched sends query events, since search results may have changed. The gateway then sends a
+// query request for each cached query. The reply for a page is the whole page, which the gateway
+// compares; that for a total is the event.
 func (l *library) searched() {
 	l.with("lib.search").QueryEvent(func(r res.QueryRequest) {
 		if r == nil {
