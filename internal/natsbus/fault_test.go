@@ -101,7 +101,8 @@ func TestPublisherSurvives(t *testing.T) {
 	}
 }
 
-// A callback of nats.go that panics ends no goroutine of nats.go, and a Gap makes up for what it may have missed.
+// A callback of nats.go that panics ends no goroutine of nats.go, and a Gap makes up for what it
+// may have missed.
 func TestCallbackSurvives(t *testing.T) {
 	h, _, faults := newBomber(t)
 	h.sync()

@@ -365,7 +365,8 @@ func TestHTTPClientGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	until("the request is there", 1)
-	// With a reset: the end of its input alone may be the client's last word before it reads the response.
+	// With a reset: the end of its input alone may be the client's last word before it reads the
+	// response.
 	if err := c.Conn.(*net.TCPConn).SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
