@@ -60,7 +60,7 @@ func (b *broadcast) deliver(e *entry, ev *state.Event) {
 	}
 }
 
-// manySteps is the number of events from which on a difference is sent as one message: single
+// manySteps is the number of events from which on a difference is sent as one message. Single
 // messages would fill a loop's mailbox and make the loop seem overloaded.
 const manySteps = 1024
 

@@ -1,5 +1,5 @@
 // Package cache owns the resources. Each shard is one goroutine that has the resources whose names
-// hash to it: it gets them from services over the Bus, applies their events, and sends updates to
+// hash to it. It gets them from services over the Bus, applies their events, and sends updates to
 // the subscribed loops (RES.md section 3.2).
 //
 // It never touches a connection or a client's message, never asks for access, never blocks, and
@@ -11,7 +11,7 @@
 // All rules of the protocol about order follow from one: a shard handles messages in the order in
 // which they were put. The NATS dispatcher puts events and replies in the order of arrival. So an
 // event that arrived before a get's reply finds no state and is dropped, and one that arrived after
-// it is applied to the reply's state. There is one exception: while a name waits for the replies to
+// it is applied to the reply's state. There is one exception. While a name waits for the replies to
 // a query event, its events and the replies to its re-gets are deferred (see lock.go).
 //
 // # Words

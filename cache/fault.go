@@ -9,7 +9,7 @@ import (
 	"sluice/internal/state"
 )
 
-// A panic in a turn of the shard is contained: it is logged and counted, the resource that the
+// A panic in a turn of the shard is contained. It is logged and counted, the resource that the
 // shard was working on starts over, and the turn continues with the next message. In builds with
 // assertions the process dies instead.
 //

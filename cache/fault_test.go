@@ -78,7 +78,7 @@ func (h *harness) whole(a, b string) {
 }
 
 // After a panic in any step of an event, a reset, a timer or the end of a turn, all loops get the
-// service's state, and all other resources are unaffected.
+// service's state. All other resources are unaffected.
 func TestPanicsAreContained(t *testing.T) {
 	for _, tc := range []struct {
 		name, at string

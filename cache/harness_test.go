@@ -25,7 +25,7 @@ type harness struct {
 	folded map[subKey]*state.Snapshot // each sub's state, as its loop would have it
 	load   []int                      // the loops' backlogs
 	ended  func(subKey)               // a sub has failed or been deleted; may be nil
-	bomb   func(what string)          // is told of each call of the shard, and may panic; nil: none
+	bomb   func(what string)          // called for each call of the shard, and may panic; may be nil
 	bombed bool                       // there was one
 }
 

@@ -1,11 +1,10 @@
 package cache
 
 // lock keeps a name's events in order around a query event. From the query event until the last of
-// its replies is handled, or has failed to arrive, everything else that arrives for the name is
-// deferred: all events, further query events, and the replies to re-gets, since their place among
-// the events determines which events they include. Subscribe, unsubscribe and reset need not wait:
-// a new sub starts from the present state, and a reset only sends a get, whose reply is newer than
-// all deferred events.
+// its replies is handled, or has failed to arrive, everything else for the name is deferred. That
+// is: all events, and the replies to re-gets, whose place among the events determines which of them
+// they include. Subscribe, unsubscribe and reset need not wait. A new sub starts from the present
+// state. A reset only sends a get, whose reply is newer than all deferred events.
 //
 // The reply to an entry's first get does not wait either (RES.md 3.2). It includes all events
 // deferred at that moment, so these are not applied to the entry later: see covers.

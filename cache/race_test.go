@@ -156,7 +156,7 @@ func TestConvergenceWithGoroutines(t *testing.T) {
 				c.serve(v)
 			}
 		}
-		// Until all is quiet: nothing asked, nothing under way, nobody behind.
+		// Until nothing is requested, in flight or behind.
 		for {
 			for _, l := range c.loops {
 				l.do(func() {})
@@ -193,7 +193,7 @@ func TestConvergenceWithGoroutines(t *testing.T) {
 	c.s.Stop()
 	c.s.Stop() // harmless
 	for _, l := range c.loops {
-		close(l.wake) // nobody puts any more
+		close(l.wake) // no goroutine puts any more
 	}
 }
 

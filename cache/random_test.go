@@ -17,7 +17,7 @@ type world struct {
 	*harness
 	rnd     *rand.Rand
 	service *service
-	nats    []func() // under way to the shard, in order
+	nats    []func() // in flight to the shard, in order
 	live    map[subKey]rid
 	keys    []subKey // of live, in order of creation
 	nextRef uint64
@@ -100,7 +100,7 @@ func (w *world) unsubscribe() {
 	if len(w.keys) == 0 {
 		return
 	}
-	w.turns() // an end that is under way must not cross with this one
+	w.turns() // an end in flight must not cross this one
 	if len(w.keys) == 0 {
 		return
 	}
@@ -197,8 +197,8 @@ func (w *world) finish(what string) {
 	}
 }
 
-// TestConvergence: after random changes and events, loops have the service's state, and apply each event
-// to the state that it is meant for.
+// TestConvergence: after random changes and events, loops have the service's state, and apply each
+// event to the state that it is meant for.
 func TestConvergence(t *testing.T) {
 	seeds := uint64(150)
 	if testing.Short() {

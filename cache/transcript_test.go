@@ -29,7 +29,7 @@ var rewrite = flag.Bool("rewrite", false, "replace what the transcripts expect b
 //	service > reply SUBJECT [(PART)] PAYLOAD
 //	                                    the reply to the oldest request to SUBJECT (with PART in its payload)
 //	service fails SUBJECT CODE [(PART)] no reply: timeout, noResponders
-//	refused NAME                        NATS refuses the subscription to the name's events
+//	refused NAME                        NATS rejects the subscription to the name's events
 //	gap                                 events may have been lost
 //	advance DURATION                    time passes
 //	shard [NAME=VALUE ...]              a new shard with these options

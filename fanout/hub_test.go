@@ -149,7 +149,7 @@ func TestFailedLoadIsForgotten(t *testing.T) {
 	want(t, "a", a.got, "failed system.timeout")
 	h.Leave(&a.Member)
 	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
-	want(t, "the source is asked again and was not told of a leave", r.asked, "+x?", "+x?")
+	want(t, "the hub subscribes again, without an unsubscribe", r.asked, "+x?", "+x?")
 }
 
 // TestReadyMembersShareBytes: one encoding for each variant, and the same slice for

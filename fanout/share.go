@@ -22,7 +22,7 @@ func (h *Hub) Share(f Form, first, last Framer) { h.splitters[f] = splitter{firs
 // SendSet sends a message of head, the groups of a resource set and tail. more says whether head
 // ends in a member of the object that the groups belong to.
 //
-// A large set is encoded once and sent as one slice to all clients that need the same: a thousand
+// A large set is encoded once and sent as one slice to all clients that need the same. A thousand
 // clients that subscribe to a megabyte must not cost a gigabyte. Only the outboxes keep it alive.
 func (h *Hub) SendSet(out Outbox, v Variant, head []byte, set []Resource, more bool, tail string) {
 	if size(set) < ShareFrom || h.splitters[v.Form()].first == nil {

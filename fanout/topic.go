@@ -56,10 +56,9 @@ func (v Variant) index() int {
 type Subscriber interface {
 	// Loaded is called when the topic is loaded, or has failed (Topic.Error).
 	Loaded()
-	// Event delivers an event that the hub cannot send by itself: the member is not
-	// ready, or the event changes references or ends the resource. prev is the
-	// resource before it. If the member is not ready, Event must not join or leave
-	// any topic of the hub.
+	// Event delivers an event that the hub cannot send by itself. Either the member is not ready,
+	// or the event changes references or ends the resource. prev is the resource before it. If the
+	// member is not ready, Event must not join or leave any topic of the hub.
 	Event(e *state.Event, prev *state.Snapshot)
 	// Script delivers a long difference, to be sent in portions. prev is the
 	// resource before it.

@@ -200,9 +200,9 @@ func (b *Sub) invalidateAccess(why fanout.Reason) {
 	b.recheck(why != fanout.Changed)
 }
 
-// recheck holds b's events, asks for access unless there is a newer result, and
-// ends the direct subscriptions if access is denied. limited says that the
-// request needs a place in the reset throttle.
+// recheck holds b's events, and asks for access unless there is a newer result. If access is
+// denied, it ends the direct subscriptions. limited says that the request needs a place in the
+// reset throttle.
 func (b *Sub) recheck(limited bool) {
 	s := b.s
 	b.reaccess = false

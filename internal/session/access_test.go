@@ -33,7 +33,7 @@ func TestAccessAfterGap(t *testing.T) {
 	w.away = true
 	w.env.Hub.ResetAccess(fanout.Gap, everything)
 	for range 3 {
-		w.answer(0) // nobody
+		w.answer(0) // no reply
 		if len(w.answers) != 1 {
 			t.Fatal("no retry is scheduled")
 		}

@@ -5,7 +5,7 @@ package session
 // any more as not sent.
 //
 // Counts of incoming edges decide most cases. A count above zero proves nothing
-// where references run in cycles: then the subgraph reachable from the
+// where references run in cycles. Then the subgraph reachable from the
 // subscription is searched for an edge or a root from outside (trial deletion).
 // The cost is that of the subgraph, and only subscriptions with references pay it.
 func (s *Session) collect(loose ...*Sub) {

@@ -60,9 +60,9 @@ func (b *Sub) resume() {
 	}
 }
 
-// Lag sets whether the client is a slow consumer. While it is, its events are
-// held: events of state go to a bounded queue and then to the difference between
-// what the client has and the newest state. Responses are still sent.
+// Lag sets whether the client is a slow consumer. While it is, its events are held. Events of state
+// go to a bounded queue, and then to the difference between what the client has and the newest
+// state. Responses are still sent.
 func (s *Session) Lag(lagging bool) {
 	if s.closed || s.lagging == lagging {
 		return

@@ -45,10 +45,9 @@ func (f *fetch) start() {
 	f.b.withAccess(f.onAccess)
 }
 
-// claim takes the subscription that the fetch needs; done releases it. ask sends
-// the access request, if there is to be one, or returns a function that sends
-// it before the get: services handle requests about a resource in order, and a
-// get may take long.
+// claim takes the subscription that the fetch needs; done releases it. ask sends the access
+// request, if needed, or returns a function that sends it before the get. Services handle requests
+// about a resource in order, and a get may take long.
 func (f *fetch) claim(ask func(b *Sub) (first func())) {
 	s := f.s
 	s.freeze()

@@ -72,9 +72,8 @@ func (g *graph) targets(b *Sub, sent bool, f func(*Sub)) {
 	})
 }
 
-// unreachable returns which of b and the subscriptions reachable from it have
-// no path from a root, or from an edge outside of this group: in the client's
-// graph if sent, else in the gateway's.
+// unreachable returns which of b and the subscriptions reachable from it have no path from a root
+// or from outside of this group. It searches the client's graph if sent, else the gateway's.
 func (g *graph) unreachable(b *Sub, sent bool) []*Sub {
 	group := g.reach([]*Sub{b}, sent)
 	for _, m := range group {
@@ -215,10 +214,9 @@ func (g *graph) collectSet(set []fanout.Resource, roots ...*Sub) []fanout.Resour
 	return set
 }
 
-// markSent records that the client was sent roots with their resource set. It
-// returns the subscriptions that are sent now and may have queued events: the
-// caller resumes them after it has sent the message and counted the edge or
-// root that leads to them.
+// markSent records that the client was sent roots with their resource set. It returns the
+// subscriptions that are sent now and may have queued events. The caller resumes them after it has
+// sent the message and counted the edge or root that leads to them.
 func (g *graph) markSent(roots ...*Sub) []*Sub {
 	var sent []*Sub
 	g.unsent(roots, func(b *Sub) {

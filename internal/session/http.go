@@ -99,9 +99,9 @@ func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res
 }
 
 // Stream subscribes to a resource. done gets the first message of the stream, valid during the
-// call: a JSON object with the member rid and the groups of the resource set. Events follow through
-// the outbox. Without a set there is no stream; meta or err has the reason. ended is called when
-// the gateway has ended the subscription, after the event that tells the client why.
+// call. It is a JSON object with the member rid and the groups of the resource set. Events follow
+// through the outbox. Without a set there is no stream; meta or err has the reason. ended is called
+// when the gateway has ended the subscription, after the event that tells the client why.
 func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error), ended func()) {
 	before := s.env.Enter(s)
 	s.ended = ended

@@ -2,7 +2,7 @@ package session
 
 import "sluice/internal/res"
 
-// identity is what services are told of a client. It knows no Session.
+// identity describes a client to services. It knows no Session.
 type identity struct {
 	cid   string
 	token string // raw JSON; "" without a token

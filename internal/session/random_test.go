@@ -453,7 +453,7 @@ func (w *world) step() {
 func (c *testClient) connect() {
 	if c.s != nil {
 		c.s.Close()
-		c.w.logf("%s connects anew", c.name)
+		c.w.logf("%s reconnects", c.name)
 	}
 	c.holds, c.waiting, c.inOrder = newHoldings(), map[int]testRequest{0: {}}, map[string][]int{}
 	c.holds.dropped = func(rid string) { c.w.again(accessKey{c.name, rid}) }

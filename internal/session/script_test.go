@@ -45,14 +45,14 @@ func TestLongDifferenceIsPaced(t *testing.T) {
 	w.emit("r.b", state.Update{Kind: state.Synced, Snapshot: w.service["r.b"], Steps: steps})
 	w.deliver(0)
 	if got := strings.Count(w.log.String(), "A < "); got != 10 {
-		t.Fatalf("A got %d events at once\n%s", got, w.log.String())
+		t.Fatalf("A got %d events in one batch\n%s", got, w.log.String())
 	}
 	portion("B", 10)
 
 	ping := state.NewCustom("ping", []byte(`{}`), w.service["r.b"])
 	w.emit("r.b", state.Update{Kind: state.Applied, Event: ping})
 	w.deliver(0)
-	portion("A", 0) // behind the difference
+	portion("A", 0) // after the difference
 
 	w.clients[1].s.Lag(true)
 	w.answer(0)

@@ -1,4 +1,4 @@
-// Package session owns the protocol state of one client of an event loop: its requests in progress,
+// Package session owns the protocol state of one client. That is: its requests in progress,
 // its direct and indirect subscriptions, the resources that it holds, its access and its token
 // (RES.md 2 and 3.3).
 //
@@ -118,7 +118,7 @@ func (env *Env) Requests() int { return env.requests }
 // Session is one client. Each embedded type has the state of one role, and its
 // own file; the methods of Session connect them.
 type Session struct {
-	identity  // what services are told of the client
+	identity  // describes the client to services
 	responder // messages to the client
 	graph     // subscriptions and the references between them
 	agenda    // deferred work
@@ -189,8 +189,8 @@ func (s *Session) Request(r *res.Request, err error) {
 	s.env.Enter(before)
 }
 
-// maxName bounds the name of a resource ID, in bytes: NATS servers take subjects of some 4 KiB,
-// unless told otherwise.
+// maxName bounds the name of a resource ID, in bytes: by default, NATS servers accept subjects of
+// about 4 KiB.
 const maxName = 64 << 10
 
 func nameOf(rid string) string {

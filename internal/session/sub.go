@@ -53,7 +53,7 @@ type Sub struct {
 
 // demand counts what keeps a subscription alive whatever refers to it.
 type demand struct {
-	direct  int32 // direct subscriptions that the client was told of
+	direct  int32 // direct subscriptions that the client holds
 	pending int32 // subscribe requests in progress
 	fetches int32 // requests in progress that fetch it, pending ones included
 	pins    int32 // requests in progress that need it, fetches included
