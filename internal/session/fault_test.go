@@ -30,7 +30,8 @@ func (w *world) noting() *owner.Faults {
 	return w.env.Faults
 }
 
-// Of the sessions that a token reset concerns, one that panics is closed, and all others get their request.
+// Of the sessions that a token reset concerns, one that panics is closed, and all others get
+// their request.
 func TestPanicInATokenReset(t *testing.T) {
 	w := newWorld(t, 1, Limits{})
 	faults := w.noting()
@@ -88,7 +89,8 @@ type counted int
 func (c *counted) Acquire(grant func()) { *c++; grant() }
 func (c *counted) Release()             { *c-- }
 
-// A panic between the grant of a slot of the reset throttle and its use gives the slot back, and is the client's whose
+// A panic between the grant of a slot of the reset throttle and its use gives the slot back, and
+// is the client's whose
 // access was to be asked.
 func TestPanicWithASlot(t *testing.T) {
 	for _, panics := range []bool{true, false} {
@@ -131,7 +133,8 @@ func TestAttemptBlamesWhomItEnters(t *testing.T) {
 	}
 }
 
-// A session that ends with a request of a limited recheck in flight, which is given up then, releases its place.
+// A session that ends with a request of a limited recheck in flight, which is given up then,
+// releases its place.
 func TestCloseReleasesPlaces(t *testing.T) {
 	w, c := subscribed(t)
 	slots := new(counted)
