@@ -172,9 +172,9 @@ func (g *Gateway) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the gateway by the plan of drain, then its connections to NATS. It
-// ends a Start that is under way, too. When ctx ends, what is left is closed
-// without further wait, and its error is returned. Stop returns when nothing of the gateway runs.
+// Stop drains the clients (see drain), then closes the connections to NATS. It also aborts a
+// running Start. When ctx ends, Stop closes what is left immediately and returns ctx's error. When
+// it returns, nothing of the gateway runs.
 func (g *Gateway) Stop(ctx context.Context) error { return g.life.Stop(ctx) }
 
 // Done returns a channel that yields the error of a part that failed after
@@ -299,7 +299,7 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 	}
 }
 
-// adopt gives a WebSocket upgrade that net/http has read to a loop.
+// adopt hands a WebSocket upgrade that net/http has read over to a loop.
 func (g *Gateway) adopt(c net.Conn, head []byte) {
 	if err := g.engine.Adopt(c, head); err != nil {
 		g.log.Debug("a WebSocket upgrade on a connection of net/http was lost", "error", err)

@@ -42,8 +42,8 @@ func (h handler) Start(n *netpoll.Loop) {
 	h.g.loops[l.index].Store(l)
 }
 
-// Upgrade refuses pages of foreign origins, and all while services cannot be
-// reached. With wsHeaderAuth, a service is asked first.
+// Upgrade rejects pages of foreign origins, and every client after the grace period without NATS.
+// With wsHeaderAuth, it first sends an auth request to a service.
 func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 	g := h.g
 	if !g.rest.Origins().Allow(head.Get("Origin")) {
@@ -117,7 +117,8 @@ func (h handler) Message(c *netpoll.Conn, payload []byte) {
 	h.asked(c, cl, before)
 }
 
-// asked is called when a client's message was handled, before which it had that many requests in flight.
+// asked is called when a client's message was handled, before which it had that many requests in
+// flight.
 func (h handler) asked(c *netpoll.Conn, cl *client, before int) {
 	pending := cl.session.Requests()
 	if pending <= before {
@@ -131,7 +132,8 @@ func (h handler) asked(c *netpoll.Conn, cl *client, before int) {
 	}
 }
 
-// parseHere is how long a message may be, in bytes, that the loop parses itself: a megabyte of JSON takes up to 50 ms.
+// parseHere is how long a message may be, in bytes, that the loop parses itself: a megabyte of JSON
+// takes up to 50 ms.
 const parseHere = 32 << 10
 
 // parseAway has a worker parse a message.
@@ -168,12 +170,12 @@ func (h handler) Closed(c *netpoll.Conn) {
 	}
 }
 
-// Stream passes on a request that may ask for server-sent events.
+// Stream handles a request that may ask for server-sent events.
 func (h handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	return c.Loop().Data.(*loop).http.Stream(c, head)
 }
 
-// Request passes a plain request on.
+// Request handles a plain HTTP request.
 func (h handler) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
 	return c.Loop().Data.(*loop).http.Request(c, head, body)
 }

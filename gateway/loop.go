@@ -84,16 +84,16 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	return l
 }
 
-// pendingLimit is how many requests may be in flight for a loop, all clients together, and pendingReserve is how many of
-// those are kept for clients that have no other.
+// pendingLimit is how many requests may be in flight for a loop, all clients together, and
+// pendingReserve is how many of those are kept for clients that have no other.
 const (
 	pendingLimit   = 1 << 18
 	pendingReserve = pendingLimit / 16
 )
 
-// allowance returns how many requests a client may have in flight before its next ones wait: maxPending, but no more
-// than a quarter of what is left of the loop's limit. So some is left for the others, however many clients take all
-// that they get.
+// allowance returns how many requests a client may have in flight before its next ones wait:
+// maxPending, but no more than a quarter of what is left of the loop's limit. So some is left for
+// the others, however many clients take all that they get.
 func (l *loop) allowance() int {
 	left := pendingLimit - pendingReserve - max(l.env.Requests(), l.caller.Pending())
 	return min(l.g.config.MaxPending, max(left/4, 1))
@@ -206,7 +206,8 @@ func (b loopBus) Request(name, subject string, payload []byte, done func([]byte,
 	})
 }
 
-// group returns the group of a session's requests; nil for requests of none, or of one that has ended.
+// group returns the group of a session's requests; nil for requests of none, or of one that has
+// ended.
 func (l *loop) group(s *session.Session) *natsbus.Group {
 	if s == nil || s.Closed() {
 		return nil

@@ -65,8 +65,8 @@ func (o *owners) caller(number uint32) (*shard, *loop) {
 	return nil, nil
 }
 
-// inOrder calls post once all that has reached the shards before has been
-// handed on by them. post may run on any shard's goroutine or at once.
+// inOrder calls post after every shard has handled the messages queued in it before. post runs on a
+// shard's goroutine, or immediately if no shard has messages queued.
 func (o *owners) inOrder(post func()) {
 	var busy []*shard
 	for _, s := range o.shards {

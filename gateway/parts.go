@@ -18,9 +18,9 @@ import (
 // everything cached is fetched anew. A place in the queue costs a pointer.
 const minPending = 1 << 16
 
-// parts are what a gateway consists of, in the order in which they start. They
-// stop in the reverse order: clients leave first, while all that serves them
-// still runs. The port for clients opens last, so whoever can connect is served.
+// parts returns the gateway's parts in the order of their start. They stop in the reverse order:
+// clients leave first, while everything that serves them still runs. The port for clients opens
+// last, so every client that can connect is served.
 func (g *Gateway) parts() []lifecycle.Part {
 	return []lifecycle.Part{
 		{
@@ -134,8 +134,7 @@ func (g *Gateway) disconnect() {
 	}
 }
 
-// drainSlack is what the drain's time has beyond its windows, for timers that
-// are due at their very end.
+// drainSlack extends the drain beyond its windows, for timers that are due at their end.
 const drainSlack = 250 * time.Millisecond
 
 // drain is the plan by which clients leave, on the gateway's clock:

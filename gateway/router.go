@@ -9,31 +9,29 @@ import (
 	"sluice/internal/res"
 )
 
-// router takes what arrives from NATS to its owner (natsbus.Receiver). It runs
-// on the dispatchers' goroutines.
+// router passes what arrives from NATS to its owner (natsbus.Receiver). It runs on the dispatchers'
+// goroutines.
 //
-// A service that sends an event and then an answer means them in this order.
-// The event takes two steps (shard, then loop), an answer for a client only one
-// (loop), so it could overtake. Therefore whatever is meant for a loop first
-// goes through every shard that has work waiting: each of them hands on the
-// work that was there before, and the last one posts the message. A shard with
-// nothing waiting has posted all its work already and is left out; an idle
-// gateway pays nothing.
+// A client must receive an event before a reply that the service sent after it. The event takes two
+// steps (shard, loop), the reply only one (loop), so it could overtake. Therefore a message for a
+// loop first passes every shard that has messages queued. Each shard handles these before, and the
+// last one posts the message. A shard with an empty queue is skipped, since it has posted
+// everything already.
 //
-// Two messages for loops keep their order, too: the second is held up by every
-// shard that still holds up the first.
+// Two messages for loops keep their order as well: every shard that still delays the first delays
+// the second.
 type router struct {
 	*owners
 	ids connid.Maker
 	log *slog.Logger
 }
 
-// Event takes an event to the shard of its resource.
+// Event posts an event to the shard of its resource.
 func (r *router) Event(name, event string, data []byte) {
 	r.shardOf(name).cache.Event(name, event, data)
 }
 
-// Token takes a connection's new token to its loop.
+// Token posts a connection's new token to its loop.
 func (r *router) Token(cid string, data []byte) {
 	who, ok := r.ids.Parse(cid)
 	if !ok {
@@ -88,8 +86,8 @@ func (r *router) System(event string, data []byte) {
 	}
 }
 
-// Reply takes an answer to the owner that asked. The owner's number comes from
-// the reply's subject, which anyone on NATS can write.
+// Reply posts a reply to the owner of its request. The owner's number comes from the reply's
+// subject, which any client of NATS can forge.
 func (r *router) Reply(reply natsbus.Reply) {
 	s, l := r.caller(reply.Owner)
 	switch {
