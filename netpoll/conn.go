@@ -92,13 +92,18 @@ func (l *Loop) accept(gc gnet.Conn) {
 		return
 	}
 	limit := int64(e.opts.Limits.MaxConns)
+	noFDs := int(c.fd) >= e.fdLimit
+	noRoom := limit > 0 && e.metrics.OpenAll.Load() > limit
+	if (noFDs || noRoom) && len(l.doomed) < e.lingerer && l.evict() {
+		noFDs, noRoom = false, false // there is, once this iteration has ended
+	}
 	switch {
 	case e.draining.Load():
 		e.metrics.RefusedDrain.Add(1)
-	case int(c.fd) >= e.fdLimit:
+	case noFDs:
 		e.metrics.RefusedFDs.Add(1)
 		l.warn(&l.warned.fds, "clients are refused: descriptors are running out; raise the limit (ulimit -n)", "limit", e.fdLimit)
-	case limit > 0 && e.metrics.OpenAll.Load() > limit:
+	case noRoom:
 		e.metrics.RefusedMax.Add(1)
 		l.warn(&l.warned.max, "clients are refused: there are as many as maxConnections allows", "limit", limit)
 	default:

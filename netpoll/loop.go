@@ -66,6 +66,8 @@ type Loop struct {
 	broken   bool // Handler.Start has panicked: the loop does nothing
 	inflater inflater
 
+	evictions evictions
+
 	// Shared with those who wake the loop.
 	taken atomic.Bool // bound to an event loop of gnet
 	wait  waiting

@@ -18,6 +18,7 @@ type Metrics struct {
 	// Connections that never became a WebSocket or a plain HTTP connection, by reason.
 	RefusedFDs     atomic.Uint64 // 503: descriptors are running out
 	RefusedMax     atomic.Uint64 // 503: Limits.MaxConns
+	Evicted        atomic.Uint64 // closed for a new connection: silent longest before their head was complete
 	RefusedDrain   atomic.Uint64 // 503: the engine is being stopped
 	RefusedHead    atomic.Uint64 // the request head is malformed or too large
 	RefusedTimeout atomic.Uint64 // the request head did not come in time
