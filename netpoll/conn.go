@@ -7,8 +7,6 @@ import (
 	"github.com/panjf2000/gnet/v2"
 
 	"sluice/internal/owner"
-	"sluice/pool"
-	"sluice/wsproto"
 )
 
 const (
@@ -37,13 +35,10 @@ const (
 // with all who get the same, and one timer serves whatever deadline the state has.
 type Conn struct {
 	// What an event touches, in one line of the processor's cache: it is seldom there when an event has many takers.
-	loop   *Loop    // fixed while open
-	first  []byte   // output: see outbox.go
-	more   *backlog // output
-	queued int32    // bytes in first and more
-	fd     int32    // fixed while open
-	slot   uint32   // fixed while open
-	gen    uint32   // fixed while open
+	loop *Loop // fixed while open
+	outbox
+	slot   uint32 // fixed while open
+	gen    uint32 // fixed while open
 	flags  uint16
 	code   uint16 // close code to be counted; 0: not known yet
 	state  state
@@ -55,19 +50,22 @@ type Conn struct {
 
 	gc gnet.Conn // fixed while open; nil once closed
 
-	// Input.
-	in     *pool.Buffer // an incomplete head or frame; nil: none
-	parser wsproto.Parser
-	scan   wsproto.HeadScanner
+	inbox
 
 	// Time.
 	timer owner.Timer
 	heard time.Duration // when something came in, or went out of a full outbox
 }
 
+// A connection has several roles. Each has a type with its methods: a Conn seen from one side, which costs nothing.
+func (c *Conn) http() httpConn     { return httpConn{c} }
+func (c *Conn) ws() wsConn         { return wsConn{c} }
+func (c *Conn) tls() tlsConn       { return tlsConn{c} }
+func (c *Conn) ending() endingConn { return endingConn{c} }
+
 // newConn makes the connection for gc; nil if the loop has no slot left.
 func (l *Loop) newConn(gc gnet.Conn) *Conn {
-	c := &Conn{loop: l, gc: gc, fd: int32(gc.Fd()), heard: l.now, state: stateHead}
+	c := &Conn{loop: l, gc: gc, outbox: outbox{fd: int32(gc.Fd())}, heard: l.now, state: stateHead}
 	if !l.table.add(c) {
 		return nil
 	}
@@ -110,7 +108,7 @@ func (l *Loop) accept(gc gnet.Conn) {
 		if e.trusts(c.RemoteAddrPort().Addr()) {
 			c.to(stateProxy)
 		} else if l.tls != nil {
-			c.startTLS()
+			c.tls().startTLS()
 			return
 		}
 		l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
@@ -121,7 +119,7 @@ func (l *Loop) accept(gc gnet.Conn) {
 		return
 	}
 	if l.refused >= e.lingerer {
-		c.answer(http.StatusServiceUnavailable)
+		c.http().answer(http.StatusServiceUnavailable)
 		c.to(stateFinish) // no descriptor to spare for courtesy
 		return
 	}
@@ -160,81 +158,13 @@ func (c *Conn) Closing() bool { return c.state != stateOpen }
 func (c *Conn) Close(code uint16, reason string) {
 	switch {
 	case c.state == statePending:
-		c.turnDown(&c.loop.engine.metrics.RefusedUpgrade, c.errorResponse(http.StatusServiceUnavailable))
+		c.http().turnDown(&c.loop.engine.metrics.RefusedUpgrade, c.http().errorResponse(http.StatusServiceUnavailable))
 	case c.state != stateOpen:
 	case c.flags&flagStream != 0:
 		c.Finish()
 	default:
 		c.to(stateClosing)
-		c.sendClose(code, reason)
-	}
-}
-
-// fail closes the connection of a peer that broke the protocol: its close frame is not waited for, because
-// what it sends can no longer be understood (RFC 6455 §7.1.7).
-func (c *Conn) fail(code uint16, reason string) {
-	if c.state == stateClosing {
-		c.to(stateFail)
-		if c.queued == 0 {
-			c.flushed()
-		}
-		return
-	}
-	c.to(stateFail)
-	c.sendClose(code, reason)
-}
-
-func (c *Conn) sendClose(code uint16, reason string) {
-	l := c.loop
-	if c.code == 0 {
-		c.code = code
-	}
-	c.goOn(^pause(0)) // the peer's close frame is behind what waits
-	c.push(l.arena.Commit(wsproto.AppendClose(l.arena.Begin(), code, reason)))
-	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
-}
-
-// answer sends a short HTTP response and closes.
-func (c *Conn) answer(status int) { c.refuse(c.errorResponse(status)) }
-
-func (c *Conn) errorResponse(status int) []byte {
-	return c.response(status, "", http.StatusText(status)+"\n")
-}
-
-// response returns a whole HTTP response after which the connection closes: each one that the engine makes itself.
-func (c *Conn) response(status int, header, body string) []byte {
-	a := &c.loop.arena
-	return a.Commit(wsproto.AppendHTTPError(a.Begin(), status, c.loop.engine.opts.ResponseHeader+header, body))
-}
-
-// refuse sends a whole HTTP response and closes.
-func (c *Conn) refuse(response []byte) {
-	l := c.loop
-	c.to(stateFail)
-	c.push(response)
-	wait := l.engine.opts.Limits.CloseTimeout
-	if c.flags&flagReserve != 0 {
-		wait = refuseWait
-	}
-	l.wheel.Expect(&c.timer, l.now+wait, c)
-}
-
-// flushed is called when the outbox has become empty in a state that waits for that.
-func (c *Conn) flushed() {
-	if c.link() != nil && (c.state == stateFinish || c.state == stateFail) && !c.bye() {
-		return // called again once that has gone
-	}
-	switch c.state {
-	case stateAnswered:
-		c.answered()
-	case stateFinish:
-		c.doom()
-	case stateFail:
-		if c.flags&flagEnded != 0 {
-			c.doom() // there is nothing that could still come
-			return
-		}
-		c.startLinger()
+		c.ws().sendClose(code, reason)
 	}
 }
 
@@ -254,12 +184,12 @@ func (c *Conn) Expire(now time.Duration) {
 		m.RefusedTimeout.Add(1)
 		c.doom()
 	case stateTLS:
-		c.endHandshake(&m.TLSTimeout)
+		c.tls().endHandshake(&m.TLSTimeout)
 		c.doom()
 	case statePending:
-		c.turnDown(&m.RefusedTimeout, c.errorResponse(http.StatusServiceUnavailable))
+		c.http().turnDown(&m.RefusedTimeout, c.http().errorResponse(http.StatusServiceUnavailable))
 	case stateRequest: // it was the drain that set the timer
-		c.refuse(c.errorResponse(http.StatusServiceUnavailable))
+		c.http().refuse(c.http().errorResponse(http.StatusServiceUnavailable))
 	case stateHead:
 		if c.flags&flagIdle != 0 {
 			c.doom()
@@ -270,54 +200,16 @@ func (c *Conn) Expire(now time.Duration) {
 			c.doom() // it never said a word
 			return
 		}
-		c.answer(http.StatusRequestTimeout)
+		c.http().answer(http.StatusRequestTimeout)
 	case stateRefuse:
-		c.answer(http.StatusServiceUnavailable)
+		c.http().answer(http.StatusServiceUnavailable)
 	case stateOpen:
-		c.keepAlive(now)
+		c.ws().keepAlive(now)
 	case stateLinger:
-		c.lingered(now)
+		c.ending().lingered(now)
 	default:
 		c.doom()
 	}
-}
-
-var ping = wsproto.AppendFrame(nil, wsproto.OpPing, nil)
-
-// keepAlive pings a peer that has been silent, and gives up one that stays so.
-func (c *Conn) keepAlive(now time.Duration) {
-	l := c.loop
-	limits := &l.engine.opts.Limits
-	switch {
-	case c.paused != 0: // whatever it says lies in the socket
-		c.flags &^= flagPinged
-		c.heard = now
-		c.schedulePing()
-	case c.flags&flagPinged != 0:
-		l.engine.metrics.PingLost.Add(1)
-		c.code = CloseAbnormal
-		c.doom()
-	case now < c.heard+limits.PingInterval:
-		c.schedulePing()
-	default:
-		c.flags |= flagPinged
-		c.push(ping)
-		l.wheel.Expect(&c.timer, now+limits.PongTimeout, c)
-	}
-}
-
-// schedulePing arms the timer for the end of the silence that is tolerated. It is not moved with each
-// message: when it fires, it looks at how long the silence was. Times are rounded up so that the pings of
-// many idle connections share wake-ups.
-func (c *Conn) schedulePing() {
-	interval := c.loop.engine.opts.Limits.PingInterval
-	if interval < 0 {
-		c.loop.wheel.Cancel(&c.timer)
-		return
-	}
-	grid := max(interval/64, tick)
-	at := (c.heard + interval + grid - 1) / grid * grid
-	c.loop.wheel.Schedule(&c.timer, at, c)
 }
 
 // hear notes that the peer is alive.
@@ -326,53 +218,7 @@ func (c *Conn) hear() {
 	if c.flags&flagPinged != 0 {
 		c.flags &^= flagPinged
 		if c.state == stateOpen {
-			c.schedulePing()
+			c.ws().schedulePing()
 		}
 	}
-}
-
-// finalize is called by gnet just before the descriptor is closed. Nothing is written to it from now on.
-func (c *Conn) finalize() {
-	l := c.loop
-	m := l.engine.metrics
-	if c.state == statePending {
-		m.Pending.Add(-1)
-	}
-	if l.engine.quitting.Load() && c.owed() {
-		m.Cut.Add(1)
-	}
-	c.to(stateClosed)
-	c.goOn(^pause(0))
-	c.gc = nil
-	l.wheel.Cancel(&c.timer)
-	c.dropOutbox()
-	c.dropTLS()
-	c.parser.Reset()
-	c.dropInput()
-	c.forgetBody()
-	c.forgetLinger()
-	c.forgetProxied()
-	if c.flags&flagReserve != 0 {
-		l.refused--
-	}
-	if c.flags&flagKeepOpen == 0 {
-		m.OpenAll.Add(-1)
-	}
-	l.table.remove(c)
-	if c.flags&flagOpened != 0 {
-		if c.code == 0 {
-			c.code = CloseAbnormal
-		}
-		m.Open.Add(-1)
-		m.ClosedWith(c.code).Add(1)
-	}
-	if c.flags&flagHeld != 0 {
-		c.flags &^= flagHeld
-		l.held--
-		if c.flags&flagStream != 0 {
-			m.OpenStreams.Add(-1)
-		}
-		l.engine.opts.Handler.Closed(c)
-	}
-	c.Session = nil
 }

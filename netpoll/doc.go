@@ -16,7 +16,7 @@
 // So a Handler never sees a connection closed under its hands, and whatever it sends to one connection
 // in a turn, or before that connection's part of the line has come, leaves in one write.
 //
-// Files in reading order: options.go, engine.go, loop.go, wait.go (over package park), conn.go, state.go, input.go, upgrade.go, stream.go, request.go,
+// Files in reading order: options.go, engine.go, loop.go, wait.go (over package park), conn.go, state.go, input.go, http.go, ws.go, ending.go, upgrade.go, stream.go, request.go,
 // proxy.go, outbox.go, line.go, flush.go, flush_choice.go, flush_uring_linux.go (over package uring), handover.go, drain.go;
 // then tls.go, tls_handshake.go, tls_link.go, tls_handover.go, tls_slim.go.
 package netpoll

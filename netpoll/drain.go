@@ -127,7 +127,7 @@ func (l *Loop) drainCheck() {
 }
 
 // owed reports whether the client would miss something if the connection were closed now.
-func (c *Conn) owed() bool {
+func (c endingConn) owed() bool {
 	switch c.state {
 	case stateProxy, stateTLS:
 		return false
@@ -176,7 +176,7 @@ func (l *Loop) drainShare() {
 			c.flags |= flagLast
 			l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
 		case statePending:
-			c.turnDown(&l.engine.metrics.RefusedDrain, c.errorResponse(http.StatusServiceUnavailable))
+			c.http().turnDown(&l.engine.metrics.RefusedDrain, c.http().errorResponse(http.StatusServiceUnavailable))
 		default:
 			c.Close(wsproto.CloseGoingAway, "the gateway is being stopped")
 		}

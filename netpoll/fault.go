@@ -253,25 +253,25 @@ func (c *Conn) Fault() {
 	}
 	c.flags |= flagFault
 	c.in, c.parser = nil, wsproto.Parser{} // left to the collector: whoever has a buffer else is not known
-	c.forgetBody()
+	c.http().forgetBody()
 	switch c.state {
 	case stateOpen, stateClosing:
 		if c.flags&flagStream != 0 {
 			c.Finish()
 			return
 		}
-		c.fail(wsproto.CloseInternalError, "internal error")
+		c.ws().fail(wsproto.CloseInternalError, "internal error")
 	case statePending:
-		c.turnDown(&c.loop.engine.metrics.RefusedUpgrade, c.errorResponse(http.StatusInternalServerError))
+		c.http().turnDown(&c.loop.engine.metrics.RefusedUpgrade, c.http().errorResponse(http.StatusInternalServerError))
 	case stateHead, stateRequest:
 		if c.queued == 0 {
-			c.refuse(c.errorResponse(http.StatusInternalServerError))
+			c.http().refuse(c.http().errorResponse(http.StatusInternalServerError))
 			return
 		}
 		c.doom()
 	case stateTLS:
 		if t := c.link(); t != nil && t.shaking {
-			c.endHandshake(&c.loop.engine.metrics.TLSFailed)
+			c.tls().endHandshake(&c.loop.engine.metrics.TLSFailed)
 		}
 		c.doom()
 	default:
@@ -314,14 +314,14 @@ func (l *Loop) finalized(c *Conn) {
 
 func (l *Loop) tryFinalize(c *Conn) (done bool) {
 	defer l.containClose()
-	c.finalize()
+	c.ending().finalize()
 	return true
 }
 
 // outlives is Conn.outlive; false if that panics.
 func (l *Loop) outlives(c *Conn, err error) (does bool) {
 	defer l.containClose()
-	return c.outlive(err)
+	return c.ending().outlive(err)
 }
 
 func (l *Loop) tryClosed(c *Conn) {

@@ -32,7 +32,7 @@ func (w *writer) flush(l *Loop, batch []*Conn) {
 // one writes what one connection has queued.
 func (w *writer) one(c *Conn) {
 	if c.link() != nil {
-		c.flushTLS()
+		c.tls().flushTLS()
 		return
 	}
 	// More than one round only if there are more slices than a vector holds.

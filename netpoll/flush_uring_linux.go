@@ -78,7 +78,7 @@ func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
 		c := batch[i]
 		c.loop.work.conn = c
 		if c.link() != nil {
-			c.flushTLS()
+			c.tls().flushTLS()
 			continue
 		}
 		if c.queued == 0 || c.state >= stateDoomed {

@@ -32,7 +32,7 @@ type half struct {
 }
 
 // endInput notes that nothing more comes from the client, and reports whether the connection owes it something.
-func (c *Conn) endInput() bool {
+func (c endingConn) endInput() bool {
 	first := c.flags&flagEnded == 0
 	if first {
 		c.flags |= flagEnded
@@ -46,7 +46,7 @@ func (c *Conn) endInput() bool {
 }
 
 // owes reports whether something is still to be sent to a client whose input has ended.
-func (c *Conn) owes() bool {
+func (c endingConn) owes() bool {
 	switch c.state {
 	case stateTLS:
 		return c.link().hs != nil // what it needs may have come, and a request behind it
@@ -59,7 +59,7 @@ func (c *Conn) owes() bool {
 }
 
 // settle decides what a connection without further input still waits for.
-func (c *Conn) settle() {
+func (c endingConn) settle() {
 	l := c.loop
 	closeBy := l.now + l.engine.opts.Limits.CloseTimeout
 	switch {
@@ -68,14 +68,14 @@ func (c *Conn) settle() {
 			h.end()
 		}
 	case c.state == stateHead && (c.in != nil || c.flags&flagBody != 0):
-		c.forgetBody()
+		c.http().forgetBody()
 		c.dropInput()
-		c.answer(http.StatusBadRequest) // the request will never be complete
+		c.http().answer(http.StatusBadRequest) // the request will never be complete
 	case c.state == stateHead:
 		c.finishEnded()
 	case c.state == stateOpen && c.flags&flagStream != 0:
 		if ended := l.engine.opts.InputEnded; ended != nil {
-			ended(c)
+			ended(c.Conn)
 		} else {
 			c.Finish()
 		}
@@ -84,7 +84,7 @@ func (c *Conn) settle() {
 			c.code = CloseAbnormal
 		}
 		c.to(stateFinish)
-		l.wheel.Expect(&c.timer, closeBy, c)
+		l.wheel.Expect(&c.timer, closeBy, c.Conn)
 		if c.queued == 0 {
 			c.flushed()
 		} else if !c.Lagging() {
@@ -96,9 +96,9 @@ func (c *Conn) settle() {
 }
 
 // finishEnded closes a connection that owes nothing and from which nothing more comes.
-func (c *Conn) finishEnded() {
+func (c endingConn) finishEnded() {
 	c.to(stateFinish)
-	c.loop.wheel.Expect(&c.timer, c.loop.now+c.loop.engine.opts.Limits.CloseTimeout, c)
+	c.loop.wheel.Expect(&c.timer, c.loop.now+c.loop.engine.opts.Limits.CloseTimeout, c.Conn)
 	if c.queued == 0 {
 		c.flushed()
 	}
@@ -106,7 +106,7 @@ func (c *Conn) finishEnded() {
 
 // outlive is called when gnet is about to close the connection's descriptor because of err. It reports whether the
 // connection goes on with one of its own.
-func (c *Conn) outlive(err error) bool {
+func (c endingConn) outlive(err error) bool {
 	if !errors.Is(err, io.EOF) || !c.endInput() {
 		return false
 	}
@@ -126,7 +126,7 @@ func (c *Conn) outlive(err error) bool {
 	if l.half.conns == nil {
 		l.half.conns = make(map[uint32]*Conn)
 	}
-	l.half.conns[c.slot] = c
+	l.half.conns[c.slot] = c.Conn
 	if !l.half.timer.Armed() {
 		l.wheel.Schedule(&l.half.timer, l.now+halfEvery, owner.Func(l.checkHalf))
 	}
@@ -146,7 +146,7 @@ func (l *Loop) checkHalf(now time.Duration) {
 }
 
 // closeHalf closes a connection with a descriptor of its own.
-func (c *Conn) closeHalf() {
+func (c endingConn) closeHalf() {
 	fd := int(c.fd)
 	delete(c.loop.half.conns, c.slot)
 	c.finalize()
@@ -156,7 +156,7 @@ func (c *Conn) closeHalf() {
 // closeAllHalf closes what gnet, which has ended, does not know.
 func (l *Loop) closeAllHalf() {
 	for _, c := range l.half.conns {
-		c.closeHalf()
+		c.ending().closeHalf()
 	}
 	l.wheel.Cancel(&l.half.timer)
 }

@@ -220,7 +220,7 @@ func (l *Loop) adopt(gc gnet.Conn, a *adopted) {
 	e.metrics.Adopted.Add(1)
 	l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
 	if a.link != nil {
-		c.adoptTLS(a)
+		c.tls().adoptTLS(a)
 	} else {
 		c.receive(a.head)
 	}

@@ -44,7 +44,7 @@ func (l *Loop) limits() wsproto.Limits {
 }
 
 // inflate has a worker inflate a message.
-func (c *Conn) inflate(m wsproto.Message) {
+func (c wsConn) inflate(m wsproto.Message) {
 	c.loop.engine.metrics.Inflated.Add(1)
 	packed := pool.GetBuffer(len(m.Payload))
 	packed.B = append(packed.B, m.Payload...)
@@ -59,9 +59,9 @@ func (c *Conn) inflate(m wsproto.Message) {
 		switch broken, ok := err.(*wsproto.CloseError); {
 		case c == nil: // what comes from a client that is being closed is discarded
 		case ok:
-			c.fail(broken.Code, broken.Reason)
+			c.ws().fail(broken.Code, broken.Reason)
 		default:
-			c.dispatch(wsproto.Message{Op: m.Op, Payload: text.B})
+			c.ws().dispatch(wsproto.Message{Op: m.Op, Payload: text.B})
 		}
 	})
 }
@@ -70,11 +70,11 @@ func (c *Conn) inflate(m wsproto.Message) {
 // called, on the loop: with true, or with false if c has closed or begun to. During Handler.Message only, at most once.
 func (c *Conn) Offload(work func(), then func(open bool)) {
 	c.loop.engine.metrics.Offloaded.Add(1)
-	c.offload(pauseWork, work, func(c *Conn) { then(c != nil) })
+	c.ws().offload(pauseWork, work, func(c *Conn) { then(c != nil) })
 }
 
 // offload has a worker call work while c is paused, and then calls then on the loop.
-func (c *Conn) offload(why pause, work func(), then func(*Conn)) {
+func (c wsConn) offload(why pause, work func(), then func(*Conn)) {
 	l := c.loop
 	e := l.engine
 	c.paused |= why
@@ -112,9 +112,9 @@ func (l *Loop) worked(w workDone) {
 	case !w.failed:
 		w.then(c)
 	case c != nil:
-		c.fail(wsproto.CloseInternalError, "")
+		c.ws().fail(wsproto.CloseInternalError, "")
 	}
 	if c != nil {
-		c.goOn(w.why)
+		c.ws().goOn(w.why)
 	}
 }

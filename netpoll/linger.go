@@ -27,7 +27,7 @@ type lingering struct {
 }
 
 // startLinger shuts our side down. The timer is already armed for Limits.CloseTimeout.
-func (c *Conn) startLinger() {
+func (c endingConn) startLinger() {
 	l := c.loop
 	c.to(stateLinger)
 	if unix.Shutdown(int(c.fd), unix.SHUT_WR) != nil {
@@ -43,7 +43,7 @@ func (c *Conn) startLinger() {
 }
 
 // discard drops n bytes of input that are of no interest any more. Within the bounds it postpones the close.
-func (c *Conn) discard(n int) {
+func (c endingConn) discard(n int) {
 	l := c.loop
 	g, ok := l.lingers[c.slot]
 	if !ok {
@@ -56,12 +56,12 @@ func (c *Conn) discard(n int) {
 	}
 	l.lingers[c.slot] = g
 	if !l.engine.draining.Load() {
-		l.wheel.Expect(&c.timer, min(l.now+l.engine.opts.Limits.CloseTimeout, g.until), c)
+		l.wheel.Expect(&c.timer, min(l.now+l.engine.opts.Limits.CloseTimeout, g.until), c.Conn)
 	}
 }
 
 // lingered closes a connection that has been silent for Limits.CloseTimeout, or has lingered for Limits.ReadTimeout.
-func (c *Conn) lingered(now time.Duration) {
+func (c endingConn) lingered(now time.Duration) {
 	l := c.loop
 	if g, ok := l.lingers[c.slot]; ok && now >= g.until && !l.engine.draining.Load() {
 		l.engine.metrics.DiscardCut.Add(1)
@@ -70,7 +70,7 @@ func (c *Conn) lingered(now time.Duration) {
 }
 
 // forgetLinger is called before the slot is given away.
-func (c *Conn) forgetLinger() {
+func (c endingConn) forgetLinger() {
 	if len(c.loop.lingers) > 0 {
 		delete(c.loop.lingers, c.slot)
 	}

@@ -181,16 +181,16 @@ func (l *Loop) bury() {
 		l.doomed[i] = nil
 		if c != nil && c.gc != nil { // nil: a panic interrupted its end
 			if c.link() != nil {
-				c.farewell()
+				c.tls().farewell()
 			}
 			l.burying = true
 			_ = l.el.Close(c.gc) // calls finalize; what it returns, gnet has logged
 			l.burying = false
 		} else if c.state != stateClosed {
 			if c.link() != nil {
-				c.farewell()
+				c.tls().farewell()
 			}
-			c.closeHalf()
+			c.ending().closeHalf()
 		}
 	}
 	l.doomed = l.doomed[:0]

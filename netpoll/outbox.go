@@ -24,6 +24,14 @@ const (
 	spareSlots = 16                    // slices that a backlog kept for reuse has room for
 )
 
+// outbox is what is queued for a socket.
+type outbox struct {
+	first  []byte // the oldest slice; nil if nothing is queued
+	more   *backlog
+	queued int32 // bytes in first and more
+	fd     int32 // the socket; fixed while open
+}
+
 // backlog is the part of an outbox that most connections do without.
 type backlog struct {
 	conn    *Conn
@@ -49,11 +57,11 @@ func (c *Conn) Send(frame []byte) {
 }
 
 // Queued returns how many bytes wait to be written.
-func (c *Conn) Queued() int { return int(c.queued) }
+func (o *outbox) Queued() int { return int(o.queued) }
 
 // Lagging reports whether the peer does not read fast enough. Whoever can say the same with less, the newest
 // state instead of every change, should wait until it no longer lags.
-func (c *Conn) Lagging() bool { return c.more != nil && c.more.lagging }
+func (o *outbox) Lagging() bool { return o.more != nil && o.more.lagging }
 
 // offer queues a frame within the bound. A frame for an empty outbox is always taken, however large.
 func (c *Conn) offer(frame []byte) {
@@ -146,13 +154,13 @@ func (q *backlog) pop() []byte {
 }
 
 // gather appends the oldest slices of the outbox, as many as there is room for.
-func (c *Conn) gather(bufs [][]byte) [][]byte {
-	if c.queued == 0 {
+func (o *outbox) gather(bufs [][]byte) [][]byte {
+	if o.queued == 0 {
 		return bufs
 	}
-	bufs = append(bufs, c.first)
-	if c.more != nil {
-		rest := c.more.bufs[c.more.head:]
+	bufs = append(bufs, o.first)
+	if o.more != nil {
+		rest := o.more.bufs[o.more.head:]
 		bufs = append(bufs, rest[:min(len(rest), cap(bufs)-len(bufs))]...)
 	}
 	return bufs
@@ -179,7 +187,7 @@ func (c *Conn) wrote(n int, full bool) {
 	case c.queued == 0:
 		c.first = nil
 		c.dropOutbox()
-		c.flushed()
+		c.ending().flushed()
 	case full:
 		c.lag(n > 0)
 	}
@@ -200,7 +208,7 @@ func (c *Conn) lag(progress bool) {
 		l.engine.metrics.Lagging.Add(1)
 		l.engine.metrics.Lags.Add(1)
 		if c.state == stateAnswered {
-			c.charge()
+			c.http().charge()
 		}
 		if c.state == stateAnswered && !c.timer.Armed() { // a drain may have armed it
 			l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.ReadTimeout, c)

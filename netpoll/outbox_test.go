@@ -40,7 +40,7 @@ func (quietHandler) Closed(*Conn)                              {}
 func (quietHandler) Turn(*Loop)                                {}
 
 func looseConn(l *Loop, fd int) *Conn {
-	c := &Conn{loop: l, fd: int32(fd), state: stateOpen}
+	c := &Conn{loop: l, outbox: outbox{fd: int32(fd)}, state: stateOpen}
 	l.table.add(c)
 	return c
 }

@@ -38,13 +38,13 @@ func (c *Conn) Pause() {
 }
 
 // Resume ends what Pause began. The messages that wait are handled later, in the order in which they came.
-func (c *Conn) Resume() { c.goOn(pauseHandler) }
+func (c *Conn) Resume() { c.ws().goOn(pauseHandler) }
 
 // Paused reports whether messages wait for Resume.
 func (c *Conn) Paused() bool { return c.paused&pauseHandler != 0 }
 
 // goOn takes reasons away, and has the connection go on if none is left.
-func (c *Conn) goOn(why pause) {
+func (c wsConn) goOn(why pause) {
 	if c.paused&why == 0 {
 		return
 	}
@@ -55,16 +55,16 @@ func (c *Conn) goOn(why pause) {
 		return
 	}
 	if c.deaf {
-		c.deaf = !c.loop.listen(c, true)
+		c.deaf = !c.loop.listen(c.Conn, true)
 	}
 	if c.in != nil {
-		c.loop.early = append(c.loop.early, c)
+		c.loop.early = append(c.loop.early, c.Conn)
 		c.loop.Wake()
 	}
 }
 
 // wait keeps what has arrived while the connection is paused, and has no more read.
-func (c *Conn) wait(b []byte) {
+func (c wsConn) wait(b []byte) {
 	if len(b) == 0 {
 		return
 	}
@@ -76,7 +76,7 @@ func (c *Conn) wait(b []byte) {
 	}
 	l := c.loop
 	if !c.deaf {
-		c.deaf = l.listen(c, false)
+		c.deaf = l.listen(c.Conn, false)
 	}
 	// Where the socket has to be read, there is a bound.
 	if len(c.in.B) > l.engine.opts.Limits.MaxMessage+4*readSize {
@@ -86,10 +86,10 @@ func (c *Conn) wait(b []byte) {
 }
 
 // yield ends the connection's share of the iteration.
-func (c *Conn) yield() {
+func (c wsConn) yield() {
 	l := c.loop
 	c.paused |= pauseShare
-	l.sharers = append(l.sharers, c)
+	l.sharers = append(l.sharers, c.Conn)
 	l.engine.metrics.Yields.Add(1)
 }
 
@@ -97,7 +97,7 @@ func (c *Conn) yield() {
 func (l *Loop) nextShares() {
 	for i, c := range l.shared {
 		l.shared[i] = nil
-		c.goOn(pauseShare)
+		c.ws().goOn(pauseShare)
 	}
 	l.shared = l.shared[:0]
 }

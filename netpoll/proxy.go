@@ -26,7 +26,7 @@ func (e *Engine) trusts(peer netip.Addr) bool {
 // takeProxy takes the header of a proxy from the beginning of the input b, if there is one, and returns what
 // follows. As long as it is incomplete, the input is kept and the state stays stateProxy. If used is not nil,
 // rest lies in it, and it is to be given back after use.
-func (c *Conn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
+func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 	e := c.loop.engine
 	if c.in != nil {
 		b = c.keep(b)
@@ -55,7 +55,7 @@ func (c *Conn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 		}
 	}
 	if c.to(stateHead); c.loop.tls != nil {
-		c.startTLS()
+		c.tls().startTLS()
 	}
 	used, c.in = c.in, nil
 	return b[n:], used
@@ -102,16 +102,8 @@ func (c *Conn) SetRemoteAddr(a netip.AddrPort) {
 	c.flags |= flagProxied
 }
 
-// forgetProxied is called before the slot is given away.
-func (c *Conn) forgetProxied() {
-	if c.flags&flagProxied != 0 {
-		delete(c.loop.proxied, c.slot)
-		c.flags &^= flagProxied
-	}
-}
-
 // handedAddr returns the address that net/http is to see in place of the socket's; invalid: none.
-func (c *Conn) handedAddr() netip.AddrPort {
+func (c httpConn) handedAddr() netip.AddrPort {
 	if c.flags&flagProxied != 0 {
 		return c.loop.proxied[c.slot]
 	}

@@ -10,7 +10,7 @@ import "sluice/wsproto"
 
 // request asks the Handler whether it keeps a plain request; b is the input that begins with it, n the length of its
 // head. It returns how much of b is done with: nothing while the body is incomplete.
-func (c *Conn) request(b []byte, h *wsproto.Head, n int) int {
+func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 	l := c.loop
 	limits := &l.engine.opts.Limits
 	length, last, plain := h.Plain()
@@ -25,7 +25,7 @@ func (c *Conn) request(b []byte, h *wsproto.Head, n int) int {
 			l.bodies = make(map[uint32]int)
 		}
 		l.bodies[c.slot] = end
-		l.wheel.Expect(&c.timer, l.now+limits.BodyTimeout, c)
+		l.wheel.Expect(&c.timer, l.now+limits.BodyTimeout, c.Conn)
 		return 0
 	}
 	c.to(stateRequest) // it may be answered during the call
@@ -34,7 +34,7 @@ func (c *Conn) request(b []byte, h *wsproto.Head, n int) int {
 	}
 	l.wheel.Cancel(&c.timer)
 	c.hold()
-	if !l.engine.opts.Handler.Request(c, h, b[n:end]) {
+	if !l.engine.opts.Handler.Request(c.Conn, h, b[n:end]) {
 		c.letGo()
 		if c.state != stateRequest {
 			c.doom() // it was answered: there is nothing to hand over
@@ -73,7 +73,7 @@ func (c *Conn) Respond(head, body []byte, keep bool) {
 		c.push(body)
 	}
 	if len(head)+len(body) >= chargeFrom {
-		c.charge()
+		c.http().charge()
 	}
 }
 
@@ -84,7 +84,7 @@ const chargeFrom = 16 << 10
 
 // charge counts what is queued, and what will be, as part of a response that waits to be written. It ends with the
 // outbox: see wrote and dropOutbox.
-func (c *Conn) charge() {
+func (c httpConn) charge() {
 	if c.flags&flagCharged == 0 {
 		c.flags |= flagCharged
 		c.loop.engine.metrics.ResponseBytes.Add(int64(c.queued))
@@ -92,32 +92,32 @@ func (c *Conn) charge() {
 }
 
 // answered is called when the answer to a plain request has gone.
-func (c *Conn) answered() {
+func (c httpConn) answered() {
 	l := c.loop
 	limits := &l.engine.opts.Limits
 	if !c.KeepAlive() {
 		c.to(stateFail) // and held to its end, so that Stop waits for it
-		l.wheel.Expect(&c.timer, l.now+limits.CloseTimeout, c)
-		c.flushed()
+		l.wheel.Expect(&c.timer, l.now+limits.CloseTimeout, c.Conn)
+		c.ending().flushed()
 		return
 	}
 	c.letGo()
 	c.to(stateHead)
 	if c.in != nil {
-		l.wheel.Expect(&c.timer, l.now+limits.HeadTimeout, c)
-		l.early = append(l.early, c)
+		l.wheel.Expect(&c.timer, l.now+limits.HeadTimeout, c.Conn)
+		l.early = append(l.early, c.Conn)
 		l.Wake()
 		return
 	}
 	c.flags |= flagIdle
 	// Rounded up so that connections which fall silent one after the other share wake-ups.
 	grid := max(limits.IdleTimeout/64, tick)
-	l.wheel.Expect(&c.timer, (l.now+limits.IdleTimeout+grid-1)/grid*grid, c)
+	l.wheel.Expect(&c.timer, (l.now+limits.IdleTimeout+grid-1)/grid*grid, c.Conn)
 }
 
 // pipeline keeps what a client sends before its last request was answered, within bounds. It returns how much is
 // not to be kept.
-func (c *Conn) pipeline(b []byte) int {
+func (c httpConn) pipeline(b []byte) int {
 	limits := &c.loop.engine.opts.Limits
 	if c.flags&flagLast == 0 && len(b) <= limits.MaxHead+max(limits.MaxBody, 0)+maxEarly {
 		return 0
@@ -127,7 +127,7 @@ func (c *Conn) pipeline(b []byte) int {
 }
 
 // letGo takes hold back: the Handler is done with the connection.
-func (c *Conn) letGo() {
+func (c httpConn) letGo() {
 	if c.flags&flagHeld != 0 {
 		c.flags &^= flagHeld
 		c.loop.held--
@@ -136,7 +136,7 @@ func (c *Conn) letGo() {
 }
 
 // forgetBody is called when a body is complete, and before the slot is given away.
-func (c *Conn) forgetBody() {
+func (c httpConn) forgetBody() {
 	if c.flags&flagBody != 0 {
 		delete(c.loop.bodies, c.slot)
 		c.flags &^= flagBody

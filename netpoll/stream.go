@@ -7,12 +7,12 @@ import "sluice/wsproto"
 // no ping: what the Handler sends now and then for the client's sake shows whether the peer is still there.
 
 // stream asks the Handler whether it keeps the request as a stream.
-func (c *Conn) stream(h *wsproto.Head) bool {
+func (c httpConn) stream(h *wsproto.Head) bool {
 	l := c.loop
 	e := l.engine
 	c.to(stateOpen) // it may send during the call
 	c.flags |= flagStream
-	if !e.opts.Handler.Stream(c, h) {
+	if !e.opts.Handler.Stream(c.Conn, h) {
 		c.flags &^= flagStream
 		if c.state != stateOpen {
 			c.doom() // it was closed or has lost its socket: there is nothing to hand over
@@ -49,6 +49,6 @@ func (c *Conn) Finish() {
 	c.to(stateFail)
 	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
 	if c.queued == 0 {
-		c.flushed()
+		c.ending().flushed()
 	}
 }

@@ -30,6 +30,9 @@ const (
 	rawRoom      = maxRecord + 3*0x200 // what crypto/tls wants of its input buffer, so that it never takes a larger one
 )
 
+// tlsConn is a connection inside TLS: its handshake and its records.
+type tlsConn struct{ *Conn }
+
 // tlsLoop is what a loop needs for TLS. Owned by the loop, but for the mailbox.
 type tlsLoop struct {
 	mail  *owner.Mailbox[news] // from handshake workers
@@ -55,14 +58,14 @@ func newTLSLoop(l *Loop) *tlsLoop {
 }
 
 // startTLS is called for a connection that is to begin with a TLS handshake.
-func (c *Conn) startTLS() {
+func (c tlsConn) startTLS() {
 	l := c.loop
 	m := l.engine.metrics
 	m.TLSStarted.Add(1)
 	m.TLSHandshaking.Add(1)
 	c.to(stateTLS)
 	c.setLink(&tlsLink{loop: l, shaking: true})
-	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HandshakeTimeout, c)
+	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HandshakeTimeout, c.Conn)
 }
 
 // link returns the connection's TLS, nil if the peer speaks plaintext. It is kept beside the connections, by
@@ -75,7 +78,7 @@ func (c *Conn) link() *tlsLink {
 }
 
 // setLink makes t the connection's TLS; nil: it has none any more.
-func (c *Conn) setLink(t *tlsLink) {
+func (c tlsConn) setLink(t *tlsLink) {
 	s := c.loop.tls
 	if n := int(c.slot) + 1; n > len(s.links) {
 		s.links = append(s.links, make([]*tlsLink, n-len(s.links))...)
@@ -90,7 +93,7 @@ func (c *Conn) setLink(t *tlsLink) {
 func (c *Conn) Secure() bool { return c.link() != nil }
 
 // receiveTLS takes sealed bytes; they are valid during the call.
-func (c *Conn) receiveTLS(b []byte) {
+func (c tlsConn) receiveTLS(b []byte) {
 	switch {
 	case c.state == stateTLS:
 		c.shake(b)
@@ -100,7 +103,7 @@ func (c *Conn) receiveTLS(b []byte) {
 }
 
 // unseal opens the records that are complete and keeps the beginning of another.
-func (c *Conn) unseal(b []byte) {
+func (c tlsConn) unseal(b []byte) {
 	t, s := c.link(), c.loop.tls
 	if t.in != nil {
 		b = t.keep(b)
@@ -130,7 +133,7 @@ func (c *Conn) unseal(b []byte) {
 
 // openRecord opens the record in tlsLoop.src and handles what is in it, or, with more, what crypto/tls has kept
 // of earlier ones as well. False means that the input that follows is of no interest any more.
-func (c *Conn) openRecord(more bool) bool {
+func (c tlsConn) openRecord(more bool) bool {
 	t, s := c.link(), c.loop.tls
 	for {
 		lent := lendRaw(t.conn, s)
@@ -162,17 +165,17 @@ func (c *Conn) openRecord(more bool) bool {
 }
 
 // unsealed is called when there is nothing more to come: the peer said so (io.EOF), or what it sent is broken.
-func (c *Conn) unsealed(err error) {
+func (c tlsConn) unsealed(err error) {
 	if err != io.EOF {
 		c.loop.engine.metrics.TLSBroken.Add(1)
-	} else if c.endInput() {
+	} else if c.ending().endInput() {
 		return
 	}
 	c.doom()
 }
 
 // collect puts what crypto/tls wrote by itself, an alert or the answer to a key update, behind what is sealed.
-func (c *Conn) collect() {
+func (c tlsConn) collect() {
 	t, s := c.link(), c.loop.tls
 	if len(s.sink) == 0 {
 		return
@@ -189,7 +192,7 @@ func (c *Conn) collect() {
 }
 
 // seal seals the oldest part of the outbox into tlsLoop.sink and returns how many bytes of it.
-func (c *Conn) seal() (int, error) {
+func (c tlsConn) seal() (int, error) {
 	t, s := c.link(), c.loop.tls
 	most := sealMost
 	if c.Lagging() {
@@ -210,7 +213,7 @@ func (c *Conn) seal() (int, error) {
 }
 
 // flushTLS is flush for a connection inside TLS.
-func (c *Conn) flushTLS() {
+func (c tlsConn) flushTLS() {
 	l := c.loop
 	t, s := c.link(), l.tls
 	for c.state < stateDoomed {
@@ -265,7 +268,7 @@ func (c *Conn) flushTLS() {
 }
 
 // bye has close_notify sent, behind all that was sealed. It returns true once that has gone, or cannot go.
-func (c *Conn) bye() bool {
+func (c tlsConn) bye() bool {
 	t := c.link()
 	if t.conn == nil || t.out == nil && t.ended {
 		return true
@@ -279,7 +282,7 @@ func (c *Conn) bye() bool {
 }
 
 // farewell is called just before the socket is closed. It has one attempt at what is sealed and at close_notify.
-func (c *Conn) farewell() {
+func (c tlsConn) farewell() {
 	t, s := c.link(), c.loop.tls
 	if t.out == nil && t.conn != nil && !t.ended {
 		t.ended = true
@@ -293,7 +296,7 @@ func (c *Conn) farewell() {
 }
 
 // dropTLS forgets the connection's TLS.
-func (c *Conn) dropTLS() {
+func (c tlsConn) dropTLS() {
 	t := c.link()
 	if t == nil {
 		return

@@ -43,7 +43,7 @@ func looseSecure(t testing.TB, c *Conn, config *tls.Config) (*tls.Conn, *swapped
 	}
 	link.away, link.loop = nil, c.loop
 	dropBuffers(link.conn)
-	c.setLink(link)
+	c.tls().setLink(link)
 	return client, side
 }
 

@@ -25,9 +25,9 @@ func (h *handedTLS) ConnectionState() tls.ConnectionState { return h.link.conn.C
 
 // handoverTLS gives the connection inside TLS to net/http, with the plaintext pre that is not done with, and
 // with a duplicate of its socket.
-func (c *Conn) handoverTLS(fd int, pre []byte) {
+func (c tlsConn) handoverTLS(fd int, pre []byte) {
 	t, s := c.link(), c.loop.tls
-	a := &away{pre: bytes.Clone(s.rest), client: c.handedAddr()}
+	a := &away{pre: bytes.Clone(s.rest), client: c.http().handedAddr()}
 	out := t.out
 	t.loop, t.out = nil, nil
 	c.setLink(nil)
@@ -75,7 +75,7 @@ func (h *handedTLS) comeBack(a *adopted) net.Conn {
 }
 
 // adoptTLS goes on where net/http left off.
-func (c *Conn) adoptTLS(a *adopted) {
+func (c tlsConn) adoptTLS(a *adopted) {
 	l := c.loop
 	a.link.loop = l
 	c.setLink(a.link)

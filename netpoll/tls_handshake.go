@@ -340,7 +340,7 @@ func (h *handshake) giveUp() {
 }
 
 // shake takes bytes of the peer until the handshake is done.
-func (c *Conn) shake(b []byte) {
+func (c tlsConn) shake(b []byte) {
 	t, e := c.link(), c.loop.engine
 	if t.hs != nil {
 		if !t.hs.feed(b) {
@@ -356,13 +356,13 @@ func (c *Conn) shake(b []byte) {
 		c.endHandshake(&e.metrics.TLSFailed)
 		if looksLikeHTTP(b) {
 			c.dropTLS()
-			c.refuse(c.response(http.StatusBadRequest, "", "this port speaks HTTPS\n"))
+			c.http().refuse(c.http().response(http.StatusBadRequest, "", "this port speaks HTTPS\n"))
 			return
 		}
 		c.doom()
 	case complete:
-		h := &handshake{link: t, conn: c, in: bytes.Clone(b), local: c.gc.LocalAddr(), remote: c.gc.RemoteAddr()}
-		if a := c.handedAddr(); a.IsValid() {
+		h := &handshake{link: t, conn: c.Conn, in: bytes.Clone(b), local: c.gc.LocalAddr(), remote: c.gc.RemoteAddr()}
+		if a := c.http().handedAddr(); a.IsValid() {
 			h.remote = net.TCPAddrFromAddrPort(a)
 		}
 		h.cond.L = &h.mu
@@ -376,7 +376,7 @@ func (c *Conn) shake(b []byte) {
 }
 
 // endHandshake counts how a handshake ended, and ends it if a worker has it.
-func (c *Conn) endHandshake(how *atomic.Uint64) {
+func (c tlsConn) endHandshake(how *atomic.Uint64) {
 	t := c.link()
 	how.Add(1)
 	t.shaking = false
@@ -402,7 +402,7 @@ func hearNews(n news) {
 	}
 	c.loop.work.conn = c
 	if n.done {
-		c.shaken(n)
+		c.tls().shaken(n)
 		return
 	}
 	n.h.answered = true
@@ -413,7 +413,7 @@ func hearNews(n news) {
 }
 
 // shaken ends the handshake.
-func (c *Conn) shaken(n news) {
+func (c tlsConn) shaken(n news) {
 	l, t := c.loop, c.link()
 	m := l.engine.metrics
 	if n.err != nil {
@@ -437,15 +437,15 @@ func (c *Conn) shaken(n news) {
 	if state.NegotiatedProtocol == protoH2 {
 		m.TLSH2.Add(1)
 		l.tls.rest = n.h.in
-		c.handover(nil)
+		c.http().handover(nil)
 		return
 	}
-	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HeadTimeout, c)
+	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HeadTimeout, c.Conn)
 	if len(n.h.in) > 0 {
 		c.unseal(n.h.in)
 	}
 	if c.flags&flagEnded != 0 {
-		if c.settle(); !c.owes() {
+		if c.ending().settle(); !c.ending().owes() {
 			c.doom()
 		}
 	}

@@ -41,12 +41,12 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 	l.engine.metrics.Pending.Add(-1)
 	// The head was kept with the input. It has been parsed once, so this cannot fail. Loop.head may be in use.
 	n, _ := wsproto.ParseHead(c.in.B, l.engine.opts.Limits.MaxHead, &l.late)
-	c.open(&l.late, extra)
+	c.http().open(&l.late, extra)
 	rest := c.in.B[n:]
 	if len(rest) == 0 {
 		c.dropInput()
 		if c.flags&flagEnded != 0 {
-			c.settle()
+			c.ending().settle()
 		}
 		return
 	}
@@ -63,22 +63,22 @@ func (c *Conn) Refuse(status int, header, body string) {
 	l := c.loop
 	if l.asked.conn == c {
 		if !l.asked.given {
-			l.asked.refusal, l.asked.given = c.response(status, header, body), true
+			l.asked.refusal, l.asked.given = c.http().response(status, header, body), true
 		}
 		return
 	}
 	if c.state == statePending {
-		c.turnDown(&l.engine.metrics.RefusedUpgrade, c.response(status, header, body))
+		c.http().turnDown(&l.engine.metrics.RefusedUpgrade, c.http().response(status, header, body))
 	}
 }
 
 // upgrade has the Handler judge a valid handshake; b is the input that begins with it. It returns how much
 // of b is done with: nothing while the decision is open.
-func (c *Conn) upgrade(b []byte, h *wsproto.Head, n int) int {
+func (c httpConn) upgrade(b []byte, h *wsproto.Head, n int) int {
 	l := c.loop
 	m := l.engine.metrics
-	l.asked = verdict{conn: c}
-	status := l.engine.opts.Handler.Upgrade(c, h)
+	l.asked = verdict{conn: c.Conn}
+	status := l.engine.opts.Handler.Upgrade(c.Conn, h)
 	v := l.asked
 	l.asked = verdict{}
 	switch {
@@ -106,7 +106,7 @@ func (c *Conn) upgrade(b []byte, h *wsproto.Head, n int) int {
 }
 
 // await keeps the input of a pending connection, its head included, within bounds.
-func (c *Conn) await(b []byte) int {
+func (c httpConn) await(b []byte) int {
 	e := c.loop.engine
 	if len(b) <= e.opts.Limits.MaxHead+maxEarly {
 		return 0
@@ -116,14 +116,14 @@ func (c *Conn) await(b []byte) int {
 }
 
 // turnDown ends a pending connection with a response.
-func (c *Conn) turnDown(why *atomic.Uint64, response []byte) {
+func (c httpConn) turnDown(why *atomic.Uint64, response []byte) {
 	why.Add(1)
 	c.loop.engine.metrics.Pending.Add(-1)
 	c.refuse(response)
 }
 
 // hold notes that the Handler knows the connection: it will hear of its end.
-func (c *Conn) hold() {
+func (c httpConn) hold() {
 	if c.flags&flagHeld == 0 {
 		c.flags |= flagHeld
 		c.loop.held++
@@ -131,7 +131,7 @@ func (c *Conn) hold() {
 }
 
 // open makes the connection a WebSocket.
-func (c *Conn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
+func (c httpConn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 	l := c.loop
 	m := l.engine.metrics
 	m.Upgraded.Add(1)
@@ -140,8 +140,8 @@ func (c *Conn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 	c.to(stateOpen)
 	c.flags |= flagOpened
 	c.push(l.arena.Commit(wsproto.AppendUpgradeDeflate(l.arena.Begin(), h, l.engine.opts.ResponseHeader, extra)))
-	c.schedulePing()
-	l.engine.opts.Handler.Open(c, h)
+	c.ws().schedulePing()
+	l.engine.opts.Handler.Open(c.Conn, h)
 }
 
 // resume handles what clients had sent before they were accepted, or before their last request was answered.
@@ -161,7 +161,7 @@ func (l *Loop) resume() {
 		}
 		c.take(nil)
 		if c.flags&flagEnded != 0 {
-			c.settle()
+			c.ending().settle()
 		}
 	}
 	l.early = l.early[:0]

@@ -29,7 +29,7 @@ var wide = []string{
 
 // manyMethods are the types that still have more than maxMethods methods. The list only shrinks.
 var manyMethods = []string{
-	"netpoll.Conn", "netpoll.Loop",
+	"netpoll.Loop",
 }
 
 // directive matches comments that tools read: they must stay on one line.

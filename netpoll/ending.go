@@ -1,0 +1,78 @@
+package netpoll
+
+// endingConn is a connection at its end: without further input from the client (half.go), with our side shut
+// (linger.go), or closed.
+type endingConn struct{ *Conn }
+
+// flushed is called when the outbox has become empty in a state that waits for that.
+func (c endingConn) flushed() {
+	if c.link() != nil && (c.state == stateFinish || c.state == stateFail) && !c.tls().bye() {
+		return // called again once that has gone
+	}
+	switch c.state {
+	case stateAnswered:
+		c.http().answered()
+	case stateFinish:
+		c.doom()
+	case stateFail:
+		if c.flags&flagEnded != 0 {
+			c.doom() // there is nothing that could still come
+			return
+		}
+		c.startLinger()
+	}
+}
+
+// finalize is called by gnet just before the descriptor is closed. Nothing is written to it from now on.
+func (c endingConn) finalize() {
+	l := c.loop
+	m := l.engine.metrics
+	if c.state == statePending {
+		m.Pending.Add(-1)
+	}
+	if l.engine.quitting.Load() && c.owed() {
+		m.Cut.Add(1)
+	}
+	c.to(stateClosed)
+	c.ws().goOn(^pause(0))
+	c.gc = nil
+	l.wheel.Cancel(&c.timer)
+	c.dropOutbox()
+	c.tls().dropTLS()
+	c.parser.Reset()
+	c.dropInput()
+	c.http().forgetBody()
+	c.forgetLinger()
+	c.forgetProxied()
+	if c.flags&flagReserve != 0 {
+		l.refused--
+	}
+	if c.flags&flagKeepOpen == 0 {
+		m.OpenAll.Add(-1)
+	}
+	l.table.remove(c.Conn)
+	if c.flags&flagOpened != 0 {
+		if c.code == 0 {
+			c.code = CloseAbnormal
+		}
+		m.Open.Add(-1)
+		m.ClosedWith(c.code).Add(1)
+	}
+	if c.flags&flagHeld != 0 {
+		c.flags &^= flagHeld
+		l.held--
+		if c.flags&flagStream != 0 {
+			m.OpenStreams.Add(-1)
+		}
+		l.engine.opts.Handler.Closed(c.Conn)
+	}
+	c.Session = nil
+}
+
+// forgetProxied is called before the slot is given away.
+func (c endingConn) forgetProxied() {
+	if c.flags&flagProxied != 0 {
+		delete(c.loop.proxied, c.slot)
+		c.flags &^= flagProxied
+	}
+}

@@ -1,0 +1,136 @@
+package netpoll
+
+import (
+	"time"
+
+	"sluice/wsproto"
+)
+
+// wsConn is a connection as a WebSocket: frames, pings, and the closing handshake.
+type wsConn struct{ *Conn }
+
+// consumeFrames handles the complete frames and returns how much they were.
+func (c wsConn) consumeFrames(b []byte) (off int) {
+	l := c.loop
+	for left := share; ; left-- {
+		if left == 0 && c.state == stateOpen {
+			c.yield()
+		}
+		if c.paused != 0 && c.state == stateOpen {
+			_, _, _, _ = c.parser.Next(nil, l.limits()) // it may hold a buffer
+			return off
+		}
+		m, n, done, err := c.parser.Next(b[off:], l.limits())
+		if err != nil {
+			broken := err.(*wsproto.CloseError)
+			c.fail(broken.Code, broken.Reason)
+			return len(b)
+		}
+		if n == 0 {
+			return off
+		}
+		off += n
+		if done {
+			c.dispatch(m)
+			if c.state != stateOpen && c.state != stateClosing {
+				return len(b)
+			}
+		}
+	}
+}
+
+// dispatch handles a message or control frame.
+func (c wsConn) dispatch(m wsproto.Message) {
+	l := c.loop
+	if l.inflater.used += m.Cost; m.Compressed {
+		if c.state == stateOpen {
+			c.inflate(m)
+		}
+		return
+	}
+	switch m.Op {
+	case wsproto.OpClose:
+		if c.state == stateClosing { // the answer to ours
+			c.to(stateFinish)
+			if c.queued == 0 {
+				c.doom()
+			}
+			return
+		}
+		c.to(stateFinish)
+		c.code = m.Code
+		c.sendClose(m.Code, "")
+	case wsproto.OpPing:
+		if c.state == stateOpen {
+			c.offer(l.arena.Commit(wsproto.AppendFrame(l.arena.Begin(), wsproto.OpPong, m.Payload)))
+		}
+	case wsproto.OpPong: // that something came is all that counts
+	default:
+		if c.state == stateOpen {
+			l.stats.messages++
+			l.engine.opts.Handler.Message(c.Conn, m.Payload)
+		}
+	}
+}
+
+// fail closes the connection of a peer that broke the protocol: its close frame is not waited for, because
+// what it sends can no longer be understood (RFC 6455 §7.1.7).
+func (c wsConn) fail(code uint16, reason string) {
+	if c.state == stateClosing {
+		c.to(stateFail)
+		if c.queued == 0 {
+			c.ending().flushed()
+		}
+		return
+	}
+	c.to(stateFail)
+	c.sendClose(code, reason)
+}
+
+func (c wsConn) sendClose(code uint16, reason string) {
+	l := c.loop
+	if c.code == 0 {
+		c.code = code
+	}
+	c.goOn(^pause(0)) // the peer's close frame is behind what waits
+	c.push(l.arena.Commit(wsproto.AppendClose(l.arena.Begin(), code, reason)))
+	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c.Conn)
+}
+
+var ping = wsproto.AppendFrame(nil, wsproto.OpPing, nil)
+
+// keepAlive pings a peer that has been silent, and gives up one that stays so.
+func (c wsConn) keepAlive(now time.Duration) {
+	l := c.loop
+	limits := &l.engine.opts.Limits
+	switch {
+	case c.paused != 0: // whatever it says lies in the socket
+		c.flags &^= flagPinged
+		c.heard = now
+		c.schedulePing()
+	case c.flags&flagPinged != 0:
+		l.engine.metrics.PingLost.Add(1)
+		c.code = CloseAbnormal
+		c.doom()
+	case now < c.heard+limits.PingInterval:
+		c.schedulePing()
+	default:
+		c.flags |= flagPinged
+		c.push(ping)
+		l.wheel.Expect(&c.timer, now+limits.PongTimeout, c.Conn)
+	}
+}
+
+// schedulePing arms the timer for the end of the silence that is tolerated. It is not moved with each
+// message: when it fires, it looks at how long the silence was. Times are rounded up so that the pings of
+// many idle connections share wake-ups.
+func (c wsConn) schedulePing() {
+	interval := c.loop.engine.opts.Limits.PingInterval
+	if interval < 0 {
+		c.loop.wheel.Cancel(&c.timer)
+		return
+	}
+	grid := max(interval/64, tick)
+	at := (c.heard + interval + grid - 1) / grid * grid
+	c.loop.wheel.Schedule(&c.timer, at, c.Conn)
+}
