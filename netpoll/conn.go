@@ -213,12 +213,12 @@ func (c *Conn) Expire(now time.Duration) {
 }
 
 // hear notes that the peer is alive.
-func (c *Conn) hear() {
+func (c wsConn) hear() {
 	c.heard = c.loop.now
 	if c.flags&flagPinged != 0 {
 		c.flags &^= flagPinged
 		if c.state == stateOpen {
-			c.ws().schedulePing()
+			c.schedulePing()
 		}
 	}
 }

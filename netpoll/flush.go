@@ -70,7 +70,7 @@ func (c *Conn) took(n, size int, err error) bool {
 		return false
 	}
 	if n > 0 && c.Lagging() {
-		c.hear() // it reads, if slowly
+		c.ws().hear() // it reads, if slowly
 	}
 	c.wrote(n, n < size)
 	return n == size

@@ -21,7 +21,7 @@ func (c *Conn) receive(b []byte) {
 		return
 	}
 	c.loop.stats.in += uint64(len(b))
-	c.hear()
+	c.ws().hear()
 	if c.state == stateLinger {
 		c.ending().discard(len(b))
 		return

@@ -244,7 +244,7 @@ func (c tlsConn) flushTLS() {
 		}
 		n = max(n, 0)
 		if n > 0 && c.Lagging() {
-			c.hear()
+			c.ws().hear()
 		}
 		l.stats.out += uint64(n)
 		if n < len(out) {
