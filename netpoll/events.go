@@ -107,7 +107,7 @@ func (ev *events) OnClose(gc gnet.Conn, err error) gnet.Action {
 	if !ok {
 		return gnet.None
 	}
-	if l := c.loop; l.burying {
+	if l := c.loop; l.reaping {
 		l.finalized(c)
 	} else {
 		l.closed(c, err)

@@ -22,7 +22,7 @@ const (
 	stepBegin step = iota // timers
 	stepInput             // the callback's own
 	stepResume
-	stepHeed
+	stepAckWake
 	stepWorkers
 	stepHandler
 	stepJudge
@@ -100,7 +100,7 @@ func (l *Loop) do(s step) {
 	case stepBegin:
 		l.inTurn = true
 		l.wait.inputs = 0
-		l.heed()
+		l.ackWake()
 	case stepInput:
 		in := l.work.in
 		l.work.conn = in.conn
@@ -109,9 +109,9 @@ func (l *Loop) do(s step) {
 		// Behind the input: a connection that leaves for net/http now takes along all that was read from it.
 		l.nextShares()
 		l.resume()
-	case stepHeed:
+	case stepAckWake:
 		if l.wait.scheduled.Load() {
-			l.heed() // no turn of its own is needed
+			l.ackWake() // no turn of its own is needed
 		}
 	case stepWorkers:
 		l.hearWorkers()
@@ -128,7 +128,7 @@ func (l *Loop) do(s step) {
 	case stepWrite:
 		for first := true; first || len(l.dirty) > 0 || len(l.doomed) > 0 || len(l.turned) > 0; first = false {
 			l.flush()
-			l.bury()
+			l.reap()
 			l.tell()
 		}
 	case stepEnd:

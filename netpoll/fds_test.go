@@ -289,7 +289,7 @@ func TestRefusedThoughWoken(t *testing.T) {
 	l.clock.(*owner.ManualClock).Advance(refuseWait)
 	l.begin()
 	l.wait.scheduled.Store(true)
-	l.heed()
+	l.ackWake()
 	l.wait.scheduled.Store(true)
 	l.end()
 	if got := readAll(t, peers[0]); !bytes.HasPrefix(got, []byte("HTTP/1.1 503 ")) {

@@ -32,7 +32,7 @@ type Loop struct {
 	el      gnet.EventLoop // of the present gnet
 	started bool           // Handler.Start was called
 	inTurn  bool
-	burying bool // OnClose is called from within bury
+	reaping bool // OnClose is called from within reap
 	behind  bool // see Behind
 	now     time.Duration
 	wheel   *owner.Wheel
@@ -141,8 +141,8 @@ func start(l *Loop) {
 	l.broken = false
 }
 
-// heed takes note of having been woken, before anything is looked at that this may have been for.
-func (l *Loop) heed() {
+// ackWake clears the wake flag before anything is drained, so that a later Wake schedules a new iteration.
+func (l *Loop) ackWake() {
 	if l.wait.scheduled.Load() {
 		l.wait.scheduled.Store(false)
 		l.engine.metrics.Wakes.Add(1)
@@ -174,21 +174,21 @@ func (l *Loop) judge() (fired bool) {
 	return l.ticker.Judge(l.now, l.behind)
 }
 
-// bury closes the doomed connections; Handler.Closed may send to others and doom them.
-func (l *Loop) bury() {
+// reap closes the doomed connections; Handler.Closed may send to others and doom them.
+func (l *Loop) reap() {
 	for i := 0; i < len(l.doomed); i++ {
 		c := l.doomed[i]
 		l.doomed[i] = nil
 		if c != nil && c.gc != nil { // nil: a panic interrupted its end
 			if c.link() != nil {
-				c.tls().farewell()
+				c.tls().sendCloseNotify()
 			}
-			l.burying = true
+			l.reaping = true
 			_ = l.el.Close(c.gc) // calls finalize; what it returns, gnet has logged
-			l.burying = false
+			l.reaping = false
 		} else if c.state != stateClosed {
 			if c.link() != nil {
-				c.tls().farewell()
+				c.tls().sendCloseNotify()
 			}
 			c.ending().closeHalf()
 		}

@@ -96,7 +96,7 @@ func (c *Conn) Secure() bool { return c.link() != nil }
 func (c tlsConn) receiveTLS(b []byte) {
 	switch {
 	case c.state == stateTLS:
-		c.shake(b)
+		c.handshakeInput(b)
 	case c.state < stateLinger && c.flags&flagEnded == 0:
 		c.unseal(b)
 	}
@@ -110,7 +110,7 @@ func (c tlsConn) unseal(b []byte) {
 	}
 	rest := b
 	for {
-		n := t.stand.whole(rest)
+		n := t.pos.whole(rest)
 		if n == 0 {
 			break
 		}
@@ -281,8 +281,8 @@ func (c tlsConn) bye() bool {
 	return false
 }
 
-// farewell is called just before the socket is closed. It has one attempt at what is sealed and at close_notify.
-func (c tlsConn) farewell() {
+// sendCloseNotify is called just before the socket is closed. It has one attempt at what is sealed and at close_notify.
+func (c tlsConn) sendCloseNotify() {
 	t, s := c.link(), c.loop.tls
 	if t.out == nil && t.conn != nil && !t.ended {
 		t.ended = true

@@ -106,7 +106,7 @@ func TestTLSOneRecordPerFlush(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var s stand
+		var s recordPos
 		records := 0
 		for rest := buf[:n]; len(rest) > 0; records++ {
 			k := s.whole(rest)

@@ -339,8 +339,8 @@ func (h *handshake) giveUp() {
 	}
 }
 
-// shake takes bytes of the peer until the handshake is done.
-func (c tlsConn) shake(b []byte) {
+// handshakeInput takes bytes of the peer until the handshake is done.
+func (c tlsConn) handshakeInput(b []byte) {
 	t, e := c.link(), c.loop.engine
 	if t.hs != nil {
 		if !t.hs.feed(b) {
@@ -402,7 +402,7 @@ func hearNews(n news) {
 	}
 	c.loop.work.conn = c
 	if n.done {
-		c.tls().shaken(n)
+		c.tls().handshakeDone(n)
 		return
 	}
 	n.h.answered = true
@@ -412,8 +412,8 @@ func hearNews(n news) {
 	}
 }
 
-// shaken ends the handshake.
-func (c tlsConn) shaken(n news) {
+// handshakeDone ends the handshake.
+func (c tlsConn) handshakeDone(n news) {
 	l, t := c.loop, c.link()
 	m := l.engine.metrics
 	if n.err != nil {

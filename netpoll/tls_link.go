@@ -21,7 +21,7 @@ type tlsLink struct {
 	hs   *handshake // a handshake worker and its loop; loop is set, too
 	away *away      // net/http and its socket
 
-	stand stand // of the input that crypto/tls has been given
+	pos recordPos // of the input that crypto/tls has been given
 
 	// Owned by the loop.
 	ended   bool         // close_notify is sealed
@@ -63,7 +63,7 @@ func (t *tlsLink) Read(p []byte) (n int, err error) {
 		}
 	case t.hs != nil:
 		// Not beyond a record's end: what follows the handshake is the loop's.
-		n, err = t.hs.read(p[:min(len(p), t.stand.next())])
+		n, err = t.hs.read(p[:min(len(p), t.pos.next())])
 	default:
 		s := t.loop.tls
 		if len(s.src) == 0 {
@@ -72,7 +72,7 @@ func (t *tlsLink) Read(p []byte) (n int, err error) {
 		n = copy(p, s.src)
 		s.src = s.src[n:]
 	}
-	t.stand.pass(p[:n])
+	t.pos.pass(p[:n])
 	return n, err
 }
 
@@ -149,15 +149,15 @@ func (t *tlsLink) SetWriteDeadline(at time.Time) error {
 	return nil
 }
 
-// stand is how far into a record the input has come. The zero value is a record's beginning.
-type stand struct {
+// recordPos is how far into a record the input has come. The zero value is a record's beginning.
+type recordPos struct {
 	head [recordHeader]byte
 	have uint8  // bytes of head
 	rest uint16 // bytes of the payload that are missing, if head is complete
 }
 
 // next returns how many bytes may be given without going beyond the header or the payload.
-func (s *stand) next() int {
+func (s *recordPos) next() int {
 	if s.have < recordHeader {
 		return recordHeader - int(s.have)
 	}
@@ -165,7 +165,7 @@ func (s *stand) next() int {
 }
 
 // pass notes that b has been given.
-func (s *stand) pass(b []byte) {
+func (s *recordPos) pass(b []byte) {
 	for len(b) > 0 {
 		n := min(len(b), s.next())
 		if s.have < recordHeader {
@@ -183,7 +183,7 @@ func (s *stand) pass(b []byte) {
 
 // whole returns how many bytes of b complete the record; 0 if they are not all there. A record that is longer
 // than any may be counts as whole with its header: crypto/tls refuses it then.
-func (s *stand) whole(b []byte) int {
+func (s *recordPos) whole(b []byte) int {
 	if s.have == recordHeader {
 		if len(b) < int(s.rest) {
 			return 0

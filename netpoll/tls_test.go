@@ -84,7 +84,7 @@ func TestStand(t *testing.T) {
 		stream = append(stream, make([]byte, n)...)
 		ends[len(stream)] = true
 	}
-	var s stand
+	var s recordPos
 	for off, seen := 0, 0; off < len(stream); {
 		seen = min(len(stream), max(seen, off)+rnd.IntN(3000))
 		if rnd.IntN(4) == 0 { // passed without regard to records
@@ -98,7 +98,7 @@ func TestStand(t *testing.T) {
 				break
 			}
 			s.pass(stream[off : off+n])
-			if off += n; !ends[off] || s != (stand{head: s.head}) {
+			if off += n; !ends[off] || s != (recordPos{head: s.head}) {
 				t.Fatalf("%d is not the end of a record", off)
 			}
 		}
@@ -108,7 +108,7 @@ func TestStand(t *testing.T) {
 			}
 		}
 	}
-	if n := new(stand).whole([]byte{23, 3, 3, 0xff, 0xff}); n != recordHeader {
+	if n := new(recordPos).whole([]byte{23, 3, 3, 0xff, 0xff}); n != recordHeader {
 		t.Errorf("a record that is too long is waited for")
 	}
 }
