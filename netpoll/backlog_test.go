@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestResponseBytes: a response that its client does not read counts until it has been written or is dropped, and one
-// that is read does not.
+// TestResponseBytes: a response that its client does not read counts until it has been written or
+// is dropped, and one that is read does not.
 func TestResponseBytes(t *testing.T) {
 	bothKinds(t, func(t *testing.T, change func(o *Options, h *testHandler), connect func(s *server) *client) {
 		s, asked := serveRequests(t, change)

@@ -155,8 +155,9 @@ func TestPing(t *testing.T) {
 	}
 }
 
-// TestIdleLoopsSleep counts the alarms that idle connections cause: none without pings; with pings, two on the
-// way to the deadline (the wheel moves it to a lower level) and the ping's own, for all connections together.
+// TestIdleLoopsSleep counts the alarms that idle connections cause: none without pings; with pings,
+// two on the way to the deadline (the wheel moves it to a lower level) and the ping's own, for all
+// connections together.
 func TestIdleLoopsSleep(t *testing.T) {
 	for _, tc := range []struct {
 		interval time.Duration
@@ -248,8 +249,8 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestStopAtOnce: what is left when the context ends is closed without further ado, and the Handler hears
-// of it.
+// TestStopAtOnce: what is left when the context ends is closed without further ado, and the Handler
+// hears of it.
 func TestStopAtOnce(t *testing.T) {
 	s := serve(t, nil)
 	c, _ := s.connect()
@@ -265,7 +266,8 @@ func TestStopAtOnce(t *testing.T) {
 	}
 }
 
-// wantNotListening: a draining engine's port is closed, or its clients get 503 where a port cannot be closed early.
+// wantNotListening: a draining engine's port is closed, or its clients get 503 where a port cannot
+// be closed early.
 func wantNotListening(t *testing.T, addr net.Addr) {
 	t.Helper()
 	c, err := net.Dial("tcp", addr.String())

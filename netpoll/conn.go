@@ -30,11 +30,12 @@ const (
 
 // Conn is a client's connection. All its methods must be called on its loop.
 //
-// There are very many of them, most of them idle: so there is no buffer, no goroutine and no closure
-// per connection. Input is kept only while a message is incomplete, output only in slices that are shared
-// with all who get the same, and one timer serves whatever deadline the state has.
+// There are very many of them, most of them idle: so there is no buffer, no goroutine and no
+// closure per connection. Input is kept only while a message is incomplete, output only in slices
+// that are shared with all who get the same, and one timer serves whatever deadline the state has.
 type Conn struct {
-	// What an event touches, in one line of the processor's cache: it is seldom there when an event has many takers.
+	// What an event touches, in one line of the processor's cache: it is seldom there when an event
+	// has many takers.
 	loop *Loop // fixed while open
 	outbox
 	slot   uint32 // fixed while open
@@ -57,7 +58,8 @@ type Conn struct {
 	heard time.Duration // when something came in, or went out of a full outbox
 }
 
-// A connection has several roles. Each has a type with its methods: a Conn seen from one side, which costs nothing.
+// A connection has several roles. Each has a type with its methods: a Conn seen from one side,
+// which costs nothing.
 func (c *Conn) http() httpConn     { return httpConn{c} }
 func (c *Conn) ws() wsConn         { return wsConn{c} }
 func (c *Conn) tls() tlsConn       { return tlsConn{c} }
@@ -74,12 +76,12 @@ func (l *Loop) newConn(gc gnet.Conn) *Conn {
 	return c
 }
 
-// refuseWait is how long a connection over the limit may take to send its request. An answer before the
-// request would be lost: closing with unread input resets the connection.
+// refuseWait is how long a connection over the limit may take to send its request. An answer before
+// the request would be lost: closing with unread input resets the connection.
 const refuseWait = time.Second
 
-// accept decides what becomes of a new connection. The kernel gives the lowest free descriptor, so a number
-// at the limit says that all below are in use.
+// accept decides what becomes of a new connection. The kernel gives the lowest free descriptor, so
+// a number at the limit says that all below are in use.
 func (l *Loop) accept(gc gnet.Conn) {
 	e := l.engine
 	e.metrics.Accepted.Add(1)
@@ -135,7 +137,8 @@ const warnEvery = time.Minute
 // warnings has for each kind when a loop last warned of it; 0: never.
 type warnings struct{ fds, max, proxy time.Duration }
 
-// warn logs what clients cause, unless the loop did so less than warnEvery ago; last is of the kind.
+// warn logs what clients cause, unless the loop did so less than warnEvery ago; last is of the
+// kind.
 func (l *Loop) warn(last *time.Duration, text string, args ...any) {
 	if *last == 0 || l.now >= *last+warnEvery {
 		*last = l.now
@@ -152,9 +155,10 @@ func (c *Conn) Handle() Handle { return makeHandle(c.loop.index, c.slot, c.gen) 
 // Closing reports whether the connection has closed or begun to: what is sent now goes nowhere.
 func (c *Conn) Closing() bool { return c.state != stateOpen }
 
-// Close sends a close frame after all that is queued, then waits for the peer's; Limits.CloseTimeout bounds
-// both. Messages that still come in are discarded. A stream is finished, a pending upgrade is refused with 503,
-// a plain request is still to be answered. Closing twice does nothing.
+// Close sends a close frame after all that is queued, then waits for the peer's;
+// Limits.CloseTimeout bounds both. Messages that still come in are discarded. A stream is finished,
+// a pending upgrade is refused with 503, a plain request is still to be answered. Closing twice
+// does nothing.
 func (c *Conn) Close(code uint16, reason string) {
 	switch {
 	case c.state == statePending:

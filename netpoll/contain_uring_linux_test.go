@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A panic in the middle of a batch that io_uring sends: each connection gets its bytes once, or is closed if nobody knows
-// what it got. The ring is given up.
+// A panic in the middle of a batch that io_uring sends: each connection gets its bytes once, or is
+// closed if nobody knows what it got. The ring is given up.
 func TestPanicInAURingFlush(t *testing.T) {
 	if !haveURing(t) {
 		return

@@ -28,13 +28,14 @@ func (e *Engine) Stop(ctx context.Context) error {
 	return err
 }
 
-// Drain has all clients leave. It ends listening; where that is not possible while the loops run, new
-// clients get 503. WebSockets are closed with 1001, streams finished, plain requests answered, each with
-// Limits.CloseTimeout at most. The closing is spread over Limits.DrainWindow, so that the clients do
-// not all come to the next gateway at the same time. Connections at rest are closed.
+// Drain has all clients leave. It ends listening; where that is not possible while the loops run,
+// new clients get 503. WebSockets are closed with 1001, streams finished, plain requests answered,
+// each with Limits.CloseTimeout at most. The closing is spread over Limits.DrainWindow, so that the
+// clients do not all come to the next gateway at the same time. Connections at rest are closed.
 //
-// Drain returns when all clients have gone or the engine has ended, or with ctx's error. Connections at
-// net/http are not waited for. The loops run on until Close, for requests that net/http still has.
+// Drain returns when all clients have gone or the engine has ended, or with ctx's error.
+// Connections at net/http are not waited for. The loops run on until Close, for requests that
+// net/http still has.
 func (e *Engine) Drain(ctx context.Context) error {
 	e.mu.Lock()
 	running := e.started && !e.stopped
@@ -60,8 +61,8 @@ func (e *Engine) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Close closes every connection that is left and ends the loops. It returns when they have ended. Metrics.Cut counts the
-// connections that were not at rest.
+// Close closes every connection that is left and ends the loops. It returns when they have ended.
+// Metrics.Cut counts the connections that were not at rest.
 func (e *Engine) Close() {
 	e.mu.Lock()
 	first := e.started && !e.stopped
@@ -152,7 +153,8 @@ func (l *Loop) drainShare() {
 	d := &l.drain
 	end := len(l.table.slots)
 	if window := l.engine.opts.Limits.DrainWindow; window > 0 && l.now < d.start+window {
-		// The first share comes at once: a few clients are not kept waiting for the sake of the spread.
+		// The first share comes at once: a few clients are not kept waiting for the sake of the
+		// spread.
 		end = int(int64(end)*int64(l.now-d.start)/int64(window)) + 1
 		end = min(end, len(l.table.slots))
 	}
@@ -195,8 +197,9 @@ func (l *Loop) reportEmpty() {
 	}
 }
 
-// CloseAll closes every WebSocket connection of the loop after what is queued for it. Streams are finished, pending
-// upgrades rejected with 503. Connections without a whole request head stay, and so do those of plain requests.
+// CloseAll closes every WebSocket connection of the loop after what is queued for it. Streams are
+// finished, pending upgrades rejected with 503. Connections without a whole request head stay, and
+// so do those of plain requests.
 func (l *Loop) CloseAll(code uint16, reason string) {
 	for i := range l.table.slots {
 		if c := l.table.slots[i].conn; c != nil {

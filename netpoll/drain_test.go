@@ -108,7 +108,8 @@ func TestRunsOnAfterDrain(t *testing.T) {
 	await(t, s.Ended(), "the end")
 }
 
-// TestEngineFails: a gnet that ends again and again is given up, and Stop does not wait for its clients.
+// TestEngineFails: a gnet that ends again and again is given up, and Stop does not wait for its
+// clients.
 func TestEngineFails(t *testing.T) {
 	broken := errors.New("no more sockets")
 	e, err := New(Options{Addr: "127.0.0.1:0", Loops: 1, Handler: refuseAll{}, Log: slog.New(slog.DiscardHandler)})

@@ -1,7 +1,7 @@
 package netpoll
 
-// endingConn is a connection at its end: without further input from the client (half.go), with our side shut
-// (linger.go), or closed.
+// endingConn is a connection at its end: without further input from the client (half.go), with our
+// side shut (linger.go), or closed.
 type endingConn struct{ *Conn }
 
 // flushed is called when the outbox has become empty in a state that waits for that.
@@ -23,7 +23,8 @@ func (c endingConn) flushed() {
 	}
 }
 
-// finalize is called by gnet just before the descriptor is closed. Nothing is written to it from now on.
+// finalize is called by gnet just before the descriptor is closed. Nothing is written to it from
+// now on.
 func (c endingConn) finalize() {
 	l := c.loop
 	m := l.engine.metrics

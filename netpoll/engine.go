@@ -30,8 +30,8 @@ var usualRestarts = restarts{min: 50 * time.Millisecond, max: 2 * time.Second, l
 // Engine listens and runs the event loops. Its methods may be called from any goroutine.
 //
 // gnet ends as a whole when an accept fails, for want of descriptors say. The engine keeps clear of
-// that (see admit), and starts gnet again if it happens nevertheless. The Loops outlive gnet's: each is
-// bound to one of the new event loops.
+// that (see admit), and starts gnet again if it happens nevertheless. The Loops outlive gnet's:
+// each is bound to one of the new event loops.
 type Engine struct {
 	// Fixed after New.
 	opts       Options
@@ -60,7 +60,8 @@ type Engine struct {
 	started bool          // guarded by mu
 	stopped bool          // Close was called; guarded by mu
 
-	// gnet hands these two on by a task on each event loop, of which a loop that rests in a callback would not know.
+	// gnet hands these two on by a task on each event loop, of which a loop that rests in a
+	// callback would not know.
 	registering atomic.Int32 // calls of register under way
 	ending      atomic.Bool  // gnet has begun to end
 	broken      atomic.Bool  // Handler.Start has panicked
@@ -225,10 +226,12 @@ func (e *Engine) gnetRun() error {
 		gnet.WithWriteBufferCap(1024), gnet.WithLogger(gnetLog{e.log}))
 }
 
-// Ended returns a channel that is closed when the engine serves no more: after Close, or because it failed.
+// Ended returns a channel that is closed when the engine serves no more: after Close, or because it
+// failed.
 func (e *Engine) Ended() <-chan struct{} { return e.ended }
 
-// Err returns why an engine that has ended failed; nil if it was closed. It is valid once Ended is closed.
+// Err returns why an engine that has ended failed; nil if it was closed. It is valid once Ended is
+// closed.
 func (e *Engine) Err() error { return e.failure }
 
 // unbind parts the loops from the event loops of a gnet that has ended.
@@ -242,9 +245,9 @@ func (e *Engine) unbind() {
 	}
 }
 
-// bind gives every event loop of a new gnet its Loop, by way of a socket pair: gnet watches one end, and
-// a byte written to the other wakes the loop. gnet's own way to run something on a loop is not used: as
-// long as such tasks keep coming, gnet does not look at its sockets.
+// bind gives every event loop of a new gnet its Loop, by way of a socket pair: gnet watches one
+// end, and a byte written to the other wakes the loop. gnet's own way to run something on a loop is
+// not used: as long as such tasks keep coming, gnet does not look at its sockets.
 func (e *Engine) bind() error {
 	for range e.loops {
 		inner, outer, err := socketPair()
@@ -260,8 +263,8 @@ func (e *Engine) bind() error {
 	return nil
 }
 
-// register has gnet take over a connection; on its event loop OnOpen finds mark as context. Event loops
-// are taken in turn. raw is closed in any case: gnet goes on with a duplicate.
+// register has gnet take over a connection; on its event loop OnOpen finds mark as context. Event
+// loops are taken in turn. raw is closed in any case: gnet goes on with a duplicate.
 func (e *Engine) register(raw net.Conn, mark any) error {
 	e.registering.Add(1)
 	defer func() {
@@ -318,8 +321,8 @@ func fdConn(fd int) (net.Conn, error) {
 	return net.FileConn(f)
 }
 
-// loopOf returns the Loop that an event loop of gnet is bound to; it binds one that is not yet. gnet may
-// accept before bind has come to that event loop.
+// loopOf returns the Loop that an event loop of gnet is bound to; it binds one that is not yet.
+// gnet may accept before bind has come to that event loop.
 func (e *Engine) loopOf(el gnet.EventLoop) *Loop {
 	if l, ok := e.bound.Load(el); ok {
 		return l.(*Loop)

@@ -115,8 +115,8 @@ func (ev *events) OnClose(gc gnet.Conn, err error) gnet.Action {
 	return gnet.None
 }
 
-// gnetLog passes gnet's own log on. What it calls an error concerns single sockets or its end as a whole,
-// which the engine reports itself.
+// gnetLog passes gnet's own log on. What it calls an error concerns single sockets or its end as a
+// whole, which the engine reports itself.
 type gnetLog struct{ log *slog.Logger }
 
 func (g gnetLog) Debugf(format string, args ...any) {

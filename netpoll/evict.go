@@ -6,13 +6,15 @@ import (
 	"time"
 )
 
-// When descriptors or Limits.MaxConns are used up, a connection that has yet to say what it wants makes room for a new
-// one: the one that has been silent longest, as TLS handshakes do (tls_handshake.go). So connections that send nothing,
-// half a head or half a PROXY header keep nobody out. They are looked for when there is need, many at a time, so that
-// they cost no list and the search is shared by as many new connections.
+// When descriptors or Limits.MaxConns are used up, a connection that has yet to say what it wants
+// makes room for a new one: the one that has been silent longest, as TLS handshakes do
+// (tls_handshake.go). So connections that send nothing, half a head or half a PROXY header keep
+// nobody out. They are looked for when there is need, many at a time, so that they cost no list and
+// the search is shared by as many new connections.
 
 const (
-	// evictPatience is how long such a connection may be silent all the same: longer than most take.
+	// evictPatience is how long such a connection may be silent all the same: longer than most
+	// take.
 	evictPatience = 100 * time.Millisecond
 	// evictBatch is how many are found in one search of the connections.
 	evictBatch = 256
@@ -29,7 +31,8 @@ func (c *Conn) undecided() bool {
 	return c.state == stateProxy || c.state == stateHead && c.flags&(flagIdle|flagBody) == 0
 }
 
-// evict closes the undecided connection that has been silent longest, and reports whether there was one.
+// evict closes the undecided connection that has been silent longest, and reports whether there was
+// one.
 func (l *Loop) evict() bool {
 	v := &l.evictions
 	for searched := false; ; searched = true {

@@ -2,8 +2,8 @@ package netpoll
 
 import "testing"
 
-// Connections that do not say what they want keep nobody out: the one that has been silent longest goes first, and no
-// WebSocket ever.
+// Connections that do not say what they want keep nobody out: the one that has been silent longest
+// goes first, and no WebSocket ever.
 func TestSilentConnectionsMakeRoom(t *testing.T) {
 	s := serve(t, func(o *Options, _ *testHandler) { o.Limits.MaxConns = 3 })
 	s.connect()

@@ -10,12 +10,13 @@ import (
 	"sluice/wsproto"
 )
 
-// A panic on an event loop is contained: it is logged and counted, the connection that the loop was working for is
-// closed, and the loop goes on with its turn. It never unwinds through gnet, whose loop would end. The process dies
-// instead in builds with assertions.
+// A panic on an event loop is contained: it is logged and counted, the connection that the loop was
+// working for is closed, and the loop goes on with its turn. It never unwinds through gnet, whose
+// loop would end. The process dies instead in builds with assertions.
 //
-// A turn, or what a callback of gnet adds to it, is a sequence of steps. Each can be done again: it consumes what it
-// works on before it does, so after a panic the same step goes on with the rest. Only input is not taken twice.
+// A turn, or what a callback of gnet adds to it, is a sequence of steps. Each can be done again: it
+// consumes what it works on before it does, so after a panic the same step goes on with the rest.
+// Only input is not taken twice.
 type step uint8
 
 const (
@@ -106,7 +107,8 @@ func (l *Loop) do(s step) {
 		l.work.conn = in.conn
 		in.do(l, in)
 	case stepResume:
-		// Behind the input: a connection that leaves for net/http now takes along all that was read from it.
+		// Behind the input: a connection that leaves for net/http now takes along all that was read
+		// from it.
 		l.nextShares()
 		l.resume()
 	case stepAckWake:
@@ -198,7 +200,8 @@ func (l *Loop) mend() {
 	}
 }
 
-// accepting returns the connection whose acceptance was interrupted. One that had not got its Conn is closed.
+// accepting returns the connection whose acceptance was interrupted. One that had not got its Conn
+// is closed.
 func (l *Loop) accepting() (c *Conn, ok bool) {
 	gc := l.work.in.gc
 	if gc == nil {
@@ -211,8 +214,8 @@ func (l *Loop) accepting() (c *Conn, ok bool) {
 	return c, ok
 }
 
-// mendFlush has all that were to be written in the flush that was interrupted written in the next one, but for those
-// of which no one knows how much the socket took.
+// mendFlush has all that were to be written in the flush that was interrupted written in the next
+// one, but for those of which no one knows how much the socket took.
 func (l *Loop) mendFlush() {
 	w := &l.work
 	batch, rest := w.batch, l.dirty
@@ -245,8 +248,8 @@ func (l *Loop) mendFlush() {
 	l.dirty = dirty
 }
 
-// Fault closes a connection that a panic has left in doubt: a WebSocket with 1011, a plain request with 500. It is for
-// Options.Mend.
+// Fault closes a connection that a panic has left in doubt: a WebSocket with 1011, a plain request
+// with 500. It is for Options.Mend.
 func (c *Conn) Fault() {
 	if c.state >= stateDoomed || c.flags&flagFault != 0 {
 		return

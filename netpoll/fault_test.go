@@ -69,8 +69,8 @@ func (c *client) echoes(text string) {
 	}
 }
 
-// A panic in what the loop does for one client closes that one with 1011. The others notice nothing, no message of the
-// mailbox is lost, and counts end where they began.
+// A panic in what the loop does for one client closes that one with 1011. The others notice
+// nothing, no message of the mailbox is lost, and counts end where they began.
 func TestPanicOfOneConnection(t *testing.T) {
 	for _, tc := range []struct {
 		name string

@@ -20,7 +20,8 @@ import (
 	"sluice/wsproto"
 )
 
-// childEnv set makes the test binary a server with few descriptors, commanded over its standard input.
+// childEnv set makes the test binary a server with few descriptors, commanded over its standard
+// input.
 const childEnv = "SLUICE_NETPOLL_CHILD"
 
 const (
@@ -151,8 +152,8 @@ func (s *childServer) metrics() (open, refused, restarts int) {
 	return open, refused, restarts
 }
 
-// TestDescriptorLimit opens more connections than the child has descriptors for: those over the limit get 503,
-// the others work, and when some leave, new ones are served.
+// TestDescriptorLimit opens more connections than the child has descriptors for: those over the
+// limit get 503, the others work, and when some leave, new ones are served.
 func TestDescriptorLimit(t *testing.T) {
 	s := startChild(t)
 	var open []*client
@@ -181,7 +182,8 @@ func TestDescriptorLimit(t *testing.T) {
 	if len(open) == 0 || len(open) > childFDs-childReserve || refused != 3*childFDs-len(open) {
 		t.Fatalf("%d open, %d refused", len(open), refused)
 	}
-	// Many at a time: they do not all find room in the reserve, and some may be reset, but the child survives.
+	// Many at a time: they do not all find room in the reserve, and some may be reset, but the
+	// child survives.
 	var crowd []net.Conn
 	for range 3 * childFDs {
 		c, err := net.Dial("tcp", s.addr.String())
@@ -232,8 +234,9 @@ func TestDescriptorLimit(t *testing.T) {
 	}
 }
 
-// TestRestartAfterAcceptError takes the descriptors away behind the engine's back, so that an accept fails and
-// gnet ends. Once there are descriptors again, clients are served on the same port.
+// TestRestartAfterAcceptError takes the descriptors away behind the engine's back, so that an
+// accept fails and gnet ends. Once there are descriptors again, clients are served on the same
+// port.
 func TestRestartAfterAcceptError(t *testing.T) {
 	s := startChild(t)
 	c := dial(t, s.addr)
@@ -278,8 +281,8 @@ func TestRestartAfterAcceptError(t *testing.T) {
 	}
 }
 
-// TestRefusedThoughWoken: whoever is refused without having said a word gets the answer, also if the loop looks at the
-// clock twice in that turn.
+// TestRefusedThoughWoken: whoever is refused without having said a word gets the answer, also if
+// the loop looks at the clock twice in that turn.
 func TestRefusedThoughWoken(t *testing.T) {
 	l := looseLoop(t, 1<<20)
 	conns, peers := pairs(t, l, 1)

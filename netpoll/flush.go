@@ -4,8 +4,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flusher writes what the connections of a batch have queued, as far as their sockets take it, and tells
-// each by took or doom. It is called on the loop and must not block. No connection is in a batch twice.
+// flusher writes what the connections of a batch have queued, as far as their sockets take it, and
+// tells each by took or doom. It is called on the loop and must not block. No connection is in a
+// batch twice.
 type flusher interface {
 	flush(l *Loop, batch []*Conn)
 }
@@ -58,8 +59,8 @@ func (w *writer) write(fd int, bufs [][]byte, size int) (n int, err error) {
 	return max(n, 0), err
 }
 
-// took is told that the socket took the oldest n of size bytes, or the error that kept it from doing so. It reports
-// whether the socket may take more.
+// took is told that the socket took the oldest n of size bytes, or the error that kept it from
+// doing so. It reports whether the socket may take more.
 func (c *Conn) took(n, size int, err error) bool {
 	switch {
 	case err == nil || err == unix.EAGAIN:

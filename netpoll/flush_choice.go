@@ -11,8 +11,8 @@ const (
 	FlushURing Flush = "io_uring" // a system call for many connections; Engine.Start fails if that is refused
 )
 
-// uringFrom is how many connections must be left of a batch for io_uring to be cheaper than a write for each.
-// Tests change it before anything runs.
+// uringFrom is how many connections must be left of a batch for io_uring to be cheaper than a write
+// for each. Tests change it before anything runs.
 var uringFrom = 2
 
 // equip gives the loops their flushers.

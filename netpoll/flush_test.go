@@ -80,7 +80,8 @@ func retry(l *Loop) {
 	l.flush()
 }
 
-// TestFlushMoreThanABatch: more connections than one submission carries, each with bytes of its own, one after the other.
+// TestFlushMoreThanABatch: more connections than one submission carries, each with bytes of its
+// own, one after the other.
 func TestFlushMoreThanABatch(t *testing.T) {
 	withFlushes(t, func(t *testing.T, l *Loop) {
 		conns, peers := pairs(t, l, 2*128+7)
@@ -107,8 +108,8 @@ func TestFlushMoreThanABatch(t *testing.T) {
 	})
 }
 
-// TestFlushMixture: quick connections, slow ones whose sockets take a part and then nothing, and broken ones
-// share a batch. Each gets what is its.
+// TestFlushMixture: quick connections, slow ones whose sockets take a part and then nothing, and
+// broken ones share a batch. Each gets what is its.
 func TestFlushMixture(t *testing.T) {
 	withFlushes(t, func(t *testing.T, l *Loop) {
 		conns, peers := pairs(t, l, 30)
@@ -172,8 +173,8 @@ func TestFlushMixture(t *testing.T) {
 	})
 }
 
-// TestFlushManySlices: slices that are joined, that are too large for that, that are more than a vector holds, and so
-// many connections of them that the scratch does not hold all.
+// TestFlushManySlices: slices that are joined, that are too large for that, that are more than a
+// vector holds, and so many connections of them that the scratch does not hold all.
 func TestFlushManySlices(t *testing.T) {
 	for name, slices := range map[string][]int{
 		"joined":         {10, 20, 30},
@@ -213,7 +214,8 @@ func TestFlushManySlices(t *testing.T) {
 	}
 }
 
-// TestFlushKeepsOrder sends frames of all sizes to peers that read when they like, and compares the streams.
+// TestFlushKeepsOrder sends frames of all sizes to peers that read when they like, and compares the
+// streams.
 func TestFlushKeepsOrder(t *testing.T) {
 	withFlushes(t, func(t *testing.T, l *Loop) {
 		rnd := rand.New(rand.NewPCG(7, 8))

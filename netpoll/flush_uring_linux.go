@@ -10,15 +10,18 @@ import (
 )
 
 const (
-	// uringBatch is how many sends one system call carries, a power of two. From 64 on more do not make a send
-	// cheaper, and the call, half a millisecond or so, is how long the loop cannot be interrupted, by the collector say.
+	// uringBatch is how many sends one system call carries, a power of two. From 64 on more do not
+	// make a send cheaper, and the call, half a millisecond or so, is how long the loop cannot be
+	// interrupted, by the collector say.
 	uringBatch = 64
-	// uringScratch is how many bytes of connections with several slices one system call carries, at least smallCopy.
+	// uringScratch is how many bytes of connections with several slices one system call carries, at
+	// least smallCopy.
 	uringScratch = 64 << 10
 )
 
-// uringFlusher is a flusher that sends on many connections with one system call. All that it submits is done when
-// flush returns. So what the kernel reads is kept alive by the outboxes, which nobody touches meanwhile, and by joined.
+// uringFlusher is a flusher that sends on many connections with one system call. All that it
+// submits is done when flush returns. So what the kernel reads is kept alive by the outboxes, which
+// nobody touches meanwhile, and by joined.
 type uringFlusher struct {
 	writer writer      // for what the ring does not pay for, or does not fit
 	ring   *uring.Ring // nil: closed, or given up
@@ -35,7 +38,8 @@ type inFlight struct {
 	size  int32
 }
 
-// newURingFlusher returns a flusher with a ring of its own, which close frees. failed is told if it has to do without later.
+// newURingFlusher returns a flusher with a ring of its own, which close frees. failed is told if it
+// has to do without later.
 func newURingFlusher(calls uring.Calls, entries uint32, failed func(error)) (*uringFlusher, error) {
 	r, err := uring.New(entries, calls)
 	if err != nil {
@@ -70,8 +74,8 @@ func (u *uringFlusher) flush(l *Loop, batch []*Conn) {
 	}
 }
 
-// queue queues a send for each connection of the batch from index i on, as far as there is room. It returns the index to
-// go on from.
+// queue queues a send for each connection of the batch from index i on, as far as there is room. It
+// returns the index to go on from.
 func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
 	joined := u.joined
 	for ; i < len(batch) && int(queued) < len(u.sends); i++ {
@@ -147,7 +151,8 @@ func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 	}
 }
 
-// clear deals with the sends that have no result: the kernel took the first of them, begun, and not the left after those.
+// clear deals with the sends that have no result: the kernel took the first of them, begun, and not
+// the left after those.
 func (u *uringFlusher) clear(batch []*Conn, begun, left uint32) {
 	for i := range begun + left {
 		s := &u.sends[(int(u.first)+int(i))%len(u.sends)]
@@ -162,7 +167,8 @@ func (u *uringFlusher) clear(batch []*Conn, begun, left uint32) {
 	}
 }
 
-// interrupted deals with a flush that has panicked: sends may be queued or have results that no one has taken.
+// interrupted deals with a flush that has panicked: sends may be queued or have results that no one
+// has taken.
 func (u *uringFlusher) interrupted(batch []*Conn) {
 	pending := false
 	for i := range u.sends {

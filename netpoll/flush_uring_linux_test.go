@@ -38,7 +38,8 @@ func uringForTest(t testing.TB) flusher {
 	return u
 }
 
-// TestFlushChoice: what each setting makes of a system that has io_uring, and of one that does not. Rings are closed by Stop.
+// TestFlushChoice: what each setting makes of a system that has io_uring, and of one that does not.
+// Rings are closed by Stop.
 func TestFlushChoice(t *testing.T) {
 	there := FlushWrite
 	if haveURing(t) {
@@ -134,8 +135,8 @@ func tcpPairs(t testing.TB, l *Loop, n int) (conns []*Conn, peers []int) {
 	return conns, peers
 }
 
-// BenchmarkFlushers has both flushers send to the same TCP connections, in turns and on one thread, and compares the
-// thread's CPU time: medians, since what else the machine does gets in between.
+// BenchmarkFlushers has both flushers send to the same TCP connections, in turns and on one thread,
+// and compares the thread's CPU time: medians, since what else the machine does gets in between.
 func BenchmarkFlushers(b *testing.B) {
 	for _, n := range []int{1, 2, 3, 4, 8, 32, 1000, 5000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

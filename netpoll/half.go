@@ -11,27 +11,31 @@ import (
 	"sluice/internal/owner"
 )
 
-// The end of a client's input is not the end of its connection: it may have shut its side down behind its last request
-// and wait for the response (RFC 9112 §9.6). gnet closes a connection whose read returns 0. What is still owed then
-// goes on with a duplicate of the descriptor that gnet does not know, and that no poller watches: there is nothing to
-// read, and an end of input would be reported again and again. Writes are tried as always; a reset is found by asking
-// the kernel now and then.
+// The end of a client's input is not the end of its connection: it may have shut its side down
+// behind its last request and wait for the response (RFC 9112 §9.6). gnet closes a connection whose
+// read returns 0. What is still owed then goes on with a duplicate of the descriptor that gnet does
+// not know, and that no poller watches: there is nothing to read, and an end of input would be
+// reported again and again. Writes are tried as always; a reset is found by asking the kernel now
+// and then.
 //
-// What is owed: the responses to the requests that are complete, what is queued, and a stream, which is the response to
-// its request. A stream has no end of its own, so Options.InputEnded may send something: if the client has closed the
-// connection altogether, its kernel answers with a reset. A WebSocket cannot go on, because the closing handshake and pings need
-// both directions: it is closed once its outbox is empty.
+// What is owed: the responses to the requests that are complete, what is queued, and a stream,
+// which is the response to its request. A stream has no end of its own, so Options.InputEnded may
+// send something: if the client has closed the connection altogether, its kernel answers with a
+// reset. A WebSocket cannot go on, because the closing handshake and pings need both directions: it
+// is closed once its outbox is empty.
 
 // halfEvery is how often connections whose input has ended are asked whether they have been reset.
 const halfEvery = 200 * time.Millisecond
 
-// half are the connections of a loop that live on with a descriptor of their own. Owned by the loop.
+// half are the connections of a loop that live on with a descriptor of their own. Owned by the
+// loop.
 type half struct {
 	conns map[uint32]*Conn // by slot
 	timer owner.Timer
 }
 
-// endInput notes that nothing more comes from the client, and reports whether the connection owes it something.
+// endInput notes that nothing more comes from the client, and reports whether the connection owes
+// it something.
 func (c endingConn) endInput() bool {
 	first := c.flags&flagEnded == 0
 	if first {
@@ -104,8 +108,8 @@ func (c endingConn) finishEnded() {
 	}
 }
 
-// outlive is called when gnet is about to close the connection's descriptor because of err. It reports whether the
-// connection goes on with one of its own.
+// outlive is called when gnet is about to close the connection's descriptor because of err. It
+// reports whether the connection goes on with one of its own.
 func (c endingConn) outlive(err error) bool {
 	if !errors.Is(err, io.EOF) || !c.endInput() {
 		return false

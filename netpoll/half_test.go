@@ -13,7 +13,8 @@ import (
 	"sluice/wsproto"
 )
 
-// bothKinds runs a test in plaintext and inside TLS, where the end of the client's input is close_notify and FIN.
+// bothKinds runs a test in plaintext and inside TLS, where the end of the client's input is
+// close_notify and FIN.
 func bothKinds(t *testing.T, test func(t *testing.T, change func(o *Options, h *testHandler), connect func(s *server) *client)) {
 	t.Run("plain", func(t *testing.T) {
 		test(t, func(*Options, *testHandler) {}, func(s *server) *client { return dial(t, s.Addr()) })
@@ -42,7 +43,8 @@ func (f finOnly) CloseWrite() error {
 	return f.NetConn().(interface{ CloseWrite() error }).CloseWrite()
 }
 
-// TestHalfClosedRequest: a client that shuts its side down behind its requests gets all responses, then the end.
+// TestHalfClosedRequest: a client that shuts its side down behind its requests gets all responses,
+// then the end.
 func TestHalfClosedRequest(t *testing.T) {
 	bothKinds(t, func(t *testing.T, change func(o *Options, h *testHandler), connect func(s *server) *client) {
 		s, asked := serveRequests(t, change)
@@ -88,7 +90,8 @@ func TestHalfClosedRequest(t *testing.T) {
 	})
 }
 
-// TestHalfClosedAfterAsked: the input ends while the Handler owes the response, which then says that it is the last.
+// TestHalfClosedAfterAsked: the input ends while the Handler owes the response, which then says
+// that it is the last.
 func TestHalfClosedAfterAsked(t *testing.T) {
 	bothKinds(t, func(t *testing.T, change func(o *Options, h *testHandler), connect func(s *server) *client) {
 		s, asked := serveRequests(t, change)
@@ -113,7 +116,8 @@ func TestHalfClosedAfterAsked(t *testing.T) {
 	})
 }
 
-// TestHalfClosedLarge: a response that does not fit the socket reaches a client that has shut its side down.
+// TestHalfClosedLarge: a response that does not fit the socket reaches a client that has shut its
+// side down.
 func TestHalfClosedLarge(t *testing.T) {
 	bothKinds(t, func(t *testing.T, change func(o *Options, h *testHandler), connect func(s *server) *client) {
 		s, asked := serveRequests(t, change)
@@ -160,7 +164,8 @@ func TestIncompleteRequestThenEnd(t *testing.T) {
 	})
 }
 
-// TestHalfClosedUpgrade: the answer to a handshake is sent, and that is all: a WebSocket needs both directions.
+// TestHalfClosedUpgrade: the answer to a handshake is sent, and that is all: a WebSocket needs both
+// directions.
 func TestHalfClosedUpgrade(t *testing.T) {
 	bothKinds(t, func(t *testing.T, change func(o *Options, h *testHandler), connect func(s *server) *client) {
 		var pending *Conn
@@ -202,8 +207,8 @@ func TestHalfClosedUpgrade(t *testing.T) {
 	})
 }
 
-// TestHalfClosedStream: a stream goes on until its client resets the connection, which a close does as soon as
-// something is sent.
+// TestHalfClosedStream: a stream goes on until its client resets the connection, which a close does
+// as soon as something is sent.
 func TestHalfClosedStream(t *testing.T) {
 	ended := make(chan *Conn, 1)
 	s, begun := serveStreams(t, func(o *Options, _ *testHandler) {
@@ -247,7 +252,8 @@ func TestHalfClosedAtStop(t *testing.T) {
 	}
 }
 
-// TestRejectedBody: a client that sends all of a body before it reads gets the response that came early, and no reset.
+// TestRejectedBody: a client that sends all of a body before it reads gets the response that came
+// early, and no reset.
 func TestRejectedBody(t *testing.T) {
 	body := make([]byte, 5<<20)
 	reject := func(_ *server, w http.ResponseWriter, r *http.Request) {

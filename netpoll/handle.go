@@ -1,7 +1,8 @@
 package netpoll
 
-// Handle names a connection for all time: the loop it lives on, its slot there, and which of the slot's
-// connections it is. Once the connection has closed, the handle leads to nothing. Zero names none.
+// Handle names a connection for all time: the loop it lives on, its slot there, and which of the
+// slot's connections it is. Once the connection has closed, the handle leads to nothing. Zero names
+// none.
 type Handle uint64
 
 const (

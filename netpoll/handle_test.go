@@ -7,8 +7,8 @@ import (
 	"sluice/wsproto"
 )
 
-// TestStaleHandles closes and opens connections so that slots and descriptors are used again, and writes to
-// the old ones.
+// TestStaleHandles closes and opens connections so that slots and descriptors are used again, and
+// writes to the old ones.
 func TestStaleHandles(t *testing.T) {
 	s := serve(t, nil)
 	stale := map[Handle]*Conn{}
@@ -102,7 +102,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestWakesAreCoalesced: however often a loop is woken before its turn, one turn follows; and none is lost.
+// TestWakesAreCoalesced: however often a loop is woken before its turn, one turn follows; and none
+// is lost.
 func TestWakesAreCoalesced(t *testing.T) {
 	s := serve(t, nil)
 	l := s.Loops()[0]

@@ -57,7 +57,8 @@ func (e *Engine) giveHTTP(c net.Conn, cut func()) {
 	given = true
 }
 
-// clientConn returns the connection of a client's socket for net/http. It takes the descriptor over.
+// clientConn returns the connection of a client's socket for net/http. It takes the descriptor
+// over.
 func clientConn(fd int) (net.Conn, error) {
 	c, err := fdConn(fd)
 	if tcp, ok := c.(*net.TCPConn); ok {
@@ -66,8 +67,8 @@ func clientConn(fd int) (net.Conn, error) {
 	return c, err
 }
 
-// awaitLoops waits until every loop runs: gnet accepts on the first loop before the others have begun, and
-// net/http may send a request to any of them.
+// awaitLoops waits until every loop runs: gnet accepts on the first loop before the others have
+// begun, and net/http may send a request to any of them.
 func (e *Engine) awaitLoops() {
 	select {
 	case <-e.begun:
@@ -92,8 +93,9 @@ func (h *handed) Read(p []byte) (int, error) {
 		h.ended.Store(true)
 	}
 	if n == 0 && err == io.EOF && len(p) == 1 {
-		// net/http reads one byte while a request is served, and takes any error for the client's departure. But the
-		// client may have shut its side down behind the request: only a reset is a departure.
+		// net/http reads one byte while a request is served, and takes any error for the client's
+		// departure. But the client may have shut its side down behind the request: only a reset is
+		// a departure.
 		return 0, awaitReset(h.socket())
 	}
 	return n, err
@@ -107,7 +109,8 @@ func (h *handed) socket() net.Conn {
 	return h.Conn
 }
 
-// awaitReset waits until a connection has been reset, or until its deadline for reads, and returns that as an error.
+// awaitReset waits until a connection has been reset, or until its deadline for reads, and returns
+// that as an error.
 func awaitReset(c net.Conn) error {
 	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -163,10 +166,11 @@ type adopted struct {
 	sealed []byte         // input behind what link has been given
 }
 
-// Adopt takes a connection back whose latest request asks for a WebSocket or a stream, which happens when an
-// earlier request on it was plain HTTP. head is the request's head and whatever bytes followed it. The connection is
-// one that Options.HTTP got, or a TCP connection, and belongs to the engine now: nobody may use it any more,
-// and it is closed and counted if an error is returned. Adopt may wait until a loop has it.
+// Adopt takes a connection back whose latest request asks for a WebSocket or a stream, which
+// happens when an earlier request on it was plain HTTP. head is the request's head and whatever
+// bytes followed it. The connection is one that Options.HTTP got, or a TCP connection, and belongs
+// to the engine now: nobody may use it any more, and it is closed and counted if an error is
+// returned. Adopt may wait until a loop has it.
 func (e *Engine) Adopt(c net.Conn, head []byte) error {
 	err := e.takeBack(c, head)
 	if err != nil {

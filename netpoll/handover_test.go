@@ -31,7 +31,8 @@ func (h *httpServer) Accept() (net.Conn, error) {
 func (h *httpServer) Close() error   { return nil }
 func (h *httpServer) Addr() net.Addr { return &net.TCPAddr{} }
 
-// serveHTTP starts a server whose plain requests go to handler; it may use the engine once this has returned.
+// serveHTTP starts a server whose plain requests go to handler; it may use the engine once this has
+// returned.
 func serveHTTP(t *testing.T, change func(o *Options, h *testHandler), handler func(s *server, w http.ResponseWriter, r *http.Request)) *server {
 	h := &httpServer{conns: make(chan net.Conn)}
 	var s *server
@@ -109,7 +110,8 @@ func TestHandover(t *testing.T) {
 	}
 }
 
-// TestAdopt upgrades a connection whose first requests were plain HTTP, with frames right behind the head.
+// TestAdopt upgrades a connection whose first requests were plain HTTP, with frames right behind
+// the head.
 func TestAdopt(t *testing.T) {
 	adopted := make(chan error, 1)
 	s := serveHTTP(t, func(o *Options, _ *testHandler) { o.Loops = 2 }, func(s *server, w http.ResponseWriter, r *http.Request) {

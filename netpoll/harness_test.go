@@ -185,8 +185,9 @@ func (s *server) until(what string, cond func() bool) {
 	}
 }
 
-// advance moves the clock once all turns that have begun have armed their timers, and has the loops notice: an
-// alarm on the way may have them arm the next one by a time that has passed when they do.
+// advance moves the clock once all turns that have begun have armed their timers, and has the loops
+// notice: an alarm on the way may have them arm the next one by a time that has passed when they
+// do.
 func (s *server) advance(d time.Duration) {
 	end := s.clock.Now() + d
 	for {
@@ -202,8 +203,8 @@ func (s *server) advance(d time.Duration) {
 	s.settle()
 }
 
-// passing runs f while time passes in small steps, each of which the loops have noticed before the next. Before each
-// step, whoever waits for a socket that is ready gets it.
+// passing runs f while time passes in small steps, each of which the loops have noticed before the
+// next. Before each step, whoever waits for a socket that is ready gets it.
 func (s *server) passing(f func()) {
 	s.t.Helper()
 	done := make(chan struct{})

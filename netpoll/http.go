@@ -7,11 +7,12 @@ import (
 	"sluice/wsproto"
 )
 
-// httpConn is a connection that speaks HTTP: requests and their responses, until it is open or leaves for net/http.
+// httpConn is a connection that speaks HTTP: requests and their responses, until it is open or
+// leaves for net/http.
 type httpConn struct{ *Conn }
 
-// consumeHead handles the request head, and with a plain request its body. It returns 0 if it is incomplete, and
-// if the Handler has not decided on it: then it is to be kept.
+// consumeHead handles the request head, and with a plain request its body. It returns 0 if it is
+// incomplete, and if the Handler has not decided on it: then it is to be kept.
 func (c httpConn) consumeHead(b []byte) int {
 	l := c.loop
 	e := l.engine
@@ -102,7 +103,8 @@ func (c httpConn) handover(b []byte) {
 	c.doom()
 }
 
-// response returns a whole HTTP response after which the connection closes: each one that the engine makes itself.
+// response returns a whole HTTP response after which the connection closes: each one that the
+// engine makes itself.
 func (c httpConn) response(status int, header, body string) []byte {
 	a := &c.loop.arena
 	return a.Commit(wsproto.AppendHTTPError(a.Begin(), status, c.loop.engine.opts.ResponseHeader+header, body))

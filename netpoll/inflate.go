@@ -8,11 +8,12 @@ import (
 	"sluice/wsproto"
 )
 
-// A compressed message may take tens of milliseconds to inflate, however short it is then: Huffman tables cost more
-// than what they stand before. A loop inflates short ones, within a budget for each iteration; others are inflated by
-// workers, of which few compute at a time, in the order of arrival. The connection is paused meanwhile: its order stays,
-// and as it has no more than one message with them, clients take turns. What else a client's message may cost the loop
-// goes the same way: Offload.
+// A compressed message may take tens of milliseconds to inflate, however short it is then: Huffman
+// tables cost more than what they stand before. A loop inflates short ones, within a budget for
+// each iteration; others are inflated by workers, of which few compute at a time, in the order of
+// arrival. The connection is paused meanwhile: its order stays, and as it has no more than one
+// message with them, clients take turns. What else a client's message may cost the loop goes the
+// same way: Offload.
 
 const (
 	inflateHere   = 4 << 10  // bytes of a compressed message that the loop inflates itself
@@ -66,8 +67,9 @@ func (c wsConn) inflate(m wsproto.Message) {
 	})
 }
 
-// Offload has a worker call work, for what would hold up the loop. The next messages of c wait until then has been
-// called, on the loop: with true, or with false if c has closed or begun to. During Handler.Message only, at most once.
+// Offload has a worker call work, for what would hold up the loop. The next messages of c wait
+// until then has been called, on the loop: with true, or with false if c has closed or begun to.
+// During Handler.Message only, at most once.
 func (c *Conn) Offload(work func(), then func(open bool)) {
 	c.loop.engine.metrics.Offloaded.Add(1)
 	c.ws().offload(pauseWork, work, func(c *Conn) { then(c != nil) })

@@ -14,8 +14,8 @@ type inbox struct {
 	scan   wsproto.HeadScanner
 }
 
-// receive takes the bytes of one read; they are valid during the call. An incomplete head or frame at
-// their end is kept in a buffer that follows what has arrived, never what the peer announced.
+// receive takes the bytes of one read; they are valid during the call. An incomplete head or frame
+// at their end is kept in a buffer that follows what has arrived, never what the peer announced.
 func (c *Conn) receive(b []byte) {
 	if c.state >= stateDoomed {
 		return

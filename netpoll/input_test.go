@@ -110,8 +110,8 @@ func TestHeadTimeout(t *testing.T) {
 	}
 }
 
-// TestFragmentsOverManyReads sends messages of every size class, whole and in fragments with pings between
-// them, in pieces of random length.
+// TestFragmentsOverManyReads sends messages of every size class, whole and in fragments with pings
+// between them, in pieces of random length.
 func TestFragmentsOverManyReads(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	s := serve(t, nil)

@@ -9,8 +9,8 @@ import (
 	"sluice/wsproto"
 )
 
-// stopped has the loop stand still while f runs and then for as long as time jumps by d: what f sends lies in
-// the socket when the loop goes on.
+// stopped has the loop stand still while f runs and then for as long as time jumps by d: what f
+// sends lies in the socket when the loop goes on.
 func (s *server) stopped(d time.Duration, f func()) {
 	s.t.Helper()
 	s.sync()
@@ -31,7 +31,8 @@ func (s *server) inGnet() (yes bool) {
 	return yes
 }
 
-// A process that was stopped for a minute finds all deadlines passed, and what its peers did in time unread.
+// A process that was stopped for a minute finds all deadlines passed, and what its peers did in
+// time unread.
 func TestPongsAfterAPause(t *testing.T) {
 	s := serve(t, nil)
 	limits := &s.opts.Limits
@@ -87,8 +88,8 @@ func TestHeadAfterAPause(t *testing.T) {
 	}
 }
 
-// Input that is ready when a deadline has passed is handled before the deadline is judged, also in a process that was
-// never stopped, and also if there is more of it than an iteration reads.
+// Input that is ready when a deadline has passed is handled before the deadline is judged, also in
+// a process that was never stopped, and also if there is more of it than an iteration reads.
 func TestPongInTheTurnOfItsDeadline(t *testing.T) {
 	for _, n := range []int{1, 2, maxInputs - 1, 2 * maxInputs} {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
@@ -126,7 +127,8 @@ func TestPongInTheTurnOfItsDeadline(t *testing.T) {
 	}
 }
 
-// TestMuteInTheTurnOfItsDeadline: a client that sends nothing is given up at its deadline while others are busy.
+// TestMuteInTheTurnOfItsDeadline: a client that sends nothing is given up at its deadline while
+// others are busy.
 func TestMuteInTheTurnOfItsDeadline(t *testing.T) {
 	s := serve(t, nil)
 	limits := &s.opts.Limits

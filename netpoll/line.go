@@ -1,11 +1,13 @@
 package netpoll
 
-// An event for many takes a while to write: a fifth of a second for 20,000 clients. Nobody is kept waiting for that.
-// Connections that get something stand in a line if they are many, and a part of it is written in each turn. In
-// between the loop reads, hears of what is new, and writes to the few that this concerns.
+// An event for many takes a while to write: a fifth of a second for 20,000 clients. Nobody is kept
+// waiting for that. Connections that get something stand in a line if they are many, and a part of
+// it is written in each turn. In between the loop reads, hears of what is new, and writes to the
+// few that this concerns.
 //
-// Whoever stands in line gets all that was sent until it is written, in one write. So what comes while the line moves
-// costs no writes of its own, and reaches the last client after one round of the line, not two.
+// Whoever stands in line gets all that was sent until it is written, in one write. So what comes
+// while the line moves costs no writes of its own, and reaches the last client after one round of
+// the line, not two.
 
 const (
 	crowd = 128 // connections that are written in the turn in which they got something, at most
@@ -30,7 +32,8 @@ func (q *line) join(conns []*Conn) {
 	q.conns = append(q.conns, conns...)
 }
 
-// take removes and returns the first n connections. The caller clears the slice when it is done, before anyone joins.
+// take removes and returns the first n connections. The caller clears the slice when it is done,
+// before anyone joins.
 func (q *line) take(n int) []*Conn {
 	n = min(n, q.len())
 	first := q.conns[q.head : q.head+n]
@@ -40,7 +43,8 @@ func (q *line) take(n int) []*Conn {
 	return first
 }
 
-// flush writes to the connections that have got something, or lets them stand in line, and writes to a part of the line.
+// flush writes to the connections that have got something, or lets them stand in line, and writes
+// to a part of the line.
 func (l *Loop) flush() {
 	if n := len(l.dirty); n > crowd {
 		l.line.join(l.dirty)

@@ -71,8 +71,8 @@ func (s *scribe) flush(_ *Loop, batch []*Conn) {
 	}
 }
 
-// TestCrowd: an event for many is written in parts. Meanwhile others go first if they are few, and what comes later for
-// those in line goes with what they wait for.
+// TestCrowd: an event for many is written in parts. Meanwhile others go first if they are few, and
+// what comes later for those in line goes with what they wait for.
 func TestCrowd(t *testing.T) {
 	l := looseLoop(t, 1<<20)
 	s := new(scribe)
@@ -110,7 +110,8 @@ func TestCrowd(t *testing.T) {
 	turn(span(2*part-200, 2*part-1, 20))
 	turn()
 
-	// As many as a crowd may be are written at once, and a part of those that are in line already behind them.
+	// As many as a crowd may be are written at once, and a part of those that are in line already
+	// behind them.
 	send(conns, 10)
 	turn(span(0, part-1, 10))
 	send(conns[:crowd], 1)
@@ -120,7 +121,8 @@ func TestCrowd(t *testing.T) {
 	turn()
 }
 
-// TestCrowdWithGaps: connections that are closed or doomed while they stand in line are passed over.
+// TestCrowdWithGaps: connections that are closed or doomed while they stand in line are passed
+// over.
 func TestCrowdWithGaps(t *testing.T) {
 	withFlushes(t, func(t *testing.T, l *Loop) {
 		conns, peers := pairs(t, l, part+50)

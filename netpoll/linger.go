@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A response that leaves before all of its request has come, a rejected body's for example, must not be followed by
-// close(2): closing a socket with unread input resets the connection, and the client loses the response. So the
-// gateway shuts its own side down and discards what still comes, within three bounds: maxDiscard bytes,
-// Limits.ReadTimeout in all, and Limits.CloseTimeout of silence (RFC 9112 §9.6). This holds on the loops and for
-// connections that net/http closes.
+// A response that leaves before all of its request has come, a rejected body's for example, must
+// not be followed by close(2): closing a socket with unread input resets the connection, and the
+// client loses the response. So the gateway shuts its own side down and discards what still comes,
+// within three bounds: maxDiscard bytes, Limits.ReadTimeout in all, and Limits.CloseTimeout of
+// silence (RFC 9112 §9.6). This holds on the loops and for connections that net/http closes.
 
 const (
 	maxDiscard    = 64 << 20 // bytes that are read and dropped after a last response
@@ -42,7 +42,8 @@ func (c endingConn) startLinger() {
 	}
 }
 
-// discard drops n bytes of input that are of no interest any more. Within the bounds it postpones the close.
+// discard drops n bytes of input that are of no interest any more. Within the bounds it postpones
+// the close.
 func (c endingConn) discard(n int) {
 	l := c.loop
 	g, ok := l.lingers[c.slot]
@@ -60,7 +61,8 @@ func (c endingConn) discard(n int) {
 	}
 }
 
-// lingered closes a connection that has been silent for Limits.CloseTimeout, or has lingered for Limits.ReadTimeout.
+// lingered closes a connection that has been silent for Limits.CloseTimeout, or has lingered for
+// Limits.ReadTimeout.
 func (c endingConn) lingered(now time.Duration) {
 	l := c.loop
 	if g, ok := l.lingers[c.slot]; ok && now >= g.until && !l.engine.draining.Load() {
@@ -84,8 +86,8 @@ type lingerers struct {
 	all   sync.WaitGroup
 }
 
-// linger has a connection shut, drained and closed, and reports whether it does: not if it has been asked before or
-// the engine has ended.
+// linger has a connection shut, drained and closed, and reports whether it does: not if it has been
+// asked before or the engine has ended.
 func (e *Engine) linger(h *handed) bool {
 	g := &e.lingers
 	g.mu.Lock()
@@ -119,8 +121,8 @@ func (e *Engine) cutLingerers() {
 	g.all.Wait()
 }
 
-// CloseWrite shuts our side down, and discards what the client still sends. net/http calls it, on the connection's
-// goroutine, when it has not read a request's body to its end.
+// CloseWrite shuts our side down, and discards what the client still sends. net/http calls it, on
+// the connection's goroutine, when it has not read a request's body to its end.
 func (h *handed) CloseWrite() error {
 	h.ended.Store(true)
 	if t, ok := h.Conn.(*tls.Conn); ok {
@@ -134,8 +136,8 @@ func (h *handed) CloseWrite() error {
 	return err
 }
 
-// discard reads a connection until its end, but not for longer than Limits.ReadTimeout, or Limits.CloseTimeout of
-// silence, and not more than maxDiscard.
+// discard reads a connection until its end, but not for longer than Limits.ReadTimeout, or
+// Limits.CloseTimeout of silence, and not more than maxDiscard.
 func (e *Engine) discard(c net.Conn) {
 	l := &e.opts.Limits
 	until := time.Now().Add(l.ReadTimeout)

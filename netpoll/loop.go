@@ -15,8 +15,8 @@ import (
 // tick is what deadlines are rounded up to.
 const tick = 5 * time.Millisecond
 
-// Loop is an event loop: the owner of its connections and of all that the Handler keeps for them. Only
-// Wake, Index and Clock may be used outside of calls to the Handler.
+// Loop is an event loop: the owner of its connections and of all that the Handler keeps for them.
+// Only Wake, Index and Clock may be used outside of calls to the Handler.
 type Loop struct {
 	// Data is the Handler's.
 	Data any
@@ -98,15 +98,16 @@ func (l *Loop) Clock() owner.Clock { return l.clock }
 func (l *Loop) Now() time.Duration { return l.now }
 
 // Wheel returns the wheel that the Handler may keep its timers on. Those of Schedule fire at the
-// beginning of a turn, and before Handler.Turn if the loop was woken meanwhile; those of Expect behind Handler.Turn, which is called again then.
+// beginning of a turn, and before Handler.Turn if the loop was woken meanwhile; those of Expect
+// behind Handler.Turn, which is called again then.
 func (l *Loop) Wheel() *owner.Wheel { return l.wheel }
 
-// Arena returns the memory that frames for Conn.Send are best made in: those committed one after the
-// other are written as one.
+// Arena returns the memory that frames for Conn.Send are best made in: those committed one after
+// the other are written as one.
 func (l *Loop) Arena() *pool.Arena { return &l.arena }
 
-// Conn returns the connection that a handle names, be it a WebSocket, a pending upgrade, a stream or one whose
-// plain request is to be answered; nil if it has closed or begun to.
+// Conn returns the connection that a handle names, be it a WebSocket, a pending upgrade, a stream
+// or one whose plain request is to be answered; nil if it has closed or begun to.
 func (l *Loop) Conn(h Handle) *Conn {
 	if h.Loop() != l.index {
 		return nil
@@ -128,7 +129,8 @@ func (l *Loop) begin() {
 	l.run(stepBegin, stepBegin)
 }
 
-// start has the Handler make its state of the loop. Without that the loop is of no use: the engine does not start.
+// start has the Handler make its state of the loop. Without that the loop is of no use: the engine
+// does not start.
 func start(l *Loop) {
 	defer l.engine.opts.Faults.Contain(owner.Loop, "loop", l.index)
 	l.broken = true
@@ -141,7 +143,8 @@ func start(l *Loop) {
 	l.broken = false
 }
 
-// ackWake clears the wake flag before anything is drained, so that a later Wake schedules a new iteration.
+// ackWake clears the wake flag before anything is drained, so that a later Wake schedules a new
+// iteration.
 func (l *Loop) ackWake() {
 	if l.wait.scheduled.Load() {
 		l.wait.scheduled.Store(false)
@@ -150,16 +153,16 @@ func (l *Loop) ackWake() {
 	l.ticker.Turn(&l.now)
 }
 
-// end ends a turn: the Handler's part, the writes, the closing of what is to go. If connections stand in line then, another turn
-// must follow.
+// end ends a turn: the Handler's part, the writes, the closing of what is to go. If connections
+// stand in line then, another turn must follow.
 func (l *Loop) end() { l.run(stepResume, stepEnd) }
 
-// Behind tells the loop, during Handler.Turn, that input was left for a later turn: what peers and services are waited
-// for with a deadline may be in it.
+// Behind tells the loop, during Handler.Turn, that input was left for a later turn: what peers and
+// services are waited for with a deadline may be in it.
 func (l *Loop) Behind() { l.behind = true }
 
-// judge fires the deadlines that have passed with the turn's input handled. A turn that has begun for something else
-// while sockets are ready leaves them to the next one, which begins with these.
+// judge fires the deadlines that have passed with the turn's input handled. A turn that has begun
+// for something else while sockets are ready leaves them to the next one, which begins with these.
 func (l *Loop) judge() (fired bool) {
 	w, p := &l.wait, l.wait.parker.Load()
 	switch {

@@ -6,8 +6,8 @@ import (
 	"sluice/wsproto"
 )
 
-// Metrics counts what an Engine does. The loops write it, any goroutine may read it. Fields of type Int64
-// are levels, all others only grow.
+// Metrics counts what an Engine does. The loops write it, any goroutine may read it. Fields of type
+// Int64 are levels, all others only grow.
 type Metrics struct {
 	Accepted atomic.Uint64 // connections accepted, those refused included
 	Upgraded atomic.Uint64 // WebSocket connections opened
@@ -31,8 +31,8 @@ type Metrics struct {
 	Proxied     atomic.Uint64 // connections that a trusted proxy's header came with
 
 	Requests atomic.Uint64 // plain requests that the Handler kept
-	// ResponseBytes are those of responses to plain requests that wait to be written, but for short ones that their
-	// sockets take at once.
+	// ResponseBytes are those of responses to plain requests that wait to be written, but for short
+	// ones that their sockets take at once.
 	ResponseBytes atomic.Int64
 
 	Handovers atomic.Uint64 // connections given to net/http

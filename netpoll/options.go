@@ -17,44 +17,49 @@ import (
 // maxLoops is what Handle has room for.
 const maxLoops = 1 << handleLoopBits
 
-// Handler is told what happens on the connections of an Engine. Every call for a loop or a connection
-// is made on its own event loop and must not block; calls for different loops are made concurrently.
+// Handler is told what happens on the connections of an Engine. Every call for a loop or a
+// connection is made on its own event loop and must not block; calls for different loops are made
+// concurrently.
 type Handler interface {
-	// Start is called once for each loop, before any other call for it, and before Engine.Start returns.
+	// Start is called once for each loop, before any other call for it, and before Engine.Start
+	// returns.
 	Start(l *Loop)
-	// Upgrade judges a valid WebSocket handshake: 0 accepts, a positive result is the HTTP status of the
-	// refusal. With Pending the decision is left open: Conn.Accept or Conn.Refuse must follow. Meanwhile the
-	// connection has its handle and is found by Loop.Conn, what the client sends is kept, and
-	// Limits.HeadTimeout still runs; the connection may go by itself. h is valid during the call only.
-	Upgrade(c *Conn, h *wsproto.Head) (status int)
-	// Open follows an accepted upgrade. What is sent now follows the answer to the handshake. h is valid
+	// Upgrade judges a valid WebSocket handshake: 0 accepts, a positive result is the HTTP status
+	// of the refusal. With Pending the decision is left open: Conn.Accept or Conn.Refuse must
+	// follow. Meanwhile the connection has its handle and is found by Loop.Conn, what the client
+	// sends is kept, and Limits.HeadTimeout still runs; the connection may go by itself. h is valid
 	// during the call only.
+	Upgrade(c *Conn, h *wsproto.Head) (status int)
+	// Open follows an accepted upgrade. What is sent now follows the answer to the handshake. h is
+	// valid during the call only.
 	Open(c *Conn, h *wsproto.Head)
-	// Message is called for each complete text or binary message; payload is valid until it returns.
-	// Nothing comes any more once Conn.Close was called or the peer has begun to close.
+	// Message is called for each complete text or binary message; payload is valid until it
+	// returns. Nothing comes any more once Conn.Close was called or the peer has begun to close.
 	Message(c *Conn, payload []byte)
-	// Stream is asked for each complete request that is not for a WebSocket. True keeps the connection on the
-	// loop: Conn.Send sends bytes as they are, from the response's head on (during the call, too, and until
-	// Conn.Finish), and whatever the client sends is discarded. False, with nothing sent, gives it to
-	// Options.HTTP. h is valid during the call only.
+	// Stream is asked for each complete request that is not for a WebSocket. True keeps the
+	// connection on the loop: Conn.Send sends bytes as they are, from the response's head on
+	// (during the call, too, and until Conn.Finish), and whatever the client sends is discarded.
+	// False, with nothing sent, gives it to Options.HTTP. h is valid during the call only.
 	Stream(c *Conn, h *wsproto.Head) bool
-	// Request is asked for each plain request that Stream has declined and that is complete, its body included:
-	// one of HTTP/1.1 that every parser reads alike (see wsproto.Head.Plain), its body within Limits.MaxBody. True
-	// keeps it: exactly one Conn.Respond must follow, during the call or later, in good time. Meanwhile the
-	// connection has its handle and is found by Loop.Conn; its next request waits. False gives the connection to
-	// Options.HTTP with this request and all that follow. h and body are valid during the call only.
+	// Request is asked for each plain request that Stream has declined and that is complete, its
+	// body included: one of HTTP/1.1 that every parser reads alike (see wsproto.Head.Plain), its
+	// body within Limits.MaxBody. True keeps it: exactly one Conn.Respond must follow, during the
+	// call or later, in good time. Meanwhile the connection has its handle and is found by
+	// Loop.Conn; its next request waits. False gives the connection to Options.HTTP with this
+	// request and all that follow. h and body are valid during the call only.
 	Request(c *Conn, h *wsproto.Head, body []byte) bool
-	// Lagging is called at the end of a turn in which a connection's Conn.Lagging has changed, perhaps more than
-	// once. It is the time to send it less, and then to make up for that.
+	// Lagging is called at the end of a turn in which a connection's Conn.Lagging has changed,
+	// perhaps more than once. It is the time to send it less, and then to make up for that.
 	Lagging(c *Conn)
-	// Closed is called exactly once for each connection that the Handler got to know: for which Upgrade
-	// returned Pending, Open was called, or Stream returned true; or Request, unless the answer has gone and the
-	// connection goes on without the Handler. So a pending upgrade ends in Closed without Open if it was refused, ran out of time or was given up by
-	// the client. Conn's methods do nothing any more, but Session, Handle and Loop are still there.
+	// Closed is called exactly once for each connection that the Handler got to know: for which
+	// Upgrade returned Pending, Open was called, or Stream returned true; or Request, unless the
+	// answer has gone and the connection goes on without the Handler. So a pending upgrade ends in
+	// Closed without Open if it was refused, ran out of time or was given up by the client. Conn's
+	// methods do nothing any more, but Session, Handle and Loop are still there.
 	Closed(c *Conn)
 	// Turn is called in every turn of the loop, when its timers have fired and its input has been
-	// handled, before anything is written: after a Wake, and also when no one woke the loop. It is called once more
-	// if a deadline of owner.Wheel.Expect has struck since.
+	// handled, before anything is written: after a Wake, and also when no one woke the loop. It is
+	// called once more if a deadline of owner.Wheel.Expect has struck since.
 	Turn(l *Loop)
 }
 
@@ -91,29 +96,32 @@ type Options struct {
 	Metrics *Metrics       // nil: counted nowhere
 	Log     *slog.Logger   // nil: slog.Default
 	Limits  Limits
-	// ResponseHeader holds zero or more complete field lines, each with its CR LF, of every response that the engine
-	// makes itself: those that reject a request, and those that accept an upgrade.
+	// ResponseHeader holds zero or more complete field lines, each with its CR LF, of every
+	// response that the engine makes itself: those that reject a request, and those that accept an
+	// upgrade.
 	ResponseHeader string
-	// InputEnded is called on its loop for a stream whose client has shut its side down. What is sent then shows
-	// whether the client still reads. nil: the stream is finished.
+	// InputEnded is called on its loop for a stream whose client has shut its side down. What is
+	// sent then shows whether the client still reads. nil: the stream is finished.
 	InputEnded func(c *Conn)
 
 	Flush Flush // how loops write; "": FlushAuto
 
-	// Faults takes note of panics that were contained; nil: nobody does. Mend is called on the loop after each, but for those
-	// in Handler.Closed, and may be nil: what belongs to the Handler must be made sound, and connections in doubt be closed
-	// with Conn.Fault. The loop has done so with the one that it was working for, if it was a single one. Handler.Turn follows.
+	// Faults takes note of panics that were contained; nil: nobody does. Mend is called on the loop
+	// after each, but for those in Handler.Closed, and may be nil: what belongs to the Handler must
+	// be made sound, and connections in doubt be closed with Conn.Fault. The loop has done so with
+	// the one that it was working for, if it was a single one. Handler.Turn follows.
 	Faults *owner.Faults
 	Mend   func(l *Loop)
 
-	// TLS makes every connection begin with a handshake; nil: plaintext. New makes a copy, which is used from then
-	// on: tickets for resumption are sealed with its keys. If NextProtos offers h2, clients that choose it go to
-	// HTTP as *tls.Conn, which net/http speaks HTTP/2 on; without HTTP it is not offered. Others go there, too,
-	// if what they ask for is plain HTTP, as a net.Conn that tells its tls.ConnectionState.
+	// TLS makes every connection begin with a handshake; nil: plaintext. New makes a copy, which is
+	// used from then on: tickets for resumption are sealed with its keys. If NextProtos offers h2,
+	// clients that choose it go to HTTP as *tls.Conn, which net/http speaks HTTP/2 on; without HTTP
+	// it is not offered. Others go there, too, if what they ask for is plain HTTP, as a net.Conn
+	// that tells its tls.ConnectionState.
 	TLS *tls.Config
 
-	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header (version 1 or 2),
-	// which then decides the client's address. Without one they are the client themselves.
+	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header (version
+	// 1 or 2), which then decides the client's address. Without one they are the client themselves.
 	ProxyFrom []netip.Prefix
 }
 

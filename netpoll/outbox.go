@@ -10,9 +10,10 @@ import (
 // The outbox of a connection holds slices that are shared with others and must not be changed. The
 // oldest is Conn.first; a backlog exists only while there are more, or while the connection lags.
 //
-// A connection lags when its socket did not take all it was given. It is then tried again by a timer
-// instead of at the end of each turn. What is sent to it meanwhile is copied if it is short: a shared slice
-// keeps the whole chunk alive that it was cut from, and a slow reader would hold one chunk per frame.
+// A connection lags when its socket did not take all it was given. It is then tried again by a
+// timer instead of at the end of each turn. What is sent to it meanwhile is copied if it is short:
+// a shared slice keeps the whole chunk alive that it was cut from, and a slow reader would hold one
+// chunk per frame.
 
 const (
 	lagMin     = 5 * time.Millisecond  // until the first attempt after the socket was full
@@ -44,10 +45,10 @@ type backlog struct {
 	next    *backlog // among the loop's spares
 }
 
-// Send queues a frame, header included, or bytes of a stream for the end of the turn. The frame is shared: nobody may change it
-// any more. Frames that were committed to the loop's arena in a row are written as one. Beyond
-// Limits.OutboxBytes the connection is closed with 1013, a stream finished. On a connection that is pending or
-// closing Send does nothing.
+// Send queues a frame, header included, or bytes of a stream for the end of the turn. The frame is
+// shared: nobody may change it any more. Frames that were committed to the loop's arena in a row
+// are written as one. Beyond Limits.OutboxBytes the connection is closed with 1013, a stream
+// finished. On a connection that is pending or closing Send does nothing.
 func (c *Conn) Send(frame []byte) {
 	if c.state != stateOpen || len(frame) == 0 {
 		return
@@ -59,16 +60,17 @@ func (c *Conn) Send(frame []byte) {
 // Queued returns how many bytes wait to be written.
 func (o *outbox) Queued() int { return int(o.queued) }
 
-// Lagging reports whether the peer does not read fast enough. Whoever can say the same with less, the newest
-// state instead of every change, should wait until it no longer lags.
+// Lagging reports whether the peer does not read fast enough. Whoever can say the same with less,
+// the newest state instead of every change, should wait until it no longer lags.
 func (o *outbox) Lagging() bool { return o.more != nil && o.more.lagging }
 
-// offer queues a frame within the bound. A frame for an empty outbox is always taken, however large.
+// offer queues a frame within the bound. A frame for an empty outbox is always taken, however
+// large.
 func (c *Conn) offer(frame []byte) {
 	limit := c.loop.engine.opts.Limits.OutboxBytes
 	if c.queued > 0 && int(c.queued)+len(frame) > limit {
-		// The socket may well take it by now: it was not asked in this turn, or, if the connection lags, not for
-		// some milliseconds.
+		// The socket may well take it by now: it was not asked in this turn, or, if the connection
+		// lags, not for some milliseconds.
 		at := c.loop.work.conn
 		c.loop.flusher.flush(c.loop, []*Conn{c})
 		c.loop.work.conn = at
@@ -166,7 +168,8 @@ func (o *outbox) gather(bufs [][]byte) [][]byte {
 	return bufs
 }
 
-// wrote takes n bytes out of the outbox. If full is set, the socket did not take all that it was given.
+// wrote takes n bytes out of the outbox. If full is set, the socket did not take all that it was
+// given.
 func (c *Conn) wrote(n int, full bool) {
 	l := c.loop
 	l.stats.writes++

@@ -68,8 +68,8 @@ func (s *stingySocket) flush(_ *Loop, batch []*Conn) {
 	}
 }
 
-// TestOutboxKeepsOrder sends frames of all sizes, adjacent and not, to sockets that take any part of them,
-// and compares the bytes.
+// TestOutboxKeepsOrder sends frames of all sizes, adjacent and not, to sockets that take any part
+// of them, and compares the bytes.
 func TestOutboxKeepsOrder(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	l := looseLoop(t, 1<<20)
@@ -215,8 +215,8 @@ func TestOutboxBound(t *testing.T) {
 	}
 }
 
-// TestSlowReader: a client that does not read lags, loses nothing if it reads again in time, and is closed
-// with 1013 if it does not.
+// TestSlowReader: a client that does not read lags, loses nothing if it reads again in time, and is
+// closed with 1013 if it does not.
 func TestSlowReader(t *testing.T) {
 	s := serve(t, func(o *Options, _ *testHandler) {
 		// How much time passes while the client reads is up to the scheduler.
@@ -324,8 +324,8 @@ func (s *moodySocket) flush(_ *Loop, batch []*Conn) {
 	}
 }
 
-// TestOutboxBoundAsksOnceMore: a client that has read everything since its socket was full is not closed for
-// what comes before the timer would have tried it again.
+// TestOutboxBoundAsksOnceMore: a client that has read everything since its socket was full is not
+// closed for what comes before the timer would have tried it again.
 func TestOutboxBoundAsksOnceMore(t *testing.T) {
 	l := looseLoop(t, 1000)
 	socket := &moodySocket{}

@@ -10,15 +10,16 @@ import (
 	"sluice/internal/owner"
 )
 
-// patientConn is a socket at net/http, whose deadlines are judged as those of the loops: one that is found passed
-// long after it was, because the process did not run, is put off once (see owner.Slack). What the client sent in
-// time is read then.
+// patientConn is a socket at net/http, whose deadlines are judged as those of the loops: one that
+// is found passed long after it was, because the process did not run, is put off once (see
+// owner.Slack). What the client sent in time is read then.
 type patientConn struct {
 	*net.TCPConn
 	read, write ioDeadline
 }
 
-// ioDeadline is one deadline. Any goroutine may use it: net/http cuts a read of one goroutine short from another.
+// ioDeadline is one deadline. Any goroutine may use it: net/http cuts a read of one goroutine short
+// from another.
 type ioDeadline struct {
 	mu  sync.Mutex
 	at  time.Time             // zero: none, or not to be put off

@@ -5,9 +5,10 @@ import (
 	"sluice/wsproto"
 )
 
-// A WebSocket connection is paused while there is a reason for its next message to wait. What has been read of it is
-// kept then; when more arrives, the socket is not read any more, so that the client waits, too, and no more is kept
-// than two reads and a message. The end of the connection is noticed all the same.
+// A WebSocket connection is paused while there is a reason for its next message to wait. What has
+// been read of it is kept then; when more arrives, the socket is not read any more, so that the
+// client waits, too, and no more is kept than two reads and a message. The end of the connection is
+// noticed all the same.
 
 // pause is a set of reasons.
 type pause uint8
@@ -25,8 +26,8 @@ const share = 256
 // readSize is what gnet reads at a time.
 const readSize = 64 << 10
 
-// Pause has the next messages of an open WebSocket wait until Resume. Nothing gets lost, and the order stays. On any other
-// connection it does nothing.
+// Pause has the next messages of an open WebSocket wait until Resume. Nothing gets lost, and the
+// order stays. On any other connection it does nothing.
 func (c *Conn) Pause() {
 	if c.state != stateOpen || c.flags&flagStream != 0 || c.paused&pauseHandler != 0 {
 		return
@@ -37,7 +38,8 @@ func (c *Conn) Pause() {
 	m.Pauses.Add(1)
 }
 
-// Resume ends what Pause began. The messages that wait are handled later, in the order in which they came.
+// Resume ends what Pause began. The messages that wait are handled later, in the order in which
+// they came.
 func (c *Conn) Resume() { c.ws().goOn(pauseHandler) }
 
 // Paused reports whether messages wait for Resume.

@@ -13,7 +13,8 @@ import (
 // emptyTables is four blocks of deflate with Huffman tables and no content.
 const emptyTables = "04c081000000000090ff6b100007020000000040feaf41001c080000000000f9bf060170200000000000e4ff1a"
 
-// paused is a server whose clients are paused behind every message "stop"; what they send is recorded.
+// paused is a server whose clients are paused behind every message "stop"; what they send is
+// recorded.
 func paused(t *testing.T, change func(o *Options)) (s *server, got chan string) {
 	got = make(chan string, 1<<16)
 	s = serve(t, func(o *Options, h *testHandler) {

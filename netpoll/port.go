@@ -12,7 +12,8 @@ import (
 
 // claimPort checks that no other program listens on addr and reserves its port. It never listens:
 // the port opens when the event loops do, so no client connects to a gateway that cannot serve it.
-// hold is a bound socket that never listens; it keeps the port while gnet restarts, -1 if none is needed.
+// hold is a bound socket that never listens; it keeps the port while gnet restarts, -1 if none is
+// needed.
 //
 // gnet's listeners have SO_REUSEPORT and would share the port of another program without an error.
 // A bind without it fails if any other socket listens there.
@@ -21,8 +22,8 @@ func claimPort(addr string) (bound *net.TCPAddr, hold int, err error) {
 	if err != nil {
 		return nil, -1, err
 	}
-	// SO_REUSEADDR permits connections of an earlier process in TIME_WAIT. A free port needs no such
-	// permission, and must not be one that another program has bound and not yet listens on.
+	// SO_REUSEADDR permits connections of an earlier process in TIME_WAIT. A free port needs no
+	// such permission, and must not be one that another program has bound and not yet listens on.
 	check, err := bindPort(at, reuse{addr: at.Port != 0})
 	if err != nil {
 		return nil, -1, err

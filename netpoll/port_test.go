@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A claimed port is not open: a client that connects before the event loops run is refused, not lost.
+// A claimed port is not open: a client that connects before the event loops run is refused, not
+// lost.
 func TestClaimedPortIsNotOpen(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0", ":0", "0.0.0.0:0"} {
 		at, hold, err := claimPort(addr)
@@ -73,7 +74,8 @@ func TestClaimedPortIsForListeners(t *testing.T) {
 	}
 }
 
-// The first client that finds the port open is served, also by net/http, which may need any of the loops.
+// The first client that finds the port open is served, also by net/http, which may need any of the
+// loops.
 func TestFirstClientIsServed(t *testing.T) {
 	for range 10 {
 		at, hold, err := claimPort("127.0.0.1:0")

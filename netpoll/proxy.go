@@ -8,9 +8,9 @@ import (
 	"sluice/pool"
 )
 
-// A proxy of a trusted network may say, before anything else, whose connection it passes on. What others
-// say in this way is taken for a request, and a malformed one at that. The address is kept beside the
-// connections, by slot, so that those without a proxy do not pay for it.
+// A proxy of a trusted network may say, before anything else, whose connection it passes on. What
+// others say in this way is taken for a request, and a malformed one at that. The address is kept
+// beside the connections, by slot, so that those without a proxy do not pay for it.
 
 // trusts reports whether a peer may speak for others.
 func (e *Engine) trusts(peer netip.Addr) bool {
@@ -23,9 +23,9 @@ func (e *Engine) trusts(peer netip.Addr) bool {
 	return false
 }
 
-// takeProxy takes the header of a proxy from the beginning of the input b, if there is one, and returns what
-// follows. As long as it is incomplete, the input is kept and the state stays stateProxy. If used is not nil,
-// rest lies in it, and it is to be given back after use.
+// takeProxy takes the header of a proxy from the beginning of the input b, if there is one, and
+// returns what follows. As long as it is incomplete, the input is kept and the state stays
+// stateProxy. If used is not nil, rest lies in it, and it is to be given back after use.
 func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 	e := c.loop.engine
 	if c.in != nil {
@@ -69,8 +69,8 @@ func (c *Conn) RemoteAddr() string {
 	return ""
 }
 
-// RemoteAddrPort returns the client's address: what a proxy or SetRemoteAddr said, else the peer's. It is
-// invalid once the connection has closed.
+// RemoteAddrPort returns the client's address: what a proxy or SetRemoteAddr said, else the peer's.
+// It is invalid once the connection has closed.
 func (c *Conn) RemoteAddrPort() netip.AddrPort {
 	if c.state == stateClosed {
 		return netip.AddrPort{}
@@ -88,8 +88,8 @@ func (c *Conn) RemoteAddrPort() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// SetRemoteAddr has the connection's client known by another address, for a Handler that has it on good
-// authority. net/http gets it with the connection, if it is called before the hand-over.
+// SetRemoteAddr has the connection's client known by another address, for a Handler that has it on
+// good authority. net/http gets it with the connection, if it is called before the hand-over.
 func (c *Conn) SetRemoteAddr(a netip.AddrPort) {
 	if c.gc == nil {
 		return

@@ -13,7 +13,8 @@ import (
 	"sluice/wsproto"
 )
 
-// binaryHeader is a header of version 2 (PROXY protocol section 2.2); command 0 means LOCAL, 1 PROXY.
+// binaryHeader is a header of version 2 (PROXY protocol section 2.2); command 0 means LOCAL, 1
+// PROXY.
 func binaryHeader(command, family byte, addresses string) string {
 	b := append([]byte("\r\n\r\n\x00\r\nQUIT\n"), 0x20|command, family)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(addresses)))
@@ -38,8 +39,8 @@ func trustLocal(o *Options, _ *testHandler) {
 	o.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8")}
 }
 
-// TestProxyHeader: the header decides the address for WebSockets, streams and net/http alike, whatever pieces
-// it comes in.
+// TestProxyHeader: the header decides the address for WebSockets, streams and net/http alike,
+// whatever pieces it comes in.
 func TestProxyHeader(t *testing.T) {
 	begun := make(chan *Conn, 1)
 	s := serveHTTP(t, func(o *Options, h *testHandler) {
@@ -121,7 +122,8 @@ func TestProxyHeaderOfStrangers(t *testing.T) {
 	}
 }
 
-// TestProxyHeaderMalformed: the connection of a proxy that cannot be understood is closed without a word.
+// TestProxyHeaderMalformed: the connection of a proxy that cannot be understood is closed without a
+// word.
 func TestProxyHeaderMalformed(t *testing.T) {
 	for _, header := range []string{
 		"PROXY TCP4 192.0.2.7 192.0.2.8 1234\r\n",
@@ -175,8 +177,8 @@ func TestProxyHeaderTimeout(t *testing.T) {
 	}
 }
 
-// TestProxyAndAdopt: the address stays with the connection on its way to net/http and back, where a header is
-// not expected again.
+// TestProxyAndAdopt: the address stays with the connection on its way to net/http and back, where a
+// header is not expected again.
 func TestProxyAndAdopt(t *testing.T) {
 	adopted := make(chan error, 1)
 	s := serveHTTP(t, trustLocal, func(s *server, w http.ResponseWriter, r *http.Request) {
@@ -217,7 +219,8 @@ func TestProxyAndAdopt(t *testing.T) {
 	s.wantGone(sc)
 }
 
-// TestSetRemoteAddr: a Handler may know better, for net/http as well. Once a connection is gone, it has none.
+// TestSetRemoteAddr: a Handler may know better, for net/http as well. Once a connection is gone, it
+// has none.
 func TestSetRemoteAddr(t *testing.T) {
 	better := netip.MustParseAddrPort("192.0.2.9:9")
 	s := serveHTTP(t, func(_ *Options, h *testHandler) {

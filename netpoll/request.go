@@ -2,14 +2,15 @@ package netpoll
 
 import "sluice/wsproto"
 
-// Plain requests of HTTP/1.1 are answered on the loop, one after the other: the next request of a connection is
-// looked at when the answer to the one before has gone to the socket. So answers keep their order, no more than one
-// waits in an outbox, and a connection that leaves for net/http has nothing under way. What comes meanwhile is kept,
-// within bounds: beyond them the answer that is due is the last one, and the client has to ask the rest again
-// (RFC 9112 §9.3.2).
+// Plain requests of HTTP/1.1 are answered on the loop, one after the other: the next request of a
+// connection is looked at when the answer to the one before has gone to the socket. So answers keep
+// their order, no more than one waits in an outbox, and a connection that leaves for net/http has
+// nothing under way. What comes meanwhile is kept, within bounds: beyond them the answer that is
+// due is the last one, and the client has to ask the rest again (RFC 9112 §9.3.2).
 
-// request asks the Handler whether it keeps a plain request; b is the input that begins with it, n the length of its
-// head. It returns how much of b is done with: nothing while the body is incomplete.
+// request asks the Handler whether it keeps a plain request; b is the input that begins with it, n
+// the length of its head. It returns how much of b is done with: nothing while the body is
+// incomplete.
 func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 	l := c.loop
 	limits := &l.engine.opts.Limits
@@ -49,17 +50,18 @@ func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 	return end
 }
 
-// KeepAlive reports whether the connection stays open behind the answer to the present plain request. If not, the
-// answer should say so, by "Connection: close".
+// KeepAlive reports whether the connection stays open behind the answer to the present plain
+// request. If not, the answer should say so, by "Connection: close".
 func (c *Conn) KeepAlive() bool {
 	ended := c.flags&flagEnded != 0 && c.in == nil // there can be no further request
 	return c.flags&flagLast == 0 && !ended && !c.loop.engine.draining.Load()
 }
 
-// Respond answers the plain request that Handler.Request kept: a whole HTTP response, of which body may be the end
-// that is at hand in one piece; else it is nil. Both may be shared, nobody may change them any more. They are taken
-// however large they are. keep says that the response promises to keep the connection open: only if KeepAlive was
-// true. If the connection has gone, or the request has been answered already, Respond does nothing.
+// Respond answers the plain request that Handler.Request kept: a whole HTTP response, of which body
+// may be the end that is at hand in one piece; else it is nil. Both may be shared, nobody may
+// change them any more. They are taken however large they are. keep says that the response promises
+// to keep the connection open: only if KeepAlive was true. If the connection has gone, or the
+// request has been answered already, Respond does nothing.
 func (c *Conn) Respond(head, body []byte, keep bool) {
 	if c.state != stateRequest {
 		return
@@ -77,13 +79,13 @@ func (c *Conn) Respond(head, body []byte, keep bool) {
 	}
 }
 
-// chargeFrom is the length, in bytes, from which a response is counted in Metrics.ResponseBytes when it is queued. A
-// shorter one is counted once its socket has not taken all of it, so that the usual response touches no counter that
-// loops share.
+// chargeFrom is the length, in bytes, from which a response is counted in Metrics.ResponseBytes
+// when it is queued. A shorter one is counted once its socket has not taken all of it, so that the
+// usual response touches no counter that loops share.
 const chargeFrom = 16 << 10
 
-// charge counts what is queued, and what will be, as part of a response that waits to be written. It ends with the
-// outbox: see wrote and dropOutbox.
+// charge counts what is queued, and what will be, as part of a response that waits to be written.
+// It ends with the outbox: see wrote and dropOutbox.
 func (c httpConn) charge() {
 	if c.flags&flagCharged == 0 {
 		c.flags |= flagCharged
@@ -115,8 +117,8 @@ func (c httpConn) answered() {
 	l.wheel.Expect(&c.timer, (l.now+limits.IdleTimeout+grid-1)/grid*grid, c.Conn)
 }
 
-// pipeline keeps what a client sends before its last request was answered, within bounds. It returns how much is
-// not to be kept.
+// pipeline keeps what a client sends before its last request was answered, within bounds. It
+// returns how much is not to be kept.
 func (c httpConn) pipeline(b []byte) int {
 	limits := &c.loop.engine.opts.Limits
 	if c.flags&flagLast == 0 && len(b) <= limits.MaxHead+max(limits.MaxBody, 0)+maxEarly {

@@ -40,8 +40,8 @@ func answerText(c *Conn, text string) {
 	}
 }
 
-// serveRequests starts a server that answers plain requests on the loop: those below /now at once, those below /later
-// when the test does, all others by net/http. What it kept is announced.
+// serveRequests starts a server that answers plain requests on the loop: those below /now at once,
+// those below /later when the test does, all others by net/http. What it kept is announced.
 func serveRequests(t *testing.T, change func(o *Options, h *testHandler)) (*server, chan exchange) {
 	t.Helper()
 	asked := make(chan exchange, 64)
@@ -291,8 +291,8 @@ func TestRequestTimes(t *testing.T) {
 	})
 }
 
-// TestRequestBigAnswer: one who reads slowly gets all of an answer beyond the outbox's bound, and its next request is
-// looked at then; one who does not read at all is gone when the time is over.
+// TestRequestBigAnswer: one who reads slowly gets all of an answer beyond the outbox's bound, and
+// its next request is looked at then; one who does not read at all is gone when the time is over.
 func TestRequestBigAnswer(t *testing.T) {
 	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	s, asked := serveRequests(t, func(o *Options, _ *testHandler) { o.Limits.ReadTimeout = 1000 * time.Hour })
@@ -366,8 +366,8 @@ func TestRequestTooMuchPipelined(t *testing.T) {
 	}
 }
 
-// TestRequestOrNot: what is not plain goes to net/http, with the words that it has for it; what is malformed ends the
-// connection, also behind a request that was fine.
+// TestRequestOrNot: what is not plain goes to net/http, with the words that it has for it; what is
+// malformed ends the connection, also behind a request that was fine.
 func TestRequestOrNot(t *testing.T) {
 	large := repeat("y", 64<<10+1)
 	for _, tc := range []struct {
@@ -417,7 +417,8 @@ func TestRequestOrNot(t *testing.T) {
 	}
 }
 
-// TestRequestContradiction: a handler that has answered and does not want the request leaves nothing to hand over.
+// TestRequestContradiction: a handler that has answered and does not want the request leaves
+// nothing to hand over.
 func TestRequestContradiction(t *testing.T) {
 	s, _ := serveRequests(t, func(_ *Options, h *testHandler) {
 		h.request = func(c *Conn, _ *wsproto.Head, _ []byte) bool { answerText(c, ""); return false }
@@ -431,8 +432,8 @@ func TestRequestContradiction(t *testing.T) {
 	}
 }
 
-// TestStopWithRequests: an answer that is due is waited for, says that the connection ends, and is the last; one that
-// does not come in time is given by the engine.
+// TestStopWithRequests: an answer that is due is waited for, says that the connection ends, and is
+// the last; one that does not come in time is given by the engine.
 func TestStopWithRequests(t *testing.T) {
 	s, asked := serveRequests(t, func(o *Options, _ *testHandler) { o.Limits.DrainWindow = -1 })
 	begin := func() (*client, exchange) {
@@ -492,8 +493,8 @@ func TestRequestBehindProxy(t *testing.T) {
 	}
 }
 
-// TestRequestsInTLS: as without, also where a connection leaves for net/http in the middle of a record, long after
-// others were read from.
+// TestRequestsInTLS: as without, also where a connection leaves for net/http in the middle of a
+// record, long after others were read from.
 func TestRequestsInTLS(t *testing.T) {
 	s, asked := serveRequests(t, withTLS(nil))
 	other, _ := dialTLS(t, s.Addr(), clientTLS(tls.VersionTLS13))
@@ -507,7 +508,8 @@ func TestRequestsInTLS(t *testing.T) {
 		}
 		c.send(append(get("/later"), get("/other")...))
 		x := await(t, asked, "Request")
-		// A part of a record stays behind: net/http must get it, and nothing of the other connection's.
+		// A part of a record stays behind: net/http must get it, and nothing of the other
+		// connection's.
 		raw.hold = true
 		c.send(get("/more"))
 		raw.hold = false

@@ -7,7 +7,8 @@ import (
 	"sluice/wsproto"
 )
 
-// TestResponseHeader: every response that the engine makes itself has the field lines of Options.ResponseHeader.
+// TestResponseHeader: every response that the engine makes itself has the field lines of
+// Options.ResponseHeader.
 func TestResponseHeader(t *testing.T) {
 	const line = "Vary: Origin\r\n"
 	s := serve(t, func(o *Options, h *testHandler) {

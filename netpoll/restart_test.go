@@ -13,8 +13,8 @@ type refuseAll struct{ Handler }
 func (refuseAll) Start(*Loop) {}
 func (refuseAll) Turn(*Loop)  {}
 
-// TestRestartOnTheSamePort: connections that the server closed first stay in the kernel's TIME_WAIT for a minute; a
-// new engine must be able to listen on their port all the same.
+// TestRestartOnTheSamePort: connections that the server closed first stay in the kernel's TIME_WAIT
+// for a minute; a new engine must be able to listen on their port all the same.
 func TestRestartOnTheSamePort(t *testing.T) {
 	addr := "127.0.0.1:0"
 	for range 3 {

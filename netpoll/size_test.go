@@ -16,7 +16,8 @@ func TestConnSize(t *testing.T) {
 	}
 }
 
-// TestConnLines: what an event touches lies in the first cache line of a connection, and connections begin with one.
+// TestConnLines: what an event touches lies in the first cache line of a connection, and
+// connections begin with one.
 func TestConnLines(t *testing.T) {
 	var c Conn
 	if end := unsafe.Offsetof(c.state) + unsafe.Sizeof(c.state); end > 64 || unsafe.Sizeof(c)%64 != 0 {
@@ -24,8 +25,8 @@ func TestConnLines(t *testing.T) {
 	}
 }
 
-// TestIdleMemory measures the heap that an idle client costs, gnet's part included. The clients are bare
-// descriptors, so that all the heap is the server's.
+// TestIdleMemory measures the heap that an idle client costs, gnet's part included. The clients are
+// bare descriptors, so that all the heap is the server's.
 func TestIdleMemory(t *testing.T) {
 	const n = 2000
 	s := serve(t, nil)

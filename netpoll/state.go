@@ -2,48 +2,54 @@ package netpoll
 
 import "sluice/internal/invariants"
 
-// state is the state of a connection. The order matters: comparisons ask how far a connection has come.
-// ARCHITECTURE.md shows the states and what moves a connection between them as a table.
+// state is the state of a connection. The order matters: comparisons ask how far a connection has
+// come. ARCHITECTURE.md shows the states and what moves a connection between them as a table.
 type state uint8
 
 const (
-	// stateProxy: a trusted proxy's header may precede everything else. Ends when the header has come, or when the
-	// first bytes are not one: stateTLS or stateHead.
+	// stateProxy: a trusted proxy's header may precede everything else. Ends when the header has
+	// come, or when the first bytes are not one: stateTLS or stateHead.
 	stateProxy state = iota
-	// stateTLS: the TLS handshake is in progress or has yet to begin; tlsLink.hs is the worker's part of it. Ends when
-	// the handshake is done: stateHead.
+	// stateTLS: the TLS handshake is in progress or has yet to begin; tlsLink.hs is the worker's
+	// part of it. Ends when the handshake is done: stateHead.
 	stateTLS
-	// stateHead: the next request's head is incomplete, or its body (flagBody); Conn.in has what has come of it. With
-	// flagIdle a response has gone and nothing of the next request has come. A new connection begins here.
+	// stateHead: the next request's head is incomplete, or its body (flagBody); Conn.in has what
+	// has come of it. With flagIdle a response has gone and nothing of the next request has come. A
+	// new connection begins here.
 	stateHead
-	// stateRefuse: the connection is over a limit and holds one of the reserved descriptors. Ends with the first bytes
-	// of its request, which is answered with 503: stateFail.
+	// stateRefuse: the connection is over a limit and holds one of the reserved descriptors. Ends
+	// with the first bytes of its request, which is answered with 503: stateFail.
 	stateRefuse
-	// statePending: the Handler has not decided on the upgrade; its head is the beginning of Conn.in. Ends with
-	// Conn.Accept (stateOpen), Conn.Refuse or the timer (stateFail).
+	// statePending: the Handler has not decided on the upgrade; its head is the beginning of
+	// Conn.in. Ends with Conn.Accept (stateOpen), Conn.Refuse or the timer (stateFail).
 	statePending
-	// stateRequest: the Handler owes the response to a plain request. Input is buffered. Ends with Conn.Respond.
+	// stateRequest: the Handler owes the response to a plain request. Input is buffered. Ends with
+	// Conn.Respond.
 	stateRequest
-	// stateAnswered: that response is in the outbox; the next request waits. Ends when the outbox is empty: stateHead,
-	// or stateFail if the response was the last one (flagLast).
+	// stateAnswered: that response is in the outbox; the next request waits. Ends when the outbox
+	// is empty: stateHead, or stateFail if the response was the last one (flagLast).
 	stateAnswered
-	// stateOpen: a WebSocket, or with flagStream a stream. Ends with a close frame from either side, a protocol error,
-	// or the end of the stream or of the client's input.
+	// stateOpen: a WebSocket, or with flagStream a stream. Ends with a close frame from either
+	// side, a protocol error, or the end of the stream or of the client's input.
 	stateOpen
-	// stateClosing: our close frame is queued or sent, the peer's has not come. Messages are discarded. Ends with the
-	// peer's close frame (stateFinish) or the timer.
+	// stateClosing: our close frame is queued or sent, the peer's has not come. Messages are
+	// discarded. Ends with the peer's close frame (stateFinish) or the timer.
 	stateClosing
-	// stateFinish: both close frames are queued or exchanged, or the client's input has ended and nothing is owed.
-	// Ends when the outbox is empty: stateDoomed.
+	// stateFinish: both close frames are queued or exchanged, or the client's input has ended and
+	// nothing is owed. Ends when the outbox is empty: stateDoomed.
 	stateFinish
-	// stateFail: the last bytes are queued: a response, or a close frame whose answer is not awaited. Ends when the
-	// outbox is empty: stateLinger, or stateDoomed if the client's input has ended.
+	// stateFail: the last bytes are queued: a response, or a close frame whose answer is not
+	// awaited. Ends when the outbox is empty: stateLinger, or stateDoomed if the client's input has
+	// ended.
 	stateFail
-	// stateLinger: our side is shut; input is discarded, within bounds. Ends when the peer closes, or at a bound.
+	// stateLinger: our side is shut; input is discarded, within bounds. Ends when the peer closes,
+	// or at a bound.
 	stateLinger
-	// stateHandover: net/http has a duplicate of the descriptor. Ends in the same iteration: stateDoomed.
+	// stateHandover: net/http has a duplicate of the descriptor. Ends in the same iteration:
+	// stateDoomed.
 	stateHandover
-	// stateDoomed: the connection is in Loop.doomed and closed at the end of the iteration. Input is ignored.
+	// stateDoomed: the connection is in Loop.doomed and closed at the end of the iteration. Input
+	// is ignored.
 	stateDoomed
 	// stateClosed: the descriptor is closed, the slot free. It is final.
 	stateClosed

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestStateTable: ARCHITECTURE.md shows each state, with the states that a connection enters it from.
+// TestStateTable: ARCHITECTURE.md shows each state, with the states that a connection enters it
+// from.
 func TestStateTable(t *testing.T) {
 	text, err := os.ReadFile("../ARCHITECTURE.md")
 	if err != nil {

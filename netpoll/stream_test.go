@@ -178,8 +178,8 @@ func TestStreamEndsWhileAsked(t *testing.T) {
 	}
 }
 
-// TestStreamContradiction: a handler that has ended a response and does not want the connection leaves nothing
-// to hand over.
+// TestStreamContradiction: a handler that has ended a response and does not want the connection
+// leaves nothing to hand over.
 func TestStreamContradiction(t *testing.T) {
 	s, _ := serveStreams(t, func(_ *Options, h *testHandler) {
 		h.stream = func(c *Conn, _ *wsproto.Head) bool { c.Finish(); return false }
@@ -193,8 +193,8 @@ func TestStreamContradiction(t *testing.T) {
 	}
 }
 
-// TestStreamSlowReader: one who reads slowly loses nothing within the bound; beyond it the stream ends behind
-// what was queued.
+// TestStreamSlowReader: one who reads slowly loses nothing within the bound; beyond it the stream
+// ends behind what was queued.
 func TestStreamSlowReader(t *testing.T) {
 	s, begun := serveStreams(t, func(o *Options, _ *testHandler) { o.Limits.OutboxBytes = 256 << 10 })
 	c, sc := follow(t, s, begun)
@@ -255,7 +255,8 @@ func TestStreamDeadReader(t *testing.T) {
 	s.wantGone(sc)
 }
 
-// TestStopWithStreams: streams just end, spread over the window, and one that begins then ends at once.
+// TestStopWithStreams: streams just end, spread over the window, and one that begins then ends at
+// once.
 func TestStopWithStreams(t *testing.T) {
 	s, begun := serveStreams(t, func(o *Options, _ *testHandler) { o.Limits.DrainWindow = 8 * time.Second })
 	first, _ := follow(t, s, begun)

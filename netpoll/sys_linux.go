@@ -17,16 +17,18 @@ func socketpair() ([2]int, error) {
 	return unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 }
 
-// setPatience has the kernel give up a peer that acknowledges nothing, or takes nothing, for so long.
+// setPatience has the kernel give up a peer that acknowledges nothing, or takes nothing, for so
+// long.
 func setPatience(fd int, patience time.Duration) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience/time.Millisecond))
 }
 
 // write writes to a socket that does not block.
 //
-// The scheduler is not told: it would take the loop's processor away as soon as a call lasts 20 µs, which a
-// delivery on loopback may, and its monitor would keep looking every 20 µs. At 19,000 clients on one core that
-// made a delivery a third more expensive. The call never waits, so nobody else does for longer than it takes.
+// The scheduler is not told: it would take the loop's processor away as soon as a call lasts 20 µs,
+// which a delivery on loopback may, and its monitor would keep looking every 20 µs. At 19,000
+// clients on one core that made a delivery a third more expensive. The call never waits, so nobody
+// else does for longer than it takes.
 func write(fd int, b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	if errno != 0 {

@@ -42,7 +42,8 @@ func socketpair() (fds [2]int, err error) {
 	return fds, err
 }
 
-// setPatience does nothing: these kernels give up a peer that acknowledges nothing by their own rules, later.
+// setPatience does nothing: these kernels give up a peer that acknowledges nothing by their own
+// rules, later.
 func setPatience(int, time.Duration) {}
 
 // write writes to a socket that does not block.

@@ -9,16 +9,17 @@ import (
 	"sluice/pool"
 )
 
-// TLS is crypto/tls over an in-memory connection. A worker does the handshake (tls_handshake.go); from then on
-// the loop opens and seals records without ever waiting: crypto/tls is given a record when all of it is there,
-// and what it seals is collected and written like anything else. The plaintext goes the way that the bytes of
-// a plain connection go: Conn.take behind it, the outbox before it. An idle connection has no goroutine and no
-// buffer (tls_slim.go).
+// TLS is crypto/tls over an in-memory connection. A worker does the handshake (tls_handshake.go);
+// from then on the loop opens and seals records without ever waiting: crypto/tls is given a record
+// when all of it is there, and what it seals is collected and written like anything else. The
+// plaintext goes the way that the bytes of a plain connection go: Conn.take behind it, the outbox
+// before it. An idle connection has no goroutine and no buffer (tls_slim.go).
 //
-// The outbox holds plaintext, in slices that are shared with others. A flush joins the slices, seals them in as
-// few records as possible and writes those at once. Sealed bytes that the socket refuses stay in
-// tlsLink.out, and what they stand for stays in the outbox until they have gone: so Queued, Lagging and
-// Limits.OutboxBytes mean what they mean without TLS. Nothing else is sealed before they have gone.
+// The outbox holds plaintext, in slices that are shared with others. A flush joins the slices,
+// seals them in as few records as possible and writes those at once. Sealed bytes that the socket
+// refuses stay in tlsLink.out, and what they stand for stays in the outbox until they have gone: so
+// Queued, Lagging and Limits.OutboxBytes mean what they mean without TLS. Nothing else is sealed
+// before they have gone.
 
 const (
 	recordHeader = 5                   // RFC 8446 §5.1
@@ -68,8 +69,8 @@ func (c tlsConn) startTLS() {
 	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HandshakeTimeout, c.Conn)
 }
 
-// link returns the connection's TLS, nil if the peer speaks plaintext. It is kept beside the connections, by
-// slot, so that they do not pay for it without TLS.
+// link returns the connection's TLS, nil if the peer speaks plaintext. It is kept beside the
+// connections, by slot, so that they do not pay for it without TLS.
 func (c *Conn) link() *tlsLink {
 	if c.flags&flagTLS == 0 {
 		return nil
@@ -131,8 +132,9 @@ func (c tlsConn) unseal(b []byte) {
 	}
 }
 
-// openRecord opens the record in tlsLoop.src and handles what is in it, or, with more, what crypto/tls has kept
-// of earlier ones as well. False means that the input that follows is of no interest any more.
+// openRecord opens the record in tlsLoop.src and handles what is in it, or, with more, what
+// crypto/tls has kept of earlier ones as well. False means that the input that follows is of no
+// interest any more.
 func (c tlsConn) openRecord(more bool) bool {
 	t, s := c.link(), c.loop.tls
 	for {
@@ -164,7 +166,8 @@ func (c tlsConn) openRecord(more bool) bool {
 	}
 }
 
-// unsealed is called when there is nothing more to come: the peer said so (io.EOF), or what it sent is broken.
+// unsealed is called when there is nothing more to come: the peer said so (io.EOF), or what it sent
+// is broken.
 func (c tlsConn) unsealed(err error) {
 	if err != io.EOF {
 		c.loop.engine.metrics.TLSBroken.Add(1)
@@ -174,7 +177,8 @@ func (c tlsConn) unsealed(err error) {
 	c.doom()
 }
 
-// collect puts what crypto/tls wrote by itself, an alert or the answer to a key update, behind what is sealed.
+// collect puts what crypto/tls wrote by itself, an alert or the answer to a key update, behind what
+// is sealed.
 func (c tlsConn) collect() {
 	t, s := c.link(), c.loop.tls
 	if len(s.sink) == 0 {
@@ -267,7 +271,8 @@ func (c tlsConn) flushTLS() {
 	}
 }
 
-// bye has close_notify sent, behind all that was sealed. It returns true once that has gone, or cannot go.
+// bye has close_notify sent, behind all that was sealed. It returns true once that has gone, or
+// cannot go.
 func (c tlsConn) bye() bool {
 	t := c.link()
 	if t.conn == nil || t.out == nil && t.ended {
@@ -281,7 +286,8 @@ func (c tlsConn) bye() bool {
 	return false
 }
 
-// sendCloseNotify is called just before the socket is closed. It has one attempt at what is sealed and at close_notify.
+// sendCloseNotify is called just before the socket is closed. It has one attempt at what is sealed
+// and at close_notify.
 func (c tlsConn) sendCloseNotify() {
 	t, s := c.link(), c.loop.tls
 	if t.out == nil && t.conn != nil && !t.ended {

@@ -87,7 +87,8 @@ func TestTLSDeliveryDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestTLSOneRecordPerFlush: slices of an outbox leave in one record while they fit, and in one write.
+// TestTLSOneRecordPerFlush: slices of an outbox leave in one record while they fit, and in one
+// write.
 func TestTLSOneRecordPerFlush(t *testing.T) {
 	l := looseTLSLoop(t)
 	conns, peers := pairs(t, l, 1)
@@ -207,7 +208,8 @@ func secureBare(t testing.TB, s *server, config *tls.Config) (fd int) {
 	return fd
 }
 
-// TestTLSIdleMemory measures the heap that an idle client inside TLS costs, to compare with TestIdleMemory.
+// TestTLSIdleMemory measures the heap that an idle client inside TLS costs, to compare with
+// TestIdleMemory.
 func TestTLSIdleMemory(t *testing.T) {
 	const n = 400
 	for _, tc := range []struct {

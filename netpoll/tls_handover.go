@@ -13,8 +13,8 @@ import (
 // protoH2 is HTTP/2's name in ALPN (RFC 9113 §3.1). The loops do not speak it.
 const protoH2 = "h2"
 
-// handedTLS is a connection inside TLS given to net/http. Its ConnectionState is what makes net/http set
-// Request.TLS.
+// handedTLS is a connection inside TLS given to net/http. Its ConnectionState is what makes
+// net/http set Request.TLS.
 type handedTLS struct {
 	handed // of the plaintext
 	link   *tlsLink
@@ -23,8 +23,8 @@ type handedTLS struct {
 // ConnectionState tells what the handshake agreed on.
 func (h *handedTLS) ConnectionState() tls.ConnectionState { return h.link.conn.ConnectionState() }
 
-// handoverTLS gives the connection inside TLS to net/http, with the plaintext pre that is not done with, and
-// with a duplicate of its socket.
+// handoverTLS gives the connection inside TLS to net/http, with the plaintext pre that is not done
+// with, and with a duplicate of its socket.
 func (c tlsConn) handoverTLS(fd int, pre []byte) {
 	t, s := c.link(), c.loop.tls
 	a := &away{pre: bytes.Clone(s.rest), client: c.http().handedAddr()}

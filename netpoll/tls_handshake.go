@@ -17,16 +17,18 @@ import (
 	"sluice/internal/owner"
 )
 
-// A handshake is a conversation in which crypto/tls waits for the peer, so it takes a goroutine, a worker. The
-// loop reads and writes for it. There are Limits.MaxHandshakes workers at most, and Limits.HandshakeQueue
-// connections that wait for one; beyond, connections are closed. A connection asks for a worker when its whole
-// ClientHello is there, so one that says nothing, or says it slowly, costs a timer and what it has sent.
-// Few workers compute at a time, the others wait for their peers or for their turn: were thousands of them
-// ready to run, an event loop would be one of thousands, too. Those that have had the peer's answer do not
-// stand in line behind those that have yet to begin: their clients are sending already.
+// A handshake is a conversation in which crypto/tls waits for the peer, so it takes a goroutine, a
+// worker. The loop reads and writes for it. There are Limits.MaxHandshakes workers at most, and
+// Limits.HandshakeQueue connections that wait for one; beyond, connections are closed. A connection
+// asks for a worker when its whole ClientHello is there, so one that says nothing, or says it
+// slowly, costs a timer and what it has sent. Few workers compute at a time, the others wait for
+// their peers or for their turn: were thousands of them ready to run, an event loop would be one of
+// thousands, too. Those that have had the peer's answer do not stand in line behind those that have
+// yet to begin: their clients are sending already.
 //
-// A worker that waits for its peer is not kept from others by a peer that says nothing more: when all workers are taken,
-// the handshake that has waited longest for its peer is given up for each one that comes.
+// A worker that waits for its peer is not kept from others by a peer that says nothing more: when
+// all workers are taken, the handshake that has waited longest for its peer is given up for each
+// one that comes.
 
 const (
 	maxHello   = 16 << 10 // bytes of a ClientHello and of what comes with it
@@ -93,10 +95,12 @@ func (p *handshakes) take(h *handshake) bool {
 	return ok
 }
 
-// handshakePatience is how long a peer may be silent though others wait for a worker: longer than most take to answer.
+// handshakePatience is how long a peer may be silent though others wait for a worker: longer than
+// most take to answer.
 const handshakePatience = 100 * time.Millisecond
 
-// loser returns the handshake that has waited longest for its peer, if that is too long. p.mu is held.
+// loser returns the handshake that has waited longest for its peer, if that is too long. p.mu is
+// held.
 func (p *handshakes) loser() *handshake {
 	if first := p.silent.Front(); first != nil {
 		if h := first.Value.(*handshake); p.clock.Now()-h.since >= handshakePatience {
@@ -106,8 +110,8 @@ func (p *handshakes) loser() *handshake {
 	return nil
 }
 
-// giveUp gives up a handshake for each one that waits for a worker, as far as there are any that have waited for their
-// peers too long, and sees to it that it is called again when there may be.
+// giveUp gives up a handshake for each one that waits for a worker, as far as there are any that
+// have waited for their peers too long, and sees to it that it is called again when there may be.
 func (p *handshakes) giveUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -451,8 +455,8 @@ func (c tlsConn) handshakeDone(n news) {
 	}
 }
 
-// hello reports whether b holds a whole ClientHello (RFC 8446 §4.1.2) in one or more records, and whether it
-// can become one.
+// hello reports whether b holds a whole ClientHello (RFC 8446 §4.1.2) in one or more records, and
+// whether it can become one.
 func hello(b []byte) (complete, ok bool) {
 	const handshakeRecord, clientHello, messageHeader = 22, 1, 4
 	var head []byte // of the message

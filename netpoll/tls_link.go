@@ -9,9 +9,9 @@ import (
 	"sluice/pool"
 )
 
-// tlsLink is a connection's TLS, and what crypto/tls takes for the network. Who owns it changes: a handshake
-// worker, the loop, a goroutine of net/http, perhaps the loop again. The mailbox of the loop, the start of a
-// goroutine and gnet's registration pass it on.
+// tlsLink is a connection's TLS, and what crypto/tls takes for the network. Who owns it changes: a
+// handshake worker, the loop, a goroutine of net/http, perhaps the loop again. The mailbox of the
+// loop, the start of a goroutine and gnet's registration pass it on.
 type tlsLink struct {
 	// Fixed after the handshake.
 	conn *tls.Conn // nil: the handshake is not done
@@ -39,8 +39,8 @@ type away struct {
 	gone   func()         // called once when it is closed; nil: someone else cares
 }
 
-// errWouldBlock is what crypto/tls gets when there is no input. It is temporary: crypto/tls goes on from there
-// the next time.
+// errWouldBlock is what crypto/tls gets when there is no input. It is temporary: crypto/tls goes on
+// from there the next time.
 var errWouldBlock error = wouldBlock{}
 
 type wouldBlock struct{}
@@ -181,8 +181,8 @@ func (s *recordPos) pass(b []byte) {
 	}
 }
 
-// whole returns how many bytes of b complete the record; 0 if they are not all there. A record that is longer
-// than any may be counts as whole with its header: crypto/tls refuses it then.
+// whole returns how many bytes of b complete the record; 0 if they are not all there. A record that
+// is longer than any may be counts as whole with its header: crypto/tls refuses it then.
 func (s *recordPos) whole(b []byte) int {
 	if s.have == recordHeader {
 		if len(b) < int(s.rest) {

@@ -7,11 +7,12 @@ import (
 	"unsafe"
 )
 
-// A tls.Conn keeps its input buffers for life: as large as the largest record and the largest handshake
-// message that ever came, some kilobytes for a connection that is idle. It has no way to give them up, so it is
-// helped along: while they are empty, they are taken away, and the loop lends a buffer of its own for the time
-// of a read. Where the fields are is looked up by name and type. If a later version of Go has none, or others,
-// nothing is touched, and all works as before with more memory (a test tells).
+// A tls.Conn keeps its input buffers for life: as large as the largest record and the largest
+// handshake message that ever came, some kilobytes for a connection that is idle. It has no way to
+// give them up, so it is helped along: while they are empty, they are taken away, and the loop
+// lends a buffer of its own for the time of a read. Where the fields are is looked up by name and
+// type. If a later version of Go has none, or others, nothing is touched, and all works as before
+// with more memory (a test tells).
 
 // The offsets of the fields in a tls.Conn, if haveBuffers.
 var (
@@ -32,7 +33,8 @@ func bufferAt(c *tls.Conn, offset uintptr) *bytes.Buffer {
 	return (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), offset))
 }
 
-// lendRaw lends the loop's buffer to c for a read. False means that it has one with something in it.
+// lendRaw lends the loop's buffer to c for a read. False means that it has one with something in
+// it.
 func lendRaw(c *tls.Conn, s *tlsLoop) bool {
 	if !haveBuffers {
 		return false

@@ -54,7 +54,8 @@ func TestTLSEcho(t *testing.T) {
 	}
 }
 
-// TestTLSSplitRecords sends every byte by itself: the handshake's, records', and those of several records in a row.
+// TestTLSSplitRecords sends every byte by itself: the handshake's, records', and those of several
+// records in a row.
 func TestTLSSplitRecords(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		s := serveTLS(t, nil)
@@ -335,7 +336,8 @@ func TestTLSSilentPeers(t *testing.T) {
 	}
 }
 
-// TestTLSGivenUp: clients that go in the middle of a handshake leave no worker and no place in the queue behind.
+// TestTLSGivenUp: clients that go in the middle of a handshake leave no worker and no place in the
+// queue behind.
 func TestTLSGivenUp(t *testing.T) {
 	hello := clientHello(t)
 	s := serveTLS(t, func(o *Options, _ *testHandler) { o.Limits.MaxHandshakes = 1 })
@@ -504,8 +506,8 @@ func TestTLSHandover(t *testing.T) {
 	}
 }
 
-// TestTLSHandoverMany: what a client sends behind its handshake may reach the loop before, with or after the news
-// that the handshake is done. None of it is lost.
+// TestTLSHandoverMany: what a client sends behind its handshake may reach the loop before, with or
+// after the news that the handshake is done. None of it is lost.
 func TestTLSHandoverMany(t *testing.T) {
 	s := serveHTTP(t, withTLS(nil), describe)
 	done := make(chan error)
@@ -529,7 +531,8 @@ func TestTLSHandoverMany(t *testing.T) {
 	s.wantHandshakes(n, 0, 0, 0)
 }
 
-// TestTLSAdopt: a connection that began as plain HTTP comes back for a WebSocket, whatever the records' limits.
+// TestTLSAdopt: a connection that began as plain HTTP comes back for a WebSocket, whatever the
+// records' limits.
 func TestTLSAdopt(t *testing.T) {
 	adopted := make(chan error, 1)
 	s := serveHTTP(t, withTLS(nil), func(s *server, w http.ResponseWriter, r *http.Request) {

@@ -19,8 +19,8 @@ import (
 	"sluice/wsproto"
 )
 
-// recordLayer is TLS 1.3 after the handshake, written down once more (RFC 8446 §5 and §7): crypto/tls has no way
-// to ask it for a key update.
+// recordLayer is TLS 1.3 after the handshake, written down once more (RFC 8446 §5 and §7):
+// crypto/tls has no way to ask it for a key update.
 type recordLayer struct {
 	t       *testing.T
 	net     net.Conn

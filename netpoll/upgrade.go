@@ -7,11 +7,12 @@ import (
 	"sluice/wsproto"
 )
 
-// Pending is the verdict of a Handler.Upgrade that cannot tell yet: Conn.Accept or Conn.Refuse follows.
+// Pending is the verdict of a Handler.Upgrade that cannot tell yet: Conn.Accept or Conn.Refuse
+// follows.
 const Pending = -1
 
-// maxEarly bounds what a client may send behind its handshake before it is answered. It is not supposed to
-// send anything then (RFC 6455 §4.1), but some do not wait.
+// maxEarly bounds what a client may send behind its handshake before it is answered. It is not
+// supposed to send anything then (RFC 6455 §4.1), but some do not wait.
 const maxEarly = 16 << 10
 
 // verdict is a decision that came while Handler.Upgrade was still being asked.
@@ -22,11 +23,11 @@ type verdict struct {
 	given   bool
 }
 
-// Accept opens the WebSocket of a pending connection. extra, if not nil, appends further complete field lines
-// to the answer before Accept returns; whatever comes from outside must be free of line ends. Handler.Open
-// is called before Accept returns, messages that the client has sent already follow later. During
-// Handler.Upgrade, Accept may be called too: then the result must be Pending, and Open follows it. On a
-// connection that is not pending, or no longer, Accept does nothing.
+// Accept opens the WebSocket of a pending connection. extra, if not nil, appends further complete
+// field lines to the answer before Accept returns; whatever comes from outside must be free of line
+// ends. Handler.Open is called before Accept returns, messages that the client has sent already
+// follow later. During Handler.Upgrade, Accept may be called too: then the result must be Pending,
+// and Open follows it. On a connection that is not pending, or no longer, Accept does nothing.
 func (c *Conn) Accept(extra func(dst []byte) []byte) {
 	l := c.loop
 	if l.asked.conn == c {
@@ -39,7 +40,8 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 		return
 	}
 	l.engine.metrics.Pending.Add(-1)
-	// The head was kept with the input. It has been parsed once, so this cannot fail. Loop.head may be in use.
+	// The head was kept with the input. It has been parsed once, so this cannot fail. Loop.head may
+	// be in use.
 	n, _ := wsproto.ParseHead(c.in.B, l.engine.opts.Limits.MaxHead, &l.late)
 	c.http().open(&l.late, extra)
 	rest := c.in.B[n:]
@@ -55,10 +57,10 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 	l.Wake()
 }
 
-// Refuse answers a pending connection with an HTTP status and closes it. header holds zero or more complete
-// field lines, each with its CR LF, which must be free of others' line ends; body is plain text if header does
-// not say otherwise. Handler.Closed follows when the connection is gone. It may be called when Accept may be,
-// and whichever comes first counts.
+// Refuse answers a pending connection with an HTTP status and closes it. header holds zero or more
+// complete field lines, each with its CR LF, which must be free of others' line ends; body is plain
+// text if header does not say otherwise. Handler.Closed follows when the connection is gone. It may
+// be called when Accept may be, and whichever comes first counts.
 func (c *Conn) Refuse(status int, header, body string) {
 	l := c.loop
 	if l.asked.conn == c {
@@ -72,8 +74,8 @@ func (c *Conn) Refuse(status int, header, body string) {
 	}
 }
 
-// upgrade has the Handler judge a valid handshake; b is the input that begins with it. It returns how much
-// of b is done with: nothing while the decision is open.
+// upgrade has the Handler judge a valid handshake; b is the input that begins with it. It returns
+// how much of b is done with: nothing while the decision is open.
 func (c httpConn) upgrade(b []byte, h *wsproto.Head, n int) int {
 	l := c.loop
 	m := l.engine.metrics
@@ -144,7 +146,8 @@ func (c httpConn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 	l.engine.opts.Handler.Open(c.Conn, h)
 }
 
-// resume handles what clients had sent before they were accepted, or before their last request was answered.
+// resume handles what clients had sent before they were accepted, or before their last request was
+// answered.
 func (l *Loop) resume() {
 	for i := 0; i < len(l.early); i++ { // messages may have further connections accepted
 		c := l.early[i]
@@ -167,6 +170,7 @@ func (l *Loop) resume() {
 	l.early = l.early[:0]
 }
 
-// EnableDeflate makes the connection take compressed messages. The Handler calls it before it accepts an upgrade whose
-// response says that permessage-deflate was negotiated (wsproto.NegotiateDeflate).
+// EnableDeflate makes the connection take compressed messages. The Handler calls it before it
+// accepts an upgrade whose response says that permessage-deflate was negotiated
+// (wsproto.NegotiateDeflate).
 func (c *Conn) EnableDeflate() { c.parser.EnableDeflate() }

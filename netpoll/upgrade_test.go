@@ -26,7 +26,8 @@ func servePending(t *testing.T, change func(o *Options, h *testHandler)) (*serve
 	return s, asked
 }
 
-// ask has a client ask for a WebSocket, with early bytes behind the handshake, and returns both sides.
+// ask has a client ask for a WebSocket, with early bytes behind the handshake, and returns both
+// sides.
 func ask(t *testing.T, s *server, asked chan *Conn, early ...byte) (*client, *Conn) {
 	t.Helper()
 	c := dial(t, s.Addr())
@@ -66,7 +67,8 @@ func field(line string) func([]byte) []byte {
 	return func(dst []byte) []byte { return append(dst, line+"\r\n"...) }
 }
 
-// TestAcceptLater: what a client sends while its upgrade is pending comes behind the answer, in order.
+// TestAcceptLater: what a client sends while its upgrade is pending comes behind the answer, in
+// order.
 func TestAcceptLater(t *testing.T) {
 	early := append(masked(wsproto.OpText, "one"), masked(wsproto.OpText, "two")...)
 	for _, sent := range []int{0, 3, len(early) / 2, len(early)} {
@@ -127,7 +129,8 @@ func TestAcceptLater(t *testing.T) {
 	}
 }
 
-// TestAcceptedAndGone: messages that were sent early are handled although the client has gone meanwhile.
+// TestAcceptedAndGone: messages that were sent early are handled although the client has gone
+// meanwhile.
 func TestAcceptedAndGone(t *testing.T) {
 	messages := make(chan string, 2)
 	s, asked := servePending(t, func(_ *Options, h *testHandler) {
@@ -261,8 +264,8 @@ func TestRefuseLater(t *testing.T) {
 	}
 }
 
-// TestPendingEnds: all the ways in which a pending upgrade comes to nothing without the Handler's doing. What
-// the Handler decides afterwards changes nothing.
+// TestPendingEnds: all the ways in which a pending upgrade comes to nothing without the Handler's
+// doing. What the Handler decides afterwards changes nothing.
 func TestPendingEnds(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

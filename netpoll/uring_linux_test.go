@@ -47,8 +47,8 @@ func (r *testRing) lose(n uint32) error {
 	return unix.Munmap(queue)
 }
 
-// flushOnce sends bytes to n connections through a ring of 16. Once the ring is made, enter replaces its system call. Each
-// connection must get its bytes once unless it is closed.
+// flushOnce sends bytes to n connections through a ring of 16. Once the ring is made, enter
+// replaces its system call. Each connection must get its bytes once unless it is closed.
 func flushOnce(t *testing.T, n int, enter func(r *testRing, submit, wait uint32) (int, unix.Errno)) (u *uringFlusher, doomed []int, failure error) {
 	t.Helper()
 	l := looseLoop(t, 1<<20)
@@ -94,8 +94,8 @@ func flushOnce(t *testing.T, n int, enter func(r *testRing, submit, wait uint32)
 	return u, doomed, failure
 }
 
-// TestURingFaults: whatever the kernel does with a submission, each connection gets its bytes once, or is closed if nobody
-// knows what it got.
+// TestURingFaults: whatever the kernel does with a submission, each connection gets its bytes once,
+// or is closed if nobody knows what it got.
 func TestURingFaults(t *testing.T) {
 	if !haveURing(t) {
 		return

@@ -10,25 +10,29 @@ import (
 	"sluice/netpoll/park"
 )
 
-// A loop's goroutine waits for its sockets in one of two ways. gnet waits in a system call, with a thread and, until
-// Go's monitor takes it away, a processor of Go's scheduler; a byte on a socket that gnet watches ends that wait. So
-// the loop does not let it come to that if it can: behind the last of the callbacks that gnet makes in a row, it
-// waits as other goroutines do (see package park), has its turns, and returns when gnet will find something to do.
+// A loop's goroutine waits for its sockets in one of two ways. gnet waits in a system call, with a
+// thread and, until Go's monitor takes it away, a processor of Go's scheduler; a byte on a socket
+// that gnet watches ends that wait. So the loop does not let it come to that if it can: behind the
+// last of the callbacks that gnet makes in a row, it waits as other goroutines do (see package
+// park), has its turns, and returns when gnet will find something to do.
 //
-// What gnet has in hand belongs to one turn: it begins with the first callback, and stays open if more sockets are
-// ready. A byte sent to itself, the mark, makes sure that there will be a callback to end it.
+// What gnet has in hand belongs to one turn: it begins with the first callback, and stays open if
+// more sockets are ready. A byte sent to itself, the mark, makes sure that there will be a callback
+// to end it.
 
-// maxInputs is how many callbacks of gnet make a turn at most: what they lead to is not written before its end.
+// maxInputs is how many callbacks of gnet make a turn at most: what they lead to is not written
+// before its end.
 const maxInputs = 128
 
-// maxTurns is how many turns with input may follow each other before other goroutines' sockets are looked after.
+// maxTurns is how many turns with input may follow each other before other goroutines' sockets are
+// looked after.
 const maxTurns = 8
 
 // newParker makes the parkers of loops. Tests have loops wait in gnet instead.
 var newParker = park.New
 
-// HoldsProcessor reports whether a waiting Loop holds a processor of Go's scheduler. There should then be one more of them
-// than loops.
+// HoldsProcessor reports whether a waiting Loop holds a processor of Go's scheduler. There should
+// then be one more of them than loops.
 const HoldsProcessor = park.HoldsProcessor
 
 // Where a loop's goroutine is.
@@ -56,8 +60,9 @@ type waiting struct {
 	outer     atomic.Pointer[net.Conn]
 }
 
-// Wake makes the loop begin a turn soon, after the sockets that are ready. Calls are coalesced until that turn
-// begins; whatever was done before Wake is seen by the Handler.Turn that follows. Any goroutine may call it.
+// Wake makes the loop begin a turn soon, after the sockets that are ready. Calls are coalesced
+// until that turn begins; whatever was done before Wake is seen by the Handler.Turn that follows.
+// Any goroutine may call it.
 func (l *Loop) Wake() {
 	w := &l.wait
 	if w.scheduled.Load() || !w.scheduled.CompareAndSwap(false, true) {
@@ -73,8 +78,8 @@ func (l *Loop) Wake() {
 
 var wakeByte = []byte{0}
 
-// ring has gnet make a callback. It never blocks: few bytes are on their way at any time. If it fails, gnet is at its
-// end; attach will begin the turn.
+// ring has gnet make a callback. It never blocks: few bytes are on their way at any time. If it
+// fails, gnet is at its end; attach will begin the turn.
 func (w *waiting) ring() {
 	if outer := w.outer.Load(); outer != nil {
 		_, _ = (*outer).Write(wakeByte)
@@ -87,11 +92,12 @@ func (w *waiting) mark() {
 	w.ring()
 }
 
-// judgeable returns until when deadlines may be judged in a loop that waits in gnet; ok is false if none may be yet.
-// Each ready socket has an iteration of its own there, and the loop cannot ask whether others are ready. So a passed
-// deadline waits for two wake callbacks. The kernel reports sockets in the order in which they became ready. The byte of
-// the first callback may be older than the deadline. That of the second is not, as the first has read all older ones:
-// every socket that was ready at judgeUntil has been read by then.
+// judgeable returns until when deadlines may be judged in a loop that waits in gnet; ok is false if
+// none may be yet. Each ready socket has an iteration of its own there, and the loop cannot ask
+// whether others are ready. So a passed deadline waits for two wake callbacks. The kernel reports
+// sockets in the order in which they became ready. The byte of the first callback may be older than
+// the deadline. That of the second is not, as the first has read all older ones: every socket that
+// was ready at judgeUntil has been read by then.
 func (w *waiting) judgeable(now time.Duration) (until time.Duration, ok bool) {
 	switch w.wakesLeft {
 	case 0:
@@ -106,8 +112,8 @@ func (w *waiting) judgeable(now time.Duration) (until time.Duration, ok bool) {
 	return 0, false
 }
 
-// attach is called when the loop has been bound: the first thing that happens on a new event loop, but for
-// connections that were accepted very early.
+// attach is called when the loop has been bound: the first thing that happens on a new event loop,
+// but for connections that were accepted very early.
 func (l *Loop) attach(gc gnet.Conn, k *waker) {
 	l.wait.outer.Store(&k.outer)
 	p, err := newParker(gc.Fd(), l.wait.mark)
@@ -132,7 +138,8 @@ func (l *Loop) detach() {
 	l.taken.Store(false)
 }
 
-// called is a callback that ends the turn: the mark has come, or gnet was waiting when the loop was woken.
+// called is a callback that ends the turn: the mark has come, or gnet was waiting when the loop was
+// woken.
 func (l *Loop) called() {
 	w := &l.wait
 	w.marked = false
@@ -155,8 +162,8 @@ func (l *Loop) enter() {
 	l.wait.inputs++
 }
 
-// leave ends a callback. The turn stays open if more input belongs to it; what was doomed in it is not kept waiting,
-// because others may own the socket already.
+// leave ends a callback. The turn stays open if more input belongs to it; what was doomed in it is
+// not kept waiting, because others may own the socket already.
 func (l *Loop) leave() {
 	w := &l.wait
 	if p := w.parker.Load(); p != nil && len(l.doomed) == 0 && w.inputs < maxInputs {
@@ -174,8 +181,8 @@ func (l *Loop) leave() {
 	}
 }
 
-// closed is the callback for a connection that gnet closes of its own accord. The loop does not rest in it: the
-// descriptor is closed behind it.
+// closed is the callback for a connection that gnet closes of its own accord. The loop does not
+// rest in it: the descriptor is closed behind it.
 func (l *Loop) closed(c *Conn, err error) {
 	l.enter()
 	l.run(stepResume, stepResume) // what had come before is still handled
@@ -194,8 +201,9 @@ func (l *Loop) closed(c *Conn, err error) {
 	}
 }
 
-// rest waits until gnet has something to do. Those who wake the loop have their turns meanwhile. While connections stand
-// in line, it only lets others run: what they have for the loop belongs to the next turn.
+// rest waits until gnet has something to do. Those who wake the loop have their turns meanwhile.
+// While connections stand in line, it only lets others run: what they have for the loop belongs to
+// the next turn.
 func (l *Loop) rest() {
 	w, e := &l.wait, l.engine
 	p := w.parker.Load()

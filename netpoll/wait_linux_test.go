@@ -11,7 +11,8 @@ import (
 	"sluice/netpoll/park"
 )
 
-// TestAllInGnet runs all the other tests with loops that wait in gnet, as they do elsewhere and where /proc is missing.
+// TestAllInGnet runs all the other tests with loops that wait in gnet, as they do elsewhere and
+// where /proc is missing.
 func TestAllInGnet(t *testing.T) {
 	if os.Getenv(inGnetEnv) != "" || testFlush != FlushWrite {
 		return
@@ -65,7 +66,8 @@ func TestRestAndWake(t *testing.T) {
 	w.outer.Store(outer)
 }
 
-// TestRestAfterAllThatIsReady: what several clients have sent makes one turn, but not an endless one.
+// TestRestAfterAllThatIsReady: what several clients have sent makes one turn, but not an endless
+// one.
 func TestRestAfterAllThatIsReady(t *testing.T) {
 	const many = 3 * maxInputs
 	var turns int

@@ -25,8 +25,8 @@ func (s *server) hold(loop int) (release func()) {
 	return sync.OnceFunc(func() { close(held) })
 }
 
-// TestHandedOverAtOnce: a connection that leaves for net/http leaves before anything else is read, though other
-// sockets are ready: what its client sends next is net/http's.
+// TestHandedOverAtOnce: a connection that leaves for net/http leaves before anything else is read,
+// though other sockets are ready: what its client sends next is net/http's.
 func TestHandedOverAtOnce(t *testing.T) {
 	const request = "GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 	var plain *client
@@ -69,8 +69,8 @@ func TestWakeOnTheWayToGnet(t *testing.T) {
 	}
 }
 
-// TestNoWakeIsLost: while sockets are busy, connections come and go, and others are handed back by net/http, whoever
-// wakes a loop gets a turn, with any number of processors.
+// TestNoWakeIsLost: while sockets are busy, connections come and go, and others are handed back by
+// net/http, whoever wakes a loop gets a turn, with any number of processors.
 func TestNoWakeIsLost(t *testing.T) {
 	for _, procs := range []int{1, 2, 4} {
 		t.Run(strconv.Itoa(procs), func(t *testing.T) {

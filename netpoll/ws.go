@@ -73,8 +73,8 @@ func (c wsConn) dispatch(m wsproto.Message) {
 	}
 }
 
-// fail closes the connection of a peer that broke the protocol: its close frame is not waited for, because
-// what it sends can no longer be understood (RFC 6455 §7.1.7).
+// fail closes the connection of a peer that broke the protocol: its close frame is not waited for,
+// because what it sends can no longer be understood (RFC 6455 §7.1.7).
 func (c wsConn) fail(code uint16, reason string) {
 	if c.state == stateClosing {
 		c.to(stateFail)
@@ -121,9 +121,9 @@ func (c wsConn) keepAlive(now time.Duration) {
 	}
 }
 
-// schedulePing arms the timer for the end of the silence that is tolerated. It is not moved with each
-// message: when it fires, it looks at how long the silence was. Times are rounded up so that the pings of
-// many idle connections share wake-ups.
+// schedulePing arms the timer for the end of the silence that is tolerated. It is not moved with
+// each message: when it fires, it looks at how long the silence was. Times are rounded up so that
+// the pings of many idle connections share wake-ups.
 func (c wsConn) schedulePing() {
 	interval := c.loop.engine.opts.Limits.PingInterval
 	if interval < 0 {

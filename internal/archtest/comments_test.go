@@ -24,7 +24,7 @@ var wide = []string{
 	"cache", "cmd/sluice", "gateway", "internal/demo",
 	"internal/httpapi", "internal/httpedge",
 	"internal/proxyproto", "internal/session", "internal/state", "internal/transcript",
-	"netpoll", "pool",
+	"pool",
 }
 
 // manyMethods are the types that still have more than maxMethods methods. The list only shrinks.
