@@ -291,8 +291,9 @@ func (h *handshake) write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// feed passes the peer's bytes on to the worker; false: there are too many.
-func (h *handshake) feed(b []byte) bool {
+// feed passes the peer's bytes on to the worker. It returns how many the worker has not read yet, and
+// whether these are within the bound.
+func (h *handshake) feed(b []byte) (unread int, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	most := maxHello
@@ -300,11 +301,11 @@ func (h *handshake) feed(b []byte) bool {
 		most = maxWaiting
 	}
 	if len(h.in)+len(b) > most {
-		return false
+		return len(h.in), false
 	}
 	h.in = append(h.in, b...)
 	h.cond.Signal()
-	return true
+	return len(h.in), true
 }
 
 // end notes that nothing more comes from the peer. What has come may be enough.
@@ -347,9 +348,15 @@ func (h *handshake) giveUp() {
 func (c tlsConn) handshakeInput(b []byte) {
 	t, e := c.link(), c.loop.engine
 	if t.hs != nil {
-		if !t.hs.feed(b) {
+		unread, ok := t.hs.feed(b)
+		switch {
+		case !ok:
 			c.endHandshake(&e.metrics.TLSFailed)
 			c.doom()
+		case unread > maxHello && !c.deaf:
+			// A TLS 1.3 client sends data right after its Finished, before the worker has read
+			// that. The rest stays in the socket until the handshake is done.
+			c.deaf = c.loop.listen(c.Conn, false)
 		}
 		return
 	}
@@ -438,6 +445,9 @@ func (c tlsConn) handshakeDone(n news) {
 		m.TLSResumed.Add(1)
 	}
 	c.to(stateHead)
+	if c.deaf {
+		c.deaf = !l.listen(c.Conn, true)
+	}
 	if state.NegotiatedProtocol == protoH2 {
 		m.TLSH2.Add(1)
 		l.tls.rest = n.h.in
