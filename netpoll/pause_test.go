@@ -15,7 +15,7 @@ const emptyTables = "04c081000000000090ff6b100007020000000040feaf41001c080000000
 
 // paused is a server whose clients are paused behind every message "stop"; what they send is
 // recorded.
-func paused(t *testing.T, change func(o *Options)) (s *server, got chan string) {
+func paused(t *testing.T, change func(h *testHandler)) (s *server, got chan string) {
 	got = make(chan string, 1<<16)
 	s = serve(t, func(o *Options, h *testHandler) {
 		h.message = func(c *Conn, b []byte) {
@@ -25,7 +25,7 @@ func paused(t *testing.T, change func(o *Options)) (s *server, got chan string) 
 			}
 		}
 		if change != nil {
-			change(o)
+			change(h)
 		}
 	})
 	return s, got
@@ -233,9 +233,9 @@ func deflated(text string) []byte {
 
 // deflating is paused for clients that compress.
 func deflating(t *testing.T) (s *server, got chan string) {
-	s, got = paused(t, nil)
-	s.h.upgrade = func(c *Conn, _ *wsproto.Head) { c.EnableDeflate() }
-	return s, got
+	return paused(t, func(h *testHandler) {
+		h.upgrade = func(c *Conn, _ *wsproto.Head) { c.EnableDeflate() }
+	})
 }
 
 // TestInflateElsewhere: long compressed messages are inflated off the loop, and keep their place.
