@@ -13,8 +13,8 @@ import (
 	"sluice/gateway"
 )
 
-// A program of one's own runs a gateway with its own NATS server, and serves a resource on it. Clients
-// read the resource over HTTP, or subscribe to it over WebSocket on the same port.
+// A program of one's own runs a gateway with its own NATS server, and serves a resource on it.
+// Clients read the resource over HTTP, or subscribe to it over WebSocket on the same port.
 func Example() {
 	g, err := gateway.New(gateway.Config{
 		Addr:               "127.0.0.1",
@@ -33,8 +33,8 @@ func Example() {
 		fmt.Println("cannot start:", err)
 		return
 	}
-	// Stop waits for clients until its context ends. A program that runs for long also receives from
-	// Done, which yields the error of a part that fails.
+	// Stop waits for clients until its context ends. A program that runs for long also receives
+	// from Done, which yields the error of a part that fails.
 	defer func() {
 		if err := g.Stop(ctx); err != nil {
 			fmt.Println("stopping:", err)

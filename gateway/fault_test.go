@@ -15,8 +15,8 @@ import (
 	"sluice/internal/owner"
 )
 
-// bombLog is a log handler that panics at a message, once: logging is something that every owner does in the middle of its
-// work. It keeps what else is logged.
+// bombLog is a log handler that panics at a message, once: logging is something that every owner
+// does in the middle of its work. It keeps what else is logged.
 type bombLog struct {
 	*syncLog
 }
@@ -151,7 +151,8 @@ func TestPanicInALoop(t *testing.T) {
 	}
 }
 
-// A panic while the answer of a service is handled closes the client that has asked, over whichever way.
+// A panic while the answer of a service is handled closes the client that has asked, over whichever
+// way.
 func TestPanicInAnAnswer(t *testing.T) {
 	g, log, a, b := startFaulty(t)
 	g.serve("call.test.bad", always(`{"result":`))

@@ -34,6 +34,7 @@ import (
 	"sluice/internal/metricsserver"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/servicelog"
 	"sluice/internal/session"
 	"sluice/netpoll"
 )
@@ -79,8 +80,7 @@ type Gateway struct {
 	busMetrics     natsbus.Metrics
 	httpMetrics    httpedge.Metrics
 	restMetrics    httpapi.Metrics
-	deprecated     deprecations
-	badAnswers     badAnswers
+	services       *servicelog.Log
 
 	trace framing.Trace
 	grace *grace.Period
@@ -94,20 +94,19 @@ func New(c Config) (*Gateway, error) {
 	}
 	c = c.WithDefaults()
 	g := &Gateway{
-		config:     c,
-		clock:      c.Clock,
-		log:        c.Log,
-		metrics:    c.Metrics,
-		ids:        connid.New(),
-		trace:      framing.Trace{Log: c.Log},
-		owners:     owners{loops: make([]atomic.Pointer[loop], c.LoopCount())},
-		resets:     owner.NewThrottle(c.ResetThrottle),
-		deprecated: deprecations{log: c.Log},
+		config:  c,
+		clock:   c.Clock,
+		log:     c.Log,
+		metrics: c.Metrics,
+		ids:     connid.New(),
+		trace:   framing.Trace{Log: c.Log},
+		owners:  owners{loops: make([]atomic.Pointer[loop], c.LoopCount())},
+		resets:  owner.NewThrottle(c.ResetThrottle),
 	}
 	if g.clock == nil {
 		g.clock = owner.SystemClock()
 	}
-	g.badAnswers.log, g.badAnswers.clock = c.Log, g.clock
+	g.services = servicelog.New(c.Log, g.clock)
 	g.faults = owner.NewFaults(g.clock, g.log)
 	if g.metrics == nil {
 		g.metrics = metrics.New(c.Version, Protocol)
@@ -189,7 +188,7 @@ func (g *Gateway) counters() *collect.Sources {
 	return &collect.Sources{
 		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
 		NATS: &g.busMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
-		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.badAnswers.count,
+		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
 		Faults: g.faults, Draining: g.draining.Load,
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"sluice/internal/httpedge"
 )
 
-// TestBusyWithLongAnswers: when too many long answers are in the making, the next one is refused in words, a short one
-// is not, and the connection goes on.
+// TestBusyWithLongAnswers: when too many long answers are in the making, the next one is refused in
+// words, a short one is not, and the connection goes on.
 func TestBusyWithLongAnswers(t *testing.T) {
 	g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
 		DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)})

@@ -10,7 +10,8 @@ import (
 	"sluice/internal/res"
 )
 
-// Long messages are parsed off the loop, and nobody can tell: order, answers and refusals are those of short ones.
+// Long messages are parsed off the loop, and nobody can tell: order, answers and refusals are those
+// of short ones.
 func TestLongMessages(t *testing.T) {
 	g := startLive(t, func(c *Config) { c.Loops = 1 })
 	g.serve("access.>", always(`{"result":{"get":true,"call":"*"}}`))

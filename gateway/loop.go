@@ -66,13 +66,13 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 		},
 		Metrics: &g.sessionMetrics,
 		Log:     g.log,
-		Warn:    g.deprecated.legacyNew,
+		Warn:    g.services.LegacyNew,
 		Relieved: func(p session.Peer) {
 			if cl, ok := p.(*client); ok {
 				cl.Conn().Resume()
 			}
 		},
-		Invalid: g.badAnswers.note,
+		Invalid: g.services.InvalidReply,
 		Ended:   l.abandon,
 		Faults:  g.faults,
 	}

@@ -25,7 +25,7 @@ func newShard(g *Gateway, index int) *shard {
 		Clock:         g.clock,
 		Log:           g.log,
 		Metrics:       &g.cacheMetrics,
-		Invalid:       g.badAnswers.note,
+		Invalid:       g.services.InvalidReply,
 		Faults:        g.faults,
 	}, shardBus{s}, mailboxes{&g.owners})
 	return s

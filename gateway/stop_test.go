@@ -147,8 +147,8 @@ func await[T any](t *testing.T, c <-chan T, what string) (v T) {
 	return v
 }
 
-// TestDrain: the plan from its beginning to its end. Whatever clients hold, WebSockets are closed in order, within
-// their time, and Stop returns without an error.
+// TestDrain: the plan from its beginning to its end. Whatever clients hold, WebSockets are closed
+// in order, within their time, and Stop returns without an error.
 func TestDrain(t *testing.T) {
 	f := startForStop(t, func(c *Config) { c.ShutdownDelay = 30 * time.Second })
 	nc, err := nats.Connect(f.NATSURL().Reveal())
@@ -253,7 +253,8 @@ func TestDrain(t *testing.T) {
 			t.Errorf("WebSocket %d was closed with %d", i, code)
 		}
 	}
-	// 3. What is left is counted and cut: the incomplete body, and the call that net/http waits for.
+	// 3. What is left is counted and cut: the incomplete body, and the call that net/http waits
+	// for.
 	if n := f.cutHTTP.Load() + f.netMetrics.Cut.Load(); n != 2 {
 		t.Errorf("%d connections counted as cut, want 2", n)
 	}
@@ -323,7 +324,8 @@ func TestStopWhileConnecting(t *testing.T) {
 	}
 }
 
-// TestAddressesFromAnyGoroutine: they may be asked for while the gateway starts and stops. The race detector judges.
+// TestAddressesFromAnyGoroutine: they may be asked for while the gateway starts and stops. The race
+// detector judges.
 func TestAddressesFromAnyGoroutine(t *testing.T) {
 	g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, MetricsPort: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
 		DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)})
@@ -385,7 +387,8 @@ type pausedAlarm struct{}
 func (pausedAlarm) Reset(time.Duration) {}
 func (pausedAlarm) Stop()               {}
 
-// TestDeadlineAfterAPause: a process that did not run when the time of its drain was over gives its clients a moment more.
+// TestDeadlineAfterAPause: a process that did not run when the time of its drain was over gives its
+// clients a moment more.
 func TestDeadlineAfterAPause(t *testing.T) {
 	for _, pause := range []time.Duration{0, time.Minute} {
 		clock := new(pausedClock)

@@ -291,8 +291,8 @@ func (h *handshake) write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// feed passes the peer's bytes on to the worker. It returns how many the worker has not read yet, and
-// whether these are within the bound.
+// feed passes the peer's bytes on to the worker. It returns how many the worker has not read yet,
+// and whether these are within the bound.
 func (h *handshake) feed(b []byte) (unread int, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
