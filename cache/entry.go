@@ -13,11 +13,9 @@ import (
 //
 //   - loading: fetch is the first get, snap is nil. Its end is current or gone.
 //   - current: snap is set, fetch is nil; events are applied. A reset or lost events end it:
-//     refetching;
-//     so does a delete: gone.
-//   - refetching: snap is set, fetch is the re-get; events of state are dropped, since the reply
-//     includes
-//     them. A reply ends it: current, or gone if there is no such resource.
+//     refetching; so does a delete: gone.
+//   - refetching: snap is set, fetch is the re-get; state events are dropped, since the reply
+//     includes them. A reply ends it: current, or gone if there is no such resource.
 //   - waiting: like current, but lost is set and retry is armed: the re-get failed. Its end is
 //     refetching.
 //   - gone: no longer in resource.entries. It is final; callbacks check for it.

@@ -27,7 +27,8 @@ var rewrite = flag.Bool("rewrite", false, "replace what the transcripts expect b
 //	loop L backlog N                    the number of messages in the loop's mailbox from now on
 //	service > NAME PAYLOAD              publishes event.<name>.<event>, or system.reset
 //	service > reply SUBJECT [(PART)] PAYLOAD
-//	                                    the reply to the oldest request to SUBJECT (with PART in its payload)
+//	                                    the reply to the oldest request to SUBJECT (whose payload
+//	                                    contains PART)
 //	service fails SUBJECT CODE [(PART)] no reply: timeout, noResponders
 //	refused NAME                        NATS rejects the subscription to the name's events
 //	gap                                 events may have been lost

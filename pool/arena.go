@@ -5,8 +5,8 @@ import "unsafe"
 // ChunkSize is the size in bytes of an Arena's allocations.
 const ChunkSize = 32 << 10
 
-// fresh is the minimum capacity that Begin returns. A message that outgrows the rest of the chunk moves
-// to a new chunk; one above large keeps an allocation of its own.
+// fresh is the minimum capacity that Begin returns. A message that outgrows the rest of the chunk
+// moves to a new chunk; one above large keeps an allocation of its own.
 const (
 	fresh = 512
 	large = ChunkSize / 4
@@ -20,8 +20,8 @@ type Arena struct {
 	chunk []byte // len: committed bytes; the rest up to cap is free
 }
 
-// Begin returns an empty slice with spare capacity, to append one message to. Only one message may be
-// open at a time; the next Begin discards one that was not committed.
+// Begin returns an empty slice with spare capacity, to append one message to. Only one message may
+// be open at a time; the next Begin discards one that was not committed.
 func (a *Arena) Begin() []byte {
 	if cap(a.chunk)-len(a.chunk) < fresh {
 		a.chunk = make([]byte, 0, ChunkSize)
@@ -29,8 +29,8 @@ func (a *Arena) Begin() []byte {
 	return a.chunk[len(a.chunk):]
 }
 
-// Commit completes the message and returns it with no spare capacity. It is immutable from then on. b
-// is the slice that Begin returned with the message appended; append may have reallocated it.
+// Commit completes the message and returns it with no spare capacity. It is immutable from then on.
+// b is the slice that Begin returned with the message appended; append may have reallocated it.
 func (a *Arena) Commit(b []byte) []byte {
 	n := len(b)
 	if n == 0 {
@@ -66,8 +66,8 @@ func (a *Arena) Join(x, y []byte) ([]byte, bool) {
 	return a.chunk[from:end:end], true
 }
 
-// offset returns the position of b in the current chunk. Addresses are only compared; b keeps its chunk
-// alive.
+// offset returns the position of b in the current chunk. Addresses are only compared; b keeps its
+// chunk alive.
 func (a *Arena) offset(b []byte) (int, bool) {
 	if len(b) == 0 || len(a.chunk) == 0 {
 		return 0, false

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestArena commits messages of all sizes and checks all of them at the end: none was overwritten, and
-// Join returned the bytes of both.
+// TestArena commits messages of all sizes and checks all of them at the end: none was overwritten,
+// and Join returned the bytes of both.
 func TestArena(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var a Arena

@@ -83,9 +83,8 @@ func (p *Parser) KeepCompressed() { p.mode |= modeDeflate | modeKeep }
 // Next consumes at most one frame, the first n bytes of buf. It unmasks the payload in place.
 //
 //   - n > 0, done: m is complete. Its payload is valid until the next call of Next or Reset, and
-//     until
-//     buf is changed: a plain message in one frame aliases buf, a fragmented or inflated one the
-//     parser's buffer.
+//     until buf is changed: a plain message in one frame aliases buf, a fragmented or inflated one
+//     the parser's buffer.
 //   - n > 0, not done: a fragment was consumed.
 //   - n == 0: buf has no whole frame, and is unchanged. The next call must pass the same bytes and
 //     those that arrived since; they may have moved in memory.

@@ -110,8 +110,9 @@ func (s *demoService) Stop(ctx context.Context) error {
 	return s.Gateway.Stop(ctx)
 }
 
-// free reports whether no program listens on an address. It asks by connecting: a listener of its own,
-// however short-lived, would accept and then lose the connection of a service that comes in that moment.
+// free reports whether no program listens on an address. It asks by connecting: a listener of its
+// own, however short-lived, would accept and then lose the connection of a service that comes in
+// that moment.
 func free(addr string) bool {
 	c, err := net.DialTimeout("tcp", addr, freeTimeout)
 	if err != nil {

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child runs the program as a process of its own until the test ends, and returns the address that it serves.
+// child runs the program as a process of its own until the test ends, and returns the address that
+// it serves.
 func child(t *testing.T, args ...string) (p *os.Process, addr string) {
 	t.Helper()
 	c := exec.Command(os.Args[0])
@@ -52,8 +53,8 @@ func child(t *testing.T, args ...string) (p *os.Process, addr string) {
 	return c.Process, (&program{stdout: newOutput(), stderr: errput}).after(t, errput, "msg=listening addr=")
 }
 
-// A process that does not run for longer than all its timeouts, as in a virtual machine that is paused, has lost
-// nothing: services have answered meanwhile, and clients are there.
+// A process that does not run for longer than all its timeouts, as in a virtual machine that is
+// paused, has lost nothing: services have answered meanwhile, and clients are there.
 func TestPausedProcess(t *testing.T) {
 	ns := natstest.Start(t)
 	nc := ns.Client()

@@ -127,7 +127,8 @@ func (p *realProcess) webSocket() (closed chan uint16) {
 	return closed
 }
 
-// An incomplete body keeps neither the WebSockets from being closed in order, nor the process from an orderly end.
+// An incomplete body keeps neither the WebSockets from being closed in order, nor the process from
+// an orderly end.
 func TestSignalWithAnIncompleteBody(t *testing.T) {
 	p := startProcess(t, "--drain-timeout", "300ms", "--close-timeout", "300ms")
 	var webSockets []chan uint16
@@ -135,7 +136,8 @@ func TestSignalWithAnIncompleteBody(t *testing.T) {
 		webSockets = append(webSockets, p.webSocket())
 	}
 	p.dial("POST /api/test/model/set HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
-	// The body's connection is on its way to net/http. A further request tells when it has been read.
+	// The body's connection is on its way to net/http. A further request tells when it has been
+	// read.
 	if resp, err := http.Get("http://" + p.addr + "/healthz"); err != nil || resp.StatusCode != 200 {
 		t.Fatalf("health: %v %v", resp, err)
 	}

@@ -19,14 +19,6 @@ const (
 	maxMethods = 40
 )
 
-// wide are the packages that still have comment lines beyond maxColumns. The list only shrinks.
-var wide = []string{
-	"cache", "cmd/sluice", "internal/demo",
-	"internal/httpapi", "internal/httpedge",
-	"internal/proxyproto", "internal/session", "internal/state", "internal/transcript",
-	"pool",
-}
-
 // manyMethods are the types that still have more than maxMethods methods. The list only shrinks.
 var manyMethods = []string{
 	"netpoll.Loop",
@@ -73,18 +65,9 @@ func columns(line string) (n int) {
 
 // Comments fit beside another window: they wrap at maxColumns.
 func TestCommentsWrap(t *testing.T) {
-	found := map[string]int{}
 	for _, s := range sources(t) {
 		for _, line := range s.wideComments() {
-			found[s.pkg]++
-			if !slices.Contains(wide, s.pkg) {
-				t.Errorf("%s:%d: a comment line is longer than %d columns (a tab counts %d): wrap it", s.path, line, maxColumns, tabColumns)
-			}
-		}
-	}
-	for _, p := range wide {
-		if found[p] == 0 {
-			t.Errorf("package %s has no comment line longer than %d columns: remove it from the list", p, maxColumns)
+			t.Errorf("%s:%d: a comment line is longer than %d columns (a tab counts %d): wrap it", s.path, line, maxColumns, tabColumns)
 		}
 	}
 }

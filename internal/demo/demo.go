@@ -10,9 +10,11 @@
 //
 //	demo.tickers         collection of references to demo.ticker.<symbol>
 //	demo.ticker.<symbol> model: symbol, name, price, open, high, low
-//	demo.books           collection of references to demo.book.<id>; methods new, remove; event activity
+//	demo.books           collection of references to demo.book.<id>; methods new, remove;
+//	                     event activity
 //	demo.book.<id>       model: id, title, author; method set
-//	demo.session.<cid>   model of one's own connection: name, canEdit; auth methods login, logout
+//	demo.session.<cid>   model of one's own connection: name, canEdit; auth methods login,
+//	                     logout
 //	demo.clients         model: connected, signedIn
 package demo
 

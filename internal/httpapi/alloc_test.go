@@ -21,7 +21,8 @@ func TestAllocEncode(t *testing.T) {
 	}
 }
 
-// A whole GET allocates for the resource ID and a few header fields, whatever the size of the answer.
+// A whole GET allocates for the resource ID and a few header fields, whatever the size of the
+// answer.
 func TestAllocGet(t *testing.T) {
 	for name, g := range benchGraphs(t) {
 		h := New(Options{}, &fakeBackend{graph: g})

@@ -34,8 +34,8 @@ func queryOf(r *http.Request) Query {
 	}
 }
 
-// Answer is an HTTP response in the making. What is in it is the same for every server that sends it: net/http's, by
-// [Handler.ServeHTTP], or another, by [Answer.AppendHead].
+// Answer is an HTTP response in the making. What is in it is the same for every server that sends
+// it: net/http's, by [Handler.ServeHTTP], or another, by [Answer.AppendHead].
 type Answer struct {
 	Header http.Header // there from the beginning; perhaps the server's own
 	Status int         // 0: not decided yet
@@ -72,8 +72,9 @@ func (a *Answer) send(w http.ResponseWriter, method string) {
 	}
 }
 
-// AppendHead appends the response's head as net/http would write it, with the fields in alphabetical order. date is the
-// value of Date; keep says that the connection stays open behind the answer.
+// AppendHead appends the response's head as net/http would write it, with the fields in
+// alphabetical order. date is the value of Date; keep says that the connection stays open behind
+// the answer.
 func (a *Answer) AppendHead(dst []byte, method string, date []byte, keep bool) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(a.Status), 10)
@@ -99,8 +100,8 @@ func (a *Answer) AppendHead(dst []byte, method string, date []byte, keep bool) [
 	return append(dst, "\r\n"...)
 }
 
-// AppendFields appends a header as complete field lines, in alphabetical order. What services say is made safe as
-// net/http does it: names that are none are left out, line ends become spaces.
+// AppendFields appends a header as complete field lines, in alphabetical order. What services say
+// is made safe as net/http does it: names that are none are left out, line ends become spaces.
 func AppendFields(dst []byte, header http.Header) []byte {
 	var few [16]string
 	names := few[:0]

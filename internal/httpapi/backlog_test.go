@@ -8,7 +8,8 @@ import (
 	"sluice/internal/res"
 )
 
-// TestBacklogIsBounded: when too much waits to be written, a large body is not added to it, and all else is served.
+// TestBacklogIsBounded: when too much waits to be written, a large body is not added to it, and all
+// else is served.
 func TestBacklogIsBounded(t *testing.T) {
 	waiting := int64(900 << 10)
 	var m Metrics

@@ -24,7 +24,8 @@ func (n *nowhere) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// benchGraphs are what pages usually get: one model; a list of models; a value that no other form shares.
+// benchGraphs are what pages usually get: one model; a list of models; a value that no other form
+// shares.
 func benchGraphs(t testing.TB) map[string]*session.Graph {
 	list := resources{}
 	var refs []string

@@ -8,7 +8,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// Levels at which the time spent is in proportion to what is saved, for a body that is made anew for each request.
+// Levels at which the time spent is in proportion to what is saved, for a body that is made anew
+// for each request.
 const (
 	gzipLevel   = 5
 	brotliLevel = 4

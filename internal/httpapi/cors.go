@@ -5,13 +5,14 @@ import (
 	"strings"
 )
 
-// Origins decides which web pages may talk to the gateway (RES.md section 4). It is immutable and safe for concurrent
-// use. The zero value allows all pages.
+// Origins decides which web pages may talk to the gateway (RES.md section 4). It is immutable and
+// safe for concurrent use. The zero value allows all pages.
 type Origins struct {
 	list []string // lower case; empty: all are allowed
 }
 
-// NewOrigins returns the policy for a list of origins; an empty list and one with "*" allow all pages.
+// NewOrigins returns the policy for a list of origins; an empty list and one with "*" allow all
+// pages.
 func NewOrigins(allow []string) Origins {
 	var list []string
 	for _, o := range allow {
@@ -23,8 +24,9 @@ func NewOrigins(allow []string) Origins {
 	return Origins{list}
 }
 
-// Allow reports whether a request with this Origin field may go on. A request without the field does not come from a
-// page of another site, and "null" is what sandboxed and local pages send: both are allowed. It does not allocate.
+// Allow reports whether a request with this Origin field may go on. A request without the field
+// does not come from a page of another site, and "null" is what sandboxed and local pages send:
+// both are allowed. It does not allocate.
 func (o Origins) Allow(origin []byte) bool {
 	if len(o.list) == 0 || len(origin) == 0 || string(origin) == "null" {
 		return true
@@ -37,8 +39,8 @@ func (o Origins) Allow(origin []byte) bool {
 	return false
 }
 
-// Set sets the fields that tell a browser which pages may read the response, and reports whether a request from origin
-// may go on.
+// Set sets the fields that tell a browser which pages may read the response, and reports whether a
+// request from origin may go on.
 func (o Origins) Set(header http.Header, origin string) (allowed bool) {
 	if len(o.list) == 0 {
 		header["Access-Control-Allow-Origin"] = anyOrigin
@@ -56,15 +58,17 @@ func (o Origins) Set(header http.Header, origin string) (allowed bool) {
 	return false
 }
 
-// Vary tells caches that responses depend on the request's origin, if they do. Every response needs it, also those to
-// requests without an origin: a cache would hand them to pages (RFC 9110 section 12.5.5).
+// Vary tells caches that responses depend on the request's origin, if they do. Every response needs
+// it, also those to requests without an origin: a cache would hand them to pages (RFC 9110 section
+// 12.5.5).
 func (o Origins) Vary(header http.Header) {
 	if len(o.list) > 0 {
 		header["Vary"] = varyOrigin
 	}
 }
 
-// Lines returns what Vary sets as complete field lines, for responses that are made without an http.Header.
+// Lines returns what Vary sets as complete field lines, for responses that are made without an
+// http.Header.
 func (o Origins) Lines() string {
 	if len(o.list) == 0 {
 		return ""
@@ -99,8 +103,9 @@ func equalASCII(lower string, b []byte) bool {
 	return true
 }
 
-// CORS sets the fields that tell a browser which pages may read the answer, and reports whether a request from origin
-// may go on (RES.md section 4). No origin, or "null" as of sandboxed and local pages, is allowed.
+// CORS sets the fields that tell a browser which pages may read the answer, and reports whether a
+// request from origin may go on (RES.md section 4). No origin, or "null" as of sandboxed and local
+// pages, is allowed.
 func (h *Handler) CORS(header http.Header, origin string) (allowed bool) {
 	if h.o.HeaderAuth {
 		header["Access-Control-Allow-Credentials"] = credentials

@@ -22,8 +22,8 @@ func ValidEncoding(name string) bool {
 	return strings.EqualFold(name, encodingJSON) || strings.EqualFold(name, encodingFlat)
 }
 
-// MaxDepth is how many references deep resources are nested in an answer. Beyond it a reference is shown as in a cycle,
-// by its path.
+// MaxDepth is how many references deep resources are nested in an answer. Beyond it a reference is
+// shown as in a cycle, by its path.
 const MaxDepth = 1000
 
 // maxKept bounds the memory that is kept between requests.
@@ -40,7 +40,8 @@ type buffer struct {
 	path    map[string]struct{} // the resource IDs of all that are open
 }
 
-// open is a resource that is being written: it stands on the path from the root to the place of the pen.
+// open is a resource that is being written: it stands on the path from the root to the place of the
+// pen.
 type open struct {
 	rid     string
 	next    int // index in entries of what comes next
@@ -68,8 +69,8 @@ func (b *buffer) free() {
 	buffers.Put(b)
 }
 
-// encode returns a graph as JSON. The text is immutable, and valid until buf is freed, or, if shared, for good. With
-// quick, ok is false for a text longer than that.
+// encode returns a graph as JSON. The text is immutable, and valid until buf is freed, or, if
+// shared, for good. With quick, ok is false for a text longer than that.
 func (h *Handler) encode(buf *buffer, g *session.Graph, quick int) (text []byte, shared, ok bool, err *res.Error) {
 	root, err := rootOf(g)
 	if err != nil {
@@ -100,7 +101,8 @@ func (h *Handler) encode(buf *buffer, g *session.Graph, quick int) (text []byte,
 // smallSet is how many resources a graph may have that is encoded at once.
 const smallSet = 64
 
-// isSmall tells whether a graph's encoding has a chance to be no longer than a limit, without looking far.
+// isSmall tells whether a graph's encoding has a chance to be no longer than a limit, without
+// looking far.
 func isSmall(g *session.Graph, limit int) bool {
 	if len(g.Resources) > smallSet {
 		return false
@@ -116,8 +118,9 @@ func isSmall(g *session.Graph, limit int) bool {
 	return limit >= 0
 }
 
-// AppendGraph appends a resource with all that it refers to as JSON, in the handler's encoding. If the resource itself
-// has an error, that is returned; so is one for a graph whose text would be longer than the handler allows.
+// AppendGraph appends a resource with all that it refers to as JSON, in the handler's encoding. If
+// the resource itself has an error, that is returned; so is one for a graph whose text would be
+// longer than the handler allows.
 func (h *Handler) AppendGraph(dst []byte, g *session.Graph) ([]byte, *res.Error) {
 	root, err := rootOf(g)
 	if err != nil {
@@ -143,9 +146,9 @@ func rootOf(g *session.Graph) (fanout.Resource, *res.Error) {
 	return root, nil
 }
 
-// appendGraph walks the tree that the graph unfolds to, depth first, with a stack of its own. The tree can be
-// exponentially larger than the graph; that every step of the walk writes something bounds it by what may be written:
-// most bytes. False, and dst as it was, for a longer text.
+// appendGraph walks the tree that the graph unfolds to, depth first, with a stack of its own. The
+// tree can be exponentially larger than the graph; that every step of the walk writes something
+// bounds it by what may be written: most bytes. False, and dst as it was, for a longer text.
 func (h *Handler) appendGraph(dst []byte, buf *buffer, g *session.Graph, root fanout.Resource, most int) ([]byte, bool) {
 	limit := len(dst) + most
 	dst = h.begin(dst, buf, g.Root, root, false)
@@ -184,7 +187,8 @@ func (h *Handler) appendGraph(dst []byte, buf *buffer, g *session.Graph, root fa
 	return dst, true
 }
 
-// appendReference writes a reference, or as much of it as comes before the values of the resource behind it.
+// appendReference writes a reference, or as much of it as comes before the values of the resource
+// behind it.
 func (h *Handler) appendReference(dst []byte, buf *buffer, g *session.Graph, rid string, limit int) []byte {
 	_, cycle := buf.path[rid]
 	if cycle || len(buf.open) >= MaxDepth {

@@ -209,7 +209,8 @@ func TestShortcutsChangeNothing(t *testing.T) {
 	}
 }
 
-// Graphs of any shape: the text is JSON, within the limit, and what a plain recursion over the rule makes of it.
+// Graphs of any shape: the text is JSON, within the limit, and what a plain recursion over the rule
+// makes of it.
 func FuzzEncode(f *testing.F) {
 	f.Add([]byte{3, 2, 0x10, 1, 0x11, 2, 1, 0x10, 0, 1, 0x20, 5}, "key", true)
 	f.Add([]byte{1, 1, 0x10, 0}, "\"\xff\n", false)

@@ -43,7 +43,8 @@ func (f *fakeBackend) Stream(r *http.Request, rid string, sink Sink) (*res.Meta,
 	return f.stream(r, sink)
 }
 
-// resources is what a service would answer to get requests, by resource ID: a result, or an error with "code".
+// resources is what a service would answer to get requests, by resource ID: a result, or an error
+// with "code".
 type resources map[string]string
 
 // graph makes a graph in the way that a session does: by reading answers.
@@ -81,7 +82,8 @@ func resource(t testing.TB, rid, text string) fanout.Resource {
 	return r
 }
 
-// ask sends a request to a handler and returns the recorded answer. fields are names and values of the header.
+// ask sends a request to a handler and returns the recorded answer. fields are names and values of
+// the header.
 func ask(t testing.TB, h http.Handler, method, target, body string, fields ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(method, target, strings.NewReader(body))

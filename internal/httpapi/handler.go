@@ -17,18 +17,21 @@ import (
 	"sluice/internal/session"
 )
 
-// Backend does what a request asks for. Its methods are called on the request's own goroutine and block until there is
-// an answer or the request's context has ended. The meta that they return is that of all answers in their order, merged
-// (see [MergeMeta]), with that of header authentication first. A meta whose status ends the request ([Ends]) comes
-// without a result; an error may come with it.
+// Backend does what a request asks for. Its methods are called on the request's own goroutine and
+// block until there is an answer or the request's context has ended. The meta that they return is
+// that of all answers in their order, merged (see [MergeMeta]), with that of header authentication
+// first. A meta whose status ends the request ([Ends]) comes without a result; an error may come
+// with it.
 type Backend interface {
 	// Get asks for access and for the resource with all that it refers to.
 	Get(r *http.Request, rid string) (*session.Graph, *res.Meta, *res.Error)
-	// Call asks for access and calls the method. params are raw compact JSON, nil if there are none, and may be kept.
+	// Call asks for access and calls the method. params are raw compact JSON, nil if there are
+	// none, and may be kept.
 	Call(r *http.Request, rid, method string, params []byte) (res.CallResult, *res.Meta, *res.Error)
-	// Stream asks for access and subscribes to the resource. It returns once it has sent the resource set as the
-	// first frame, or has failed. The stream then lasts until the backend closes the sink or the request's context
-	// ends, upon which the backend must give the subscription up.
+	// Stream asks for access and subscribes to the resource. It returns once it has sent the
+	// resource set as the first frame, or has failed. The stream then lasts until the backend
+	// closes the sink or the request's context ends, upon which the backend must give the
+	// subscription up.
 	Stream(r *http.Request, rid string, sink Sink) (*res.Meta, *res.Error)
 }
 
@@ -37,7 +40,8 @@ type Options struct {
 	APIPath  string // the path that resources lie below, decoded; "/api/"
 	Encoding string // see ValidEncoding; "json"
 
-	// The call methods that PUT, DELETE and PATCH stand for; empty: that HTTP method is not allowed.
+	// The call methods that PUT, DELETE and PATCH stand for; empty: that HTTP method is not
+	// allowed.
 	PUT, DELETE, PATCH string
 
 	AllowOrigin []string // origins of pages that may read answers; none or "*": all
@@ -53,8 +57,8 @@ type Options struct {
 	StreamMessages int           // messages that may wait for a stream's client; 256
 	StreamBytes    int           // bytes of those, but for a single message, which may be larger; 4 MiB
 
-	// Backlog returns the bytes of responses that another server than net/http has to write; nil: there is none. Any
-	// goroutine may call it.
+	// Backlog returns the bytes of responses that another server than net/http has to write; nil:
+	// there is none. Any goroutine may call it.
 	Backlog func() int64
 
 	Metrics *Metrics     // nil: not of interest
@@ -102,7 +106,8 @@ type Handler struct {
 	allow       []string          // the value of Allow: all methods there are
 }
 
-// New makes a handler. Options must have been checked: an unknown encoding is a mistake in the program and panics.
+// New makes a handler. Options must have been checked: an unknown encoding is a mistake in the
+// program and panics.
 func New(o Options, b Backend) *Handler {
 	orDefault(&o.APIPath, DefaultAPIPath)
 	orDefault(&o.Encoding, encodingJSON)
@@ -206,8 +211,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.send(w, r.Method)
 }
 
-// backlogFull reports whether a GET is to be rejected because its body would be queued behind too many bytes of others.
-// A call is never rejected for that: it has been made. Neither is a short response, so the gateway stays usable.
+// backlogFull reports whether a GET is to be rejected because its body would be queued behind too
+// many bytes of others. A call is never rejected for that: it has been made. Neither is a short
+// response, so the gateway stays usable.
 func (h *Handler) backlogFull(a *Answer, q *Query) bool {
 	return len(a.Body) >= largeBody && q.Method != http.MethodHead &&
 		h.o.Backlog()+h.o.Metrics.Backlog.Load()+int64(len(a.Body)) > int64(h.o.MaxBacklog)
@@ -237,8 +243,8 @@ const (
 	Stream                // send the resource and its events
 )
 
-// Plan decides what is to be done for a query below the API path, or answers it. Unless it does, the fields that
-// Handler.CORS sets are all that is in the answer.
+// Plan decides what is to be done for a query below the API path, or answers it. Unless it does,
+// the fields that Handler.CORS sets are all that is in the answer.
 func (h *Handler) Plan(a *Answer, q *Query) Plan {
 	if !strings.HasPrefix(q.Path, h.prefix) {
 		h.errorAnswer(a, http.StatusNotFound, res.ErrNotFound)
@@ -291,9 +297,9 @@ func (h *Handler) options(a *Answer, q *Query) {
 	a.Status = http.StatusOK
 }
 
-// Got answers GET and HEAD by what a Backend's Get returned, on top of what Handler.CORS says. quick, if not 0, bounds
-// the work: false means that the body would be longer than that, or is to be compressed, and that [Handler.Encode] must
-// follow. Any goroutine may do that.
+// Got answers GET and HEAD by what a Backend's Get returned, on top of what Handler.CORS says.
+// quick, if not 0, bounds the work: false means that the body would be longer than that, or is to
+// be compressed, and that [Handler.Encode] must follow. Any goroutine may do that.
 func (h *Handler) Got(a *Answer, q *Query, g *session.Graph, meta *res.Meta, err *res.Error, quick int) bool {
 	if h.ended(a, q, meta, "", err) {
 		return true
@@ -311,8 +317,8 @@ func (h *Handler) Got(a *Answer, q *Query, g *session.Graph, meta *res.Meta, err
 // Encode ends an answer that Got has not ended.
 func (h *Handler) Encode(a *Answer, q *Query, g *session.Graph) { h.encoded(a, q, g, 0) }
 
-// encoded makes the answer of a graph. False: it would be more than quick, and nothing was done that may not be done
-// again.
+// encoded makes the answer of a graph. False: it would be more than quick, and nothing was done
+// that may not be done again.
 func (h *Handler) encoded(a *Answer, q *Query, g *session.Graph, quick int) bool {
 	a.Free()
 	a.buffer = buffers.Get().(*buffer)
@@ -351,8 +357,8 @@ func (h *Handler) encoded(a *Answer, q *Query, g *session.Graph, quick int) bool
 	return true
 }
 
-// cacheControl makes caches ask each time, since access is asked for each time: a copy may be used when the answer is
-// 304. One that sets a cookie is nobody else's.
+// cacheControl makes caches ask each time, since access is asked for each time: a copy may be used
+// when the answer is 304. One that sets a cookie is nobody else's.
 func (h *Handler) cacheControl(header http.Header) {
 	if header["Cache-Control"] != nil {
 		return // said by a service
@@ -363,7 +369,8 @@ func (h *Handler) cacheControl(header http.Header) {
 	}
 }
 
-// entityTag is a weak entity tag (RFC 9110 section 8.8.3): the content codings of one body share it.
+// entityTag is a weak entity tag (RFC 9110 section 8.8.3): the content codings of one body share
+// it.
 func entityTag(sum [sha256.Size]byte) string {
 	var b [24]byte
 	copy(b[:], `W/"`)
@@ -372,8 +379,9 @@ func entityTag(sum [sha256.Size]byte) string {
 	return string(b[:])
 }
 
-// Called answers POST, and the methods that stand for a call method, by what a Backend's Call returned, on top of what
-// Handler.CORS says. quick is as in Got, but that [Handler.Pack] must follow.
+// Called answers POST, and the methods that stand for a call method, by what a Backend's Call
+// returned, on top of what Handler.CORS says. quick is as in Got, but that [Handler.Pack] must
+// follow.
 func (h *Handler) Called(a *Answer, q *Query, result *res.CallResult, meta *res.Meta, err *res.Error, quick int) bool {
 	if h.ended(a, q, meta, result.RID, err) {
 		return true
@@ -413,9 +421,9 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 	return b.Bytes(), err
 }
 
-// Params takes the parameters of a call from a request's body, or what went wrong when it was read: strict JSON, or
-// nothing but white space for no parameters. They are valid until the parser's next use or a change of body. False: the
-// answer says what is wrong.
+// Params takes the parameters of a call from a request's body, or what went wrong when it was read:
+// strict JSON, or nothing but white space for no parameters. They are valid until the parser's next
+// use or a change of body. False: the answer says what is wrong.
 func (h *Handler) Params(a *Answer, parser *res.Parser, body []byte, fault error) (params []byte, ok bool) {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(fault, &tooLarge) || fault == nil && len(body) > h.o.MaxBody {
 		h.o.Metrics.BodyTooLarge.Add(1)
@@ -439,8 +447,8 @@ func (h *Handler) Params(a *Answer, parser *res.Parser, body []byte, fault error
 // Pack ends an answer that Called has not ended.
 func (h *Handler) Pack(a *Answer, q *Query) { h.pack(a, q, 0) }
 
-// pack ends an answer with a body, compressed if that is worth it and asked for. With quick, false means that it is, and
-// is not done.
+// pack ends an answer with a body, compressed if that is worth it and asked for. With quick, false
+// means that it is, and is not done.
 func (h *Handler) pack(a *Answer, q *Query, quick int) bool {
 	c := identity
 	compressible := h.compressible(a.Body)

@@ -86,7 +86,8 @@ func TestAsterisk(t *testing.T) {
 	}
 }
 
-// RES.md section 4: every code of section 5 and what is not in it, on all ways that an error can come.
+// RES.md section 4: every code of section 5 and what is not in it, on all ways that an error can
+// come.
 func TestStatusOfErrors(t *testing.T) {
 	want := map[*res.Error]int{
 		res.ErrNotFound: 404, res.ErrMethodNotFound: 404, res.ErrTimeout: 404,

@@ -7,8 +7,9 @@ import (
 	"sluice/internal/res"
 )
 
-// protected are the fields that no service sets. The first ones are the protocol's rule (RES.md section 4). The others
-// frame the message, which the gateway does: a length or a coding that is not the body's would break the connection.
+// protected are the fields that no service sets. The first ones are the protocol's rule (RES.md
+// section 4). The others frame the message, which the gateway does: a length or a coding that is
+// not the body's would break the connection.
 var protected = map[string]bool{
 	"Content-Type":                     true,
 	"Access-Control-Allow-Origin":      true,
@@ -26,9 +27,10 @@ var protected = map[string]bool{
 	"Upgrade":              true,
 }
 
-// MergeMeta adds what a later answer says to what earlier ones said, and returns the result (RES.md section 4): later
-// fields replace earlier ones but Set-Cookie and Vary, which add up; protected ones are left out; a later status counts. Either may
-// be nil. dst is changed unless it is nil, src never.
+// MergeMeta adds what a later answer says to what earlier ones said, and returns the result (RES.md
+// section 4): later fields replace earlier ones but Set-Cookie and Vary, which add up; protected
+// ones are left out; a later status counts. Either may be nil. dst is changed unless it is nil, src
+// never.
 func MergeMeta(dst, src *res.Meta) *res.Meta {
 	if src == nil {
 		return dst
@@ -73,13 +75,15 @@ func MergeHeader(dst http.Header, m *res.Meta) {
 	}
 }
 
-// Ends tells whether a status ends the request without further ones (RES.md section 4). m may be nil.
+// Ends tells whether a status ends the request without further ones (RES.md section 4). m may be
+// nil.
 func Ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status <= 599 }
 
-// Direct makes the answer that a meta whose status ends the request stands for: the fields go into header, and for 4xx
-// and 5xx the body is the answer's error err, or if that is nil one that fits the status. rid is the resource that the
-// answer named, if it did: a redirection goes there unless the meta says where to. It also serves where there is no
-// request to a Handler, such as a refused upgrade. False: the meta does not end the request, and nothing was done.
+// Direct makes the answer that a meta whose status ends the request stands for: the fields go into
+// header, and for 4xx and 5xx the body is the answer's error err, or if that is nil one that fits
+// the status. rid is the resource that the answer named, if it did: a redirection goes there unless
+// the meta says where to. It also serves where there is no request to a Handler, such as a refused
+// upgrade. False: the meta does not end the request, and nothing was done.
 func (h *Handler) Direct(header http.Header, m *res.Meta, rid string, err *res.Error) (status int, body []byte, ok bool) {
 	if !Ends(m) {
 		return 0, nil, false
@@ -98,8 +102,9 @@ func (h *Handler) Direct(header http.Header, m *res.Meta, rid string, err *res.E
 	return m.Status, err.AppendJSON(nil), true
 }
 
-// Redirected is m with the path of the resource that its answer named as the place to go to, if its status is a
-// redirection that says no other: what a Backend returns for an auth or access answer, whose resource nobody else sees.
+// Redirected is m with the path of the resource that its answer named as the place to go to, if its
+// status is a redirection that says no other: what a Backend returns for an auth or access answer,
+// whose resource nobody else sees.
 func (h *Handler) Redirected(m *res.Meta, rid string) *res.Meta {
 	if m == nil || m.Status < 300 || m.Status > 399 || rid == "" || len(m.Header["Location"]) > 0 {
 		return m
@@ -112,7 +117,8 @@ func (h *Handler) Redirected(m *res.Meta, rid string) *res.Meta {
 	return c
 }
 
-// ended answers the request if the status of meta ends it; else it puts meta's fields into the header.
+// ended answers the request if the status of meta ends it; else it puts meta's fields into the
+// header.
 func (h *Handler) ended(a *Answer, q *Query, m *res.Meta, rid string, err *res.Error) bool {
 	if status, body, ok := h.Direct(a.Header, m, rid, err); ok {
 		if a.Status = status; body != nil {
@@ -126,7 +132,8 @@ func (h *Handler) ended(a *Answer, q *Query, m *res.Meta, rid string, err *res.E
 	return false
 }
 
-// CheckStatus logs a status that does not end a request, and so means nothing (RES.md section 4). path is the request's.
+// CheckStatus logs a status that does not end a request, and so means nothing (RES.md section 4).
+// path is the request's.
 func (h *Handler) CheckStatus(m *res.Meta, path string) {
 	if m != nil && m.Status != 0 && !Ends(m) {
 		h.o.Log.Warn("a service's answer has a status that means nothing: only 300 to 599 do", "status", m.Status, "path", path)

@@ -2,8 +2,9 @@ package httpapi
 
 import "strings"
 
-// items calls f with each element of a list-valued field and its weight in thousandths (RFC 9110 sections 5.6.1 and
-// 12.4.2). An element whose weight is none counts as refused. Other parameters are not looked at.
+// items calls f with each element of a list-valued field and its weight in thousandths (RFC 9110
+// sections 5.6.1 and 12.4.2). An element whose weight is none counts as refused. Other parameters
+// are not looked at.
 func items(values []string, f func(item string, weight int)) {
 	for _, v := range values {
 		for more := true; more; {
@@ -48,8 +49,8 @@ func qvalue(s string) int {
 	return n
 }
 
-// WantsStream tells whether a GET with this Accept field asks for server-sent events: it names them, and does not like
-// JSON better.
+// WantsStream tells whether a GET with this Accept field asks for server-sent events: it names
+// them, and does not like JSON better.
 func WantsStream(accept []string) bool {
 	stream, other := 0, 0
 	items(accept, func(item string, weight int) {
@@ -75,8 +76,8 @@ const (
 
 func (c coding) String() string { return [codings]string{"identity", "gzip", "br"}[c] }
 
-// chooseCoding picks the content coding that the client likes best, of equal ones the one that packs best. A client
-// that says nothing gets none (RFC 9110 section 12.5.3).
+// chooseCoding picks the content coding that the client likes best, of equal ones the one that
+// packs best. A client that says nothing gets none (RFC 9110 section 12.5.3).
 func chooseCoding(accept []string) coding {
 	// Those not named have the weight of the asterisk, if there is one.
 	weights, rest := [codings]int{-1, -1, -1}, -1
@@ -107,7 +108,8 @@ func chooseCoding(accept []string) coding {
 	return best
 }
 
-// matchesTag tells whether If-None-Match names the entity tag; tags are compared weakly (RFC 9110 sections 13.1.2 and
+// matchesTag tells whether If-None-Match names the entity tag; tags are compared weakly (RFC 9110
+// sections 13.1.2 and
 // 8.8.3.2).
 func matchesTag(values []string, tag string) bool {
 	tag = strings.TrimPrefix(tag, "W/")

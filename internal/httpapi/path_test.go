@@ -196,7 +196,8 @@ func TestTargetReachesMappingUndecoded(t *testing.T) {
 	}
 }
 
-// Every valid resource ID has a path that is safe to print and leads back to it. An empty query is no query.
+// Every valid resource ID has a path that is safe to print and leads back to it. An empty query is
+// no query.
 func FuzzPathOfRID(f *testing.F) {
 	for _, s := range []string{"a", "a.b.c", "a?b", "a?", "a?..", "a?b.c.", "a?.b", "a?%", "a?%41", "a?%\xff", "a?\x00 \"", "{cid}.~", "a??", "a?/..//", "a?%2", "a?'"} {
 		f.Add(s)

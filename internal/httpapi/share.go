@@ -8,8 +8,8 @@ import (
 	"weak"
 )
 
-// largeBody is the length, in bytes, from which an encoded body is shared by all responses with the same content, and
-// counts in the backlog.
+// largeBody is the length, in bytes, from which an encoded body is shared by all responses with the
+// same content, and counts in the backlog.
 const largeBody = 16 << 10
 
 // bodyKey names the content of a body: two bodies with the same key are equal.
@@ -18,9 +18,10 @@ type bodyKey struct {
 	coding coding
 }
 
-// sharedBodies are the encoded bodies that some connection still holds, so that many clients that ask for one resource
-// at the same time, and do not read, cost one copy. An entry does not keep its body: when the last outbox has let go of
-// it, the garbage collector takes it. Any goroutine may use it but for event loops, since it has a lock.
+// sharedBodies are the encoded bodies that some connection still holds, so that many clients that
+// ask for one resource at the same time, and do not read, cost one copy. An entry does not keep its
+// body: when the last outbox has let go of it, the garbage collector takes it. Any goroutine may
+// use it but for event loops, since it has a lock.
 type sharedBodies struct {
 	mu    sync.Mutex
 	live  map[bodyKey]weakBody
@@ -47,8 +48,8 @@ func (s *sharedBodies) find(key bodyKey) []byte {
 	return s.live[key].get()
 }
 
-// intern returns a body for all who need the same as body, which has the key: one that is there, or a copy. It is
-// immutable.
+// intern returns a body for all who need the same as body, which has the key: one that is there, or
+// a copy. It is immutable.
 func (s *sharedBodies) intern(key bodyKey, body []byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestBodiesAreShared: responses with the same content have one body, whatever its coding, for as long as one of them
-// is there.
+// TestBodiesAreShared: responses with the same content have one body, whatever its coding, for as
+// long as one of them is there.
 func TestBodiesAreShared(t *testing.T) {
 	var text strings.Builder // which does not get short by a coding
 	for sum := sha256.Sum256(nil); text.Len() < 200<<10; sum = sha256.Sum256(sum[:]) {

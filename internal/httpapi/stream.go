@@ -10,17 +10,19 @@ import (
 	"sluice/internal/res"
 )
 
-// Sink takes the frames of a stream of server-sent events, each whole, from "data:" or "event:" to its empty line. A
-// backend uses it from one goroutine at a time, and may keep it beyond the end of the request. It never blocks.
+// Sink takes the frames of a stream of server-sent events, each whole, from "data:" or "event:" to
+// its empty line. A backend uses it from one goroutine at a time, and may keep it beyond the end of
+// the request. It never blocks.
 type Sink interface {
-	// Send takes a frame, which is immutable from then on and may be shared. False: the stream has ended, or ends now
-	// because its client does not read; nothing more is taken.
+	// Send takes a frame, which is immutable from then on and may be shared. False: the stream has
+	// ended, or ends now because its client does not read; nothing more is taken.
 	Send(frame []byte) bool
 	// Close ends the stream once all that was sent has been written. Calling it again does nothing.
 	Close()
 }
 
-// heartbeat is a comment: it keeps the connection from being taken for dead, and finds out whether it is.
+// heartbeat is a comment: it keeps the connection from being taken for dead, and finds out whether
+// it is.
 var heartbeat = []byte(":\n\n")
 
 var (
@@ -82,8 +84,8 @@ func (q *queue) Send(frame []byte) bool {
 // Close implements Sink.
 func (q *queue) Close() { q.once.Do(func() { close(q.closed) }) }
 
-// stream answers a GET that asks for server-sent events. It returns when the client has gone or the backend has closed
-// the stream.
+// stream answers a GET that asks for server-sent events. It returns when the client has gone or the
+// backend has closed the stream.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rid string) {
 	// The context ends with this function in any case, which is how the backend learns of it.
 	ctx, cancel := context.WithCancel(r.Context())
@@ -110,8 +112,8 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rid string) {
 	}
 	w.WriteHeader(http.StatusOK)
 	s := streamWriter{w: w, control: http.NewResponseController(w), limit: h.o.StreamWrite, queue: q}
-	// A deadline for reading the request would end the context of one that lasts. Writers without deadlines, as in
-	// tests, have none to lift.
+	// A deadline for reading the request would end the context of one that lasts. Writers without
+	// deadlines, as in tests, have none to lift.
 	_ = s.control.SetReadDeadline(time.Time{})
 	s.run(ctx, h.o.Heartbeat)
 	if q.cut.Load() {

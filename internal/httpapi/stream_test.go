@@ -15,7 +15,8 @@ import (
 	"sluice/internal/res"
 )
 
-// streamClient is a response writer that hands on each write and flush, and waits for whoever reads them.
+// streamClient is a response writer that hands on each write and flush, and waits for whoever reads
+// them.
 type streamClient struct {
 	header http.Header
 	status int
@@ -269,8 +270,8 @@ func TestStreamThatDoesNotBegin(t *testing.T) {
 	expect(t, ask(t, h, "GET", "/api/x", "", "Accept", "text/event-stream", "Origin", "http://b.example"), 403, errorBody(res.ErrForbiddenOrigin))
 }
 
-// Over net/http a stream outlives the deadlines that the server has for ordinary requests, and its end is the client's to
-// see and the backend's to hear of.
+// Over net/http a stream outlives the deadlines that the server has for ordinary requests, and its
+// end is the client's to see and the backend's to hear of.
 func TestStreamOverNetHTTP(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		gone := make(chan struct{}, 2)

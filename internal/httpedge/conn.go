@@ -10,9 +10,10 @@ import (
 	"sync/atomic"
 )
 
-// serverConn is a connection that net/http serves. net/http rejects some requests by itself, before a handler runs: 400,
-// 417, 431, 501, 505. Such a response gets the field lines that every response of the gateway has. A connection of
-// HTTP/2 is not wrapped, since net/http serves that on a *tls.Conn only.
+// serverConn is a connection that net/http serves. net/http rejects some requests by itself, before
+// a handler runs: 400, 417, 431, 501, 505. Such a response gets the field lines that every response
+// of the gateway has. A connection of HTTP/2 is not wrapped, since net/http serves that on a
+// *tls.Conn only.
 type serverConn struct {
 	net.Conn
 	lines   string
@@ -93,7 +94,8 @@ func handled(r *http.Request) {
 	}
 }
 
-// responded is called when the state of a connection changes: at rest, its last response has been written.
+// responded is called when the state of a connection changes: at rest, its last response has been
+// written.
 func responded(c net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return

@@ -10,8 +10,8 @@ import (
 	"sluice/internal/httpapi"
 )
 
-// Every response has Vary: Origin if there is a list of origins, also those that net/http makes without a handler, and
-// has it once.
+// Every response has Vary: Origin if there is a list of origins, also those that net/http makes
+// without a handler, and has it once.
 func TestVaryOnResponsesOfNetHTTP(t *testing.T) {
 	list := func(o *Options) {
 		o.API = httpapi.Options{APIPath: "/resources/", AllowOrigin: []string{"http://a.example"}}

@@ -38,9 +38,11 @@ type Gateway struct {
 	Draining func() bool
 	// Ready returns nil if clients get what they ask services for, else why not.
 	Ready func() error
-	// Closed reports whether clients are turned away, since services have been out of reach for too long.
+	// Closed reports whether clients are turned away, since services have been out of reach for too
+	// long.
 	Closed func() bool
-	// Adopt takes a WebSocket upgrade back to a loop: the connection, the request's head and whatever bytes followed it.
+	// Adopt takes a WebSocket upgrade back to a loop: the connection, the request's head and
+	// whatever bytes followed it.
 	Adopt func(c net.Conn, head []byte)
 }
 
@@ -156,8 +158,8 @@ type Loop struct {
 	hosts, uris memo
 }
 
-// NewLoop makes the state of an event loop. env is that of its sessions, post runs a function on it, and outbox returns
-// where a stream's frames go.
+// NewLoop makes the state of an event loop. env is that of its sessions, post runs a function on
+// it, and outbox returns where a stream's frames go.
 func (e *Edge) NewLoop(n *netpoll.Loop, env *session.Env, post func(f func()), outbox func(c *netpoll.Conn) fanout.Outbox) *Loop {
 	l := &Loop{edge: e, net: n, env: env, post: post, outbox: outbox}
 	l.answer.Header = make(http.Header)
@@ -180,8 +182,8 @@ func (e *Edge) someLoop() *Loop {
 // Session returns the session of the HTTP request with a number; nil if it has ended.
 func (l *Loop) Session(number uint64) *session.Session { return l.requests.byNumber[number] }
 
-// requests are the HTTP requests in progress on a loop: their sessions, by the number in their connection ID. Owned by
-// the loop.
+// requests are the HTTP requests in progress on a loop: their sessions, by the number in their
+// connection ID. Owned by the loop.
 type requests struct {
 	byNumber map[uint64]*session.Session
 	last     uint64

@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	// quickAnswer is how many bytes of a response a loop encodes itself. Such bodies are copied for each client instead
-	// of shared: finding a shared one takes a lock and a hash, and an event loop does not wait for locks. The copies of
-	// clients that do not read are bounded by Options.MaxBacklog of httpapi like all that waits.
+	// quickAnswer is how many bytes of a response a loop encodes itself. Such bodies are copied for
+	// each client instead of shared: finding a shared one takes a lock and a hash, and an event
+	// loop does not wait for locks. The copies of clients that do not read are bounded by
+	// Options.MaxBacklog of httpapi like all that waits.
 	quickAnswer = 64 << 10
 	// copiedBody is how many bytes of an answer's body are joined with its head.
 	copiedBody = 8 << 10
@@ -230,7 +231,8 @@ func (p *plainRequest) later(work func(*httpapi.Answer)) {
 	}
 }
 
-// contained does what later is about. It returns false after a panic, and then the answer is not to be used.
+// contained does what later is about. It returns false after a panic, and then the answer is not to
+// be used.
 func (p *plainRequest) contained(a *httpapi.Answer, work func(*httpapi.Answer)) (ok bool) {
 	defer p.l.edge.o.Faults.Contain(owner.Encoder)
 	work(a)

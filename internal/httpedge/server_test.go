@@ -273,7 +273,8 @@ func TestUpgradeOnKeptAliveConnectionGoesBack(t *testing.T) {
 	_ = got.conn.Close()
 }
 
-// The rules of the handshake, a body included, are the loop's: the head must say what the client said.
+// The rules of the handshake, a body included, are the loop's: the head must say what the client
+// said.
 func TestUpgradeWithBodyKeepsItsLength(t *testing.T) {
 	f := newHTTPFixture(t, nil)
 	for _, field := range []string{"Content-Length: 5", "Transfer-Encoding: chunked"} {

@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	// MaxHeader is the longest accepted header in bytes. Addresses take at most 232 bytes; TLVs (TLS
-	// session, client certificate name, cloud endpoint) have ample room.
+	// MaxHeader is the longest accepted header in bytes. Addresses take at most 232 bytes; TLVs
+	// (TLS session, client certificate name, cloud endpoint) have ample room.
 	MaxHeader = 4 << 10
-	// maxLine is the length in bytes of the longest version 1 header, CR LF included (PROXY protocol
-	// section 2.1).
+	// maxLine is the length in bytes of the longest version 1 header, CR LF included (PROXY
+	// protocol section 2.1).
 	maxLine = 107
 )
 
@@ -33,12 +33,12 @@ var (
 	ErrTooLarge    = errors.New("proxyproto: header is larger than the limit")
 )
 
-// Header is what a proxy states about a connection. Only the client's address matters to the gateway:
-// the destination, the transport and the paths of Unix sockets are validated and skipped.
+// Header is what a proxy states about a connection. Only the client's address matters to the
+// gateway: the destination, the transport and the paths of Unix sockets are validated and skipped.
 type Header struct {
-	// Local is set if the connection's own addresses count: the proxy speaks for itself, for example
-	// in a health check (LOCAL), or does not know the client (UNKNOWN, or an unspecified family or
-	// transport).
+	// Local is set if the connection's own addresses count: the proxy speaks for itself, for
+	// example in a health check (LOCAL), or does not know the client (UNKNOWN, or an unspecified
+	// family or transport).
 	Local bool
 	// Source is the client's address; invalid if Local is set, and for Unix sockets. An IPv4-mapped
 	// IPv6 address is returned as IPv4.

@@ -200,8 +200,8 @@ func TestAllocFree(t *testing.T) {
 	}
 }
 
-// FuzzParse checks for any input: lengths are within the input and the limit; data after a complete or
-// rejected header does not change the result; each prefix of a complete header is incomplete.
+// FuzzParse checks for any input: lengths are within the input and the limit; data after a complete
+// or rejected header does not change the result; each prefix of a complete header is incomplete.
 func FuzzParse(f *testing.F) {
 	for _, tt := range valid {
 		f.Add([]byte(tt.in))

@@ -222,8 +222,8 @@ func (b *Sub) recheck(limited bool) {
 	})
 }
 
-// recheckGranted sends the request of recheck; it has a place in the reset throttle. The place is released
-// once: when the reply arrives, the session ends, or a panic interrupts this.
+// recheckGranted sends the request of recheck; it has a place in the reset throttle. The place is
+// released once: when the reply arrives, the session ends, or a panic interrupts this.
 func (b *Sub) recheckGranted() {
 	s, env := b.s, b.s.env
 	s.places++

@@ -68,8 +68,8 @@ func NewCustom(name string, payload []byte, at *Snapshot) *Event {
 // NewDelete returns the event that deletes a resource whose last state was at.
 func NewDelete(at *Snapshot) *Event { return &Event{Kind: Delete, Next: at} }
 
-// NewEnd returns the event that ends the subscriptions to a resource which the gateway can no longer
-// follow: reason is why. To those who hold it by reference only it is a Delete.
+// NewEnd returns the event that ends the subscriptions to a resource which the gateway can no
+// longer follow: reason is why. To those who hold it by reference only it is a Delete.
 func NewEnd(at *Snapshot, reason *res.Error) *Event {
 	return &Event{Kind: Delete, Next: at, Reason: reason}
 }

@@ -176,8 +176,8 @@ func (p *parser) errorf(l logical, format string, a ...any) error {
 	return fmt.Errorf("%s:%d: %s", p.script.File, l.line, fmt.Sprintf(format, a...))
 }
 
-// Replace records that the lines of step are to be replaced by text, which may be empty. It takes effect
-// in Save.
+// Replace records that the lines of step are to be replaced by text, which may be empty. It takes
+// effect in Save.
 func (s *Script) Replace(step *Step, text ...string) {
 	s.edits = append(s.edits, edit{step.Line, step.Lines, text})
 }
