@@ -151,19 +151,19 @@ const drainSlack = 250 * time.Millisecond
 func (g *Gateway) drain(ctx context.Context) error {
 	c := &g.config
 	window := max(c.DrainTimeout, 0) + c.CloseTimeout + drainSlack
+	delay, end := g.within(ctx, max(c.ShutdownDelay, 0)) // runs when health checks begin to fail
 	g.draining.Store(true)
 	g.log.Info("draining", "connections", g.netMetrics.OpenAll.Load(), "delay", c.ShutdownDelay, "within", window)
 	if c.ShutdownDelay > 0 {
-		delay, end := g.within(ctx, c.ShutdownDelay)
 		select {
 		case <-delay.Done():
 		case <-g.engine.Ended():
 		}
-		end()
 	}
+	end()
 	g.grace.Stop()
-	deadline, end := g.within(ctx, window)
-	defer end()
+	deadline, cut := g.within(ctx, window)
+	defer cut()
 	loops := make(chan error, 1)
 	go func() { loops <- g.engine.Drain(deadline) }()
 	_ = g.http.Drain(deadline) // what it leaves is counted below

@@ -242,7 +242,8 @@ func TestDrain(t *testing.T) {
 		f.turns(stopped)
 		f.clock.Advance(50 * time.Millisecond)
 	}
-	if took, most := f.clock.Now()-began, 10*time.Second+5*time.Second+time.Second; took > most {
+	// Deadlines that the loops were late for, since the test's clock outran them, are put off once.
+	if took, most := f.clock.Now()-began, 10*time.Second+5*time.Second+time.Second+owner.Grace; took > most {
 		t.Errorf("the drain took %v, want %v at most", took, most)
 	}
 	if err := await(t, stopped, "Stop"); err != nil {
@@ -253,12 +254,13 @@ func TestDrain(t *testing.T) {
 			t.Errorf("WebSocket %d was closed with %d", i, code)
 		}
 	}
-	// 3. What is left is counted and cut: the incomplete body, and the call that net/http waits
-	// for.
-	if n := f.cutHTTP.Load() + f.netMetrics.Cut.Load(); n != 2 {
-		t.Errorf("%d connections counted as cut, want 2", n)
+	// 3. What is left is counted and cut: the call that net/http waits for, and the incomplete body
+	// unless its own deadline came first.
+	n := f.cutHTTP.Load() + f.netMetrics.Cut.Load()
+	if n < 1 || n > 2 {
+		t.Errorf("%d connections counted as cut, want 1 or 2", n)
 	}
-	if text := f.log.String(); !strings.Contains(text, "connections cut") || !strings.Contains(text, "connections=2") {
+	if text := f.log.String(); !strings.Contains(text, "connections cut") || !strings.Contains(text, fmt.Sprintf("connections=%d", n)) {
 		t.Errorf("the log does not say what was cut:\n%s", text)
 	}
 	for _, c := range []*rawConn{stream, atRest, atRestThere} {
