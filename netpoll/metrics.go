@@ -41,7 +41,7 @@ type Metrics struct {
 	AdoptFailed atomic.Uint64 // connections lost on their way back from net/http
 	Cut         atomic.Uint64 // connections not at rest that Engine.Close has closed
 
-	// Each TLS handshake that was started ends in one of the next five, or is under way.
+	// Each TLS handshake that was started ends in one of the next five, or is in flight.
 	TLSStarted     atomic.Uint64 // connections of which a handshake is expected
 	TLSDone        atomic.Uint64
 	TLSFailed      atomic.Uint64 // not TLS, not acceptable, or given up by the client

@@ -5,7 +5,7 @@ import "sluice/wsproto"
 // Plain requests of HTTP/1.1 are answered on the loop, one after the other: the next request of a
 // connection is looked at when the answer to the one before has gone to the socket. So answers keep
 // their order, no more than one waits in an outbox, and a connection that leaves for net/http has
-// nothing under way. What comes meanwhile is kept, within bounds: beyond them the answer that is
+// nothing in flight. What comes meanwhile is kept, within bounds: beyond them the answer that is
 // due is the last one, and the client has to ask the rest again (RFC 9112 §9.3.2).
 
 // request asks the Handler whether it keeps a plain request; b is the input that begins with it, n

@@ -23,7 +23,7 @@ import (
 // asks for a worker when its whole ClientHello is there, so one that says nothing, or says it
 // slowly, costs a timer and what it has sent. Few workers compute at a time, the others wait for
 // their peers or for their turn: were thousands of them ready to run, an event loop would be one of
-// thousands, too. Those that have had the peer's answer do not stand in line behind those that have
+// thousands, too. Those that have had the peer's answer do not queue behind those that have
 // yet to begin: their clients are sending already.
 //
 // A worker that waits for its peer is not kept from others by a peer that says nothing more: when

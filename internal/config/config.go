@@ -66,12 +66,12 @@ type Config struct {
 	HeadTimeout      time.Duration // time to send a whole request head
 	HTTPIdleTimeout  time.Duration // an HTTP connection is kept open for so long after a response
 	HandshakeTimeout time.Duration // time for a whole TLS handshake
-	MaxHandshakes    int           // TLS handshakes under way
+	MaxHandshakes    int           // TLS handshakes in flight
 	OutboxBytes      int           // bytes waiting to be sent
 	HTTPBacklogBytes int           // bytes of HTTP responses waiting to be sent, of all clients
 	MaxSubscriptions int           // direct subscriptions per resource
 	MaxResources     int           // resources subscribed, directly or through references
-	MaxPending       int           // requests under way
+	MaxPending       int           // requests in flight
 	HeldEvents       int           // events held per subscription while references load
 	PingInterval     time.Duration // quiet time before a ping; Off: none
 	CloseTimeout     time.Duration // wait for the peer's close frame

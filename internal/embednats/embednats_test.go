@@ -107,7 +107,7 @@ func TestSaysWhatToDoWhenThePortIsTaken(t *testing.T) {
 	}
 }
 
-// Wait returns when the server ends, whoever ended it; a start is given up with its context.
+// Wait returns when the server ends, for any reason; a start is given up with its context.
 func TestWait(t *testing.T) {
 	e, err := Start(context.Background(), Options{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -34,7 +34,7 @@ func queryOf(r *http.Request) Query {
 	}
 }
 
-// Answer is an HTTP response in the making. What is in it is the same for every server that sends
+// Answer is an HTTP response being encoded. What is in it is the same for every server that sends
 // it: net/http's, by [Handler.ServeHTTP], or another, by [Answer.AppendHead].
 type Answer struct {
 	Header http.Header // there from the beginning; perhaps the server's own

@@ -55,7 +55,7 @@ type Options struct {
 	Trusted    []netip.Prefix // networks whose word on a client's address counts; may be nil
 	Loops      int            // event loops
 
-	MaxEncoding int // responses in the making off the loops; 1024, negative: none
+	MaxEncoding int // responses being encoded off the loops; 1024, negative: none
 
 	MaxHead     int           // bytes of a request head
 	HeadTimeout time.Duration // for a whole head, after its first byte

@@ -14,7 +14,7 @@ import (
 // Metrics counts what the HTTP side does. Any goroutine may read it.
 type Metrics struct {
 	Refused metrics.Counter                       // connections closed with 503 because the queue was full
-	Busy    metrics.Counter                       // answered with 503 because too many long answers were in the making
+	Busy    metrics.Counter                       // answered with 503 because too many long responses were being encoded
 	methods [len(httpMethods) + 1]metrics.Counter // requests below apiPath, others last
 }
 

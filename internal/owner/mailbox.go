@@ -44,7 +44,7 @@ type node[M any] struct {
 }
 
 // NewMailbox returns an empty mailbox. wake is called by the goroutine that puts a message when no
-// wake-up is under way yet, and by Drain when it leaves messages behind. It must not block, and
+// wake-up is pending yet, and by Drain when it leaves messages behind. It must not block, and
 // must lead to one Drain by the owner.
 func NewMailbox[M any](wake func()) *Mailbox[M] {
 	m := &Mailbox[M]{wake: wake, handed: new(node[M])}
@@ -69,7 +69,7 @@ func (m *Mailbox[M]) enter(n *node[M]) (prev *node[M]) { return m.newest.Swap(n)
 
 func link[M any](prev, n *node[M]) { prev.next.Store(n) }
 
-// schedule wakes the owner unless a wake-up is under way. The load keeps busy writers from fighting
+// schedule wakes the owner unless a wake-up is pending. The load keeps busy writers from fighting
 // over the cache line for a swap that would fail.
 func (m *Mailbox[M]) schedule() {
 	if !m.scheduled.Load() && m.scheduled.CompareAndSwap(false, true) {

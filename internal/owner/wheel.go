@@ -84,7 +84,7 @@ type Wheel struct {
 	taken     [wheelLevels]uint64            // bit set: the slot has timers
 	slots     [wheelLevels][wheelSlots]Timer // heads of the slots' rings
 	late      Timer                          // head: deadline not after present when armed
-	due       Timer                          // head: about to be fired by the Advance under way
+	due       Timer                          // head: about to be fired by the running Advance
 	overdue   Timer                          // head: armed by Expect, to be judged
 }
 
