@@ -2,6 +2,7 @@ package owner
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,7 +42,8 @@ func (a systemAlarm) Stop()                 { a.t.Stop() }
 // ManualClock is a Clock that stands still until Advance moves it: time as an input of a test.
 // Any goroutine may use it.
 type ManualClock struct {
-	advancing sync.Mutex // one Advance at a time; never taken by an alarm's f
+	advancing sync.Mutex   // one Advance at a time; never taken by an alarm's f
+	due       atomic.Int64 // see watcher
 
 	mu     sync.Mutex
 	now    time.Duration
@@ -107,6 +109,13 @@ func (c *ManualClock) first() (first *manualAlarm) {
 	}
 	return first
 }
+
+// Handled reports whether every owner with a Ticker of this clock has handled the present time: no
+// alarm waits for its owner's turn, and no owner is within a turn. Then Next knows the deadlines of
+// all owners, and Advance to it finds each of them awake in time.
+func (c *ManualClock) Handled() bool { return c.due.Load() == 0 }
+
+func (c *ManualClock) count(delta int64) { c.due.Add(delta) }
 
 // Next returns the time of the earliest armed alarm; ok is false if none is armed.
 func (c *ManualClock) Next() (at time.Duration, ok bool) {

@@ -139,6 +139,49 @@ func TestManualClock(t *testing.T) {
 	}
 }
 
+// TestManualClockHandled: an alarm is handled when its owner has had its turn and has armed the
+// next one.
+func TestManualClockHandled(t *testing.T) {
+	clock := NewManualClock()
+	w := NewWheel(time.Millisecond, clock.Now())
+	tk := NewTicker(clock, w, func() {})
+	var now time.Duration
+	var fired []time.Duration
+	start := clock.Now()
+	timer := new(Timer)
+	w.Expect(timer, start+time.Second, Func(func(now time.Duration) { fired = append(fired, now-start) }))
+	expect := func(want bool, when string) {
+		t.Helper()
+		if got := clock.Handled(); got != want {
+			t.Errorf("%s: handled is %v", when, got)
+		}
+	}
+	expect(true, "before the first turn")
+	for len(fired) == 0 {
+		tk.Turn(&now)
+		expect(false, "in a turn")
+		tk.Judge(now, false)
+		tk.Rearm()
+		expect(true, "after a turn")
+		at, ok := clock.Next()
+		if !ok {
+			break
+		}
+		clock.Advance(at - clock.Now())
+		expect(false, "after an alarm")
+	}
+	if len(fired) != 1 || fired[0] != time.Second {
+		t.Errorf("fired at %v, want once at 1s", fired)
+	}
+	w.Schedule(timer, clock.Now()+time.Second, Func(func(time.Duration) {}))
+	tk.Turn(&now)
+	tk.Rearm()
+	clock.Advance(time.Second)
+	expect(false, "after the last alarm")
+	tk.Stop()
+	expect(true, "after Stop")
+}
+
 func TestThrottle(t *testing.T) {
 	th := NewThrottle(2)
 	var got []int

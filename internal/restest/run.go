@@ -518,8 +518,15 @@ func (s *session) closedWith(c *Client, want int) error {
 // stopped.
 func (s *session) advance(d time.Duration) error {
 	for end := s.clock.Now() + d; ; {
+		// An owner whose turn comes late finds its deadlines long passed, and defers them.
+		if !s.wait(s.clock.Handled) {
+			return errors.New("an owner does not handle its alarm")
+		}
 		if err := s.settle(false, nil); err != nil {
 			return err
+		}
+		if !s.wait(s.clock.Handled) {
+			return errors.New("an owner does not end its turn")
 		}
 		now := s.clock.Now()
 		at, ok := s.clock.Next()
