@@ -14,17 +14,6 @@ import (
 	"sluice/internal/res"
 )
 
-func oneOf(names ...string) func(string) error {
-	return func(s string) error {
-		for _, n := range names {
-			if s == n {
-				return nil
-			}
-		}
-		return fmt.Errorf("%s is unknown: choose %s", show(s), strings.Join(names, " or "))
-	}
-}
-
 func checkIP(s string) error {
 	if _, err := netip.ParseAddr(s); err != nil {
 		return fmt.Errorf("%s is not an IP address: write one such as 127.0.0.1 or ::1, or leave it empty for all", show(s))

@@ -1,6 +1,22 @@
-// Package config owns the gateway's settings: Config, the table that names each
-// of them, and how the configuration file, the environment and the command line
-// fill a Config. It checks every value, and values that depend on each other.
+// Package config owns the gateway's settings: Config, the table with a row for each setting, and
+// how the configuration file, the environment and the command line fill a Config. It checks every
+// value, and values that depend on each other.
+//
+// The table is typed rows with traits (setting.go, kinds.go, settings.go). The parsers, redaction,
+// reload, the JSON Schema, the help and docs/configuration.md iterate over it and know no setting
+// by name.
+//
+// It is our own code rather than koanf, viper or pflag, for three reasons:
+//
+//   - Whatever Resgate 1.8 starts with must mean the same here: 428 variants of files and command
+//     lines are recorded in testdata/resgate.json and compared with the real program by "make
+//     resgate-table". These are the rules of encoding/json and of package flag with Resgate's own
+//     on top: keys in any case, null that cancels an earlier value, -DV, --port 0 that counts as
+//     absent, repeated flags that add up. pflag reads -port 81 as -p with the value "ort"; viper
+//     and koanf merge maps, in which duplicate keys, their order and null are gone.
+//   - Each value has a source with file, line and column, for errors and for "sluice check". A map
+//     of values has none.
+//   - No message may quote what could be a credential. The libraries' parsers quote their input.
 //
 // It never opens a socket, and reads no file but the configuration file.
 package config

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"sluice/internal/secret"
 )
 
 func load(t *testing.T, args []string, environ ...string) Setup {
@@ -296,7 +298,10 @@ func TestNamesAreUniqueAndRegular(t *testing.T) {
 	seen := map[string]string{}
 	for i := range settings {
 		s := &settings[i]
-		names := append([]string{"key " + strings.ToLower(s.key), "env " + s.env()}, s.aliases...)
+		names := []string{"key " + strings.ToLower(s.key), "env " + s.env()}
+		for _, a := range s.aliases {
+			names = append(names, "key "+strings.ToLower(a.key))
+		}
 		if s.flag != "" {
 			names = append(names, "flag "+s.flag)
 		}
@@ -311,6 +316,10 @@ func TestNamesAreUniqueAndRegular(t *testing.T) {
 		}
 		if s.help == "" || s.group == "" {
 			t.Errorf("%s has no help or group", s.key)
+		}
+		_, isSecret := s.value.(*typed[secret.URLs])
+		if isSecret != s.has(secretValue) {
+			t.Errorf("%s: the trait secretValue belongs to the types of internal/secret", s.key)
 		}
 		if isSwitch := s.form() == onOff; isSwitch != (s.arg == "") && s.flag != "" {
 			t.Errorf("%s: only a switch has no argument", s.key)

@@ -100,13 +100,13 @@ func decodeFile(c *Config, text []byte) (unknown []string, err error) {
 		if err := dec.Decode(&raw); err != nil {
 			return nil, at(start, err)
 		}
-		s := settingByKey(key)
+		s, _ := settingByKey(key)
 		if s == nil {
 			unknown = append(unknown, key)
 			continue
 		}
 		if string(raw) == "null" {
-			if s.nullResets && chosen[s] {
+			if s.has(nullResets) && chosen[s] {
 				s.reset(c)
 			}
 			continue
@@ -148,20 +148,6 @@ func withoutCharacter(message string) string {
 		}
 	}
 	return message
-}
-
-func settingByKey(key string) *setting {
-	for i := range settings {
-		if strings.EqualFold(settings[i].key, key) {
-			return &settings[i]
-		}
-		for _, a := range settings[i].aliases {
-			if strings.EqualFold(a, key) {
-				return &settings[i]
-			}
-		}
-	}
-	return nil
 }
 
 // position turns an offset into a line and a column, both counted from 1.

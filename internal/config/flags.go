@@ -54,7 +54,8 @@ func parseFlags(args []string) (commandLine, error) {
 	}
 	if line.debugTrace {
 		for _, key := range []string{"debug", "trace"} {
-			line.texts[settingByKey(key)] = []string{on}
+			s, _ := settingByKey(key)
+			line.texts[s] = []string{on}
 		}
 	}
 	return line, nil
@@ -114,15 +115,6 @@ var commonFlags = func() map[string]*commonFlag {
 		"h": help, "help": help, "v": version, "version": version, "c": file, "config": file, "DV": debugTrace,
 	}
 }()
-
-func settingByFlag(name string) *setting {
-	for i := range settings {
-		if s := &settings[i]; s.flag != "" && (s.flag == name || s.short == name) {
-			return s
-		}
-	}
-	return nil
-}
 
 // flagForError names an unknown flag. Of an argument that does not look like a
 // flag only the place is told: it may be the rest of a credential.

@@ -56,6 +56,7 @@ type typed[T any] struct {
 	as   form
 
 	strings bool // made of strings, so that an empty text is a value
+	choices []T  // the only values; nil: no such list
 
 	parse  func(texts []string) (T, error)
 	source func(raw json.RawMessage) ([]string, error)
@@ -89,6 +90,24 @@ func valid[T any](check func(T) error) option[T] {
 			}
 			return check(v)
 		}
+	}
+}
+
+// choice accepts only the given values.
+func choice[T ~string](values ...T) option[T] {
+	check := valid(func(v T) error {
+		if slices.Contains(values, v) {
+			return nil
+		}
+		names := make([]string, len(values))
+		for i, n := range values {
+			names[i] = string(n)
+		}
+		return fmt.Errorf("%s is unknown: choose %s", show(string(v)), strings.Join(names, " or "))
+	})
+	return func(t *typed[T]) {
+		t.choices = values
+		check(t)
 	}
 }
 

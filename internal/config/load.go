@@ -116,7 +116,7 @@ func (s *Setup) fromFlags(line commandLine) error {
 	}
 	for i := range settings {
 		texts := line.texts[&settings[i]]
-		if len(texts) == 0 || settings[i].zeroFlagIsNone && last(texts) == "0" {
+		if len(texts) == 0 || settings[i].has(zeroFlagIsNone) && last(texts) == "0" {
 			continue
 		}
 		if err := settings[i].set(&s.Config, texts); err != nil {

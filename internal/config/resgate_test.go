@@ -178,7 +178,7 @@ func ourValues(t *testing.T, c Config) map[string]any {
 	for i := range settings {
 		key := settings[i].key
 		if slices.Contains([]string{"tlsCert", "tlsKey"}, key) {
-			key = settings[i].aliases[0]
+			key = settings[i].aliases[0].key
 		}
 		all[key] = settings[i].toJSON(&c)
 	}

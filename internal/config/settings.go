@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -9,46 +8,6 @@ import (
 	"sluice/internal/secret"
 	"sluice/netpoll"
 )
-
-// setting is one row of the configuration's table: what it is called in the
-// file, on the command line and in the environment, and its value. Everything
-// that reads, writes, checks or prints a configuration goes through this one
-// table.
-type setting struct {
-	key     string   // in the file; the environment variable follows from it
-	aliases []string // further keys in the file
-	flag    string   // long flag; empty: none
-	short   string   // one-letter flag
-	arg     string   // what the help shows for the value; empty for a switch
-	group   string   // heading in the help
-	help    string
-	value
-
-	// A flag of 0 counts as not given, as for Resgate: what the environment or the
-	// file says stays.
-	zeroFlagIsNone bool
-	// A null in the file takes back what stands before it under the same key.
-	nullResets bool
-}
-
-// wrap says which setting an error is about.
-func (s *setting) wrap(err error) error { return fmt.Errorf("%s: %w", s.key, err) }
-
-// env is the setting's environment variable: natsRootCAs is SLUICE_NATS_ROOT_CAS.
-func (s *setting) env() string {
-	var b strings.Builder
-	b.WriteString(envPrefix)
-	lower := false
-	for i, r := range s.key {
-		upper := r >= 'A' && r <= 'Z'
-		if upper && lower && i > 0 {
-			b.WriteByte('_')
-		}
-		lower = !upper
-		b.WriteRune(r)
-	}
-	return strings.ToUpper(b.String())
-}
 
 const (
 	groupServer   = "Server options"
@@ -73,11 +32,12 @@ const (
 // settings is the table, in the order of the help and of a written file.
 var settings = []setting{
 	{key: "natsUrl", flag: "nats", short: "n", arg: "url", group: groupServer, help: "NATS server URL, or several separated by commas",
-		value: text(func(c *Config) *secret.URLs { return &c.NATSURL }, DefaultNATSURL, valid(secret.URLs.Check))},
+		more:   "Percent-encode what means something in a URL in user names, passwords and tokens: / as %2F, a comma as %2C, @ as %40.",
+		traits: secretValue, value: text(func(c *Config) *secret.URLs { return &c.NATSURL }, DefaultNATSURL, valid(secret.URLs.Check))},
 	{key: "addr", flag: "addr", short: "i", arg: "ip", group: groupServer, help: "IP address to listen on; empty: all, IPv4 and IPv6",
-		nullResets: true, value: text(func(c *Config) *string { return &c.Addr }, "0.0.0.0", valid(checkIP), zeroIs(AllAddresses))},
+		traits: nullResets, value: text(func(c *Config) *string { return &c.Addr }, "0.0.0.0", valid(checkIP), zeroIs(AllAddresses))},
 	{key: "port", flag: "port", short: "p", arg: "port", group: groupServer, help: "port for clients; -1: any free one",
-		zeroFlagIsNone: true, value: number(func(c *Config) *int { return &c.Port }, 8080, FreePort, 65535)},
+		traits: zeroFlagIsNone, value: number(func(c *Config) *int { return &c.Port }, 8080, FreePort, 65535)},
 	{key: "wsPath", flag: "wspath", short: "w", arg: "path", group: groupServer, help: "path of WebSocket clients",
 		value: text(func(c *Config) *string { return &c.WSPath }, "/")},
 	{key: "apiPath", flag: "apipath", short: "a", arg: "path", group: groupServer, help: "path of web resources",
@@ -85,21 +45,21 @@ var settings = []setting{
 	{key: "requestTimeout", flag: "reqtimeout", short: "r", arg: "ms", group: groupServer, help: "timeout of a request to a service, in milliseconds",
 		value: duration(func(c *Config) *time.Duration { return &c.RequestTimeout }, 3*time.Second, time.Millisecond, 24*time.Hour, zeroIsDefault, longest(24*time.Hour), inMilliseconds)},
 	{key: "headerAuth", flag: "headauth", short: "u", arg: "method", group: groupServer, help: "resource method that authenticates HTTP requests by their headers",
-		nullResets: true, value: text(func(c *Config) *string { return &c.HeaderAuth }, "", valid(checkResourceMethod))},
+		traits: nullResets, value: text(func(c *Config) *string { return &c.HeaderAuth }, "", valid(checkResourceMethod))},
 	{key: "wsHeaderAuth", flag: "wsheadauth", short: "t", arg: "method", group: groupServer, help: "resource method that authenticates WebSocket clients by their headers",
-		nullResets: true, value: text(func(c *Config) *string { return &c.WSHeaderAuth }, "", valid(checkResourceMethod))},
+		traits: nullResets, value: text(func(c *Config) *string { return &c.WSHeaderAuth }, "", valid(checkResourceMethod))},
 	{key: "metricsPort", flag: "metricsport", short: "m", arg: "port", group: groupServer, help: "port for metrics, /metrics for Prometheus; 0: off, -1: any free one",
 		value: number(func(c *Config) *int { return &c.MetricsPort }, 0, FreePort, 65535)},
 	{key: "profiles", flag: "profiles", group: groupServer, help: "serve profiles (/debug/pprof/) on the metrics port",
 		value: toggle(func(c *Config) *bool { return &c.Profiles })},
 	{key: "apiEncoding", flag: "apiencoding", arg: "name", group: groupServer, help: "encoding of web resources: json, jsonflat",
-		value: text(func(c *Config) *string { return &c.APIEncoding }, defaultAPIEncoding, read(strings.ToLower), valid(oneOf("json", "jsonflat")))},
+		value: text(func(c *Config) *string { return &c.APIEncoding }, defaultAPIEncoding, read(strings.ToLower), choice[string]("json", "jsonflat"))},
 	{key: "putMethod", flag: "putmethod", arg: "method", group: groupServer, help: "call method that HTTP PUT stands for",
-		nullResets: true, value: text(func(c *Config) *string { return &c.PUTMethod }, "", valid(checkMethod))},
+		traits: nullResets, value: text(func(c *Config) *string { return &c.PUTMethod }, "", valid(checkMethod))},
 	{key: "deleteMethod", flag: "deletemethod", arg: "method", group: groupServer, help: "call method that HTTP DELETE stands for",
-		nullResets: true, value: text(func(c *Config) *string { return &c.DELETEMethod }, "", valid(checkMethod))},
+		traits: nullResets, value: text(func(c *Config) *string { return &c.DELETEMethod }, "", valid(checkMethod))},
 	{key: "patchMethod", flag: "patchmethod", arg: "method", group: groupServer, help: "call method that HTTP PATCH stands for",
-		nullResets: true, value: text(func(c *Config) *string { return &c.PATCHMethod }, "", valid(checkMethod))},
+		traits: nullResets, value: text(func(c *Config) *string { return &c.PATCHMethod }, "", valid(checkMethod))},
 	{key: "wsCompression", flag: "wscompression", group: groupServer, help: "compress WebSocket messages",
 		value: toggle(func(c *Config) *bool { return &c.WSCompression })},
 	{key: "resetThrottle", flag: "resetthrottle", arg: "n", group: groupServer, help: "parallel requests after a system reset; 0: no limit",
@@ -124,9 +84,9 @@ var settings = []setting{
 
 	{key: "tls", flag: "tls", group: groupSecurity, help: "serve clients over TLS",
 		value: toggle(func(c *Config) *bool { return &c.TLS })},
-	{key: "tlsCert", aliases: []string{"certFile"}, flag: "tlscert", arg: "file", group: groupSecurity, help: "certificate file for TLS; repeat or separate by ; for several, the first is the default",
+	{key: "tlsCert", aliases: []alias{{key: "certFile", deprecated: true}}, flag: "tlscert", arg: "file", group: groupSecurity, help: "certificate file for TLS; repeat or separate by ; for several, the first is the default",
 		value: text(func(c *Config) *string { return &c.TLSCert }, "", valid(checkFile), joinedBy(fileSeparator))},
-	{key: "tlsKey", aliases: []string{"keyFile"}, flag: "tlskey", arg: "file", group: groupSecurity, help: "private key file of the certificate; for several in the same order",
+	{key: "tlsKey", aliases: []alias{{key: "keyFile", deprecated: true}}, flag: "tlskey", arg: "file", group: groupSecurity, help: "private key file of the certificate; for several in the same order",
 		value: text(func(c *Config) *string { return &c.TLSKey }, "", valid(checkFile), joinedBy(fileSeparator))},
 	{key: "proxyProtocolFrom", flag: "proxy-protocol-from", arg: "network", group: groupSecurity, help: "proxies that send the PROXY protocol, such as 10.0.0.0/8; repeat for several",
 		value: list(func(c *Config) *[]string { return &c.ProxyProtocolFrom }, checkNetwork)},
@@ -139,9 +99,9 @@ var settings = []setting{
 	{key: "natsKey", flag: "natskey", arg: "file", group: groupSecurity, help: "private key file of the NATS client certificate",
 		value: text(func(c *Config) *string { return &c.NATSKey }, "", valid(checkFile))},
 	{key: "natsRootCAs", flag: "natsrootca", arg: "file", group: groupSecurity, help: "NATS root CA file; repeat for several",
-		nullResets: true, value: list(func(c *Config) *[]string { return &c.NATSRootCAs }, checkFile)},
+		traits: nullResets, value: list(func(c *Config) *[]string { return &c.NATSRootCAs }, checkFile)},
 	{key: "allowOrigin", flag: "alloworigin", arg: "origin", group: groupSecurity, help: "allowed origins: *, or <scheme>://<host>[:<port>]; repeat or separate by ; for several",
-		nullResets: true, value: text(func(c *Config) *string { return &c.AllowOrigin }, "*", valid(checkOrigins), joinedBy(";"), zeroIsWrong[string])},
+		traits: nullResets, value: text(func(c *Config) *string { return &c.AllowOrigin }, "*", valid(checkOrigins), joinedBy(";"), zeroIsWrong[string])},
 
 	{key: "maxConnections", flag: "max-connections", arg: "n", group: groupLimits, help: "open client connections; 0: as many as the descriptor limit allows",
 		value: number(func(c *Config) *int { return &c.MaxConnections }, 0, 0, 1<<24)},
@@ -177,7 +137,7 @@ var settings = []setting{
 	{key: "shards", flag: "shards", arg: "n", group: groupTuning, help: "cache shards, a power of two; 0: by the number of cores",
 		value: number(func(c *Config) *int { return &c.Shards }, 0, 0, maxShards, valid(checkPowerOfTwo))},
 	{key: "flush", flag: "flush", arg: "name", group: groupTuning, help: "write: a system call per client, io_uring: one for many, auto: io_uring if allowed",
-		value: text(func(c *Config) *string { return &c.Flush }, string(netpoll.FlushAuto), valid(oneOf(string(netpoll.FlushAuto), string(netpoll.FlushWrite), string(netpoll.FlushURing))))},
+		value: text(func(c *Config) *string { return &c.Flush }, string(netpoll.FlushAuto), choice[string](string(netpoll.FlushAuto), string(netpoll.FlushWrite), string(netpoll.FlushURing)))},
 	{key: "cacheEviction", flag: "cache-eviction", arg: "duration", group: groupTuning, help: "cache a resource for this time after its last subscriber; 0: evict it immediately",
 		value: duration(func(c *Config) *time.Duration { return &c.CacheEviction }, 5*time.Second, time.Millisecond, 24*time.Hour, zeroIs(Off))},
 	{key: "pingInterval", flag: "ping-interval", arg: "duration", group: groupTuning, help: "ping a client that was idle for this time; 0: never",
@@ -200,5 +160,5 @@ var settings = []setting{
 	{key: "trace", flag: "trace", short: "V", group: groupLogs, help: "log every message of clients and services as well",
 		value: toggle(func(c *Config) *bool { return &c.Trace })},
 	{key: "logFormat", flag: "log-format", arg: "name", group: groupLogs, help: "text or json",
-		value: text(func(c *Config) *string { return &c.LogFormat }, "text", valid(oneOf("text", "json")))},
+		value: text(func(c *Config) *string { return &c.LogFormat }, "text", choice[string]("text", "json"))},
 }
