@@ -66,14 +66,14 @@ func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 	}
 	rid, method := httpedge.SplitMethod(g.config.WSHeaderAuth)
 	cl.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
-		header := make(http.Header)
-		if status, body, ok := g.rest.Direct(header, meta, answered, err); ok {
-			c.Refuse(status, string(httpedge.AppendFields(nil, header)), string(body))
+		a := httpapi.Answer{Header: make(http.Header)}
+		if g.rest.Direct(&a, meta, answered, err) {
+			c.Refuse(a.Status, string(httpapi.AppendFields(nil, a.Header)), string(a.Body))
 			return
 		}
 		g.rest.CheckStatus(meta, cl.URI())
-		httpapi.MergeHeader(header, meta)
-		c.Accept(func(dst []byte) []byte { return httpedge.AppendFields(append(dst, extension...), header) })
+		httpapi.MergeHeader(a.Header, meta)
+		c.Accept(func(dst []byte) []byte { return httpapi.AppendFields(append(dst, extension...), a.Header) })
 	})
 	return netpoll.Pending
 }

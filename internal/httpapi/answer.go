@@ -44,7 +44,8 @@ type Answer struct {
 
 	sum    [sha256.Size]byte // of Body without a content coding, if summed
 	summed bool
-	sized  bool // the length of Body is told, be it 0
+	sized  bool // Content-Length is sent also for HEAD and for an empty Body
+	stream bool // frames follow the head until the connection closes: there is no length
 	buffer *buffer
 	packer *compressor
 	coding coding // of packer
@@ -61,8 +62,14 @@ func (a *Answer) Free() {
 	a.buffer, a.packer = nil, nil
 }
 
-// send sends the answer by net/http. A client that went away is nobody's concern here.
-func (a *Answer) send(w http.ResponseWriter, method string) {
+// JSON makes body, complete JSON text that is immutable from then on, the response with a status.
+func (a *Answer) JSON(status int, body []byte) {
+	a.Header["Content-Type"] = typeJSON
+	a.Status, a.Body, a.Shared, a.sized = status, body, true, true
+}
+
+// Send sends the answer by net/http. It ignores errors of writing: the client has gone.
+func (a *Answer) Send(w http.ResponseWriter, method string) {
 	if a.sized {
 		a.Header["Content-Length"] = []string{strconv.Itoa(len(a.Body))}
 	}
@@ -73,8 +80,8 @@ func (a *Answer) send(w http.ResponseWriter, method string) {
 }
 
 // AppendHead appends the response's head as net/http would write it, with the fields in
-// alphabetical order. date is the value of Date; keep says that the connection stays open behind
-// the answer.
+// alphabetical order. date is the value of Date; keep says that the connection stays open after
+// the response.
 func (a *Answer) AppendHead(dst []byte, method string, date []byte, keep bool) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(a.Status), 10)
@@ -90,7 +97,7 @@ func (a *Answer) AppendHead(dst []byte, method string, date []byte, keep bool) [
 		dst = append(append(append(dst, "Date: "...), date...), "\r\n"...)
 	}
 	hasBody := a.Status >= 200 && a.Status != http.StatusNoContent && a.Status != http.StatusNotModified
-	if hasBody && (a.sized || method != http.MethodHead) {
+	if hasBody && !a.stream && (a.sized || method != http.MethodHead) {
 		dst = append(dst, "Content-Length: "...)
 		dst = append(strconv.AppendInt(dst, int64(len(a.Body)), 10), "\r\n"...)
 	}

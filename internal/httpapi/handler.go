@@ -177,12 +177,6 @@ var (
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := Answer{Header: w.Header()}
 	defer a.Free()
-	if r.RequestURI == "*" {
-		a.Header.Set("Connection", "close")
-		h.errorAnswer(&a, http.StatusBadRequest, res.ErrBadRequest)
-		a.send(w, r.Method)
-		return
-	}
 	q := queryOf(r)
 	switch p := h.Plan(&a, &q); p.Do {
 	case Get:
@@ -208,7 +202,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.o.Metrics.Backlog.Add(n)
 		defer h.o.Metrics.Backlog.Add(-n)
 	}
-	a.send(w, r.Method)
+	a.Send(w, r.Method)
 }
 
 // backlogFull reports whether a GET is to be rejected because its body would be queued behind too
@@ -223,7 +217,7 @@ func (h *Handler) backlogFull(a *Answer, q *Query) bool {
 func (h *Handler) Busy(a *Answer) {
 	delete(a.Header, "Etag")
 	a.Header.Set("Retry-After", "1")
-	h.fail(a, res.ErrServiceUnavailable)
+	a.Fail(res.ErrServiceUnavailable)
 }
 
 // Plan is what is to be done for a query.
@@ -247,7 +241,7 @@ const (
 // the fields that Handler.CORS sets are all that is in the answer.
 func (h *Handler) Plan(a *Answer, q *Query) Plan {
 	if !strings.HasPrefix(q.Path, h.prefix) {
-		h.errorAnswer(a, http.StatusNotFound, res.ErrNotFound)
+		a.Fail(res.ErrNotFound)
 		return Plan{}
 	}
 	allowed := h.CORS(a.Header, q.Origin)
@@ -257,7 +251,7 @@ func (h *Handler) Plan(a *Answer, q *Query) Plan {
 		return Plan{}
 	}
 	if !allowed {
-		h.fail(a, res.ErrForbiddenOrigin)
+		a.Fail(res.ErrForbiddenOrigin)
 		return Plan{}
 	}
 	p := Plan{Do: Call}
@@ -278,9 +272,9 @@ func (h *Handler) Plan(a *Answer, q *Query) Plan {
 	switch {
 	case !known:
 		a.Header["Allow"] = h.allow
-		h.fail(a, res.ErrMethodNotAllowed)
+		a.Fail(res.ErrMethodNotAllowed)
 	case !ok:
-		h.fail(a, res.ErrNotFound)
+		a.Fail(res.ErrNotFound)
 	default:
 		return p
 	}
@@ -301,14 +295,14 @@ func (h *Handler) options(a *Answer, q *Query) {
 // quick, if not 0, bounds the work: false means that the body would be longer than that, or is to
 // be compressed, and that [Handler.Encode] must follow. Any goroutine may do that.
 func (h *Handler) Got(a *Answer, q *Query, g *session.Graph, meta *res.Meta, err *res.Error, quick int) bool {
-	if h.ended(a, q, meta, "", err) {
+	if h.ended(a, q.Path, meta, "", err) {
 		return true
 	}
 	if err == nil && g == nil {
 		err = res.ErrInternal
 	}
 	if err != nil {
-		h.fail(a, err)
+		a.Fail(err)
 		return true
 	}
 	return (quick == 0 || isSmall(g, quick)) && h.encoded(a, q, g, quick)
@@ -327,7 +321,7 @@ func (h *Handler) encoded(a *Answer, q *Query, g *session.Graph, quick int) bool
 	case !ok:
 		return false
 	case err != nil:
-		h.fail(a, err)
+		a.Fail(err)
 		return true
 	}
 	tag := a.Header.Get("Etag") // a service's own wins
@@ -336,7 +330,7 @@ func (h *Handler) encoded(a *Answer, q *Query, g *session.Graph, quick int) bool
 		tag = entityTag(a.sum)
 		a.Header["Etag"] = []string{tag}
 	}
-	h.cacheControl(a.Header)
+	cacheControl(a.Header)
 	if matchesTag(q.IfNoneMatch, tag) {
 		h.o.Metrics.NotModified.Add(1)
 		if h.compressible(body) {
@@ -359,7 +353,7 @@ func (h *Handler) encoded(a *Answer, q *Query, g *session.Graph, quick int) bool
 
 // cacheControl makes caches ask each time, since access is asked for each time: a copy may be used
 // when the answer is 304. One that sets a cookie is nobody else's.
-func (h *Handler) cacheControl(header http.Header) {
+func cacheControl(header http.Header) {
 	if header["Cache-Control"] != nil {
 		return // said by a service
 	}
@@ -383,7 +377,7 @@ func entityTag(sum [sha256.Size]byte) string {
 // returned, on top of what Handler.CORS says. quick is as in Got, but that [Handler.Pack] must
 // follow.
 func (h *Handler) Called(a *Answer, q *Query, result *res.CallResult, meta *res.Meta, err *res.Error, quick int) bool {
-	if h.ended(a, q, meta, result.RID, err) {
+	if h.ended(a, q.Path, meta, result.RID, err) {
 		return true
 	}
 	switch {
@@ -393,7 +387,7 @@ func (h *Handler) Called(a *Answer, q *Query, result *res.CallResult, meta *res.
 			err = res.ErrMethodNotAllowed
 			a.Header.Set("Allow", strings.Replace(h.allow[0], ", "+q.Method, "", 1))
 		}
-		h.fail(a, err)
+		a.Fail(err)
 	case result.RID != "":
 		a.Header.Set("Location", h.Path(result.RID))
 		a.Status = http.StatusOK
@@ -427,7 +421,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 func (h *Handler) Params(a *Answer, parser *res.Parser, body []byte, fault error) (params []byte, ok bool) {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(fault, &tooLarge) || fault == nil && len(body) > h.o.MaxBody {
 		h.o.Metrics.BodyTooLarge.Add(1)
-		h.errorAnswer(a, http.StatusRequestEntityTooLarge, &res.Error{Code: res.CodeBadRequest,
+		a.FailAs(http.StatusRequestEntityTooLarge, &res.Error{Code: res.CodeBadRequest,
 			Message: fmt.Sprintf("Bad request: the body is longer than %d bytes", h.o.MaxBody)})
 		return nil, false
 	}
@@ -438,7 +432,7 @@ func (h *Handler) Params(a *Answer, parser *res.Parser, body []byte, fault error
 		params, fault = parser.Custom(body)
 	}
 	if fault != nil {
-		h.errorAnswer(a, http.StatusBadRequest, res.ErrBadRequest)
+		a.Fail(res.ErrBadRequest)
 		return nil, false
 	}
 	return params, true

@@ -74,18 +74,6 @@ func TestInvalidTargets(t *testing.T) {
 	expect(t, ask(t, New(Options{}, &fakeBackend{}), "POST", "/api/action", ""), 404, notFound)
 }
 
-// RES.md section 4: the target "*".
-func TestAsterisk(t *testing.T) {
-	for _, method := range []string{"OPTIONS", "GET"} {
-		r := httptest.NewRequest(method, "/", nil)
-		r.RequestURI, r.URL.Path = "*", "*"
-		w := httptest.NewRecorder()
-		New(Options{}, &fakeBackend{}).ServeHTTP(w, r)
-		expect(t, w, 400, errorBody(res.ErrBadRequest))
-		expectHeader(t, w, "Connection", "close")
-	}
-}
-
 // RES.md section 4: every code of section 5 and what is not in it, on all ways that an error can
 // come.
 func TestStatusOfErrors(t *testing.T) {

@@ -79,27 +79,28 @@ func MergeHeader(dst http.Header, m *res.Meta) {
 // nil.
 func Ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status <= 599 }
 
-// Direct makes the answer that a meta whose status ends the request stands for: the fields go into
-// header, and for 4xx and 5xx the body is the answer's error err, or if that is nil one that fits
-// the status. rid is the resource that the answer named, if it did: a redirection goes there unless
-// the meta says where to. It also serves where there is no request to a Handler, such as a refused
-// upgrade. False: the meta does not end the request, and nothing was done.
-func (h *Handler) Direct(header http.Header, m *res.Meta, rid string, err *res.Error) (status int, body []byte, ok bool) {
+// Direct makes the answer that a meta whose status ends the request stands for: the meta's fields,
+// and for 4xx and 5xx the service's error err, or if that is nil one that fits the status. rid is
+// the resource that the service's reply named, if it did: a redirection goes there unless the meta
+// has a Location. It also serves a WebSocket upgrade that a service rejects. It returns false, and
+// does nothing, if the meta does not end the request.
+func (h *Handler) Direct(a *Answer, m *res.Meta, rid string, err *res.Error) bool {
 	if !Ends(m) {
-		return 0, nil, false
+		return false
 	}
-	MergeHeader(header, m)
+	MergeHeader(a.Header, m)
 	if m.Status < 400 {
 		if rid != "" && len(m.Header["Location"]) == 0 {
-			header.Set("Location", h.Path(rid))
+			a.Header.Set("Location", h.Path(rid))
 		}
-		return m.Status, nil, true
+		a.Status = m.Status
+		return true
 	}
 	if err == nil {
 		err = StatusError(m.Status)
 	}
-	header["Content-Type"] = typeJSON
-	return m.Status, err.AppendJSON(nil), true
+	a.FailAs(m.Status, err)
+	return true
 }
 
 // Redirected is m with the path of the resource that its answer named as the place to go to, if its
@@ -118,16 +119,12 @@ func (h *Handler) Redirected(m *res.Meta, rid string) *res.Meta {
 }
 
 // ended answers the request if the status of meta ends it; else it puts meta's fields into the
-// header.
-func (h *Handler) ended(a *Answer, q *Query, m *res.Meta, rid string, err *res.Error) bool {
-	if status, body, ok := h.Direct(a.Header, m, rid, err); ok {
-		if a.Status = status; body != nil {
-			h.cacheControl(a.Header)
-			a.Body, a.Shared, a.sized = body, true, true
-		}
+// header. path is the request's, for the log.
+func (h *Handler) ended(a *Answer, path string, m *res.Meta, rid string, err *res.Error) bool {
+	if h.Direct(a, m, rid, err) {
 		return true
 	}
-	h.CheckStatus(m, q.Path)
+	h.CheckStatus(m, path)
 	MergeHeader(a.Header, m)
 	return false
 }

@@ -51,12 +51,13 @@ func StatusError(status int) *res.Error {
 	return res.ErrInternal
 }
 
-// fail answers with an error, in the status of its code.
-func (h *Handler) fail(a *Answer, err *res.Error) { h.errorAnswer(a, Status(err), err) }
+// Fail makes the answer that of a request that failed with err, in the status of its code. Every
+// error response of the gateway is made by it or by FailAs, on the event loops and by net/http.
+// What depends on the request, such as Allow and the fields of [Handler.CORS], the caller adds.
+func (a *Answer) Fail(err *res.Error) { a.FailAs(Status(err), err) }
 
-// errorAnswer answers with an error. Caches may keep some errors, such as 404, unless told not to.
-func (h *Handler) errorAnswer(a *Answer, status int, err *res.Error) {
-	a.Header["Content-Type"] = typeJSON
-	h.cacheControl(a.Header)
-	a.Status, a.Body, a.Shared, a.sized = status, err.AppendJSON(nil), true, true
+// FailAs is Fail with a status of the caller's choice.
+func (a *Answer) FailAs(status int, err *res.Error) {
+	a.JSON(status, err.AppendJSON(nil))
+	cacheControl(a.Header) // 404 and others may be cached by default (RFC 9110 section 15.1)
 }

@@ -30,12 +30,22 @@ var (
 	noBuffering = []string{"no"}
 )
 
-// StreamHeader sets the header of a stream of server-sent events; m is what the services said.
-func StreamHeader(header http.Header, m *res.Meta) {
-	MergeHeader(header, m)
-	header["Content-Type"] = typeStream
-	header["Cache-Control"] = noCache
-	header["X-Accel-Buffering"] = noBuffering // of nginx, which else keeps messages back
+// Streamed answers a GET that asks for server-sent events by what a Backend's Stream returned, on
+// top of what Handler.CORS says. It reports whether the stream begins: then the answer is the head
+// that comes before the frames. path is the request's, for the log.
+func (h *Handler) Streamed(a *Answer, path string, meta *res.Meta, err *res.Error) bool {
+	if h.ended(a, path, meta, "", err) {
+		return false
+	}
+	if err != nil {
+		a.Fail(err)
+		return false
+	}
+	a.Header["Content-Type"] = typeStream
+	a.Header["Cache-Control"] = noCache
+	a.Header["X-Accel-Buffering"] = noBuffering // nginx buffers responses without it
+	a.Status, a.stream = http.StatusOK, true
+	return true
 }
 
 // queue is the bounded buffer between the backend and the goroutine that writes.
@@ -94,23 +104,17 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rid string) {
 	q := newQueue(h.o.StreamMessages, h.o.StreamBytes, ctx.Done())
 	meta, err := h.backend.Stream(r, rid, q)
 	a := Answer{Header: w.Header()}
-	ended := h.ended(&a, &Query{Path: r.URL.Path}, meta, "", err)
-	if !ended && err != nil {
-		h.fail(&a, err)
-		ended = true
-	}
-	if ended {
-		a.send(w, r.Method)
+	if !h.Streamed(&a, r.URL.Path, meta, err) {
+		a.Send(w, r.Method)
 		return
 	}
 	h.o.Metrics.Streams.Add(1)
 	defer h.o.Metrics.Streams.Add(-1)
-	StreamHeader(w.Header(), meta)
 	if r.ProtoMajor == 1 {
 		// The deadlines set below are for this stream only.
 		w.Header().Set("Connection", "close")
 	}
-	w.WriteHeader(http.StatusOK)
+	a.Send(w, r.Method)
 	s := streamWriter{w: w, control: http.NewResponseController(w), limit: h.o.StreamWrite, queue: q}
 	// A deadline for reading the request would end the context of one that lasts. Writers without
 	// deadlines, as in tests, have none to lift.

@@ -13,7 +13,8 @@ import (
 // serverConn is a connection that net/http serves. net/http rejects some requests by itself, before
 // a handler runs: 400, 417, 431, 501, 505. Such a response gets the field lines that every response
 // of the gateway has. A connection of HTTP/2 is not wrapped, since net/http serves that on a
-// *tls.Conn only.
+// *tls.Conn only. There net/http makes one response without a handler, 431, which therefore lacks
+// the lines: no hook leads to its header. Caches do not store it (RFC 9110 section 15.1).
 type serverConn struct {
 	net.Conn
 	lines   string

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"sluice/internal/config"
+	"sluice/internal/httpapi"
 	"sluice/internal/metrics"
 	"sluice/internal/res"
 	"sluice/wsproto"
@@ -49,7 +50,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.health(w, r)
 	case r.RequestURI == "*":
 		w.Header().Set("Connection", "close")
-		writeError(w, http.StatusBadRequest, res.ErrBadRequest)
+		fail(w, r, http.StatusBadRequest, res.ErrBadRequest)
 	case r.URL.Path == config.HealthPath:
 		e.health(w, r)
 	case r.URL.Path == config.ReadyPath:
@@ -61,7 +62,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case e.o.Pages != nil:
 		e.o.Pages.ServeHTTP(w, r)
 	case r.URL.Path == e.o.WSPath:
-		writeError(w, http.StatusBadRequest, noUpgrade(r))
+		fail(w, r, http.StatusBadRequest, noUpgrade(r))
 	default:
 		NotFound(w, r)
 	}
@@ -101,14 +102,16 @@ func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
 	if !asksHealth(w, r) {
 		return
 	}
+	a := httpapi.Answer{Header: w.Header()}
 	switch {
 	case e.o.Gateway.Draining():
-		writeJSON(w, http.StatusServiceUnavailable, `{"status":"stopping"}`)
+		a.JSON(http.StatusServiceUnavailable, []byte(`{"status":"stopping"}`))
 	case e.o.Gateway.Healthy():
-		writeJSON(w, http.StatusOK, `{"status":"ok","nats":"connected"}`)
+		a.JSON(http.StatusOK, []byte(`{"status":"ok","nats":"connected"}`))
 	default:
-		writeJSON(w, http.StatusServiceUnavailable, `{"status":"unavailable","nats":"disconnected"}`)
+		a.JSON(http.StatusServiceUnavailable, []byte(`{"status":"unavailable","nats":"disconnected"}`))
 	}
+	send(w, r, &a)
 }
 
 // asksHealth reports whether the method is one of health checks, and answers if
@@ -123,7 +126,7 @@ func asksHealth(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	w.Header().Set("Allow", "GET, HEAD, OPTIONS")
-	writeError(w, http.StatusMethodNotAllowed, res.ErrMethodNotAllowed)
+	fail(w, r, http.StatusMethodNotAllowed, res.ErrMethodNotAllowed)
 	return false
 }
 
@@ -164,7 +167,7 @@ func (e *Edge) giveBack(w http.ResponseWriter, r *http.Request) bool {
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		e.o.Log.Error("a WebSocket upgrade cannot leave the HTTP server", "error", err)
-		writeError(w, http.StatusInternalServerError, res.ErrInternal)
+		fail(w, r, http.StatusInternalServerError, res.ErrInternal)
 		return true
 	}
 	if n := rw.Reader.Buffered(); n > 0 {
@@ -189,19 +192,21 @@ func appendHead(dst []byte, r *http.Request) []byte {
 	return b.Bytes()
 }
 
-// NotFound answers 404 with the body that the gateway gives for any unknown
+// NotFound responds with 404 and the body that the gateway gives for any unknown
 // path; for Config.Pages handlers.
-func NotFound(w http.ResponseWriter, _ *http.Request) {
-	writeError(w, http.StatusNotFound, res.ErrNotFound)
+func NotFound(w http.ResponseWriter, r *http.Request) {
+	fail(w, r, http.StatusNotFound, res.ErrNotFound)
 }
 
-func writeError(w http.ResponseWriter, status int, e *res.Error) {
-	writeJSON(w, status, string(e.AppendJSON(nil)))
+// fail responds with an error.
+func fail(w http.ResponseWriter, r *http.Request, status int, err *res.Error) {
+	a := httpapi.Answer{Header: w.Header()}
+	a.FailAs(status, err)
+	send(w, r, &a)
 }
 
-func writeJSON(w http.ResponseWriter, status int, body string) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write([]byte(body)) // the client may be gone
+// send sends the response to a request that is not for a resource.
+func send(w http.ResponseWriter, r *http.Request, a *httpapi.Answer) {
+	a.Header.Set("X-Content-Type-Options", "nosniff")
+	a.Send(w, r.Method)
 }

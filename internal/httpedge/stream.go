@@ -3,7 +3,6 @@ package httpedge
 import (
 	"bytes"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -94,7 +93,7 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	auth, method := SplitMethod(e.o.HeaderAuth)
 	s.session.Authenticate(auth, method, func(answered string, meta *res.Meta, err *res.Error) {
 		if meta = e.api.Redirected(meta, answered); httpapi.Ends(meta) {
-			s.refuse(header, meta, err)
+			s.respond(header, meta, err)
 			return
 		}
 		s.begin(header, meta, rid)
@@ -107,53 +106,28 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 // first what header authentication said.
 func (s *stream) begin(header http.Header, first *res.Meta, rid string) {
 	s.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
-		meta = httpapi.MergeMeta(first, meta)
-		if err != nil || httpapi.Ends(meta) {
-			s.refuse(header, meta, err)
+		if !s.respond(header, httpapi.MergeMeta(first, meta), err) {
 			return
 		}
-		l := s.loop
-		l.edge.api.CheckStatus(meta, s.URI())
-		httpapi.StreamHeader(header, meta)
 		s.begun = true
-		s.conn.Send(l.net.Arena().Copy(appendResponse(nil, http.StatusOK, header, nil)))
-		s.conn.Send(l.env.Hub.Frame(set, fanout.Stream))
-		s.beat(l.net.Now())
+		s.conn.Send(s.loop.env.Hub.Frame(set, fanout.Stream))
+		s.beat(s.loop.net.Now())
 	}, s.conn.Finish)
 }
 
-// refuse answers with an error, or with what the services want to be answered.
-func (s *stream) refuse(header http.Header, meta *res.Meta, err *res.Error) {
-	e := s.loop.edge
-	status, body, ok := e.api.Direct(header, meta, "", err)
-	if !ok {
-		httpapi.MergeHeader(header, meta)
-		err = httpError(err)
-		status, body = httpapi.Status(err), err.AppendJSON(nil)
+// respond sends the head of the stream, or the whole response that says why there is none. It
+// reports whether the stream begins.
+func (s *stream) respond(header http.Header, meta *res.Meta, err *res.Error) bool {
+	l := s.loop
+	a := httpapi.Answer{Header: header}
+	begins := l.edge.api.Streamed(&a, s.URI(), meta, httpError(err))
+	arena := l.net.Arena()
+	dst := a.AppendHead(arena.Begin(), http.MethodGet, l.date.at(l.net.Now()), false)
+	s.conn.Send(arena.Commit(append(dst, a.Body...)))
+	if !begins {
+		s.conn.Finish()
 	}
-	if len(body) > 0 {
-		header.Set("Content-Type", "application/json; charset=utf-8")
-	}
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	header.Set("Connection", "close")
-	s.conn.Send(appendResponse(nil, status, header, body))
-	s.conn.Finish()
-}
-
-// appendResponse appends an HTTP response.
-func appendResponse(dst []byte, status int, header http.Header, body []byte) []byte {
-	dst = append(dst, "HTTP/1.1 "...)
-	dst = strconv.AppendInt(dst, int64(status), 10)
-	dst = append(append(append(dst, ' '), http.StatusText(status)...), "\r\n"...)
-	dst = append(AppendFields(dst, header), "\r\n"...)
-	return append(dst, body...)
-}
-
-// AppendFields appends a header as complete field lines.
-func AppendFields(dst []byte, header http.Header) []byte {
-	b := bytes.NewBuffer(dst)
-	_ = header.Write(b) // a bytes.Buffer does not fail
-	return b.Bytes()
+	return begins
 }
 
 // accepts returns the values of Accept that may name server-sent events: shorter

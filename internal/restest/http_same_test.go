@@ -101,6 +101,59 @@ func TestHTTPTheSameBothWays(t *testing.T) {
 	}
 }
 
+// TestStreamHeadsTheSameBothWays: a stream's head, and the response to a GET that gets no stream,
+// are the same on an event loop and at net/http, but for what frames the body and ends the
+// connection.
+func TestStreamHeadsTheSameBothWays(t *testing.T) {
+	ns := startNATS(t)
+	serveAnything(t, ns.ClientURL())
+	g, err := startGateway(Start{NATS: ns.ClientURL(), Log: slog.New(slog.DiscardHandler)}, func(c *gateway.Config) {
+		c.RequestTimeout = time.Minute
+		c.AllowOrigin = "http://one.example;https://two.example"
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Stop)
+	addr := strings.TrimSuffix(strings.TrimPrefix(g.URL(), "ws://"), "/")
+	for _, tt := range []struct {
+		target string
+		fields []string
+		status int
+	}{
+		{"/api/m", nil, 200},
+		{"/api/m", origin, 200},
+		{"/api/metacache", nil, 200},
+		{"/api/means-nothing", nil, 200},
+		{"/api/missing", nil, 404},
+		{"/api/denied", origin, 401},
+		{"/api/redirect", nil, 302},
+		{"/api/notmodified", nil, 304},
+		{"/api/teapot", nil, 418},
+		{"/api/odd", nil, 499},
+		{"/api/m", foreign, 403},
+		{"/api/a.b", nil, 404},
+	} {
+		var texts [2]string
+		for i, target := range []string{tt.target, "http://" + addr + tt.target} {
+			a := dialRaw(t, addr).exchange(t, "GET", target, append([]string{"Accept: text/event-stream"}, tt.fields...), "")
+			if a.status != tt.status {
+				t.Errorf("%s %q: status %d, want %d", target, tt.fields, a.status, tt.status)
+			}
+			if !strings.Contains(a.text, `"Date: now"`) && !strings.Contains(a.text, `"Date: never"`) {
+				t.Errorf("%s: no Date in %s", target, a.text)
+			}
+			for _, line := range []string{` "Transfer-Encoding: chunked"`, ` "Connection: close"`} {
+				a.text = strings.Replace(a.text, line, "", 1)
+			}
+			texts[i] = a.text
+		}
+		if texts[0] != texts[1] {
+			t.Errorf("%s %q:\n on the loop %s\n on net/http %s", tt.target, tt.fields, texts[0], texts[1])
+		}
+	}
+}
+
 var (
 	gzipped = []string{"Accept-Encoding: gzip"}
 	origin  = []string{"Origin: https://two.example"}
