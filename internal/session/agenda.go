@@ -3,21 +3,51 @@ package session
 // agenda is the work that a session defers until its graph is not frozen. It
 // knows no Session; proceed.go works it off.
 type agenda struct {
-	loaded     []*Sub      // their topics are loaded or failed; settle is due
-	freed      []*throttle // have a free place
-	order      *order      // requests queued for their turn; nil without any
-	frozen     int32       // nested freezes
-	proceeding bool        // proceed is running
+	*items           // nil if there are none, so that an idle session has no memory for them
+	frozen     int32 // nested freezes
+	proceeding bool  // proceed is running
+}
+
+type items struct {
+	loaded []*Sub      // their topics are loaded or failed; settle is due
+	freed  []*throttle // have a free place
+	order  *order      // requests queued for their turn; nil without any
+}
+
+// ensureItems returns the agenda's items, making them if needed from spare, the ones that
+// clearItems has kept.
+func (a *agenda) ensureItems(spare **items) *items {
+	if a.items == nil {
+		if a.items, *spare = *spare, nil; a.items == nil {
+			a.items = new(items)
+		}
+	}
+	return a.items
+}
+
+// clearItems empties the agenda, but for the requests that are still queued if keepOrder is set.
+func (a *agenda) clearItems(keepOrder bool, spare **items) {
+	if a.items == nil {
+		return
+	}
+	a.loaded, a.freed = nil, nil
+	if keepOrder && a.order != nil {
+		return
+	}
+	a.order = nil
+	a.items, *spare = nil, a.items
 }
 
 // freeze defers the agenda until Session.thaw. Calls may be nested.
 func (a *agenda) freeze() { a.frozen++ }
 
 // due reports whether there is anything to do.
-func (a *agenda) due() bool { return len(a.loaded)+len(a.freed) > 0 || a.requestDue() }
+func (a *agenda) due() bool {
+	return a.items != nil && (len(a.loaded)+len(a.freed) > 0 || a.requestDue())
+}
 
 // requestDue reports whether a queued request may be due.
-func (a *agenda) requestDue() bool { return a.order != nil && len(a.order.due) > 0 }
+func (a *items) requestDue() bool { return a.order != nil && len(a.order.due) > 0 }
 
 // order has the requests that are queued for their turn (RES.md 2.3). Requests
 // of one client about one resource ID take effect, and are answered, in the
@@ -39,10 +69,12 @@ type queuedRequest struct {
 }
 
 // queued reports whether requests about rid are queued.
-func (a *agenda) queued(rid string) bool { return a.order != nil && len(a.order.byRID[rid]) > 0 }
+func (a *agenda) queued(rid string) bool {
+	return a.items != nil && a.order != nil && len(a.order.byRID[rid]) > 0
+}
 
 // enqueue adds a request to the queue of its resource ID.
-func (a *agenda) enqueue(rid string, r queuedRequest) {
+func (a *items) enqueue(rid string, r queuedRequest) {
 	if a.order == nil {
 		a.order = &order{byRID: make(map[string][]queuedRequest)}
 	}
@@ -58,7 +90,7 @@ func (a *agenda) answered(rid string) {
 }
 
 // nextDue removes the next due resource ID from the agenda.
-func (a *agenda) nextDue() (rid string) {
+func (a *items) nextDue() (rid string) {
 	rid, a.order.due = a.order.due[0], a.order.due[1:]
 	return rid
 }

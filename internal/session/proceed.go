@@ -36,7 +36,7 @@ func (s *Session) proceed() {
 			t.start()
 		}
 	}
-	s.loaded, s.freed = nil, nil
+	s.clearItems(!s.closed, &s.env.spare)
 	s.proceeding = false
 }
 
@@ -54,7 +54,7 @@ func (s *Session) runQueued(rid string) {
 		return
 	}
 	delete(o.byRID, rid)
-	if len(o.byRID) == 0 && s.order == o {
+	if len(o.byRID) == 0 && s.items != nil && s.order == o {
 		s.order = nil
 	}
 }

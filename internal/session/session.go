@@ -93,6 +93,7 @@ type Env struct {
 	current  *Session          // the session that the loop works for; see Enter
 	tokens   tokenIndex        // sessions by token ID
 	search   search            // memory of graph searches
+	spare    *items            // for the next agenda that needs them; may be nil
 	set      []fanout.Resource // the resource set being collected
 	buf, msg []byte            // the message being built
 	payload  []byte            // the service request being built
@@ -155,7 +156,7 @@ func (s *Session) Close() {
 	s.setTID("")
 	s.subs.each(leave)
 	s.subs = table{}
-	s.loaded, s.freed, s.order = nil, nil, nil
+	s.clearItems(false, &s.env.spare)
 	if s.env.Ended != nil {
 		s.env.Ended(s)
 	}
@@ -286,7 +287,7 @@ func (s *Session) unsubscribe(id, rid string, params []byte) {
 		return
 	}
 	if s.mustQueue(rid, true) {
-		s.enqueue(rid, queuedRequest{alone: true, run: func() { s.endDirect(id, rid, count) }})
+		s.ensureItems(&s.env.spare).enqueue(rid, queuedRequest{alone: true, run: func() { s.endDirect(id, rid, count) }})
 		return
 	}
 	s.endDirect(id, rid, count)

@@ -128,7 +128,8 @@ func (b *Sub) Loaded() {
 
 func (b *Sub) topicSettled() {
 	if s := b.s; b.state == subLoading && !s.closed {
-		s.loaded = append(s.loaded, b)
+		a := s.ensureItems(&s.env.spare)
+		a.loaded = append(a.loaded, b)
 		s.proceed()
 	}
 }

@@ -46,7 +46,8 @@ func (sl *slot) free() {
 	t.free++
 	if !t.listed {
 		t.listed = true
-		t.s.freed = append(t.s.freed, t)
+		a := t.s.ensureItems(&t.s.env.spare)
+		a.freed = append(a.freed, t)
 	}
 }
 
