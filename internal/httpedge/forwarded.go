@@ -1,3 +1,7 @@
+// Own code: realclientip-go v1.0.0 believes any peer, reads one header, drops ports, and splits
+// Forwarded inside quotes, so for=1.2.3.4;host="x,for=6.6.6.6;y" lets a client choose its address.
+// It needs an http.Header and parses all hops; a loop has a wsproto.Head, and bounds them.
+
 package httpedge
 
 import (

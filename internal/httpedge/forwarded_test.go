@@ -137,6 +137,8 @@ func TestForwarded(t *testing.T) {
 		{proxy, "1.2.3.4", []string{`Forwarded: for=6.6.6.6, for=", for=1.2.3.4`}},
 		{proxy, "1.2.3.4", []string{`Forwarded: for="6.6.6.6\, for=1.2.3.4`}},
 		{proxy, "1.2.3.4", []string{`Forwarded: for=", for="1.2.3.4";by="10.0.0.1"`}},
+		// Nor does what the proxy quotes, such as the client's Host.
+		{proxy, "1.2.3.4", []string{`Forwarded: for=1.2.3.4;host="x,for=6.6.6.6;y"`}},
 
 		// Both headers.
 		{proxy, "1.2.3.4", []string{"Forwarded: for=1.2.3.4", "X-Forwarded-For: 1.2.3.4"}},
