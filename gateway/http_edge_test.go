@@ -1,54 +1,21 @@
 package gateway
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
-)
 
-// writeCert creates a certificate for localhost and its key as files.
-func writeCert(t *testing.T) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"},
-		DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
-	for file, block := range map[string]*pem.Block{
-		certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
-}
+	"sluice/internal/selfsigned"
+	"sluice/internal/testkit"
+)
 
 // rawConn opens a connection to the gateway, over TLS if secure is set.
 func (g *live) rawConn(secure bool) net.Conn {
@@ -58,7 +25,7 @@ func (g *live) rawConn(secure bool) net.Conn {
 		g.tb.Fatal(err)
 	}
 	g.tb.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		g.tb.Fatal(err)
 	}
 	if !secure {
@@ -91,12 +58,19 @@ func shutdownWrite(conn net.Conn) error {
 
 // edges runs f for a gateway with plain connections and one with TLS.
 func edges(t *testing.T, f func(t *testing.T, g *live, secure bool)) {
+	pair, err := selfsigned.New("localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "plain", true: "TLS"}[secure], func(t *testing.T) {
 			g := startLive(t, func(c *Config) {
 				if secure {
 					c.TLS = true
-					c.TLSCert, c.TLSKey = writeCert(t)
+					c.TLSCert, c.TLSKey = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+					if err := pair.Write(c.TLSCert, c.TLSKey); err != nil {
+						t.Fatal(err)
+					}
 				}
 			})
 			g.serve("access.>", always(`{"result":{"get":true,"call":"*"}}`))

@@ -16,10 +16,9 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/nats-io/nats.go"
-)
 
-// patience bounds every wait. It is reached only when something is broken.
-const patience = 20 * time.Second
+	"sluice/internal/testkit"
+)
 
 // live is a running gateway with an embedded NATS server, and a connection to
 // that as services have it.
@@ -33,6 +32,13 @@ type live struct {
 // holds {"n":1}, unless get says otherwise.
 func startLive(tb testing.TB, change func(*Config)) *live {
 	tb.Helper()
+	return start(tb, create(tb, change))
+}
+
+// create makes a gateway that listens on loopback, has a NATS server of its own, logs nothing, and
+// does not wait for its clients when it stops. Each of these change may alter.
+func create(tb testing.TB, change func(*Config)) *Gateway {
+	tb.Helper()
 	c := Config{Addr: "127.0.0.1", Port: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
 		DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)}
 	if change != nil {
@@ -42,6 +48,12 @@ func startLive(tb testing.TB, change func(*Config)) *live {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return g
+}
+
+// start starts g until the test ends.
+func start(tb testing.TB, g *Gateway) *live {
+	tb.Helper()
 	if err := g.Start(context.Background()); err != nil {
 		tb.Fatal(err)
 	}
@@ -88,7 +100,7 @@ func (g *live) flush() {
 // get makes an HTTP request on a connection of its own.
 func (g *live) get(path string) (status int, body string) {
 	g.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Addr().String()+path, nil)
 	if err != nil {
@@ -117,7 +129,7 @@ type wsClient struct {
 
 func (g *live) dial() *wsClient {
 	g.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	conn, br, _, err := ws.Dial(ctx, "ws://"+g.Addr().String()+"/")
 	if err != nil {
@@ -127,7 +139,7 @@ func (g *live) dial() *wsClient {
 	if br == nil {
 		br = bufio.NewReader(conn)
 	}
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 	return &wsClient{tb: g.tb, conn: conn, br: br}
 }
 

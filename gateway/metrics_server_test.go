@@ -4,17 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
+
+	"sluice/internal/testkit"
 )
 
 func get(t *testing.T, url string) (status int, body string) {
 	t.Helper()
-	c := http.Client{Timeout: 10 * time.Second}
+	c := http.Client{Timeout: testkit.Patience}
 	r, err := c.Get(url)
 	if err != nil {
 		t.Fatal(err)
@@ -32,11 +32,7 @@ func get(t *testing.T, url string) (status int, body string) {
 // served only on demand.
 func TestMetricsOfAGateway(t *testing.T) {
 	for _, profiles := range []bool{false, true} {
-		g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0", MetricsPort: FreePort, Profiles: profiles,
-			DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		g := create(t, func(c *Config) { c.MetricsPort, c.Profiles = FreePort, profiles })
 		if err := g.Start(context.Background()); err != nil {
 			t.Fatal(err)
 		}
@@ -75,11 +71,7 @@ func TestMetricsPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
-		MetricsPort: l.Addr().(*net.TCPAddr).Port, DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := create(t, func(c *Config) { c.MetricsPort = l.Addr().(*net.TCPAddr).Port })
 	if err := g.Start(context.Background()); err == nil || !strings.Contains(err.Error(), "choose another port") {
 		t.Errorf("got %v", err)
 	}

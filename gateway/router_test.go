@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/internal/owner"
+	"sluice/internal/testkit"
 )
 
 // Numbers in subjects lead to an owner, or nowhere.
@@ -223,7 +224,7 @@ func FuzzRouter(f *testing.F) {
 	r := startRouted(f)
 	f.Fuzz(func(t *testing.T, subject, payload, status string) {
 		r.tb, r.client.tb = t, t
-		_ = r.client.conn.SetDeadline(time.Now().Add(patience))
+		_ = r.client.conn.SetDeadline(time.Now().Add(testkit.Patience))
 		select {
 		case <-r.ended:
 			r.begin()

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/internal/owner"
+	"sluice/internal/testkit"
 )
 
 // stopFixture is a gateway whose clock stands still, with clients of all kinds.
@@ -26,21 +25,20 @@ type stopFixture struct {
 	*Gateway
 	t     *testing.T
 	clock *owner.ManualClock
-	log   syncBuffer
+	log   testkit.Log
 }
 
 func startForStop(t *testing.T, change func(*Config)) *stopFixture {
 	t.Helper()
 	f := &stopFixture{t: t, clock: owner.NewManualClock()}
-	c := Config{Addr: "127.0.0.1", Port: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0", Clock: f.clock, Loops: 2,
-		RequestTimeout: time.Minute, PingInterval: Off, DrainTimeout: 10 * time.Second, CloseTimeout: 5 * time.Second, Log: slog.New(slog.NewTextHandler(&f.log, nil))}
-	if change != nil {
-		change(&c)
-	}
-	var err error
-	if f.Gateway, err = New(c); err != nil {
-		t.Fatal(err)
-	}
+	f.Gateway = create(t, func(c *Config) {
+		c.Clock, c.Log, c.Loops = f.clock, f.log.Logger(), 2
+		c.RequestTimeout, c.PingInterval = time.Minute, Off
+		c.DrainTimeout, c.CloseTimeout = 10*time.Second, 5*time.Second
+		if change != nil {
+			change(c)
+		}
+	})
 	if err := f.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +64,7 @@ func (f *stopFixture) dial(text string) *rawConn {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testkit.Patience))
 	if _, err := io.WriteString(c, text); err != nil {
 		f.t.Fatal(err)
 	}
@@ -137,16 +135,6 @@ func (f *stopFixture) turns(stopped chan error) {
 	}
 }
 
-func await[T any](t *testing.T, c <-chan T, what string) (v T) {
-	t.Helper()
-	select {
-	case v = <-c:
-	case <-time.After(patience):
-		t.Fatalf("waited in vain for %s", what)
-	}
-	return v
-}
-
 // TestDrain: the plan from its beginning to its end. Whatever clients hold, WebSockets are closed
 // in order, within their time, and Stop returns without an error.
 func TestDrain(t *testing.T) {
@@ -188,14 +176,10 @@ func TestDrain(t *testing.T) {
 	f.dial("GET /api/te")
 	for _, head := range []string{"Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"} { // on a loop, at net/http
 		f.dial("POST /api/test/hangs HTTP/1.1\r\nHost: x\r\n" + head)
-		await(t, calls, "the call that hangs")
+		testkit.Await(t, calls, "the call that hangs")
 	}
 	f.dial(strings.Repeat("GET /api/test/large HTTP/1.1\r\nHost: x\r\n\r\n", 40)) // and reads nothing
-	for end := time.Now().Add(patience); f.netMetrics.Lagging.Load() == 0; runtime.Gosched() {
-		if time.Now().After(end) {
-			t.Fatal("40 large responses wait for nobody")
-		}
-	}
+	testkit.Until(t, "a connection does not take its 40 large responses", func() bool { return f.netMetrics.Lagging.Load() > 0 })
 	stream := f.dial(get + "Accept: text/event-stream\r\n\r\n")
 	if code := stream.status(); code != 200 {
 		t.Fatalf("stream: %d", code)
@@ -212,11 +196,7 @@ func TestDrain(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- f.Stop(context.Background()) }()
 	// 1. Health checks fail, clients are served.
-	for end := time.Now().Add(patience); f.health() != 503; {
-		if time.Now().After(end) {
-			t.Fatal("health checks succeed while the gateway is being stopped")
-		}
-	}
+	testkit.Until(t, "health checks fail", func() bool { return f.health() == 503 })
 	late := f.webSocket()
 	if code := f.dial(get + "\r\n").status(); code != 200 {
 		t.Errorf("GET during the delay: %d", code)
@@ -226,16 +206,13 @@ func TestDrain(t *testing.T) {
 	}
 	// 2. Listening ends.
 	f.clock.Advance(30 * time.Second)
-	for end := time.Now().Add(patience); ; {
+	testkit.Until(t, "listening has ended", func() bool {
 		c, err := net.Dial("tcp", f.Addr().String())
-		if err != nil {
-			break
+		if err == nil {
+			_ = c.Close()
 		}
-		_ = c.Close()
-		if time.Now().After(end) {
-			t.Fatal("listening does not end")
-		}
-	}
+		return err != nil
+	})
 	began := f.clock.Now()
 	for len(stopped) == 0 {
 		f.turns(stopped)
@@ -246,11 +223,11 @@ func TestDrain(t *testing.T) {
 	if took, most := f.clock.Now()-began, 10*time.Second+5*time.Second+time.Second+owner.Grace; took > most {
 		t.Errorf("the drain took %v, want %v at most", took, most)
 	}
-	if err := await(t, stopped, "Stop"); err != nil {
+	if err := testkit.Await(t, stopped, "Stop"); err != nil {
 		t.Errorf("Stop: %v", err)
 	}
 	for i, c := range append(webSockets, late) {
-		if code := await(t, c, "the close"); code != 1001 {
+		if code := testkit.Await(t, c, "the close"); code != 1001 {
 			t.Errorf("WebSocket %d was closed with %d", i, code)
 		}
 	}
@@ -290,7 +267,7 @@ func TestStopIsCut(t *testing.T) {
 func TestFailedPartReachesDone(t *testing.T) {
 	f := startForStop(t, func(c *Config) { c.DrainTimeout = Off })
 	f.embedded.Load().Stop()
-	if err := await(t, f.Done(), "the failure"); err == nil || !strings.Contains(err.Error(), "embedded NATS server") {
+	if err := testkit.Await(t, f.Done(), "the failure"); err == nil || !strings.Contains(err.Error(), "embedded NATS server") {
 		t.Errorf("Done: %v", err)
 	}
 	if err, open := <-f.Done(); err != nil || open {
@@ -303,22 +280,17 @@ func TestFailedPartReachesDone(t *testing.T) {
 
 // TestStopWhileConnecting: Stop ends a Start that waits for NATS.
 func TestStopWhileConnecting(t *testing.T) {
-	var log syncBuffer
-	g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, NATSURL: "nats://127.0.0.1:1", NATSTimeout: time.Hour, Log: slog.New(slog.NewTextHandler(&log, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var log testkit.Log
+	g := create(t, func(c *Config) {
+		c.EmbeddedNATS, c.NATSURL, c.NATSTimeout, c.Log = false, "nats://127.0.0.1:1", time.Hour, log.Logger()
+	})
 	started := make(chan error, 1)
 	go func() { started <- g.Start(context.Background()) }()
-	for end := time.Now().Add(patience); !strings.Contains(log.String(), "NATS"); {
-		if time.Now().After(end) {
-			t.Fatal("nothing is logged about NATS")
-		}
-	}
+	testkit.Until(t, "the log mentions NATS", func() bool { return log.Count("NATS") > 0 })
 	if err := g.Stop(context.Background()); err != nil {
 		t.Error(err)
 	}
-	if err := await(t, started, "Start"); err == nil {
+	if err := testkit.Await(t, started, "Start"); err == nil {
 		t.Error("started although it was stopped")
 	}
 	if g.Addr() != nil {
@@ -329,11 +301,7 @@ func TestStopWhileConnecting(t *testing.T) {
 // TestAddressesFromAnyGoroutine: they may be asked for while the gateway starts and stops. The race
 // detector judges.
 func TestAddressesFromAnyGoroutine(t *testing.T) {
-	g, err := New(Config{Addr: "127.0.0.1", Port: FreePort, MetricsPort: FreePort, EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
-		DrainTimeout: Off, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := create(t, func(c *Config) { c.MetricsPort = FreePort })
 	if g.Addr() != nil || g.MetricsAddr() != nil {
 		t.Error("an address before Start")
 	}

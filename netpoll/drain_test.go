@@ -6,28 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"sluice/internal/testkit"
 )
-
-// logBuffer keeps what is logged. Any goroutine may use it.
-type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) count(s string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.text.String(), s)
-}
 
 // stopping stops s in the background and waits until every loop has begun to drain.
 func (s *server) stopping() (stopped chan error) {
@@ -157,10 +140,10 @@ func TestAdoptFailureIsCounted(t *testing.T) {
 
 // TestMalformedProxyHeaderIsLogged: once for many of them, with the proxy's address.
 func TestMalformedProxyHeaderIsLogged(t *testing.T) {
-	var log logBuffer
+	var log testkit.Log
 	s := serve(t, func(o *Options, h *testHandler) {
 		trustLocal(o, h)
-		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		o.Log = log.Logger()
 	})
 	for range 3 {
 		c := dial(t, s.Addr())
@@ -168,7 +151,7 @@ func TestMalformedProxyHeaderIsLogged(t *testing.T) {
 		_, _ = c.r.ReadByte()
 	}
 	s.until("all are counted", func() bool { return s.m.RefusedProxy.Load() == 3 })
-	if n := log.count("malformed PROXY header"); n != 1 || log.count("proxy=127.0.0.1:") != 1 {
+	if n := log.Count("malformed PROXY header"); n != 1 || log.Count("proxy=127.0.0.1:") != 1 {
 		t.Errorf("%d lines for 3 connections, want 1 that names the proxy", n)
 	}
 }

@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"sluice/internal/owner"
+	"sluice/internal/testkit"
 	"sluice/wsproto"
 )
 
-// patience bounds waits that end early when all is well.
-const patience = 20 * time.Second
+// patience bounds every wait.
+const patience = testkit.Patience
 
 // testHandler echoes messages, records what happens, and runs functions on loops.
 type testHandler struct {
@@ -230,14 +231,9 @@ func (s *server) passing(f func()) {
 	})
 }
 
-func await[T any](t testing.TB, c <-chan T, what string) (v T) {
+func await[T any](t testing.TB, c <-chan T, what string) T {
 	t.Helper()
-	select {
-	case v = <-c:
-	case <-time.After(patience):
-		t.Fatalf("waited in vain for %s", what)
-	}
-	return v
+	return testkit.Await(t, c, what)
 }
 
 // client is the other end of a connection, at the level of bytes and frames.

@@ -1,37 +1,19 @@
 package embednats
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/nats-io/nats.go"
+
+	"sluice/internal/testkit"
 )
 
-// syncBuffer is a log that several goroutines write.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 func TestServesBothSides(t *testing.T) {
-	var out syncBuffer
+	var out testkit.Log
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
 	e, err := Start(context.Background(), Options{Listen: "127.0.0.1:0", Log: log, Trace: slog.LevelDebug - 4})
 	if err != nil {
@@ -82,7 +64,7 @@ func TestStopEndsItsConnections(t *testing.T) {
 	}
 	defer nc.Close()
 	e.Stop()
-	<-closed
+	testkit.Await(t, closed, "the end of the connection")
 	e.Stop() // harmless
 	if c, err := net.Dial("tcp", strings.TrimPrefix(e.URL(), "nats://")); err == nil {
 		_ = c.Close()
@@ -116,7 +98,7 @@ func TestWait(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- e.Wait() }()
 	e.srv.Shutdown()
-	if err := <-ended; err == nil {
+	if err := testkit.Await(t, ended, "the end of Wait"); err == nil {
 		t.Error("no reason")
 	}
 	ctx, cancel := context.WithCancel(context.Background())

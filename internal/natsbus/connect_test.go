@@ -20,6 +20,7 @@ import (
 
 	"sluice/internal/natstest"
 	"sluice/internal/secret"
+	"sluice/internal/selfsigned"
 )
 
 func TestRetryUntilNATSIsThere(t *testing.T) {
@@ -198,11 +199,10 @@ func TestInProcess(t *testing.T) {
 }
 
 func TestTLSWithClientCertificate(t *testing.T) {
-	ca := newAuthority(t)
-	serverCert, serverKey := ca.issue("server")
-	clientCert, clientKey := ca.issue("client")
+	serverCert, serverKey := newCertificate(t)
+	clientCert, clientKey := newCertificate(t)
 	s := natstest.Start(t, func(o *server.Options) {
-		conf, err := server.GenTLSConfig(&server.TLSConfigOpts{CertFile: serverCert, KeyFile: serverKey, CaFile: ca.file, Verify: true})
+		conf, err := server.GenTLSConfig(&server.TLSConfigOpts{CertFile: serverCert, KeyFile: serverKey, CaFile: clientCert, Verify: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestTLSWithClientCertificate(t *testing.T) {
 	})
 	h := &harness{t: t}
 	h.connect(func(_ *harness, o *Options) {
-		o.URL, o.Cert, o.Key, o.RootCAs = secret.URLs(s.URL()), clientCert, clientKey, []string{ca.file}
+		o.URL, o.Cert, o.Key, o.RootCAs = secret.URLs(s.URL()), clientCert, clientKey, []string{serverCert}
 	})
 	h.caller.Request("a", "get.a", nil, func(_ []byte, err error) {
 		if err != ErrNoResponders {
@@ -223,13 +223,12 @@ func TestTLSWithClientCertificate(t *testing.T) {
 	h.want("signal", "signal 0 disconnected")
 	h.want("signal", "signal 0 connected")
 
-	stranger := newAuthority(t)
-	strangerCert, strangerKey := stranger.issue("client")
+	strangerCert, strangerKey := newCertificate(t)
 	for name, o := range map[string]Options{
-		"server not trusted":   {Cert: clientCert, Key: clientKey, RootCAs: []string{stranger.file}},
-		"client not trusted":   {Cert: strangerCert, Key: strangerKey, RootCAs: []string{ca.file}},
-		"key of another":       {Cert: clientCert, Key: strangerKey, RootCAs: []string{ca.file}},
-		"no certificate":       {RootCAs: []string{ca.file}},
+		"server not trusted":   {Cert: clientCert, Key: clientKey, RootCAs: []string{strangerCert}},
+		"client not trusted":   {Cert: strangerCert, Key: strangerKey, RootCAs: []string{serverCert}},
+		"key of another":       {Cert: clientCert, Key: strangerKey, RootCAs: []string{serverCert}},
+		"no certificate":       {RootCAs: []string{serverCert}},
 		"CA file without a CA": {RootCAs: []string{clientKey}},
 		"server without trust": {Cert: clientCert, Key: clientKey},
 	} {
@@ -241,6 +240,21 @@ func TestTLSWithClientCertificate(t *testing.T) {
 			t.Errorf("%s: was tried again: %v", name, err)
 		}
 	}
+}
+
+// newCertificate makes files of a certificate that its peers have as a root.
+func newCertificate(t *testing.T) (certFile, keyFile string) {
+	t.Helper()
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	pair, err := selfsigned.New("127.0.0.1")
+	if err == nil {
+		err = pair.Write(certFile, keyFile)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certFile, keyFile
 }
 
 // A server in operator mode knows its users by signed tokens; the credentials file has one and its

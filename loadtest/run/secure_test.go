@@ -7,10 +7,10 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"path/filepath"
 	"testing"
 	"time"
 
+	"sluice/internal/selfsigned"
 	"sluice/loadtest/client"
 	"sluice/loadtest/floor"
 	"sluice/loadtest/service"
@@ -18,11 +18,11 @@ import (
 
 // Clients over TLS, against the standard library's server: a proxy in front of a floor.
 func TestClientsOverTLS(t *testing.T) {
-	dir := t.TempDir()
-	if err := writeCertificate(dir); err != nil {
+	pair, err := selfsigned.New("127.0.0.1")
+	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/internal/secret"
+	"sluice/internal/selfsigned"
 	"sluice/loadtest/client"
 	"sluice/loadtest/plan"
 	"sluice/loadtest/proc"
@@ -346,10 +347,12 @@ func (r *runner) certificate() error {
 	if r.dir != "" {
 		return nil
 	}
-	dir, err := os.MkdirTemp("", "load")
+	pair, err := selfsigned.New("127.0.0.1")
 	if err != nil {
 		return err
 	}
-	r.dir = dir
-	return writeCertificate(dir)
+	if r.dir, err = os.MkdirTemp("", "load"); err != nil {
+		return err
+	}
+	return pair.Write(filepath.Join(r.dir, "cert.pem"), filepath.Join(r.dir, "key.pem"))
 }

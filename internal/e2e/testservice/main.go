@@ -22,6 +22,8 @@ import (
 	"github.com/jirenius/go-res/logger"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"sluice/internal/selfsigned"
 )
 
 func main() {
@@ -30,7 +32,7 @@ func main() {
 	flag.Parse()
 	err := func() error {
 		if args := flag.Args(); len(args) == 3 && args[0] == "certificate" {
-			return makeCertificate(args[1], args[2])
+			return writeCertificate(args[1], args[2])
 		} else if len(args) > 0 {
 			return fmt.Errorf("%q is not understood", args)
 		}
@@ -40,6 +42,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, "testservice:", err)
 		os.Exit(1)
 	}
+}
+
+// writeCertificate writes a certificate for loopback and its key to two PEM files.
+func writeCertificate(certFile, keyFile string) error {
+	pair, err := selfsigned.New("localhost", "127.0.0.1", "::1")
+	if err != nil {
+		return err
+	}
+	return pair.Write(certFile, keyFile)
 }
 
 func run(url string, trace bool) error {
