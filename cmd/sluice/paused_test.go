@@ -1,9 +1,7 @@
 package main
 
 import (
-	"io"
-	"os"
-	"os/exec"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,65 +11,40 @@ import (
 
 	"sluice/internal/natstest"
 	"sluice/internal/restest"
+	"sluice/internal/testkit"
 )
 
-// argsVariable has the test binary be the program: its arguments, separated by line feeds.
-const argsVariable = "RUN_AS_SLUICE"
-
-func TestMain(m *testing.M) {
-	if args, ok := os.LookupEnv(argsVariable); ok {
-		os.Args = append(os.Args[:1], strings.Split(args, "\n")...)
-		main()
-	}
-	if os.Getenv(runAsProgram) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
-
-// child runs the program as a process of its own until the test ends, and returns the address that
-// it serves.
-func child(t *testing.T, args ...string) (p *os.Process, addr string) {
-	t.Helper()
-	c := exec.Command(os.Args[0])
-	c.Env = append(os.Environ(), argsVariable+"="+strings.Join(args, "\n"))
-	errput := newOutput()
-	out, err := c.StderrPipe()
-	if err == nil {
-		err = c.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	read := make(chan struct{})
-	go func() { defer close(read); _, _ = io.Copy(errput, out) }()
-	t.Cleanup(func() {
-		_ = c.Process.Kill()
-		<-read
-		_ = c.Wait()
-	})
-	return c.Process, (&program{stdout: newOutput(), stderr: errput}).after(t, errput, "msg=listening addr=")
-}
-
-// A process that does not run for longer than all its timeouts, as in a virtual machine that is
-// paused, has lost nothing: services have answered meanwhile, and clients are there.
+// A process that is stopped for longer than all its timeouts, as in a virtual machine that is
+// paused, loses nothing: it handles the replies that arrived during the pause before it judges
+// deadlines, and its clients are still connected.
 func TestPausedProcess(t *testing.T) {
+	// A busy machine may need longer than the timeout to get as far as the pause.
+	for timeout := 300 * time.Millisecond; !pausedBefore(t, timeout); timeout *= 4 {
+		if timeout > testkit.Patience {
+			t.Fatalf("five calls take longer than %v", timeout)
+		}
+	}
+}
+
+// pausedBefore stops a process with five pending calls for three times their timeout. It reports
+// false if the calls might have timed out before the pause, which proves nothing.
+func pausedBefore(t *testing.T, timeout time.Duration) bool {
+	const calls = 5
 	ns := natstest.Start(t)
 	nc := ns.Client()
-	asked := make(chan *nats.Msg, 64)
+	asked := make(chan *nats.Msg, calls)
 	if _, err := nc.Subscribe("access.>", func(m *nats.Msg) { _ = m.Respond([]byte(`{"result":{"get":true,"call":"*"}}`)) }); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := nc.Subscribe("call.>", func(m *nats.Msg) { asked <- m }); err != nil {
 		t.Fatal(err)
 	}
-	if err := nc.Flush(); err != nil {
+	if err := nc.FlushTimeout(testkit.Patience); err != nil {
 		t.Fatal(err)
 	}
-	const timeout = 300 * time.Millisecond
-	p, addr := child(t, "--nats", ns.URL(), "--addr", "127.0.0.1", "--port", "0", "--reqtimeout", "300")
+	p := listening(t, "--nats", ns.URL(), "--reqtimeout", fmt.Sprint(timeout.Milliseconds()))
 	news := make(chan struct{}, 1)
-	client, err := restest.Dial("a", "ws://"+addr+"/", func() {
+	client, err := restest.Dial("a", "ws://"+p.addr+"/", func() {
 		select {
 		case news <- struct{}{}:
 		default:
@@ -81,30 +54,37 @@ func TestPausedProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Cut()
-	var calls []*nats.Msg
-	for i := range 5 {
-		if err := client.Send(`{"id":` + string(rune('1'+i)) + `,"method":"call.test.it"}`); err != nil {
+	began := time.Now()
+	for i := range calls {
+		if err := client.Send(fmt.Sprintf(`{"id":%d,"method":"call.test.it"}`, i+1)); err != nil {
 			t.Fatal(err)
 		}
-		calls = append(calls, <-asked)
 	}
-	if err := p.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
+	var pending []*nats.Msg
+	for range calls {
+		select {
+		case m := <-asked:
+			pending = append(pending, m)
+		case <-time.After(timeout):
+			return false
+		}
 	}
-	for _, m := range calls {
+	p.signal(syscall.SIGSTOP)
+	if time.Since(began) > timeout/2 {
+		return false
+	}
+	for _, m := range pending {
 		_ = m.Respond([]byte(`{"result":"ok"}`))
 	}
-	if err := nc.Flush(); err != nil {
+	if err := nc.FlushTimeout(testkit.Patience); err != nil {
 		t.Fatal(err)
 	}
 	<-time.After(3 * timeout) // the process is stopped: only real time gets it past its deadlines
-	if err := p.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	for got := 0; got < len(calls); {
+	p.signal(syscall.SIGCONT)
+	for got := 0; got < calls; {
 		m, ok := client.Next()
 		if !ok {
-			<-news
+			testkit.Await(t, news, "a response")
 			continue
 		}
 		if !strings.Contains(m, `"result":"ok"`) {
@@ -112,4 +92,5 @@ func TestPausedProcess(t *testing.T) {
 		}
 		got++
 	}
+	return true
 }

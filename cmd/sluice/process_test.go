@@ -5,46 +5,20 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"sluice/gateway"
+	"sluice/internal/testkit"
 )
-
-// output is a stream that a run writes and a test reads meanwhile.
-type output struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	changed chan struct{} // has room for one: something was written
-}
-
-func newOutput() *output { return &output{changed: make(chan struct{}, 1)} }
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	select {
-	case o.changed <- struct{}{}:
-	default:
-	}
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
 
 // program is a run under test.
 type program struct {
-	stdout, stderr *output
+	stdout, stderr testkit.Log
 	signals        chan os.Signal
 	exit           chan int
 }
@@ -52,30 +26,18 @@ type program struct {
 // start runs the program with args.
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
-	p := &program{stdout: newOutput(), stderr: newOutput(), signals: make(chan os.Signal, 2), exit: make(chan int, 1)}
+	p := &program{signals: make(chan os.Signal, 2), exit: make(chan int, 1)}
 	go func() {
-		run := process{stdout: p.stdout, stderr: p.stderr, signals: p.signals}
+		run := process{stdout: &p.stdout, stderr: &p.stderr, signals: p.signals}
 		p.exit <- run.run(args)
 	}()
 	return p
 }
 
-// after waits until text stands in one of the program's outputs and returns the
-// word that follows it.
-func (p *program) after(t *testing.T, o *output, text string) string {
+// after waits until text is in one of the program's outputs and returns the word that follows it.
+func (p *program) after(t *testing.T, o *testkit.Log, text string) string {
 	t.Helper()
-	for {
-		if _, rest, ok := strings.Cut(o.String(), text); ok {
-			if i := strings.IndexAny(rest, " \n\"}"); i >= 0 {
-				return rest[:i]
-			}
-		}
-		select {
-		case <-o.changed:
-		case code := <-p.exit:
-			t.Fatalf("exit code %d before %q came:\n%s%s", code, text, p.stdout, p.stderr)
-		}
-	}
+	return after(t, o, func() bool { return len(p.exit) > 0 }, text)
 }
 
 func TestHelpAndVersion(t *testing.T) {
@@ -89,7 +51,7 @@ func TestHelpAndVersion(t *testing.T) {
 	} {
 		p := start(t, tt.args...)
 		if code := <-p.exit; code != 0 || !strings.HasPrefix(p.stdout.String(), tt.want) || p.stderr.String() != "" {
-			t.Errorf("%q: exit code %d, output %q, %q", tt.args, code, p.stdout, p.stderr)
+			t.Errorf("%q: exit code %d, output %q, %q", tt.args, code, &p.stdout, &p.stderr)
 		}
 	}
 }
@@ -112,10 +74,10 @@ func TestBadUsage(t *testing.T) {
 		p := start(t, tt.args...)
 		code := <-p.exit
 		if code != 2 || !strings.Contains(p.stderr.String(), tt.want) || !strings.Contains(p.stderr.String(), "sluice -h") {
-			t.Errorf("%q: exit code %d, %q", tt.args, code, p.stderr)
+			t.Errorf("%q: exit code %d, %q", tt.args, code, &p.stderr)
 		}
 		if p.stdout.String() != "" {
-			t.Errorf("%q: %q on stdout", tt.args, p.stdout)
+			t.Errorf("%q: %q on stdout", tt.args, &p.stdout)
 		}
 	}
 }
@@ -141,10 +103,10 @@ func (s *scripted) Stop(ctx context.Context) error  { close(s.stopping); return 
 func (s *scripted) Done() <-chan error              { return s.done }
 
 // serve runs s as a process does; the test sends the signals.
-func serve(s *scripted) (signals chan os.Signal, exit chan int, log *output) {
-	signals, exit, log = make(chan os.Signal, 2), make(chan int, 1), newOutput()
+func serve(s *scripted) (signals chan os.Signal, exit chan int, log *testkit.Log) {
+	signals, exit, log = make(chan os.Signal, 2), make(chan int, 1), new(testkit.Log)
 	p := process{stdout: io.Discard, stderr: io.Discard, signals: signals}
-	go func() { exit <- p.serve(s, time.Minute, slog.New(slog.NewTextHandler(log, nil))) }()
+	go func() { exit <- p.serve(s, time.Minute, log.Logger()) }()
 	return signals, exit, log
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sluice/internal/natstest"
 )
 
 // fetch gets a URL and returns its status and body.
@@ -29,7 +31,7 @@ func TestGatewayRunsAndStops(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "new.json")
 	p := start(t, "-i", "127.0.0.1", "-p", "-1", "--embedded-nats", "--embedded-nats-listen", "127.0.0.1:0",
 		"--drain-timeout", "0", "-c", file)
-	url := "http://" + p.after(t, p.stderr, " addr=")
+	url := "http://" + p.after(t, &p.stderr, " addr=")
 	if status, body := fetch(t, url+"/healthz"); status != 200 || !strings.Contains(body, `"ok"`) {
 		t.Errorf("health: %d %s", status, body)
 	}
@@ -44,7 +46,7 @@ func TestGatewayRunsAndStops(t *testing.T) {
 	}
 	p.signals <- os.Interrupt
 	if code := <-p.exit; code != 0 {
-		t.Errorf("exit code %d:\n%s", code, p.stderr)
+		t.Errorf("exit code %d:\n%s", code, &p.stderr)
 	}
 }
 
@@ -60,20 +62,12 @@ func TestPortInUse(t *testing.T) {
 	}
 	p := start(t, "-i", "127.0.0.1", "-p", port, "--embedded-nats", "--embedded-nats-listen", "127.0.0.1:0")
 	if code := <-p.exit; code != 1 || !strings.Contains(p.stderr.String(), port) {
-		t.Errorf("exit code %d:\n%s", code, p.stderr)
+		t.Errorf("exit code %d:\n%s", code, &p.stderr)
 	}
 }
 
 func TestNATSNotReachable(t *testing.T) {
-	// A port that nobody listens on: it was ours a moment ago.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr := strings.TrimPrefix(natstest.New(t).URL(), "nats://") // a port that is bound, but not listened on
 	p := start(t, "-p", "-1", "--nats", "nats://user:secret@"+addr, "--nats-timeout", "200ms")
 	code := <-p.exit
 	log := p.stderr.String()
@@ -87,28 +81,28 @@ func TestNATSNotReachable(t *testing.T) {
 
 func TestSignalWhileWaitingForNATS(t *testing.T) {
 	p := start(t, "-p", "-1", "--nats", "nats://127.0.0.1:1", "--nats-timeout", "1h")
-	p.after(t, p.stderr, "NATS")
+	p.after(t, &p.stderr, "NATS")
 	p.signals <- os.Interrupt
 	if code := <-p.exit; code != 0 {
-		t.Errorf("exit code %d:\n%s", code, p.stderr)
+		t.Errorf("exit code %d:\n%s", code, &p.stderr)
 	}
 }
 
 func TestDemo(t *testing.T) {
 	p := start(t, "demo", "--addr", "127.0.0.1", "--port", "-1", "--embedded-nats-listen", "127.0.0.1:0")
-	url := p.after(t, p.stdout, "Sluice demo: ")
+	url := p.after(t, &p.stdout, "Sluice demo: ")
 	if status, body := fetch(t, url); status != 200 || !strings.Contains(body, "<html") {
 		t.Errorf("page: %d %s", status, body)
 	}
 	if status, body := fetch(t, url+"nope"); status != 404 || !strings.Contains(body, "system.notFound") {
 		t.Errorf("unknown path: %d %s", status, body)
 	}
-	if at := p.after(t, p.stdout, "Services can join at "); !strings.HasPrefix(at, "nats://127.0.0.1:") {
+	if at := p.after(t, &p.stdout, "Services can join at "); !strings.HasPrefix(at, "nats://127.0.0.1:") {
 		t.Errorf("NATS at %s", at)
 	}
 	p.signals <- os.Interrupt
 	if code := <-p.exit; code != 0 {
-		t.Errorf("exit code %d:\n%s", code, p.stderr)
+		t.Errorf("exit code %d:\n%s", code, &p.stderr)
 	}
 }
 
@@ -117,13 +111,13 @@ func TestDemoWithWrittenFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "demo.json")
 	for _, run := range []string{"writes it", "reads it"} {
 		p := start(t, "demo", "-c", file, "--addr", "127.0.0.1", "--port", "-1", "--embedded-nats-listen", "127.0.0.1:0", "--nats-timeout", "100ms")
-		p.after(t, p.stdout, "Services can join at ")
+		p.after(t, &p.stdout, "Services can join at ")
 		if own := strings.Contains(p.stderr.String(), "embedded"); !own {
-			t.Errorf("the demo that %s has no NATS server of its own:\n%s", run, p.stderr)
+			t.Errorf("the demo that %s has no NATS server of its own:\n%s", run, &p.stderr)
 		}
 		p.signals <- os.Interrupt
 		if code := <-p.exit; code != 0 {
-			t.Errorf("the demo that %s: exit code %d:\n%s", run, code, p.stderr)
+			t.Errorf("the demo that %s: exit code %d:\n%s", run, code, &p.stderr)
 		}
 	}
 }
@@ -135,11 +129,11 @@ func TestDemoBesideAnotherNATSServer(t *testing.T) {
 		defer func() { _ = l.Close() }()
 	}
 	p := start(t, "demo", "--addr", "127.0.0.1", "--port", "-1")
-	if at := p.after(t, p.stdout, "Services can join at "); at == "nats://127.0.0.1:4222" {
+	if at := p.after(t, &p.stdout, "Services can join at "); at == "nats://127.0.0.1:4222" {
 		t.Error("the demo joined the other server")
 	}
 	p.signals <- os.Interrupt
 	if code := <-p.exit; code != 0 {
-		t.Errorf("exit code %d:\n%s", code, p.stderr)
+		t.Errorf("exit code %d:\n%s", code, &p.stderr)
 	}
 }

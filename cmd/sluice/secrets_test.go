@@ -1,74 +1,21 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"sluice/internal/natstest"
 )
-
-// runAsProgram is the variable that makes the test binary the program, with the
-// arguments that it is given.
-const runAsProgram = "RUN_AS_PROGRAM"
-
-// spawned is the program as a process.
-type spawned struct {
-	cmd    *exec.Cmd
-	output *output // stdout and stderr
-	ended  chan struct{}
-}
-
-// spawn runs the program. It ends with the test.
-func spawn(t *testing.T, environ []string, args ...string) *spawned {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	c := &spawned{cmd: exec.CommandContext(ctx, os.Args[0], args...), output: newOutput(), ended: make(chan struct{})}
-	c.cmd.Env = append([]string{runAsProgram + "=1", "PATH=" + os.Getenv("PATH")}, environ...)
-	c.cmd.Stdout, c.cmd.Stderr = c.output, c.output
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = c.cmd.Wait()
-		close(c.ended)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-c.ended
-	})
-	return c
-}
-
-// until waits for a match in the output, or for the end, and returns the first
-// group of the match.
-func (c *spawned) until(t *testing.T, pattern string) string {
-	t.Helper()
-	re := regexp.MustCompile(pattern)
-	for {
-		if m := re.FindStringSubmatch(c.output.String()); m != nil {
-			return m[1]
-		}
-		select {
-		case <-c.output.changed:
-		case <-c.ended:
-			t.Fatalf("the process ended before %q came:\n%s", pattern, c.output)
-		}
-	}
-}
 
 // The parts of credentials in this file. None may be found anywhere.
 var sesame = regexp.MustCompile(`(?i)s3same|0pen|SUACSSL3|eyJhbGciOi`)
@@ -110,7 +57,10 @@ func settingNATS(t *testing.T, url string) map[string][2][]string {
 }
 
 // all are the loudest logs, and a metrics port.
-var all = []string{"-i", "127.0.0.1", "-p", "-1", "-DV", "--metricsport", "-1", "--profiles", "--drain-timeout", "0", "--nats-timeout", "150ms"}
+var all = []string{"-i", "127.0.0.1", "-p", "-1", "-DV", "--metricsport", "-1", "--profiles", "--drain-timeout", "0"}
+
+// hasty gives up soon where no NATS server answers.
+var hasty = []string{"--nats-timeout", "150ms"}
 
 func noSecretIn(t *testing.T, what, text string) {
 	t.Helper()
@@ -128,9 +78,8 @@ func TestNoCredentialIsShown(t *testing.T) {
 			for _, address := range []string{"nats://%s@127.0.0.1:1", "%s@127.0.0.1:1", "nats://127.0.0.1:1,tls://%s@127.0.0.1:2", "http://%s@127.0.0.1:1"} {
 				url := fmt.Sprintf(address, cr.before)
 				for way, s := range settingNATS(t, url) {
-					p := spawn(t, s[1], append(s[0], all...)...)
-					<-p.ended
-					code, text := p.cmd.ProcessState.ExitCode(), p.output.String()
+					p := spawn(t, s[1], slices.Concat(s[0], all, hasty)...)
+					code, text := p.exitCode(), p.output.String()
 					noSecretIn(t, way+" "+address, text)
 					if want := map[bool]int{true: 1, false: 2}[cr.valid]; code != want {
 						t.Errorf("%s %s: exit code %d, want %d:\n%s", way, address, code, want, text)
@@ -163,27 +112,25 @@ func TestNoCredentialIsShown(t *testing.T) {
 					}
 					p := spawn(t, nil, args...)
 					if !right {
-						<-p.ended
+						p.exitCode()
 						noSecretIn(t, "a start that NATS refuses", p.output.String())
 						if !strings.Contains(p.output.String(), "Authorization Violation") {
-							t.Errorf("not refused:\n%s", p.output)
+							t.Errorf("not rejected:\n%s", &p.output)
 						}
 						continue
 					}
-					if p.until(t, `msg=listening addr=(\S+)`); demo {
-						p.until(t, `Services can join at (\S+)`)
+					if p.after("msg=listening addr="); demo {
+						p.after("Services can join at ")
 					}
-					metrics := "http://" + p.until(t, `msg=metrics addr=(\S+)`)
+					metrics := "http://" + p.after("msg=metrics addr=")
 					noSecretIn(t, "metrics", body(t, metrics+"/metrics"))
 					noSecretIn(t, "the command line", body(t, metrics+"/debug/pprof/cmdline"))
 					noSecretIn(t, "a list of goroutines", body(t, metrics+"/debug/pprof/goroutine?debug=2"))
 					ns.Stop() // the connection is lost, and found again
-					p.until(t, `(NATS connection lost)`)
+					p.after("NATS connection lost")
 					ns.Start()
-					if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-						t.Fatal(err)
-					}
-					<-p.ended
+					p.signal(os.Interrupt)
+					p.exitCode()
 					noSecretIn(t, "a start that works", p.output.String())
 				}
 			}
@@ -260,18 +207,13 @@ func TestNoCredentialIsQuoted(t *testing.T) {
 		{nil, []string{"SLUICE_CONFIG=" + jwt}},
 		{nil, []string{"SLUICE_NATS=nats://u:s3same@h", "SLUICE_NATS_URL=nats://127.0.0.1:1"}},
 	} {
-		p := spawn(t, tt.environ, slices.Concat(all, tt.args)...)
-		select {
-		case <-p.ended:
-		case <-time.After(20 * time.Second):
-			t.Errorf("%q: still runs:\n%s", tt.args, p.output)
-		}
-		if code := p.cmd.ProcessState.ExitCode(); code == 0 {
-			t.Errorf("%q %q: exit code %d:\n%s", tt.args, tt.environ, code, p.output)
+		p := spawn(t, tt.environ, slices.Concat(all, hasty, tt.args)...)
+		if code := p.exitCode(); code == 0 {
+			t.Errorf("%q %q: exit code %d:\n%s", tt.args, tt.environ, code, &p.output)
 		}
 		noSecretIn(t, strings.Join(append(tt.args, tt.environ...), " "), p.output.String())
-		if bytes.Count([]byte(p.output.String()), []byte("\n")) == 0 {
-			t.Errorf("%q: nothing is said", tt.args)
+		if p.output.Count("\n") == 0 {
+			t.Errorf("%q: no output", tt.args)
 		}
 	}
 }
