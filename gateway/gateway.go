@@ -249,8 +249,8 @@ func (g *Gateway) engineOptions() netpoll.Options {
 
 		ResponseHeader: g.rest.Origins().Lines(),
 
-		Faults: g.faults,
-		Mend:   func(n *netpoll.Loop) { n.Data.(*loop).mend() },
+		Faults:     g.faults,
+		AfterPanic: func(n *netpoll.Loop) { n.Data.(*loop).mend() },
 		Limits: netpoll.Limits{
 			MaxConns:         c.MaxConnections,
 			MaxHead:          c.MaxHead,

@@ -180,8 +180,8 @@ func (h handler) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool 
 	return c.Loop().Data.(*loop).http.Request(c, head, body)
 }
 
-// Turn handles a loop's mailbox.
-func (h handler) Turn(n *netpoll.Loop) {
+// Iterate handles a loop's mailbox.
+func (h handler) Iterate(n *netpoll.Loop) {
 	l := n.Data.(*loop)
 	for _, c := range l.asking {
 		c.Defer() // before the mailbox is looked at: the answer may be in it

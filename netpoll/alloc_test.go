@@ -17,8 +17,8 @@ func pairs(t testing.TB, l *Loop, n int) (conns []*Conn, peers []int) {
 	return conns, peers
 }
 
-// swallow empties the sockets of peers.
-func swallow(t testing.TB, peers []int, buf []byte) {
+// drainPeers empties the sockets of peers.
+func drainPeers(t testing.TB, peers []int, buf []byte) {
 	for _, fd := range peers {
 		for {
 			n, err := unix.Read(fd, buf)
@@ -32,7 +32,7 @@ func swallow(t testing.TB, peers []int, buf []byte) {
 	}
 }
 
-// TestDeliveryDoesNotAllocate holds rule 7 of the design for whole turns.
+// TestDeliveryDoesNotAllocate holds rule 7 of the design for whole iterations.
 func TestDeliveryDoesNotAllocate(t *testing.T) {
 	l := looseLoop(t, 1<<20)
 	conns, peers := pairs(t, l, 10)
@@ -44,7 +44,7 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 	large := wsproto.AppendFrame(nil, wsproto.OpText, make([]byte, smallCopy))
 	text := masked(wsproto.OpText, "a message from the client")
 	in := make([]byte, 0, 1000)
-	for name, turn := range map[string]func(){
+	for name, work := range map[string]func(){
 		"one frame": func() {
 			for _, c := range conns {
 				c.Send(shared[0])
@@ -96,14 +96,14 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 	} {
 		run := func() {
 			l.begin()
-			turn()
+			work()
 			l.end()
-			swallow(t, peers, buf)
+			drainPeers(t, peers, buf)
 		}
 		run()
 		if n := testing.AllocsPerRun(200, run); n > 0 && !(raceEnabled && name == "input in pieces") {
 			// The race detector has pools drop buffers at random.
-			t.Errorf("%s: %v allocations per turn", name, n)
+			t.Errorf("%s: %v allocations per iteration", name, n)
 		}
 	}
 	for _, c := range conns {
@@ -113,7 +113,8 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// BenchmarkFlush is a turn in which n connections get the same frame: the price of a delivery.
+// BenchmarkFlush is an iteration in which n connections get the same frame: the price of a
+// delivery.
 func BenchmarkFlush(b *testing.B) {
 	for _, bc := range []struct {
 		name        string
@@ -122,13 +123,13 @@ func BenchmarkFlush(b *testing.B) {
 		b.Run(bc.name, func(b *testing.B) {
 			l := looseLoop(b, 1<<20)
 			conns, peers := pairs(b, l, bc.conns)
-			benchmarkTurns(b, l, conns, peers, bc.each)
+			benchmarkIterations(b, l, conns, peers, bc.each)
 		})
 	}
 }
 
-// benchmarkTurns measures turns that send each connection so many frames.
-func benchmarkTurns(b *testing.B, l *Loop, conns []*Conn, peers []int, each int) {
+// benchmarkIterations measures iterations that send each connection so many frames.
+func benchmarkIterations(b *testing.B, l *Loop, conns []*Conn, peers []int, each int) {
 	frames := make([][]byte, each)
 	for i := range frames {
 		frames[i] = wsproto.AppendFrame(nil, wsproto.OpText, make([]byte, 100))
@@ -145,7 +146,7 @@ func benchmarkTurns(b *testing.B, l *Loop, conns []*Conn, peers []int, each int)
 		l.end()
 		if i%16 == 15 {
 			b.StopTimer()
-			swallow(b, peers, buf)
+			drainPeers(b, peers, buf)
 			b.StartTimer()
 		}
 	}
@@ -170,7 +171,7 @@ func BenchmarkBareWrite(b *testing.B) {
 		}
 		if i%16 == 15 {
 			b.StopTimer()
-			swallow(b, peers, buf)
+			drainPeers(b, peers, buf)
 			b.StartTimer()
 		}
 	}
@@ -180,7 +181,7 @@ func BenchmarkBareWrite(b *testing.B) {
 // BenchmarkQueue is Send and the bookkeeping of a flush without system calls.
 func BenchmarkQueue(b *testing.B) {
 	l := looseLoop(b, 1<<20)
-	l.flusher = greedySocket{}
+	l.flusher = acceptAllFlusher{}
 	conns := make([]*Conn, 1000)
 	for i := range conns {
 		conns[i] = looseConn(l, -1)
@@ -192,16 +193,16 @@ func BenchmarkQueue(b *testing.B) {
 		for _, c := range conns {
 			c.Send(frame)
 		}
-		endTurns(l)
+		runQueue(l)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(conns)), "ns/conn")
 }
 
-type greedySocket struct{}
+type acceptAllFlusher struct{}
 
-func (greedySocket) flush(_ *Loop, batch []*Conn) {
+func (acceptAllFlusher) flush(_ *Loop, batch []*Conn) {
 	for _, c := range batch {
-		c.wrote(int(c.queued), false)
+		c.dequeue(int(c.queued), false)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	flagDirty    uint16 = 1 << iota // in Loop.dirty or Loop.line
+	flagDirty    uint16 = 1 << iota // in Loop.dirty or Loop.queue
 	flagHeld                        // the Handler knows it: Handler.Closed was not called yet
 	flagOpened                      // became a WebSocket
 	flagStream                      // is a stream
@@ -24,7 +24,7 @@ const (
 	flagLast                        // closes behind the answer
 	flagEnded                       // nothing more comes from the peer: see half.go
 	flagFault                       // a panic has left it in doubt: it is being closed
-	flagDeferred                    // its output waits for more: in Loop.deferred, or will be at the end of the turn
+	flagDeferred                    // its output waits for more: in Loop.deferred, or will be at the end of the iteration
 	flagCharged                     // what is queued is in Metrics.ResponseBytes
 )
 
@@ -38,13 +38,13 @@ type Conn struct {
 	// has many takers.
 	loop *Loop // fixed while open
 	outbox
-	slot   uint32 // fixed while open
-	gen    uint32 // fixed while open
-	flags  uint16
-	code   uint16 // close code to be counted; 0: not known yet
-	state  state
-	paused pause // why input waits; 0: it does not
-	deaf   bool  // gnet does not read the socket
+	slot       uint32 // fixed while open
+	gen        uint32 // fixed while open
+	flags      uint16
+	code       uint16 // close code to be counted; 0: not known yet
+	state      state
+	paused     pause // why input waits; 0: it does not
+	readPaused bool  // gnet does not read the socket
 
 	// Session is the Handler's.
 	Session any
@@ -54,8 +54,8 @@ type Conn struct {
 	inbox
 
 	// Time.
-	timer owner.Timer
-	heard time.Duration // when something came in, or went out of a full outbox
+	timer    owner.Timer
+	activeAt time.Duration // when something came in, or went out of a full outbox
 }
 
 // A connection has several roles. Each has a type with its methods: a Conn seen from one side,
@@ -67,7 +67,7 @@ func (c *Conn) ending() endingConn { return endingConn{c} }
 
 // newConn makes the connection for gc; nil if the loop has no slot left.
 func (l *Loop) newConn(gc gnet.Conn) *Conn {
-	c := &Conn{loop: l, gc: gc, outbox: outbox{fd: int32(gc.Fd())}, heard: l.now, state: stateHead}
+	c := &Conn{loop: l, gc: gc, outbox: outbox{fd: int32(gc.Fd())}, activeAt: l.now, state: stateHead}
 	if !l.table.add(c) {
 		return nil
 	}
@@ -94,7 +94,7 @@ func (l *Loop) accept(gc gnet.Conn) {
 	limit := int64(e.opts.Limits.MaxConns)
 	noFDs := int(c.fd) >= e.fdLimit
 	noRoom := limit > 0 && e.metrics.OpenAll.Load() > limit
-	if (noFDs || noRoom) && len(l.doomed) < e.lingerer && l.evict() {
+	if (noFDs || noRoom) && len(l.toReap) < e.reservePerLoop && l.evict() {
 		noFDs, noRoom = false, false // there is, once this iteration has ended
 	}
 	switch {
@@ -102,10 +102,10 @@ func (l *Loop) accept(gc gnet.Conn) {
 		e.metrics.RefusedDrain.Add(1)
 	case noFDs:
 		e.metrics.RefusedFDs.Add(1)
-		l.warn(&l.warned.fds, "clients are refused: descriptors are running out; raise the limit (ulimit -n)", "limit", e.fdLimit)
+		l.warn(&l.logged.fds, "clients are refused: descriptors are running out; raise the limit (ulimit -n)", "limit", e.fdLimit)
 	case noRoom:
 		e.metrics.RefusedMax.Add(1)
-		l.warn(&l.warned.max, "clients are refused: there are as many as maxConnections allows", "limit", limit)
+		l.warn(&l.logged.max, "clients are refused: there are as many as maxConnections allows", "limit", limit)
 	default:
 		if e.trusts(c.RemoteAddrPort().Addr()) {
 			c.to(stateProxy)
@@ -117,15 +117,15 @@ func (l *Loop) accept(gc gnet.Conn) {
 		return
 	}
 	if l.tls != nil {
-		c.doom() // nobody would hear an answer before the handshake
+		c.scheduleClose() // nobody would hear an answer before the handshake
 		return
 	}
-	if l.refused >= e.lingerer {
+	if l.reserveUsed >= e.reservePerLoop {
 		c.http().answer(http.StatusServiceUnavailable)
 		c.to(stateFinish) // no descriptor to spare for courtesy
 		return
 	}
-	l.refused++
+	l.reserveUsed++
 	c.flags |= flagReserve
 	c.to(stateRefuse)
 	l.wheel.Expect(&c.timer, l.now+refuseWait, c)
@@ -162,7 +162,7 @@ func (c *Conn) Closing() bool { return c.state != stateOpen }
 func (c *Conn) Close(code uint16, reason string) {
 	switch {
 	case c.state == statePending:
-		c.http().turnDown(&c.loop.engine.metrics.RefusedUpgrade, c.http().errorResponse(http.StatusServiceUnavailable))
+		c.http().refusePending(&c.loop.engine.metrics.RefusedUpgrade, c.http().errorResponse(http.StatusServiceUnavailable))
 	case c.state != stateOpen:
 	case c.flags&flagStream != 0:
 		c.Finish()
@@ -172,11 +172,11 @@ func (c *Conn) Close(code uint16, reason string) {
 	}
 }
 
-// doom has the connection closed at the end of the turn.
-func (c *Conn) doom() {
-	if c.state < stateDoomed {
-		c.to(stateDoomed)
-		c.loop.doomed = append(c.loop.doomed, c)
+// scheduleClose has the connection closed at the end of the iteration.
+func (c *Conn) scheduleClose() {
+	if c.state < stateReap {
+		c.to(stateReap)
+		c.loop.toReap = append(c.loop.toReap, c)
 	}
 }
 
@@ -186,22 +186,22 @@ func (c *Conn) Expire(now time.Duration) {
 	switch c.state {
 	case stateProxy:
 		m.RefusedTimeout.Add(1)
-		c.doom()
+		c.scheduleClose()
 	case stateTLS:
 		c.tls().endHandshake(&m.TLSTimeout)
-		c.doom()
+		c.scheduleClose()
 	case statePending:
-		c.http().turnDown(&m.RefusedTimeout, c.http().errorResponse(http.StatusServiceUnavailable))
+		c.http().refusePending(&m.RefusedTimeout, c.http().errorResponse(http.StatusServiceUnavailable))
 	case stateRequest: // it was the drain that set the timer
 		c.http().refuse(c.http().errorResponse(http.StatusServiceUnavailable))
 	case stateHead:
 		if c.flags&flagIdle != 0 {
-			c.doom()
+			c.scheduleClose()
 			return
 		}
 		m.RefusedTimeout.Add(1)
 		if c.in == nil {
-			c.doom() // it never said a word
+			c.scheduleClose() // it never said a word
 			return
 		}
 		c.http().answer(http.StatusRequestTimeout)
@@ -212,13 +212,13 @@ func (c *Conn) Expire(now time.Duration) {
 	case stateLinger:
 		c.ending().lingered(now)
 	default:
-		c.doom()
+		c.scheduleClose()
 	}
 }
 
-// hear notes that the peer is alive.
-func (c wsConn) hear() {
-	c.heard = c.loop.now
+// noteAlive notes that the peer is alive.
+func (c wsConn) noteAlive() {
+	c.activeAt = c.loop.now
 	if c.flags&flagPinged != 0 {
 		c.flags &^= flagPinged
 		if c.state == stateOpen {

@@ -61,8 +61,8 @@ func TestPanicOfAHandshake(t *testing.T) {
 	}
 	s.connectTLS(clientTLS(0))
 	s.wantHandshakes(1, 3, 0, 0)
-	if n := faults.Count(owner.Handshake); n != 3 || len(s.handshakes.first)+len(s.handshakes.later) != 0 {
-		t.Errorf("%d panics, %d still compute", n, len(s.handshakes.first)+len(s.handshakes.later))
+	if n := faults.Count(owner.Handshake); n != 3 || len(s.handshakes.firstFlight)+len(s.handshakes.laterFlights) != 0 {
+		t.Errorf("%d panics, %d still compute", n, len(s.handshakes.firstFlight)+len(s.handshakes.laterFlights))
 	}
 }
 

@@ -40,7 +40,7 @@ func TestPanicInAURingFlush(t *testing.T) {
 			ready = 1
 			l.flusher = u
 			conns, peers := pairs(t, l, 50)
-			doomed := 0
+			closing := 0
 			for round := range 2 {
 				for _, c := range conns {
 					c.Send([]byte{byte(round)})
@@ -49,9 +49,9 @@ func TestPanicInAURingFlush(t *testing.T) {
 				for i, fd := range peers {
 					got := readAll(t, fd)
 					switch {
-					case conns[i].state >= stateDoomed:
+					case conns[i].state >= stateReap:
 						if round == 0 {
-							doomed++
+							closing++
 						}
 						if len(got) > 1 {
 							t.Errorf("round %d: a closed connection got %v", round, got)
@@ -61,8 +61,8 @@ func TestPanicInAURingFlush(t *testing.T) {
 					}
 				}
 			}
-			if !errors.Is(failure, errInterrupted) || u.ring != nil || doomed == 0 || doomed > 16 {
-				t.Errorf("failure %v, ring %v, %d connections closed", failure, u.ring != nil, doomed)
+			if !errors.Is(failure, errInterrupted) || u.ring != nil || closing == 0 || closing > 16 {
+				t.Errorf("failure %v, ring %v, %d connections closed", failure, u.ring != nil, closing)
 			}
 		})
 	}

@@ -12,7 +12,7 @@ type deferred struct {
 	timer owner.Timer // armed while there are any
 }
 
-// Defer lets what was queued in this turn wait for what is sent next, at most for some
+// Defer lets what was queued in this iteration wait for what is sent next, at most for some
 // milliseconds, so that one write does for both. It is for a Handler that knows of an answer under
 // way. Where nothing is queued, or the connection lags, it does nothing.
 func (c *Conn) Defer() {
@@ -21,9 +21,9 @@ func (c *Conn) Defer() {
 	}
 }
 
-// sift takes the connections that are to be deferred out of a batch, and returns the others in its
-// place.
-func (l *Loop) sift(batch []*Conn) []*Conn {
+// splitDeferred takes the connections that are to be deferred out of a batch, and returns the
+// others in its place.
+func (l *Loop) splitDeferred(batch []*Conn) []*Conn {
 	kept := batch[:0]
 	for _, c := range batch {
 		c.flags &^= flagDirty

@@ -55,7 +55,7 @@ func TestDefer(t *testing.T) {
 		s.advance(2 * tick)
 		peer.wantText("c")
 	})
-	t.Run("sent in the same turn", func(t *testing.T) {
+	t.Run("sent in the same iteration", func(t *testing.T) {
 		peer, c := s.connect()
 		s.on(0, func(*Loop) {
 			send(c, "a")

@@ -9,8 +9,8 @@ import (
 	"sluice/wsproto"
 )
 
-// drainStep is how often a draining loop closes its next share of connections.
-const drainStep = 20 * time.Millisecond
+// drainInterval is how often a draining loop closes its next share of connections.
+const drainInterval = 20 * time.Millisecond
 
 // drain is the state of a loop that is being emptied.
 type drain struct {
@@ -87,14 +87,14 @@ func (e *Engine) Close() {
 	e.tearDown()
 }
 
-// drainTurn is the part of a turn that concerns draining.
-func (l *Loop) drainTurn() {
+// continueDrain is the part of an iteration that concerns draining.
+func (l *Loop) continueDrain() {
 	d := &l.drain
 	if !l.engine.draining.Load() {
 		return
 	}
 	if p := l.wait.parker.Load(); p != nil {
-		p.StopListening(l.engine.welcome) // each time: gnet may have been started again
+		p.StopListening(l.engine.acceptLate) // each time: gnet may have been started again
 	}
 	if d.empty {
 		return
@@ -104,12 +104,12 @@ func (l *Loop) drainTurn() {
 		d.start = l.now
 	}
 	if d.next < len(l.table.slots) {
-		l.drainShare()
+		l.drainSlots()
 	}
 }
 
-// welcome has a loop take a connection that was established before listening ended.
-func (e *Engine) welcome(fd int) {
+// acceptLate has a loop take a connection that was established before listening ended.
+func (e *Engine) acceptLate(fd int) {
 	c, err := fdConn(fd)
 	if err != nil {
 		return
@@ -120,15 +120,15 @@ func (e *Engine) welcome(fd int) {
 	}()
 }
 
-// drainCheck tells Drain when the last client has gone.
-func (l *Loop) drainCheck() {
+// checkDrained tells Drain when the last client has gone.
+func (l *Loop) checkDrained() {
 	if l.drain.begun && !l.drain.empty && l.held == 0 && !l.midRequest() {
 		l.reportEmpty()
 	}
 }
 
-// owed reports whether the client would miss something if the connection were closed now.
-func (c endingConn) owed() bool {
+// unfinished reports whether the client would miss something if the connection were closed now.
+func (c endingConn) unfinished() bool {
 	switch c.state {
 	case stateProxy, stateTLS:
 		return false
@@ -148,8 +148,8 @@ func (l *Loop) midRequest() bool {
 	return false
 }
 
-// drainShare closes as many connections as the window's elapsed part demands.
-func (l *Loop) drainShare() {
+// drainSlots closes as many connections as the window's elapsed part demands.
+func (l *Loop) drainSlots() {
 	d := &l.drain
 	end := len(l.table.slots)
 	if window := l.engine.opts.Limits.DrainWindow; window > 0 && l.now < d.start+window {
@@ -167,10 +167,10 @@ func (l *Loop) drainShare() {
 		l.work.conn = c
 		switch c.state {
 		case stateProxy, stateTLS:
-			c.doom()
+			c.scheduleClose()
 		case stateHead:
 			if c.in == nil {
-				c.doom()
+				c.scheduleClose()
 				continue
 			}
 			l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c) // for the rest of the request
@@ -178,14 +178,14 @@ func (l *Loop) drainShare() {
 			c.flags |= flagLast
 			l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
 		case statePending:
-			c.http().turnDown(&l.engine.metrics.RefusedDrain, c.http().errorResponse(http.StatusServiceUnavailable))
+			c.http().refusePending(&l.engine.metrics.RefusedDrain, c.http().errorResponse(http.StatusServiceUnavailable))
 		default:
 			c.Close(wsproto.CloseGoingAway, "the gateway is being stopped")
 		}
 	}
 	l.work.conn = nil
 	if d.next < len(l.table.slots) && !d.timer.Armed() {
-		l.wheel.Schedule(&d.timer, l.now+drainStep, owner.Func(func(time.Duration) {}))
+		l.wheel.Schedule(&d.timer, l.now+drainInterval, owner.Func(func(time.Duration) {}))
 	}
 }
 

@@ -74,7 +74,7 @@ func TestRunsOnAfterDrain(t *testing.T) {
 	if err := s.Drain(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	s.sync() // a turn
+	s.sync() // an iteration
 	near, raw := tcpPair(t)
 	if err := s.Adopt(raw, []byte(upgradeHead("/ws", ""))); err != nil {
 		t.Error(err)

@@ -6,17 +6,17 @@ type endingConn struct{ *Conn }
 
 // flushed is called when the outbox has become empty in a state that waits for that.
 func (c endingConn) flushed() {
-	if c.link() != nil && (c.state == stateFinish || c.state == stateFail) && !c.tls().bye() {
+	if c.link() != nil && (c.state == stateFinish || c.state == stateFail) && !c.tls().flushCloseNotify() {
 		return // called again once that has gone
 	}
 	switch c.state {
 	case stateAnswered:
 		c.http().answered()
 	case stateFinish:
-		c.doom()
+		c.scheduleClose()
 	case stateFail:
 		if c.flags&flagEnded != 0 {
-			c.doom() // there is nothing that could still come
+			c.scheduleClose() // there is nothing that could still come
 			return
 		}
 		c.startLinger()
@@ -31,11 +31,11 @@ func (c endingConn) finalize() {
 	if c.state == statePending {
 		m.Pending.Add(-1)
 	}
-	if l.engine.quitting.Load() && c.owed() {
+	if l.engine.quitting.Load() && c.unfinished() {
 		m.Cut.Add(1)
 	}
 	c.to(stateClosed)
-	c.ws().goOn(^pause(0))
+	c.ws().unpause(^pause(0))
 	c.gc = nil
 	l.wheel.Cancel(&c.timer)
 	c.dropOutbox()
@@ -46,7 +46,7 @@ func (c endingConn) finalize() {
 	c.forgetLinger()
 	c.forgetProxied()
 	if c.flags&flagReserve != 0 {
-		l.refused--
+		l.reserveUsed--
 	}
 	if c.flags&flagKeepOpen == 0 {
 		m.OpenAll.Add(-1)

@@ -30,7 +30,7 @@ var usualRestarts = restarts{min: 50 * time.Millisecond, max: 2 * time.Second, l
 // Engine listens and runs the event loops. Its methods may be called from any goroutine.
 //
 // gnet ends as a whole when an accept fails, for want of descriptors say. The engine keeps clear of
-// that (see admit), and starts gnet again if it happens nevertheless. The Loops outlive gnet's:
+// that (see accept), and starts gnet again if it happens nevertheless. The Loops outlive gnet's:
 // each is bound to one of the new event loops.
 type Engine struct {
 	// Fixed after New.
@@ -45,11 +45,11 @@ type Engine struct {
 	runGnet    func() error // returns when gnet has ended
 
 	// Fixed after Start.
-	flush    Flush  // in use
-	network  string // what gnet listens on
-	hold     int    // a socket bound to the port that never listens: nobody else gets the port between two gnets
-	fdLimit  int    // descriptors from this number on are the reserve
-	lingerer int    // connections per loop that may use the reserve to be refused politely
+	flush          Flush  // in use
+	network        string // what gnet listens on
+	portFD         int    // a socket bound to the port that never listens: nobody else gets the port between two gnets
+	fdLimit        int    // descriptors from this number on are the reserve
+	reservePerLoop int    // connections per loop that may use the reserve to be refused politely
 
 	addr  atomic.Pointer[net.TCPAddr] // what is listened on; nil before Start
 	bound sync.Map                    // gnet.EventLoop → *Loop, of the present gnet
@@ -72,7 +72,7 @@ type Engine struct {
 	quitting atomic.Bool    // gnet is to end, and not to be started again
 	quit     chan struct{}  // closed with quitting
 	drained  sync.WaitGroup // one for each loop that still has connections
-	begun    chan struct{}  // closed when every loop has begun its first turn
+	begun    chan struct{}  // closed when every loop has begun its first iteration
 	ready    chan error     // the first gnet runs with all loops bound, or could not start
 	ended    chan struct{}  // closed when gnet has ended for good
 	failure  error          // why, if not by Close; written before ended is closed
@@ -88,7 +88,7 @@ func New(o Options) (*Engine, error) {
 		opts:     o,
 		metrics:  o.Metrics,
 		log:      o.Log,
-		hold:     -1,
+		portFD:   -1,
 		uring:    kernelURing,
 		restarts: usualRestarts,
 		quit:     make(chan struct{}),
@@ -146,7 +146,7 @@ func (e *Engine) setUp() error {
 	}
 	reserve := e.opts.Limits.ReserveFDs
 	e.fdLimit = int(min(limit.Cur, 1<<30)) - reserve
-	e.lingerer = max(reserve/2/len(e.loops), 1)
+	e.reservePerLoop = max(reserve/2/len(e.loops), 1)
 	if e.fdLimit < 16 {
 		return fmt.Errorf("netpoll: the limit of %d open files leaves no room for clients beside a reserve of %d: raise it (ulimit -n)", limit.Cur, reserve)
 	}
@@ -155,18 +155,18 @@ func (e *Engine) setUp() error {
 		return listenError(e.opts.Addr, err)
 	}
 	e.addr.Store(addr)
-	e.hold = hold
+	e.portFD = hold
 	host, _, _ := net.SplitHostPort(e.opts.Addr)
 	e.network = "tcp://" + net.JoinHostPort(host, strconv.Itoa(addr.Port))
-	return e.equip()
+	return e.setFlushers()
 }
 
 func (e *Engine) tearDown() {
-	if e.hold >= 0 {
-		_ = unix.Close(e.hold)
-		e.hold = -1
+	if e.portFD >= 0 {
+		_ = unix.Close(e.portFD)
+		e.portFD = -1
 	}
-	e.unequip()
+	e.closeFlushers()
 }
 
 // run keeps gnet running until the engine is closed, or gnet ends again and again.

@@ -72,7 +72,7 @@ func (ev *events) OnOpen(gc gnet.Conn) (out []byte, action gnet.Action) {
 		l.attach(gc, mark)
 	case *adopted:
 		l.enter()
-		l.handle(input{do: (*Loop).inAdopt, gc: gc, mark: mark})
+		l.handle(input{do: (*Loop).inAdopt, gc: gc, adopted: mark})
 		l.leave()
 	default:
 		l.enter()
@@ -88,7 +88,7 @@ func (ev *events) OnTraffic(gc gnet.Conn) gnet.Action {
 	switch c := gc.Context().(type) {
 	case *waker:
 		e := (*Engine)(ev)
-		e.loopOf(gc.EventLoop()).called()
+		e.loopOf(gc.EventLoop()).woken()
 		if e.quitting.Load() {
 			return gnet.Shutdown
 		}

@@ -13,9 +13,9 @@ import (
 // the search is shared by as many new connections.
 
 const (
-	// evictPatience is how long such a connection may be silent all the same: longer than most
+	// evictIdleMin is how long such a connection may be silent all the same: longer than most
 	// take.
-	evictPatience = 100 * time.Millisecond
+	evictIdleMin = 100 * time.Millisecond
 	// evictBatch is how many are found in one search of the connections.
 	evictBatch = 256
 )
@@ -39,32 +39,32 @@ func (l *Loop) evict() bool {
 		for len(v.found) > 0 {
 			c := l.table.get(v.found[len(v.found)-1])
 			v.found = v.found[:len(v.found)-1]
-			if c != nil && c.undecided() && l.now-c.heard >= evictPatience {
+			if c != nil && c.undecided() && l.now-c.activeAt >= evictIdleMin {
 				l.engine.metrics.Evicted.Add(1)
-				c.doom()
+				c.scheduleClose()
 				return true
 			}
 		}
 		if searched || l.now < v.next {
 			return false
 		}
-		l.findSilent()
+		l.findIdle()
 	}
 }
 
-// findSilent finds those that evict may close.
-func (l *Loop) findSilent() {
+// findIdle finds those that evict may close.
+func (l *Loop) findIdle() {
 	var silent []*Conn
 	for i := range l.table.slots {
-		if c := l.table.slots[i].conn; c != nil && c.undecided() && l.now-c.heard >= evictPatience {
+		if c := l.table.slots[i].conn; c != nil && c.undecided() && l.now-c.activeAt >= evictIdleMin {
 			silent = append(silent, c)
 		}
 	}
-	slices.SortFunc(silent, func(a, b *Conn) int { return cmp.Compare(a.heard, b.heard) })
+	slices.SortFunc(silent, func(a, b *Conn) int { return cmp.Compare(a.activeAt, b.activeAt) })
 	silent = silent[:min(len(silent), evictBatch)]
 	v := &l.evictions
 	if v.found = v.found[:0]; len(silent) == 0 {
-		v.next = l.now + evictPatience
+		v.next = l.now + evictIdleMin
 	}
 	for i := len(silent) - 1; i >= 0; i-- {
 		v.found = append(v.found, silent[i].Handle())

@@ -9,7 +9,7 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 	s.connect()
 	silent := dial(t, s.Addr())
 	s.until("the silent one is there", func() bool { return s.m.OpenAll.Load() == 2 })
-	s.advance(2 * evictPatience)
+	s.advance(2 * evictIdleMin)
 	half := dial(t, s.Addr())
 	half.send([]byte("GET /ws HTTP/1.1\r\nHost: "))
 	s.until("half a head is there", func() bool { return s.m.BytesIn.Load() > uint64(len(upgradeHead("/ws", ""))) })
@@ -25,7 +25,7 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 	}
 	_ = over.Close()
 	s.until("it has gone", func() bool { return s.m.OpenAll.Load() == 3 })
-	s.advance(2 * evictPatience)
+	s.advance(2 * evictIdleMin)
 	s.connect()
 	if _, err := half.Read(make([]byte, 1)); err == nil || s.m.Evicted.Load() != 2 || s.m.Open.Load() != 3 {
 		t.Errorf("half a head: %v, %d evicted, %d open", err, s.m.Evicted.Load(), s.m.Open.Load())

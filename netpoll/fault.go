@@ -11,12 +11,12 @@ import (
 )
 
 // A panic on an event loop is contained: it is logged and counted, the connection that the loop was
-// working for is closed, and the loop goes on with its turn. It never unwinds through gnet, whose
-// loop would end. The process dies instead in builds with assertions.
+// working for is closed, and the loop goes on with its iteration. It never unwinds through gnet,
+// whose loop would end. The process dies instead in builds with assertions.
 //
-// A turn, or what a callback of gnet adds to it, is a sequence of steps. Each can be done again: it
-// consumes what it works on before it does, so after a panic the same step goes on with the rest.
-// Only input is not taken twice.
+// An iteration, or what a callback of gnet adds to it, is a sequence of steps. Each can be done
+// again: it consumes what it works on before it does, so after a panic the same step goes on with
+// the rest. Only input is not taken twice.
 type step uint8
 
 const (
@@ -32,7 +32,7 @@ const (
 	stepEnd
 )
 
-// maxFaults is how many panics of a turn are answered by doing the same step again.
+// maxFaults is how many panics of an iteration are answered by doing the same step again.
 const maxFaults = 100
 
 // work is what a loop is doing, as far as it matters when that panics.
@@ -48,16 +48,16 @@ type work struct {
 
 // input is what a callback of gnet is about.
 type input struct {
-	do   func(*Loop, input) // a method of Loop
-	conn *Conn              // receive, finish
-	b    []byte             // receive
-	gc   gnet.Conn          // accept, adopt
-	mark *adopted           // adopt
+	do      func(*Loop, input) // a method of Loop
+	conn    *Conn              // receive, finish
+	b       []byte             // receive
+	gc      gnet.Conn          // accept, adopt
+	adopted *adopted           // adopt
 }
 
 func (l *Loop) inReceive(in input) { in.conn.receive(in.b) }
 func (l *Loop) inAccept(in input)  { l.accept(in.gc) }
-func (l *Loop) inAdopt(in input)   { l.adopt(in.gc, in.mark) }
+func (l *Loop) inAdopt(in input)   { l.adopt(in.gc, in.adopted) }
 
 // handle has a callback's input handled.
 func (l *Loop) handle(in input) {
@@ -86,7 +86,7 @@ func (l *Loop) steps(last step) (done bool) {
 	w := &l.work
 	if w.faulty {
 		w.faulty = false
-		l.mend()
+		l.repair()
 	}
 	for ; w.step <= last; w.step++ {
 		w.conn = nil
@@ -99,8 +99,8 @@ func (l *Loop) steps(last step) (done bool) {
 func (l *Loop) do(s step) {
 	switch s {
 	case stepBegin:
-		l.inTurn = true
-		l.wait.inputs = 0
+		l.iterating = true
+		l.wait.callbacks = 0
 		l.ackWake()
 	case stepInput:
 		in := l.work.in
@@ -109,38 +109,38 @@ func (l *Loop) do(s step) {
 	case stepResume:
 		// Behind the input: a connection that leaves for net/http now takes along all that was read
 		// from it.
-		l.nextShares()
+		l.resumeYielded()
 		l.resume()
 	case stepAckWake:
 		if l.wait.scheduled.Load() {
-			l.ackWake() // no turn of its own is needed
+			l.ackWake() // no iteration of its own is needed
 		}
 	case stepWorkers:
-		l.hearWorkers()
-		l.hearInflaters()
+		l.drainHandshakes()
+		l.drainOffloaded()
 	case stepHandler:
 		l.behind = false
-		l.engine.opts.Handler.Turn(l)
+		l.engine.opts.Handler.Iterate(l)
 	case stepJudge:
 		if l.wheel.Overdue() && l.judge() {
-			l.engine.opts.Handler.Turn(l) // it may have something to send off
+			l.engine.opts.Handler.Iterate(l) // it may have something to send off
 		}
 	case stepDrain:
-		l.drainTurn()
+		l.continueDrain()
 	case stepWrite:
-		for first := true; first || len(l.dirty) > 0 || len(l.doomed) > 0 || len(l.turned) > 0; first = false {
+		for first := true; first || len(l.dirty) > 0 || len(l.toReap) > 0 || len(l.lagChanged) > 0; first = false {
 			l.flush()
 			l.reap()
-			l.tell()
+			l.notifyLagging()
 		}
 	case stepEnd:
-		l.drainCheck()
+		l.checkDrained()
 		l.ticker.Rearm()
 		l.publish()
-		if len(l.sharers) > 0 {
-			l.Wake() // the rest of their input is for the next turn
+		if len(l.yielded) > 0 {
+			l.Wake() // the rest of their input is for the next iteration
 		}
-		l.inTurn = false
+		l.iterating = false
 	}
 }
 
@@ -175,11 +175,11 @@ func (l *Loop) note(value any) {
 	l.engine.opts.Faults.Note(owner.Loop, value, "loop", l.index, "conn", handle)
 }
 
-// mend brings the loop into a sound state after a panic.
-func (l *Loop) mend() {
+// repair brings the loop into a sound state after a panic.
+func (l *Loop) repair() {
 	w := &l.work
 	if w.batch != nil {
-		l.mendFlush()
+		l.repairFlush()
 	}
 	if len(l.deferred.conns) > 0 && !l.deferred.timer.Armed() {
 		l.wheel.Schedule(&l.deferred.timer, l.now+tick, l)
@@ -190,13 +190,13 @@ func (l *Loop) mend() {
 	w.in = input{}
 	if w.conn != nil {
 		if w.conn.flags&flagFault != 0 {
-			w.conn.doom() // Fault itself has panicked, or what came of it
+			w.conn.scheduleClose() // Fault itself has panicked, or what came of it
 		}
 		w.conn.Fault() // which is still to blame if that panics
 		w.conn = nil
 	}
-	if l.engine.opts.Mend != nil {
-		l.engine.opts.Mend(l)
+	if l.engine.opts.AfterPanic != nil {
+		l.engine.opts.AfterPanic(l)
 	}
 }
 
@@ -214,9 +214,9 @@ func (l *Loop) accepting() (c *Conn, ok bool) {
 	return c, ok
 }
 
-// mendFlush has all that were to be written in the flush that was interrupted written in the next
+// repairFlush has all that were to be written in the flush that was interrupted written in the next
 // one, but for those of which no one knows how much the socket took.
-func (l *Loop) mendFlush() {
+func (l *Loop) repairFlush() {
 	w := &l.work
 	batch, rest := w.batch, l.dirty
 	w.batch = nil
@@ -235,23 +235,23 @@ func (l *Loop) mendFlush() {
 		c.flags |= flagDirty
 	}
 	for _, c := range batch {
-		if c.queued > 0 && c.state < stateDoomed && !c.Lagging() && c.flags&(flagDirty|flagDeferred) == 0 {
+		if c.queued > 0 && c.state < stateReap && !c.Lagging() && c.flags&(flagDirty|flagDeferred) == 0 {
 			c.flags |= flagDirty
 			dirty = append(dirty, c)
 		}
 	}
 	clear(batch)
 	if w.conn != nil {
-		w.conn.doom()
+		w.conn.scheduleClose()
 		w.conn = nil
 	}
 	l.dirty = dirty
 }
 
 // Fault closes a connection that a panic has left in doubt: a WebSocket with 1011, a plain request
-// with 500. It is for Options.Mend.
+// with 500. It is for Options.AfterPanic.
 func (c *Conn) Fault() {
-	if c.state >= stateDoomed || c.flags&flagFault != 0 {
+	if c.state >= stateReap || c.flags&flagFault != 0 {
 		return
 	}
 	c.flags |= flagFault
@@ -265,20 +265,20 @@ func (c *Conn) Fault() {
 		}
 		c.ws().fail(wsproto.CloseInternalError, "internal error")
 	case statePending:
-		c.http().turnDown(&c.loop.engine.metrics.RefusedUpgrade, c.http().errorResponse(http.StatusInternalServerError))
+		c.http().refusePending(&c.loop.engine.metrics.RefusedUpgrade, c.http().errorResponse(http.StatusInternalServerError))
 	case stateHead, stateRequest:
 		if c.queued == 0 {
 			c.http().refuse(c.http().errorResponse(http.StatusInternalServerError))
 			return
 		}
-		c.doom()
+		c.scheduleClose()
 	case stateTLS:
-		if t := c.link(); t != nil && t.shaking {
+		if t := c.link(); t != nil && t.handshaking {
 			c.tls().endHandshake(&c.loop.engine.metrics.TLSFailed)
 		}
-		c.doom()
+		c.scheduleClose()
 	default:
-		c.doom()
+		c.scheduleClose()
 	}
 }
 
@@ -288,7 +288,7 @@ func attempt(c *Conn, f func(*Conn)) {
 	at := l.work.conn
 	l.work.conn = c
 	if !tried(c, f) && !tried(c, (*Conn).Fault) {
-		c.doom()
+		c.scheduleClose()
 	}
 	l.work.conn = at
 }
@@ -321,10 +321,10 @@ func (l *Loop) tryFinalize(c *Conn) (done bool) {
 	return true
 }
 
-// outlives is Conn.outlive; false if that panics.
-func (l *Loop) outlives(c *Conn, err error) (does bool) {
+// tryKeepHalfClosed is endingConn.keepHalfClosed; false if that panics.
+func (l *Loop) tryKeepHalfClosed(c *Conn, err error) (does bool) {
 	defer l.containClose()
-	return c.ending().outlive(err)
+	return c.ending().keepHalfClosed(err)
 }
 
 func (l *Loop) tryClosed(c *Conn) {

@@ -134,11 +134,11 @@ func TestPanicOfOneConnection(t *testing.T) {
 	}
 }
 
-// Panics that are no connection's leave all of them alone, and nothing of the turn is lost.
+// Panics that are no connection's leave all of them alone, and nothing of the iteration is lost.
 func TestPanicOfNoConnection(t *testing.T) {
 	var mended atomic.Int32
 	s, faults := serveFaulty(t, func(o *Options, h *testHandler) {
-		o.Mend = func(*Loop) { mended.Add(1) }
+		o.AfterPanic = func(*Loop) { mended.Add(1) }
 	})
 	c, _ := s.connect()
 	var timer, next owner.Timer
@@ -156,18 +156,18 @@ func TestPanicOfNoConnection(t *testing.T) {
 	if n := faults.Count(owner.Loop); n != 2 || mended.Load() != 2 {
 		t.Errorf("%d panics, mended %d times", n, mended.Load())
 	}
-	// A Mend that panics itself, and a Turn that always does, are no end either.
+	// A AfterPanic that panics itself, and a Iterate that always does, are no end either.
 	bombs := 0
 	s.on(0, func(*Loop) {
-		s.h.onTurn = func(*Loop) {
+		s.h.onIterate = func(*Loop) {
 			if bombs++; bombs < 300 {
-				panic("bomb: turn")
+				panic("bomb: iteration")
 			}
 		}
 	})
 	s.sync()
 	c.echoes("two")
-	s.until("the turns' panics are over", func() (over bool) {
+	s.until("the iterations' panics are over", func() (over bool) {
 		s.on(0, func(*Loop) { over = bombs >= 300 })
 		return over
 	})

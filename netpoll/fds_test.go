@@ -184,24 +184,24 @@ func TestDescriptorLimit(t *testing.T) {
 	}
 	// Many at a time: they do not all find room in the reserve, and some may be reset, but the
 	// child survives.
-	var crowd []net.Conn
+	var many []net.Conn
 	for range 3 * childFDs {
 		c, err := net.Dial("tcp", s.addr.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		crowd = append(crowd, c)
+		many = append(many, c)
 	}
 	for _, c := range open {
 		c.text("still here")
 		c.wantText("still here")
 	}
-	for _, c := range crowd {
+	for _, c := range many {
 		_ = c.SetDeadline(time.Now().Add(patience))
 		_, _ = c.Write([]byte(upgradeHead("/ws", "")))
 		b, _ := io.ReadAll(c)
 		if len(b) > 0 && !strings.HasPrefix(string(b), "HTTP/1.1 503 ") {
-			t.Fatalf("one of the crowd got %q", b)
+			t.Fatalf("one of many got %q", b)
 		}
 		_ = c.Close()
 	}
@@ -282,7 +282,7 @@ func TestRestartAfterAcceptError(t *testing.T) {
 }
 
 // TestRefusedThoughWoken: whoever is refused without having said a word gets the answer, also if
-// the loop looks at the clock twice in that turn.
+// the loop looks at the clock twice in that iteration.
 func TestRefusedThoughWoken(t *testing.T) {
 	l := looseLoop(t, 1<<20)
 	conns, peers := pairs(t, l, 1)

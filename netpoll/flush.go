@@ -5,8 +5,8 @@ import (
 )
 
 // flusher writes what the connections of a batch have queued, as far as their sockets take it, and
-// tells each by took or doom. It is called on the loop and must not block. No connection is in a
-// batch twice.
+// tells each by sent or scheduleClose. It is called on the loop and must not block. No connection
+// is in a batch twice.
 type flusher interface {
 	flush(l *Loop, batch []*Conn)
 }
@@ -26,23 +26,23 @@ type writer struct {
 func (w *writer) flush(l *Loop, batch []*Conn) {
 	for _, c := range batch {
 		l.work.conn = c
-		w.one(c)
+		w.writeConn(c)
 	}
 }
 
-// one writes what one connection has queued.
-func (w *writer) one(c *Conn) {
+// writeConn writes what one connection has queued.
+func (w *writer) writeConn(c *Conn) {
 	if c.link() != nil {
 		c.tls().flushTLS()
 		return
 	}
 	// More than one round only if there are more slices than a vector holds.
-	for again := true; again && c.queued > 0 && c.state < stateDoomed; {
+	for again := true; again && c.queued > 0 && c.state < stateReap; {
 		bufs := c.gather(w.bufs[:0])
 		size := total(bufs)
 		n, err := w.write(int(c.fd), bufs, size)
 		clear(bufs)
-		again = c.took(n, size, err)
+		again = c.sent(n, size, err)
 	}
 }
 
@@ -59,21 +59,21 @@ func (w *writer) write(fd int, bufs [][]byte, size int) (n int, err error) {
 	return max(n, 0), err
 }
 
-// took is told that the socket took the oldest n of size bytes, or the error that kept it from
+// sent is told that the socket took the oldest n of size bytes, or the error that kept it from
 // doing so. It reports whether the socket may take more.
-func (c *Conn) took(n, size int, err error) bool {
+func (c *Conn) sent(n, size int, err error) bool {
 	switch {
 	case err == nil || err == unix.EAGAIN:
 	case err == unix.EINTR:
 		return true
 	default:
-		c.doom()
+		c.scheduleClose()
 		return false
 	}
 	if n > 0 && c.Lagging() {
-		c.ws().hear() // it reads, if slowly
+		c.ws().noteAlive() // it reads, if slowly
 	}
-	c.wrote(n, n < size)
+	c.dequeue(n, n < size)
 	return n == size
 }
 

@@ -15,13 +15,13 @@ const (
 // for each. Tests change it before anything runs.
 var uringFrom = 2
 
-// equip gives the loops their flushers.
-func (e *Engine) equip() error {
+// setFlushers gives the loops their flushers.
+func (e *Engine) setFlushers() error {
 	e.flush = FlushWrite // what New gave them
 	if e.opts.Flush == FlushWrite {
 		return nil
 	}
-	err := e.equipURing()
+	err := e.setURingFlushers()
 	switch {
 	case err == nil:
 		e.flush = FlushURing
@@ -33,8 +33,8 @@ func (e *Engine) equip() error {
 	return nil
 }
 
-// unequip frees what equip made. The loops have ended.
-func (e *Engine) unequip() {
+// closeFlushers frees what equip made. The loops have ended.
+func (e *Engine) closeFlushers() {
 	for _, l := range e.loops {
 		if f, ok := l.flusher.(interface{ close() }); ok {
 			f.close()

@@ -99,7 +99,7 @@ func TestFlushMoreThanABatch(t *testing.T) {
 				}
 			}
 		}
-		if len(l.dirty)+len(l.doomed) > 0 {
+		if len(l.dirty)+len(l.toReap) > 0 {
 			t.Error("connections are left")
 		}
 		if n := l.stats.writes; n != uint64(3*len(conns)) {
@@ -140,15 +140,15 @@ func TestFlushMixture(t *testing.T) {
 					t.Errorf("%d: got %.100q", i, s)
 				}
 			case broken(i):
-				if c.state != stateDoomed {
+				if c.state != stateReap {
 					t.Errorf("%d: the error was not noticed", i)
 				}
 			case !c.Lagging() || c.Queued() == 0 || c.Queued() == len(large):
 				t.Errorf("%d: lagging %v, %d bytes are left", i, c.Lagging(), c.Queued())
 			}
 		}
-		if len(l.doomed) != 10 || len(l.turned) != 10 {
-			t.Errorf("%d are doomed, %d turned", len(l.doomed), len(l.turned))
+		if len(l.toReap) != 10 || len(l.lagChanged) != 10 {
+			t.Errorf("%d are closing, %d changed", len(l.toReap), len(l.lagChanged))
 		}
 		before := conns[1].Queued()
 		retry(l) // nothing was read
@@ -222,11 +222,11 @@ func TestFlushKeepsOrder(t *testing.T) {
 		conns, peers := pairs(t, l, 40)
 		sent, got := make([]bytes.Buffer, len(conns)), make([]bytes.Buffer, len(conns))
 		seq := uint32(0)
-		turns := 2000
+		iterations := 2000
 		if testing.Short() || raceEnabled {
-			turns = 300
+			iterations = 300
 		}
-		for range turns {
+		for range iterations {
 			for range rnd.IntN(6) {
 				b := make([]byte, 1+rnd.IntN(1<<rnd.IntN(16)))
 				for i := range b {

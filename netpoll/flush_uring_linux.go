@@ -85,7 +85,7 @@ func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
 			c.tls().flushTLS()
 			continue
 		}
-		if c.queued == 0 || c.state >= stateDoomed {
+		if c.queued == 0 || c.state >= stateReap {
 			continue
 		}
 		b := c.first
@@ -94,7 +94,7 @@ func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
 			many, size := len(bufs) > 1, total(bufs)
 			if many && size > smallCopy {
 				clear(bufs)
-				u.writer.one(c)
+				u.writer.writeConn(c)
 				continue
 			}
 			if many && size > cap(joined)-len(joined) {
@@ -134,8 +134,8 @@ func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 		s.size = 0
 		c := batch[s.index]
 		l.work.conn = c
-		if c.took(max(int(result), 0), size, sendError(result)) {
-			u.writer.one(c) // there is more, or it was interrupted
+		if c.sent(max(int(result), 0), size, sendError(result)) {
+			u.writer.writeConn(c) // there is more, or it was interrupted
 		}
 	}
 	due := r.Taken()
@@ -159,9 +159,9 @@ func (u *uringFlusher) clear(batch []*Conn, begun, left uint32) {
 		switch c := batch[s.index]; {
 		case s.size == 0: // it has one
 		case i < begun:
-			c.doom() // nobody knows how much was sent
+			c.scheduleClose() // nobody knows how much was sent
 		default:
-			u.writer.one(c)
+			u.writer.writeConn(c)
 		}
 		s.size = 0
 	}
@@ -178,7 +178,7 @@ func (u *uringFlusher) interrupted(batch []*Conn) {
 		}
 		pending = true
 		if int(s.index) < len(batch) {
-			batch[s.index].doom() // nobody knows how much was sent
+			batch[s.index].scheduleClose() // nobody knows how much was sent
 		}
 		s.size = 0
 	}
@@ -188,7 +188,7 @@ func (u *uringFlusher) interrupted(batch []*Conn) {
 	}
 }
 
-// sendError returns what a send's result means to Conn.took.
+// sendError returns what a send's result means to Conn.sent.
 func sendError(result int32) error {
 	switch errno := unix.Errno(-result); {
 	case result >= 0:
@@ -205,8 +205,8 @@ type uringCalls = uring.Calls
 
 var kernelURing = uring.Kernel
 
-// equipURing gives each loop a ring, or none if it cannot for all.
-func (e *Engine) equipURing() error {
+// setURingFlushers gives each loop a ring, or none if it cannot for all.
+func (e *Engine) setURingFlushers() error {
 	made := make([]*uringFlusher, 0, len(e.loops))
 	for i := range e.loops {
 		u, err := newURingFlusher(e.uring, uringBatch, func(err error) {

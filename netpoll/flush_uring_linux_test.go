@@ -135,8 +135,9 @@ func tcpPairs(t testing.TB, l *Loop, n int) (conns []*Conn, peers []int) {
 	return conns, peers
 }
 
-// BenchmarkFlushers has both flushers send to the same TCP connections, in turns and on one thread,
-// and compares the thread's CPU time: medians, since what else the machine does gets in between.
+// BenchmarkFlushers has both flushers send to the same TCP connections, in iterations and on one
+// thread, and compares the thread's CPU time: medians, since what else the machine does gets in
+// between.
 func BenchmarkFlushers(b *testing.B) {
 	for _, n := range []int{1, 2, 3, 4, 8, 32, 1000, 5000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -150,7 +151,7 @@ func BenchmarkFlushers(b *testing.B) {
 			frame := wsproto.AppendFrame(nil, wsproto.OpText, make([]byte, 100))
 			buf := make([]byte, 64<<10)
 			flushers := []flusher{newFlusher(b, FlushWrite), newFlusher(b, FlushURing)}
-			const sample = 4 // turns; CPU time is not read for each
+			const sample = 4 // iterations; CPU time is not read for each
 			spent := make([][]float64, len(flushers))
 			for i := 0; b.Loop(); i++ {
 				which := i % len(flushers)
@@ -161,11 +162,11 @@ func BenchmarkFlushers(b *testing.B) {
 					for _, c := range conns {
 						c.Send(frame)
 					}
-					endTurns(l)
+					runQueue(l)
 				}
 				spent[which] = append(spent[which], float64(threadTime()-before)/float64(sample*n))
 				b.StopTimer()
-				swallow(b, peers, buf)
+				drainPeers(b, peers, buf)
 				b.StartTimer()
 			}
 			if len(spent[1]) == 0 {

@@ -24,12 +24,13 @@ import (
 // reset. A WebSocket cannot go on, because the closing handshake and pings need both directions: it
 // is closed once its outbox is empty.
 
-// halfEvery is how often connections whose input has ended are asked whether they have been reset.
-const halfEvery = 200 * time.Millisecond
+// resetCheckInterval is how often connections whose input has ended are asked whether they have
+// been reset.
+const resetCheckInterval = 200 * time.Millisecond
 
-// half are the connections of a loop that live on with a descriptor of their own. Owned by the
-// loop.
-type half struct {
+// halfClosed are the connections of a loop that live on with a descriptor of their own. Owned by
+// the loop.
+type halfClosed struct {
 	conns map[uint32]*Conn // by slot
 	timer owner.Timer
 }
@@ -40,17 +41,17 @@ func (c endingConn) endInput() bool {
 	first := c.flags&flagEnded == 0
 	if first {
 		c.flags |= flagEnded
-		c.settle()
+		c.afterInputEnd()
 	}
-	owes := c.owes()
+	owes := c.owesOutput()
 	if first && owes {
 		c.loop.engine.metrics.HalfClosed.Add(1)
 	}
 	return owes
 }
 
-// owes reports whether something is still to be sent to a client whose input has ended.
-func (c endingConn) owes() bool {
+// owesOutput reports whether something is still to be sent to a client whose input has ended.
+func (c endingConn) owesOutput() bool {
 	switch c.state {
 	case stateTLS:
 		return c.link().hs != nil // what it needs may have come, and a request behind it
@@ -62,8 +63,8 @@ func (c endingConn) owes() bool {
 	return false
 }
 
-// settle decides what a connection without further input still waits for.
-func (c endingConn) settle() {
+// afterInputEnd decides what a connection without further input still waits for.
+func (c endingConn) afterInputEnd() {
 	l := c.loop
 	closeBy := l.now + l.engine.opts.Limits.CloseTimeout
 	switch {
@@ -95,7 +96,7 @@ func (c endingConn) settle() {
 			c.markDirty() // it may have been deferred
 		}
 	case c.state == stateLinger:
-		c.doom()
+		c.scheduleClose()
 	}
 }
 
@@ -108,9 +109,9 @@ func (c endingConn) finishEnded() {
 	}
 }
 
-// outlive is called when gnet is about to close the connection's descriptor because of err. It
-// reports whether the connection goes on with one of its own.
-func (c endingConn) outlive(err error) bool {
+// keepHalfClosed is called when gnet is about to close the connection's descriptor because of err.
+// It reports whether the connection goes on with one of its own.
+func (c endingConn) keepHalfClosed(err error) bool {
 	if !errors.Is(err, io.EOF) || !c.endInput() {
 		return false
 	}
@@ -132,7 +133,7 @@ func (c endingConn) outlive(err error) bool {
 	}
 	l.half.conns[c.slot] = c.Conn
 	if !l.half.timer.Armed() {
-		l.wheel.Schedule(&l.half.timer, l.now+halfEvery, owner.Func(l.checkHalf))
+		l.wheel.Schedule(&l.half.timer, l.now+resetCheckInterval, owner.Func(l.checkHalf))
 	}
 	return true
 }
@@ -141,11 +142,11 @@ func (c endingConn) outlive(err error) bool {
 func (l *Loop) checkHalf(now time.Duration) {
 	for _, c := range l.half.conns {
 		if socketError(int(c.fd)) != nil {
-			c.doom()
+			c.scheduleClose()
 		}
 	}
 	if len(l.half.conns) > 0 {
-		l.wheel.Schedule(&l.half.timer, now+halfEvery, owner.Func(l.checkHalf))
+		l.wheel.Schedule(&l.half.timer, now+resetCheckInterval, owner.Func(l.checkHalf))
 	}
 }
 

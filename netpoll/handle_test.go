@@ -34,7 +34,7 @@ func TestStaleHandles(t *testing.T) {
 				}
 				oc.Send(wsproto.AppendFrame(nil, wsproto.OpText, []byte("stale")))
 				oc.Close(1011, "stale")
-				oc.doom()
+				oc.scheduleClose()
 				if oc.Queued() > 0 || oc.Handle() != old || oc.RemoteAddr() != "" || !oc.Closing() {
 					t.Error("a closed connection is not quite dead")
 				}
@@ -102,8 +102,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestWakesAreCoalesced: however often a loop is woken before its turn, one turn follows; and none
-// is lost.
+// TestWakesAreCoalesced: however often a loop is woken before its iteration, one iteration follows;
+// and none is lost.
 func TestWakesAreCoalesced(t *testing.T) {
 	s := serve(t, nil)
 	l := s.Loops()[0]
@@ -117,9 +117,9 @@ func TestWakesAreCoalesced(t *testing.T) {
 	ran := make(chan struct{})
 	s.h.mailbox[0].Put(func(*Loop) { close(ran) })
 	release()
-	await(t, ran, "the next turn")
+	await(t, ran, "the next iteration")
 	if n := s.m.Wakes.Load() - before; n > 1 {
-		t.Errorf("%d turns for 1000 wake-ups", n)
+		t.Errorf("%d iterations for 1000 wake-ups", n)
 	}
 	const workers, each = 4, 20000
 	got := make([]int, workers)

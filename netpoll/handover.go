@@ -21,7 +21,7 @@ import (
 
 // handed is a connection given to net/http. Reads begin with what the loop had read.
 type handed struct {
-	net.Conn // a *patientConn
+	net.Conn // a *deadlineConn
 	engine   *Engine
 	client   netip.AddrPort // whom a proxy passes on; invalid: the peer itself
 	done     sync.Once
@@ -62,7 +62,7 @@ func (e *Engine) giveHTTP(c net.Conn, cut func()) {
 func clientConn(fd int) (net.Conn, error) {
 	c, err := fdConn(fd)
 	if tcp, ok := c.(*net.TCPConn); ok {
-		return newPatientConn(tcp), err
+		return newDeadlineConn(tcp), err
 	}
 	return c, err
 }
@@ -104,7 +104,7 @@ func (h *handed) Read(p []byte) (int, error) {
 // socket returns the connection below TLS, if any.
 func (h *handed) socket() net.Conn {
 	if t, ok := h.Conn.(*tls.Conn); ok {
-		return t.NetConn().(*tlsLink).away.Conn
+		return t.NetConn().(*tlsLink).socket.Conn
 	}
 	return h.Conn
 }
@@ -172,24 +172,24 @@ type adopted struct {
 // to the engine now: nobody may use it any more, and it is closed and counted if an error is
 // returned. Adopt may wait until a loop has it.
 func (e *Engine) Adopt(c net.Conn, head []byte) error {
-	err := e.takeBack(c, head)
+	err := e.adoptConn(c, head)
 	if err != nil {
 		e.metrics.AdoptFailed.Add(1)
 	}
 	return err
 }
 
-func (e *Engine) takeBack(c net.Conn, head []byte) error {
+func (e *Engine) adoptConn(c net.Conn, head []byte) error {
 	a := &adopted{head: head}
 	switch h := c.(type) {
 	case *handedTLS:
-		c = h.comeBack(a)
+		c = h.detach(a)
 	case *handed:
 		h.release()
 		a.head = h.unread(head)
 		c, a.client = h.Conn, h.client
 	}
-	if p, ok := c.(*patientConn); ok {
+	if p, ok := c.(*deadlineConn); ok {
 		c = p.TCPConn
 	}
 	tcp, ok := c.(*net.TCPConn)

@@ -23,19 +23,19 @@ const patience = testkit.Patience
 
 // testHandler echoes messages, records what happens, and runs functions on loops.
 type testHandler struct {
-	onLag   func(c *Conn)                                    // nil: nobody cares
-	refuse  int                                              // result of Upgrade
-	stream  func(c *Conn, h *wsproto.Head) bool              // nil: none is kept
-	request func(c *Conn, h *wsproto.Head, body []byte) bool // nil: none is kept
-	message func(c *Conn, b []byte)                          // nil: echo
-	onOpen  func(c *Conn, h *wsproto.Head)                   // nil: nothing
-	onTurn  func(l *Loop)                                    // nil: nothing
-	onClose func(c *Conn)                                    // nil: nothing
-	onStart func(l *Loop)                                    // nil: nothing
-	opened  chan *Conn                                       // each opened connection
-	closed  chan *Conn                                       // each closed connection
-	upgrade func(c *Conn, h *wsproto.Head)                   // nil: nothing
-	mailbox []*owner.Mailbox[func(l *Loop)]                  // by loop
+	onLag     func(c *Conn)                                    // nil: nobody cares
+	refuse    int                                              // result of Upgrade
+	stream    func(c *Conn, h *wsproto.Head) bool              // nil: none is kept
+	request   func(c *Conn, h *wsproto.Head, body []byte) bool // nil: none is kept
+	message   func(c *Conn, b []byte)                          // nil: echo
+	onOpen    func(c *Conn, h *wsproto.Head)                   // nil: nothing
+	onIterate func(l *Loop)                                    // nil: nothing
+	onClose   func(c *Conn)                                    // nil: nothing
+	onStart   func(l *Loop)                                    // nil: nothing
+	opened    chan *Conn                                       // each opened connection
+	closed    chan *Conn                                       // each closed connection
+	upgrade   func(c *Conn, h *wsproto.Head)                   // nil: nothing
+	mailbox   []*owner.Mailbox[func(l *Loop)]                  // by loop
 }
 
 func newTestHandler(loops int) *testHandler {
@@ -100,10 +100,10 @@ func (h *testHandler) Closed(c *Conn) {
 	}
 }
 
-func (h *testHandler) Turn(l *Loop) {
+func (h *testHandler) Iterate(l *Loop) {
 	l.Data.(*owner.Mailbox[func(*Loop)]).Drain(0, func(f func(*Loop)) { f(l) })
-	if h.onTurn != nil {
-		h.onTurn(l)
+	if h.onIterate != nil {
+		h.onIterate(l)
 	}
 }
 
@@ -142,12 +142,12 @@ func serve(t testing.TB, change func(o *Options, h *testHandler)) *server {
 	return s
 }
 
-// on runs f in a turn of the loop and waits for it.
+// on runs f in an iteration of the loop and waits for it.
 func (s *server) on(loop int, f func(l *Loop)) {
 	s.t.Helper()
 	done := make(chan struct{})
 	s.h.mailbox[loop].Put(func(l *Loop) { f(l); close(done) })
-	await(s.t, done, "a turn of the loop")
+	await(s.t, done, "an iteration of the loop")
 }
 
 // session returns what Open made of the connection.
@@ -157,7 +157,7 @@ func (s *server) session(c *Conn) (v any) {
 	return v
 }
 
-// sync waits for the end of the turns that have begun.
+// sync waits for the end of the iterations that have begun.
 func (s *server) sync() {
 	for i := range s.Loops() {
 		s.on(i, func(*Loop) {})
@@ -176,7 +176,7 @@ func (s *server) settle() {
 	}
 }
 
-// until runs turns until cond holds.
+// until runs iterations until cond holds.
 func (s *server) until(what string, cond func() bool) {
 	s.t.Helper()
 	for end := time.Now().Add(patience); !cond(); s.sync() {
@@ -186,9 +186,9 @@ func (s *server) until(what string, cond func() bool) {
 	}
 }
 
-// advance moves the clock once all turns that have begun have armed their timers, and has the loops
-// notice: an alarm on the way may have them arm the next one by a time that has passed when they
-// do.
+// advance moves the clock once all iterations that have begun have armed their timers, and has the
+// loops notice: an alarm on the way may have them arm the next one by a time that has passed when
+// they do.
 func (s *server) advance(d time.Duration) {
 	end := s.clock.Now() + d
 	for {

@@ -100,7 +100,7 @@ func (c httpConn) handover(b []byte) {
 	} else {
 		go e.serveHTTP(fd, bytes.Clone(b), c.handedAddr())
 	}
-	c.doom()
+	c.scheduleClose()
 }
 
 // response returns a whole HTTP response after which the connection closes: each one that the

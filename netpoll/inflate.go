@@ -12,22 +12,22 @@ import (
 // tables cost more than what they stand before. A loop inflates short ones, within a budget for
 // each iteration; others are inflated by workers, of which few compute at a time, in the order of
 // arrival. The connection is paused meanwhile: its order stays, and as it has no more than one
-// message with them, clients take turns. What else a client's message may cost the loop goes the
-// same way: Offload.
+// message with them, clients take iterations. What else a client's message may cost the loop goes
+// the same way: Offload.
 
 const (
-	inflateHere   = 4 << 10  // bytes of a compressed message that the loop inflates itself
+	inflateInline = 4 << 10  // bytes of a compressed message that the loop inflates itself
 	inflateBudget = 64 << 10 // compressed bytes that it inflates in an iteration
 )
 
 // inflater is how a loop has work done by workers.
 type inflater struct {
-	mail *owner.Mailbox[workDone] // from workers
-	used int                      // bytes of the budget; owned by the loop
+	mail *owner.Mailbox[offloaded] // from workers
+	used int                       // bytes of the budget; owned by the loop
 }
 
-// workDone is what a worker tells the loop.
-type workDone struct {
+// offloaded is what a worker tells the loop.
+type offloaded struct {
 	handle Handle
 	why    pause       // to be ended
 	then   func(*Conn) // gets nil if the connection has closed or begun to
@@ -41,7 +41,7 @@ func inflateSlots() chan struct{} {
 
 // limits returns the parser's for the next frame.
 func (l *Loop) limits() wsproto.Limits {
-	return wsproto.Limits{Message: l.engine.opts.Limits.MaxMessage, Inflate: min(inflateHere, max(inflateBudget-l.inflater.used, 1))}
+	return wsproto.Limits{Message: l.engine.opts.Limits.MaxMessage, Inflate: min(inflateInline, max(inflateBudget-l.inflater.used, 1))}
 }
 
 // inflate has a worker inflate a message.
@@ -80,7 +80,7 @@ func (c wsConn) offload(why pause, work func(), then func(*Conn)) {
 	l := c.loop
 	e := l.engine
 	c.paused |= why
-	done := workDone{handle: c.Handle(), why: why, then: then}
+	done := offloaded{handle: c.Handle(), why: why, then: then}
 	go func() {
 		e.inflating <- struct{}{}
 		done.failed = !e.contain(work)
@@ -101,10 +101,10 @@ func (e *Engine) contain(work func()) (ok bool) {
 	return true
 }
 
-// hearInflaters handles the work that workers have done.
-func (l *Loop) hearInflaters() { l.inflater.mail.Drain(0, l.worked) }
+// drainOffloaded handles the work that workers have done.
+func (l *Loop) drainOffloaded() { l.inflater.mail.Drain(0, l.finishOffloaded) }
 
-func (l *Loop) worked(w workDone) {
+func (l *Loop) finishOffloaded(w offloaded) {
 	c := l.table.get(w.handle)
 	if c != nil && (c.state != stateOpen || c.paused&w.why == 0) {
 		c = nil
@@ -117,6 +117,6 @@ func (l *Loop) worked(w workDone) {
 		c.ws().fail(wsproto.CloseInternalError, "")
 	}
 	if c != nil {
-		c.ws().goOn(w.why)
+		c.ws().unpause(w.why)
 	}
 }

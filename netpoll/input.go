@@ -17,11 +17,11 @@ type inbox struct {
 // receive takes the bytes of one read; they are valid during the call. An incomplete head or frame
 // at their end is kept in a buffer that follows what has arrived, never what the peer announced.
 func (c *Conn) receive(b []byte) {
-	if c.state >= stateDoomed {
+	if c.state >= stateReap {
 		return
 	}
 	c.loop.stats.in += uint64(len(b))
-	c.ws().hear()
+	c.ws().noteAlive()
 	if c.state == stateLinger {
 		c.ending().discard(len(b))
 		return
@@ -46,11 +46,11 @@ func (c *Conn) receive(b []byte) {
 // take takes plaintext; it is valid during the call.
 func (c *Conn) take(b []byte) {
 	if c.paused != 0 && c.state == stateOpen {
-		c.ws().wait(b)
+		c.ws().bufferPaused(b)
 		return
 	}
 	if c.in != nil {
-		b = c.keep(b)
+		b = c.buffer(b)
 	}
 	rest := b[c.consume(b):]
 	switch {
@@ -65,7 +65,7 @@ func (c *Conn) take(b []byte) {
 }
 
 // keep appends b to what was kept, in a larger buffer if need be, and returns all of it.
-func (i *inbox) keep(b []byte) []byte {
+func (i *inbox) buffer(b []byte) []byte {
 	if n := len(i.in.B) + len(b); n > cap(i.in.B) {
 		larger := pool.GetBuffer(max(n, 2*cap(i.in.B)))
 		larger.B = append(larger.B, i.in.B...)

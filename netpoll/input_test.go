@@ -41,9 +41,9 @@ func TestFramesBehindTheHead(t *testing.T) {
 	for _, m := range []string{"welcome", "one", "", "three"} {
 		c.wantText(m)
 	}
-	s.sync() // counts are published when the turn has ended
+	s.sync() // counts are published when the iteration has ended
 	if n := s.m.Writes.Load(); n != 1 {
-		t.Errorf("%d writes for one turn", n)
+		t.Errorf("%d writes for one iteration", n)
 	}
 	c.send(half[3:])
 	c.wantText("four")

@@ -36,7 +36,7 @@ func (s *server) inGnet() (yes bool) {
 func TestPongsAfterAPause(t *testing.T) {
 	s := serve(t, nil)
 	limits := &s.opts.Limits
-	const n = 300 // more than a turn reads
+	const n = 300 // more than an iteration reads
 	var clients []*client
 	for range n {
 		c, _ := s.connect()
@@ -90,8 +90,8 @@ func TestHeadAfterAPause(t *testing.T) {
 
 // Input that is ready when a deadline has passed is handled before the deadline is judged, also in
 // a process that was never stopped, and also if there is more of it than an iteration reads.
-func TestPongInTheTurnOfItsDeadline(t *testing.T) {
-	for _, n := range []int{1, 2, maxInputs - 1, 2 * maxInputs} {
+func TestPongInTheIterationOfItsDeadline(t *testing.T) {
+	for _, n := range []int{1, 2, maxCallbacks - 1, 2 * maxCallbacks} {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			s := serve(t, nil)
 			limits := &s.opts.Limits
@@ -127,9 +127,9 @@ func TestPongInTheTurnOfItsDeadline(t *testing.T) {
 	}
 }
 
-// TestMuteInTheTurnOfItsDeadline: a client that sends nothing is given up at its deadline while
-// others are busy.
-func TestMuteInTheTurnOfItsDeadline(t *testing.T) {
+// TestMuteInTheIterationOfItsDeadline: a client that sends nothing is given up at its deadline
+// while others are busy.
+func TestMuteInTheIterationOfItsDeadline(t *testing.T) {
 	s := serve(t, nil)
 	limits := &s.opts.Limits
 	mute, conn := s.connect()

@@ -31,7 +31,7 @@ func (c endingConn) startLinger() {
 	l := c.loop
 	c.to(stateLinger)
 	if unix.Shutdown(int(c.fd), unix.SHUT_WR) != nil {
-		c.doom()
+		c.scheduleClose()
 		return
 	}
 	if c.flags&flagReserve == 0 {
@@ -52,7 +52,7 @@ func (c endingConn) discard(n int) {
 	}
 	if g.left -= n; g.left < 0 {
 		l.engine.metrics.DiscardCut.Add(1)
-		c.doom()
+		c.scheduleClose()
 		return
 	}
 	l.lingers[c.slot] = g
@@ -68,7 +68,7 @@ func (c endingConn) lingered(now time.Duration) {
 	if g, ok := l.lingers[c.slot]; ok && now >= g.until && !l.engine.draining.Load() {
 		l.engine.metrics.DiscardCut.Add(1)
 	}
-	c.doom()
+	c.scheduleClose()
 }
 
 // forgetLinger is called before the slot is given away.

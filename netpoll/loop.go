@@ -29,38 +29,38 @@ type Loop struct {
 	tls     *tlsLoop // nil: plaintext
 
 	// Owned by the loop.
-	el      gnet.EventLoop // of the present gnet
-	started bool           // Handler.Start was called
-	inTurn  bool
-	reaping bool // OnClose is called from within reap
-	behind  bool // see Behind
-	now     time.Duration
-	wheel   *owner.Wheel
-	ticker  *owner.Ticker
-	arena   pool.Arena
-	table   table
-	held    int     // connections that the Handler knows
-	dirty   []*Conn // have got something to write since the last flush
-	line    line    // have had something to write for longer
-	doomed  []*Conn // are to be closed at the end of the turn
-	turned  []*Conn // have begun or ceased to lag in this turn
-	spare   *backlog
-	spares  int
-	refused int // connections that use the reserve
-	warned  warnings
-	head    wsproto.Head              // scratch
-	late    wsproto.Head              // scratch of Accept
-	asked   verdict                   // of the Handler.Upgrade under way
-	early   []*Conn                   // may go on, with input that was kept meanwhile
-	sharers []*Conn                   // have had their share of this turn
-	shared  []*Conn                   // had theirs in the turn before
-	bodies  map[uint32]int            // by slot: bytes of a request whose body is incomplete, head included
-	proxied map[uint32]netip.AddrPort // by slot: addresses that proxies told
-	stats   stats
-	drain   drain
+	el            gnet.EventLoop // of the present gnet
+	started       bool           // Handler.Start was called
+	iterating     bool
+	reaping       bool // OnClose is called from within reap
+	behind        bool // see Behind
+	now           time.Duration
+	wheel         *owner.Wheel
+	ticker        *owner.Ticker
+	arena         pool.Arena
+	table         table
+	held          int        // connections that the Handler knows
+	dirty         []*Conn    // have got something to write since the last flush
+	queue         writeQueue // have had something to write for longer
+	toReap        []*Conn    // are to be closed at the end of the iteration
+	lagChanged    []*Conn    // have begun or ceased to lag in this iteration
+	freeBacklog   *backlog
+	freeBacklogs  int
+	reserveUsed   int // connections that use the reserve
+	logged        warnings
+	head          wsproto.Head              // scratch
+	acceptHead    wsproto.Head              // scratch of Accept
+	deciding      decision                  // of the Handler.Upgrade under way
+	resumable     []*Conn                   // may go on, with input that was kept meanwhile
+	yielded       []*Conn                   // have had their share of this iteration
+	yieldedBefore []*Conn                   // had theirs in the iteration before
+	bodies        map[uint32]int            // by slot: bytes of a request whose body is incomplete, head included
+	proxied       map[uint32]netip.AddrPort // by slot: addresses that proxies told
+	stats         stats
+	drain         drain
 
 	deferred deferred
-	half     half
+	half     halfClosed
 	lingers  map[uint32]lingering // by slot
 	work     work
 	broken   bool // Handler.Start has panicked: the loop does nothing
@@ -73,7 +73,7 @@ type Loop struct {
 	wait  waiting
 }
 
-// stats are counters of the present turn, added to Metrics at its end.
+// stats are counters of the present iteration, added to Metrics at its end.
 type stats struct{ in, out, writes, submits, messages, frames, requests uint64 }
 
 func newLoop(e *Engine, index int) *Loop {
@@ -81,7 +81,7 @@ func newLoop(e *Engine, index int) *Loop {
 	l.now = l.clock.Now()
 	l.wheel = owner.NewWheel(tick, l.now)
 	l.ticker = owner.NewTicker(l.clock, l.wheel, l.Wake)
-	l.inflater.mail = owner.NewMailbox[workDone](l.Wake)
+	l.inflater.mail = owner.NewMailbox[offloaded](l.Wake)
 	if e.opts.TLS != nil {
 		l.tls = newTLSLoop(l)
 	}
@@ -94,12 +94,13 @@ func (l *Loop) Index() int { return l.index }
 // Clock returns the source of time. Any goroutine may call it.
 func (l *Loop) Clock() owner.Clock { return l.clock }
 
-// Now returns the time that the present turn began at, or was woken at while its input was handled.
+// Now returns the time that the present iteration began at, or was woken at while its input was
+// handled.
 func (l *Loop) Now() time.Duration { return l.now }
 
 // Wheel returns the wheel that the Handler may keep its timers on. Those of Schedule fire at the
-// beginning of a turn, and before Handler.Turn if the loop was woken meanwhile; those of Expect
-// behind Handler.Turn, which is called again then.
+// beginning of an iteration, and before Handler.Iterate if the loop was woken meanwhile; those of
+// Expect behind Handler.Iterate, which is called again then.
 func (l *Loop) Wheel() *owner.Wheel { return l.wheel }
 
 // Arena returns the memory that frames for Conn.Send are best made in: those committed one after
@@ -118,14 +119,14 @@ func (l *Loop) Conn(h Handle) *Conn {
 	return nil
 }
 
-// begin begins a turn.
+// begin begins an iteration.
 func (l *Loop) begin() {
 	if !l.started {
 		l.started = true
 		start(l)
 	}
 	l.inflater.used = 0
-	l.shared, l.sharers = l.sharers, l.shared
+	l.yieldedBefore, l.yielded = l.yielded, l.yieldedBefore
 	l.run(stepBegin, stepBegin)
 }
 
@@ -153,35 +154,37 @@ func (l *Loop) ackWake() {
 	l.ticker.Turn(&l.now)
 }
 
-// end ends a turn: the Handler's part, the writes, the closing of what is to go. If connections
-// stand in line then, another turn must follow.
+// end ends an iteration: the Handler's part, the writes, the closing of what is to go. If
+// connections stand in line then, another iteration must follow.
 func (l *Loop) end() { l.run(stepResume, stepEnd) }
 
-// Behind tells the loop, during Handler.Turn, that input was left for a later turn: what peers and
-// services are waited for with a deadline may be in it.
+// Behind tells the loop, during Handler.Iterate, that input was left for a later iteration: what
+// peers and services are waited for with a deadline may be in it.
 func (l *Loop) Behind() { l.behind = true }
 
-// judge fires the deadlines that have passed with the turn's input handled. A turn that has begun
-// for something else while sockets are ready leaves them to the next one, which begins with these.
+// judge fires the deadlines that have passed with the iteration's input handled. An iteration that
+// has begun for something else while sockets are ready leaves them to the next one, which begins
+// with these.
 func (l *Loop) judge() (fired bool) {
 	w, p := &l.wait, l.wait.parker.Load()
 	switch {
 	case p == nil:
 		until, ok := w.judgeable(l.now)
 		return ok && l.wheel.JudgeUntil(l.now, until, l.behind)
-	case w.inputs == 0 && p.Ready():
+	case w.callbacks == 0 && p.Ready():
 		return false
-	case w.inputs >= maxInputs || len(l.doomed) > 0 && p.Ready():
+	case w.callbacks >= maxCallbacks || len(l.toReap) > 0 && p.Ready():
 		l.behind = true
 	}
 	return l.ticker.Judge(l.now, l.behind)
 }
 
-// reap closes the doomed connections; Handler.Closed may send to others and doom them.
+// reap closes the marked for closing connections; Handler.Closed may send to others and
+// scheduleClose them.
 func (l *Loop) reap() {
-	for i := 0; i < len(l.doomed); i++ {
-		c := l.doomed[i]
-		l.doomed[i] = nil
+	for i := 0; i < len(l.toReap); i++ {
+		c := l.toReap[i]
+		l.toReap[i] = nil
 		if c != nil && c.gc != nil { // nil: a panic interrupted its end
 			if c.link() != nil {
 				c.tls().sendCloseNotify()
@@ -196,24 +199,24 @@ func (l *Loop) reap() {
 			c.ending().closeHalf()
 		}
 	}
-	l.doomed = l.doomed[:0]
+	l.toReap = l.toReap[:0]
 }
 
-// tell lets the Handler know of connections that have begun to lag or do so no longer.
-func (l *Loop) tell() {
-	for i := 0; i < len(l.turned); i++ { // what the Handler sends is written in the next round
-		c := l.turned[i]
-		l.turned[i] = nil
+// notifyLagging lets the Handler know of connections that have begun to lag or do so no longer.
+func (l *Loop) notifyLagging() {
+	for i := 0; i < len(l.lagChanged); i++ { // what the Handler sends is written in the next round
+		c := l.lagChanged[i]
+		l.lagChanged[i] = nil
 		if c != nil && c.state == stateOpen && c.flags&flagHeld != 0 {
 			l.work.conn = c
 			l.engine.opts.Handler.Lagging(c)
 		}
 	}
-	l.turned = l.turned[:0]
+	l.lagChanged = l.lagChanged[:0]
 	l.work.conn = nil
 }
 
-// publish adds the turn's counts to those that everybody sees.
+// publish adds the iteration's counts to those that everybody sees.
 func (l *Loop) publish() {
 	m, s := l.engine.metrics, &l.stats
 	if s.in > 0 {

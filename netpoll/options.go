@@ -48,8 +48,9 @@ type Handler interface {
 	// Loop.Conn; its next request waits. False gives the connection to Options.HTTP with this
 	// request and all that follow. h and body are valid during the call only.
 	Request(c *Conn, h *wsproto.Head, body []byte) bool
-	// Lagging is called at the end of a turn in which a connection's Conn.Lagging has changed,
-	// perhaps more than once. It is the time to send it less, and then to make up for that.
+	// Lagging is called at the end of an iteration in which a connection's Conn.Lagging has
+	// changed, perhaps more than once. It is the time to send it less, and then to make up for
+	// that.
 	Lagging(c *Conn)
 	// Closed is called exactly once for each connection that the Handler got to know: for which
 	// Upgrade returned Pending, Open was called, or Stream returned true; or Request, unless the
@@ -57,10 +58,10 @@ type Handler interface {
 	// Closed without Open if it was refused, ran out of time or was given up by the client. Conn's
 	// methods do nothing any more, but Session, Handle and Loop are still there.
 	Closed(c *Conn)
-	// Turn is called in every turn of the loop, when its timers have fired and its input has been
-	// handled, before anything is written: after a Wake, and also when no one woke the loop. It is
-	// called once more if a deadline of owner.Wheel.Expect has struck since.
-	Turn(l *Loop)
+	// Iterate is called in every iteration of the loop, when its timers have fired and its input
+	// has been handled, before anything is written: after a Wake, and also when no one woke the
+	// loop. It is called once more if a deadline of owner.Wheel.Expect has struck since.
+	Iterate(l *Loop)
 }
 
 // Limits bounds what clients can take. Zero values mean the defaults given.
@@ -106,12 +107,13 @@ type Options struct {
 
 	Flush Flush // how loops write; "": FlushAuto
 
-	// Faults takes note of panics that were contained; nil: nobody does. Mend is called on the loop
-	// after each, but for those in Handler.Closed, and may be nil: what belongs to the Handler must
-	// be made sound, and connections in doubt be closed with Conn.Fault. The loop has done so with
-	// the one that it was working for, if it was a single one. Handler.Turn follows.
-	Faults *owner.Faults
-	Mend   func(l *Loop)
+	// Faults takes note of panics that were contained; nil: nobody does. AfterPanic is called on
+	// the loop after each, but for those in Handler.Closed, and may be nil: what belongs to the
+	// Handler must be made sound, and connections in doubt be closed with Conn.Fault. The loop has
+	// done so with the one that it was working for, if it was a single one. Handler.Iterate
+	// follows.
+	Faults     *owner.Faults
+	AfterPanic func(l *Loop)
 
 	// TLS makes every connection begin with a handshake; nil: plaintext. New makes a copy, which is
 	// used from then on: tickets for resumption are sealed with its keys. If NextProtos offers h2,

@@ -11,18 +11,18 @@ import (
 // oldest is Conn.first; a backlog exists only while there are more, or while the connection lags.
 //
 // A connection lags when its socket did not take all it was given. It is then tried again by a
-// timer instead of at the end of each turn. What is sent to it meanwhile is copied if it is short:
-// a shared slice keeps the whole chunk alive that it was cut from, and a slow reader would hold one
-// chunk per frame.
+// timer instead of at the end of each iteration. What is sent to it meanwhile is copied if it is
+// short: a shared slice keeps the whole chunk alive that it was cut from, and a slow reader would
+// hold one chunk per frame.
 
 const (
-	lagMin     = 5 * time.Millisecond  // until the first attempt after the socket was full
-	lagMax     = 80 * time.Millisecond // between attempts that had no success
-	copyBelow  = 4 << 10               // bytes of a frame that is copied rather than kept
-	ownChunk   = 8 << 10               // bytes that copies are collected in
-	manySlices = 64                    // slices after which frames are copied though the socket is not full yet
-	maxSpares  = 8192                  // backlogs that a loop keeps for reuse: one for each connection written in a turn
-	spareSlots = 16                    // slices that a backlog kept for reuse has room for
+	lagMin           = 5 * time.Millisecond  // until the first attempt after the socket was full
+	lagMax           = 80 * time.Millisecond // between attempts that had no success
+	copyBelow        = 4 << 10               // bytes of a frame that is copied rather than kept
+	ownChunk         = 8 << 10               // bytes that copies are collected in
+	manySlices       = 64                    // slices after which frames are copied though the socket is not full yet
+	maxFreeBacklogs  = 8192                  // backlogs that a loop keeps for reuse: one for each connection written in an iteration
+	freeBacklogSlots = 16                    // slices that a backlog kept for reuse has room for
 )
 
 // outbox is what is queued for a socket.
@@ -45,9 +45,9 @@ type backlog struct {
 	next    *backlog // among the loop's spares
 }
 
-// Send queues a frame, header included, or bytes of a stream for the end of the turn. The frame is
-// shared: nobody may change it any more. Frames that were committed to the loop's arena in a row
-// are written as one. Beyond Limits.OutboxBytes the connection is closed with 1013, a stream
+// Send queues a frame, header included, or bytes of a stream for the end of the iteration. The
+// frame is shared: nobody may change it any more. Frames that were committed to the loop's arena in
+// a row are written as one. Beyond Limits.OutboxBytes the connection is closed with 1013, a stream
 // finished. On a connection that is pending or closing Send does nothing.
 func (c *Conn) Send(frame []byte) {
 	if c.state != stateOpen || len(frame) == 0 {
@@ -69,8 +69,8 @@ func (o *outbox) Lagging() bool { return o.more != nil && o.more.lagging }
 func (c *Conn) offer(frame []byte) {
 	limit := c.loop.engine.opts.Limits.OutboxBytes
 	if c.queued > 0 && int(c.queued)+len(frame) > limit {
-		// The socket may well take it by now: it was not asked in this turn, or, if the connection
-		// lags, not for some milliseconds.
+		// The socket may well take it by now: it was not asked in this iteration, or, if the
+		// connection lags, not for some milliseconds.
 		at := c.loop.work.conn
 		c.loop.flusher.flush(c.loop, []*Conn{c})
 		c.loop.work.conn = at
@@ -168,9 +168,9 @@ func (o *outbox) gather(bufs [][]byte) [][]byte {
 	return bufs
 }
 
-// wrote takes n bytes out of the outbox. If full is set, the socket did not take all that it was
+// dequeue takes n bytes out of the outbox. If full is set, the socket did not take all that it was
 // given.
-func (c *Conn) wrote(n int, full bool) {
+func (c *Conn) dequeue(n int, full bool) {
 	l := c.loop
 	l.stats.writes++
 	l.stats.out += uint64(n)
@@ -206,7 +206,7 @@ func (c *Conn) lag(progress bool) {
 	switch {
 	case !q.lagging:
 		q.lagging = true
-		l.turned = append(l.turned, c)
+		l.lagChanged = append(l.lagChanged, c)
 		q.wait = lagMin
 		l.engine.metrics.Lagging.Add(1)
 		l.engine.metrics.Lags.Add(1)
@@ -243,24 +243,24 @@ func (c *Conn) dropOutbox() {
 	l.wheel.Cancel(&q.timer)
 	if q.lagging {
 		l.engine.metrics.Lagging.Add(-1)
-		l.turned = append(l.turned, c)
+		l.lagChanged = append(l.lagChanged, c)
 	}
-	if l.spares == maxSpares || cap(q.bufs) > spareSlots {
+	if l.freeBacklogs == maxFreeBacklogs || cap(q.bufs) > freeBacklogSlots {
 		return
 	}
 	clear(q.bufs)
-	*q = backlog{bufs: q.bufs[:0], next: l.spare}
-	l.spare = q
-	l.spares++
+	*q = backlog{bufs: q.bufs[:0], next: l.freeBacklog}
+	l.freeBacklog = q
+	l.freeBacklogs++
 }
 
 func (l *Loop) takeBacklog(c *Conn) *backlog {
-	q := l.spare
+	q := l.freeBacklog
 	if q == nil {
 		return &backlog{conn: c}
 	}
-	l.spare = q.next
-	l.spares--
+	l.freeBacklog = q.next
+	l.freeBacklogs--
 	q.conn, q.next = c, nil
 	return q
 }

@@ -37,7 +37,7 @@ func (quietHandler) Stream(*Conn, *wsproto.Head) bool          { return false }
 func (quietHandler) Request(*Conn, *wsproto.Head, []byte) bool { return false }
 func (quietHandler) Lagging(*Conn)                             {}
 func (quietHandler) Closed(*Conn)                              {}
-func (quietHandler) Turn(*Loop)                                {}
+func (quietHandler) Iterate(*Loop)                             {}
 
 func looseConn(l *Loop, fd int) *Conn {
 	c := &Conn{loop: l, outbox: outbox{fd: int32(fd)}, state: stateOpen}
@@ -60,7 +60,7 @@ func (s *stingySocket) flush(_ *Loop, batch []*Conn) {
 				n = s.rnd.IntN(n + 1)
 			}
 			s.got[c].Write(all[:n])
-			c.wrote(n, n < len(all))
+			c.dequeue(n, n < len(all))
 			if n < len(all) {
 				break
 			}
@@ -174,7 +174,7 @@ type stuckSocket struct{}
 
 func (stuckSocket) flush(_ *Loop, batch []*Conn) {
 	for _, c := range batch {
-		c.wrote(0, true)
+		c.dequeue(0, true)
 	}
 }
 
@@ -317,9 +317,9 @@ type moodySocket struct{ free bool }
 func (s *moodySocket) flush(_ *Loop, batch []*Conn) {
 	for _, c := range batch {
 		if s.free {
-			c.wrote(int(c.queued), false)
+			c.dequeue(int(c.queued), false)
 		} else {
-			c.wrote(0, true)
+			c.dequeue(0, true)
 		}
 	}
 }

@@ -16,12 +16,12 @@ type pause uint8
 const (
 	pauseHandler pause = 1 << iota // Conn.Pause
 	pauseInflate                   // a message is inflated off the loop
-	pauseShare                     // it has had its share of the iteration
+	pauseQuota                     // it has had its share of the iteration
 	pauseWork                      // Conn.Offload
 )
 
-// share is how many frames of a connection are handled in an iteration.
-const share = 256
+// frameQuota is how many frames of a connection are handled in an iteration.
+const frameQuota = 256
 
 // readSize is what gnet reads at a time.
 const readSize = 64 << 10
@@ -40,33 +40,33 @@ func (c *Conn) Pause() {
 
 // Resume ends what Pause began. The messages that wait are handled later, in the order in which
 // they came.
-func (c *Conn) Resume() { c.ws().goOn(pauseHandler) }
+func (c *Conn) Resume() { c.ws().unpause(pauseHandler) }
 
 // Paused reports whether messages wait for Resume.
 func (c *Conn) Paused() bool { return c.paused&pauseHandler != 0 }
 
-// goOn takes reasons away, and has the connection go on if none is left.
-func (c wsConn) goOn(why pause) {
+// unpause takes reasons away, and has the connection go on if none is left.
+func (c wsConn) unpause(why pause) {
 	if c.paused&why == 0 {
 		return
 	}
 	if c.paused&why&pauseHandler != 0 {
 		c.loop.engine.metrics.Paused.Add(-1)
 	}
-	if c.paused &^= why; c.paused != 0 || c.state >= stateDoomed {
+	if c.paused &^= why; c.paused != 0 || c.state >= stateReap {
 		return
 	}
-	if c.deaf {
-		c.deaf = !c.loop.listen(c.Conn, true)
+	if c.readPaused {
+		c.readPaused = !c.loop.listen(c.Conn, true)
 	}
 	if c.in != nil {
-		c.loop.early = append(c.loop.early, c.Conn)
+		c.loop.resumable = append(c.loop.resumable, c.Conn)
 		c.loop.Wake()
 	}
 }
 
-// wait keeps what has arrived while the connection is paused, and has no more read.
-func (c wsConn) wait(b []byte) {
+// bufferPaused keeps what has arrived while the connection is paused, and has no more read.
+func (c wsConn) bufferPaused(b []byte) {
 	if len(b) == 0 {
 		return
 	}
@@ -74,11 +74,11 @@ func (c wsConn) wait(b []byte) {
 		c.in = pool.GetBuffer(len(b))
 		c.in.B = append(c.in.B, b...)
 	} else {
-		c.keep(b)
+		c.buffer(b)
 	}
 	l := c.loop
-	if !c.deaf {
-		c.deaf = l.listen(c.Conn, false)
+	if !c.readPaused {
+		c.readPaused = l.listen(c.Conn, false)
 	}
 	// Where the socket has to be read, there is a bound.
 	if len(c.in.B) > l.engine.opts.Limits.MaxMessage+4*readSize {
@@ -90,18 +90,18 @@ func (c wsConn) wait(b []byte) {
 // yield ends the connection's share of the iteration.
 func (c wsConn) yield() {
 	l := c.loop
-	c.paused |= pauseShare
-	l.sharers = append(l.sharers, c.Conn)
+	c.paused |= pauseQuota
+	l.yielded = append(l.yielded, c.Conn)
 	l.engine.metrics.Yields.Add(1)
 }
 
-// nextShares lets those go on that have had their share in the iteration before.
-func (l *Loop) nextShares() {
-	for i, c := range l.shared {
-		l.shared[i] = nil
-		c.ws().goOn(pauseShare)
+// resumeYielded lets those go on that have had their share in the iteration before.
+func (l *Loop) resumeYielded() {
+	for i, c := range l.yieldedBefore {
+		l.yieldedBefore[i] = nil
+		c.ws().unpause(pauseQuota)
 	}
-	l.shared = l.shared[:0]
+	l.yieldedBefore = l.yieldedBefore[:0]
 }
 
 // listen has gnet read a connection, or not. It reports whether that was possible.

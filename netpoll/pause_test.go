@@ -97,9 +97,9 @@ func TestPauseStopsReading(t *testing.T) {
 			}
 		}
 	}()
-	s.until("it is not read any more", func() (deaf bool) {
-		s.on(0, func(*Loop) { deaf = conn.deaf })
-		return deaf
+	s.until("it is not read any more", func() (paused bool) {
+		s.on(0, func(*Loop) { paused = conn.readPaused })
+		return paused
 	})
 	in := s.m.BytesIn.Load()
 	for range 50 {
@@ -144,9 +144,9 @@ func TestPausedEnd(t *testing.T) {
 	c.text("stop")
 	wantMessages(t, got, "stop")
 	c.text("more")
-	s.until("it is not read any more", func() (deaf bool) {
-		s.on(0, func(*Loop) { deaf = conn.deaf })
-		return deaf
+	s.until("it is not read any more", func() (paused bool) {
+		s.on(0, func(*Loop) { paused = conn.readPaused })
+		return paused
 	})
 	_ = c.Conn.(interface{ SetLinger(int) error }).SetLinger(0)
 	_ = c.Close()
@@ -181,32 +181,32 @@ func TestPauseTLS(t *testing.T) {
 
 // TestShare: a client with very many messages at once leaves the loop to others in between.
 func TestShare(t *testing.T) {
-	turns := 0
+	iterations := 0
 	var at []int
 	done := make(chan struct{})
 	s := serve(t, func(_ *Options, h *testHandler) {
-		h.onTurn = func(*Loop) { turns++ }
+		h.onIterate = func(*Loop) { iterations++ }
 		h.message = func(_ *Conn, b []byte) {
-			if at = append(at, turns); string(b) == "end" {
+			if at = append(at, iterations); string(b) == "end" {
 				close(done)
 			}
 		}
 	})
 	c, _ := s.connect()
 	var all []byte
-	for range 5 * share {
+	for range 5 * frameQuota {
 		all = append(all, masked(wsproto.OpText, "m")...)
 	}
 	c.send(append(all, masked(wsproto.OpText, "end")...))
 	await(t, done, "the last message")
 	s.on(0, func(*Loop) {
 		count := map[int]int{}
-		for _, turn := range at {
-			if count[turn]++; count[turn] > 2*share { // what was kept, and a read
-				t.Fatalf("%d messages in a turn", count[turn])
+		for _, i := range at {
+			if count[i]++; count[i] > 2*frameQuota { // what was kept, and a read
+				t.Fatalf("%d messages in an iteration", count[i])
 			}
 		}
-		if len(at) != 5*share+1 {
+		if len(at) != 5*frameQuota+1 {
 			t.Fatalf("%d messages", len(at))
 		}
 	})

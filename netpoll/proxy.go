@@ -29,7 +29,7 @@ func (e *Engine) trusts(peer netip.Addr) bool {
 func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 	e := c.loop.engine
 	if c.in != nil {
-		b = c.keep(b)
+		b = c.buffer(b)
 	}
 	var h proxyproto.Header
 	n, err := proxyproto.Parse(b, &h)
@@ -37,10 +37,10 @@ func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 	case err == proxyproto.ErrNoHeader:
 	case err != nil:
 		e.metrics.RefusedProxy.Add(1)
-		c.loop.warn(&c.loop.warned.proxy, "connection closed: a proxy of proxyProtocolFrom sent a malformed PROXY header; check the proxy's PROXY protocol setting",
+		c.loop.warn(&c.loop.logged.proxy, "connection closed: a proxy of proxyProtocolFrom sent a malformed PROXY header; check the proxy's PROXY protocol setting",
 			"proxy", c.RemoteAddr(), "error", err)
 		c.dropInput()
-		c.doom() // it would not understand an answer
+		c.scheduleClose() // it would not understand an answer
 		return nil, nil
 	case n == 0:
 		if c.in == nil && len(b) > 0 {

@@ -36,9 +36,9 @@ func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 	l.wheel.Cancel(&c.timer)
 	c.hold()
 	if !l.engine.opts.Handler.Request(c.Conn, h, b[n:end]) {
-		c.letGo()
+		c.release()
 		if c.state != stateRequest {
-			c.doom() // it was answered: there is nothing to hand over
+			c.scheduleClose() // it was answered: there is nothing to hand over
 			return len(b)
 		}
 		c.flags &^= flagLast
@@ -103,11 +103,11 @@ func (c httpConn) answered() {
 		c.ending().flushed()
 		return
 	}
-	c.letGo()
+	c.release()
 	c.to(stateHead)
 	if c.in != nil {
 		l.wheel.Expect(&c.timer, l.now+limits.HeadTimeout, c.Conn)
-		l.early = append(l.early, c.Conn)
+		l.resumable = append(l.resumable, c.Conn)
 		l.Wake()
 		return
 	}
@@ -121,15 +121,15 @@ func (c httpConn) answered() {
 // returns how much is not to be kept.
 func (c httpConn) pipeline(b []byte) int {
 	limits := &c.loop.engine.opts.Limits
-	if c.flags&flagLast == 0 && len(b) <= limits.MaxHead+max(limits.MaxBody, 0)+maxEarly {
+	if c.flags&flagLast == 0 && len(b) <= limits.MaxHead+max(limits.MaxBody, 0)+maxPipelined {
 		return 0
 	}
 	c.flags |= flagLast
 	return len(b)
 }
 
-// letGo takes hold back: the Handler is done with the connection.
-func (c httpConn) letGo() {
+// release takes hold back: the Handler is done with the connection.
+func (c httpConn) release() {
 	if c.flags&flagHeld != 0 {
 		c.flags &^= flagHeld
 		c.loop.held--

@@ -513,7 +513,7 @@ func TestRequestsInTLS(t *testing.T) {
 		c.send(get("/more"))
 		raw.hold = false
 		part := raw.written
-		s.sync() // what was read is counted at the end of its turn,
+		s.sync() // what was read is counted at the end of its iteration,
 		s.sync() // in which the function before may have run
 		read := s.m.BytesIn.Load()
 		if _, err := raw.Write(part[:len(part)/2]); err != nil {

@@ -10,8 +10,8 @@ import (
 // refuseAll is a Handler that no connection gets as far as.
 type refuseAll struct{ Handler }
 
-func (refuseAll) Start(*Loop) {}
-func (refuseAll) Turn(*Loop)  {}
+func (refuseAll) Start(*Loop)   {}
+func (refuseAll) Iterate(*Loop) {}
 
 // TestRestartOnTheSamePort: connections that the server closed first stay in the kernel's TIME_WAIT
 // for a minute; a new engine must be able to listen on their port all the same.

@@ -62,7 +62,7 @@ func TestIdleMemory(t *testing.T) {
 	runtime.KeepAlive(s)
 }
 
-// heap returns the bytes of live objects once the turns that have begun have ended.
+// heap returns the bytes of live objects once the iterations that have begun have ended.
 func (s *server) heap() uint64 {
 	s.sync()
 	runtime.GC()

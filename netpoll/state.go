@@ -36,28 +36,28 @@ const (
 	// discarded. Ends with the peer's close frame (stateFinish) or the timer.
 	stateClosing
 	// stateFinish: both close frames are queued or exchanged, or the client's input has ended and
-	// nothing is owed. Ends when the outbox is empty: stateDoomed.
+	// nothing is owed. Ends when the outbox is empty: stateReap.
 	stateFinish
 	// stateFail: the last bytes are queued: a response, or a close frame whose answer is not
-	// awaited. Ends when the outbox is empty: stateLinger, or stateDoomed if the client's input has
+	// awaited. Ends when the outbox is empty: stateLinger, or stateReap if the client's input has
 	// ended.
 	stateFail
 	// stateLinger: our side is shut; input is discarded, within bounds. Ends when the peer closes,
 	// or at a bound.
 	stateLinger
 	// stateHandover: net/http has a duplicate of the descriptor. Ends in the same iteration:
-	// stateDoomed.
+	// stateReap.
 	stateHandover
-	// stateDoomed: the connection is in Loop.doomed and closed at the end of the iteration. Input
+	// stateReap: the connection is in Loop.toReap and closed at the end of the iteration. Input
 	// is ignored.
-	stateDoomed
+	stateReap
 	// stateClosed: the descriptor is closed, the slot free. It is final.
 	stateClosed
 )
 
 var stateNames = [...]string{
 	"proxy", "tls", "head", "refuse", "pending", "request", "answered", "open", "closing", "finish", "fail", "linger",
-	"handover", "doomed", "closed",
+	"handover", "reap", "closed",
 }
 
 func (s state) String() string { return stateNames[s] }
@@ -78,7 +78,7 @@ var stateSources = [...]uint16{
 		1<<stateClosing,
 	stateLinger:   1 << stateFail,
 	stateHandover: 1 << stateHead,
-	stateDoomed:   1<<stateDoomed - 1,
+	stateReap:     1<<stateReap - 1,
 	stateClosed:   1<<stateClosed - 1,
 }
 

@@ -22,7 +22,7 @@ func TestStateTable(t *testing.T) {
 			}
 		}
 		list := strings.Join(from, ", ")
-		if s >= stateDoomed {
+		if s >= stateReap {
 			list = "any before"
 		}
 		if row := fmt.Sprintf("| `%s` | %s | ", s, list); !strings.Contains(string(text), row) {
@@ -34,10 +34,10 @@ func TestStateTable(t *testing.T) {
 // TestStateOrder: a connection never leaves its last state, and always may be closed.
 func TestStateOrder(t *testing.T) {
 	for s := stateProxy; s <= stateClosed; s++ {
-		if s.follows(stateClosed) || s != stateDoomed && s < stateDoomed && s.follows(stateDoomed) {
+		if s.follows(stateClosed) || s != stateReap && s < stateReap && s.follows(stateReap) {
 			t.Errorf("%s follows a state that is final", s)
 		}
-		if s < stateDoomed && !stateDoomed.follows(s) || s < stateClosed && !stateClosed.follows(s) {
+		if s < stateReap && !stateReap.follows(s) || s < stateClosed && !stateClosed.follows(s) {
 			t.Errorf("a connection in the state %s cannot be closed", s)
 		}
 	}

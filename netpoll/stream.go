@@ -16,7 +16,7 @@ func (c httpConn) stream(h *wsproto.Head) bool {
 	if !e.opts.Handler.Stream(c.Conn, h) {
 		c.flags &^= flagStream
 		if c.state != stateOpen {
-			c.doom() // it was closed or has lost its socket: there is nothing to hand over
+			c.scheduleClose() // it was closed or has lost its socket: there is nothing to hand over
 			return true
 		}
 		c.to(stateHead)
@@ -32,7 +32,7 @@ func (c httpConn) stream(h *wsproto.Head) bool {
 	if limits := &e.opts.Limits; limits.PingInterval > 0 {
 		// The kernel gives up a peer that acknowledges nothing, or takes nothing, for as long as a
 		// WebSocket may be silent. Where it cannot, it does so later by its own rules.
-		setPatience(int(c.fd), limits.PingInterval+limits.PongTimeout)
+		setUserTimeout(int(c.fd), limits.PingInterval+limits.PongTimeout)
 	}
 	if e.draining.Load() {
 		c.Finish()

@@ -17,9 +17,9 @@ func socketpair() ([2]int, error) {
 	return unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 }
 
-// setPatience has the kernel give up a peer that acknowledges nothing, or takes nothing, for so
+// setUserTimeout has the kernel give up a peer that acknowledges nothing, or takes nothing, for so
 // long.
-func setPatience(fd int, patience time.Duration) {
+func setUserTimeout(fd int, patience time.Duration) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience/time.Millisecond))
 }
 

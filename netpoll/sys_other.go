@@ -42,9 +42,9 @@ func socketpair() (fds [2]int, err error) {
 	return fds, err
 }
 
-// setPatience does nothing: these kernels give up a peer that acknowledges nothing by their own
+// setUserTimeout does nothing: these kernels give up a peer that acknowledges nothing by their own
 // rules, later.
-func setPatience(int, time.Duration) {}
+func setUserTimeout(int, time.Duration) {}
 
 // write writes to a socket that does not block.
 func write(fd int, b []byte) (int, error) { return unix.Write(fd, b) }
@@ -54,4 +54,4 @@ type uringCalls struct{}
 
 var kernelURing uringCalls
 
-func (e *Engine) equipURing() error { return errors.New("only Linux has it") }
+func (e *Engine) setURingFlushers() error { return errors.New("only Linux has it") }

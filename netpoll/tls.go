@@ -13,7 +13,7 @@ import (
 // from then on the loop opens and seals records without ever waiting: crypto/tls is given a record
 // when all of it is there, and what it seals is collected and written like anything else. The
 // plaintext goes the way that the bytes of a plain connection go: Conn.take behind it, the outbox
-// before it. An idle connection has no goroutine and no buffer (tls_slim.go).
+// before it. An idle connection has no goroutine and no buffer (tls_buffers.go).
 //
 // The outbox holds plaintext, in slices that are shared with others. A flush joins the slices,
 // seals them in as few records as possible and writes those at once. Sealed bytes that the socket
@@ -36,8 +36,8 @@ type tlsConn struct{ *Conn }
 
 // tlsLoop is what a loop needs for TLS. Owned by the loop, but for the mailbox.
 type tlsLoop struct {
-	mail  *owner.Mailbox[news] // from handshake workers
-	links []*tlsLink           // by slot; nil: none
+	mail  *owner.Mailbox[handshakeEvent] // from handshake workers
+	links []*tlsLink                     // by slot; nil: none
 
 	src  []byte // the record that crypto/tls may read now
 	rest []byte // what follows it
@@ -51,7 +51,7 @@ type tlsLoop struct {
 
 func newTLSLoop(l *Loop) *tlsLoop {
 	return &tlsLoop{
-		mail:  owner.NewMailbox[news](l.Wake),
+		mail:  owner.NewMailbox[handshakeEvent](l.Wake),
 		plain: make([]byte, maxPlain),
 		join:  make([]byte, 0, sealMost),
 		raw:   make([]byte, 0, rawRoom),
@@ -65,7 +65,7 @@ func (c tlsConn) startTLS() {
 	m.TLSStarted.Add(1)
 	m.TLSHandshaking.Add(1)
 	c.to(stateTLS)
-	c.setLink(&tlsLink{loop: l, shaking: true})
+	c.setLink(&tlsLink{loop: l, handshaking: true})
 	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HandshakeTimeout, c.Conn)
 }
 
@@ -107,7 +107,7 @@ func (c tlsConn) receiveTLS(b []byte) {
 func (c tlsConn) unseal(b []byte) {
 	t, s := c.link(), c.loop.tls
 	if t.in != nil {
-		b = t.keep(b)
+		b = t.bufferInput(b)
 	}
 	rest := b
 	for {
@@ -124,7 +124,7 @@ func (c tlsConn) unseal(b []byte) {
 	}
 	switch {
 	case t.in == nil && len(rest) > 0:
-		t.keep(rest)
+		t.bufferInput(rest)
 	case t.in != nil && len(rest) == 0:
 		t.dropInput()
 	case t.in != nil && len(rest) < len(t.in.B):
@@ -157,7 +157,7 @@ func (c tlsConn) openRecord(more bool) bool {
 			return true
 		}
 		if err != nil {
-			c.unsealed(err)
+			c.recordsEnded(err)
 			return false
 		}
 		if !more && n < len(s.plain) && len(s.src) == 0 {
@@ -166,15 +166,15 @@ func (c tlsConn) openRecord(more bool) bool {
 	}
 }
 
-// unsealed is called when there is nothing more to come: the peer said so (io.EOF), or what it sent
-// is broken.
-func (c tlsConn) unsealed(err error) {
+// recordsEnded is called when there is nothing more to come: the peer said so (io.EOF), or what it
+// sent is broken.
+func (c tlsConn) recordsEnded(err error) {
 	if err != io.EOF {
 		c.loop.engine.metrics.TLSBroken.Add(1)
 	} else if c.ending().endInput() {
 		return
 	}
-	c.doom()
+	c.scheduleClose()
 }
 
 // collect puts what crypto/tls wrote by itself, an alert or the answer to a key update, behind what
@@ -184,10 +184,10 @@ func (c tlsConn) collect() {
 	if len(s.sink) == 0 {
 		return
 	}
-	t.pend(s.sink)
+	t.bufferOutput(s.sink)
 	s.sink = s.sink[:0]
 	if len(t.out.B) > sealedMost {
-		c.doom()
+		c.scheduleClose()
 		return
 	}
 	if !c.Lagging() {
@@ -220,7 +220,7 @@ func (c tlsConn) seal() (int, error) {
 func (c tlsConn) flushTLS() {
 	l := c.loop
 	t, s := c.link(), l.tls
-	for c.state < stateDoomed {
+	for c.state < stateReap {
 		if t.out == nil {
 			if c.queued == 0 {
 				return
@@ -228,7 +228,7 @@ func (c tlsConn) flushTLS() {
 			n, err := c.seal()
 			if err != nil {
 				s.sink = s.sink[:0]
-				c.doom()
+				c.scheduleClose()
 				return
 			}
 			t.plain = int32(n)
@@ -243,17 +243,17 @@ func (c tlsConn) flushTLS() {
 		}
 		if err != nil && err != unix.EAGAIN {
 			s.sink = s.sink[:0]
-			c.doom()
+			c.scheduleClose()
 			return
 		}
 		n = max(n, 0)
 		if n > 0 && c.Lagging() {
-			c.ws().hear()
+			c.ws().noteAlive()
 		}
 		l.stats.out += uint64(n)
 		if n < len(out) {
 			if t.out == nil {
-				t.pend(out[n:])
+				t.bufferOutput(out[n:])
 			} else {
 				t.out.B = out[:copy(out, out[n:])]
 			}
@@ -267,19 +267,19 @@ func (c tlsConn) flushTLS() {
 		plain := int(t.plain)
 		t.plain = 0
 		l.stats.out -= uint64(plain) // wrote counts it
-		c.wrote(plain, false)
+		c.dequeue(plain, false)
 	}
 }
 
-// bye has close_notify sent, behind all that was sealed. It returns true once that has gone, or
-// cannot go.
-func (c tlsConn) bye() bool {
+// flushCloseNotify has close_notify sent, behind all that was sealed. It returns true once that has
+// gone, or cannot go.
+func (c tlsConn) flushCloseNotify() bool {
 	t := c.link()
-	if t.conn == nil || t.out == nil && t.ended {
+	if t.conn == nil || t.out == nil && t.closeNotify {
 		return true
 	}
-	if !t.ended {
-		t.ended = true
+	if !t.closeNotify {
+		t.closeNotify = true
 		_ = t.conn.CloseWrite() // it writes to the loop's scratch: that cannot fail
 		c.collect()
 	}
@@ -290,10 +290,10 @@ func (c tlsConn) bye() bool {
 // and at close_notify.
 func (c tlsConn) sendCloseNotify() {
 	t, s := c.link(), c.loop.tls
-	if t.out == nil && t.conn != nil && !t.ended {
-		t.ended = true
+	if t.out == nil && t.conn != nil && !t.closeNotify {
+		t.closeNotify = true
 		_ = t.conn.CloseWrite()
-		t.pend(s.sink)
+		t.bufferOutput(s.sink)
 		s.sink = s.sink[:0]
 	}
 	if t.out != nil {
@@ -307,7 +307,7 @@ func (c tlsConn) dropTLS() {
 	if t == nil {
 		return
 	}
-	if t.shaking {
+	if t.handshaking {
 		c.endHandshake(&c.loop.engine.metrics.TLSFailed)
 	}
 	t.dropInput()
@@ -315,14 +315,14 @@ func (c tlsConn) dropTLS() {
 	c.setLink(nil)
 }
 
-// keep appends b to the sealed bytes that are kept and returns all of them.
-func (t *tlsLink) keep(b []byte) []byte {
+// bufferInput appends b to the sealed bytes that are kept and returns all of them.
+func (t *tlsLink) bufferInput(b []byte) []byte {
 	appendTo(&t.in, b)
 	return t.in.B
 }
 
-// pend appends b to the sealed bytes that are to be written.
-func (t *tlsLink) pend(b []byte) {
+// bufferOutput appends b to the sealed bytes that are to be written.
+func (t *tlsLink) bufferOutput(b []byte) {
 	if len(b) > 0 {
 		appendTo(&t.out, b)
 	}

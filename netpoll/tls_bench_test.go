@@ -29,7 +29,7 @@ func looseTLSLoop(t testing.TB) *Loop {
 func looseSecure(t testing.TB, c *Conn, config *tls.Config) (*tls.Conn, *swapped) {
 	t.Helper()
 	a, b := net.Pipe()
-	link := &tlsLink{away: &away{Conn: a}}
+	link := &tlsLink{socket: &tlsSocket{Conn: a}}
 	link.conn = tls.Server(link, c.loop.engine.handshakes.config)
 	done := make(chan error, 1)
 	go func() { done <- link.conn.Handshake() }()
@@ -41,7 +41,7 @@ func looseSecure(t testing.TB, c *Conn, config *tls.Config) (*tls.Conn, *swapped
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	link.away, link.loop = nil, c.loop
+	link.socket, link.loop = nil, c.loop
 	dropBuffers(link.conn)
 	c.tls().setLink(link)
 	return client, side
@@ -59,7 +59,7 @@ type sink struct {
 func (s *sink) Write(p []byte) (int, error)      { s.b = append(s.b, p...); return len(p), nil }
 func (s *sink) SetWriteDeadline(time.Time) error { return nil }
 
-// TestTLSDeliveryDoesNotAllocate: a turn in which connections inside TLS get frames.
+// TestTLSDeliveryDoesNotAllocate: an iteration in which connections inside TLS get frames.
 func TestTLSDeliveryDoesNotAllocate(t *testing.T) {
 	l := looseTLSLoop(t)
 	conns, peers := pairs(t, l, 10)
@@ -78,11 +78,11 @@ func TestTLSDeliveryDoesNotAllocate(t *testing.T) {
 				}
 			}
 			l.end()
-			swallow(t, peers, buf)
+			drainPeers(t, peers, buf)
 		}
 		run()
 		if n := testing.AllocsPerRun(100, run); n > 0 && !raceEnabled {
-			t.Errorf("%s: %v allocations per turn", name, n)
+			t.Errorf("%s: %v allocations per iteration", name, n)
 		}
 	}
 }
@@ -135,7 +135,7 @@ func BenchmarkTLSFlush(b *testing.B) {
 			for _, c := range conns {
 				looseSecure(b, c, clientTLS(0))
 			}
-			benchmarkTurns(b, l, conns, peers, bc.each)
+			benchmarkIterations(b, l, conns, peers, bc.each)
 		})
 	}
 }

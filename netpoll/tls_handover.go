@@ -27,7 +27,7 @@ func (h *handedTLS) ConnectionState() tls.ConnectionState { return h.link.conn.C
 // with, and with a duplicate of its socket.
 func (c tlsConn) handoverTLS(fd int, pre []byte) {
 	t, s := c.link(), c.loop.tls
-	a := &away{pre: bytes.Clone(s.rest), client: c.http().handedAddr()}
+	a := &tlsSocket{pre: bytes.Clone(s.rest), client: c.http().handedAddr()}
 	out := t.out
 	t.loop, t.out = nil, nil
 	c.setLink(nil)
@@ -36,7 +36,7 @@ func (c tlsConn) handoverTLS(fd int, pre []byte) {
 }
 
 // serveTLS passes a descriptor and a TLS connection on, both of which it takes over.
-func (e *Engine) serveTLS(fd int, t *tlsLink, a *away, out *pool.Buffer, pre []byte) {
+func (e *Engine) serveTLS(fd int, t *tlsLink, a *tlsSocket, out *pool.Buffer, pre []byte) {
 	raw, err := clientConn(fd)
 	if err != nil {
 		e.metrics.OpenAll.Add(-1)
@@ -44,7 +44,7 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *away, out *pool.Buffer, pre []b
 		return
 	}
 	a.Conn = raw
-	t.away = a
+	t.socket = a
 	if out != nil { // the end of the handshake, say
 		_ = raw.SetWriteDeadline(time.Now().Add(e.opts.Limits.HandshakeTimeout))
 		_, _ = raw.Write(out.B) // an error will come again
@@ -53,9 +53,9 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *away, out *pool.Buffer, pre []b
 	}
 	if pre == nil {
 		// Nothing has been read: it can go as what net/http knows best, and must, for HTTP/2.
-		a.gone = sync.OnceFunc(func() { e.metrics.OpenAll.Add(-1) })
+		a.onClose = sync.OnceFunc(func() { e.metrics.OpenAll.Add(-1) })
 		e.giveHTTP(t.conn, func() {
-			a.gone()
+			a.onClose()
 			_ = raw.Close()
 		})
 		return
@@ -64,11 +64,11 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *away, out *pool.Buffer, pre []b
 	e.giveHTTP(h, func() { _ = h.cut() })
 }
 
-// comeBack parts h from net/http for Adopt, and notes in a how to go on. It returns the socket.
-func (h *handedTLS) comeBack(a *adopted) net.Conn {
+// detach parts h from net/http for Adopt, and notes in a how to go on. It returns the socket.
+func (h *handedTLS) detach(a *adopted) net.Conn {
 	h.release()
-	way := h.link.away
-	h.link.away = nil
+	way := h.link.socket
+	h.link.socket = nil
 	a.head = h.unread(a.head)
 	a.client, a.link, a.sealed = way.client, h.link, way.pre
 	return way.Conn

@@ -22,8 +22,8 @@ import (
 // Limits.HandshakeQueue connections that wait for one; beyond, connections are closed. A connection
 // asks for a worker when its whole ClientHello is there, so one that says nothing, or says it
 // slowly, costs a timer and what it has sent. Few workers compute at a time, the others wait for
-// their peers or for their turn: were thousands of them ready to run, an event loop would be one of
-// thousands, too. Those that have had the peer's answer do not queue behind those that have
+// their peers or for their iteration: were thousands of them ready to run, an event loop would be
+// one of thousands, too. Those that have had the peer's answer do not queue behind those that have
 // yet to begin: their clients are sending already.
 //
 // A worker that waits for its peer is not kept from others by a peer that says nothing more: when
@@ -38,21 +38,21 @@ const (
 // handshakes are the workers of an engine. Any goroutine may use it.
 type handshakes struct {
 	// Fixed after construction.
-	config *tls.Config
-	clock  owner.Clock
-	first  chan struct{} // holds an element per worker that computes the first answer
-	later  chan struct{} // the same, for those that have waited for the peer since
+	config       *tls.Config
+	clock        owner.Clock
+	firstFlight  chan struct{} // holds an element per worker that computes the first answer
+	laterFlights chan struct{} // the same, for those that have waited for the peer since
 
-	mu      sync.Mutex
-	workers int       // there are
-	waiting list.List // of *handshake: have no worker yet
-	silent  list.List // of *handshake: their workers wait for the peer, the longest first
-	ending  int       // handshakes that are being given up
-	alarm   owner.Alarm
-	armed   bool // alarm is
+	mu         sync.Mutex
+	workers    int       // there are
+	queue      list.List // of *handshake: have no worker yet
+	idle       list.List // of *handshake: their workers wait for the peer, the longest first
+	reclaiming int       // handshakes that are being given up
+	alarm      owner.Alarm
+	armed      bool // alarm is
 
-	max, maxWaiting int // fixed
-	faults          *owner.Faults
+	max, maxQueue int // fixed
+	faults        *owner.Faults
 }
 
 func newHandshakes(o *Options) *handshakes {
@@ -64,15 +64,15 @@ func newHandshakes(o *Options) *handshakes {
 	}
 	computing := runtime.GOMAXPROCS(0)
 	p := &handshakes{
-		config:     config,
-		clock:      o.Clock,
-		first:      make(chan struct{}, computing),
-		later:      make(chan struct{}, computing),
-		max:        o.Limits.MaxHandshakes,
-		maxWaiting: o.Limits.HandshakeQueue,
-		faults:     o.Faults,
+		config:       config,
+		clock:        o.Clock,
+		firstFlight:  make(chan struct{}, computing),
+		laterFlights: make(chan struct{}, computing),
+		max:          o.Limits.MaxHandshakes,
+		maxQueue:     o.Limits.HandshakeQueue,
+		faults:       o.Faults,
 	}
-	p.alarm = o.Clock.AfterFunc(time.Hour, p.rung)
+	p.alarm = o.Clock.AfterFunc(time.Hour, p.alarmed)
 	p.alarm.Stop()
 	return p
 }
@@ -86,75 +86,75 @@ func (p *handshakes) take(h *handshake) bool {
 		go p.work(h)
 		return true
 	}
-	ok := p.waiting.Len() < p.maxWaiting || p.loser() != nil // whose worker is about to be free
+	ok := p.queue.Len() < p.maxQueue || p.longestIdle() != nil // whose worker is about to be free
 	if ok {
-		h.place = p.waiting.PushBack(h)
+		h.queued = p.queue.PushBack(h)
 	}
 	p.mu.Unlock()
-	p.giveUp()
+	p.reclaim()
 	return ok
 }
 
-// handshakePatience is how long a peer may be silent though others wait for a worker: longer than
+// handshakeIdleMin is how long a peer may be silent though others wait for a worker: longer than
 // most take to answer.
-const handshakePatience = 100 * time.Millisecond
+const handshakeIdleMin = 100 * time.Millisecond
 
-// loser returns the handshake that has waited longest for its peer, if that is too long. p.mu is
-// held.
-func (p *handshakes) loser() *handshake {
-	if first := p.silent.Front(); first != nil {
-		if h := first.Value.(*handshake); p.clock.Now()-h.since >= handshakePatience {
+// longestIdle returns the handshake that has waited longest for its peer, if that is too long. p.mu
+// is held.
+func (p *handshakes) longestIdle() *handshake {
+	if first := p.idle.Front(); first != nil {
+		if h := first.Value.(*handshake); p.clock.Now()-h.idleSince >= handshakeIdleMin {
 			return h
 		}
 	}
 	return nil
 }
 
-// giveUp gives up a handshake for each one that waits for a worker, as far as there are any that
+// reclaim gives up a handshake for each one that waits for a worker, as far as there are any that
 // have waited for their peers too long, and sees to it that it is called again when there may be.
-func (p *handshakes) giveUp() {
+func (p *handshakes) reclaim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.waiting.Len() > p.ending {
-		h := p.loser()
+	for p.queue.Len() > p.reclaiming {
+		h := p.longestIdle()
 		if h == nil {
-			if p.silent.Len() > 0 && !p.armed {
+			if p.idle.Len() > 0 && !p.armed {
 				p.armed = true
-				p.alarm.Reset(handshakePatience)
+				p.alarm.Reset(handshakeIdleMin)
 			}
 			return
 		}
-		p.silent.Remove(h.wait)
-		h.wait = nil
-		h.given = true
-		p.ending++
-		go h.giveUp() // its lock is held while ours is waited for
+		p.idle.Remove(h.idle)
+		h.idle = nil
+		h.reclaiming = true
+		p.reclaiming++
+		go h.reclaim() // its lock is held while ours is waited for
 	}
 }
 
-// rung is called by the alarm.
-func (p *handshakes) rung() {
+// alarmed is called by the alarm.
+func (p *handshakes) alarmed() {
 	defer p.faults.Contain(owner.Alarms)
 	p.mu.Lock()
 	p.armed = false
 	p.mu.Unlock()
-	p.giveUp()
+	p.reclaim()
 }
 
-// waits notes that h's worker waits for the peer.
-func (p *handshakes) waits(h *handshake) {
+// beginWait notes that h's worker waits for the peer.
+func (p *handshakes) beginWait(h *handshake) {
 	p.mu.Lock()
-	h.wait, h.since = p.silent.PushBack(h), p.clock.Now()
+	h.idle, h.idleSince = p.idle.PushBack(h), p.clock.Now()
 	p.mu.Unlock()
-	p.giveUp()
+	p.reclaim()
 }
 
-// heard notes that it does so no longer.
-func (p *handshakes) heard(h *handshake) {
+// endWait notes that it does so no longer.
+func (p *handshakes) endWait(h *handshake) {
 	p.mu.Lock()
-	if h.wait != nil {
-		p.silent.Remove(h.wait)
-		h.wait = nil
+	if h.idle != nil {
+		p.idle.Remove(h.idle)
+		h.idle = nil
 	}
 	p.mu.Unlock()
 }
@@ -164,12 +164,12 @@ func (p *handshakes) work(h *handshake) {
 	for h != nil {
 		h.run(p)
 		p.mu.Lock()
-		if h.given {
-			p.ending--
+		if h.reclaiming {
+			p.reclaiming--
 		}
-		if first := p.waiting.Front(); first != nil {
-			h = p.waiting.Remove(first).(*handshake)
-			h.place = nil
+		if first := p.queue.Front(); first != nil {
+			h = p.queue.Remove(first).(*handshake)
+			h.queued = nil
 		} else {
 			h = nil
 			p.workers--
@@ -182,9 +182,9 @@ func (p *handshakes) work(h *handshake) {
 func (p *handshakes) leave(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if h.place != nil {
-		p.waiting.Remove(h.place)
-		h.place = nil
+	if h.queued != nil {
+		p.queue.Remove(h.queued)
+		h.queued = nil
 	}
 }
 
@@ -194,10 +194,10 @@ type handshake struct {
 	link          *tlsLink
 	local, remote net.Addr
 
-	place *list.Element // in the queue; guarded by handshakes.mu
-	wait  *list.Element // among the silent; guarded by handshakes.mu
-	since time.Duration // when it came there; guarded by handshakes.mu
-	given bool          // it is being given up; guarded by handshakes.mu
+	queued     *list.Element // in the queue; guarded by handshakes.mu
+	idle       *list.Element // among the silent; guarded by handshakes.mu
+	idleSince  time.Duration // when it came there; guarded by handshakes.mu
+	reclaiming bool          // it is being given up; guarded by handshakes.mu
 
 	// Owned by the loop.
 	conn     *Conn // nil: nobody is interested any more
@@ -207,16 +207,16 @@ type handshake struct {
 	pool *handshakes
 	slot chan struct{} // to be released; nil: none
 
-	mu    sync.Mutex
-	cond  sync.Cond // in has grown, or gone is set
-	in    []byte    // input that the worker has not taken
-	gone  bool
-	ended bool // the peer has shut its side down
-	lost  bool // given up for another; then gone, too
+	mu        sync.Mutex
+	cond      sync.Cond // in has grown, or gone is set
+	in        []byte    // input that the worker has not taken
+	aborted   bool
+	ended     bool // the peer has shut its side down
+	reclaimed bool // given up for another; then gone, too
 }
 
-// news is what a worker tells the loop.
-type news struct {
+// handshakeEvent is what a worker tells the loop.
+type handshakeEvent struct {
 	h    *handshake
 	out  []byte    // to be written
 	done bool      // the handshake has ended:
@@ -229,11 +229,11 @@ func (h *handshake) run(p *handshakes) {
 	h.pool = p
 	conn := tls.Server(h.link, p.config)
 	err := p.contained(func() error {
-		h.acquire(p.first)
+		h.acquire(p.firstFlight)
 		return conn.Handshake()
 	})
 	h.release()
-	h.link.loop.tls.mail.Put(news{h: h, done: true, conn: conn, err: err})
+	h.link.loop.tls.mail.Put(handshakeEvent{h: h, done: true, conn: conn, err: err})
 }
 
 var errHandshakeFault = errors.New("the handshake panicked")
@@ -262,19 +262,19 @@ func (h *handshake) release() {
 // read is called by the worker. It waits.
 func (h *handshake) read(p []byte) (int, error) {
 	h.mu.Lock()
-	if len(h.in) == 0 && !h.gone && !h.ended {
+	if len(h.in) == 0 && !h.aborted && !h.ended {
 		h.release()
-		h.pool.waits(h)
-		for len(h.in) == 0 && !h.gone && !h.ended {
+		h.pool.beginWait(h)
+		for len(h.in) == 0 && !h.aborted && !h.ended {
 			h.cond.Wait()
 		}
 		h.mu.Unlock() // the loop must not wait for what this waits for
-		h.pool.heard(h)
-		h.acquire(h.pool.later)
+		h.pool.endWait(h)
+		h.acquire(h.pool.laterFlights)
 		h.mu.Lock()
 	}
 	defer h.mu.Unlock()
-	if h.gone {
+	if h.aborted {
 		return 0, net.ErrClosed
 	}
 	if len(h.in) == 0 {
@@ -287,7 +287,7 @@ func (h *handshake) read(p []byte) (int, error) {
 
 // write is called by the worker. It does not wait: a handshake has few things to say.
 func (h *handshake) write(p []byte) (int, error) {
-	h.link.loop.tls.mail.Put(news{h: h, out: bytes.Clone(p)})
+	h.link.loop.tls.mail.Put(handshakeEvent{h: h, out: bytes.Clone(p)})
 	return len(p), nil
 }
 
@@ -319,28 +319,28 @@ func (h *handshake) end() {
 // abort ends the handshake early.
 func (h *handshake) abort() {
 	h.mu.Lock()
-	h.gone = true
+	h.aborted = true
 	h.cond.Signal()
 	h.mu.Unlock()
 }
 
-// giveUp ends the handshake in favour of another, unless the peer has spoken just now.
-func (h *handshake) giveUp() {
+// reclaim ends the handshake in favour of another, unless the peer has spoken just now.
+func (h *handshake) reclaim() {
 	defer h.pool.faults.Contain(owner.Handshake)
 	h.mu.Lock()
 	spoken := len(h.in) > 0
 	if !spoken {
-		h.lost = !h.gone
-		h.gone = true
+		h.reclaimed = !h.aborted
+		h.aborted = true
 		h.cond.Signal()
 	}
 	h.mu.Unlock()
 	if p := h.pool; spoken {
 		p.mu.Lock()
-		h.given = false
-		p.ending--
+		h.reclaiming = false
+		p.reclaiming--
 		p.mu.Unlock()
-		p.giveUp()
+		p.reclaim()
 	}
 }
 
@@ -352,15 +352,15 @@ func (c tlsConn) handshakeInput(b []byte) {
 		switch {
 		case !ok:
 			c.endHandshake(&e.metrics.TLSFailed)
-			c.doom()
-		case unread > maxHello && !c.deaf:
+			c.scheduleClose()
+		case unread > maxHello && !c.readPaused:
 			// A TLS 1.3 client sends data right after its Finished, before the worker has read
 			// that. The rest stays in the socket until the handshake is done.
-			c.deaf = c.loop.listen(c.Conn, false)
+			c.readPaused = c.loop.listen(c.Conn, false)
 		}
 		return
 	}
-	b = t.keep(b)
+	b = t.bufferInput(b)
 	complete, ok := hello(b)
 	switch {
 	case !ok:
@@ -370,7 +370,7 @@ func (c tlsConn) handshakeInput(b []byte) {
 			c.http().refuse(c.http().response(http.StatusBadRequest, "", "this port speaks HTTPS\n"))
 			return
 		}
-		c.doom()
+		c.scheduleClose()
 	case complete:
 		h := &handshake{link: t, conn: c.Conn, in: bytes.Clone(b), local: c.gc.LocalAddr(), remote: c.gc.RemoteAddr()}
 		if a := c.http().handedAddr(); a.IsValid() {
@@ -381,7 +381,7 @@ func (c tlsConn) handshakeInput(b []byte) {
 		t.dropInput()
 		if !e.handshakes.take(h) {
 			c.endHandshake(&e.metrics.TLSRefused)
-			c.doom()
+			c.scheduleClose()
 		}
 	}
 }
@@ -390,7 +390,7 @@ func (c tlsConn) handshakeInput(b []byte) {
 func (c tlsConn) endHandshake(how *atomic.Uint64) {
 	t := c.link()
 	how.Add(1)
-	t.shaking = false
+	t.handshaking = false
 	c.loop.engine.metrics.TLSHandshaking.Add(-1)
 	if h := t.hs; h != nil && h.conn != nil {
 		h.conn = nil
@@ -399,14 +399,14 @@ func (c tlsConn) endHandshake(how *atomic.Uint64) {
 	}
 }
 
-// hearWorkers handles what handshake workers have to say.
-func (l *Loop) hearWorkers() {
+// drainHandshakes handles what handshake workers have to say.
+func (l *Loop) drainHandshakes() {
 	if l.tls != nil {
-		l.tls.mail.Drain(0, hearNews)
+		l.tls.mail.Drain(0, handleHandshakeEvent)
 	}
 }
 
-func hearNews(n news) {
+func handleHandshakeEvent(n handshakeEvent) {
 	c := n.h.conn
 	if c == nil || c.state != stateTLS {
 		return
@@ -417,23 +417,23 @@ func hearNews(n news) {
 		return
 	}
 	n.h.answered = true
-	c.link().pend(n.out)
+	c.link().bufferOutput(n.out)
 	if !c.Lagging() {
 		c.markDirty()
 	}
 }
 
 // handshakeDone ends the handshake.
-func (c tlsConn) handshakeDone(n news) {
+func (c tlsConn) handshakeDone(n handshakeEvent) {
 	l, t := c.loop, c.link()
 	m := l.engine.metrics
 	if n.err != nil {
 		how := &m.TLSFailed
-		if n.h.lost { // the worker has ended: nobody else has it
+		if n.h.reclaimed { // the worker has ended: nobody else has it
 			how = &m.TLSSilent
 		}
 		c.endHandshake(how)
-		c.doom()
+		c.scheduleClose()
 		return
 	}
 	n.h.conn = nil
@@ -445,8 +445,8 @@ func (c tlsConn) handshakeDone(n news) {
 		m.TLSResumed.Add(1)
 	}
 	c.to(stateHead)
-	if c.deaf {
-		c.deaf = !l.listen(c.Conn, true)
+	if c.readPaused {
+		c.readPaused = !l.listen(c.Conn, true)
 	}
 	if state.NegotiatedProtocol == protoH2 {
 		m.TLSH2.Add(1)
@@ -459,8 +459,8 @@ func (c tlsConn) handshakeDone(n news) {
 		c.unseal(n.h.in)
 	}
 	if c.flags&flagEnded != 0 {
-		if c.ending().settle(); !c.ending().owes() {
-			c.doom()
+		if c.ending().afterInputEnd(); !c.ending().owesOutput() {
+			c.scheduleClose()
 		}
 	}
 }

@@ -85,7 +85,7 @@ func (s *server) wantHandshakes(done, failed, timeout, refused uint64) {
 		p := s.handshakes
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return m.TLSHandshaking.Load() == 0 && p.workers == 0 && p.waiting.Len() == 0
+		return m.TLSHandshaking.Load() == 0 && p.workers == 0 && p.queue.Len() == 0
 	})
 	got := [4]uint64{m.TLSDone.Load(), m.TLSFailed.Load(), m.TLSTimeout.Load(), m.TLSRefused.Load()}
 	if want := [4]uint64{done, failed, timeout, refused}; got != want {

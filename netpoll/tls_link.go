@@ -17,26 +17,26 @@ type tlsLink struct {
 	conn *tls.Conn // nil: the handshake is not done
 
 	// Where the bytes come from and go to: one of the three is not nil.
-	loop *Loop      // the loop; its scratch
-	hs   *handshake // a handshake worker and its loop; loop is set, too
-	away *away      // net/http and its socket
+	loop   *Loop      // the loop; its scratch
+	hs     *handshake // a handshake worker and its loop; loop is set, too
+	socket *tlsSocket // net/http and its socket
 
 	pos recordPos // of the input that crypto/tls has been given
 
 	// Owned by the loop.
-	ended   bool         // close_notify is sealed
-	shaking bool         // the handshake is under way, or has yet to begin
-	plain   int32        // bytes of the outbox that out stands for
-	in      *pool.Buffer // an incomplete record; nil: none
-	out     *pool.Buffer // sealed, to be written before anything else; nil: nothing
+	closeNotify bool         // close_notify is sealed
+	handshaking bool         // the handshake is under way, or has yet to begin
+	plain       int32        // bytes of the outbox that out stands for
+	in          *pool.Buffer // an incomplete record; nil: none
+	out         *pool.Buffer // sealed, to be written before anything else; nil: nothing
 }
 
 // away is the network of a connection that net/http has.
-type away struct {
+type tlsSocket struct {
 	net.Conn
-	pre    []byte         // sealed input that the loop had read
-	client netip.AddrPort // whom a proxy passes on; invalid: the peer itself
-	gone   func()         // called once when it is closed; nil: someone else cares
+	pre     []byte         // sealed input that the loop had read
+	client  netip.AddrPort // whom a proxy passes on; invalid: the peer itself
+	onClose func()         // called once when it is closed; nil: someone else cares
 }
 
 // errWouldBlock is what crypto/tls gets when there is no input. It is temporary: crypto/tls goes on
@@ -52,8 +52,8 @@ func (wouldBlock) Temporary() bool { return true }
 // Read implements net.Conn for crypto/tls.
 func (t *tlsLink) Read(p []byte) (n int, err error) {
 	switch {
-	case t.away != nil:
-		if a := t.away; len(a.pre) > 0 {
+	case t.socket != nil:
+		if a := t.socket; len(a.pre) > 0 {
 			n = copy(p, a.pre)
 			if a.pre = a.pre[n:]; len(a.pre) == 0 {
 				a.pre = nil
@@ -79,8 +79,8 @@ func (t *tlsLink) Read(p []byte) (n int, err error) {
 // Write implements net.Conn for crypto/tls.
 func (t *tlsLink) Write(p []byte) (int, error) {
 	switch {
-	case t.away != nil:
-		return t.away.Write(p)
+	case t.socket != nil:
+		return t.socket.Write(p)
 	case t.hs != nil:
 		return t.hs.write(p)
 	}
@@ -91,12 +91,12 @@ func (t *tlsLink) Write(p []byte) (int, error) {
 
 // Close implements net.Conn.
 func (t *tlsLink) Close() error {
-	a := t.away
+	a := t.socket
 	if a == nil {
 		return nil // the loop closes its sockets itself
 	}
-	if a.gone != nil {
-		a.gone()
+	if a.onClose != nil {
+		a.onClose()
 	}
 	return a.Conn.Close()
 }
@@ -104,8 +104,8 @@ func (t *tlsLink) Close() error {
 // LocalAddr implements net.Conn.
 func (t *tlsLink) LocalAddr() net.Addr {
 	switch {
-	case t.away != nil:
-		return t.away.LocalAddr()
+	case t.socket != nil:
+		return t.socket.LocalAddr()
 	case t.hs != nil:
 		return t.hs.local
 	}
@@ -115,36 +115,36 @@ func (t *tlsLink) LocalAddr() net.Addr {
 // RemoteAddr implements net.Conn.
 func (t *tlsLink) RemoteAddr() net.Addr {
 	switch {
-	case t.away == nil && t.hs != nil:
+	case t.socket == nil && t.hs != nil:
 		return t.hs.remote
-	case t.away == nil:
+	case t.socket == nil:
 		return nil
-	case t.away.client.IsValid():
-		return net.TCPAddrFromAddrPort(t.away.client)
+	case t.socket.client.IsValid():
+		return net.TCPAddrFromAddrPort(t.socket.client)
 	}
-	return t.away.Conn.RemoteAddr()
+	return t.socket.Conn.RemoteAddr()
 }
 
 // SetDeadline implements net.Conn. On the loop nothing waits.
 func (t *tlsLink) SetDeadline(at time.Time) error {
-	if t.away != nil {
-		return t.away.Conn.SetDeadline(at)
+	if t.socket != nil {
+		return t.socket.Conn.SetDeadline(at)
 	}
 	return nil
 }
 
 // SetReadDeadline implements net.Conn.
 func (t *tlsLink) SetReadDeadline(at time.Time) error {
-	if t.away != nil {
-		return t.away.Conn.SetReadDeadline(at)
+	if t.socket != nil {
+		return t.socket.Conn.SetReadDeadline(at)
 	}
 	return nil
 }
 
 // SetWriteDeadline implements net.Conn.
 func (t *tlsLink) SetWriteDeadline(at time.Time) error {
-	if t.away != nil {
-		return t.away.Conn.SetWriteDeadline(at)
+	if t.socket != nil {
+		return t.socket.Conn.SetWriteDeadline(at)
 	}
 	return nil
 }

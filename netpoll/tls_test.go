@@ -264,7 +264,7 @@ func TestTLSPool(t *testing.T) {
 			p := s.handshakes
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return p.workers == workers && p.waiting.Len() == waiting
+			return p.workers == workers && p.queue.Len() == waiting
 		}
 	}
 	begin()
@@ -306,20 +306,20 @@ func TestTLSSilentPeers(t *testing.T) {
 			p := s.handshakes
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return p.silent.Len() == workers && p.waiting.Len() == waiting
+			return p.idle.Len() == workers && p.queue.Len() == waiting
 		}
 	}
 	s.until("all workers wait for their peers", silentWith(2*workers))
 	if n := s.m.TLSSilent.Load(); n > 0 {
 		t.Fatalf("%d were given up at once", n)
 	}
-	s.advance(handshakePatience)
+	s.advance(handshakeIdleMin)
 	s.until("the first ones are given up", func() bool { return s.m.TLSSilent.Load() == workers })
 	s.until("the next ones have their workers", silentWith(workers))
-	s.advance(handshakePatience)
+	s.advance(handshakeIdleMin)
 	s.until("the next ones are given up", func() bool { return s.m.TLSSilent.Load() == 2*workers })
 	s.until("the last ones have their workers", silentWith(0))
-	s.advance(handshakePatience)
+	s.advance(handshakeIdleMin)
 	if n := s.m.TLSSilent.Load(); n != 2*workers {
 		t.Fatalf("%d were given up for nobody", n)
 	}
@@ -429,7 +429,7 @@ func TestTLSBehindProxy(t *testing.T) {
 // TestTLSIdle: an idle connection has no goroutine and no buffer, whatever came before.
 func TestTLSIdle(t *testing.T) {
 	if !haveBuffers {
-		t.Fatal("this version of crypto/tls keeps its buffers elsewhere: look at tls_slim.go")
+		t.Fatal("this version of crypto/tls keeps its buffers elsewhere: see tls_buffers.go")
 	}
 	s := serveTLS(t, nil)
 	s.connectTLS(clientTLS(0))

@@ -11,12 +11,12 @@ import (
 // follows.
 const Pending = -1
 
-// maxEarly bounds what a client may send behind its handshake before it is answered. It is not
+// maxPipelined bounds what a client may send behind its handshake before it is answered. It is not
 // supposed to send anything then (RFC 6455 §4.1), but some do not wait.
-const maxEarly = 16 << 10
+const maxPipelined = 16 << 10
 
-// verdict is a decision that came while Handler.Upgrade was still being asked.
-type verdict struct {
+// decision is a decision that came while Handler.Upgrade was still being asked.
+type decision struct {
 	conn    *Conn // who is being asked about; nil: nobody
 	extra   func(dst []byte) []byte
 	refusal []byte
@@ -30,9 +30,9 @@ type verdict struct {
 // and Open follows it. On a connection that is not pending, or no longer, Accept does nothing.
 func (c *Conn) Accept(extra func(dst []byte) []byte) {
 	l := c.loop
-	if l.asked.conn == c {
-		if !l.asked.given {
-			l.asked.extra, l.asked.given = extra, true
+	if l.deciding.conn == c {
+		if !l.deciding.given {
+			l.deciding.extra, l.deciding.given = extra, true
 		}
 		return
 	}
@@ -42,18 +42,18 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 	l.engine.metrics.Pending.Add(-1)
 	// The head was kept with the input. It has been parsed once, so this cannot fail. Loop.head may
 	// be in use.
-	n, _ := wsproto.ParseHead(c.in.B, l.engine.opts.Limits.MaxHead, &l.late)
-	c.http().open(&l.late, extra)
+	n, _ := wsproto.ParseHead(c.in.B, l.engine.opts.Limits.MaxHead, &l.acceptHead)
+	c.http().open(&l.acceptHead, extra)
 	rest := c.in.B[n:]
 	if len(rest) == 0 {
 		c.dropInput()
 		if c.flags&flagEnded != 0 {
-			c.ending().settle()
+			c.ending().afterInputEnd()
 		}
 		return
 	}
 	c.in.B = c.in.B[:copy(c.in.B, rest)]
-	l.early = append(l.early, c)
+	l.resumable = append(l.resumable, c)
 	l.Wake()
 }
 
@@ -63,14 +63,14 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 // be called when Accept may be, and whichever comes first counts.
 func (c *Conn) Refuse(status int, header, body string) {
 	l := c.loop
-	if l.asked.conn == c {
-		if !l.asked.given {
-			l.asked.refusal, l.asked.given = c.http().response(status, header, body), true
+	if l.deciding.conn == c {
+		if !l.deciding.given {
+			l.deciding.refusal, l.deciding.given = c.http().response(status, header, body), true
 		}
 		return
 	}
 	if c.state == statePending {
-		c.http().turnDown(&l.engine.metrics.RefusedUpgrade, c.http().response(status, header, body))
+		c.http().refusePending(&l.engine.metrics.RefusedUpgrade, c.http().response(status, header, body))
 	}
 }
 
@@ -79,10 +79,10 @@ func (c *Conn) Refuse(status int, header, body string) {
 func (c httpConn) upgrade(b []byte, h *wsproto.Head, n int) int {
 	l := c.loop
 	m := l.engine.metrics
-	l.asked = verdict{conn: c.Conn}
+	l.deciding = decision{conn: c.Conn}
 	status := l.engine.opts.Handler.Upgrade(c.Conn, h)
-	v := l.asked
-	l.asked = verdict{}
+	v := l.deciding
+	l.deciding = decision{}
 	switch {
 	case status == 0:
 		c.open(h, nil)
@@ -110,15 +110,15 @@ func (c httpConn) upgrade(b []byte, h *wsproto.Head, n int) int {
 // await keeps the input of a pending connection, its head included, within bounds.
 func (c httpConn) await(b []byte) int {
 	e := c.loop.engine
-	if len(b) <= e.opts.Limits.MaxHead+maxEarly {
+	if len(b) <= e.opts.Limits.MaxHead+maxPipelined {
 		return 0
 	}
-	c.turnDown(&e.metrics.RefusedUpgrade, c.errorResponse(http.StatusBadRequest))
+	c.refusePending(&e.metrics.RefusedUpgrade, c.errorResponse(http.StatusBadRequest))
 	return len(b)
 }
 
-// turnDown ends a pending connection with a response.
-func (c httpConn) turnDown(why *atomic.Uint64, response []byte) {
+// refusePending ends a pending connection with a response.
+func (c httpConn) refusePending(why *atomic.Uint64, response []byte) {
 	why.Add(1)
 	c.loop.engine.metrics.Pending.Add(-1)
 	c.refuse(response)
@@ -149,9 +149,9 @@ func (c httpConn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 // resume handles what clients had sent before they were accepted, or before their last request was
 // answered.
 func (l *Loop) resume() {
-	for i := 0; i < len(l.early); i++ { // messages may have further connections accepted
-		c := l.early[i]
-		l.early[i] = nil
+	for i := 0; i < len(l.resumable); i++ { // messages may have further connections accepted
+		c := l.resumable[i]
+		l.resumable[i] = nil
 		if c == nil || c.in == nil { // nil: a panic interrupted it
 			continue
 		}
@@ -164,10 +164,10 @@ func (l *Loop) resume() {
 		}
 		c.take(nil)
 		if c.flags&flagEnded != 0 {
-			c.ending().settle()
+			c.ending().afterInputEnd()
 		}
 	}
-	l.early = l.early[:0]
+	l.resumable = l.resumable[:0]
 }
 
 // EnableDeflate makes the connection take compressed messages. The Handler calls it before it

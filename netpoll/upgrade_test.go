@@ -279,7 +279,7 @@ func TestPendingEnds(t *testing.T) {
 			c.reset()
 			s.until("it is gone", func() bool { return s.m.OpenAll.Load() == 0 })
 		}, 0, nil},
-		{"too much input", func(_ *server, c *client, _ *Conn) { c.send(make([]byte, 600+maxEarly)) }, 400,
+		{"too much input", func(_ *server, c *client, _ *Conn) { c.send(make([]byte, 600+maxPipelined)) }, 400,
 			func(m *Metrics) uint64 { return m.RefusedUpgrade.Load() }},
 		{"Close", func(s *server, _ *client, sc *Conn) { s.on(0, func(*Loop) { sc.Close(1012, "") }) }, 503,
 			func(m *Metrics) uint64 { return m.RefusedUpgrade.Load() }},
@@ -311,7 +311,7 @@ func TestPendingEnds(t *testing.T) {
 // TestTooMuchAtOnce: the bound on early input holds for what comes with the head, too.
 func TestTooMuchAtOnce(t *testing.T) {
 	s, asked := servePending(t, func(o *Options, _ *testHandler) { o.Limits.MaxHead = 500 })
-	c, sc := ask(t, s, asked, make([]byte, 600+maxEarly)...)
+	c, sc := ask(t, s, asked, make([]byte, 600+maxPipelined)...)
 	if code, head := c.status(); code != 400 {
 		t.Errorf("answer %q", head)
 	}

@@ -49,7 +49,7 @@ func (r *testRing) lose(n uint32) error {
 
 // flushOnce sends bytes to n connections through a ring of 16. Once the ring is made, enter
 // replaces its system call. Each connection must get its bytes once unless it is closed.
-func flushOnce(t *testing.T, n int, enter func(r *testRing, submit, wait uint32) (int, unix.Errno)) (u *uringFlusher, doomed []int, failure error) {
+func flushOnce(t *testing.T, n int, enter func(r *testRing, submit, wait uint32) (int, unix.Errno)) (u *uringFlusher, closing []int, failure error) {
 	t.Helper()
 	l := looseLoop(t, 1<<20)
 	var r testRing
@@ -82,16 +82,16 @@ func flushOnce(t *testing.T, n int, enter func(r *testRing, submit, wait uint32)
 		l.flush()
 		for i, fd := range peers {
 			switch got := readAll(t, fd); {
-			case conns[i].state == stateDoomed:
+			case conns[i].state == stateReap:
 				if round == 0 {
-					doomed = append(doomed, i)
+					closing = append(closing, i)
 				}
 			case len(got) != 1 || got[0] != byte(round):
 				t.Errorf("round %d: connection %d got %v", round, i, got)
 			}
 		}
 	}
-	return u, doomed, failure
+	return u, closing, failure
 }
 
 // TestURingFaults: whatever the kernel does with a submission, each connection gets its bytes once,
@@ -108,10 +108,10 @@ func TestURingFaults(t *testing.T) {
 		return uring.Kernel.Enter(r.fd, min(submit, most), wait, flags)
 	}
 	for _, tc := range []struct {
-		name   string
-		enter  func(call int, r *testRing, submit, wait uint32) (int, unix.Errno)
-		gone   bool // the ring is given up
-		doomed []int
+		name    string
+		enter   func(call int, r *testRing, submit, wait uint32) (int, unix.Errno)
+		gone    bool // the ring is given up
+		closing []int
 	}{
 		{name: "nothing", enter: func(_ int, r *testRing, submit, wait uint32) (int, unix.Errno) {
 			return some(r, 1000, submit, wait)
@@ -139,7 +139,7 @@ func TestURingFaults(t *testing.T) {
 			}
 			return some(r, 5, submit, wait)
 		}},
-		{name: "results are lost", gone: true, doomed: []int{0, 1, 2}, enter: func(call int, r *testRing, submit, wait uint32) (int, unix.Errno) {
+		{name: "results are lost", gone: true, closing: []int{0, 1, 2}, enter: func(call int, r *testRing, submit, wait uint32) (int, unix.Errno) {
 			switch call {
 			case 0: // takes three and forgets them
 				if err := r.lose(3); err != nil {
@@ -154,12 +154,12 @@ func TestURingFaults(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			call := -1
-			u, doomed, failure := flushOnce(t, 20, func(r *testRing, submit, wait uint32) (int, unix.Errno) {
+			u, closing, failure := flushOnce(t, 20, func(r *testRing, submit, wait uint32) (int, unix.Errno) {
 				call++
 				return tc.enter(call, r, submit, wait)
 			})
-			if !slices.Equal(doomed, tc.doomed) || (u.ring == nil) != tc.gone || (failure != nil) != tc.gone {
-				t.Errorf("doomed: %v, given up: %v, because of %v", doomed, u.ring == nil, failure)
+			if !slices.Equal(closing, tc.closing) || (u.ring == nil) != tc.gone || (failure != nil) != tc.gone {
+				t.Errorf("closing: %v, given up: %v, because of %v", closing, u.ring == nil, failure)
 			}
 		})
 	}

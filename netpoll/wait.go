@@ -14,19 +14,19 @@ import (
 // thread and, until Go's monitor takes it away, a processor of Go's scheduler; a byte on a socket
 // that gnet watches ends that wait. So the loop does not let it come to that if it can: behind the
 // last of the callbacks that gnet makes in a row, it waits as other goroutines do (see package
-// park), has its turns, and returns when gnet will find something to do.
+// park), has its iterations, and returns when gnet will find something to do.
 //
-// What gnet has in hand belongs to one turn: it begins with the first callback, and stays open if
-// more sockets are ready. A byte sent to itself, the mark, makes sure that there will be a callback
-// to end it.
+// What gnet has in hand belongs to one iteration: it begins with the first callback, and stays open
+// if more sockets are ready. A byte sent to itself, the mark, makes sure that there will be a
+// callback to end it.
 
-// maxInputs is how many callbacks of gnet make a turn at most: what they lead to is not written
-// before its end.
-const maxInputs = 128
+// maxCallbacks is how many callbacks of gnet make an iteration at most: what they lead to is not
+// written before its end.
+const maxCallbacks = 128
 
-// maxTurns is how many turns with input may follow each other before other goroutines' sockets are
-// looked after.
-const maxTurns = 8
+// maxBusyIterations is how many iterations with input may follow each other before other
+// goroutines' sockets are looked after.
+const maxBusyIterations = 8
 
 // newParker makes the parkers of loops. Tests have loops wait in gnet instead.
 var newParker = park.New
@@ -45,32 +45,32 @@ const (
 // waiting is how a loop waits and is woken.
 type waiting struct {
 	// Owned by the loop.
-	marked bool // the mark is on its way
-	inputs int  // callbacks in the present turn
-	turns  int  // with input, since the loop was parked
+	selfWakePending bool // the mark is on its way
+	callbacks       int  // callbacks in the present iteration
+	busyIterations  int  // with input, since the loop was parked
 
 	// Owned by the loop, and used only while it waits in gnet: see judgeable.
 	judgeUntil time.Duration
 	wakesLeft  int8 // wake callbacks before deadlines until judgeUntil are judged; 0: no round has begun
 
 	// Shared with those who wake the loop.
-	scheduled atomic.Bool // it is to begin a turn, which it has not
-	where     atomic.Int32
+	scheduled atomic.Bool // it is to begin an iteration, which it has not
+	position  atomic.Int32
 	parker    atomic.Pointer[park.Parker] // nil: it waits in gnet only
 	outer     atomic.Pointer[net.Conn]
 }
 
-// Wake makes the loop begin a turn soon, after the sockets that are ready. Calls are coalesced
-// until that turn begins; whatever was done before Wake is seen by the Handler.Turn that follows.
-// Any goroutine may call it.
+// Wake makes the loop begin an iteration soon, after the sockets that are ready. Calls are
+// coalesced until that iteration begins; whatever was done before Wake is seen by the
+// Handler.Iterate that follows. Any goroutine may call it.
 func (l *Loop) Wake() {
 	w := &l.wait
 	if w.scheduled.Load() || !w.scheduled.CompareAndSwap(false, true) {
 		return
 	}
-	switch w.where.Load() {
+	switch w.position.Load() {
 	case inGnet:
-		w.ring()
+		w.signal()
 	case parked:
 		w.parker.Load().Wake()
 	}
@@ -78,18 +78,18 @@ func (l *Loop) Wake() {
 
 var wakeByte = []byte{0}
 
-// ring has gnet make a callback. It never blocks: few bytes are on their way at any time. If it
-// fails, gnet is at its end; attach will begin the turn.
-func (w *waiting) ring() {
+// signal has gnet make a callback. It never blocks: few bytes are on their way at any time. If it
+// fails, gnet is at its end; attach will begin the iteration.
+func (w *waiting) signal() {
 	if outer := w.outer.Load(); outer != nil {
 		_, _ = (*outer).Write(wakeByte)
 	}
 }
 
-// mark makes sure that a callback will follow, whatever gnet finds.
-func (w *waiting) mark() {
-	w.marked = true
-	w.ring()
+// selfWake makes sure that a callback will follow, whatever gnet finds.
+func (w *waiting) selfWake() {
+	w.selfWakePending = true
+	w.signal()
 }
 
 // judgeable returns until when deadlines may be judged in a loop that waits in gnet; ok is false if
@@ -106,8 +106,8 @@ func (w *waiting) judgeable(now time.Duration) (until time.Duration, ok bool) {
 		w.wakesLeft = 0
 		return w.judgeUntil, true
 	}
-	if !w.marked {
-		w.mark()
+	if !w.selfWakePending {
+		w.selfWake()
 	}
 	return 0, false
 }
@@ -116,12 +116,12 @@ func (w *waiting) judgeable(now time.Duration) (until time.Duration, ok bool) {
 // but for connections that were accepted very early.
 func (l *Loop) attach(gc gnet.Conn, k *waker) {
 	l.wait.outer.Store(&k.outer)
-	p, err := newParker(gc.Fd(), l.wait.mark)
+	p, err := newParker(gc.Fd(), l.wait.selfWake)
 	if err != nil {
 		l.engine.log.Warn("an event loop waits in the kernel and keeps a processor from others: mount /proc, or set GOMAXPROCS to one more than cores", "error", err)
 	}
 	l.wait.parker.Store(p)
-	l.called()
+	l.woken()
 }
 
 // detach is called when the loop's event loop has ended.
@@ -133,51 +133,51 @@ func (l *Loop) detach() {
 	if p := w.parker.Load(); p != nil {
 		p.Close()
 	}
-	w.marked, w.wakesLeft = false, 0
-	w.where.Store(inGnet)
+	w.selfWakePending, w.wakesLeft = false, 0
+	w.position.Store(inGnet)
 	l.taken.Store(false)
 }
 
-// called is a callback that ends the turn: the mark has come, or gnet was waiting when the loop was
-// woken.
-func (l *Loop) called() {
+// woken is a callback that ends the iteration: the mark has come, or gnet was waiting when the loop
+// was woken.
+func (l *Loop) woken() {
 	w := &l.wait
-	w.marked = false
+	w.selfWakePending = false
 	if w.wakesLeft > 1 {
 		w.wakesLeft--
 	}
 	l.enter()
 	l.end()
-	l.rest()
+	l.idle()
 }
 
-// enter begins a callback: a turn, or what follows in the open one.
+// enter begins a callback: an iteration, or what follows in the open one.
 func (l *Loop) enter() {
 	if l.wait.parker.Load() != nil {
-		l.wait.where.Store(working)
+		l.wait.position.Store(working)
 	}
-	if !l.inTurn {
+	if !l.iterating {
 		l.begin()
 	}
-	l.wait.inputs++
+	l.wait.callbacks++
 }
 
-// leave ends a callback. The turn stays open if more input belongs to it; what was doomed in it is
-// not kept waiting, because others may own the socket already.
+// leave ends a callback. The iteration stays open if more input belongs to it; what was marked for
+// closing in it is not kept waiting, because others may own the socket already.
 func (l *Loop) leave() {
 	w := &l.wait
-	if p := w.parker.Load(); p != nil && len(l.doomed) == 0 && w.inputs < maxInputs {
-		if !w.marked && p.Ready() {
-			w.mark()
+	if p := w.parker.Load(); p != nil && len(l.toReap) == 0 && w.callbacks < maxCallbacks {
+		if !w.selfWakePending && p.Ready() {
+			w.selfWake()
 			p.Notice(false) // more is coming, and looked at before the loop waits
 		}
-		if w.marked {
+		if w.selfWakePending {
 			return
 		}
 	}
 	l.end()
-	if !w.marked {
-		l.rest()
+	if !w.selfWakePending {
+		l.idle()
 	}
 }
 
@@ -186,29 +186,29 @@ func (l *Loop) leave() {
 func (l *Loop) closed(c *Conn, err error) {
 	l.enter()
 	l.run(stepResume, stepResume) // what had come before is still handled
-	if !l.outlives(c, err) {
+	if !l.tryKeepHalfClosed(c, err) {
 		l.finalized(c)
 	}
 	switch w := &l.wait; {
 	case l.engine.needsGnet():
 		l.end()
-		l.goOn()
+		l.returnToGnet()
 	case w.parker.Load() == nil:
 		l.end()
-		l.moveOn()
-	case !w.marked:
-		w.mark()
+		l.continueQueue()
+	case !w.selfWakePending:
+		w.selfWake()
 	}
 }
 
-// rest waits until gnet has something to do. Those who wake the loop have their turns meanwhile.
-// While connections stand in line, it only lets others run: what they have for the loop belongs to
-// the next turn.
-func (l *Loop) rest() {
+// idle waits until gnet has something to do. Those who wake the loop have their iterations
+// meanwhile. While connections stand in line, it only lets others run: what they have for the loop
+// belongs to the next iteration.
+func (l *Loop) idle() {
 	w, e := &l.wait, l.engine
 	p := w.parker.Load()
 	if p == nil {
-		l.moveOn()
+		l.continueQueue()
 		return
 	}
 	for !e.needsGnet() {
@@ -219,48 +219,49 @@ func (l *Loop) rest() {
 				break
 			}
 		}
-		if l.line.len() > 0 {
-			if p.Yield(); w.marked {
+		if l.queue.len() > 0 {
+			if p.Yield(); w.selfWakePending {
 				break
 			}
 			continue
 		}
-		w.where.Store(parked)
+		w.position.Store(parked)
 		ready := !w.scheduled.Load() && !e.needsGnet() && w.park(p)
-		w.where.Store(working)
+		w.position.Store(working)
 		if ready {
 			break
 		}
 	}
-	l.goOn()
+	l.returnToGnet()
 }
 
 // park waits until sockets are ready, or, with false, until wake was called.
 func (w *waiting) park(p *park.Parker) (ready bool) {
-	if w.turns++; w.turns > maxTurns {
-		w.turns = 0
+	if w.busyIterations++; w.busyIterations > maxBusyIterations {
+		w.busyIterations = 0
 		return p.Yield()
 	}
 	ready, waited := p.Wait()
 	if waited {
-		w.turns = 0
+		w.busyIterations = 0
 	}
 	return ready
 }
 
-// moveOn makes sure that a turn follows in which the line moves on, if anyone stands in it.
-func (l *Loop) moveOn() {
-	if l.line.len() > 0 && !l.wait.marked {
-		l.wait.mark()
+// continueQueue makes sure that an iteration follows in which the line moves on, if anyone stands
+// in it.
+func (l *Loop) continueQueue() {
+	if l.queue.len() > 0 && !l.wait.selfWakePending {
+		l.wait.selfWake()
 	}
 }
 
-// goOn lets gnet go on, which may wait.
-func (l *Loop) goOn() {
+// returnToGnet lets gnet go on, which may wait.
+func (l *Loop) returnToGnet() {
 	w := &l.wait
-	w.where.Store(inGnet)
-	l.moveOn()
-	if !w.marked && (w.scheduled.Load() || l.engine.quitting.Load()) {
-		w.mark() // who woke it has seen it at work
+	w.position.Store(inGnet)
+	l.continueQueue()
+	if !w.selfWakePending && (w.scheduled.Load() || l.engine.quitting.Load()) {
+		w.selfWake() // who woke it has seen it at work
 	}
 }

@@ -43,7 +43,7 @@ func TestRest(t *testing.T) {
 	s := serve(t, func(o *Options, _ *testHandler) { o.Loops = 2 })
 	s.sync()
 	for _, l := range s.Loops() {
-		s.until("the loop rests", func() bool { return l.wait.where.Load() == parked })
+		s.until("the loop rests", func() bool { return l.wait.position.Load() == parked })
 	}
 	c, _ := s.connect()
 	c.text("a")
@@ -51,36 +51,36 @@ func TestRest(t *testing.T) {
 	_ = c.Close()
 	s.wantClosed(CloseAbnormal)
 	for _, l := range s.Loops() {
-		s.until("the loop rests again", func() bool { return l.wait.where.Load() == parked })
+		s.until("the loop rests again", func() bool { return l.wait.position.Load() == parked })
 	}
 }
 
-// TestRestAndWake: a loop that rests has its turn without gnet's doing: no byte is read.
+// TestRestAndWake: a loop that rests has its iteration without gnet's doing: no byte is read.
 func TestRestAndWake(t *testing.T) {
 	s := serve(t, nil)
 	w := &s.Loops()[0].wait
-	s.until("the loop rests", func() bool { return w.where.Load() == parked })
-	outer := w.outer.Swap(nil) // whoever rings now is not heard
+	s.until("the loop rests", func() bool { return w.position.Load() == parked })
+	outer := w.outer.Swap(nil) // a signal now has no effect
 	s.sync()
 	s.sync()
 	w.outer.Store(outer)
 }
 
-// TestRestAfterAllThatIsReady: what several clients have sent makes one turn, but not an endless
-// one.
+// TestRestAfterAllThatIsReady: what several clients have sent makes one iteration, but not an
+// endless one.
 func TestRestAfterAllThatIsReady(t *testing.T) {
-	const many = 3 * maxInputs
-	var turns int
-	var seen []int // the turn of each message
+	const many = 3 * maxCallbacks
+	var iterations int
+	var seen []int // the iteration of each message
 	s := serve(t, func(_ *Options, h *testHandler) {
-		h.message = func(*Conn, []byte) { seen = append(seen, turns) }
-		h.onTurn = func(*Loop) { turns++ }
+		h.message = func(*Conn, []byte) { seen = append(seen, iterations) }
+		h.onIterate = func(*Loop) { iterations++ }
 	})
 	clients := make([]*client, many)
 	for i := range clients {
 		clients[i], _ = s.connect()
 	}
-	said := func(n int) (byTurn map[int]int) {
+	said := func(n int) (byIteration map[int]int) {
 		s.t.Helper()
 		s.on(0, func(*Loop) { seen = nil })
 		release := s.hold(0)
@@ -92,24 +92,24 @@ func TestRestAfterAllThatIsReady(t *testing.T) {
 			s.on(0, func(*Loop) { all = len(seen) == n })
 			return all
 		})
-		byTurn = map[int]int{}
+		byIteration = map[int]int{}
 		s.on(0, func(*Loop) {
-			for _, turn := range seen {
-				byTurn[turn]++
+			for _, i := range seen {
+				byIteration[i]++
 			}
 		})
-		return byTurn
+		return byIteration
 	}
 	if got := said(5); len(got) != 1 {
-		t.Errorf("5 messages that had come came in turns of %v", got)
+		t.Errorf("5 messages that had come came in iterations of %v", got)
 	}
 	got := said(many)
-	if len(got) > many/maxInputs+2 {
-		t.Errorf("%d messages that had come came in %d turns: %v", many, len(got), got)
+	if len(got) > many/maxCallbacks+2 {
+		t.Errorf("%d messages that had come came in %d iterations: %v", many, len(got), got)
 	}
 	for _, n := range got {
-		if n > maxInputs {
-			t.Errorf("a turn with %d messages, at most %d wanted", n, maxInputs)
+		if n > maxCallbacks {
+			t.Errorf("an iteration with %d messages, at most %d wanted", n, maxCallbacks)
 		}
 	}
 }

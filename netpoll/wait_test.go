@@ -21,7 +21,7 @@ func (s *server) hold(loop int) (release func()) {
 	s.t.Helper()
 	entered, held := make(chan struct{}), make(chan struct{})
 	s.h.mailbox[loop].Put(func(*Loop) { close(entered); <-held })
-	await(s.t, entered, "a turn of the loop")
+	await(s.t, entered, "an iteration of the loop")
 	return sync.OnceFunc(func() { close(held) })
 }
 
@@ -57,20 +57,21 @@ func TestHandedOverAtOnce(t *testing.T) {
 	}
 }
 
-// TestWakeOnTheWayToGnet: a loop that was woken while at work has its turn though it must not rest.
+// TestWakeOnTheWayToGnet: a loop that was woken while at work has its iteration though it must not
+// rest.
 func TestWakeOnTheWayToGnet(t *testing.T) {
 	s := serve(t, nil)
 	s.registering.Add(1)
 	defer s.registering.Add(-1)
 	for range 20 {
 		next := make(chan struct{})
-		s.on(0, func(*Loop) { s.h.mailbox[0].Put(func(*Loop) { close(next) }) }) // too late for this turn
-		await(t, next, "the next turn")
+		s.on(0, func(*Loop) { s.h.mailbox[0].Put(func(*Loop) { close(next) }) }) // too late for this iteration
+		await(t, next, "the next iteration")
 	}
 }
 
 // TestNoWakeIsLost: while sockets are busy, connections come and go, and others are handed back by
-// net/http, whoever wakes a loop gets a turn, with any number of processors.
+// net/http, whoever wakes a loop gets an iteration, with any number of processors.
 func TestNoWakeIsLost(t *testing.T) {
 	for _, procs := range []int{1, 2, 4} {
 		t.Run(strconv.Itoa(procs), func(t *testing.T) {

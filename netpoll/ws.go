@@ -12,7 +12,7 @@ type wsConn struct{ *Conn }
 // consumeFrames handles the complete frames and returns how much they were.
 func (c wsConn) consumeFrames(b []byte) (off int) {
 	l := c.loop
-	for left := share; ; left-- {
+	for left := frameQuota; ; left-- {
 		if left == 0 && c.state == stateOpen {
 			c.yield()
 		}
@@ -53,7 +53,7 @@ func (c wsConn) dispatch(m wsproto.Message) {
 		if c.state == stateClosing { // the answer to ours
 			c.to(stateFinish)
 			if c.queued == 0 {
-				c.doom()
+				c.scheduleClose()
 			}
 			return
 		}
@@ -92,7 +92,7 @@ func (c wsConn) sendClose(code uint16, reason string) {
 	if c.code == 0 {
 		c.code = code
 	}
-	c.goOn(^pause(0)) // the peer's close frame is behind what waits
+	c.unpause(^pause(0)) // the peer's close frame is behind what waits
 	c.push(l.arena.Commit(wsproto.AppendClose(l.arena.Begin(), code, reason)))
 	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c.Conn)
 }
@@ -106,13 +106,13 @@ func (c wsConn) keepAlive(now time.Duration) {
 	switch {
 	case c.paused != 0: // whatever it says lies in the socket
 		c.flags &^= flagPinged
-		c.heard = now
+		c.activeAt = now
 		c.schedulePing()
 	case c.flags&flagPinged != 0:
 		l.engine.metrics.PingLost.Add(1)
 		c.code = CloseAbnormal
-		c.doom()
-	case now < c.heard+limits.PingInterval:
+		c.scheduleClose()
+	case now < c.activeAt+limits.PingInterval:
 		c.schedulePing()
 	default:
 		c.flags |= flagPinged
@@ -131,6 +131,6 @@ func (c wsConn) schedulePing() {
 		return
 	}
 	grid := max(interval/64, tick)
-	at := (c.heard + interval + grid - 1) / grid * grid
+	at := (c.activeAt + interval + grid - 1) / grid * grid
 	c.loop.wheel.Schedule(&c.timer, at, c.Conn)
 }

@@ -40,7 +40,7 @@ func startLooped(t *testing.T, request func(l *Loop, c *netpoll.Conn, head *wspr
 	f.Edge = New(Options{WSPath: "/ws", Loops: 1, Heartbeat: time.Minute, Gateway: Gateway{IDs: testIDs{f}}, Faults: f.faults, Log: log})
 	var err error
 	f.Engine, err = netpoll.New(netpoll.Options{Addr: "127.0.0.1:0", Loops: 1, Handler: testLoops{f}, Faults: f.faults, Log: log,
-		Mend: func(*netpoll.Loop) { f.loop.env.Mend() }})
+		AfterPanic: func(*netpoll.Loop) { f.loop.env.Mend() }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func (h testLoops) Message(*netpoll.Conn, []byte)            {}
 func (h testLoops) Stream(*netpoll.Conn, *wsproto.Head) bool { return false }
 func (h testLoops) Lagging(*netpoll.Conn)                    {}
 func (h testLoops) Closed(c *netpoll.Conn)                   { c.Session.(interface{ Closed() }).Closed() }
-func (h testLoops) Turn(*netpoll.Loop)                       { h.f.mailbox.Drain(0, func(f func()) { f() }) }
+func (h testLoops) Iterate(*netpoll.Loop)                    { h.f.mailbox.Drain(0, func(f func()) { f() }) }
 func (h testLoops) Request(c *netpoll.Conn, head *wsproto.Head, _ []byte) bool {
 	return h.f.request(h.f.loop, c, head)
 }

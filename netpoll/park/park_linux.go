@@ -23,12 +23,12 @@ const HoldsProcessor = false
 // Otherwise input that arrives while the loop runs would wake an idle thread for nothing. The loop
 // calls all methods; any goroutine may call Wake.
 type Parker struct {
-	inner int      // gnet's epoll
-	outer int      // ours
-	file  *os.File // owns outer
-	raw   syscall.RawConn
-	mark  func()                // makes inner readable
-	check func(fd uintptr) bool // begun, for raw.Read
+	inner    int      // gnet's epoll
+	outer    int      // ours
+	file     *os.File // owns outer
+	raw      syscall.RawConn
+	selfWake func()                // makes inner readable
+	check    func(fd uintptr) bool // begun, for raw.Read
 
 	listeners []int // gnet's, watched by inner
 
@@ -40,7 +40,7 @@ type Parker struct {
 
 // New returns the parker of the event loop whose epoll watches fd. mark must make fd readable.
 func New(fd int, mark func()) (*Parker, error) {
-	p := &Parker{mark: mark, noticed: true}
+	p := &Parker{selfWake: mark, noticed: true}
 	var err error
 	var watched []int
 	if p.inner, watched, err = epollOf(fd); err != nil {
@@ -190,7 +190,7 @@ func (p *Parker) begun(uintptr) (ready bool) {
 	p.Notice(true)
 	switch {
 	case p.yields:
-		p.mark() // not before: it would not be noticed
+		p.selfWake() // not before: it would not be noticed
 	default:
 		ready = readable(p.inner)
 	}

@@ -10,10 +10,10 @@ import (
 	"sluice/internal/owner"
 )
 
-// patientConn is a socket at net/http, whose deadlines are judged as those of the loops: one that
+// deadlineConn is a socket at net/http, whose deadlines are judged as those of the loops: one that
 // is found passed long after it was, because the process did not run, is put off once (see
 // owner.Slack). What the client sent in time is read then.
-type patientConn struct {
+type deadlineConn struct {
 	*net.TCPConn
 	read, write ioDeadline
 }
@@ -26,8 +26,8 @@ type ioDeadline struct {
 	set func(time.Time) error // of the socket
 }
 
-func newPatientConn(c *net.TCPConn) *patientConn {
-	p := &patientConn{TCPConn: c}
+func newDeadlineConn(c *net.TCPConn) *deadlineConn {
+	p := &deadlineConn{TCPConn: c}
 	p.read.set, p.write.set = c.SetReadDeadline, c.SetWriteDeadline
 	return p
 }
@@ -55,7 +55,7 @@ func (p *ioDeadline) more(err error) bool {
 }
 
 // Read implements net.Conn.
-func (c *patientConn) Read(p []byte) (n int, err error) {
+func (c *deadlineConn) Read(p []byte) (n int, err error) {
 	n, err = c.TCPConn.Read(p)
 	if n == 0 && err != nil && c.read.more(err) {
 		n, err = c.TCPConn.Read(p)
@@ -64,7 +64,7 @@ func (c *patientConn) Read(p []byte) (n int, err error) {
 }
 
 // Write implements net.Conn.
-func (c *patientConn) Write(p []byte) (n int, err error) {
+func (c *deadlineConn) Write(p []byte) (n int, err error) {
 	n, err = c.TCPConn.Write(p)
 	if err != nil && n < len(p) && c.write.more(err) {
 		var more int
@@ -75,12 +75,12 @@ func (c *patientConn) Write(p []byte) (n int, err error) {
 }
 
 // SetDeadline implements net.Conn.
-func (c *patientConn) SetDeadline(at time.Time) error {
+func (c *deadlineConn) SetDeadline(at time.Time) error {
 	return errors.Join(c.read.put(at), c.write.put(at))
 }
 
 // SetReadDeadline implements net.Conn.
-func (c *patientConn) SetReadDeadline(at time.Time) error { return c.read.put(at) }
+func (c *deadlineConn) SetReadDeadline(at time.Time) error { return c.read.put(at) }
 
 // SetWriteDeadline implements net.Conn.
-func (c *patientConn) SetWriteDeadline(at time.Time) error { return c.write.put(at) }
+func (c *deadlineConn) SetWriteDeadline(at time.Time) error { return c.write.put(at) }

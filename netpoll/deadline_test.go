@@ -10,7 +10,7 @@ import (
 	"sluice/internal/owner"
 )
 
-func newPatientPair(t *testing.T) (*patientConn, net.Conn) {
+func newPatientPair(t *testing.T) (*deadlineConn, net.Conn) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +25,7 @@ func newPatientPair(t *testing.T) (*patientConn, net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
-	return newPatientConn(near.(*net.TCPConn)), far
+	return newDeadlineConn(near.(*net.TCPConn)), far
 }
 
 // passed has a deadline found passed long after it was, as in a process that was stopped.
