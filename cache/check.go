@@ -16,6 +16,7 @@ func (s *Shard) check() {
 		}
 		invariants.Check(links == len(r.links), "%s has %d links, its entries %d", name, len(r.links), links)
 	}
+	s.unused.check()
 	for loop := range s.laggards {
 		for _, sb := range s.laggards[loop].list {
 			invariants.Check(sb.listed && sb.loop == loop, "a sub of loop %d is listed for %d", sb.loop, loop)
@@ -30,6 +31,7 @@ func (e *entry) check(r *resource, query string) {
 	invariants.Check(e.fetch == nil || e.fetch.e == e, "%s: entry %q has a fetch of another entry", r.name, query)
 	invariants.Check(!e.retry.Armed() || e.lost && e.snap != nil && e.fetch == nil, "%s: entry %q has a re-get scheduled, lost: %v", r.name, query, e.lost)
 	invariants.Check(e.idle.Armed() == (len(e.subs.list) == 0), "%s: entry %q has %d subs, idle: %v", r.name, query, len(e.subs.list), e.idle.Armed())
+	invariants.Check(e.unused.listed == e.idle.Armed(), "%s: entry %q is listed as unused: %v, idle: %v", r.name, query, e.unused.listed, e.idle.Armed())
 	through := make(map[*link]int)
 	for i, sb := range e.subs.list {
 		invariants.Check(sb.e == e && sb.pos == i, "%s: sub %d of entry %q belongs elsewhere", r.name, sb.ref, query)
@@ -45,4 +47,15 @@ func (e *entry) check(r *resource, query string) {
 		delete(through, l)
 	}
 	invariants.Check(len(through) == 0, "%s: subs of entry %q came through links that are gone", r.name, query)
+}
+
+// check asserts that the list of unused entries is intact and counts their memory.
+func (u *unused) check() {
+	bytes, prev := 0, (*entry)(nil)
+	for e := u.first; e != nil; prev, e = e, e.unused.next {
+		invariants.Check(e.unused.listed && !e.gone && e.unused.prev == prev, "%s: entry %q is in the list of unused entries by mistake", e.r.name, e.query)
+		bytes += e.unused.weight
+	}
+	invariants.Check(u.last == prev, "the list of unused entries ends early")
+	invariants.Check(bytes == u.bytes, "unused entries have %d bytes, counted are %d", bytes, u.bytes)
 }

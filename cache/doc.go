@@ -29,5 +29,5 @@
 //
 // shard.go (messages), worker.go and inbox.go (goroutine and mailbox), fault.go (turns),
 // resource.go, entry.go, fetch.go, event.go, lock.go (query events), deliver.go (updates to loops),
-// reset.go and index.go, loss.go.
+// reset.go and index.go, loss.go, unused.go (eviction), large.go (resources that are too large).
 package cache

@@ -20,7 +20,7 @@ import (
 //     refetching.
 //   - gone: no longer in resource.entries. It is final; callbacks check for it.
 //
-// An entry that is not loading is also gone after Options.EvictAfter without subs.
+// An entry is also gone after Options.EvictAfter without subs, or earlier if memory is needed.
 type entry struct {
 	r     *resource
 	query string
@@ -35,7 +35,8 @@ type entry struct {
 	retry   owner.Timer
 	retries int
 
-	idle owner.Timer // armed while there are no subs
+	idle   owner.Timer // armed while there are no subs
+	unused idleList    // listed at the same time
 }
 
 // sub is one loop's subscription of an entry.
@@ -61,6 +62,9 @@ func (e *entry) set(snap *state.Snapshot) {
 	}
 	e.snap = snap
 	e.r.s.metrics.Bytes.Add(int64(bytes))
+	if e.unused.listed {
+		e.r.s.unused.weigh(e)
+	}
 }
 
 func (e *entry) addSub(l *link, loop int, ref uint64) {
@@ -68,7 +72,7 @@ func (e *entry) addSub(l *link, loop int, ref uint64) {
 	sb := &sub{e: e, link: l, loop: loop, ref: ref}
 	e.subs.add(sb)
 	s.metrics.Subscriptions.Add(1)
-	s.wheel.Cancel(&e.idle)
+	e.use()
 	if l != nil {
 		l.add()
 	}
@@ -87,7 +91,7 @@ func (sb *sub) remove() {
 		sb.link.drop()
 	}
 	if len(e.subs.list) == 0 {
-		s.wheel.Schedule(&e.idle, s.now+s.opt.EvictAfter, e)
+		e.rest()
 	}
 }
 
@@ -122,8 +126,8 @@ func (e *entry) drop(evicted bool) {
 		e.fetch.e = nil
 		e.fetch = nil
 	}
+	e.use()
 	e.set(nil)
-	s.wheel.Cancel(&e.idle)
 	s.wheel.Cancel(&e.retry)
 	s.metrics.Entries.Add(-1)
 	if len(r.entries) == 0 {

@@ -81,10 +81,15 @@ func (e *entry) event(event string, payload []byte) {
 		e.r.bad(event, err)
 		return
 	}
-	if ev != nil {
-		e.set(ev.Next)
-		s.deliver(e, ev)
+	if ev == nil {
+		return
 	}
+	if size := ev.Next.Size(); s.tooLarge(size) && ev.Kind != state.Custom {
+		e.end(e.large("event."+e.r.name+"."+event, size))
+		return
+	}
+	e.set(ev.Next)
+	s.deliver(e, ev)
 }
 
 // stateEvent parses an event of state and returns it with the state after it. The event is nil if
@@ -167,6 +172,11 @@ func (r *resource) queryEvent(payload []byte) {
 // queryReply applies the reply to a query request.
 func (e *entry) queryReply(subject string, payload []byte, err *res.Error) {
 	s := e.r.s
+	if s.tooLarge(len(payload)) && e.snap != nil {
+		s.metrics.QueryFailures.Add(1)
+		e.end(e.large(subject, len(payload)))
+		return
+	}
 	var got res.QueryResult
 	if err == nil {
 		if got, err = s.parser.QueryResponse(payload); err != nil && err.Code == res.CodeNotFound {

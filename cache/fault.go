@@ -44,6 +44,7 @@ const (
 	stepMail
 	stepJudge
 	stepLoss
+	stepTrim
 	stepSend
 	stepRearm
 	stepEnd
@@ -77,6 +78,8 @@ func (s *Shard) steps() (done bool) {
 			s.ticker.Judge(s.now, s.backlogged)
 		case stepLoss:
 			s.recoverLoss()
+		case stepTrim:
+			s.trim()
 			if invariants.Enabled {
 				s.check()
 			}
@@ -181,7 +184,7 @@ func (s *Shard) startOver(r *resource) {
 // inherit gives n an entry with the snapshot and the subs of e.
 func (n *resource) inherit(e *entry) {
 	s := n.s
-	s.wheel.Cancel(&e.idle)
+	e.use()
 	s.wheel.Cancel(&e.retry)
 	e.gone = true
 	if e.fetch != nil {
@@ -209,7 +212,7 @@ func (n *resource) inherit(e *entry) {
 func (e *entry) refetch() {
 	s := e.r.s
 	if len(e.subs.list) == 0 {
-		s.wheel.Schedule(&e.idle, s.now+s.opt.EvictAfter, e)
+		e.rest()
 	}
 	switch {
 	case e.r.faults == faultsToFail:
@@ -247,7 +250,17 @@ func (s *Shard) abandon(r *resource) {
 
 func (r *resource) abandonSubs() {
 	s := r.s
+	s.wheel.Cancel(&r.linger)
+	for _, l := range r.links {
+		s.wheel.Cancel(&l.idle)
+	}
 	for _, e := range r.entries {
+		if !e.gone {
+			e.use()
+			e.set(nil)
+			s.wheel.Cancel(&e.retry)
+			s.metrics.Entries.Add(-1)
+		}
 		e.gone = true
 		if e.fetch != nil {
 			e.fetch.e, e.fetch = nil, nil

@@ -28,6 +28,7 @@ type fetched struct {
 	got        res.GetResult
 	err        *res.Error
 	unanswered bool // err is not from a service: there was no reply
+	large      bool // err is that the reply exceeds MaxResource
 }
 
 // get sends an entry's first get.
@@ -92,7 +93,12 @@ func (s *Shard) send(f *fetch) {
 		r := f.e.r
 		s.doubt.r = r
 		a := fetched{f: f, err: err, unanswered: err != nil}
-		if err == nil {
+		switch {
+		case err != nil:
+		case s.tooLarge(len(payload)):
+			a.err = f.e.large("get."+e.r.name, len(payload))
+			a.large = true
+		default:
 			if a.got, a.err = s.parser.Get(payload); a.err != nil && a.err.Invalid() {
 				s.opt.Invalid("get."+e.r.name, a.err)
 			}
@@ -138,6 +144,10 @@ func snapshotOf(model bool, props []res.Prop, values []res.Value) *state.Snapsho
 func (e *entry) loaded(a *fetched) {
 	s := e.r.s
 	waiting := e.subs.list
+	if len(s.refusals) > 0 {
+		delete(s.refusals, e.r.name)
+		delete(s.refusals, largeKey(e.r.name, e.query))
+	}
 	if query := a.got.Query; query != e.query {
 		to := e.r.entries[query]
 		if to == nil {
@@ -159,9 +169,6 @@ func (e *entry) loaded(a *fetched) {
 		if a.f.again {
 			defer e.reget()
 		}
-	}
-	if len(s.refusals) > 0 {
-		delete(s.refusals, e.r.name)
 	}
 	for _, sb := range waiting {
 		s.post(sb, state.Update{Kind: state.Loaded, Snapshot: e.snap})
@@ -190,7 +197,7 @@ func (e *entry) merge(to *entry) {
 	r, s := e.r, e.r.s
 	e.gone = true
 	delete(r.entries, e.query)
-	s.wheel.Cancel(&e.idle)
+	e.use()
 	s.metrics.Entries.Add(-1)
 	l := r.link(e.query, to)
 	for _, sb := range e.subs.list {
@@ -199,7 +206,7 @@ func (e *entry) merge(to *entry) {
 	}
 	l.subs = len(e.subs.list)
 	if l.subs > 0 {
-		s.wheel.Cancel(&to.idle)
+		to.use()
 	} else {
 		s.wheel.Schedule(&l.idle, s.now+s.opt.EvictAfter, l)
 	}
@@ -218,6 +225,9 @@ func (e *entry) refreshed(a *fetched) {
 		if a.f.again {
 			e.reget()
 		}
+	case a.large:
+		s.metrics.RegetFailures.Add(1)
+		e.end(a.err)
 	case a.err.Code == res.CodeNotFound && !(a.unanswered && e.lost):
 		e.deleted()
 	default:

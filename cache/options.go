@@ -42,6 +42,12 @@ type Options struct {
 
 	// EvictAfter is how long a resource stays cached without subscribers. Default 5 s.
 	EvictAfter time.Duration
+	// UnusedBytes bounds the memory of entries without subscribers: above it the least recently
+	// used are evicted before EvictAfter has passed. Default 64 MiB.
+	UnusedBytes int
+	// MaxResource bounds the bytes of a resource: of a reply that has it, and of its JSON after an
+	// event. A larger one is not served. Default 16 MiB.
+	MaxResource int
 	// BacklogLimit is the backlog above which a loop gets no more events of state. At half of that,
 	// it gets the newest state instead. Default 16,384.
 	BacklogLimit int
@@ -70,6 +76,8 @@ type Options struct {
 func (o *Options) defaults() {
 	def(&o.Loops, 1)
 	def(&o.EvictAfter, 5*time.Second)
+	def(&o.UnusedBytes, 64<<20)
+	def(&o.MaxResource, 16<<20)
 	def(&o.BacklogLimit, 16<<10)
 	def(&o.MailboxLimit, 64<<10)
 	def(&o.MailboxBytes, 64<<20)
@@ -102,6 +110,8 @@ type Metrics struct {
 	Resources     atomic.Int64 // names with a NATS subscription
 	Entries       atomic.Int64 // cached or loading
 	Bytes         atomic.Int64 // cached keys and values
+	Unused        atomic.Int64 // entries without subs
+	UnusedBytes   atomic.Int64 // memory of these
 	Subscriptions atomic.Int64 // subs of loops
 	Behind        atomic.Int64 // subs that have missed events and wait for the newest state
 
@@ -120,5 +130,7 @@ type Metrics struct {
 	Synced        atomic.Int64 // subs that caught up after missing events
 	Deletes       atomic.Int64 // entries deleted by their service
 	Evictions     atomic.Int64 // entries dropped without subscribers
+	EvictedEarly  atomic.Int64 // those of them that were dropped for their memory, before their time
+	TooLarge      atomic.Int64 // replies and events rejected because the resource exceeds MaxResource
 	Refused       atomic.Int64 // resources dropped because NATS rejects the subscription to their events
 }

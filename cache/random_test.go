@@ -34,6 +34,9 @@ func newWorld(t *testing.T, seed uint64, faults bool) *world {
 	if rnd.IntN(2) == 0 {
 		opt.ResetThrottle = nil
 	}
+	if rnd.IntN(2) == 0 {
+		opt.UnusedBytes = 1 + rnd.IntN(3000)
+	}
 	if faults {
 		opt.LockedLimit = 1 + rnd.IntN(5)
 	}

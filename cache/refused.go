@@ -1,10 +1,10 @@
 package cache
 
 import (
+	"slices"
 	"time"
 
 	"sluice/internal/res"
-	"sluice/internal/state"
 )
 
 // maxRefusals bounds the names whose rejection is remembered. Beyond it, all are forgotten and
@@ -19,6 +19,7 @@ type refusal struct {
 	err   *res.Error
 	until time.Duration // when to try again
 	tries int
+	large bool // the resource exceeds MaxResource
 }
 
 // find returns why a name is rejected, nil if it may be tried.
@@ -27,6 +28,27 @@ func (m refusals) find(name string, now time.Duration) *res.Error {
 		return f.err
 	}
 	return nil
+}
+
+// add records the refusal f of a key. The pause before the next try grows.
+func (m *refusals) add(key string, f refusal, s *Shard) {
+	if *m == nil || len(*m) >= maxRefusals {
+		*m = make(refusals)
+	}
+	f.tries = (*m)[key].tries
+	f.until = s.now + min(retryFirst<<min(f.tries, 10), retryMost)
+	f.tries++
+	(*m)[key] = f
+}
+
+// retryLarge forgets the resources that were too large and whose name matches.
+func (m refusals) retryLarge(patterns []res.Pattern) {
+	for key, f := range m {
+		name, _ := res.SplitRID(key)
+		if f.large && slices.ContainsFunc(patterns, func(p res.Pattern) bool { return p.Match(name) }) {
+			delete(m, key)
+		}
+	}
 }
 
 // Refused ends a resource whose event subscription NATS rejects: without events it would never
@@ -41,21 +63,14 @@ func (s *Shard) refuse(name string, err *res.Error) {
 		return
 	}
 	s.metrics.Refused.Add(1)
-	if s.refusals == nil || len(s.refusals) >= maxRefusals {
-		s.refusals = make(refusals)
-	}
-	f := s.refusals[name]
-	f.err, f.until = err, s.now+min(retryFirst<<min(f.tries, 10), retryMost)
-	f.tries++
-	s.refusals[name] = f
+	s.refusals.add(name, refusal{err: err}, s)
 	for _, e := range r.sorted() {
 		if e.snap != nil {
-			s.deliver(e, state.NewEnd(e.snap, err))
+			e.end(err)
 		} else {
 			s.metrics.GetFailures.Add(1)
-			s.deliverFailure(e, err)
+			e.fail(err)
 		}
-		e.drop(false)
 	}
 	if s.resources[name] == r {
 		r.remove() // the next Subscribe tries again

@@ -13,6 +13,7 @@ func (s *Shard) reset(patterns []res.Pattern) {
 	for _, p := range patterns {
 		s.index.match(p.String(), func(r *resource) { found[r] = struct{}{} })
 	}
+	s.refusals.retryLarge(patterns)
 	s.doubt.sweep = true
 	for _, r := range byName(found) {
 		s.doubt.r = r

@@ -42,6 +42,15 @@ func (s *Shard) addResource(name string) *resource {
 	return r
 }
 
+// has reports whether a client's query has an entry. r may be nil.
+func (r *resource) has(query string) bool {
+	if r == nil {
+		return false
+	}
+	e, _ := r.find(query)
+	return e != nil
+}
+
 // find returns the entry of a client's query, and the link that leads to it, if any.
 func (r *resource) find(query string) (*entry, *link) {
 	if l := r.links[query]; l != nil {

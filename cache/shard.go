@@ -45,6 +45,7 @@ type Shard struct {
 	resources  map[string]*resource
 	index      index
 	refusals   refusals
+	unused     unused
 	step       int  // of the turn
 	backlogged bool // the turn has left messages to the next one
 	doubt      doubt
@@ -71,6 +72,7 @@ func NewShard(opt Options, bus Bus, loops Loops) *Shard {
 		loops: loops, limit: opt.BacklogLimit, metrics: opt.Metrics, timing: &s.timing, doubt: &s.doubt,
 		laggards: make([]laggards, opt.Loops),
 	}
+	s.unused = unused{limit: opt.UnusedBytes, metrics: opt.Metrics}
 	s.deprecations = deprecations{log: s.log, deprecated: make(map[string]struct{})}
 	return s
 }
@@ -130,6 +132,9 @@ func (s *Shard) subscribe(loop int, ref uint64, name, query string, first func()
 		err = res.ErrInvalidRequest
 	default:
 		err = s.refusals.find(name, s.now)
+	}
+	if err == nil && !r.has(query) {
+		err = s.largeBefore(name, query)
 	}
 	if r == nil && err == nil {
 		r = s.addResource(name)

@@ -32,6 +32,7 @@ var rewrite = flag.Bool("rewrite", false, "replace what the transcripts expect b
 //	service fails SUBJECT CODE [(PART)] no reply: timeout, noResponders
 //	refused NAME                        NATS rejects the subscription to the name's events
 //	gap                                 events may have been lost
+//	shed on|off                         memory is short, or no longer
 //	advance DURATION                    time passes
 //	shard [NAME=VALUE ...]              a new shard with these options
 //	together ... end                    messages in between are handled in one turn
@@ -47,7 +48,7 @@ var rewrite = flag.Bool("rewrite", false, "replace what the transcripts expect b
 var shardLanguage = &transcript.Language{
 	Actors: []string{"loop"},
 	Blocks: []string{"together"},
-	Verbs:  []string{"subscribed", "unsubscribed", "logs", "pending", "metrics", "refused", "gap", "advance", "shard"},
+	Verbs:  []string{"subscribed", "unsubscribed", "logs", "pending", "metrics", "refused", "gap", "shed", "advance", "shard"},
 }
 
 func TestTranscripts(t *testing.T) {
@@ -220,6 +221,8 @@ func (r *runner) do(st *transcript.Step) {
 		h.s.Refused(arg(0), res.InternalError("NATS refuses the subscription"))
 	case "gap":
 		h.s.ResetAll()
+	case "shed":
+		h.s.Shed(arg(0) == "on")
 	case "advance":
 		by, err := time.ParseDuration(arg(0))
 		if err != nil {

@@ -58,6 +58,7 @@ type Gateway struct {
 	engine  *netpoll.Engine
 	scrape  *metricsserver.Server // nil: no metrics port
 	resets  *owner.Throttle
+	budgets budgets
 	life    *lifecycle.Group
 
 	// Fixed after Start.
@@ -102,6 +103,7 @@ func New(c Config) (*Gateway, error) {
 		trace:   framing.Trace{Log: c.Log},
 		owners:  owners{loops: make([]atomic.Pointer[loop], c.LoopCount())},
 		resets:  owner.NewThrottle(c.ResetThrottle),
+		budgets: newBudgets(&c),
 	}
 	if g.clock == nil {
 		g.clock = owner.SystemClock()

@@ -21,6 +21,8 @@ func newShard(g *Gateway, index int) *shard {
 		Index:         index,
 		Loops:         len(g.loops),
 		EvictAfter:    g.config.CacheEviction,
+		UnusedBytes:   max(g.budgets.cache/g.config.ShardCount(), 1),
+		MaxResource:   g.config.MaxResourceBytes,
 		ResetThrottle: g.resets,
 		Clock:         g.clock,
 		Log:           g.log,

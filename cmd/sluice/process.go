@@ -72,6 +72,7 @@ func (p *process) run(args []string) int {
 		log.Debug(n)
 	}
 	setup.Config.Log, setup.Config.Version = log, version()
+	gateway.LimitMemory(setup.Config)
 	s, err := build(setup.Config)
 	if err != nil {
 		return p.misused(err)

@@ -168,6 +168,8 @@ func Register(to *metrics.Registry, from *Sources) error {
 	gauge("sluice_cache_resources", "Resource names with a NATS subscription.", c.Resources.Load)
 	gauge("sluice_cache_entries", "Cached resources; each normalised query counts.", c.Entries.Load)
 	gauge("sluice_cache_bytes", "Bytes of keys and values cached.", c.Bytes.Load)
+	gauge("sluice_cache_unused", "Cached resources without subscribers.", c.Unused.Load)
+	gauge("sluice_cache_unused_bytes", "Memory of cached resources without subscribers; cacheBytes bounds it.", c.UnusedBytes.Load)
 	gauge("sluice_cache_subscriptions", "Event loops' subscriptions of cached resources.", c.Subscriptions.Load)
 	gauge("sluice_cache_behind", "Event loops' subscriptions that have missed events and wait for the newest state.", c.Behind.Load)
 	counters("sluice_cache_", map[string]count{
@@ -185,6 +187,8 @@ func Register(to *metrics.Registry, from *Sources) error {
 		"deletes":        {"Resources deleted by their services.", total(&c.Deletes)},
 		"refused":        {"Resources dropped because NATS rejects the subscription to their events.", total(&c.Refused)},
 		"evictions":      {"Resources evicted without subscribers.", total(&c.Evictions)},
+		"evicted_early":  {"Resources evicted before cacheEviction had passed, for their memory.", total(&c.EvictedEarly)},
+		"too_large":      {"Resources rejected because they exceed maxResourceBytes.", total(&c.TooLarge)},
 	})
 
 	gauge("sluice_nats_requests_pending", "Requests to services in flight.", b.Pending.Load)

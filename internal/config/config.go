@@ -98,6 +98,13 @@ type Config struct {
 	// so that nothing on the way takes it for dead; Off: none.
 	HeartbeatInterval time.Duration
 
+	// MemoryLimit is the bytes that the Go runtime may use; 0: what GOMEMLIMIT says, else a share
+	// of the control group's limit. gateway.LimitMemory applies it.
+	MemoryLimit int
+
+	MaxResourceBytes int // bytes of one resource
+	CacheBytes       int // bytes of cached resources without subscribers; 0: by the memory limit
+
 	// Metrics.
 	MetricsPort int  // 0: off; or FreePort
 	Profiles    bool // serve pprof on that port

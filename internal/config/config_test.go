@@ -48,7 +48,7 @@ func TestResgateDefaults(t *testing.T) {
 	own := cmpopts.IgnoreFields(Config{}, "MaxMessage", "MaxHead", "HeadTimeout", "HTTPIdleTimeout", "OutboxBytes", "HTTPBacklogBytes", "MaxSubscriptions",
 		"MaxPending", "MaxResources", "HeldEvents", "PingInterval", "CloseTimeout", "DrainTimeout", "NATSConnections", "NATSTimeout",
 		"NATSGrace", "NATSPing", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
-		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush")
+		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush", "MaxResourceBytes")
 	if diff := cmp.Diff(want, c, own); diff != "" {
 		t.Error(diff)
 	}
@@ -135,6 +135,7 @@ func TestFlags(t *testing.T) {
 		{"--log-format json", Config{LogFormat: "json"}},
 		{"--tlscert a --tlscert b;c --tlskey d;e --tlskey f", Config{TLSCert: "a;b;c", TLSKey: "d;e;f"}},
 		{"--max-body 4096 --handshake-timeout 3s --max-handshakes 9", Config{MaxBody: 4096, HandshakeTimeout: 3 * time.Second, MaxHandshakes: 9}},
+		{"--memory-limit 1073741824 --max-resource-bytes 1048576 --cache-bytes 2097152", Config{MemoryLimit: 1 << 30, MaxResourceBytes: 1 << 20, CacheBytes: 2 << 20}},
 		{"--heartbeat-interval 0 --compression-threshold 1 --http-compression 0", Config{HeartbeatInterval: Off, CompressionThreshold: 1, HTTPCompression: -1}},
 		{"--heartbeat-interval 20s --http-compression 2048", Config{HeartbeatInterval: 20 * time.Second, HTTPCompression: 2048}},
 	} {

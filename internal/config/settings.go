@@ -132,6 +132,13 @@ var settings = []setting{
 	{key: "heldEvents", flag: "held-events", arg: "n", group: groupLimits, help: "events buffered per subscription while references load",
 		value: number(func(c *Config) *int { return &c.HeldEvents }, 1024, 1, 1<<20)},
 
+	{key: "maxResourceBytes", flag: "max-resource-bytes", arg: "bytes", group: groupLimits, help: "size of a resource; a larger one is not served",
+		value: number(func(c *Config) *int { return &c.MaxResourceBytes }, 16*mib, kib, 1<<30)},
+	{key: "cacheBytes", flag: "cache-bytes", arg: "bytes", group: groupLimits, help: "cached resources without subscribers; 0: by the memory limit",
+		value: number(func(c *Config) *int { return &c.CacheBytes }, 0, mib, 1<<46, zeroIsDefault)},
+	{key: "memoryLimit", flag: "memory-limit", arg: "bytes", group: groupLimits, help: "as GOMEMLIMIT; 0: 80% of the control group's limit",
+		value: number(func(c *Config) *int { return &c.MemoryLimit }, 0, 16*mib, 1<<46, zeroIsDefault)},
+
 	{key: "loops", flag: "loops", arg: "n", group: groupTuning, help: "event loops; 0: one per core",
 		value: number(func(c *Config) *int { return &c.Loops }, 0, 0, MaxLoops)},
 	{key: "shards", flag: "shards", arg: "n", group: groupTuning, help: "cache shards, a power of two; 0: by the number of cores",

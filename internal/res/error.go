@@ -1,5 +1,7 @@
 package res
 
+import "strconv"
+
 // Codes of the standard errors (RES.md section 5).
 const (
 	CodeNotFound            = "system.notFound"
@@ -80,6 +82,12 @@ func InternalError(why string) *Error {
 		return ErrInternal
 	}
 	return &Error{Code: CodeInternalError, Message: "Internal error: " + why}
+}
+
+// TooLarge returns the error of a resource that exceeds a limit. Like an invalid reply it is the
+// service's mistake, which the caller logs.
+func TooLarge(bytes int, setting string, limit int) *Error {
+	return invalidAnswer("the resource has " + strconv.Itoa(bytes) + " bytes, " + setting + " allows " + strconv.Itoa(limit))
 }
 
 // HTTP returns the error for an HTTP client: ErrServiceUnavailable for ErrOverloaded and

@@ -126,6 +126,31 @@ func (s *Snapshot) Len() int { return s.sums().count }
 // tree maintains it, so the call is O(1).
 func (s *Snapshot) Bytes() int { return s.sums().bytes }
 
+// Size returns about how many bytes the resource has as JSON, in O(1).
+func (s *Snapshot) Size() int {
+	perEntry := 1
+	if s.model {
+		perEntry = 4
+	}
+	return s.Bytes() + perEntry*s.Len() + 2
+}
+
+// valueBytes is what the tree keeps of one entry beside the text of its key and value: a res.Value,
+// the header of its key, and a share of the node.
+const valueBytes = 64
+
+// Footprint returns about how many bytes of memory the snapshot holds, in O(1): the tree and the
+// texts encoded so far. What it shares with other snapshots counts in full.
+func (s *Snapshot) Footprint() int {
+	n := s.Bytes() + valueBytes*s.Len() + valueBytes
+	for _, text := range []*[]byte{s.json.Load(), s.legacy.Load()} {
+		if text != nil {
+			n += len(*text)
+		}
+	}
+	return n
+}
+
 // HasRefs reports whether the resource contains a reference that is not soft.
 func (s *Snapshot) HasRefs() bool { return s.sums().refs > 0 }
 
@@ -188,11 +213,11 @@ func (s *Snapshot) JSON(legacy bool) []byte {
 }
 
 func (s *Snapshot) appendJSON(legacy bool) []byte {
-	start, end, perEntry := byte('['), byte(']'), 1
+	start, end := byte('['), byte(']')
 	if s.model {
-		start, end, perEntry = '{', '}', 4
+		start, end = '{', '}'
 	}
-	dst := make([]byte, 0, s.Bytes()+perEntry*s.Len()+2)
+	dst := make([]byte, 0, s.Size())
 	dst = append(dst, start)
 	for key, v := range s.All() {
 		if len(dst) > 1 {
