@@ -18,6 +18,7 @@ var unwanted = []struct{ path, why string }{
 	{module + "/internal/archtest", "a test kit"},
 	{module + "/internal/natstest", "a test kit"},
 	{module + "/internal/restest", "a test kit"},
+	{module + "/internal/resmodel", "models of the gateway's peers, to compare the gateway with"},
 	{module + "/internal/e2e/", "a test kit"},
 	{"testing", "registers flags, and belongs to test binaries"},
 	{"testing/", "belongs to test binaries"},

@@ -13,6 +13,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/owner"
+	"sluice/internal/resmodel"
 )
 
 var (
@@ -65,7 +66,7 @@ type chaos struct {
 	seed    uint64
 	rng     *rand.Rand
 	round   int
-	store   *Store
+	store   *resmodel.Store
 	service *Service
 	gateway Gateway
 	trips   *session // for round trips only
@@ -83,7 +84,7 @@ type chaos struct {
 
 type chaosClient struct {
 	*Client
-	view    *View
+	view    *resmodel.View
 	version string
 	nextID  int
 	ticks   map[string]int // the last tick event seen, by resource ID
@@ -91,7 +92,7 @@ type chaosClient struct {
 }
 
 func newChaos(t *testing.T, seed uint64, change func(*gateway.Config)) *chaos {
-	w := &chaos{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), store: NewStore(), ticks: map[string]int{}}
+	w := &chaos{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), store: resmodel.NewStore(), ticks: map[string]int{}}
 	ns := startNATS(t)
 	w.trips = &session{env: Env{Watchdog: time.Minute}, clock: owner.NewManualClock(), wake: make(chan struct{}, 1), nextID: hiddenIDs}
 	var err error
@@ -153,7 +154,7 @@ func (w *chaos) dial(name, version string) *chaosClient {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cc := &chaosClient{Client: c, view: NewView(), version: version, ticks: map[string]int{}}
+	cc := &chaosClient{Client: c, view: resmodel.NewView(), version: version, ticks: map[string]int{}}
 	w.t.Cleanup(c.Cut)
 	w.send(cc, "version", `,"params":{"protocol":"`+version+`"}`)
 	return cc
@@ -274,7 +275,7 @@ func (w *chaos) change(rid string) (event, payload string) {
 }
 
 func (w *chaos) slicedValues(name string) []any {
-	base := slices.Clone(w.store.sliced[name])
+	base := slices.Clone(w.store.Sliced(name))
 	for range 1 + w.rng.IntN(3) {
 		if len(base) > 0 && (len(base) > 8 || w.rng.IntN(2) == 0) {
 			i := w.rng.IntN(len(base))
@@ -390,7 +391,7 @@ func queried(r *Request) string {
 
 func (w *chaos) answerTo(r *Request) string {
 	var p struct{ Query string }
-	if v, err := decode(r.Data); err == nil {
+	if v, err := resmodel.Decode(r.Data); err == nil {
 		if m, ok := v.(map[string]any); ok {
 			p.Query, _ = m["query"].(string)
 		}
@@ -427,7 +428,7 @@ func (w *chaos) fold(c *chaosClient) (any bool) {
 
 // checkTick: tick events carry a number that only grows.
 func (w *chaos) checkTick(c *chaosClient, m string) {
-	v, _ := decode(m)
+	v, _ := resmodel.Decode(m)
 	e, _ := v.(map[string]any)
 	rid, ok := strings.CutSuffix(fmt.Sprint(e["event"]), ".tick")
 	if !ok {
@@ -469,7 +470,7 @@ func (w *chaos) rest() {
 		if still > 20 {
 			for _, c := range w.clients {
 				if c.view.Pending() > 0 {
-					w.fail(c, "requests without an answer: %v", c.view.pending)
+					w.fail(c, "requests without an answer: %v", c.view.Open())
 				}
 			}
 		}
@@ -491,8 +492,8 @@ func (w *chaos) compare() {
 				w.differs(c, rid, "%s failed with %s, but it is there", rid, got)
 			case !ok && !c.view.Failed(rid):
 				w.differs(c, rid, "%s is %s, but it is not there", rid, got)
-			case ok && got != encode(AsSeenBy(want, c.version)):
-				w.differs(c, rid, "%s is\n%s, want\n%s", rid, got, encode(AsSeenBy(want, c.version)))
+			case ok && got != resmodel.Encode(resmodel.AsSeenBy(want, c.version)):
+				w.differs(c, rid, "%s is\n%s, want\n%s", rid, got, resmodel.Encode(resmodel.AsSeenBy(want, c.version)))
 			}
 		}
 		for _, rid := range c.view.Subscribed() {

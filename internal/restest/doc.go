@@ -3,8 +3,8 @@
 //
 // It owns the verbs of a gateway (language.go) and their runner (run.go, http_steps.go, quiet.go);
 // package transcript has the form of a script. It also owns scripted peers, which do only what a
-// transcript says: a WebSocket client, an HTTP client and a service. View models a strict client
-// library (view.go), and Store the state of a service (store.go).
+// transcript says: a WebSocket client, an HTTP client and a service. Package resmodel has the
+// models that they are compared with: a strict client library, and the state of a service.
 //
 // It is for tests only: no program imports it. It never looks inside the gateway, and it never
 // sleeps. It never infers from a pause that nothing was sent: a round trip through the same owners

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sluice/internal/resmodel"
 	"sluice/internal/transcript"
 )
 
@@ -257,7 +258,7 @@ func (s *session) turns(c *Client, arg string) error {
 	if m == nil {
 		return errors.New("want RID FROM into TO by N")
 	}
-	state, err := decode(m[2])
+	state, err := resmodel.Decode(m[2])
 	if err != nil {
 		return err
 	}
@@ -278,11 +279,11 @@ func (s *session) turns(c *Client, arg string) error {
 		if !ok {
 			return fmt.Errorf("not an event of %s: %s", m[1], text)
 		}
-		if state, err = fold(state, name, ev.Data, false); err != nil {
+		if state, err = resmodel.Fold(state, name, ev.Data, false); err != nil {
 			return fmt.Errorf("%s: %w", text, err)
 		}
 	}
-	return Match(m[3], encode(state))
+	return Match(m[3], resmodel.Encode(state))
 }
 
 // holds handles "client a holds RID VALUE" and "client a holds RID nothing".
@@ -290,7 +291,7 @@ func (s *session) holds(c *Client, arg string) error {
 	return holds(s.views[c.Name], arg)
 }
 
-func holds(v *View, arg string) error {
+func holds(v *resmodel.View, arg string) error {
 	if v == nil {
 		return errors.New("nothing came")
 	}

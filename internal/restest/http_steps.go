@@ -12,6 +12,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"sluice/internal/resmodel"
 	"sluice/internal/transcript"
 )
 
@@ -168,8 +169,8 @@ func (s *session) streamed(h *HTTP) (m string, err error) {
 		return m, nil
 	}
 	if s.streams[h.Name] == nil {
-		s.streams[h.Name] = NewView()
-		err = FoldFirst(s.streams[h.Name], h, m)
+		s.streams[h.Name] = resmodel.NewView()
+		err = s.streams[h.Name].Begin(m)
 	} else {
 		err = s.streams[h.Name].Received(m)
 	}
@@ -177,20 +178,6 @@ func (s *session) streamed(h *HTTP) (m string, err error) {
 		return "", fmt.Errorf("a client cannot follow: %w\ngot %s", err, m)
 	}
 	return m, nil
-}
-
-// FoldFirst folds the first message of a stream: the resource set that a subscribe request would
-// return.
-func FoldFirst(v *View, h *HTTP, m string) error {
-	h.mu.Lock()
-	rid := h.rid
-	h.mu.Unlock()
-	if rid == "" {
-		return errors.New("a stream begins with its resource ID")
-	}
-	v.State("1.2.3")
-	v.Sent(`{"id":1,"method":"subscribe.` + rid + `"}`)
-	return v.Received(`{"id":1,"result":` + m + `}`)
 }
 
 // matches compares a response with what a line expects: "STATUS [BODY]" and header lines.

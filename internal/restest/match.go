@@ -1,12 +1,12 @@
 package restest
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"reflect"
 	"slices"
 	"strings"
+
+	"sluice/internal/resmodel"
 )
 
 // more is the member that replaces "..." in an object pattern.
@@ -15,8 +15,8 @@ const more = "..."
 // Match compares JSON with a pattern by structure. Numbers must have the same text. The error lists
 // every difference with its path. Text that is not JSON on either side must be equal byte by byte.
 func Match(pattern, actual string) error {
-	want, errW := decode(expandMore(pattern))
-	got, errG := decode(actual)
+	want, errW := resmodel.Decode(expandMore(pattern))
+	got, errG := resmodel.Decode(actual)
 	if errW != nil || errG != nil {
 		if pattern == actual {
 			return nil
@@ -55,20 +55,6 @@ func expandMore(p string) string {
 	return b.String()
 }
 
-// decode parses exactly one JSON value, numbers as text.
-func decode(s string) (any, error) {
-	d := json.NewDecoder(strings.NewReader(s))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return nil, err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("text after the JSON value")
-	}
-	return v, nil
-}
-
 func compare(path string, want, got any, diffs *[]string) {
 	note := func(format string, a ...any) {
 		at := path
@@ -84,7 +70,7 @@ func compare(path string, want, got any, diffs *[]string) {
 	case map[string]any:
 		g, ok := got.(map[string]any)
 		if !ok {
-			note("want an object, got %s", encode(got))
+			note("want an object, got %s", resmodel.Encode(got))
 			return
 		}
 		for _, k := range sortedKeys(w) {
@@ -94,7 +80,7 @@ func compare(path string, want, got any, diffs *[]string) {
 			if v, ok := g[k]; ok {
 				compare(path+"."+k, w[k], v, diffs)
 			} else {
-				note("member %q is missing, want %s", k, encode(w[k]))
+				note("member %q is missing, want %s", k, resmodel.Encode(w[k]))
 			}
 		}
 		if _, open := w[more]; open {
@@ -102,17 +88,17 @@ func compare(path string, want, got any, diffs *[]string) {
 		}
 		for _, k := range sortedKeys(g) {
 			if _, ok := w[k]; !ok {
-				note("member %q is too much: %s", k, encode(g[k]))
+				note("member %q is too much: %s", k, resmodel.Encode(g[k]))
 			}
 		}
 	case []any:
 		g, ok := got.([]any)
 		if !ok {
-			note("want an array, got %s", encode(got))
+			note("want an array, got %s", resmodel.Encode(got))
 			return
 		}
 		if len(w) != len(g) {
-			note("want %d elements, got %d: %s", len(w), len(g), encode(got))
+			note("want %d elements, got %d: %s", len(w), len(g), resmodel.Encode(got))
 			return
 		}
 		for i := range w {
@@ -120,7 +106,7 @@ func compare(path string, want, got any, diffs *[]string) {
 		}
 	default:
 		if !reflect.DeepEqual(want, got) {
-			note("want %s, got %s", encode(want), encode(got))
+			note("want %s, got %s", resmodel.Encode(want), resmodel.Encode(got))
 		}
 	}
 }
@@ -132,15 +118,4 @@ func sortedKeys(m map[string]any) []string {
 	}
 	slices.Sort(keys)
 	return keys
-}
-
-// encode writes a decoded value compactly, without HTML escapes.
-func encode(v any) string {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return fmt.Sprint(v)
-	}
-	return strings.TrimSuffix(b.String(), "\n")
 }

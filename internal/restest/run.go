@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/internal/owner"
+	"sluice/internal/resmodel"
 	"sluice/internal/transcript"
 )
 
@@ -47,18 +48,18 @@ type session struct {
 	logs    *logBook
 	wake    chan struct{} // something arrived
 
-	https     map[string]*HTTP   // by name; the latest connection
-	httpOrder []string           // their names, oldest first
-	opened    []*HTTP            // all there ever were
-	streams   map[string]*View   // the state of each client's stream; nil before the first message
-	spoken    map[*HTTP]bool     // connections whose end the transcript has expected
-	upgrading map[string]*HTTP   // WebSocket clients that wait for the response to their upgrade
-	early     map[*HTTP][]string // what they have sent already
+	https     map[string]*HTTP          // by name; the latest connection
+	httpOrder []string                  // their names, oldest first
+	opened    []*HTTP                   // all there ever were
+	streams   map[string]*resmodel.View // the state of each client's stream; nil before the first message
+	spoken    map[*HTTP]bool            // connections whose end the transcript has expected
+	upgrading map[string]*HTTP          // WebSocket clients that wait for the response to their upgrade
+	early     map[*HTTP][]string        // what they have sent already
 
 	clients  map[string]*Client
-	views    map[string]*View // the state of each client after the messages that lines expected
-	order    []string         // client names, oldest first
-	ended    map[string]bool  // clients whose end the transcript has expected
+	views    map[string]*resmodel.View // the state of each client after the messages that lines expected
+	order    []string                  // client names, oldest first
+	ended    map[string]bool           // clients whose end the transcript has expected
 	vars     map[string]string
 	names    []string // resource names seen so far, for quiet
 	nextID   int      // of hidden requests
@@ -72,8 +73,8 @@ type session struct {
 // Run replays a transcript. The error names the line, what it expects and what was received.
 func (e Env) Run(script *transcript.Script) error {
 	s := &session{env: e, script: script, clock: owner.NewManualClock(), logs: &logBook{},
-		wake: make(chan struct{}, 1), https: map[string]*HTTP{}, streams: map[string]*View{},
-		spoken: map[*HTTP]bool{}, upgrading: map[string]*HTTP{}, early: map[*HTTP][]string{}, clients: map[string]*Client{}, views: map[string]*View{}, ended: map[string]bool{},
+		wake: make(chan struct{}, 1), https: map[string]*HTTP{}, streams: map[string]*resmodel.View{},
+		spoken: map[*HTTP]bool{}, upgrading: map[string]*HTTP{}, early: map[*HTTP][]string{}, clients: map[string]*Client{}, views: map[string]*resmodel.View{}, ended: map[string]bool{},
 		vars:   map[string]string{"long": strings.Repeat("a", 5000), "badutf8": "\xff", "blank": " \t\r\n"},
 		nextID: hiddenIDs, visible: 1_000_000}
 	var err error
@@ -455,7 +456,7 @@ func (s *session) welcome(c *Client, version string) error {
 	s.clients[name], s.ended[name] = c, false
 	s.order = append(s.order, name)
 	delete(s.vars, "cid."+name)
-	v := NewView()
+	v := resmodel.NewView()
 	s.views[name] = v
 	if version == "raw" {
 		v.State("")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/gateway"
+	"sluice/internal/resmodel"
 )
 
 const (
@@ -38,14 +39,14 @@ func TestOneResourceThreeWays(t *testing.T) {
 type ways struct {
 	t       *testing.T
 	service *Service
-	store   *Store
+	store   *resmodel.Store
 	wake    chan struct{}
 	base    string // of resources over HTTP
 
 	sockets []*Client
 	streams []*HTTP
-	views   map[any]*View // of both
-	done    map[any]int   // last events seen, one of each resource
+	views   map[any]*resmodel.View // of both
+	done    map[any]int            // last events seen, one of each resource
 
 	getters sync.WaitGroup
 	stop    chan struct{}
@@ -56,7 +57,7 @@ type ways struct {
 
 func newWays(t *testing.T, loops, shards int) *ways {
 	ns := startNATS(t)
-	w := &ways{t: t, store: NewStore(), wake: make(chan struct{}, 1), views: map[any]*View{}, done: map[any]int{},
+	w := &ways{t: t, store: resmodel.NewStore(), wake: make(chan struct{}, 1), views: map[any]*resmodel.View{}, done: map[any]int{},
 		stop: make(chan struct{}), gone: make(chan struct{}), asked: map[string]int{}}
 	var err error
 	if w.service, err = NewService(ns.ClientURL(), w.notify); err != nil {
@@ -101,7 +102,7 @@ func (w *ways) notify() {
 // begin lets everybody ask, and answers the only get request when all have.
 func (w *ways) begin() {
 	for _, c := range w.sockets {
-		v := NewView()
+		v := resmodel.NewView()
 		w.views[c] = v
 		for _, m := range []string{`{"id":1,"method":"version","params":{"protocol":"1.2.3"}}`, `{"id":2,"method":"subscribe.test.list"}`} {
 			v.Sent(m)
@@ -173,7 +174,7 @@ func (w *ways) getter(i int) {
 
 // childIn returns the number that the nested child has twice.
 func childIn(body string) (int, error) {
-	v, err := decode(body)
+	v, err := resmodel.Decode(body)
 	if err != nil {
 		return 0, err
 	}
@@ -238,7 +239,7 @@ func (w *ways) round(n int) {
 
 // fold gives clients' messages to their views.
 func (w *ways) fold() {
-	fold := func(c any, m string, first *HTTP) {
+	fold := func(c any, m string) {
 		// The two may be in different shards, so the end of one says nothing of the other.
 		for _, event := range [...]string{"test.list.done", "test.child.done"} {
 			if strings.Contains(m, event) {
@@ -247,8 +248,8 @@ func (w *ways) fold() {
 		}
 		var err error
 		if v := w.views[c]; v == nil {
-			w.views[c] = NewView()
-			err = FoldFirst(w.views[c], first, m)
+			w.views[c] = resmodel.NewView()
+			err = w.views[c].Begin(m)
 		} else {
 			err = v.Received(m)
 		}
@@ -258,13 +259,13 @@ func (w *ways) fold() {
 	}
 	for _, c := range w.sockets {
 		for m, ok := c.Next(); ok; m, ok = c.Next() {
-			fold(c, m, nil)
+			fold(c, m)
 		}
 	}
 	for _, h := range w.streams {
 		for m, ok := h.NextMessage(); ok; m, ok = h.NextMessage() {
 			if !strings.HasPrefix(m, ":") {
-				fold(h, m, h)
+				fold(h, m)
 			}
 		}
 	}
@@ -313,12 +314,12 @@ func (w *ways) end() {
 	for c, v := range w.views {
 		for rid, want := range map[string]any{"test.list": list, "test.child": child} {
 			got, _ := v.Value(rid)
-			if err := Match(encode(want), got); err != nil {
+			if err := Match(resmodel.Encode(want), got); err != nil {
 				w.t.Errorf("%T has another %s: %v", c, rid, err)
 			}
 		}
 	}
-	nested := strings.Replace(encode(list), `{"rid":"test.child"}`, `{"href":"/api/test/child","model":`+encode(child)+`}`, 1)
+	nested := strings.Replace(resmodel.Encode(list), `{"rid":"test.child"}`, `{"href":"/api/test/child","model":`+resmodel.Encode(child)+`}`, 1)
 	for i, got := range w.bodies {
 		if err := Match(nested, got); err != nil {
 			w.t.Errorf("the last GET of %d differs: %v", i, err)

@@ -1,4 +1,4 @@
-package restest
+package resmodel
 
 import (
 	"encoding/json"
@@ -76,6 +76,18 @@ func (v *View) Sent(message string) {
 		v.State(version.Protocol)
 	}
 	v.pending[r.ID.String()] = p
+}
+
+// Begin folds the first message of a stream of server-sent events: the resource set that a
+// subscribe request would return, with its resource ID.
+func (v *View) Begin(message string) error {
+	var first struct{ RID string }
+	if err := json.Unmarshal([]byte(message), &first); err != nil || first.RID == "" {
+		return errors.New("a stream begins with its resource ID")
+	}
+	v.State("1.2.3")
+	v.Sent(`{"id":1,"method":"subscribe.` + first.RID + `"}`)
+	return v.Received(`{"id":1,"result":` + message + `}`)
 }
 
 // Received folds one message. The error names the rule of the protocol that it violates.
@@ -202,7 +214,7 @@ func (v *View) event(event string, data json.RawMessage) error {
 		if err != nil {
 			return err
 		}
-		if h.value, err = fold(h.value, name, data, v.coarse); err != nil {
+		if h.value, err = Fold(h.value, name, data, v.coarse); err != nil {
 			return err
 		}
 		return v.check(added)
@@ -232,7 +244,7 @@ func (v *View) add(s *set) (added []string, err error) {
 				err = errors.Join(err, fmt.Errorf("%s is sent, but the client holds it", rid))
 				continue
 			}
-			value, bad := decode(string(raw))
+			value, bad := Decode(string(raw))
 			if bad != nil {
 				err = errors.Join(err, bad)
 			}
@@ -336,7 +348,7 @@ func (v *View) Value(rid string) (value string, ok bool) {
 	if h == nil {
 		return "", false
 	}
-	return encode(h.value), true
+	return Encode(h.value), true
 }
 
 // Failed reports whether the client has an error instead of the resource; Deleted reports whether
@@ -357,13 +369,16 @@ func (v *View) Subscribed() []string {
 	return rids
 }
 
+// Open describes the requests without a response, for error messages.
+func (v *View) Open() string { return fmt.Sprint(v.pending) }
+
 // Pending returns the number of requests without a response.
 func (v *View) Pending() int { return len(v.pending) }
 
-// fold applies one state event to a decoded model or collection, which it may change. If coarse, a
+// Fold applies one state event to a decoded model or collection, which it may change. If coarse, a
 // change may repeat what is there already.
-func fold(state any, event string, data json.RawMessage, coarse bool) (any, error) {
-	decoded, err := decode(string(data))
+func Fold(state any, event string, data json.RawMessage, coarse bool) (any, error) {
+	decoded, err := Decode(string(data))
 	if err != nil {
 		return nil, err
 	}
@@ -386,7 +401,7 @@ func fold(state any, event string, data json.RawMessage, coarse bool) (any, erro
 				delete(st, k)
 				continue
 			}
-			if !coarse && had && encode(old) == encode(e) {
+			if !coarse && had && Encode(old) == Encode(e) {
 				return nil, fmt.Errorf("property %s is sent, but it did not change", k)
 			}
 			st[k] = e

@@ -1,4 +1,4 @@
-package restest
+package resmodel
 
 import (
 	"encoding/json"
@@ -40,6 +40,9 @@ func (s *Store) Set(rid string, value any) { s.resources[rid] = value }
 // SetSliced creates or replaces a collection whose queries "from=N&count=N" are slices, without an
 // event.
 func (s *Store) SetSliced(name string, values []any) { s.sliced[name] = values }
+
+// Sliced returns the collection that the queries of a name show a part of. It must not be changed.
+func (s *Store) Sliced(name string) []any { return s.sliced[name] }
 
 // Delete removes a resource, without an event.
 func (s *Store) Delete(rid string) { delete(s.resources, rid) }
@@ -118,7 +121,7 @@ func (s *Store) Get(name, query string) string {
 	if norm != "" {
 		result["query"] = norm
 	}
-	return `{"result":` + encode(result) + `}`
+	return `{"result":` + Encode(result) + `}`
 }
 
 func kind(value any) string {
@@ -134,10 +137,10 @@ func kind(value any) string {
 func (s *Store) Query(subject, name, norm string, whole bool) string {
 	sl, ok := s.pending[subject][norm]
 	if !ok {
-		return `{"result":{"collection":` + encode(slice(s.sliced[name], norm)) + `}}`
+		return `{"result":{"collection":` + Encode(slice(s.sliced[name], norm)) + `}}`
 	}
 	if whole {
-		return `{"result":{"collection":` + encode(sl.after) + `}}`
+		return `{"result":{"collection":` + Encode(sl.after) + `}}`
 	}
 	events, err := json.Marshal(sl.events)
 	if err != nil {
@@ -167,18 +170,18 @@ func (s *Store) ChangeSliced(name string, next []any) (subject, payload string) 
 func difference(a, b []any) []json.RawMessage {
 	events := []json.RawMessage{}
 	from := 0
-	for from < len(a) && from < len(b) && encode(a[from]) == encode(b[from]) {
+	for from < len(a) && from < len(b) && Encode(a[from]) == Encode(b[from]) {
 		from++
 	}
 	tail := 0
-	for tail < len(a)-from && tail < len(b)-from && encode(a[len(a)-1-tail]) == encode(b[len(b)-1-tail]) {
+	for tail < len(a)-from && tail < len(b)-from && Encode(a[len(a)-1-tail]) == Encode(b[len(b)-1-tail]) {
 		tail++
 	}
 	for i := len(a) - tail - 1; i >= from; i-- {
 		events = append(events, json.RawMessage(fmt.Sprintf(`{"event":"remove","data":{"idx":%d}}`, i)))
 	}
 	for i := from; i < len(b)-tail; i++ {
-		events = append(events, json.RawMessage(fmt.Sprintf(`{"event":"add","data":{"idx":%d,"value":%s}}`, i, encode(b[i]))))
+		events = append(events, json.RawMessage(fmt.Sprintf(`{"event":"add","data":{"idx":%d,"value":%s}}`, i, Encode(b[i]))))
 	}
 	return events
 }
@@ -196,13 +199,13 @@ func (s *Store) Change(rid string, values map[string]any) string {
 		m[k] = v
 		sent[k] = v
 	}
-	return `{"values":` + encode(sent) + `}`
+	return `{"values":` + Encode(sent) + `}`
 }
 
 // Add inserts into a collection and returns the add event's payload.
 func (s *Store) Add(rid string, idx int, value any) string {
 	s.resources[rid] = slices.Insert(s.resources[rid].([]any), idx, value)
-	return fmt.Sprintf(`{"idx":%d,"value":%s}`, idx, encode(value))
+	return fmt.Sprintf(`{"idx":%d,"value":%s}`, idx, Encode(value))
 }
 
 // Remove removes from a collection and returns the remove event's payload.
