@@ -69,7 +69,7 @@ type chaos struct {
 	store   *resmodel.Store
 	service *Service
 	gateway Gateway
-	trips   *session // for round trips only
+	trips   *sockets // for round trips only
 	clients []*chaosClient
 	pool    []string // resource IDs that clients and references choose from
 	names   []string // all resource names
@@ -94,7 +94,7 @@ type chaosClient struct {
 func newChaos(t *testing.T, seed uint64, change func(*gateway.Config)) *chaos {
 	w := &chaos{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), store: resmodel.NewStore(), ticks: map[string]int{}}
 	ns := startNATS(t)
-	w.trips = &session{env: Env{Watchdog: time.Minute}, clock: owner.NewManualClock(), wake: make(chan struct{}, 1), nextID: hiddenIDs}
+	w.trips = newSockets(&shared{env: Env{Watchdog: time.Minute}, clock: owner.NewManualClock(), wake: make(chan struct{}, 1), nextID: hiddenIDs})
 	var err error
 	if w.service, err = NewService(ns.ClientURL(), w.trips.notify); err != nil {
 		t.Fatal(err)

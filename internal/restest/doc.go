@@ -1,7 +1,8 @@
 // Package restest tests the gateway's behaviour from outside: it replays transcripts line by line,
 // and runs a chaos test whose clients fold what they receive as a client library does.
 //
-// It owns the verbs of a gateway (language.go) and their runner (run.go, http_steps.go, quiet.go);
+// It owns the verbs of a gateway (language.go) and their runner (run.go, exchange.go; sockets.go,
+// http_steps.go and quiet.go have its parts);
 // package transcript has the form of a script. It also owns scripted peers, which do only what a
 // transcript says: a WebSocket client, an HTTP client and a service. Package resmodel has the
 // models that they are compared with: a strict client library, and the state of a service.

@@ -21,6 +21,33 @@ var (
 	absentLine = regexp.MustCompile(`^no ([A-Za-z][A-Za-z0-9-]*)$`)
 )
 
+// web are the HTTP connections of a session, and the WebSocket clients whose upgrade has no
+// response yet.
+type web struct {
+	*shared
+	sockets *sockets // where upgraded connections go
+
+	https     map[string]*HTTP          // by name; the latest connection
+	httpOrder []string                  // their names, oldest first
+	opened    []*HTTP                   // all there ever were
+	streams   map[string]*resmodel.View // the state of each client's stream; nil before the first message
+	spoken    map[*HTTP]bool            // connections whose end the transcript has expected
+	upgrading map[string]*HTTP          // WebSocket clients that wait for the response to their upgrade
+	early     map[*HTTP][]string        // what they have sent already
+}
+
+func newWeb(s *shared, clients *sockets) *web {
+	return &web{shared: s, sockets: clients, https: map[string]*HTTP{}, streams: map[string]*resmodel.View{},
+		spoken: map[*HTTP]bool{}, upgrading: map[string]*HTTP{}, early: map[*HTTP][]string{}}
+}
+
+// cut resets all connections.
+func (s *web) cut() {
+	for _, h := range s.opened {
+		h.Cut()
+	}
+}
+
 // message is a request or response as a line has it: its first line with continuations, and header
 // lines.
 type message struct {
@@ -102,10 +129,10 @@ func (s *session) http(st *transcript.Step) error {
 }
 
 // forget removes a connection whose end the transcript has expected.
-func (s *session) forget(h *HTTP) { s.spoken[h] = true }
+func (s *web) forget(h *HTTP) { s.spoken[h] = true }
 
 // request sends a request on the client's connection, or a new one if that is not open.
-func (s *session) request(name string, h *HTTP, m message) error {
+func (s *web) request(name string, h *HTTP, m message) error {
 	method, rest, _ := strings.Cut(m.text, " ")
 	target, body, _ := strings.Cut(rest, " ")
 	s.note("http %s > %s %v", name, m.text, m.header)
@@ -125,7 +152,7 @@ func (s *session) request(name string, h *HTTP, m message) error {
 	return h.Send(method, target, m.header, body)
 }
 
-func (s *session) dialHTTP(name string) (*HTTP, error) {
+func (s *web) dialHTTP(name string) (*HTTP, error) {
 	u, err := url.Parse(s.gateway.URL())
 	if err != nil {
 		return nil, err
@@ -138,7 +165,7 @@ func (s *session) dialHTTP(name string) (*HTTP, error) {
 }
 
 // answer expects the next response on a connection.
-func (s *session) answer(h *HTTP) (a *Answer, err error) {
+func (s *web) answer(h *HTTP) (a *Answer, err error) {
 	s.wait(func() bool { a = h.Next(); return a != nil || h.Closed() })
 	if a == nil {
 		if a = h.Next(); a == nil && h.Closed() {
@@ -153,7 +180,7 @@ func (s *session) answer(h *HTTP) (a *Answer, err error) {
 }
 
 // streamed expects the next message of a stream and folds it as a client does.
-func (s *session) streamed(h *HTTP) (m string, err error) {
+func (s *web) streamed(h *HTTP) (m string, err error) {
 	var ok bool
 	s.wait(func() bool { m, ok = h.NextMessage(); return ok || h.Closed() })
 	if !ok {
@@ -236,7 +263,7 @@ func list(name string, values []string) string {
 }
 
 // leftOver lists what a connection received and no line expects, its end included.
-func (s *session) leftOver(h *HTTP) []string {
+func (s *web) leftOver(h *HTTP) []string {
 	all := h.Waiting()
 	for i := range all {
 		all[i] = "http " + h.Name + " received " + all[i]
@@ -248,10 +275,10 @@ func (s *session) leftOver(h *HTTP) []string {
 }
 
 // unanswered fails if a request has no response.
-func (s *session) unanswered() error {
+func (s *web) unanswered() error {
 	for _, name := range s.httpOrder {
 		if h := s.https[name]; !s.spoken[h] && h.Open() > 0 {
-			return &verdict{fmt.Sprintf("%s: http %s has %d requests without an answer", s.script.File, name, h.Open())}
+			return fmt.Errorf("http %s has %d requests without a response", name, h.Open())
 		}
 	}
 	return nil
@@ -284,8 +311,8 @@ func (s *session) upgrade(st *transcript.Step) error {
 
 // upgrades handles "client a upgrades [PATH] [on http NAME]": the request, whose response another
 // line expects.
-func (s *session) upgrades(name string, m message) error {
-	if old := s.clients[name]; old != nil && !s.ended[name] || s.upgrading[name] != nil {
+func (s *web) upgrades(name string, m message) error {
+	if old := s.sockets.clients[name]; old != nil && !s.sockets.ended[name] || s.upgrading[name] != nil {
 		return fmt.Errorf("client %s is connected", name)
 	}
 	var h *HTTP
@@ -316,7 +343,7 @@ func (s *session) upgrades(name string, m message) error {
 
 // upgraded handles "client a accepted [VERSION]" and "client a refused STATUS [BODY]", with header
 // lines.
-func (s *session) upgraded(st *transcript.Step, h *HTTP, m message) error {
+func (s *web) upgraded(st *transcript.Step, h *HTTP, m message) error {
 	name := st.Actor
 	a, err := s.answer(h)
 	if err != nil {
@@ -334,11 +361,11 @@ func (s *session) upgraded(st *transcript.Step, h *HTTP, m message) error {
 	if len(s.early[h]) > 0 && version != "raw" {
 		return errors.New("a client that has sent something early states no version")
 	}
-	if err := s.welcome(newClient(name, h.conn, h.in, s.notify), version); err != nil {
+	if err := s.sockets.welcome(newClient(name, h.conn, h.in, s.notify), version); err != nil {
 		return err
 	}
 	for _, text := range s.early[h] {
-		s.views[name].Sent(text)
+		s.sockets.views[name].Sent(text)
 	}
 	return nil
 }

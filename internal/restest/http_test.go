@@ -76,7 +76,7 @@ func TestHTTPRunnerFails(t *testing.T) {
 		{"stream that is none", faults{}, getA + `http a < 200 stream`, "got a stream: false"},
 		{"stream taken for an answer", faults{}, strings.Replace(streamA, "200 stream", "200 $any", 1), "got a stream: true"},
 		{"missing answer", faults{}, "http a > GET /api/test/a\nservice < get.test.a\nhttp a < 200 {}", "no answer came"},
-		{"missing answer at the end", faults{}, "http a > GET /api/test/a\nservice < get.test.a", "1 requests without an answer"},
+		{"missing answer at the end", faults{}, "http a > GET /api/test/a\nservice < get.test.a", "1 requests without a response"},
 		{"superfluous answer at the end", faults{}, getA, "http a received 200"},
 		{"second answer", faults{superfluous: true}, getA + `http a < 200 {"x":1.0}` + "\nhttp a closed", "http a received 204"},
 		{"answers in another order", faults{}, echo + "1\n" + echo + "2\nhttp a < 200 2\nhttp a < 200 1", "want 2, got 1"},

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 )
@@ -119,7 +117,7 @@ func (s *session) flushStreams() error {
 
 // roundTrip sends one hidden request per client and name and waits for all responses, except those
 // of clients whose connection ends while it waits.
-func (s *session) roundTrip(clients []*Client, names []string, method func(name, id string) string) error {
+func (s *sockets) roundTrip(clients []*Client, names []string, method func(name, id string) string) error {
 	type trip struct {
 		c  *Client
 		id string
@@ -158,49 +156,6 @@ func (s *session) learnCID(client string) (string, error) {
 		return "", fmt.Errorf("the connection ID of client %s did not show up", client)
 	}
 	return s.service.cid(id), nil
-}
-
-func (s *session) hiddenID() string {
-	s.nextID++
-	return strconv.Itoa(s.nextID)
-}
-
-var (
-	methodNames  = regexp.MustCompile(`"method":"(subscribe|unsubscribe|get|new|call|auth)\.([^"?]+)`)
-	subjectNames = regexp.MustCompile(`^(?:reply )?(access|get|call|auth|event)\.(\S+)`)
-	refNames     = regexp.MustCompile(`"rid":"([^"?]+)`)
-	goodName     = regexp.MustCompile(`^[!-~]{1,200}$`)
-)
-
-// learnNames remembers the resource names in a line's text.
-func (s *session) learnNames(text string) {
-	lastPart := func(kind, name string) string {
-		if kind == "call" || kind == "auth" || kind == "event" {
-			if i := strings.LastIndexByte(name, '.'); i >= 0 {
-				return name[:i]
-			}
-		}
-		return name
-	}
-	for _, m := range methodNames.FindAllStringSubmatch(text, -1) {
-		s.learnName(lastPart(m[1], m[2]))
-	}
-	if m := subjectNames.FindStringSubmatch(text); m != nil {
-		s.learnName(lastPart(m[1], m[2]))
-	}
-	for _, m := range refNames.FindAllStringSubmatch(text, -1) {
-		s.learnName(m[1])
-	}
-}
-
-// learnName remembers a name if requests can be sent about it.
-func (s *session) learnName(name string) {
-	if !goodName.MatchString(name) || strings.ContainsAny(name, `*>?{}$"\`) || strings.Contains("."+name+".", "..") {
-		return
-	}
-	if !slices.Contains(s.names, name) {
-		s.names = append(s.names, name)
-	}
 }
 
 // logBook keeps log records as text. Any goroutine may use it.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"sluice/internal/owner"
-	"sluice/internal/resmodel"
 	"sluice/internal/transcript"
 )
 
@@ -38,33 +37,15 @@ type Env struct {
 	Rewrite    bool          // replace client expectations that differ instead of failing
 }
 
-// session is one run of one transcript.
+// session is one run of one transcript: it runs the lines. The rest of its state belongs to its
+// parts.
 type session struct {
-	env     Env
-	script  *transcript.Script
-	gateway Gateway
-	clock   *owner.ManualClock
-	service *Service
-	logs    *logBook
-	wake    chan struct{} // something arrived
+	*shared
+	*sockets
+	*web
 
-	https     map[string]*HTTP          // by name; the latest connection
-	httpOrder []string                  // their names, oldest first
-	opened    []*HTTP                   // all there ever were
-	streams   map[string]*resmodel.View // the state of each client's stream; nil before the first message
-	spoken    map[*HTTP]bool            // connections whose end the transcript has expected
-	upgrading map[string]*HTTP          // WebSocket clients that wait for the response to their upgrade
-	early     map[*HTTP][]string        // what they have sent already
-
-	clients  map[string]*Client
-	views    map[string]*resmodel.View // the state of each client after the messages that lines expected
-	order    []string                  // client names, oldest first
-	ended    map[string]bool           // clients whose end the transcript has expected
-	vars     map[string]string
-	names    []string // resource names seen so far, for quiet
-	nextID   int      // of hidden requests
-	visible  int      // of the requests behind "subscribes"
-	trace    []string
+	script   *transcript.Script
+	visible  int // the latest ID of the requests behind "subscribes"
 	depth    int // of loops
 	rewrote  bool
 	deafAuth bool
@@ -72,11 +53,11 @@ type session struct {
 
 // Run replays a transcript. The error names the line, what it expects and what was received.
 func (e Env) Run(script *transcript.Script) error {
-	s := &session{env: e, script: script, clock: owner.NewManualClock(), logs: &logBook{},
-		wake: make(chan struct{}, 1), https: map[string]*HTTP{}, streams: map[string]*resmodel.View{},
-		spoken: map[*HTTP]bool{}, upgrading: map[string]*HTTP{}, early: map[*HTTP][]string{}, clients: map[string]*Client{}, views: map[string]*resmodel.View{}, ended: map[string]bool{},
+	sh := &shared{env: e, clock: owner.NewManualClock(), logs: &logBook{}, wake: make(chan struct{}, 1),
 		vars:   map[string]string{"long": strings.Repeat("a", 5000), "badutf8": "\xff", "blank": " \t\r\n"},
-		nextID: hiddenIDs, visible: 1_000_000}
+		nextID: hiddenIDs}
+	sock := newSockets(sh)
+	s := &session{shared: sh, sockets: sock, web: newWeb(sh, sock), script: script, visible: 1_000_000}
 	var err error
 	if s.service, err = NewService(e.NATS, s.notify); err != nil {
 		return err
@@ -88,12 +69,8 @@ func (e Env) Run(script *transcript.Script) error {
 	}
 	defer s.gateway.Stop()
 	defer func() {
-		for _, c := range s.clients {
-			c.Cut()
-		}
-		for _, h := range s.opened {
-			h.Cut()
-		}
+		s.sockets.cut()
+		s.web.cut()
 	}()
 	if err = s.steps(script.Steps); err == nil {
 		last := transcript.Step{Line: script.Lines(), Verb: "quiet"}
@@ -102,47 +79,14 @@ func (e Env) Run(script *transcript.Script) error {
 		}
 	}
 	if err == nil {
-		err = s.unanswered()
+		if err = s.unanswered(); err != nil {
+			err = &verdict{script.File + ": " + err.Error()}
+		}
 	}
 	if err == nil && s.rewrote {
 		err = script.Save()
 	}
 	return err
-}
-
-func (s *session) notify() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-// wait waits until cond holds, and reports whether it did within the watchdog's time. While it
-// waits, it fires alarms that the gateway arms for a time in the past.
-func (s *session) wait(cond func() bool) bool {
-	if cond() {
-		return true
-	}
-	watchdog := time.NewTimer(s.env.Watchdog)
-	defer watchdog.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.wake:
-		case <-tick.C:
-			s.clock.Advance(0)
-		case <-watchdog.C:
-			return cond()
-		}
-		if cond() {
-			return true
-		}
-	}
-}
-
-func (s *session) note(format string, a ...any) {
-	s.trace = append(s.trace, fmt.Sprintf(format, a...))
 }
 
 // steps runs steps in order and turns an error into the transcript's verdict.
@@ -436,83 +380,6 @@ func (s *session) client(st *transcript.Step, arg string) error {
 		return s.drains(c)
 	}
 	return fmt.Errorf("unknown client line")
-}
-
-func (s *session) connect(name, version string) error {
-	if s.clients[name] != nil && !s.ended[name] {
-		return fmt.Errorf("client %s is connected", name)
-	}
-	c, err := Dial(name, s.gateway.URL(), s.notify)
-	if err != nil {
-		return err
-	}
-	return s.welcome(c, version)
-}
-
-// welcome assigns a new connection to the client's name, and sends the version.
-func (s *session) welcome(c *Client, version string) error {
-	name := c.Name
-	s.order = slices.DeleteFunc(s.order, func(n string) bool { return n == name })
-	s.clients[name], s.ended[name] = c, false
-	s.order = append(s.order, name)
-	delete(s.vars, "cid."+name)
-	v := resmodel.NewView()
-	s.views[name] = v
-	if version == "raw" {
-		v.State("")
-		return nil
-	}
-	if version == "" {
-		version = "1.2.3"
-	}
-	v.State(version)
-	id := s.hiddenID()
-	if err := c.Send(`{"id":` + id + `,"method":"version","params":{"protocol":"` + version + `"}}`); err != nil {
-		return err
-	}
-	if !s.wait(func() bool { return c.answered(id) || s.gone(c) }) || s.gone(c) {
-		return errors.New("no answer to the version request")
-	}
-	return nil
-}
-
-func (s *session) gone(c *Client) bool { _, closed := c.Closed(); return closed }
-
-// receive expects a client's next message.
-func (s *session) receive(c *Client) (string, error) {
-	var m string
-	var ok bool
-	s.wait(func() bool { m, ok = c.Next(); return ok || s.gone(c) })
-	if !ok {
-		if m, ok = c.Next(); !ok {
-			if code, closed := c.Closed(); closed {
-				return "", fmt.Errorf("the connection was closed with %d", code)
-			}
-			return "", errors.New("no message came")
-		}
-	}
-	s.note("client %s < %s", c.Name, m)
-	if err := s.views[c.Name].Received(m); err != nil {
-		return "", fmt.Errorf("a client cannot follow: %w\ngot %s", err, m)
-	}
-	return m, nil
-}
-
-// send sends a message that a line of the transcript has.
-func (s *session) send(c *Client, m string) error {
-	s.note("client %s > %s", c.Name, m)
-	s.views[c.Name].Sent(m)
-	return c.Send(m)
-}
-
-func (s *session) closedWith(c *Client, want int) error {
-	if !s.wait(func() bool { return s.gone(c) }) {
-		return errors.New("the connection is still open")
-	}
-	if code, _ := c.Closed(); code != want {
-		return fmt.Errorf("closed with %d, want %d", code, want)
-	}
-	return nil
 }
 
 // advance advances the clock by d. Each alarm fires at its own time, as in a process that is not
