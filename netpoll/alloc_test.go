@@ -181,7 +181,7 @@ func BenchmarkBareWrite(b *testing.B) {
 // BenchmarkQueue is Send and the bookkeeping of a flush without system calls.
 func BenchmarkQueue(b *testing.B) {
 	l := looseLoop(b, 1<<20)
-	l.flusher = acceptAllFlusher{}
+	l.output.flusher = acceptAllFlusher{}
 	conns := make([]*Conn, 1000)
 	for i := range conns {
 		conns[i] = looseConn(l, -1)

@@ -65,87 +65,6 @@ func (c *Conn) ws() wsConn         { return wsConn{c} }
 func (c *Conn) tls() tlsConn       { return tlsConn{c} }
 func (c *Conn) ending() endingConn { return endingConn{c} }
 
-// newConn makes the connection for gc; nil if the loop has no slot left.
-func (l *Loop) newConn(gc gnet.Conn) *Conn {
-	c := &Conn{loop: l, gc: gc, outbox: outbox{fd: int32(gc.Fd())}, activeAt: l.now, state: stateHead}
-	if !l.table.add(c) {
-		return nil
-	}
-	gc.SetContext(c)
-	l.engine.metrics.OpenAll.Add(1)
-	return c
-}
-
-// refuseWait is how long a connection over the limit may take to send its request. An answer before
-// the request would be lost: closing with unread input resets the connection.
-const refuseWait = time.Second
-
-// accept decides what becomes of a new connection. The kernel gives the lowest free descriptor, so
-// a number at the limit says that all below are in use.
-func (l *Loop) accept(gc gnet.Conn) {
-	e := l.engine
-	e.metrics.Accepted.Add(1)
-	c := l.newConn(gc)
-	if c == nil {
-		e.metrics.RefusedMax.Add(1)
-		_ = l.el.Close(gc)
-		return
-	}
-	limit := int64(e.opts.Limits.MaxConns)
-	noFDs := int(c.fd) >= e.fdLimit
-	noRoom := limit > 0 && e.metrics.OpenAll.Load() > limit
-	if (noFDs || noRoom) && len(l.toReap) < e.reservePerLoop && l.evict() {
-		noFDs, noRoom = false, false // there is, once this iteration has ended
-	}
-	switch {
-	case e.draining.Load():
-		e.metrics.RefusedDrain.Add(1)
-	case noFDs:
-		e.metrics.RefusedFDs.Add(1)
-		l.warn(&l.logged.fds, "clients are refused: descriptors are running out; raise the limit (ulimit -n)", "limit", e.fdLimit)
-	case noRoom:
-		e.metrics.RefusedMax.Add(1)
-		l.warn(&l.logged.max, "clients are refused: there are as many as maxConnections allows", "limit", limit)
-	default:
-		if e.trusts(c.RemoteAddrPort().Addr()) {
-			c.to(stateProxy)
-		} else if l.tls != nil {
-			c.tls().startTLS()
-			return
-		}
-		l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
-		return
-	}
-	if l.tls != nil {
-		c.scheduleClose() // nobody would hear an answer before the handshake
-		return
-	}
-	if l.reserveUsed >= e.reservePerLoop {
-		c.http().answer(http.StatusServiceUnavailable)
-		c.to(stateFinish) // no descriptor to spare for courtesy
-		return
-	}
-	l.reserveUsed++
-	c.flags |= flagReserve
-	c.to(stateRefuse)
-	l.wheel.Expect(&c.timer, l.now+refuseWait, c)
-}
-
-// warnEvery is how often a loop warns of the same thing.
-const warnEvery = time.Minute
-
-// warnings has for each kind when a loop last warned of it; 0: never.
-type warnings struct{ fds, max, proxy time.Duration }
-
-// warn logs what clients cause, unless the loop did so less than warnEvery ago; last is of the
-// kind.
-func (l *Loop) warn(last *time.Duration, text string, args ...any) {
-	if *last == 0 || l.now >= *last+warnEvery {
-		*last = l.now
-		l.engine.log.Warn(text, args...)
-	}
-}
-
 // Loop returns the connection's loop.
 func (c *Conn) Loop() *Loop { return c.loop }
 
@@ -169,14 +88,6 @@ func (c *Conn) Close(code uint16, reason string) {
 	default:
 		c.to(stateClosing)
 		c.ws().sendClose(code, reason)
-	}
-}
-
-// scheduleClose has the connection closed at the end of the iteration.
-func (c *Conn) scheduleClose() {
-	if c.state < stateReap {
-		c.to(stateReap)
-		c.loop.toReap = append(c.loop.toReap, c)
 	}
 }
 

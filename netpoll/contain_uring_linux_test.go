@@ -38,14 +38,14 @@ func TestPanicInAURingFlush(t *testing.T) {
 			}
 			t.Cleanup(u.close)
 			ready = 1
-			l.flusher = u
+			l.output.flusher = u
 			conns, peers := pairs(t, l, 50)
 			closing := 0
 			for round := range 2 {
 				for _, c := range conns {
 					c.Send([]byte{byte(round)})
 				}
-				l.run(stepWrite, stepWrite)
+				l.iter.run(stepWrite, stepWrite)
 				for i, fd := range peers {
 					got := readAll(t, fd)
 					switch {

@@ -1,29 +1,19 @@
 package netpoll
 
-import (
-	"time"
+import "time"
 
-	"sluice/internal/owner"
-)
-
-// deferred are the connections of a loop whose output waits for more. Owned by the loop.
-type deferred struct {
-	conns []*Conn
-	timer owner.Timer // armed while there are any
-}
-
-// Defer lets what was queued in this iteration wait for what is sent next, at most for some
-// milliseconds, so that one write does for both. It is for a Handler that knows of an answer under
-// way. Where nothing is queued, or the connection lags, it does nothing.
+// Defer lets output that was queued in this iteration wait for what is sent next, for tick at most,
+// so that both leave in one write. A Handler calls it when it expects a reply soon. It does nothing
+// if no output is queued, or if the connection lags.
 func (c *Conn) Defer() {
 	if c.state == stateOpen && c.flags&flagDirty != 0 {
 		c.flags |= flagDeferred
 	}
 }
 
-// splitDeferred takes the connections that are to be deferred out of a batch, and returns the
-// others in its place.
-func (l *Loop) splitDeferred(batch []*Conn) []*Conn {
+// splitDeferred moves the deferred connections out of a batch. It returns the others, in the
+// batch's memory.
+func (o *output) splitDeferred(batch []*Conn) []*Conn {
 	kept := batch[:0]
 	for _, c := range batch {
 		c.flags &^= flagDirty
@@ -31,21 +21,28 @@ func (l *Loop) splitDeferred(batch []*Conn) []*Conn {
 			kept = append(kept, c)
 			continue
 		}
-		if len(l.deferred.conns) == 0 {
-			l.wheel.Schedule(&l.deferred.timer, l.now+tick, l)
+		if len(o.deferred) == 0 {
+			o.loop.wheel.Schedule(&o.deferredTimer, o.loop.now+tick, o)
 		}
-		l.deferred.conns = append(l.deferred.conns, c)
+		o.deferred = append(o.deferred, c)
 	}
 	return kept
 }
 
 // Expire is called by the wheel when deferred output has waited long enough.
-func (l *Loop) Expire(time.Duration) {
-	for i, c := range l.deferred.conns {
-		l.deferred.conns[i] = nil
+func (o *output) Expire(time.Duration) {
+	for i, c := range o.deferred {
+		o.deferred[i] = nil
 		if c != nil && c.flags&flagDeferred != 0 { // else more was sent, and all of it written
 			c.markDirty()
 		}
 	}
-	l.deferred.conns = l.deferred.conns[:0]
+	o.deferred = o.deferred[:0]
+}
+
+// rearmDeferred schedules Expire again if a panic interrupted it.
+func (o *output) rearmDeferred() {
+	if len(o.deferred) > 0 && !o.deferredTimer.Armed() {
+		o.loop.wheel.Schedule(&o.deferredTimer, o.loop.now+tick, o)
+	}
 }

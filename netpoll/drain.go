@@ -12,8 +12,9 @@ import (
 // drainInterval is how often a draining loop closes its next share of connections.
 const drainInterval = 20 * time.Millisecond
 
-// drain is the state of a loop that is being emptied.
+// drain closes the connections of a loop that is being stopped. Owned by the loop.
 type drain struct {
+	loop  *Loop // fixed
 	begun bool
 	empty bool // reported to Drain
 	start time.Duration
@@ -80,21 +81,21 @@ func (e *Engine) Close() {
 	<-e.ended
 	for _, l := range e.loops { // the loops have ended: their state is ours
 		l.ticker.Stop()
-		l.closeAllHalf()
-		l.reportEmpty()
+		l.half.closeAll()
+		l.drain.reportEmpty()
 	}
 	e.cutLingerers()
 	e.tearDown()
 }
 
-// continueDrain is the part of an iteration that concerns draining.
-func (l *Loop) continueDrain() {
-	d := &l.drain
+// advance closes the connections that are due, once Engine.Drain was called.
+func (d *drain) advance() {
+	l := d.loop
 	if !l.engine.draining.Load() {
 		return
 	}
 	if p := l.wait.parker.Load(); p != nil {
-		p.StopListening(l.engine.acceptLate) // each time: gnet may have been started again
+		p.StopListening(l.engine.acceptLate) // in each iteration: gnet may have been restarted
 	}
 	if d.empty {
 		return
@@ -104,7 +105,7 @@ func (l *Loop) continueDrain() {
 		d.start = l.now
 	}
 	if d.next < len(l.table.slots) {
-		l.drainSlots()
+		d.closeShare()
 	}
 }
 
@@ -120,10 +121,10 @@ func (e *Engine) acceptLate(fd int) {
 	}()
 }
 
-// checkDrained tells Drain when the last client has gone.
-func (l *Loop) checkDrained() {
-	if l.drain.begun && !l.drain.empty && l.held == 0 && !l.midRequest() {
-		l.reportEmpty()
+// check reports the loop as empty once the last client has gone.
+func (d *drain) check() {
+	if d.begun && !d.empty && d.loop.held == 0 && !d.midRequest() {
+		d.reportEmpty()
 	}
 }
 
@@ -138,33 +139,34 @@ func (c endingConn) unfinished() bool {
 	return c.state < stateLinger
 }
 
-// midRequest reports whether a client has sent a part of a request.
-func (l *Loop) midRequest() bool {
-	for i := range l.table.slots {
-		if c := l.table.slots[i].conn; c != nil && c.state == stateHead && c.in != nil {
+// midRequest reports whether a client has sent part of a request.
+func (d *drain) midRequest() bool {
+	slots := d.loop.table.slots
+	for i := range slots {
+		if c := slots[i].conn; c != nil && c.state == stateHead && c.in != nil {
 			return true
 		}
 	}
 	return false
 }
 
-// drainSlots closes as many connections as the window's elapsed part demands.
-func (l *Loop) drainSlots() {
-	d := &l.drain
+// closeShare closes as many connections as the elapsed part of Limits.DrainWindow demands.
+func (d *drain) closeShare() {
+	l := d.loop
+	limits := &l.engine.opts.Limits
 	end := len(l.table.slots)
-	if window := l.engine.opts.Limits.DrainWindow; window > 0 && l.now < d.start+window {
-		// The first share comes at once: a few clients are not kept waiting for the sake of the
-		// spread.
+	if window := limits.DrainWindow; window > 0 && l.now < d.start+window {
+		// The first share is closed immediately, so that a few clients do not wait for the window.
 		end = int(int64(end)*int64(l.now-d.start)/int64(window)) + 1
 		end = min(end, len(l.table.slots))
 	}
 	for d.next < end {
 		c := l.table.slots[d.next].conn
-		d.next++ // whatever becomes of this one
+		d.next++ // before the close, which may panic
 		if c == nil {
 			continue
 		}
-		l.work.conn = c
+		l.iter.conn = c
 		switch c.state {
 		case stateProxy, stateTLS:
 			c.scheduleClose()
@@ -173,37 +175,26 @@ func (l *Loop) drainSlots() {
 				c.scheduleClose()
 				continue
 			}
-			l.wheel.Schedule(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c) // for the rest of the request
+			l.wheel.Schedule(&c.timer, l.now+limits.CloseTimeout, c) // for the rest of the request
 		case stateRequest, stateAnswered:
 			c.flags |= flagLast
-			l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
+			l.wheel.Expect(&c.timer, l.now+limits.CloseTimeout, c)
 		case statePending:
 			c.http().refusePending(&l.engine.metrics.RefusedDrain, c.http().errorResponse(http.StatusServiceUnavailable))
 		default:
 			c.Close(wsproto.CloseGoingAway, "the gateway is being stopped")
 		}
 	}
-	l.work.conn = nil
+	l.iter.conn = nil
 	if d.next < len(l.table.slots) && !d.timer.Armed() {
 		l.wheel.Schedule(&d.timer, l.now+drainInterval, owner.Func(func(time.Duration) {}))
 	}
 }
 
-// reportEmpty tells Drain that the loop has no connections any more.
-func (l *Loop) reportEmpty() {
-	if !l.drain.empty {
-		l.drain.empty = true
-		l.engine.drained.Done()
-	}
-}
-
-// CloseAll closes every WebSocket connection of the loop after what is queued for it. Streams are
-// finished, pending upgrades rejected with 503. Connections without a whole request head stay, and
-// so do those of plain requests.
-func (l *Loop) CloseAll(code uint16, reason string) {
-	for i := range l.table.slots {
-		if c := l.table.slots[i].conn; c != nil {
-			attempt(c, func(c *Conn) { c.Close(code, reason) })
-		}
+// reportEmpty notifies Engine.Drain that the loop has no clients left.
+func (d *drain) reportEmpty() {
+	if !d.empty {
+		d.empty = true
+		d.loop.engine.drained.Done()
 	}
 }

@@ -48,7 +48,7 @@ func TestStopMidRequest(t *testing.T) {
 			c := dial(t, s.Addr())
 			c.send([]byte(tc.first))
 			s.until("it has come", func() (come bool) {
-				s.on(0, func(l *Loop) { come = l.midRequest() })
+				s.on(0, func(l *Loop) { come = l.drain.midRequest() })
 				return come
 			})
 			stopped := s.stopping()

@@ -46,7 +46,7 @@ func (c endingConn) finalize() {
 	c.forgetLinger()
 	c.forgetProxied()
 	if c.flags&flagReserve != 0 {
-		l.reserveUsed--
+		l.acceptor.reserveUsed--
 	}
 	if c.flags&flagKeepOpen == 0 {
 		m.OpenAll.Add(-1)

@@ -30,7 +30,7 @@ var usualRestarts = restarts{min: 50 * time.Millisecond, max: 2 * time.Second, l
 // Engine listens and runs the event loops. Its methods may be called from any goroutine.
 //
 // gnet ends as a whole when an accept fails, for want of descriptors say. The engine keeps clear of
-// that (see accept), and starts gnet again if it happens nevertheless. The Loops outlive gnet's:
+// that (see acceptor), and starts gnet again if it happens nevertheless. The Loops outlive gnet's:
 // each is bound to one of the new event loops.
 type Engine struct {
 	// Fixed after New.
@@ -241,7 +241,7 @@ func (e *Engine) unbind() {
 	e.mu.Unlock()
 	e.bound.Clear()
 	for _, l := range e.loops {
-		l.detach()
+		l.wait.detach()
 	}
 }
 

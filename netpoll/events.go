@@ -69,15 +69,15 @@ func (ev *events) OnOpen(gc gnet.Conn) (out []byte, action gnet.Action) {
 	l := e.loopOf(gc.EventLoop())
 	switch mark := gc.Context().(type) {
 	case *waker:
-		l.attach(gc, mark)
+		l.wait.attach(gc, mark)
 	case *adopted:
-		l.enter()
-		l.handle(input{do: (*Loop).inAdopt, gc: gc, adopted: mark})
-		l.leave()
+		l.wait.enter()
+		l.iter.handle(input{do: adoptInput, gc: gc, adopted: mark})
+		l.wait.leave()
 	default:
-		l.enter()
-		l.handle(input{do: (*Loop).inAccept, gc: gc})
-		l.leave()
+		l.wait.enter()
+		l.iter.handle(input{do: acceptInput, gc: gc})
+		l.wait.leave()
 	}
 	return nil, gnet.None
 }
@@ -88,15 +88,15 @@ func (ev *events) OnTraffic(gc gnet.Conn) gnet.Action {
 	switch c := gc.Context().(type) {
 	case *waker:
 		e := (*Engine)(ev)
-		e.loopOf(gc.EventLoop()).woken()
+		e.loopOf(gc.EventLoop()).wait.woken()
 		if e.quitting.Load() {
 			return gnet.Shutdown
 		}
 	case *Conn:
 		l := c.loop
-		l.enter()
-		l.handle(input{do: (*Loop).inReceive, conn: c, b: b})
-		l.leave()
+		l.wait.enter()
+		l.iter.handle(input{do: receiveInput, conn: c, b: b})
+		l.wait.leave()
 	}
 	return gnet.None
 }
@@ -107,10 +107,10 @@ func (ev *events) OnClose(gc gnet.Conn, err error) gnet.Action {
 	if !ok {
 		return gnet.None
 	}
-	if l := c.loop; l.reaping {
-		l.finalized(c)
+	if l := c.loop; l.reaper.closing {
+		c.ending().finalizeSafely()
 	} else {
-		l.closed(c, err)
+		l.wait.closed(c, err)
 	}
 	return gnet.None
 }

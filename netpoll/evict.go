@@ -6,24 +6,25 @@ import (
 	"time"
 )
 
-// When descriptors or Limits.MaxConns are used up, a connection that has yet to say what it wants
-// makes room for a new one: the one that has been silent longest, as TLS handshakes do
-// (tls_handshake.go). So connections that send nothing, half a head or half a PROXY header keep
-// nobody out. They are looked for when there is need, many at a time, so that they cost no list and
-// the search is shared by as many new connections.
+// When descriptors or Limits.MaxConns are used up, a new connection takes the place of one whose
+// request head is incomplete: the one that has been idle longest. (tls_handshake.go does the same
+// for TLS handshakes.) So connections that send nothing, half a head or half a PROXY header cannot
+// shut out others. Candidates are searched on demand, and many in one pass: connections need not
+// be kept in a list, and many evictions share the cost of a pass.
 
 const (
-	// evictIdleMin is how long such a connection may be silent all the same: longer than most
-	// take.
+	// evictIdleMin is how long a connection must have been idle to be evicted: longer than most
+	// clients take for their request.
 	evictIdleMin = 100 * time.Millisecond
-	// evictBatch is how many are found in one search of the connections.
+	// evictBatch is how many candidates one pass keeps.
 	evictBatch = 256
 )
 
-// evictions are a loop's candidates.
-type evictions struct {
-	found []Handle      // silent longest last
-	next  time.Duration // before this a search would find nothing new
+// evictor finds the connections of a loop that may be evicted. Owned by the loop.
+type evictor struct {
+	loop  *Loop         // fixed
+	found []Handle      // candidates, idle longest last
+	next  time.Duration // a pass before this time would find none
 }
 
 // undecided reports whether the request head of c, or the proxy's header before it, is incomplete.
@@ -31,10 +32,10 @@ func (c *Conn) undecided() bool {
 	return c.state == stateProxy || c.state == stateHead && c.flags&(flagIdle|flagBody) == 0
 }
 
-// evict closes the undecided connection that has been silent longest, and reports whether there was
+// evict closes the undecided connection that has been idle longest, and reports whether there was
 // one.
-func (l *Loop) evict() bool {
-	v := &l.evictions
+func (v *evictor) evict() bool {
+	l := v.loop
 	for searched := false; ; searched = true {
 		for len(v.found) > 0 {
 			c := l.table.get(v.found[len(v.found)-1])
@@ -48,25 +49,25 @@ func (l *Loop) evict() bool {
 		if searched || l.now < v.next {
 			return false
 		}
-		l.findIdle()
+		v.search()
 	}
 }
 
-// findIdle finds those that evict may close.
-func (l *Loop) findIdle() {
-	var silent []*Conn
+// search finds new candidates.
+func (v *evictor) search() {
+	l := v.loop
+	var idle []*Conn
 	for i := range l.table.slots {
 		if c := l.table.slots[i].conn; c != nil && c.undecided() && l.now-c.activeAt >= evictIdleMin {
-			silent = append(silent, c)
+			idle = append(idle, c)
 		}
 	}
-	slices.SortFunc(silent, func(a, b *Conn) int { return cmp.Compare(a.activeAt, b.activeAt) })
-	silent = silent[:min(len(silent), evictBatch)]
-	v := &l.evictions
-	if v.found = v.found[:0]; len(silent) == 0 {
+	slices.SortFunc(idle, func(a, b *Conn) int { return cmp.Compare(a.activeAt, b.activeAt) })
+	idle = idle[:min(len(idle), evictBatch)]
+	if v.found = v.found[:0]; len(idle) == 0 {
 		v.next = l.now + evictIdleMin
 	}
-	for i := len(silent) - 1; i >= 0; i-- {
-		v.found = append(v.found, silent[i].Handle())
+	for i := len(idle) - 1; i >= 0; i-- {
+		v.found = append(v.found, idle[i].Handle())
 	}
 }

@@ -31,7 +31,7 @@ func (b *bombFlusher) flush(l *Loop, batch []*Conn) {
 		if b.after {
 			b.flusher.flush(l, batch[i:i+1])
 		}
-		l.work.conn = c
+		l.iter.conn = c
 		panic("bomb: flush")
 	}
 }
@@ -92,7 +92,7 @@ func TestPanicOfOneConnection(t *testing.T) {
 		}, wsproto.CloseInternalError},
 		{"flush", func(s *server, _ *client, c *Conn) {
 			s.on(0, func(l *Loop) {
-				l.flusher = &bombFlusher{flusher: l.flusher, at: c}
+				l.output.flusher = &bombFlusher{flusher: l.output.flusher, at: c}
 				a := l.Arena()
 				for i := range l.table.slots {
 					if c := l.table.slots[i].conn; c != nil {

@@ -36,7 +36,7 @@ func (e *Engine) setFlushers() error {
 // closeFlushers frees what equip made. The loops have ended.
 func (e *Engine) closeFlushers() {
 	for _, l := range e.loops {
-		if f, ok := l.flusher.(interface{ close() }); ok {
+		if f, ok := l.output.flusher.(interface{ close() }); ok {
 			f.close()
 		}
 	}

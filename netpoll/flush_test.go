@@ -50,7 +50,7 @@ func withFlushes(t *testing.T, test func(t *testing.T, l *Loop)) {
 	for _, flush := range bothFlushes {
 		t.Run(string(flush), func(t *testing.T) {
 			l := looseLoop(t, 8<<20)
-			l.flusher = newFlusher(t, flush)
+			l.output.flusher = newFlusher(t, flush)
 			test(t, l)
 		})
 	}
@@ -77,7 +77,7 @@ func readAll(t testing.TB, fd int) []byte {
 func retry(l *Loop) {
 	l.now += lagMax
 	l.wheel.Advance(l.now)
-	l.flush()
+	l.output.flush()
 }
 
 // TestFlushMoreThanABatch: more connections than one submission carries, each with bytes of its
@@ -89,7 +89,7 @@ func TestFlushMoreThanABatch(t *testing.T) {
 			for i, c := range conns {
 				c.Send([]byte(fmt.Sprintf("round %d, connection %d", round, i)))
 			}
-			l.flush()
+			l.output.flush()
 			for i, fd := range peers {
 				if got, want := string(readAll(t, fd)), fmt.Sprintf("round %d, connection %d", round, i); got != want {
 					t.Fatalf("got %q, want %q", got, want)
@@ -99,7 +99,7 @@ func TestFlushMoreThanABatch(t *testing.T) {
 				}
 			}
 		}
-		if len(l.dirty)+len(l.toReap) > 0 {
+		if len(l.output.dirty)+len(l.reaper.conns) > 0 {
 			t.Error("connections are left")
 		}
 		if n := l.stats.writes; n != uint64(3*len(conns)) {
@@ -132,7 +132,7 @@ func TestFlushMixture(t *testing.T) {
 				c.Send(large)
 			}
 		}
-		l.flush()
+		l.output.flush()
 		for i, c := range conns {
 			switch {
 			case quick(i):
@@ -147,8 +147,8 @@ func TestFlushMixture(t *testing.T) {
 				t.Errorf("%d: lagging %v, %d bytes are left", i, c.Lagging(), c.Queued())
 			}
 		}
-		if len(l.toReap) != 10 || len(l.lagChanged) != 10 {
-			t.Errorf("%d are closing, %d changed", len(l.toReap), len(l.lagChanged))
+		if len(l.reaper.conns) != 10 || len(l.output.lagChanged) != 10 {
+			t.Errorf("%d are closing, %d changed", len(l.reaper.conns), len(l.output.lagChanged))
 		}
 		before := conns[1].Queued()
 		retry(l) // nothing was read
@@ -195,7 +195,7 @@ func TestFlushManySlices(t *testing.T) {
 							c.first = b
 						} else {
 							if c.more == nil {
-								c.more = l.takeBacklog(c)
+								c.more = l.output.newBacklog(c)
 							}
 							c.more.bufs = append(c.more.bufs, b) // push would copy
 						}
@@ -203,7 +203,7 @@ func TestFlushManySlices(t *testing.T) {
 					}
 					c.markDirty()
 				}
-				l.flush()
+				l.output.flush()
 				for i, fd := range peers {
 					if !bytes.Equal(readAll(t, fd), want[i].Bytes()) || conns[i].Queued() > 0 {
 						t.Errorf("connection %d: wrong bytes, or not all", i)
@@ -243,7 +243,7 @@ func TestFlushKeepsOrder(t *testing.T) {
 					}
 				}
 			}
-			l.flush()
+			l.output.flush()
 			for i, fd := range peers {
 				if rnd.IntN(1+i) < 2 { // the later, the slower
 					got[i].Write(readAll(t, fd))

@@ -80,7 +80,7 @@ func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
 	joined := u.joined
 	for ; i < len(batch) && int(queued) < len(u.sends); i++ {
 		c := batch[i]
-		c.loop.work.conn = c
+		c.loop.iter.conn = c
 		if c.link() != nil {
 			c.tls().flushTLS()
 			continue
@@ -133,7 +133,7 @@ func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 		size := int(s.size)
 		s.size = 0
 		c := batch[s.index]
-		l.work.conn = c
+		l.iter.conn = c
 		if c.sent(max(int(result), 0), size, sendError(result)) {
 			u.writer.writeConn(c) // there is more, or it was interrupted
 		}
@@ -221,7 +221,7 @@ func (e *Engine) setURingFlushers() error {
 		made = append(made, u)
 	}
 	for i, l := range e.loops {
-		l.flusher = made[i]
+		l.output.flusher = made[i]
 	}
 	return nil
 }

@@ -155,7 +155,7 @@ func BenchmarkFlushers(b *testing.B) {
 			spent := make([][]float64, len(flushers))
 			for i := 0; b.Loop(); i++ {
 				which := i % len(flushers)
-				l.flusher = flushers[which]
+				l.output.flusher = flushers[which]
 				before := threadTime()
 				for range sample {
 					l.begin()

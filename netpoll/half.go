@@ -12,31 +12,31 @@ import (
 )
 
 // The end of a client's input is not the end of its connection: it may have shut its side down
-// behind its last request and wait for the response (RFC 9112 §9.6). gnet closes a connection whose
-// read returns 0. What is still owed then goes on with a duplicate of the descriptor that gnet does
-// not know, and that no poller watches: there is nothing to read, and an end of input would be
-// reported again and again. Writes are tried as always; a reset is found by asking the kernel now
-// and then.
+// after its last request and wait for the response (RFC 9112 §9.6). gnet closes a connection whose
+// read returns 0. A connection with output owed then goes on with a duplicate of the descriptor
+// that neither gnet nor any poller watches: there is nothing to read, and the end of input would be
+// reported again and again. Writes are tried as always. Whether the client has reset the connection
+// is asked of the kernel at intervals.
 //
-// What is owed: the responses to the requests that are complete, what is queued, and a stream,
-// which is the response to its request. A stream has no end of its own, so Options.InputEnded may
-// send something: if the client has closed the connection altogether, its kernel answers with a
-// reset. A WebSocket cannot go on, because the closing handshake and pings need both directions: it
-// is closed once its outbox is empty.
+// Owed are the responses to complete requests, queued output, and a stream, which is the response
+// to its request. A stream has no end of its own, so Options.InputEnded may send something: if the
+// client has closed the connection altogether, its kernel answers with a reset. A WebSocket cannot
+// go on, because the closing handshake and pings need both directions: it is closed once its outbox
+// is empty.
 
-// resetCheckInterval is how often connections whose input has ended are asked whether they have
-// been reset.
+// resetCheckInterval is how often half-closed connections are checked for a reset.
 const resetCheckInterval = 200 * time.Millisecond
 
-// halfClosed are the connections of a loop that live on with a descriptor of their own. Owned by
-// the loop.
+// halfClosed holds the connections of a loop that go on after the end of their input, with a
+// descriptor of their own. Owned by the loop.
 type halfClosed struct {
+	loop  *Loop            // fixed
 	conns map[uint32]*Conn // by slot
-	timer owner.Timer
+	timer owner.Timer      // armed while there are any
 }
 
-// endInput notes that nothing more comes from the client, and reports whether the connection owes
-// it something.
+// endInput notes that the client has ended its input, and reports whether the connection owes it
+// output.
 func (c endingConn) endInput() bool {
 	first := c.flags&flagEnded == 0
 	if first {
@@ -54,7 +54,7 @@ func (c endingConn) endInput() bool {
 func (c endingConn) owesOutput() bool {
 	switch c.state {
 	case stateTLS:
-		return c.link().hs != nil // what it needs may have come, and a request behind it
+		return c.link().hs != nil // the rest of the handshake may have been received, and a request after it
 	case statePending, stateRequest, stateAnswered, stateOpen: // which is a stream
 		return true
 	case stateFinish, stateFail:
@@ -126,31 +126,48 @@ func (c endingConn) keepHalfClosed(err error) bool {
 		_ = unix.Close(fd)
 		return false
 	}
-	l := c.loop
-	c.fd, c.gc = int32(fd), nil
-	if l.half.conns == nil {
-		l.half.conns = make(map[uint32]*Conn)
-	}
-	l.half.conns[c.slot] = c.Conn
-	if !l.half.timer.Armed() {
-		l.wheel.Schedule(&l.half.timer, l.now+resetCheckInterval, owner.Func(l.checkHalf))
-	}
+	c.loop.half.add(c.Conn, fd)
 	return true
 }
 
-// checkHalf closes the half-closed connections that have been reset.
-func (l *Loop) checkHalf(now time.Duration) {
-	for _, c := range l.half.conns {
+// add has a connection go on with the descriptor fd.
+func (h *halfClosed) add(c *Conn, fd int) {
+	c.fd, c.gc = int32(fd), nil
+	if h.conns == nil {
+		h.conns = make(map[uint32]*Conn)
+	}
+	h.conns[c.slot] = c
+	if !h.timer.Armed() {
+		h.schedule(h.loop.now)
+	}
+}
+
+func (h *halfClosed) schedule(now time.Duration) {
+	h.loop.wheel.Schedule(&h.timer, now+resetCheckInterval, owner.Func(h.check))
+}
+
+// check closes the connections that have been reset.
+func (h *halfClosed) check(now time.Duration) {
+	for _, c := range h.conns {
 		if socketError(int(c.fd)) != nil {
 			c.scheduleClose()
 		}
 	}
-	if len(l.half.conns) > 0 {
-		l.wheel.Schedule(&l.half.timer, now+resetCheckInterval, owner.Func(l.checkHalf))
+	if len(h.conns) > 0 {
+		h.schedule(now)
 	}
 }
 
-// closeHalf closes a connection with a descriptor of its own.
+// closeAll closes all half-closed connections. It is called after gnet has ended, which does not
+// know them.
+func (h *halfClosed) closeAll() {
+	for _, c := range h.conns {
+		c.ending().closeHalf()
+	}
+	h.loop.wheel.Cancel(&h.timer)
+}
+
+// closeHalf closes a half-closed connection.
 func (c endingConn) closeHalf() {
 	fd := int(c.fd)
 	delete(c.loop.half.conns, c.slot)
@@ -158,18 +175,10 @@ func (c endingConn) closeHalf() {
 	_ = unix.Close(fd)
 }
 
-// closeAllHalf closes what gnet, which has ended, does not know.
-func (l *Loop) closeAllHalf() {
-	for _, c := range l.half.conns {
-		c.ending().closeHalf()
-	}
-	l.wheel.Cancel(&l.half.timer)
-}
-
 // dup returns a duplicate of a descriptor that child processes do not inherit.
 func dup(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0) }
 
-// socketError returns what has gone wrong with a connection, a reset for example, and clears it.
+// socketError returns and clears the pending error of a socket, such as a reset.
 func socketError(fd int) error {
 	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && code != 0 {

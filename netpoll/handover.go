@@ -13,9 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
-	"golang.org/x/sys/unix"
-
 	"sluice/internal/owner"
 )
 
@@ -206,26 +203,4 @@ func (e *Engine) adoptConn(c net.Conn, head []byte) error {
 		return errors.New("netpoll: the engine is not running")
 	}
 	return e.register(tcp, a)
-}
-
-// adopt goes on with a connection as if its request had just come in.
-func (l *Loop) adopt(gc gnet.Conn, a *adopted) {
-	e := l.engine
-	c := l.newConn(gc)
-	if c == nil {
-		e.metrics.RefusedMax.Add(1)
-		_ = l.el.Close(gc)
-		return
-	}
-	_ = unix.SetNonblock(int(c.fd), true)
-	if a.client.IsValid() {
-		c.SetRemoteAddr(a.client)
-	}
-	e.metrics.Adopted.Add(1)
-	l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
-	if a.link != nil {
-		c.tls().adoptTLS(a)
-	} else {
-		c.receive(a.head)
-	}
 }

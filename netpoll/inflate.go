@@ -8,25 +8,26 @@ import (
 	"sluice/wsproto"
 )
 
-// A compressed message may take tens of milliseconds to inflate, however short it is then: Huffman
-// tables cost more than what they stand before. A loop inflates short ones, within a budget for
-// each iteration; others are inflated by workers, of which few compute at a time, in the order of
-// arrival. The connection is paused meanwhile: its order stays, and as it has no more than one
-// message with them, clients take iterations. What else a client's message may cost the loop goes
-// the same way: Offload.
+// Inflating a compressed message may take tens of milliseconds, even if its text is short: building
+// Huffman tables costs more than a short text. A loop inflates short messages itself, within a
+// budget per iteration. Workers inflate the others; few of them compute at a time, in order of
+// arrival. The connection is paused until then: its messages keep their order, and as it has at
+// most one message with the workers, clients share them evenly. Conn.Offload hands other costly
+// work to the same workers.
 
 const (
-	inflateInline = 4 << 10  // bytes of a compressed message that the loop inflates itself
-	inflateBudget = 64 << 10 // compressed bytes that it inflates in an iteration
+	inflateInline = 4 << 10  // bytes of a compressed message up to which the loop inflates it itself
+	inflateBudget = 64 << 10 // compressed bytes that a loop inflates in an iteration
 )
 
-// inflater is how a loop has work done by workers.
+// inflater passes work of a loop to workers. Owned by the loop.
 type inflater struct {
-	mail *owner.Mailbox[offloaded] // from workers
-	used int                       // bytes of the budget; owned by the loop
+	loop *Loop                     // fixed
+	mail *owner.Mailbox[offloaded] // from workers; any goroutine may use it
+	used int                       // bytes of inflateBudget
 }
 
-// offloaded is what a worker tells the loop.
+// offloaded is work that a worker has done.
 type offloaded struct {
 	handle Handle
 	why    pause       // to be ended
@@ -34,14 +35,9 @@ type offloaded struct {
 	failed bool        // the work panicked
 }
 
-// inflateSlots returns what limits the workers of an engine.
+// inflateSlots returns the semaphore of the workers of an engine.
 func inflateSlots() chan struct{} {
 	return make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))
-}
-
-// limits returns the parser's for the next frame.
-func (l *Loop) limits() wsproto.Limits {
-	return wsproto.Limits{Message: l.engine.opts.Limits.MaxMessage, Inflate: min(inflateInline, max(inflateBudget-l.inflater.used, 1))}
 }
 
 // inflate has a worker inflate a message.
@@ -58,7 +54,7 @@ func (c wsConn) inflate(m wsproto.Message) {
 	}, func(c *Conn) {
 		defer text.Put()
 		switch broken, ok := err.(*wsproto.CloseError); {
-		case c == nil: // what comes from a client that is being closed is discarded
+		case c == nil: // the client is being closed: its message is discarded
 		case ok:
 			c.ws().fail(broken.Code, broken.Reason)
 		default:
@@ -67,9 +63,9 @@ func (c wsConn) inflate(m wsproto.Message) {
 	})
 }
 
-// Offload has a worker call work, for what would hold up the loop. The next messages of c wait
-// until then has been called, on the loop: with true, or with false if c has closed or begun to.
-// During Handler.Message only, at most once.
+// Offload has a worker call work, which would take too long on the loop. The next messages of c
+// wait until then was called, on the loop: with true, or with false if c has closed or begun to. It
+// may be called during Handler.Message only, at most once.
 func (c *Conn) Offload(work func(), then func(open bool)) {
 	c.loop.engine.metrics.Offloaded.Add(1)
 	c.ws().offload(pauseWork, work, func(c *Conn) { then(c != nil) })
@@ -101,15 +97,16 @@ func (e *Engine) contain(work func()) (ok bool) {
 	return true
 }
 
-// drainOffloaded handles the work that workers have done.
-func (l *Loop) drainOffloaded() { l.inflater.mail.Drain(0, l.finishOffloaded) }
+// drain finishes the work that workers have done.
+func (f *inflater) drain() { f.mail.Drain(0, f.finish) }
 
-func (l *Loop) finishOffloaded(w offloaded) {
+func (f *inflater) finish(w offloaded) {
+	l := f.loop
 	c := l.table.get(w.handle)
 	if c != nil && (c.state != stateOpen || c.paused&w.why == 0) {
 		c = nil
 	}
-	l.work.conn = c
+	l.iter.conn = c
 	switch {
 	case !w.failed:
 		w.then(c)

@@ -96,3 +96,31 @@ func (m *Metrics) ClosedWith(code uint16) *atomic.Uint64 {
 	}
 	return &m.Closed[len(closeCodes)]
 }
+
+// stats are a loop's counters of the current iteration, which its end adds to Metrics: the loops
+// share those, so each addition costs more. Owned by the loop.
+type stats struct{ in, out, writes, submits, messages, frames, requests uint64 }
+
+// publish adds the counters to m and clears them.
+func (s *stats) publish(m *Metrics) {
+	if s.in > 0 {
+		m.BytesIn.Add(s.in)
+	}
+	if s.messages > 0 {
+		m.Messages.Add(s.messages)
+	}
+	if s.frames > 0 {
+		m.Frames.Add(s.frames)
+	}
+	if s.requests > 0 {
+		m.Requests.Add(s.requests)
+	}
+	if s.writes > 0 {
+		m.Writes.Add(s.writes)
+		m.BytesOut.Add(s.out)
+		if s.submits > 0 {
+			m.Submits.Add(s.submits)
+		}
+	}
+	*s = stats{}
+}

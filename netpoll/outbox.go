@@ -7,21 +7,22 @@ import (
 	"sluice/wsproto"
 )
 
-// The outbox of a connection holds slices that are shared with others and must not be changed. The
-// oldest is Conn.first; a backlog exists only while there are more, or while the connection lags.
+// The outbox of a connection holds slices that other connections share, and that must not be
+// changed. The oldest is outbox.first; a backlog exists only while there are more, or while the
+// connection lags.
 //
-// A connection lags when its socket did not take all it was given. It is then tried again by a
-// timer instead of at the end of each iteration. What is sent to it meanwhile is copied if it is
-// short: a shared slice keeps the whole chunk alive that it was cut from, and a slow reader would
-// hold one chunk per frame.
+// A connection lags while its socket does not take all that is queued. A timer then retries the
+// write, instead of the end of each iteration. Short frames that are sent to it are copied: a
+// shared slice keeps alive the whole chunk that it was cut from, and a slow consumer would hold a
+// chunk per frame.
 
 const (
-	lagMin           = 5 * time.Millisecond  // until the first attempt after the socket was full
-	lagMax           = 80 * time.Millisecond // between attempts that had no success
-	copyBelow        = 4 << 10               // bytes of a frame that is copied rather than kept
-	ownChunk         = 8 << 10               // bytes that copies are collected in
+	lagMin           = 5 * time.Millisecond  // until the first retry after the socket was full
+	lagMax           = 80 * time.Millisecond // between retries without progress
+	copyBelow        = 4 << 10               // bytes of a frame from which on it is shared, not copied
+	ownChunk         = 8 << 10               // bytes of a buffer for copies
 	manySlices       = 64                    // slices after which frames are copied though the socket is not full yet
-	maxFreeBacklogs  = 8192                  // backlogs that a loop keeps for reuse: one for each connection written in an iteration
+	maxFreeBacklogs  = 8192                  // backlogs that a loop keeps for reuse
 	freeBacklogSlots = 16                    // slices that a backlog kept for reuse has room for
 )
 
@@ -33,22 +34,22 @@ type outbox struct {
 	fd     int32 // the socket; fixed while open
 }
 
-// backlog is the part of an outbox that most connections do without.
+// backlog is the part of an outbox that most connections do not need.
 type backlog struct {
 	conn    *Conn
-	bufs    [][]byte // behind Conn.first, oldest first, from head
+	bufs    [][]byte // after outbox.first, oldest first, from head
 	head    int
-	owned   bool // the last of bufs is our own and may be appended to
+	owned   bool // the last of bufs is a copy and may be appended to
 	lagging bool
 	wait    time.Duration
 	timer   owner.Timer
-	next    *backlog // among the loop's spares
+	next    *backlog // in output.freeBacklogs
 }
 
 // Send queues a frame, header included, or bytes of a stream for the end of the iteration. The
-// frame is shared: nobody may change it any more. Frames that were committed to the loop's arena in
-// a row are written as one. Beyond Limits.OutboxBytes the connection is closed with 1013, a stream
-// finished. On a connection that is pending or closing Send does nothing.
+// frame is shared: it must not be changed from now on. Frames that were committed to the loop's
+// arena in a row are written as one. Beyond Limits.OutboxBytes the connection is closed with 1013,
+// a stream finished. On a connection that is pending or closing Send does nothing.
 func (c *Conn) Send(frame []byte) {
 	if c.state != stateOpen || len(frame) == 0 {
 		return
@@ -60,8 +61,9 @@ func (c *Conn) Send(frame []byte) {
 // Queued returns how many bytes wait to be written.
 func (o *outbox) Queued() int { return int(o.queued) }
 
-// Lagging reports whether the peer does not read fast enough. Whoever can say the same with less,
-// the newest state instead of every change, should wait until it no longer lags.
+// Lagging reports whether the peer is a slow consumer: its socket did not take all output. A
+// Handler that can send less, the newest state instead of every change, should wait until it is
+// false.
 func (o *outbox) Lagging() bool { return o.more != nil && o.more.lagging }
 
 // offer queues a frame within the bound. A frame for an empty outbox is always taken, however
@@ -69,11 +71,11 @@ func (o *outbox) Lagging() bool { return o.more != nil && o.more.lagging }
 func (c *Conn) offer(frame []byte) {
 	limit := c.loop.engine.opts.Limits.OutboxBytes
 	if c.queued > 0 && int(c.queued)+len(frame) > limit {
-		// The socket may well take it by now: it was not asked in this iteration, or, if the
-		// connection lags, not for some milliseconds.
-		at := c.loop.work.conn
-		c.loop.flusher.flush(c.loop, []*Conn{c})
-		c.loop.work.conn = at
+		// The socket may take it by now: it was not tried in this iteration or, if the connection
+		// lags, for some milliseconds.
+		at := c.loop.iter.conn
+		c.loop.output.flusher.flush(c.loop, []*Conn{c})
+		c.loop.iter.conn = at
 		if c.state != stateOpen {
 			return
 		}
@@ -87,7 +89,7 @@ func (c *Conn) offer(frame []byte) {
 	c.push(frame)
 }
 
-// push queues bytes without regard to the bound.
+// push queues bytes without checking the bound.
 func (c *Conn) push(b []byte) {
 	l := c.loop
 	switch {
@@ -98,7 +100,7 @@ func (c *Conn) push(b []byte) {
 			c.first = both
 			break
 		}
-		c.more = l.takeBacklog(c)
+		c.more = l.output.newBacklog(c)
 		fallthrough
 	default:
 		c.more.push(b)
@@ -116,7 +118,7 @@ func (c *Conn) markDirty() {
 	c.flags &^= flagDeferred
 	if c.flags&flagDirty == 0 {
 		c.flags |= flagDirty
-		c.loop.dirty = append(c.loop.dirty, c)
+		c.loop.output.dirty = append(c.loop.output.dirty, c)
 	}
 }
 
@@ -168,8 +170,8 @@ func (o *outbox) gather(bufs [][]byte) [][]byte {
 	return bufs
 }
 
-// dequeue takes n bytes out of the outbox. If full is set, the socket did not take all that it was
-// given.
+// dequeue removes the oldest n bytes from the outbox. full means that the socket did not take all
+// that it was given.
 func (c *Conn) dequeue(n int, full bool) {
 	l := c.loop
 	l.stats.writes++
@@ -196,17 +198,17 @@ func (c *Conn) dequeue(n int, full bool) {
 	}
 }
 
-// lag has the connection tried again later.
+// lag schedules a retry for a socket that did not take all; progress says whether it took anything.
 func (c *Conn) lag(progress bool) {
 	l := c.loop
 	if c.more == nil {
-		c.more = l.takeBacklog(c)
+		c.more = l.output.newBacklog(c)
 	}
 	q := c.more
 	switch {
 	case !q.lagging:
 		q.lagging = true
-		l.lagChanged = append(l.lagChanged, c)
+		l.output.lagChanged = append(l.output.lagChanged, c)
 		q.wait = lagMin
 		l.engine.metrics.Lagging.Add(1)
 		l.engine.metrics.Lags.Add(1)
@@ -224,10 +226,10 @@ func (c *Conn) lag(progress bool) {
 	l.wheel.Schedule(&q.timer, l.now+q.wait, q)
 }
 
-// Expire is called by the wheel when a lagging connection is to be tried again.
+// Expire is called by the wheel when a lagging connection is due for a retry.
 func (q *backlog) Expire(time.Duration) { q.conn.markDirty() }
 
-// dropOutbox forgets what is queued, and gives the backlog back.
+// dropOutbox discards what is queued and releases the backlog.
 func (c *Conn) dropOutbox() {
 	if c.flags&flagCharged != 0 {
 		c.flags &^= flagCharged
@@ -243,24 +245,41 @@ func (c *Conn) dropOutbox() {
 	l.wheel.Cancel(&q.timer)
 	if q.lagging {
 		l.engine.metrics.Lagging.Add(-1)
-		l.lagChanged = append(l.lagChanged, c)
+		l.output.lagChanged = append(l.output.lagChanged, c)
 	}
-	if l.freeBacklogs == maxFreeBacklogs || cap(q.bufs) > freeBacklogSlots {
+	if l.output.freeCount == maxFreeBacklogs || cap(q.bufs) > freeBacklogSlots {
 		return
 	}
 	clear(q.bufs)
-	*q = backlog{bufs: q.bufs[:0], next: l.freeBacklog}
-	l.freeBacklog = q
-	l.freeBacklogs++
+	*q = backlog{bufs: q.bufs[:0], next: l.output.freeBacklogs}
+	l.output.freeBacklogs = q
+	l.output.freeCount++
 }
 
-func (l *Loop) takeBacklog(c *Conn) *backlog {
-	q := l.freeBacklog
+// newBacklog returns a backlog for c.
+func (o *output) newBacklog(c *Conn) *backlog {
+	q := o.freeBacklogs
 	if q == nil {
 		return &backlog{conn: c}
 	}
-	l.freeBacklog = q.next
-	l.freeBacklogs--
+	o.freeBacklogs = q.next
+	o.freeCount--
 	q.conn, q.next = c, nil
 	return q
+}
+
+// notifyLagging notifies the Handler of connections whose Conn.Lagging has changed. What it sends
+// is written in the next round.
+func (o *output) notifyLagging() {
+	l := o.loop
+	for i := 0; i < len(o.lagChanged); i++ {
+		c := o.lagChanged[i]
+		o.lagChanged[i] = nil
+		if c != nil && c.state == stateOpen && c.flags&flagHeld != 0 { // nil: a panic interrupted it
+			l.iter.conn = c
+			l.engine.opts.Handler.Lagging(c)
+		}
+	}
+	o.lagChanged = o.lagChanged[:0]
+	l.iter.conn = nil
 }

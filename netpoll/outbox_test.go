@@ -22,7 +22,7 @@ func looseLoop(t testing.TB, limit int) *Loop {
 		t.Fatal(err)
 	}
 	l := e.loops[0]
-	l.flusher = newFlusher(t, testFlush)
+	l.output.flusher = newFlusher(t, testFlush)
 	l.begin()
 	return l
 }
@@ -74,7 +74,7 @@ func TestOutboxKeepsOrder(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	l := looseLoop(t, 1<<20)
 	s := &stingySocket{rnd, map[*Conn]*bytes.Buffer{}}
-	l.flusher = s
+	l.output.flusher = s
 	conns := make([]*Conn, 5)
 	want := make([]bytes.Buffer, len(conns))
 	for i := range conns {
@@ -103,12 +103,12 @@ func TestOutboxKeepsOrder(t *testing.T) {
 				}
 			}
 		}
-		l.flush()
+		l.output.flush()
 		l.now += lagMin
 		l.wheel.Advance(l.now)
 	}
 	for range 2000 {
-		l.flush()
+		l.output.flush()
 		l.now += lagMax
 		l.wheel.Advance(l.now)
 	}
@@ -153,10 +153,10 @@ func TestOutboxMergesAdjacentFrames(t *testing.T) {
 // TestLaggingOutboxIsCompact: a slow reader must not keep alive a chunk for each short frame.
 func TestLaggingOutboxIsCompact(t *testing.T) {
 	l := looseLoop(t, 1<<20)
-	l.flusher = &stuckSocket{}
+	l.output.flusher = &stuckSocket{}
 	c := looseConn(l, -1)
 	c.Send([]byte("first"))
-	l.flush()
+	l.output.flush()
 	for range 1000 {
 		c.Send(bytes.Repeat([]byte("x"), 100))
 	}
@@ -180,10 +180,10 @@ func (stuckSocket) flush(_ *Loop, batch []*Conn) {
 
 func TestOutboxBound(t *testing.T) {
 	l := looseLoop(t, 1000)
-	l.flusher = &stuckSocket{}
+	l.output.flusher = &stuckSocket{}
 	c := looseConn(l, -1)
 	c.Send(make([]byte, 5000)) // into an empty outbox: taken
-	l.flush()
+	l.output.flush()
 	if !c.Lagging() || c.Closing() {
 		t.Fatal("does not lag")
 	}
@@ -200,11 +200,11 @@ func TestOutboxBound(t *testing.T) {
 		t.Error("Send still queues")
 	}
 	// A connection that does not lag gets the chance to be written before it is judged.
-	l.flusher = &stingySocket{rand.New(rand.NewPCG(5, 6)), map[*Conn]*bytes.Buffer{}}
+	l.output.flusher = &stingySocket{rand.New(rand.NewPCG(5, 6)), map[*Conn]*bytes.Buffer{}}
 	d := looseConn(l, -1)
 	for i := range 100 {
 		w := &stingySocket{rand.New(rand.NewPCG(0, uint64(i))), map[*Conn]*bytes.Buffer{d: new(bytes.Buffer)}}
-		l.flusher = w
+		l.output.flusher = w
 		if d.Lagging() || d.Closing() {
 			break
 		}
@@ -329,10 +329,10 @@ func (s *moodySocket) flush(_ *Loop, batch []*Conn) {
 func TestOutboxBoundAsksOnceMore(t *testing.T) {
 	l := looseLoop(t, 1000)
 	socket := &moodySocket{}
-	l.flusher = socket
+	l.output.flusher = socket
 	c := looseConn(l, -1)
 	c.Send(make([]byte, 900))
-	l.flush()
+	l.output.flush()
 	if !c.Lagging() {
 		t.Fatal("does not lag")
 	}

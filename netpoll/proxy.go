@@ -37,7 +37,7 @@ func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 	case err == proxyproto.ErrNoHeader:
 	case err != nil:
 		e.metrics.RefusedProxy.Add(1)
-		c.loop.warn(&c.loop.logged.proxy, "connection closed: a proxy of proxyProtocolFrom sent a malformed PROXY header; check the proxy's PROXY protocol setting",
+		c.loop.acceptor.warn(&c.loop.acceptor.logProxy, "connection closed: a proxy of proxyProtocolFrom sent a malformed PROXY header; check the proxy's PROXY protocol setting",
 			"proxy", c.RemoteAddr(), "error", err)
 		c.dropInput()
 		c.scheduleClose() // it would not understand an answer

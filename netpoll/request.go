@@ -107,8 +107,7 @@ func (c httpConn) answered() {
 	c.to(stateHead)
 	if c.in != nil {
 		l.wheel.Expect(&c.timer, l.now+limits.HeadTimeout, c.Conn)
-		l.resumable = append(l.resumable, c.Conn)
-		l.Wake()
+		l.resumption.add(c.Conn)
 		return
 	}
 	c.flags |= flagIdle

@@ -356,7 +356,7 @@ func (c tlsConn) handshakeInput(b []byte) {
 		case unread > maxHello && !c.readPaused:
 			// A TLS 1.3 client sends data right after its Finished, before the worker has read
 			// that. The rest stays in the socket until the handshake is done.
-			c.readPaused = c.loop.listen(c.Conn, false)
+			c.readPaused = c.loop.wait.watch(c.Conn, false)
 		}
 		return
 	}
@@ -399,10 +399,10 @@ func (c tlsConn) endHandshake(how *atomic.Uint64) {
 	}
 }
 
-// drainHandshakes handles what handshake workers have to say.
-func (l *Loop) drainHandshakes() {
-	if l.tls != nil {
-		l.tls.mail.Drain(0, handleHandshakeEvent)
+// drainHandshakes handles the events from handshake workers. s is nil without TLS.
+func (s *tlsLoop) drainHandshakes() {
+	if s != nil {
+		s.mail.Drain(0, handleHandshakeEvent)
 	}
 }
 
@@ -411,7 +411,7 @@ func handleHandshakeEvent(n handshakeEvent) {
 	if c == nil || c.state != stateTLS {
 		return
 	}
-	c.loop.work.conn = c
+	c.loop.iter.conn = c
 	if n.done {
 		c.tls().handshakeDone(n)
 		return
@@ -446,7 +446,7 @@ func (c tlsConn) handshakeDone(n handshakeEvent) {
 	}
 	c.to(stateHead)
 	if c.readPaused {
-		c.readPaused = !l.listen(c.Conn, true)
+		c.readPaused = !l.wait.watch(c.Conn, true)
 	}
 	if state.NegotiatedProtocol == protoH2 {
 		m.TLSH2.Add(1)

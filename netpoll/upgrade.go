@@ -53,8 +53,7 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 		return
 	}
 	c.in.B = c.in.B[:copy(c.in.B, rest)]
-	l.resumable = append(l.resumable, c)
-	l.Wake()
+	l.resumption.add(c)
 }
 
 // Refuse answers a pending connection with an HTTP status and closes it. header holds zero or more
@@ -144,30 +143,6 @@ func (c httpConn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 	c.push(l.arena.Commit(wsproto.AppendUpgradeDeflate(l.arena.Begin(), h, l.engine.opts.ResponseHeader, extra)))
 	c.ws().schedulePing()
 	l.engine.opts.Handler.Open(c.Conn, h)
-}
-
-// resume handles what clients had sent before they were accepted, or before their last request was
-// answered.
-func (l *Loop) resume() {
-	for i := 0; i < len(l.resumable); i++ { // messages may have further connections accepted
-		c := l.resumable[i]
-		l.resumable[i] = nil
-		if c == nil || c.in == nil { // nil: a panic interrupted it
-			continue
-		}
-		l.work.conn = c
-		if t := c.link(); t != nil {
-			l.tls.src, l.tls.rest = nil, nil // another connection's, if anything
-			if t.in != nil {
-				l.tls.rest = t.in.B
-			}
-		}
-		c.take(nil)
-		if c.flags&flagEnded != 0 {
-			c.ending().afterInputEnd()
-		}
-	}
-	l.resumable = l.resumable[:0]
 }
 
 // EnableDeflate makes the connection take compressed messages. The Handler calls it before it

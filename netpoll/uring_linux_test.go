@@ -73,13 +73,13 @@ func flushOnce(t *testing.T, n int, enter func(r *testRing, submit, wait uint32)
 	}
 	t.Cleanup(u.close)
 	made = true
-	l.flusher = u
+	l.output.flusher = u
 	conns, peers := pairs(t, l, n)
 	for round := range 3 {
 		for _, c := range conns {
 			c.Send([]byte{byte(round)})
 		}
-		l.flush()
+		l.output.flush()
 		for i, fd := range peers {
 			switch got := readAll(t, fd); {
 			case conns[i].state == stateReap:

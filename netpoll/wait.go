@@ -10,22 +10,20 @@ import (
 	"sluice/netpoll/park"
 )
 
-// A loop's goroutine waits for its sockets in one of two ways. gnet waits in a system call, with a
-// thread and, until Go's monitor takes it away, a processor of Go's scheduler; a byte on a socket
-// that gnet watches ends that wait. So the loop does not let it come to that if it can: behind the
-// last of the callbacks that gnet makes in a row, it waits as other goroutines do (see package
-// park), has its iterations, and returns when gnet will find something to do.
+// A loop's goroutine waits for its sockets in one of two ways. gnet waits in a system call, which
+// keeps a thread and, until Go's monitor takes it away, a processor of Go's scheduler. So after the
+// last of the callbacks that gnet makes in a row, the loop waits as other goroutines do (package
+// park), runs its iterations, and returns to gnet when that will find a socket ready.
 //
-// What gnet has in hand belongs to one iteration: it begins with the first callback, and stays open
-// if more sockets are ready. A byte sent to itself, the mark, makes sure that there will be a
-// callback to end it.
+// All callbacks that gnet makes in a row belong to one iteration. It begins with the first and
+// stays open while more sockets are ready. The loop wakes itself, with a byte on a socket that gnet
+// watches, to be sure of a callback that ends the iteration: the self-wake.
 
-// maxCallbacks is how many callbacks of gnet make an iteration at most: what they lead to is not
-// written before its end.
+// maxCallbacks bounds the callbacks of an iteration, because their output is written at its end.
 const maxCallbacks = 128
 
-// maxBusyIterations is how many iterations with input may follow each other before other
-// goroutines' sockets are looked after.
+// maxBusyIterations is how many iterations with input may follow each other before the loop yields
+// to goroutines with other sockets.
 const maxBusyIterations = 8
 
 // newParker makes the parkers of loops. Tests have loops wait in gnet instead.
@@ -37,34 +35,32 @@ const HoldsProcessor = park.HoldsProcessor
 
 // Where a loop's goroutine is.
 const (
-	inGnet  int32 = iota // perhaps waiting
-	working              // will look whether it was woken before it waits
-	parked               // waiting for parker
+	inGnet  int32 = iota // possibly waiting
+	working              // checks waiting.scheduled before it waits
+	parked               // waits in the parker
 )
 
 // waiting is how a loop waits and is woken.
 type waiting struct {
 	// Owned by the loop.
-	selfWakePending bool // the mark is on its way
-	callbacks       int  // callbacks in the present iteration
-	busyIterations  int  // with input, since the loop was parked
+	loop            *Loop // fixed
+	selfWakePending bool  // the byte was sent and has not been received
+	callbacks       int   // in the current iteration
+	busyIterations  int   // iterations with input since the loop last waited
 
 	// Owned by the loop, and used only while it waits in gnet: see judgeable.
 	judgeUntil time.Duration
 	wakesLeft  int8 // wake callbacks before deadlines until judgeUntil are judged; 0: no round has begun
 
-	// Shared with those who wake the loop.
-	scheduled atomic.Bool // it is to begin an iteration, which it has not
+	// Shared with the goroutines that wake the loop.
+	scheduled atomic.Bool // an iteration was asked for and has not begun
 	position  atomic.Int32
 	parker    atomic.Pointer[park.Parker] // nil: it waits in gnet only
-	outer     atomic.Pointer[net.Conn]
+	outer     atomic.Pointer[net.Conn]    // the other end of the socket that gnet watches
 }
 
-// Wake makes the loop begin an iteration soon, after the sockets that are ready. Calls are
-// coalesced until that iteration begins; whatever was done before Wake is seen by the
-// Handler.Iterate that follows. Any goroutine may call it.
-func (l *Loop) Wake() {
-	w := &l.wait
+// wake is Loop.Wake.
+func (w *waiting) wake() {
 	if w.scheduled.Load() || !w.scheduled.CompareAndSwap(false, true) {
 		return
 	}
@@ -78,15 +74,15 @@ func (l *Loop) Wake() {
 
 var wakeByte = []byte{0}
 
-// signal has gnet make a callback. It never blocks: few bytes are on their way at any time. If it
-// fails, gnet is at its end; attach will begin the iteration.
+// signal has gnet make a callback. It never blocks, because few bytes are in flight at any time. It
+// fails only when gnet ends; attach then begins the iteration.
 func (w *waiting) signal() {
 	if outer := w.outer.Load(); outer != nil {
 		_, _ = (*outer).Write(wakeByte)
 	}
 }
 
-// selfWake makes sure that a callback will follow, whatever gnet finds.
+// selfWake makes sure that a callback follows, whatever sockets are ready.
 func (w *waiting) selfWake() {
 	w.selfWakePending = true
 	w.signal()
@@ -112,21 +108,20 @@ func (w *waiting) judgeable(now time.Duration) (until time.Duration, ok bool) {
 	return 0, false
 }
 
-// attach is called when the loop has been bound: the first thing that happens on a new event loop,
-// but for connections that were accepted very early.
-func (l *Loop) attach(gc gnet.Conn, k *waker) {
-	l.wait.outer.Store(&k.outer)
-	p, err := newParker(gc.Fd(), l.wait.selfWake)
+// attach is called when the loop has been bound to a new event loop, before any other callback
+// except those of connections that were accepted earlier.
+func (w *waiting) attach(gc gnet.Conn, k *waker) {
+	w.outer.Store(&k.outer)
+	p, err := newParker(gc.Fd(), w.selfWake)
 	if err != nil {
-		l.engine.log.Warn("an event loop waits in the kernel and keeps a processor from others: mount /proc, or set GOMAXPROCS to one more than cores", "error", err)
+		w.loop.engine.log.Warn("an event loop waits in the kernel and keeps a processor from others: mount /proc, or set GOMAXPROCS to one more than cores", "error", err)
 	}
-	l.wait.parker.Store(p)
-	l.woken()
+	w.parker.Store(p)
+	w.woken()
 }
 
 // detach is called when the loop's event loop has ended.
-func (l *Loop) detach() {
-	w := &l.wait
+func (w *waiting) detach() {
 	if outer := w.outer.Swap(nil); outer != nil {
 		_ = (*outer).Close()
 	}
@@ -135,41 +130,40 @@ func (l *Loop) detach() {
 	}
 	w.selfWakePending, w.wakesLeft = false, 0
 	w.position.Store(inGnet)
-	l.taken.Store(false)
+	w.loop.taken.Store(false)
 }
 
-// woken is a callback that ends the iteration: the mark has come, or gnet was waiting when the loop
-// was woken.
-func (l *Loop) woken() {
-	w := &l.wait
+// woken is the callback for a wake-up, of the loop itself or of another goroutine while gnet was
+// waiting. It ends the iteration.
+func (w *waiting) woken() {
 	w.selfWakePending = false
 	if w.wakesLeft > 1 {
 		w.wakesLeft--
 	}
-	l.enter()
-	l.end()
-	l.idle()
+	w.enter()
+	w.loop.end()
+	w.rest()
 }
 
-// enter begins a callback: an iteration, or what follows in the open one.
-func (l *Loop) enter() {
-	if l.wait.parker.Load() != nil {
-		l.wait.position.Store(working)
+// enter begins a callback: an iteration, or more input of the open one.
+func (w *waiting) enter() {
+	if w.parker.Load() != nil {
+		w.position.Store(working)
 	}
-	if !l.iterating {
-		l.begin()
+	if !w.loop.iter.open {
+		w.loop.begin()
 	}
-	l.wait.callbacks++
+	w.callbacks++
 }
 
-// leave ends a callback. The iteration stays open if more input belongs to it; what was marked for
-// closing in it is not kept waiting, because others may own the socket already.
-func (l *Loop) leave() {
-	w := &l.wait
-	if p := w.parker.Load(); p != nil && len(l.toReap) == 0 && w.callbacks < maxCallbacks {
+// leave ends a callback. The iteration stays open if more input belongs to it, unless connections
+// are scheduled for closing: their sockets may be owned by net/http by now.
+func (w *waiting) leave() {
+	l := w.loop
+	if p := w.parker.Load(); p != nil && len(l.reaper.conns) == 0 && w.callbacks < maxCallbacks {
 		if !w.selfWakePending && p.Ready() {
 			w.selfWake()
-			p.Notice(false) // more is coming, and looked at before the loop waits
+			p.Notice(false) // the loop checks the sockets before it waits
 		}
 		if w.selfWakePending {
 			return
@@ -177,38 +171,40 @@ func (l *Loop) leave() {
 	}
 	l.end()
 	if !w.selfWakePending {
-		l.idle()
+		w.rest()
 	}
 }
 
 // closed is the callback for a connection that gnet closes of its own accord. The loop does not
-// rest in it: the descriptor is closed behind it.
-func (l *Loop) closed(c *Conn, err error) {
-	l.enter()
-	l.run(stepResume, stepResume) // what had come before is still handled
-	if !l.tryKeepHalfClosed(c, err) {
-		l.finalized(c)
+// wait in it: gnet closes the descriptor after it returns.
+func (w *waiting) closed(c *Conn, err error) {
+	l := w.loop
+	w.enter()
+	l.iter.run(stepResume, stepResume) // earlier input is still handled
+	if !c.ending().tryKeepHalfClosed(err) {
+		c.ending().finalizeSafely()
 	}
-	switch w := &l.wait; {
+	switch {
 	case l.engine.needsGnet():
 		l.end()
-		l.returnToGnet()
+		w.returnToGnet()
 	case w.parker.Load() == nil:
 		l.end()
-		l.continueQueue()
+		w.continueQueue()
 	case !w.selfWakePending:
 		w.selfWake()
 	}
 }
 
-// idle waits until gnet has something to do. Those who wake the loop have their iterations
-// meanwhile. While connections stand in line, it only lets others run: what they have for the loop
-// belongs to the next iteration.
-func (l *Loop) idle() {
-	w, e := &l.wait, l.engine
+// rest waits until gnet has something to do, and runs the iterations that other goroutines ask for.
+// While connections are in the write queue it does not wait, but yields between iterations, so that
+// other goroutines can send the loop messages for the next one.
+func (w *waiting) rest() {
+	l := w.loop
+	e := l.engine
 	p := w.parker.Load()
 	if p == nil {
-		l.continueQueue()
+		w.continueQueue()
 		return
 	}
 	for !e.needsGnet() {
@@ -219,7 +215,7 @@ func (l *Loop) idle() {
 				break
 			}
 		}
-		if l.queue.len() > 0 {
+		if l.output.queue.len() > 0 {
 			if p.Yield(); w.selfWakePending {
 				break
 			}
@@ -232,7 +228,7 @@ func (l *Loop) idle() {
 			break
 		}
 	}
-	l.returnToGnet()
+	w.returnToGnet()
 }
 
 // park waits until sockets are ready, or, with false, until wake was called.
@@ -248,20 +244,24 @@ func (w *waiting) park(p *park.Parker) (ready bool) {
 	return ready
 }
 
-// continueQueue makes sure that an iteration follows in which the line moves on, if anyone stands
-// in it.
-func (l *Loop) continueQueue() {
-	if l.queue.len() > 0 && !l.wait.selfWakePending {
-		l.wait.selfWake()
+// continueQueue makes sure that another iteration follows while connections are in the write queue.
+func (w *waiting) continueQueue() {
+	if w.loop.output.queue.len() > 0 && !w.selfWakePending {
+		w.selfWake()
 	}
 }
 
-// returnToGnet lets gnet go on, which may wait.
-func (l *Loop) returnToGnet() {
-	w := &l.wait
+// returnToGnet is called before the loop returns to gnet, which may wait.
+func (w *waiting) returnToGnet() {
 	w.position.Store(inGnet)
-	l.continueQueue()
-	if !w.selfWakePending && (w.scheduled.Load() || l.engine.quitting.Load()) {
-		w.selfWake() // who woke it has seen it at work
+	w.continueQueue()
+	if !w.selfWakePending && (w.scheduled.Load() || w.loop.engine.quitting.Load()) {
+		w.selfWake() // wake found the loop working, and sent no signal
 	}
+}
+
+// watch has gnet read a connection, or not. It reports whether that was possible.
+func (w *waiting) watch(c *Conn, on bool) bool {
+	p := w.parker.Load()
+	return p != nil && p.Watch(int(c.fd), on)
 }

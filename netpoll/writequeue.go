@@ -43,28 +43,3 @@ func (q *writeQueue) pop(n int) []*Conn {
 	}
 	return first
 }
-
-// flush writes to the connections with new output, or queues them if they are more than directMax,
-// and writes to queueBatch queued ones.
-func (l *Loop) flush() {
-	if n := len(l.dirty); n > directMax {
-		l.queue.push(l.dirty)
-		clear(l.dirty)
-		l.dirty = l.dirty[:0]
-	} else if n > 0 {
-		l.work.batch, l.work.queued = l.dirty, false
-		l.flusher.flush(l, l.splitDeferred(l.dirty))
-		l.work.batch, l.work.conn = nil, nil
-		// Connections that became dirty during the flush follow the batch.
-		rest := copy(l.dirty, l.dirty[n:])
-		clear(l.dirty[rest:])
-		l.dirty = l.dirty[:rest]
-	}
-	if l.queue.len() > 0 {
-		batch := l.queue.pop(queueBatch)
-		l.work.batch, l.work.queued = batch, true
-		l.flusher.flush(l, l.splitDeferred(batch))
-		l.work.batch, l.work.conn = nil, nil
-		clear(batch)
-	}
-}

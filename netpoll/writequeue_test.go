@@ -11,7 +11,7 @@ import (
 
 // runQueue ends the iteration and has those that follow, until the write queue is empty.
 func runQueue(l *Loop) {
-	for l.end(); l.queue.len() > 0; l.end() {
+	for l.end(); l.output.queue.len() > 0; l.end() {
 		l.begin()
 	}
 }
@@ -77,7 +77,7 @@ func (s *recordingFlusher) flush(_ *Loop, batch []*Conn) {
 func TestManyAreQueued(t *testing.T) {
 	l := looseLoop(t, 1<<20)
 	s := new(recordingFlusher)
-	l.flusher = s
+	l.output.flusher = s
 	conns := make([]*Conn, 2*queueBatch+200)
 	for i := range conns {
 		conns[i] = looseConn(l, -1)
@@ -130,13 +130,13 @@ func TestQueuedAreClosed(t *testing.T) {
 		for _, c := range conns {
 			c.Send([]byte("x"))
 		}
-		l.flush()
+		l.output.flush()
 		closed, scheduled := queueBatch+3, queueBatch+5
 		conns[scheduled].scheduleClose()
 		conns[closed].to(stateClosed)
 		conns[closed].dropOutbox()
 		conns[closed].fd = -1
-		l.flush()
+		l.output.flush()
 		for i, fd := range peers {
 			want := "x"
 			if i == closed || i == scheduled {
@@ -146,8 +146,8 @@ func TestQueuedAreClosed(t *testing.T) {
 				t.Errorf("connection %d got %q, want %q", i, got, want)
 			}
 		}
-		if l.queue.len() > 0 || len(l.toReap) != 1 {
-			t.Errorf("%d are queued, %d scheduled", l.queue.len(), len(l.toReap))
+		if l.output.queue.len() > 0 || len(l.reaper.conns) != 1 {
+			t.Errorf("%d are queued, %d scheduled", l.output.queue.len(), len(l.reaper.conns))
 		}
 	})
 }
@@ -158,8 +158,8 @@ func TestQueueIsWrittenAcrossIterations(t *testing.T) {
 	var heard []int // queued when the loop heard
 	s := serve(t, func(_ *Options, h *testHandler) {
 		h.onIterate = func(l *Loop) {
-			if l.queue.len() > 0 && len(heard) < 3 {
-				h.mailbox[0].Put(func(l *Loop) { heard = append(heard, l.queue.len()) })
+			if l.output.queue.len() > 0 && len(heard) < 3 {
+				h.mailbox[0].Put(func(l *Loop) { heard = append(heard, l.output.queue.len()) })
 			}
 		}
 	})

@@ -19,11 +19,6 @@ const (
 	maxMethods = 40
 )
 
-// manyMethods are the types that still have more than maxMethods methods. The list only shrinks.
-var manyMethods = []string{
-	"netpoll.Loop",
-}
-
 // directive matches comments that tools read: they must stay on one line.
 var directive = regexp.MustCompile(`^//([a-z]+:[a-z]|nolint|export |line |extern )`)
 
@@ -92,13 +87,8 @@ func TestTypesAreSmall(t *testing.T) {
 		s.countMethods(count)
 	}
 	for _, name := range slices.Sorted(maps.Keys(count)) {
-		if n := count[name]; n > maxMethods && !slices.Contains(manyMethods, name) {
+		if n := count[name]; n > maxMethods {
 			t.Errorf("%s has %d methods, more than %d: embed a type for each role", name, n, maxMethods)
-		}
-	}
-	for _, name := range manyMethods {
-		if count[name] <= maxMethods {
-			t.Errorf("%s has %d methods: remove it from the list of exceptions", name, count[name])
 		}
 	}
 }

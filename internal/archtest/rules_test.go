@@ -68,7 +68,7 @@ var locks = map[string]string{
 	"netpoll/tls_handshake.go":          "between event loops and handshake workers, never with a connection whose handshake is done",
 	"netpoll/linger.go":                 "connections that have left the loops for net/http and are being closed",
 	"netpoll/handover.go":               "a connection that has left the loops for net/http",
-	"netpoll/deadline.go":                "deadlines of a connection at net/http, which cuts a read of one goroutine short from another",
+	"netpoll/deadline.go":               "deadlines of a connection at net/http, which cuts a read of one goroutine short from another",
 	"internal/natsbus/publish.go":       "a pool of batches between owners and the publisher",
 	"cache/loss.go":                     "written when a loop is overloaded, off the path of an event",
 	"internal/httpapi/share.go":         "bodies that responses share, found on goroutines off the event loops",

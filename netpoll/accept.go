@@ -1,0 +1,133 @@
+package netpoll
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+
+	"sluice/internal/loglimit"
+)
+
+const (
+	// refuseWait is how long a connection over a limit may take to send its request. A response
+	// before the request would be lost: closing a socket with unread input resets the connection.
+	refuseWait = time.Second
+	// warnEvery is how often a loop logs the same reason for a refusal.
+	warnEvery = time.Minute
+)
+
+// acceptor decides on the new connections of a loop. Owned by the loop.
+type acceptor struct {
+	loop        *Loop // fixed
+	reserveUsed int   // connections that use the reserve of descriptors
+	logFDs      loglimit.Limiter
+	logMax      loglimit.Limiter
+	logProxy    loglimit.Limiter
+}
+
+// newConn makes the connection for gc; nil if the loop has no slot left.
+func (a *acceptor) newConn(gc gnet.Conn) *Conn {
+	l := a.loop
+	c := &Conn{loop: l, gc: gc, outbox: outbox{fd: int32(gc.Fd())}, activeAt: l.now, state: stateHead}
+	if !l.table.add(c) {
+		return nil
+	}
+	gc.SetContext(c)
+	l.engine.metrics.OpenAll.Add(1)
+	return c
+}
+
+// accept decides on a new connection. The kernel gives the lowest free descriptor, so a number at
+// the limit means that all below are in use.
+func (a *acceptor) accept(gc gnet.Conn) {
+	l := a.loop
+	e := l.engine
+	e.metrics.Accepted.Add(1)
+	c := a.newConn(gc)
+	if c == nil {
+		e.metrics.RefusedMax.Add(1)
+		_ = l.el.Close(gc)
+		return
+	}
+	limit := int64(e.opts.Limits.MaxConns)
+	noFDs := int(c.fd) >= e.fdLimit
+	noRoom := limit > 0 && e.metrics.OpenAll.Load() > limit
+	if (noFDs || noRoom) && len(l.reaper.conns) < e.reservePerLoop && l.evictor.evict() {
+		noFDs, noRoom = false, false // there is room once this iteration has ended
+	}
+	switch {
+	case e.draining.Load():
+		e.metrics.RefusedDrain.Add(1)
+	case noFDs:
+		e.metrics.RefusedFDs.Add(1)
+		a.warn(&a.logFDs, "clients are refused: descriptors are running out; raise the limit (ulimit -n)", "limit", e.fdLimit)
+	case noRoom:
+		e.metrics.RefusedMax.Add(1)
+		a.warn(&a.logMax, "clients are refused: there are as many as maxConnections allows", "limit", limit)
+	default:
+		a.admit(c)
+		return
+	}
+	a.refuse(c)
+}
+
+// admit has a connection begin with the proxy's header, the TLS handshake or its request.
+func (a *acceptor) admit(c *Conn) {
+	l := a.loop
+	if l.engine.trusts(c.RemoteAddrPort().Addr()) {
+		c.to(stateProxy)
+	} else if l.tls != nil {
+		c.tls().startTLS()
+		return
+	}
+	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HeadTimeout, c)
+}
+
+// refuse closes a connection, with 503 where it can be sent.
+func (a *acceptor) refuse(c *Conn) {
+	l := a.loop
+	switch {
+	case l.tls != nil:
+		c.scheduleClose() // a response before the handshake would not be understood
+	case a.reserveUsed >= l.engine.reservePerLoop:
+		c.http().answer(http.StatusServiceUnavailable)
+		c.to(stateFinish) // closed without lingering: no descriptor is left for that
+	default:
+		a.reserveUsed++
+		c.flags |= flagReserve
+		c.to(stateRefuse)
+		l.wheel.Expect(&c.timer, l.now+refuseWait, c)
+	}
+}
+
+// warn logs what clients or proxies cause, each kind once per warnEvery.
+func (a *acceptor) warn(kind *loglimit.Limiter, text string, attrs ...any) {
+	kind.Log(a.loop.engine.log, slog.LevelWarn, a.loop.now, warnEvery, text, attrs...)
+}
+
+// adopt takes a connection back from net/http and handles its latest request as if it had just been
+// received.
+func (a *acceptor) adopt(gc gnet.Conn, from *adopted) {
+	l := a.loop
+	e := l.engine
+	c := a.newConn(gc)
+	if c == nil {
+		e.metrics.RefusedMax.Add(1)
+		_ = l.el.Close(gc)
+		return
+	}
+	_ = unix.SetNonblock(int(c.fd), true)
+	if from.client.IsValid() {
+		c.SetRemoteAddr(from.client)
+	}
+	e.metrics.Adopted.Add(1)
+	l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
+	if from.link != nil {
+		c.tls().adoptTLS(from)
+	} else {
+		c.receive(from.head)
+	}
+}

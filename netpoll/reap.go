@@ -1,0 +1,41 @@
+package netpoll
+
+// reaper closes the connections of a loop that are scheduled for it. Connections are closed at the
+// end of an iteration only, so that no caller finds one closed that it still works with. Owned by
+// the loop.
+type reaper struct {
+	loop    *Loop // fixed
+	conns   []*Conn
+	closing bool // gnet calls OnClose because of reap
+}
+
+// scheduleClose has the connection closed at the end of the iteration.
+func (c *Conn) scheduleClose() {
+	if c.state < stateReap {
+		c.to(stateReap)
+		r := &c.loop.reaper
+		r.conns = append(r.conns, c)
+	}
+}
+
+// reap closes the scheduled connections. Handler.Closed may send to others, and schedule more.
+func (r *reaper) reap() {
+	for i := 0; i < len(r.conns); i++ {
+		c := r.conns[i]
+		r.conns[i] = nil
+		if c != nil && c.gc != nil { // nil: a panic interrupted its end
+			if c.link() != nil {
+				c.tls().sendCloseNotify()
+			}
+			r.closing = true
+			_ = r.loop.el.Close(c.gc) // calls finalize; gnet has logged an error
+			r.closing = false
+		} else if c.state != stateClosed {
+			if c.link() != nil {
+				c.tls().sendCloseNotify()
+			}
+			c.ending().closeHalf()
+		}
+	}
+	r.conns = r.conns[:0]
+}
