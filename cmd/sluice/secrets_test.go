@@ -122,7 +122,7 @@ func TestNoCredentialIsShown(t *testing.T) {
 					if p.after("msg=listening addr="); demo {
 						p.after("Services can join at ")
 					}
-					metrics := "http://" + p.after("msg=metrics addr=")
+					metrics := "http://" + p.after(`msg="metrics server listening" addr=`)
 					noSecretIn(t, "metrics", body(t, metrics+"/metrics"))
 					noSecretIn(t, "the command line", body(t, metrics+"/debug/pprof/cmdline"))
 					noSecretIn(t, "a list of goroutines", body(t, metrics+"/debug/pprof/goroutine?debug=2"))

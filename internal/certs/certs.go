@@ -59,8 +59,7 @@ type Store struct {
 	pairs []pair     // in the order of the setting
 }
 
-// pair is one certificate with its key, and the state of their files when
-// they were read.
+// pair is one certificate with its key, and the state of their files when they were read.
 type pair struct {
 	certFile, keyFile   string
 	certStamp, keyStamp stamp             // of the files as they were read last
@@ -167,7 +166,7 @@ func (s *Store) recheck() {
 			p.failed = ""
 		case err.Error() != p.failed:
 			p.failed = err.Error()
-			s.log.Error("the certificate that was read before stays in use", "error", err)
+			s.log.Error("cannot reload a certificate; the previous one stays in use", "error", err)
 		}
 	}
 	if changed {
@@ -176,7 +175,7 @@ func (s *Store) recheck() {
 	s.due.Store(int64(s.clock.Now() + recheckEvery))
 }
 
-// announce logs a certificate that is in use from now on.
+// announce logs a certificate that has come into use.
 func (s *Store) announce(what string, p *pair) {
 	leaf := p.certificate.Leaf
 	level := slog.LevelInfo
@@ -186,13 +185,12 @@ func (s *Store) announce(what string, p *pair) {
 	s.log.Log(context.Background(), level, what, "file", p.certFile, "names", strings.Join(names(leaf), " "), "expires", leaf.NotAfter.UTC().Format(time.DateOnly))
 }
 
-// refresh reads the pair's files if they may have changed; read reports whether
-// there is a new certificate. On an error the pair keeps its certificate, and the
-// next call tries again whatever the files' stamps are: a file that was half
-// written, or not readable, may be mended within the clock's grain.
+// refresh reads the pair's files if they may have changed; read reports whether there is a new
+// certificate. On an error the pair keeps its certificate, and the next call tries again whatever
+// the files' stamps are: a file that was half written, or unreadable, may be repaired within the
+// granularity of timestamps.
 func (p *pair) refresh() (read bool, err error) {
-	// The stamps are taken before the content: a write in between shows as a
-	// change the next time.
+	// The stamps are taken before the content: a write in between shows as a change the next time.
 	now := time.Now()
 	certStamp, keyStamp := stampOf(p.certFile), stampOf(p.keyFile)
 	if p.settled && certStamp == p.certStamp && keyStamp == p.keyStamp {

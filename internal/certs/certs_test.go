@@ -25,14 +25,13 @@ import (
 	"sluice/internal/owner"
 )
 
-// files is a certificate that signs itself, in files.
+// files is a self-signed certificate in files.
 type files struct {
 	t         *testing.T
 	cert, key string
 }
 
-// newFiles makes the files of a certificate for names in a folder of their
-// own.
+// newFiles writes the files of a certificate for names into a new folder.
 func newFiles(t *testing.T, names ...string) files {
 	dir := t.TempDir()
 	f := files{t, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
@@ -79,8 +78,8 @@ func (f files) write(p keyPair) {
 	replace(f.t, f.key, p.key)
 }
 
-// replace puts a new file in the old one's place, as careful tools do; so it is
-// another file, whatever the grain of the clock.
+// replace replaces a file by renaming a new one, as careful tools do, so the inode
+// differs whatever the granularity of timestamps is.
 func replace(t *testing.T, path string, text []byte) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
@@ -91,10 +90,10 @@ func replace(t *testing.T, path string, text []byte) {
 	}
 }
 
-// logBuffer is what was logged.
+// logBuffer records the log.
 type logBuffer struct{ bytes.Buffer }
 
-// take returns what was logged since the last call.
+// take returns the text logged since the last call.
 func (l *logBuffer) take() string {
 	defer l.Reset()
 	return l.String()
@@ -122,7 +121,7 @@ func newHarness(t *testing.T, files ...files) *harness {
 	return h
 }
 
-// serial is the number of the certificate that a client asking for name is shown.
+// serial returns the serial number of the certificate for the server name.
 func (h *harness) serial(name string) int64 {
 	h.Helper()
 	c, err := h.store.GetCertificate(&tls.ClientHelloInfo{ServerName: name})
@@ -172,7 +171,7 @@ func TestCertificateByName(t *testing.T) {
 	}
 }
 
-// Of two certificates for one name, each client gets one whose key it knows.
+// Of two certificates for one name, each client gets one whose key it supports.
 func TestCertificateByKey(t *testing.T) {
 	old := newFiles(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -192,8 +191,8 @@ func TestCertificateByKey(t *testing.T) {
 	}
 }
 
-// handshake lets a client and a server with these configurations meet, and
-// exchange a byte each way, so that the client has seen its ticket.
+// handshake runs a handshake between a client and a server with these
+// configurations, and exchanges a byte each way, so that the client has its ticket.
 func (h *harness) handshake(server, client *tls.Config) tls.ConnectionState {
 	h.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -225,7 +224,7 @@ func (h *harness) handshake(server, client *tls.Config) tls.ConnectionState {
 	if _, err := c.Write([]byte("a")); err != nil {
 		h.Fatal(err)
 	}
-	if n, err := c.Read(make([]byte, 1)); n != 1 { // its end may have come along
+	if n, err := c.Read(make([]byte, 1)); n != 1 { // io.EOF may be returned with it
 		h.Fatal(err)
 	}
 	if err := <-done; err != nil {
@@ -268,7 +267,7 @@ func TestTLSConfig(t *testing.T) {
 		t.Error("TLS 1.1 was accepted")
 	}
 	if err := <-refused; err == nil {
-		t.Error("the server took TLS 1.1")
+		t.Error("the server accepted TLS 1.1")
 	}
 }
 
@@ -280,7 +279,7 @@ func TestCertificateReload(t *testing.T) {
 
 	b.write(newKeyPair(t, 3, "b.example", "c.example"))
 	if got := h.serial("b.example"); got != 2 {
-		t.Errorf("certificate %d within the second, want 2: files are looked at once a second", got)
+		t.Errorf("certificate %d within the second, want 2: files are checked once a second", got)
 	}
 	h.clock.Advance(recheckEvery)
 	if got := h.serial("b.example"); got != 3 {
@@ -298,7 +297,7 @@ func TestCertificateReload(t *testing.T) {
 	h.clock.Advance(recheckEvery)
 	h.serial("a.example")
 	if log := h.log.take(); log != "" {
-		t.Errorf("nothing changed, but it is logged:\n%s", log)
+		t.Errorf("logged although nothing has changed:\n%s", log)
 	}
 }
 
@@ -343,7 +342,7 @@ func sameSize(t *testing.T) (keyPair, keyPair) {
 	t.Helper()
 	a := newKeyPair(t, 1, "a.example")
 	for {
-		// A signature is a byte shorter now and then.
+		// The length of a signature varies by a byte.
 		b := newKeyPair(t, 2, "a.example")
 		if len(a.cert) == len(b.cert) && len(a.key) == len(b.key) {
 			return a, b
@@ -380,8 +379,8 @@ func TestStamp(t *testing.T) {
 	}
 }
 
-// Each row is a way to break a pair. The old certificate stays, the log says so
-// once, and mending it brings the new one.
+// Each row is a way to break a pair. The previous certificate stays in use, the error
+// is logged once, and the repaired files are loaded.
 func TestBrokenReload(t *testing.T) {
 	for _, tt := range []struct {
 		name, logged string
@@ -413,7 +412,7 @@ func TestBrokenReload(t *testing.T) {
 				}
 			}
 			if got := h.serial("b.example"); got != 3 {
-				t.Errorf("certificate %d for the other pair, which is well", got)
+				t.Errorf("certificate %d for the other pair, which is valid", got)
 			}
 			log := h.log.take()
 			if strings.Count(log, "level=ERROR") != 1 || !strings.Contains(log, tt.logged) || !strings.Contains(log, "stays in use") {
@@ -422,12 +421,12 @@ func TestBrokenReload(t *testing.T) {
 			a.write(newKeyPair(t, 9, "a.example"))
 			h.clock.Advance(recheckEvery)
 			if got := h.serial("a.example"); got != 9 {
-				t.Errorf("certificate %d after mending, want the new one", got)
+				t.Errorf("certificate %d after the repair, want the new one", got)
 			}
 			if log := h.log.take(); !strings.Contains(log, "certificate reloaded") {
 				t.Errorf("log:\n%s", log)
 			}
-			// The same fault another time is news again.
+			// The same error after a repair is logged again.
 			tt.hurt(t, a)
 			h.clock.Advance(recheckEvery)
 			h.serial("a.example")
@@ -462,7 +461,7 @@ func TestBrokenAndBack(t *testing.T) {
 	}
 }
 
-// Handshakes in parallel with a reload all get a whole pair, old or new.
+// Handshakes in parallel with a reload get a consistent pair, old or new.
 func TestReloadUnderLoad(t *testing.T) {
 	f := newFiles(t, "a.example")
 	h := newHarness(t, f)
@@ -497,13 +496,12 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
-// mistaken makes a store of files separated by semicolons.
+// mistaken returns the error of New for lists of files separated by semicolons.
 func mistaken(certs, keys string) (*Store, error) {
 	return New(Options{Certs: strings.Split(certs, ";"), Keys: strings.Split(keys, ";"), Log: slog.Default(), Clock: owner.NewManualClock()})
 }
 
-// Each row is a mistake at the start and the words that must lead the user out
-// of it.
+// Each row is a mistake in the settings, and the advice that the error must contain.
 func TestCertificateMistakes(t *testing.T) {
 	good, other := newFiles(t, "a.example"), newFiles(t, "b.example")
 	write := func(block *pem.Block) string {
@@ -536,7 +534,7 @@ func TestCertificateMistakes(t *testing.T) {
 			t.Errorf("%s, %s: error %v, want one with %q", tt.cert, tt.key, err, tt.want)
 		}
 	}
-	// All that is wrong is told at once.
+	// One error reports all mistakes.
 	if _, err := mistaken(missing+";"+torn, good.key+";"+locked); err == nil || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("error %v, want a line for each pair", err)
 	}
@@ -555,7 +553,7 @@ func TestExpiredCertificateIsNamed(t *testing.T) {
 	}
 }
 
-// Choosing a certificate costs next to nothing while no file is due.
+// Choosing a certificate does not allocate while no check of the files is due.
 func TestCertificateChoiceAllocs(t *testing.T) {
 	h := newHarness(t, newFiles(t, "a.example"))
 	hello := &tls.ClientHelloInfo{ServerName: "a.example"}

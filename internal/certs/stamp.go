@@ -18,8 +18,8 @@ type stamp struct {
 // before it was read may change again within the same timestamp.
 const settleTime = 2 * time.Second
 
-// stampOf returns the stamp of a file, the zero stamp if there is none. Reading
-// the file gives the reason.
+// stampOf returns the stamp of a file, the zero stamp if there is none. Reading the file gives the
+// reason.
 func stampOf(path string) stamp {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) != nil {
@@ -28,8 +28,8 @@ func stampOf(path string) stamp {
 	return stamp{device: uint64(st.Dev), inode: st.Ino, size: st.Size, changed: st.Ctim.Nano(), wrote: st.Mtim.Nano()}
 }
 
-// settled reports whether any change after now gives the file another stamp. A
-// time of change in the future is another machine's clock: it is not trusted.
+// settled reports whether any change after now gives the file another stamp. A time of change in
+// the future is another machine's clock: it is not trusted.
 func (s stamp) settled(now time.Time) bool {
 	return s != stamp{} && now.Sub(time.Unix(0, s.changed)) > settleTime
 }

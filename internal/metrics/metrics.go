@@ -1,13 +1,11 @@
-// Package metrics owns the Prometheus registry of a gateway and the bridge
-// through which the other packages appear in it.
+// Package metrics owns the Prometheus registry of a gateway, and the types with which other
+// packages count.
 //
-// The packages on the path of an event count with plain atomics (Counter,
-// Gauge, or their own) that they own; the registry reads those only when it is
-// scraped. So counting costs one atomic add and no label look-up, and a package
-// can keep one counter per owner and have the sum taken here.
+// The packages on the path of an event count with atomics (Counter, Gauge, or their own) that they
+// own. The registry reads these only during a scrape. So counting costs one atomic add and no label
+// look-up, and a package can keep one counter per owner and register their sum.
 //
-// It never serves HTTP, never starts a goroutine, and never counts anything
-// itself.
+// It never serves HTTP, never starts a goroutine, and never counts anything itself.
 package metrics
 
 import (
@@ -20,10 +18,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// Counter counts events since the process started. The zero value is ready.
-// Safe for concurrent use; it must not be copied after first use. A counter
-// that several owners add to at a high rate should be one Counter per owner,
-// summed by the function given to Registry.Counter.
+// Counter counts events since the process started. The zero value is ready. Safe for concurrent
+// use; it must not be copied after first use. A counter that several owners add to at a high rate
+// should be one Counter per owner, summed by the function given to Registry.Counter.
 type Counter struct{ n atomic.Uint64 }
 
 // Inc adds one.
@@ -35,8 +32,8 @@ func (c *Counter) Add(n uint64) { c.n.Add(n) }
 // Load returns the count.
 func (c *Counter) Load() uint64 { return c.n.Load() }
 
-// Gauge is a level that goes up and down. The zero value is ready. Safe for
-// concurrent use; it must not be copied after first use.
+// Gauge is a value that goes up and down. The zero value is ready. Safe for concurrent use; it must
+// not be copied after first use.
 type Gauge struct{ n atomic.Int64 }
 
 // Inc adds one.
@@ -48,22 +45,21 @@ func (g *Gauge) Dec() { g.n.Add(-1) }
 // Add adds d, which may be negative.
 func (g *Gauge) Add(d int64) { g.n.Add(d) }
 
-// Set replaces the level.
+// Set replaces the value.
 func (g *Gauge) Set(n int64) { g.n.Store(n) }
 
-// Load returns the level.
+// Load returns the value.
 func (g *Gauge) Load() int64 { return g.n.Load() }
 
 // Labels are the fixed label pairs of one time series.
 type Labels map[string]string
 
-// Registry holds what one gateway exposes. Several gateways in one process
-// have a Registry each. Safe for concurrent use.
+// Registry holds the metrics of one gateway. Several gateways in one process have a Registry each.
+// Safe for concurrent use.
 type Registry struct{ reg *prometheus.Registry }
 
-// New returns a registry that has the Go runtime's and the process's own
-// metrics, and the two versions as labels of sluice_build_info and, under
-// Resgate's name, resgate_info.
+// New returns a registry that has the Go runtime's and the process's own metrics, and the two
+// versions as labels of sluice_build_info and, under Resgate's name, resgate_info.
 func New(version, protocol string) *Registry {
 	r := &Registry{reg: prometheus.NewRegistry()}
 	r.reg.MustRegister(
@@ -71,23 +67,22 @@ func New(version, protocol string) *Registry {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	for _, name := range []string{"sluice_build_info", "resgate_info"} {
-		r.mustGauge(name, "Always 1; the labels are the version that runs and the version of its protocol.",
+		r.mustGauge(name, "Always 1; the labels are the versions of the gateway and of its protocol.",
 			Labels{"version": version, "protocol": protocol}, func() int64 { return 1 })
 	}
 	return r
 }
 
-// Counter exposes read under name (by convention it ends in _total). read is
-// called at each scrape from any goroutine and must not block. The error says
-// which name is empty, or taken with the same labels; nothing is
-// registered then.
+// Counter exposes the value of read under name, which ends in _total by convention. read is called
+// at each scrape, from any goroutine, and must not block. An error names a metric whose name is
+// empty, or registered already with the same labels; nothing is registered then.
 func (r *Registry) Counter(name, help string, labels Labels, read func() uint64) error {
 	return r.register(name, prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: name, Help: help, ConstLabels: prometheus.Labels(labels),
 	}, func() float64 { return float64(read()) }))
 }
 
-// Gauge exposes read under name. The rules are those of Counter.
+// Gauge exposes the value of read under name. The rules are those of Counter.
 func (r *Registry) Gauge(name, help string, labels Labels, read func() int64) error {
 	return r.register(name, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: name, Help: help, ConstLabels: prometheus.Labels(labels),
@@ -101,8 +96,7 @@ func (r *Registry) register(name string, c prometheus.Collector) error {
 	return nil
 }
 
-// mustGauge and mustCounter are for names fixed in this package, where a
-// failure is a mistake in the program.
+// mustGauge and mustCounter are for names fixed in this package, where an error is a bug.
 func (r *Registry) mustGauge(name, help string, l Labels, read func() int64) {
 	if err := r.Gauge(name, help, l, read); err != nil {
 		panic(err)
@@ -115,23 +109,22 @@ func (r *Registry) mustCounter(name, help string, l Labels, read func() uint64) 
 	}
 }
 
-// Gatherer gives the registry to an exporter.
+// Gatherer returns the registry for an exporter.
 func (r *Registry) Gatherer() prometheus.Gatherer { return r.reg }
 
-// Resgate names where the values of Resgate's metrics come from, so that
-// existing dashboards go on working (RES.md section 6). A nil source leaves
-// its metric out. Every function is called at each scrape, from any goroutine.
+// Resgate has the sources of Resgate's metrics, so that existing dashboards keep working (RES.md
+// section 6). A metric whose source is nil is omitted. Every function is called at each scrape,
+// from any goroutine.
 type Resgate struct {
 	WSConnections      func() int64             // open WebSocket connections
-	WSConnectionsTotal func() uint64            // WebSocket connections ever opened
+	WSConnectionsTotal func() uint64            // WebSocket connections opened since the start
 	WSRequests         map[string]func() uint64 // by request type: get, subscribe, unsubscribe, call, auth, …
 	HTTPRequests       map[string]func() uint64 // by HTTP method
 	CacheResources     func() int64             // resources in the cache
-	CacheSubscriptions func() int64             // clients' subscriptions on cached resources
+	CacheSubscriptions func() int64             // clients' subscriptions to cached resources
 }
 
-// Resgate registers the metrics under Resgate's names. It panics if it is
-// called twice.
+// Resgate registers the metrics under Resgate's names. It panics if it is called twice.
 func (r *Registry) Resgate(s Resgate) {
 	if s.WSConnections != nil {
 		r.mustGauge("resgate_ws_current_connections", "Open WebSocket connections.", nil, s.WSConnections)
@@ -145,7 +138,7 @@ func (r *Registry) Resgate(s Resgate) {
 		r.mustGauge("resgate_cache_resources", "Resources in the cache.", nil, s.CacheResources)
 	}
 	if s.CacheSubscriptions != nil {
-		r.mustGauge("resgate_cache_subscriptions", "Subscriptions on cached resources.", nil, s.CacheSubscriptions)
+		r.mustGauge("resgate_cache_subscriptions", "Subscriptions of clients to cached resources.", nil, s.CacheSubscriptions)
 	}
 }
 

@@ -45,8 +45,7 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// The names and types are what dashboards made for Resgate query; this text is
-// the contract with them.
+// Dashboards made for Resgate query these names and types.
 func TestResgateNames(t *testing.T) {
 	r := New("1.2.3-test", "1.2.3")
 	one := func() int64 { return 1 }
@@ -63,7 +62,7 @@ func TestResgateNames(t *testing.T) {
 # HELP resgate_cache_resources Resources in the cache.
 # TYPE resgate_cache_resources gauge
 resgate_cache_resources 1
-# HELP resgate_cache_subscriptions Subscriptions on cached resources.
+# HELP resgate_cache_subscriptions Subscriptions of clients to cached resources.
 # TYPE resgate_cache_subscriptions gauge
 resgate_cache_subscriptions 1
 # HELP resgate_http_requests_total Requests received from HTTP clients, by method.
@@ -83,7 +82,7 @@ resgate_ws_requests_total{method="call"} 2
 resgate_ws_requests_total{method="get"} 2
 resgate_ws_requests_total{method="subscribe"} 2
 resgate_ws_requests_total{method="unsubscribe"} 2
-# HELP sluice_build_info Always 1; the labels are the version that runs and the version of its protocol.
+# HELP sluice_build_info Always 1; the labels are the versions of the gateway and of its protocol.
 # TYPE sluice_build_info gauge
 sluice_build_info{protocol="1.2.3",version="1.2.3-test"} 1
 `
@@ -96,7 +95,7 @@ sluice_build_info{protocol="1.2.3",version="1.2.3-test"} 1
 	}
 }
 
-func TestResgateLeavesOutWhatHasNoSource(t *testing.T) {
+func TestResgateOmitsMetricsWithoutSource(t *testing.T) {
 	r := New("v", "p")
 	r.Resgate(Resgate{CacheResources: func() int64 { return 1 }})
 	families, err := r.Gatherer().Gather()
@@ -145,7 +144,7 @@ func TestRegisterReportsConflictsByName(t *testing.T) {
 		t.Errorf("same labels again: error %v, want one that names sluice_x_total", err)
 	}
 	if err := r.Gauge("", "X.", nil, func() int64 { return 0 }); err == nil {
-		t.Error("an empty name was taken")
+		t.Error("an empty name was accepted")
 	}
 }
 

@@ -1,8 +1,8 @@
-// Package metricsserver owns the HTTP server on the metrics port: metrics for
-// Prometheus, in its own format or OpenMetrics, and profiles on demand. It has
-// a port of its own so that clients need not reach it.
+// Package metricsserver owns the HTTP server on the metrics port: metrics for Prometheus, in its
+// text format or as OpenMetrics, and profiles if enabled. It has a port of its own, which clients
+// need not be able to reach.
 //
-// It never counts anything itself, and clients of the gateway never get here.
+// It never counts anything itself, and never serves clients of the gateway.
 package metricsserver
 
 import (
@@ -22,20 +22,19 @@ import (
 	"sluice/internal/metrics"
 )
 
-// Path is where Prometheus finds the metrics.
+// Path is the path of the metrics.
 const Path = "/metrics"
 
-// Options say what is served where.
+// Options are the settings of a Server. All are required, but Profiles.
 type Options struct {
-	Addr     string // host:port; port 0: any free one
+	Addr     string // host:port; port 0: a free one
 	Registry *metrics.Registry
-	Profiles bool         // serve pprof as well
-	NotFound http.Handler // every other path
+	Profiles bool         // serve pprof, too
+	NotFound http.Handler // handles every other path
 	Log      *slog.Logger
 }
 
-// Server serves metrics from Start to Stop. Its methods may be called from any
-// goroutine.
+// Server serves metrics from Start to Stop. Its methods may be called from any goroutine.
 type Server struct {
 	options Options
 	server  *http.Server
@@ -51,7 +50,7 @@ func New(o Options) *Server {
 		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelError),
 	})
 	mux.Handle("GET "+Path, exposition)
-	mux.Handle("POST "+Path, exposition) // as Resgate answers it
+	mux.Handle("POST "+Path, exposition) // Resgate serves POST, too
 	if o.Profiles {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", program)
@@ -62,29 +61,29 @@ func New(o Options) *Server {
 	mux.Handle("/", o.NotFound)
 	return &Server{
 		options: o,
-		// A profile takes as long as it is asked to, so there is no write limit.
+		// There is no write timeout, since the client chooses the duration of a profile.
 		server: &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 			ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug)},
 		served: make(chan struct{}),
 	}
 }
 
-// program answers with the program's name. Package pprof would show the whole
-// command line, which may hold credentials.
+// program responds with the program's name only. Package pprof would show the whole command line,
+// which may have credentials.
 func program(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = io.WriteString(w, os.Args[0])
 }
 
-// Start listens and serves. Its error says what to do. fail gets the reason if
-// the server ends before Stop. A server can be started once.
+// Start listens and serves. Its error says what to do. fail is called with the reason if the server
+// ends before Stop. A server can be started once.
 func (s *Server) Start(fail func(error)) error {
 	l, err := net.Listen("tcp", s.options.Addr)
 	if err != nil {
 		return fmt.Errorf("metricsPort: cannot listen on %s: %w; choose another port, or 0 for none", s.options.Addr, err)
 	}
 	s.listens.Store(&l)
-	s.options.Log.Info("metrics", "addr", l.Addr().String(), "path", Path)
+	s.options.Log.Info("metrics server listening", "addr", l.Addr().String(), "path", Path)
 	go func() {
 		defer close(s.served)
 		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -102,7 +101,7 @@ func (s *Server) Addr() net.Addr {
 	return nil
 }
 
-// Stop ends a started server immediately: a scrape can be repeated.
+// Stop ends a started server without waiting for requests: a scrape can be repeated.
 func (s *Server) Stop() error {
 	err := s.server.Close()
 	<-s.served

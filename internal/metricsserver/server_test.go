@@ -71,7 +71,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-func TestProfilesOnDemand(t *testing.T) {
+func TestProfilesIfEnabled(t *testing.T) {
 	for profiles, want := range map[bool]int{true: 200, false: 404} {
 		if resp, _ := ask(t, start(t, profiles), "GET", "/debug/pprof/cmdline", ""); resp.StatusCode != want {
 			t.Errorf("profiles %v: %d, want %d", profiles, resp.StatusCode, want)
@@ -88,7 +88,7 @@ func TestPortInUse(t *testing.T) {
 	}
 }
 
-// A server that ends by itself gives the reason; a stop is none.
+// A server that ends by itself reports the reason; Stop is not a failure.
 func TestEnd(t *testing.T) {
 	o := start(t, false).options
 	for _, broken := range []bool{true, false} {
@@ -100,7 +100,7 @@ func TestEnd(t *testing.T) {
 		if broken {
 			_ = (*s.listens.Load()).Close()
 			if err := <-failed; err == nil {
-				t.Error("no reason")
+				t.Error("no reason reported")
 			}
 			_ = s.Stop()
 			continue

@@ -1,8 +1,7 @@
-// Package secret owns the values that must never be seen: it holds them so that
-// formatting, logging and encoding show them without what is secret, and takes
-// them out of texts that others made.
+// Package secret owns values that contain credentials. Formatting, logging and encoding such a
+// value redacts the credentials. It also redacts them in other texts, such as errors of libraries.
 //
-// It never encrypts, and never hides a value from code: that asks for Reveal.
+// It never encrypts, and never hides a value from code, which calls Reveal.
 package secret
 
 import (
@@ -18,18 +17,17 @@ import (
 	"strings"
 )
 
-// Hidden stands for what is secret.
+// Hidden replaces credentials.
 const Hidden = "…"
 
-// URLs is one address of a NATS server or several separated by commas, which may
-// hold user names, passwords and tokens. Every way to print it hides those.
+// URLs is the address of a NATS server, or several separated by commas, which may have user names,
+// passwords and tokens. Every way to print it redacts those.
 type URLs string
 
-// Reveal returns the addresses as they were written, for a connection or a
-// configuration file.
+// Reveal returns the addresses unredacted, for a connection or a configuration file.
 func (u URLs) Reveal() string { return string(u) }
 
-// List returns the single addresses, as the NATS client takes the list apart.
+// List returns the single addresses, split as the NATS client splits them.
 func (u URLs) List() []string {
 	var all []string
 	for s := range strings.SplitSeq(string(u), ",") {
@@ -40,17 +38,16 @@ func (u URLs) List() []string {
 	return all
 }
 
-// plainHost matches what is shown of an address: a host, and a port.
+// plainHost matches the part of an address that is shown: a host, and a port.
 var plainHost = regexp.MustCompile(`^([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?\])(:[0-9]{0,5})?$`)
 
-// address is one address of a list, taken apart for display. The list is not
-// split where the client splits it: a comma may be part of a password that should
-// have been encoded, so whatever stands before an @ is taken for secret unless a
-// scheme begins after the comma.
+// address is one address of a list, parsed for display. The list is not split as the client splits
+// it: a comma may be part of a password that should have been encoded. So everything before an @
+// counts as secret, unless a scheme begins after the comma.
 type address struct {
 	scheme string // with ://
-	hidden string // all before the last @
-	host   string // all after it
+	hidden string // before the last @
+	host   string // after it
 	secret bool   // there is an @
 }
 
@@ -81,8 +78,8 @@ func (u URLs) addresses() []address {
 	return all
 }
 
-// String returns the addresses without user names, passwords, tokens, paths, and
-// without whatever is not clearly the name of a host.
+// String returns the addresses without user names, passwords, tokens and paths, and without a host
+// that is not clearly a host name or an IP address.
 func (u URLs) String() string {
 	var b strings.Builder
 	for i, a := range u.addresses() {
@@ -123,10 +120,10 @@ func (u URLs) MarshalJSON() ([]byte, error) { return json.Marshal(u.String()) }
 // MarshalText implements encoding.TextMarshaler: it shows what String shows.
 func (u URLs) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
-const encodeAdvice = `; a character of a user name, password or token that means something in a URL must be percent-encoded, such as / as %2F, a comma as %2C, @ as %40, # as %23, ? as %3F, % as %25`
+const encodeAdvice = `; in a user name, password or token, characters that are special in a URL must be percent-encoded, such as / as %2F, a comma as %2C, @ as %40, # as %23, ? as %3F, % as %25`
 
-// Check reports an address that the NATS client does not take, or takes for
-// something else than was meant. The error shows nothing of the addresses.
+// Check returns an error for an address that the NATS client rejects, or may understand differently
+// than meant. The error has no part of the addresses.
 func (u URLs) Check() error {
 	list := u.List()
 	advice := ""
@@ -158,8 +155,8 @@ func (u URLs) Check() error {
 	return nil
 }
 
-// encodeAdviceIf returns the advice for an address that seems to have a password
-// and has no @, so that its end is missing.
+// encodeAdviceIf returns the advice for an address that seems to have a password but has no @ after
+// it.
 func encodeAdviceIf(s string) string {
 	if _, rest, _ := strings.Cut(s, "://"); strings.Contains(rest, ":") && !strings.Contains(rest, "[") {
 		return ", or nats://user:password@host:port" + encodeAdvice
@@ -167,8 +164,8 @@ func encodeAdviceIf(s string) string {
 	return ""
 }
 
-// OtherSchemes returns the number of addresses whose scheme is none of the NATS
-// client's, which takes it for nats.
+// OtherSchemes returns the number of addresses with a scheme that the NATS client does not know,
+// and treats as nats.
 func (u URLs) OtherSchemes() int {
 	n := 0
 	for _, s := range u.List() {
@@ -179,12 +176,12 @@ func (u URLs) OtherSchemes() int {
 	return n
 }
 
-// Scrub returns text without the credentials of the addresses, whole or in part,
-// encoded or not, and without those of other URLs in it.
+// Scrub redacts text: the credentials of the addresses, or parts of them, percent-encoded or not,
+// and the credentials of other URLs.
 func (u URLs) Scrub(text string) string {
 	var pieces []string
 	add := func(s string) {
-		if len(s) >= 3 { // shorter ones would be found in any word
+		if len(s) >= 3 { // shorter ones occur in many words
 			pieces = append(pieces, s)
 		}
 		if plain, err := url.PathUnescape(s); err == nil && plain != s && len(plain) >= 3 {
@@ -212,8 +209,8 @@ func (u URLs) Scrub(text string) string {
 	return Text(text)
 }
 
-// Error returns err with a message that Scrub has gone through; it still is and
-// wraps what err is and wraps.
+// Error returns err with its message redacted as by Scrub. errors.Is and errors.As still find err
+// and what it wraps.
 func (u URLs) Error(err error) error {
 	if err == nil {
 		return nil
@@ -233,19 +230,18 @@ type scrubbed struct {
 func (s scrubbed) Error() string { return s.message }
 func (s scrubbed) Unwrap() error { return s.err }
 
-// userInfo matches what is before the last @ of a URL, in any text.
+// userInfo matches the scheme and user information of a URL, up to the last @, in any text.
 var userInfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"'<>]*@`)
 
-// bareInfo matches the same of an address without a scheme.
+// bareInfo matches the user information of an address without a scheme.
 var bareInfo = regexp.MustCompile(`[^\s"'<>=,;()]+@`)
 
-// Text returns a text with the user names, passwords and tokens of the URLs in it
-// hidden.
+// Text redacts the user names, passwords and tokens of the URLs in a text.
 func Text(s string) string {
 	s = userInfo.ReplaceAllString(s, "${1}"+Hidden+"@")
 	return bareInfo.ReplaceAllStringFunc(s, func(word string) string {
 		if strings.Contains(word, "://") {
-			return word // hidden already
+			return word // redacted already
 		}
 		return Hidden + "@"
 	})

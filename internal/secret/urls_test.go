@@ -47,7 +47,7 @@ func TestShown(t *testing.T) {
 	}
 }
 
-// Whatever holds the addresses may be printed, logged or encoded.
+// Values that contain the addresses may be printed, logged or encoded.
 func TestNothingShowsTheSecret(t *testing.T) {
 	u := URLs("nats://user:sesame@h:1")
 	holder := struct {
@@ -94,7 +94,7 @@ func TestCheck(t *testing.T) {
 		"nats://u:12/sesame@h:1":              "has an @ after its host",
 		"nats://u:12?sesame@h:1":              "? as %3F",
 		"nats://u:12#sesame@h:1":              "# as %23",
-		"nats://u:sesame,sesame@h:1":          "address 1 of 2 is not a NATS URL: write nats://host:port; a character",
+		"nats://u:sesame,sesame@h:1":          "address 1 of 2 is not a NATS URL: write nats://host:port; in a user name",
 		"nats://u:sesame%zz@h:1":              "% as %25",
 		"nats://u:sesame sesame@h:1":          "percent-encoded",
 		"nats://h:1,nats://u:sesame[same@k:2": "address 2 of 2",
@@ -104,7 +104,7 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%q: error %v, want %q", string(in), err, want)
 		}
 		if err != nil && strings.Contains(err.Error(), "sesame") {
-			t.Errorf("%q: the secret is told: %v", string(in), err)
+			t.Errorf("%q: the error has the secret: %v", string(in), err)
 		}
 	}
 	if n := URLs("http://h,nats://k,l,tcp://u:p@m").OtherSchemes(); n != 2 {
@@ -120,10 +120,10 @@ func TestErrorIsScrubbed(t *testing.T) {
 		t.Errorf("%q", s)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		t.Error("it is not what it was")
+		t.Error("errors.Is does not find the cause")
 	}
 	if u.Error(nil) != nil {
-		t.Error("no error became one")
+		t.Error("nil became an error")
 	}
 	if plain := errors.New("no server"); u.Error(plain) != plain {
 		t.Error("an error without a secret is replaced")
@@ -148,7 +148,7 @@ func FuzzShown(f *testing.F) {
 	f.Fuzz(func(t *testing.T, before, password, after string) {
 		_ = URLs(before + password + after).Check()
 		_ = URLs(before + password + after).Error(errors.New(password))
-		// With a user before it and a host behind it, no password is shown.
+		// No password between a user and a host is shown.
 		u := URLs("nats://" + "user:Sesame" + password + "Sesame@host:1")
 		if s := u.String(); strings.Contains(s, "Sesame") && !strings.Contains(password, "://") {
 			t.Errorf("%q is shown as %q", u.Reveal(), s)
