@@ -22,11 +22,10 @@ type client struct {
 // Session returns the client's session.
 func (c *client) Session() *session.Session { return c.session }
 
-// Closed ends the session of a client that is gone.
+// Closed ends the session of a client that has disconnected.
 func (c *client) Closed() { c.session.Close() }
 
-// attached is what a connection's Session holds: a WebSocket client, a stream or
-// an HTTP request.
+// attached is what a connection's Session holds: a WebSocket client, a stream or an HTTP request.
 type attached interface {
 	Session() *session.Session
 	Closed()
@@ -35,7 +34,7 @@ type attached interface {
 // handler is what the event loops call (netpoll.Handler).
 type handler struct{ g *Gateway }
 
-// Start makes the state of a loop.
+// Start makes the state of a loop that starts.
 func (h handler) Start(n *netpoll.Loop) {
 	l := newLoop(h.g, n)
 	n.Data = l
@@ -65,21 +64,21 @@ func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 		return netpoll.Pending
 	}
 	rid, method := httpedge.SplitMethod(g.config.WSHeaderAuth)
-	cl.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
-		a := httpapi.Answer{Header: make(http.Header)}
-		if g.rest.Direct(&a, meta, answered, err) {
-			c.Refuse(a.Status, string(httpapi.AppendFields(nil, a.Header)), string(a.Body))
+	cl.session.Authenticate(rid, method, func(resource string, meta *res.Meta, err *res.Error) {
+		resp := httpapi.Response{Header: make(http.Header)}
+		if g.rest.Direct(&resp, meta, resource, err) {
+			c.Refuse(resp.Status, string(httpapi.AppendFields(nil, resp.Header)), string(resp.Body))
 			return
 		}
 		g.rest.CheckStatus(meta, cl.URI())
-		httpapi.MergeHeader(a.Header, meta)
-		c.Accept(func(dst []byte) []byte { return httpapi.AppendFields(append(dst, extension...), a.Header) })
+		httpapi.MergeHeader(resp.Header, meta)
+		c.Accept(func(dst []byte) []byte { return httpapi.AppendFields(append(dst, extension...), resp.Header) })
 	})
 	return netpoll.Pending
 }
 
-// newSession makes the session of a new WebSocket client; deflate says that
-// permessage-deflate was negotiated.
+// newSession makes the session of a new WebSocket client, with permessage-deflate if deflate is
+// set.
 func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) *client {
 	g := h.g
 	l := c.Loop().Data.(*loop)
@@ -94,17 +93,16 @@ func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) *
 	return cl
 }
 
-// Open makes the session of a new client, unless its upgrade needed one.
+// Open makes the session of a new client, unless Upgrade has made it.
 func (h handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 	if c.Session == nil {
 		h.newSession(c, head, false)
 	}
 }
 
-// Message passes a client's message on. A client that sends several requests at
-// once may get the answers to those that need no service together with the
-// first that does: one write instead of two in every connect that asks for the
-// version and subscribes.
+// Message passes a client's message to its session. The responses to requests that need no service
+// may be batched with the response to one that does: one write instead of two for a client that
+// sends version and subscribe together.
 func (h handler) Message(c *netpoll.Conn, payload []byte) {
 	h.g.trace.Received(c.Handle(), payload)
 	cl := c.Session.(*client)
@@ -117,8 +115,9 @@ func (h handler) Message(c *netpoll.Conn, payload []byte) {
 	h.asked(c, cl, before)
 }
 
-// asked is called when a client's message was handled, before which it had that many requests in
-// flight.
+// asked is called after a client's message was handled; before is the number of its requests that
+// were in flight before. If the client has reached its limit now, it is no longer read until half
+// of its requests have responses.
 func (h handler) asked(c *netpoll.Conn, cl *client, before int) {
 	pending := cl.session.Requests()
 	if pending <= before {
@@ -132,8 +131,8 @@ func (h handler) asked(c *netpoll.Conn, cl *client, before int) {
 	}
 }
 
-// parseHere is how long a message may be, in bytes, that the loop parses itself: a megabyte of JSON
-// takes up to 50 ms.
+// parseHere is the longest message, in bytes, that the loop parses itself: a megabyte of JSON takes
+// up to 50 ms.
 const parseHere = 32 << 10
 
 // parseAway has a worker parse a message.
@@ -153,8 +152,8 @@ func (h handler) parseAway(c *netpoll.Conn, cl *client, payload []byte) {
 	})
 }
 
-// Lagging holds the events of a client that does not read what it is sent, and
-// lets go of them, or of the difference that they make, when it does.
+// Lagging is called when a client becomes a slow consumer, and when its socket has drained: its
+// session holds events in between, and then sends them, or the difference that they make.
 func (h handler) Lagging(c *netpoll.Conn) {
 	if a, ok := c.Session.(attached); ok {
 		if s := a.Session(); s != nil {
@@ -163,14 +162,14 @@ func (h handler) Lagging(c *netpoll.Conn) {
 	}
 }
 
-// Closed ends the session of a client, or of a request, that is gone.
+// Closed ends the session of a connection that is closed.
 func (h handler) Closed(c *netpoll.Conn) {
 	if a, ok := c.Session.(attached); ok {
 		a.Closed()
 	}
 }
 
-// Stream handles a request that may ask for server-sent events.
+// Stream handles a request if it asks for server-sent events.
 func (h handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	return c.Loop().Data.(*loop).http.Stream(c, head)
 }
@@ -180,11 +179,11 @@ func (h handler) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool 
 	return c.Loop().Data.(*loop).http.Request(c, head, body)
 }
 
-// Iterate handles a loop's mailbox.
+// Iterate handles a loop's mailbox, once per loop iteration.
 func (h handler) Iterate(n *netpoll.Loop) {
 	l := n.Data.(*loop)
 	for _, c := range l.asking {
-		c.Defer() // before the mailbox is looked at: the answer may be in it
+		c.Defer() // before the mailbox is drained: the reply may be in it
 	}
 	clear(l.asking)
 	l.asking = l.asking[:0]

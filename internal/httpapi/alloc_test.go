@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// An encoding into memory that there is costs no allocation, however large the graph is.
+// Encoding into an existing buffer does not allocate, however large the graph is.
 func TestAllocEncode(t *testing.T) {
 	for name, g := range benchGraphs(t) {
 		for _, encoding := range []string{"json", "jsonflat"} {
@@ -21,8 +21,7 @@ func TestAllocEncode(t *testing.T) {
 	}
 }
 
-// A whole GET allocates for the resource ID and a few header fields, whatever the size of the
-// answer.
+// A GET allocates for the resource ID and a few header fields, whatever the size of the response.
 func TestAllocGet(t *testing.T) {
 	for name, g := range benchGraphs(t) {
 		h := New(Options{}, &fakeBackend{graph: g})

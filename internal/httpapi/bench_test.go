@@ -11,7 +11,7 @@ import (
 	"sluice/internal/session"
 )
 
-// nowhere is a response writer that keeps nothing.
+// nowhere is a response writer that discards everything.
 type nowhere struct {
 	header http.Header
 	bytes  int
@@ -24,8 +24,8 @@ func (n *nowhere) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// benchGraphs are what pages usually get: one model; a list of models; a value that no other form
-// shares.
+// benchGraphs are typical responses: one model; a list of models; a resource whose JSON differs
+// from that of WebSocket clients.
 func benchGraphs(t testing.TB) map[string]*session.Graph {
 	list := resources{}
 	var refs []string
@@ -83,7 +83,7 @@ func BenchmarkGet(b *testing.B) {
 					clear(w.header)
 					h.ServeHTTP(w, r)
 				}
-				b.ReportMetric(float64(w.bytes)/float64(b.N), "bytes/answer")
+				b.ReportMetric(float64(w.bytes)/float64(b.N), "bytes/response")
 			})
 		}
 	}

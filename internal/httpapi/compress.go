@@ -8,26 +8,26 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// Levels at which the time spent is in proportion to what is saved, for a body that is made anew
-// for each request.
+// Compression levels whose cost in CPU pays off for a body that is encoded again for each request.
 const (
 	gzipLevel   = 5
 	brotliLevel = 4
 )
 
-// compressors holds the memory of content codings, which is much more than that of the bodies.
+// compressors are the idle encoders of each content coding. Their memory exceeds that of the
+// bodies.
 var compressors = [codings]*sync.Pool{
 	gzipped: {New: func() any {
 		w, err := gzip.NewWriterLevel(nil, gzipLevel)
 		if err != nil {
-			panic(err) // only for a level that is none
+			panic(err) // only for an invalid level
 		}
 		return &compressor{w: w}
 	}},
 	brotlied: {New: func() any { return &compressor{w: brotli.NewWriterLevel(nil, brotliLevel)} }},
 }
 
-// compressor packs one body at a time. It has one user at a time.
+// compressor compresses one body at a time. It has one user at a time.
 type compressor struct {
 	out []byte
 	w   interface {

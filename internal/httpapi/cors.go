@@ -24,7 +24,7 @@ func NewOrigins(allow []string) Origins {
 	return Origins{list}
 }
 
-// Allow reports whether a request with this Origin field may go on. A request without the field
+// Allow reports whether a request with this Origin field is allowed. A request without the field
 // does not come from a page of another site, and "null" is what sandboxed and local pages send:
 // both are allowed. It does not allocate.
 func (o Origins) Allow(origin []byte) bool {
@@ -40,7 +40,7 @@ func (o Origins) Allow(origin []byte) bool {
 }
 
 // Set sets the fields that tell a browser which pages may read the response, and reports whether a
-// request from origin may go on.
+// request from origin is allowed.
 func (o Origins) Set(header http.Header, origin string) (allowed bool) {
 	if len(o.list) == 0 {
 		header["Access-Control-Allow-Origin"] = anyOrigin
@@ -58,17 +58,15 @@ func (o Origins) Set(header http.Header, origin string) (allowed bool) {
 	return false
 }
 
-// Vary tells caches that responses depend on the request's origin, if they do. Every response needs
-// it, also those to requests without an origin: a cache would hand them to pages (RFC 9110 section
-// 12.5.5).
+// Vary sets Vary: Origin if responses depend on the request's origin. Every response needs it, also
+// one to a request without an origin: a cache would serve it to pages (RFC 9110 section 12.5.5).
 func (o Origins) Vary(header http.Header) {
 	if len(o.list) > 0 {
 		header["Vary"] = varyOrigin
 	}
 }
 
-// Lines returns what Vary sets as complete field lines, for responses that are made without an
-// http.Header.
+// Lines returns what Vary sets as complete field lines, for responses built without an http.Header.
 func (o Origins) Lines() string {
 	if len(o.list) == 0 {
 		return ""
@@ -76,7 +74,7 @@ func (o Origins) Lines() string {
 	return "Vary: Origin\r\n"
 }
 
-// lowerASCII changes A to Z only: an origin's other characters have no case.
+// lowerASCII maps A to Z to lower case only: an origin's other characters have no case.
 func lowerASCII(s string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
@@ -103,9 +101,8 @@ func equalASCII(lower string, b []byte) bool {
 	return true
 }
 
-// CORS sets the fields that tell a browser which pages may read the answer, and reports whether a
-// request from origin may go on (RES.md section 4). No origin, or "null" as of sandboxed and local
-// pages, is allowed.
+// CORS sets the fields that tell a browser which pages may read the response, and whether they may
+// send credentials. It reports whether a request from origin is allowed (RES.md section 4).
 func (h *Handler) CORS(header http.Header, origin string) (allowed bool) {
 	if h.o.HeaderAuth {
 		header["Access-Control-Allow-Credentials"] = credentials
@@ -113,5 +110,5 @@ func (h *Handler) CORS(header http.Header, origin string) (allowed bool) {
 	return h.origins.Set(header, origin)
 }
 
-// Origins returns the policy that the handler follows.
+// Origins returns the handler's origin policy.
 func (h *Handler) Origins() Origins { return h.origins }

@@ -6,7 +6,7 @@ import (
 	"sluice/internal/res"
 )
 
-// RES.md section 4: CORS, for requests and for what browsers ask before them.
+// RES.md section 4: CORS, for requests and for preflights.
 func TestCORS(t *testing.T) {
 	list := []string{"http://localhost", "https://Sluice.example:8080"}
 	for _, tt := range []struct {
@@ -31,7 +31,7 @@ func TestCORS(t *testing.T) {
 		{list, "http://localhos", false, "http://localhost", "Origin"},
 		{list, "http://localhost.evil.example", false, "http://localhost", "Origin"},
 		{list, "Null", false, "http://localhost", "Origin"},
-		// The Kelvin sign is no k, whatever case folding says.
+		// Unicode folds the Kelvin sign to k; ASCII comparison does not.
 		{[]string{"http://k.example"}, "http://\u212a.example", false, "http://k.example", "Origin"},
 		{[]string{"http://A.example"}, "http://b.example", false, "http://a.example", "Origin"},
 	} {
@@ -63,7 +63,7 @@ func TestCORS(t *testing.T) {
 						t.Error("a foreign origin reached the backend")
 					}
 				case w.Code == 403:
-					t.Error("refused")
+					t.Error("rejected")
 				}
 				if t.Failed() {
 					t.Fatalf("%s with %v and the origin %q", method, tt.allow, tt.origin)
@@ -94,7 +94,7 @@ func TestOptionsEchoAskedHeaders(t *testing.T) {
 	}
 }
 
-// Fields are for resources; a path that is none of them says nothing about itself.
+// Only paths below the API path have CORS fields.
 func TestNoCORSElsewhere(t *testing.T) {
 	w := ask(t, New(Options{HeaderAuth: true}, &fakeBackend{}), "GET", "/elsewhere", "", "Origin", "http://a.example")
 	expect(t, w, 404, errorBody(res.ErrNotFound))

@@ -13,39 +13,40 @@ import (
 
 // Names of the encodings (RES.md section 4).
 const (
-	encodingJSON = "json"     // a reference becomes its path and the resource behind it
-	encodingFlat = "jsonflat" // a reference becomes the resource behind it
+	encodingJSON = "json"     // a reference becomes its path and the resource
+	encodingFlat = "jsonflat" // a reference becomes the resource
 )
 
-// ValidEncoding tells whether there is an encoding of that name; case does not matter.
+// ValidEncoding reports whether name is that of an encoding, in any letter case.
 func ValidEncoding(name string) bool {
 	return strings.EqualFold(name, encodingJSON) || strings.EqualFold(name, encodingFlat)
 }
 
-// MaxDepth is how many references deep resources are nested in an answer. Beyond it a reference is
-// shown as in a cycle, by its path.
+// MaxDepth is how many references deep resources are nested in a response. A reference beyond it is
+// encoded as in a cycle, as its path.
 const MaxDepth = 1000
 
-// maxKept bounds the memory that is kept between requests.
+// maxKept bounds the bytes of a buffer that is reused: a larger one is left to the garbage
+// collector.
 const maxKept = 256 << 10
 
-// buffers holds the memory of requests under way.
+// buffers are the idle buffers of encodings.
 var buffers = sync.Pool{New: func() any { return &buffer{path: map[string]struct{}{}} }}
 
 // buffer is the memory of one encoding. It has one user at a time.
 type buffer struct {
 	out     []byte
 	open    []open
-	entries []entry             // of all that are open, one after the other
-	path    map[string]struct{} // the resource IDs of all that are open
+	entries []entry             // of all open resources, in the order of open
+	path    map[string]struct{} // the resource IDs of all open resources
 }
 
-// open is a resource that is being written: it stands on the path from the root to the place of the
-// pen.
+// open is a resource whose encoding has begun and not ended: one on the path from the root to the
+// current entry.
 type open struct {
 	rid     string
-	next    int // index in entries of what comes next
-	start   int // index in entries of its first
+	next    int // index in entries of its next entry
+	start   int // index in entries of its first entry
 	model   bool
 	wrapped bool // within {"href":…}
 }
@@ -61,7 +62,7 @@ func (b *buffer) free() {
 	if cap(b.out) > maxKept || cap(b.entries)*entrySize > maxKept {
 		return
 	}
-	// What is kept must not hold the text of snapshots.
+	// A pooled buffer must not keep the text of snapshots alive.
 	clear(b.entries[:cap(b.entries)])
 	clear(b.open[:cap(b.open)])
 	clear(b.path)
@@ -69,20 +70,20 @@ func (b *buffer) free() {
 	buffers.Put(b)
 }
 
-// encode returns a graph as JSON. The text is immutable, and valid until buf is freed, or, if
-// shared, for good. With quick, ok is false for a text longer than that.
+// encode returns a graph as JSON. The text is immutable, and valid until buf is freed, or for ever
+// if shared. With quick > 0, ok is false if the text is longer than that many bytes.
 func (h *Handler) encode(buf *buffer, g *session.Graph, quick int) (text []byte, shared, ok bool, err *res.Error) {
 	root, err := rootOf(g)
 	if err != nil {
 		return nil, false, true, err
 	}
-	most := h.o.MaxAnswer
+	most := h.o.MaxResponse
 	if quick > 0 {
 		most = min(most, quick)
 	}
 	fits := false
 	if s := root.Snapshot; !s.HasRefs() && !s.HasSpecial() {
-		// The form that WebSocket clients get, made once for all.
+		// The text that WebSocket clients get, encoded once for all.
 		text, shared = s.JSON(false), true
 		fits = len(text) <= most
 	} else {
@@ -92,17 +93,17 @@ func (h *Handler) encode(buf *buffer, g *session.Graph, quick int) (text []byte,
 	switch {
 	case fits:
 		return text, shared, true, nil
-	case most < h.o.MaxAnswer:
+	case most < h.o.MaxResponse:
 		return nil, false, false, nil
 	}
 	return nil, false, true, h.tooLarge()
 }
 
-// smallSet is how many resources a graph may have that is encoded at once.
+// smallSet is how many resources a graph may have to be encoded on an event loop.
 const smallSet = 64
 
-// isSmall tells whether a graph's encoding has a chance to be no longer than a limit, without
-// looking far.
+// isSmall reports whether a graph's encoding may be no longer than limit bytes. It is an estimate
+// at a bounded cost.
 func isSmall(g *session.Graph, limit int) bool {
 	if len(g.Resources) > smallSet {
 		return false
@@ -118,9 +119,8 @@ func isSmall(g *session.Graph, limit int) bool {
 	return limit >= 0
 }
 
-// AppendGraph appends a resource with all that it refers to as JSON, in the handler's encoding. If
-// the resource itself has an error, that is returned; so is one for a graph whose text would be
-// longer than the handler allows.
+// AppendGraph appends a resource with all that it refers to as JSON, in the handler's encoding. It
+// returns the resource's own error, or one if the text would be longer than Options.MaxResponse.
 func (h *Handler) AppendGraph(dst []byte, g *session.Graph) ([]byte, *res.Error) {
 	root, err := rootOf(g)
 	if err != nil {
@@ -128,7 +128,7 @@ func (h *Handler) AppendGraph(dst []byte, g *session.Graph) ([]byte, *res.Error)
 	}
 	buf := buffers.Get().(*buffer)
 	defer buf.free()
-	dst, ok := h.appendGraph(dst, buf, g, root, h.o.MaxAnswer)
+	dst, ok := h.appendGraph(dst, buf, g, root, h.o.MaxResponse)
 	if !ok {
 		return dst, h.tooLarge()
 	}
@@ -146,9 +146,10 @@ func rootOf(g *session.Graph) (fanout.Resource, *res.Error) {
 	return root, nil
 }
 
-// appendGraph walks the tree that the graph unfolds to, depth first, with a stack of its own. The
-// tree can be exponentially larger than the graph; that every step of the walk writes something
-// bounds it by what may be written: most bytes. False, and dst as it was, for a longer text.
+// appendGraph walks the tree that the graph unfolds to, depth first, with an explicit stack. The
+// tree can be exponentially larger than the graph. Every step of the walk writes at least a byte,
+// so most, the bytes that may be written, bounds the time. It returns false, and dst unchanged, for
+// a longer text.
 func (h *Handler) appendGraph(dst []byte, buf *buffer, g *session.Graph, root fanout.Resource, most int) ([]byte, bool) {
 	limit := len(dst) + most
 	dst = h.begin(dst, buf, g.Root, root, false)
@@ -187,8 +188,8 @@ func (h *Handler) appendGraph(dst []byte, buf *buffer, g *session.Graph, root fa
 	return dst, true
 }
 
-// appendReference writes a reference, or as much of it as comes before the values of the resource
-// behind it.
+// appendReference writes a reference. If its resource has references, it writes only the part
+// before the resource's values, and opens the resource.
 func (h *Handler) appendReference(dst []byte, buf *buffer, g *session.Graph, rid string, limit int) []byte {
 	_, cycle := buf.path[rid]
 	if cycle || len(buf.open) >= MaxDepth {
@@ -197,7 +198,7 @@ func (h *Handler) appendReference(dst []byte, buf *buffer, g *session.Graph, rid
 	r := g.Find(rid)
 	err := r.Err
 	if err == nil && r.Snapshot == nil {
-		err = res.ErrInternal // not in the graph; there is no such graph
+		err = res.ErrInternal // cannot happen: a graph is complete
 	}
 	wrap := !h.flat
 	if wrap {
@@ -218,10 +219,10 @@ func (h *Handler) appendReference(dst []byte, buf *buffer, g *session.Graph, rid
 		if r.Snapshot.HasRefs() || r.Snapshot.HasSpecial() {
 			return h.begin(dst, buf, rid, r, wrap)
 		}
-		// What refers to nothing is on no path, and its text is ready.
+		// Without references it cannot be part of a cycle, and its text exists already.
 		text := r.Snapshot.JSON(false)
 		if len(dst)+len(text) > limit {
-			text = text[:max(0, limit+1-len(dst))] // enough to be seen as too large
+			text = text[:max(0, limit+1-len(dst))] // one byte too long: the walk ends
 		}
 		dst = append(dst, text...)
 	}
@@ -231,7 +232,7 @@ func (h *Handler) appendReference(dst []byte, buf *buffer, g *session.Graph, rid
 	return dst
 }
 
-// begin writes the bracket that a resource begins with and puts it onto the path.
+// begin opens a resource: it writes the opening bracket and puts the resource onto the path.
 func (h *Handler) begin(dst []byte, buf *buffer, rid string, r fanout.Resource, wrapped bool) []byte {
 	s := r.Snapshot
 	start := len(buf.entries)
@@ -253,7 +254,7 @@ func closing(model bool) byte {
 	return ']'
 }
 
-// appendValue writes a value that is not followed.
+// appendValue writes a value that is not a reference to follow.
 func (h *Handler) appendValue(dst []byte, v res.Value) []byte {
 	if v.Kind == res.SoftReference {
 		return append(h.appendHref(dst, v.RID), '}')
@@ -261,7 +262,7 @@ func (h *Handler) appendValue(dst []byte, v res.Value) []byte {
 	return append(dst, v.Content()...)
 }
 
-// appendHref writes the beginning of what a reference becomes, without the closing brace.
+// appendHref writes {"href":"<path>", without the closing brace.
 func (h *Handler) appendHref(dst []byte, rid string) []byte {
 	dst = append(dst, `{"href":"`...)
 	dst = h.AppendPath(dst, rid)
@@ -270,5 +271,5 @@ func (h *Handler) appendHref(dst []byte, rid string) []byte {
 
 func (h *Handler) tooLarge() *res.Error {
 	h.o.Metrics.TooLarge.Add(1)
-	return res.InternalError(fmt.Sprintf("the resource with all that it refers to is longer than %d bytes", h.o.MaxAnswer))
+	return res.InternalError(fmt.Sprintf("the resource with all that it refers to is longer than %d bytes", h.o.MaxResponse))
 }

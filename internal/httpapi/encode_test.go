@@ -14,7 +14,7 @@ import (
 
 const plainModel = `{"bool":true,"int":42,"null":null,"string":"foo"}`
 
-// world has one resource of each sort, and references between them in each way there is.
+// world has a resource of each kind, and references between them of each kind.
 var world = resources{
 	"m":        plainModel,
 	"m.parent": `{"child":{"rid":"m"},"name":"parent"}`,
@@ -94,7 +94,7 @@ func TestEncodings(t *testing.T) {
 	}
 }
 
-func TestEncodingOfWhatIsNotThere(t *testing.T) {
+func TestEncodingOfMissingResources(t *testing.T) {
 	h := New(Options{}, nil)
 	for rid, want := range map[string]*res.Error{"err": res.ErrNotFound, "nowhere": res.ErrInternal} {
 		if got, err := h.AppendGraph([]byte("x"), world.graph(t, rid)); string(got) != "x" || err == nil || err.Code != want.Code {
@@ -103,20 +103,20 @@ func TestEncodingOfWhatIsNotThere(t *testing.T) {
 	}
 	g := resources{"a": `[{"rid":"gone"}]`}.graph(t, "a")
 	if got, err := h.AppendGraph(nil, g); err != nil || string(got) != `[{"href":"/api/gone","error":{"code":"system.internalError","message":"Internal error"}}]` {
-		t.Errorf("a reference that leads nowhere: %s, %v", got, err)
+		t.Errorf("reference to a resource that is not in the graph: %s, %v", got, err)
 	}
 }
 
-func TestUnknownEncodingIsAMistake(t *testing.T) {
+func TestUnknownEncodingPanics(t *testing.T) {
 	defer func() {
 		if recover() == nil {
-			t.Error("New took an encoding that there is not")
+			t.Error("New accepted an unknown encoding")
 		}
 	}()
 	New(Options{Encoding: "xml"}, nil)
 }
 
-// A graph of n resources can unfold to 2ⁿ: the text is bounded, and so is the work.
+// A graph of n resources can unfold to 2ⁿ: its text is bounded, and so is the time.
 func TestEncodingIsBounded(t *testing.T) {
 	all := resources{}
 	const layers = 60
@@ -125,7 +125,7 @@ func TestEncodingIsBounded(t *testing.T) {
 	}
 	all[fmt.Sprint("n", layers)] = `["leaf"]`
 	for _, encoding := range []string{"json", "jsonflat"} {
-		h := New(Options{Encoding: encoding, MaxAnswer: 1 << 20, Metrics: new(Metrics)}, nil)
+		h := New(Options{Encoding: encoding, MaxResponse: 1 << 20, Metrics: new(Metrics)}, nil)
 		got, err := h.AppendGraph([]byte("x"), all.graph(t, "n0"))
 		if err == nil || err.Code != res.CodeInternalError || string(got) != "x" {
 			t.Errorf("%s: %d bytes, %v", encoding, len(got), err)
@@ -139,7 +139,7 @@ func TestEncodingIsBounded(t *testing.T) {
 	}
 }
 
-// The limit is exact, wherever in the text it lies.
+// The limit is exact, wherever in the text it is exceeded.
 func TestEncodingLimit(t *testing.T) {
 	for rid := range world {
 		if rid == "err" || rid == "err.data" {
@@ -151,16 +151,16 @@ func TestEncodingLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 		for limit := 1; limit <= len(whole); limit++ {
-			h := New(Options{MaxAnswer: limit}, nil)
+			h := New(Options{MaxResponse: limit}, nil)
 			got, err := h.AppendGraph(nil, g)
 			if limit < len(whole) && (err == nil || len(got) != 0) || limit == len(whole) && (err != nil || len(got) != limit) {
 				t.Errorf("%s of %d bytes with the limit %d: %d bytes, %v", rid, len(whole), limit, len(got), err)
 			}
 			buf := buffers.Get().(*buffer)
 			if _, _, ok, err := h.encode(buf, g, 0); !ok || (err == nil) != (limit == len(whole)) {
-				t.Errorf("%s of %d bytes with the limit %d as an answer: %v", rid, len(whole), limit, err)
+				t.Errorf("%s of %d bytes with the limit %d as a response: %v", rid, len(whole), limit, err)
 			}
-			// A quick attempt gives up where the limit is not the reason, and counts nothing.
+			// A quick attempt is not an error, and is not counted.
 			h = New(Options{}, nil)
 			buf.free()
 			buf = buffers.Get().(*buffer)
@@ -168,14 +168,15 @@ func TestEncodingLimit(t *testing.T) {
 				t.Errorf("%s of %d bytes, quick to %d: %v, %v", rid, len(whole), limit, ok, err)
 			}
 			if h.o.Metrics.TooLarge.Load() > 0 {
-				t.Error("a quick attempt was counted")
+				t.Error("counted a quick attempt")
 			}
 			buf.free()
 		}
 	}
 }
 
-// A chain of references longer than anybody would read ends with an href; no stack grows with it.
+// A chain of references longer than MaxDepth ends with an href, and does not grow a goroutine
+// stack.
 func TestEncodingDepth(t *testing.T) {
 	all := resources{}
 	const chain = 50_000
@@ -194,7 +195,7 @@ func TestEncodingDepth(t *testing.T) {
 	}
 }
 
-// The form in which a body is made without a copy is the form that the walk makes.
+// The shared text of a resource without references equals the text of the walk.
 func TestShortcutsChangeNothing(t *testing.T) {
 	for _, rid := range []string{"m", "c", "m.empty", "c.empty", "m.soft", "m.parent"} {
 		h := New(Options{}, nil)
@@ -209,28 +210,28 @@ func TestShortcutsChangeNothing(t *testing.T) {
 	}
 }
 
-// Graphs of any shape: the text is JSON, within the limit, and what a plain recursion over the rule
-// makes of it.
+// For graphs of any shape, the text is valid JSON, within the limit, and equal to that of plain, a
+// recursive reference implementation.
 func FuzzEncode(f *testing.F) {
 	f.Add([]byte{3, 2, 0x10, 1, 0x11, 2, 1, 0x10, 0, 1, 0x20, 5}, "key", true)
 	f.Add([]byte{1, 1, 0x10, 0}, "\"\xff\n", false)
 	f.Add([]byte{5, 9, 0x10, 1, 0x10, 2, 0x10, 3, 0x10, 4, 0x10, 9, 0x30, 1, 0x40, 2, 0x00, 0, 0x10, 0}, "", true)
 	f.Fuzz(func(t *testing.T, shape []byte, text string, flat bool) {
 		g := shapeGraph(shape, text, t)
-		h := New(Options{MaxAnswer: 1 << 14}, nil)
+		h := New(Options{MaxResponse: 1 << 14}, nil)
 		h.flat = flat
 		got, err := h.AppendGraph(nil, g)
 		want, fits := h.plain(nil, g, g.Root, nil, false)
 		switch {
 		case err != nil && g.Resources[g.Root].Err != nil:
 		case err != nil && fits:
-			t.Fatalf("refused: %v", err)
+			t.Fatalf("rejected: %v", err)
 		case err == nil && !fits:
-			t.Fatalf("%d bytes were taken", len(got))
+			t.Fatalf("accepted %d bytes", len(got))
 		case err == nil && string(got) != string(want):
 			t.Fatalf("got  %s\nwant %s", got, want)
 		case err == nil && !json.Valid(got):
-			t.Fatalf("no JSON: %s", got)
+			t.Fatalf("invalid JSON: %s", got)
 		}
 	})
 }
@@ -280,7 +281,7 @@ func shapeGraph(shape []byte, text string, t *testing.T) *session.Graph {
 	return all.graph(t, "r0")
 }
 
-// plain is the rule of the encodings, written without regard to cost. It gives up beyond the limit.
+// plain implements the encodings recursively, without regard to cost. It stops beyond the limit.
 func (h *Handler) plain(dst []byte, g *session.Graph, rid string, path []string, wrap bool) (_ []byte, fits bool) {
 	href := func(rid string) string { return `{"href":"` + h.Path(rid) + `"` }
 	for _, p := range path {
@@ -334,5 +335,5 @@ func (h *Handler) plain(dst []byte, g *session.Graph, rid string, path []string,
 	if wrap {
 		dst = append(dst, '}')
 	}
-	return dst, len(dst) <= h.o.MaxAnswer
+	return dst, len(dst) <= h.o.MaxResponse
 }

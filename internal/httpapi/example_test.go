@@ -29,7 +29,7 @@ func (greeter) Stream(*http.Request, string, httpapi.Sink) (*res.Meta, *res.Erro
 	return nil, res.ErrNotFound
 }
 
-// A handler maps paths to resource IDs and methods, asks its backend, and makes the response.
+// A handler maps paths to resource IDs and methods, calls its backend, and builds the response.
 func Example() {
 	h := httpapi.New(httpapi.Options{AllowOrigin: []string{"https://app.example"}}, greeter{})
 	ask := func(method, target, body string) {

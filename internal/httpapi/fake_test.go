@@ -12,7 +12,7 @@ import (
 	"sluice/internal/state"
 )
 
-// fakeBackend answers as it is told and remembers what it was asked.
+// fakeBackend returns preset results and records its calls.
 type fakeBackend struct {
 	graph  *session.Graph
 	result res.CallResult
@@ -43,11 +43,11 @@ func (f *fakeBackend) Stream(r *http.Request, rid string, sink Sink) (*res.Meta,
 	return f.stream(r, sink)
 }
 
-// resources is what a service would answer to get requests, by resource ID: a result, or an error
-// with "code".
+// resources are a service's replies to get requests, by resource ID: a result, or an error with
+// "code".
 type resources map[string]string
 
-// graph makes a graph in the way that a session does: by reading answers.
+// graph makes a graph as a session does, by parsing replies.
 func (all resources) graph(t testing.TB, root string) *session.Graph {
 	t.Helper()
 	g := &session.Graph{Root: root, Resources: map[string]fanout.Resource{}}
@@ -82,8 +82,8 @@ func resource(t testing.TB, rid, text string) fanout.Resource {
 	return r
 }
 
-// ask sends a request to a handler and returns the recorded answer. fields are names and values of
-// the header.
+// ask sends a request to a handler and returns the recorded response. fields are names and values
+// of the header.
 func ask(t testing.TB, h http.Handler, method, target, body string, fields ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
@@ -95,7 +95,7 @@ func ask(t testing.TB, h http.Handler, method, target, body string, fields ...st
 	return w
 }
 
-// expect compares an answer's status and body.
+// expect compares a response's status and body.
 func expect(t testing.TB, w *httptest.ResponseRecorder, status int, body string) {
 	t.Helper()
 	if w.Code != status || w.Body.String() != body {

@@ -18,58 +18,57 @@ import (
 )
 
 // Backend does what a request asks for. Its methods are called on the request's own goroutine and
-// block until there is an answer or the request's context has ended. The meta that they return is
-// that of all answers in their order, merged (see [MergeMeta]), with that of header authentication
-// first. A meta whose status ends the request ([Ends]) comes without a result; an error may come
-// with it.
+// block until there is a result or the request's context has ended. The meta that they return is
+// that of all the services' replies in their order, merged (see [MergeMeta]), header authentication
+// first. With a meta whose status ends the request ([Ends]) there is no result, but there may be an
+// error.
 type Backend interface {
-	// Get asks for access and for the resource with all that it refers to.
+	// Get requests access, and fetches the resource with all that it refers to.
 	Get(r *http.Request, rid string) (*session.Graph, *res.Meta, *res.Error)
-	// Call asks for access and calls the method. params are raw compact JSON, nil if there are
-	// none, and may be kept.
+	// Call requests access and calls the method. params are raw compact JSON, nil if there are
+	// none. The backend may keep them.
 	Call(r *http.Request, rid, method string, params []byte) (res.CallResult, *res.Meta, *res.Error)
-	// Stream asks for access and subscribes to the resource. It returns once it has sent the
+	// Stream requests access and subscribes to the resource. It returns once it has sent the
 	// resource set as the first frame, or has failed. The stream then lasts until the backend
-	// closes the sink or the request's context ends, upon which the backend must give the
-	// subscription up.
+	// closes the sink or the request's context ends. In both cases the backend unsubscribes.
 	Stream(r *http.Request, rid string, sink Sink) (*res.Meta, *res.Error)
 }
 
-// Options are a handler's settings. Zero values mean the defaults.
+// Options are a handler's settings. A zero value means the default, which the comment gives last.
 type Options struct {
-	APIPath  string // the path that resources lie below, decoded; "/api/"
+	APIPath  string // the path below which resources are, decoded; "/api/"
 	Encoding string // see ValidEncoding; "json"
 
-	// The call methods that PUT, DELETE and PATCH stand for; empty: that HTTP method is not
+	// The call methods that PUT, DELETE and PATCH are mapped to; empty: that HTTP method is not
 	// allowed.
 	PUT, DELETE, PATCH string
 
-	AllowOrigin []string // origins of pages that may read answers; none or "*": all
-	HeaderAuth  bool     // whether header authentication is on, so that pages may send credentials
+	AllowOrigin []string // origins of pages that may read responses; none or "*": all
+	HeaderAuth  bool     // header authentication is on, so pages may send credentials
 
 	MaxBody       int // bytes of a request's body; 1 MiB
-	MaxAnswer     int // bytes of a resource with all that it refers to; 32 MiB
-	MaxBacklog    int // bytes of responses that wait to be written; beyond, a GET with a large body is answered with 503; 256 MiB
-	CompressAbove int // bytes from which on an answer is compressed for clients that want it; 1400; negative: never
+	MaxResponse   int // bytes of a resource with all that it refers to; 32 MiB
+	MaxBacklog    int // bytes of responses queued for writing; beyond it a GET with a large body gets 503; 256 MiB
+	CompressAbove int // bytes from which on a body is compressed for clients that accept it; negative: never; 1400
 
-	Heartbeat      time.Duration // silence on a stream before a comment is sent; 15 s
-	StreamWrite    time.Duration // for one write to a stream's client; 10 s
-	StreamMessages int           // messages that may wait for a stream's client; 256
-	StreamBytes    int           // bytes of those, but for a single message, which may be larger; 4 MiB
+	Heartbeat      time.Duration // how long a stream is idle before a comment is sent; 15 s
+	StreamWrite    time.Duration // timeout of one write to a stream's client; 10 s
+	StreamMessages int           // frames in the backlog of a stream; 256
+	StreamBytes    int           // bytes in the backlog of a stream, which may exceed it with a single frame; 4 MiB
 
-	// Backlog returns the bytes of responses that another server than net/http has to write; nil:
-	// there is none. Any goroutine may call it.
+	// Backlog returns the bytes of responses that are queued for writing at another server than
+	// net/http; nil: there is no other. Any goroutine may call it.
 	Backlog func() int64
 
-	Metrics *Metrics     // nil: not of interest
-	Log     *slog.Logger // nil: none
+	Metrics *Metrics     // nil: not counted
+	Log     *slog.Logger // nil: no log
 }
 
 // Defaults of Options.
 const (
 	DefaultAPIPath        = "/api/"
 	DefaultMaxBody        = 1 << 20
-	DefaultMaxAnswer      = 32 << 20
+	DefaultMaxResponse    = 32 << 20
 	DefaultMaxBacklog     = 256 << 20
 	DefaultCompressAbove  = 1400
 	DefaultHeartbeat      = 15 * time.Second
@@ -80,14 +79,14 @@ const (
 
 // Metrics counts what a handler does. Any goroutine may read it.
 type Metrics struct {
-	Streams      atomic.Int64  // streams there are now
-	StreamsCut   atomic.Uint64 // streams ended because their client did not read
-	NotModified  atomic.Uint64 // answered with 304
-	Compressed   atomic.Uint64 // answers sent compressed
-	BodyTooLarge atomic.Uint64 // requests refused for the length of their body
-	Backlog      atomic.Int64  // bytes of large bodies that net/http writes now
-	BacklogFull  atomic.Uint64 // requests rejected because too many bytes of responses waited to be written
-	TooLarge     atomic.Uint64 // resources refused for the length of their encoding
+	Streams      atomic.Int64  // open streams on net/http
+	StreamsCut   atomic.Uint64 // streams closed because their client did not read
+	NotModified  atomic.Uint64 // responses with 304
+	Compressed   atomic.Uint64 // responses sent compressed
+	BodyTooLarge atomic.Uint64 // requests rejected for the length of their body
+	Backlog      atomic.Int64  // bytes of large bodies that net/http is writing
+	BacklogFull  atomic.Uint64 // requests rejected because too many bytes of responses were queued
+	TooLarge     atomic.Uint64 // responses replaced by an error for their length
 }
 
 // Handler serves everything below the API path. It is safe for concurrent use.
@@ -95,24 +94,23 @@ type Handler struct {
 	// Fixed after New.
 	o       Options
 	backend Backend
-	// prefix is APIPath as it stands in a request, with a slash at its end. Without
-	// one at its beginning no request lies below it.
+	// prefix is APIPath as escaped in a request, with a slash at its end. Without one at its
+	// beginning no request is below it.
 	prefix      string
 	prefixBytes []byte // the same
 	flat        bool   // encoding jsonflat
 	origins     Origins
 	bodies      sharedBodies
 	methods     map[string]string // call methods by HTTP method
-	allow       []string          // the value of Allow: all methods there are
+	allow       []string          // the value of Allow: all allowed methods
 }
 
-// New makes a handler. Options must have been checked: an unknown encoding is a mistake in the
-// program and panics.
+// New returns a handler. The options are valid already: it panics on an unknown encoding.
 func New(o Options, b Backend) *Handler {
 	orDefault(&o.APIPath, DefaultAPIPath)
 	orDefault(&o.Encoding, encodingJSON)
 	orDefault(&o.MaxBody, DefaultMaxBody)
-	orDefault(&o.MaxAnswer, DefaultMaxAnswer)
+	orDefault(&o.MaxResponse, DefaultMaxResponse)
 	orDefault(&o.MaxBacklog, DefaultMaxBacklog)
 	if o.Backlog == nil {
 		o.Backlog = func() int64 { return 0 }
@@ -129,7 +127,7 @@ func New(o Options, b Backend) *Handler {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if !ValidEncoding(o.Encoding) {
-		panic("rest: unknown encoding " + o.Encoding)
+		panic("httpapi: unknown encoding " + o.Encoding)
 	}
 	path := o.APIPath
 	if !strings.HasSuffix(path, "/") {
@@ -173,85 +171,85 @@ var (
 	varyOrigin  = []string{"Origin"}
 )
 
-// ServeHTTP answers one request.
+// ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a := Answer{Header: w.Header()}
-	defer a.Free()
+	resp := Response{Header: w.Header()}
+	defer resp.Free()
 	q := queryOf(r)
-	switch p := h.Plan(&a, &q); p.Do {
+	switch p := h.Plan(&resp, &q); p.Do {
 	case Get:
 		g, meta, err := h.backend.Get(r, p.RID)
-		if !h.Got(&a, &q, g, meta, err, 0) {
-			h.Encode(&a, &q, g)
+		if !h.Got(&resp, &q, g, meta, err, 0) {
+			h.Encode(&resp, &q, g)
 		}
 	case Call:
 		body, fault := h.readBody(w, r)
-		params, ok := h.Params(&a, new(res.Parser), body, fault)
+		params, ok := h.Params(&resp, new(res.Parser), body, fault)
 		if !ok {
 			break
 		}
 		result, meta, err := h.backend.Call(r, p.RID, p.Method, params)
-		if !h.Called(&a, &q, &result, meta, err, 0) {
-			h.Pack(&a, &q)
+		if !h.Called(&resp, &q, &result, meta, err, 0) {
+			h.Pack(&resp, &q)
 		}
 	case Stream:
 		h.stream(w, r, p.RID)
 		return
 	}
-	if n := int64(len(a.Body)); n >= largeBody && q.Method != http.MethodHead {
+	if n := int64(len(resp.Body)); n >= largeBody && q.Method != http.MethodHead {
 		h.o.Metrics.Backlog.Add(n)
 		defer h.o.Metrics.Backlog.Add(-n)
 	}
-	a.Send(w, r.Method)
+	resp.Send(w, r.Method)
 }
 
-// backlogFull reports whether a GET is to be rejected because its body would be queued behind too
-// many bytes of others. A call is never rejected for that: it has been made. Neither is a short
-// response, so the gateway stays usable.
-func (h *Handler) backlogFull(a *Answer, q *Query) bool {
-	return len(a.Body) >= largeBody && q.Method != http.MethodHead &&
-		h.o.Backlog()+h.o.Metrics.Backlog.Load()+int64(len(a.Body)) > int64(h.o.MaxBacklog)
+// backlogFull reports whether a GET is to be rejected because too many bytes of responses are
+// queued already. The response to a call is never replaced: the call has been made. Neither is a
+// short one, so the gateway stays usable.
+func (h *Handler) backlogFull(resp *Response, q *Query) bool {
+	return len(resp.Body) >= largeBody && q.Method != http.MethodHead &&
+		h.o.Backlog()+h.o.Metrics.Backlog.Load()+int64(len(resp.Body)) > int64(h.o.MaxBacklog)
 }
 
-// Busy rejects a request that may succeed a little later.
-func (h *Handler) Busy(a *Answer) {
-	delete(a.Header, "Etag")
-	a.Header.Set("Retry-After", "1")
-	a.Fail(res.ErrServiceUnavailable)
+// Busy rejects a request because of load: 503 with Retry-After.
+func (h *Handler) Busy(resp *Response) {
+	delete(resp.Header, "Etag")
+	resp.Header.Set("Retry-After", "1")
+	resp.Fail(res.ErrServiceUnavailable)
 }
 
-// Plan is what is to be done for a query.
+// Plan is what a query asks for.
 type Plan struct {
 	Do     Action
 	RID    string
-	Method string // to be called
+	Method string // of a Call
 }
 
 // Action is the kind of a Plan.
 type Action uint8
 
 const (
-	Nothing Action = iota // the answer is there already
-	Get                   // get the resource, then Handler.Got
+	Nothing Action = iota // the response is complete
+	Get                   // fetch the resource, then Handler.Got
 	Call                  // read the body, then Handler.Params, call the method, then Handler.Called
-	Stream                // send the resource and its events
+	Stream                // subscribe to the resource, then Handler.Streamed
 )
 
-// Plan decides what is to be done for a query below the API path, or answers it. Unless it does,
-// the fields that Handler.CORS sets are all that is in the answer.
-func (h *Handler) Plan(a *Answer, q *Query) Plan {
+// Plan decides what a query asks for. If the Action is Nothing, resp is complete, an error for
+// example. Otherwise resp has only the fields that Handler.CORS sets.
+func (h *Handler) Plan(resp *Response, q *Query) Plan {
 	if !strings.HasPrefix(q.Path, h.prefix) {
-		a.Fail(res.ErrNotFound)
+		resp.Fail(res.ErrNotFound)
 		return Plan{}
 	}
-	allowed := h.CORS(a.Header, q.Origin)
+	allowed := h.CORS(resp.Header, q.Origin)
 	if q.Method == http.MethodOptions {
-		// Also for a foreign origin: the browser sees from the header that it may not go on.
-		h.options(a, q)
+		// Also for a foreign origin: the header tells the browser that the request is not allowed.
+		h.options(resp, q)
 		return Plan{}
 	}
 	if !allowed {
-		a.Fail(res.ErrForbiddenOrigin)
+		resp.Fail(res.ErrForbiddenOrigin)
 		return Plan{}
 	}
 	p := Plan{Do: Call}
@@ -271,91 +269,92 @@ func (h *Handler) Plan(a *Answer, q *Query) Plan {
 	}
 	switch {
 	case !known:
-		a.Header["Allow"] = h.allow
-		a.Fail(res.ErrMethodNotAllowed)
+		resp.Header["Allow"] = h.allow
+		resp.Fail(res.ErrMethodNotAllowed)
 	case !ok:
-		a.Fail(res.ErrNotFound)
+		resp.Fail(res.ErrNotFound)
 	default:
 		return p
 	}
 	return Plan{}
 }
 
-// options answers what a browser asks before it sends a request on behalf of another site's page.
-func (h *Handler) options(a *Answer, q *Query) {
-	a.Header["Allow"] = h.allow
-	a.Header["Access-Control-Allow-Methods"] = h.allow
+// options builds the response to a CORS preflight request, and to any other OPTIONS.
+func (h *Handler) options(resp *Response, q *Query) {
+	resp.Header["Allow"] = h.allow
+	resp.Header["Access-Control-Allow-Methods"] = h.allow
 	if len(q.RequestHeaders) > 0 {
-		a.Header.Set("Access-Control-Allow-Headers", strings.Join(q.RequestHeaders, ", "))
+		resp.Header.Set("Access-Control-Allow-Headers", strings.Join(q.RequestHeaders, ", "))
 	}
-	a.Status = http.StatusOK
+	resp.Status = http.StatusOK
 }
 
-// Got answers GET and HEAD by what a Backend's Get returned, on top of what Handler.CORS says.
-// quick, if not 0, bounds the work: false means that the body would be longer than that, or is to
-// be compressed, and that [Handler.Encode] must follow. Any goroutine may do that.
-func (h *Handler) Got(a *Answer, q *Query, g *session.Graph, meta *res.Meta, err *res.Error, quick int) bool {
-	if h.ended(a, q.Path, meta, "", err) {
+// Got builds the response to GET and HEAD from what a Backend's Get returned; resp has the fields
+// of Handler.CORS. quick, if not 0, bounds the work: Got returns false if the body would be longer
+// than that many bytes, or is to be compressed. [Handler.Encode] must follow then, on any
+// goroutine.
+func (h *Handler) Got(resp *Response, q *Query, g *session.Graph, meta *res.Meta, err *res.Error, quick int) bool {
+	if h.ended(resp, q.Path, meta, "", err) {
 		return true
 	}
 	if err == nil && g == nil {
 		err = res.ErrInternal
 	}
 	if err != nil {
-		a.Fail(err)
+		resp.Fail(err)
 		return true
 	}
-	return (quick == 0 || isSmall(g, quick)) && h.encoded(a, q, g, quick)
+	return (quick == 0 || isSmall(g, quick)) && h.encoded(resp, q, g, quick)
 }
 
-// Encode ends an answer that Got has not ended.
-func (h *Handler) Encode(a *Answer, q *Query, g *session.Graph) { h.encoded(a, q, g, 0) }
+// Encode completes a response for which Got has returned false.
+func (h *Handler) Encode(resp *Response, q *Query, g *session.Graph) { h.encoded(resp, q, g, 0) }
 
-// encoded makes the answer of a graph. False: it would be more than quick, and nothing was done
-// that may not be done again.
-func (h *Handler) encoded(a *Answer, q *Query, g *session.Graph, quick int) bool {
-	a.Free()
-	a.buffer = buffers.Get().(*buffer)
-	body, shared, ok, err := h.encode(a.buffer, g, quick)
+// encoded builds the response from a graph. It returns false if quick is not enough; then it may be
+// called again with the same response.
+func (h *Handler) encoded(resp *Response, q *Query, g *session.Graph, quick int) bool {
+	resp.Free()
+	resp.buffer = buffers.Get().(*buffer)
+	body, shared, ok, err := h.encode(resp.buffer, g, quick)
 	switch {
 	case !ok:
 		return false
 	case err != nil:
-		a.Fail(err)
+		resp.Fail(err)
 		return true
 	}
-	tag := a.Header.Get("Etag") // a service's own wins
-	a.sum, a.summed = sha256.Sum256(body), true
+	tag := resp.Header.Get("Etag") // a service's own takes precedence
+	resp.sum, resp.summed = sha256.Sum256(body), true
 	if tag == "" {
-		tag = entityTag(a.sum)
-		a.Header["Etag"] = []string{tag}
+		tag = entityTag(resp.sum)
+		resp.Header["Etag"] = []string{tag}
 	}
-	cacheControl(a.Header)
+	cacheControl(resp.Header)
 	if matchesTag(q.IfNoneMatch, tag) {
 		h.o.Metrics.NotModified.Add(1)
 		if h.compressible(body) {
-			a.Header.Add("Vary", "Accept-Encoding") // as the full answer would say
+			resp.Header.Add("Vary", "Accept-Encoding") // as with 200 (RFC 9110 section 15.4.5)
 		}
-		a.Status = http.StatusNotModified
+		resp.Status = http.StatusNotModified
 		return true
 	}
-	a.Body, a.Shared = body, shared
-	if !h.pack(a, q, quick) {
+	resp.Body, resp.Shared = body, shared
+	if !h.pack(resp, q, quick) {
 		return false
 	}
-	if h.backlogFull(a, q) {
+	if h.backlogFull(resp, q) {
 		h.o.Metrics.BacklogFull.Add(1)
-		delete(a.Header, "Content-Encoding")
-		h.Busy(a)
+		delete(resp.Header, "Content-Encoding")
+		h.Busy(resp)
 	}
 	return true
 }
 
-// cacheControl makes caches ask each time, since access is asked for each time: a copy may be used
-// when the answer is 304. One that sets a cookie is nobody else's.
+// cacheControl makes caches revalidate each time, since access is requested each time: they may use
+// their copy after a 304. A response that sets a cookie is private.
 func cacheControl(header http.Header) {
 	if header["Cache-Control"] != nil {
-		return // said by a service
+		return // set by a service
 	}
 	header["Cache-Control"] = noCache
 	if header["Set-Cookie"] != nil {
@@ -363,8 +362,8 @@ func cacheControl(header http.Header) {
 	}
 }
 
-// entityTag is a weak entity tag (RFC 9110 section 8.8.3): the content codings of one body share
-// it.
+// entityTag returns the weak entity tag of a body (RFC 9110 section 8.8.3), which is the same for
+// all its content codings.
 func entityTag(sum [sha256.Size]byte) string {
 	var b [24]byte
 	copy(b[:], `W/"`)
@@ -373,34 +372,34 @@ func entityTag(sum [sha256.Size]byte) string {
 	return string(b[:])
 }
 
-// Called answers POST, and the methods that stand for a call method, by what a Backend's Call
-// returned, on top of what Handler.CORS says. quick is as in Got, but that [Handler.Pack] must
-// follow.
-func (h *Handler) Called(a *Answer, q *Query, result *res.CallResult, meta *res.Meta, err *res.Error, quick int) bool {
-	if h.ended(a, q.Path, meta, result.RID, err) {
+// Called builds the response to POST, and to the methods mapped to a call method, from what a
+// Backend's Call returned; resp has the fields of Handler.CORS. quick is as in Got, but
+// [Handler.Pack] must follow.
+func (h *Handler) Called(resp *Response, q *Query, result *res.CallResult, meta *res.Meta, err *res.Error, quick int) bool {
+	if h.ended(resp, q.Path, meta, result.RID, err) {
 		return true
 	}
 	switch {
 	case err != nil:
 		if err.Code == res.CodeMethodNotFound && q.Method != http.MethodPost {
-			// The path names the resource alone, so it is the HTTP method that does not fit.
+			// The call method stands for the HTTP method, so that is not allowed.
 			err = res.ErrMethodNotAllowed
-			a.Header.Set("Allow", strings.Replace(h.allow[0], ", "+q.Method, "", 1))
+			resp.Header.Set("Allow", strings.Replace(h.allow[0], ", "+q.Method, "", 1))
 		}
-		a.Fail(err)
+		resp.Fail(err)
 	case result.RID != "":
-		a.Header.Set("Location", h.Path(result.RID))
-		a.Status = http.StatusOK
+		resp.Header.Set("Location", h.Path(result.RID))
+		resp.Status = http.StatusOK
 	case result.Payload == nil || string(result.Payload) == "null":
-		a.Status = http.StatusNoContent
+		resp.Status = http.StatusNoContent
 	default:
-		a.Body, a.Shared = result.Payload, true
-		return h.pack(a, q, quick)
+		resp.Body, resp.Shared = result.Payload, true
+		return h.pack(resp, q, quick)
 	}
 	return true
 }
 
-// readBody reads a request's body.
+// readBody reads a request's body on net/http.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	limit := int64(h.o.MaxBody)
 	if r.ContentLength > limit {
@@ -409,7 +408,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
-	// Memory grows with what comes, not with what the client says will.
+	// Memory grows with the bytes read, not with the Content-Length that the client claims.
 	var b bytes.Buffer
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	return b.Bytes(), err
@@ -418,10 +417,10 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 // Params takes the parameters of a call from a request's body, or what went wrong when it was read:
 // strict JSON, or nothing but white space for no parameters. They are valid until the parser's next
 // use or a change of body. False: the answer says what is wrong.
-func (h *Handler) Params(a *Answer, parser *res.Parser, body []byte, fault error) (params []byte, ok bool) {
+func (h *Handler) Params(resp *Response, parser *res.Parser, body []byte, fault error) (params []byte, ok bool) {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(fault, &tooLarge) || fault == nil && len(body) > h.o.MaxBody {
 		h.o.Metrics.BodyTooLarge.Add(1)
-		a.FailAs(http.StatusRequestEntityTooLarge, &res.Error{Code: res.CodeBadRequest,
+		resp.FailAs(http.StatusRequestEntityTooLarge, &res.Error{Code: res.CodeBadRequest,
 			Message: fmt.Sprintf("Bad request: the body is longer than %d bytes", h.o.MaxBody)})
 		return nil, false
 	}
@@ -432,50 +431,50 @@ func (h *Handler) Params(a *Answer, parser *res.Parser, body []byte, fault error
 		params, fault = parser.Custom(body)
 	}
 	if fault != nil {
-		a.Fail(res.ErrBadRequest)
+		resp.Fail(res.ErrBadRequest)
 		return nil, false
 	}
 	return params, true
 }
 
-// Pack ends an answer that Called has not ended.
-func (h *Handler) Pack(a *Answer, q *Query) { h.pack(a, q, 0) }
+// Pack completes a response for which Called has returned false.
+func (h *Handler) Pack(resp *Response, q *Query) { h.pack(resp, q, 0) }
 
-// pack ends an answer with a body, compressed if that is worth it and asked for. With quick, false
-// means that it is, and is not done.
-func (h *Handler) pack(a *Answer, q *Query, quick int) bool {
+// pack completes a response with a body, which it compresses if it is long enough and the client
+// accepts it. With quick > 0 it does not compress, and returns false instead.
+func (h *Handler) pack(resp *Response, q *Query, quick int) bool {
 	c := identity
-	compressible := h.compressible(a.Body)
+	compressible := h.compressible(resp.Body)
 	if compressible {
 		if c = chooseCoding(q.AcceptEncoding); c != identity && quick > 0 {
 			return false
 		}
-		a.Header.Add("Vary", "Accept-Encoding")
+		resp.Header.Add("Vary", "Accept-Encoding")
 	}
-	a.Header["Content-Type"] = typeJSON
-	a.Status, a.sized = http.StatusOK, true
+	resp.Header["Content-Type"] = typeJSON
+	resp.Status, resp.sized = http.StatusOK, true
 	if c == identity {
 		if quick == 0 {
-			h.share(a, identity)
+			h.share(resp, identity)
 		}
 		return true
 	}
-	if packed := h.bodies.find(bodyKey{a.sum, c}); a.summed && packed != nil {
+	if packed := h.bodies.find(bodyKey{resp.sum, c}); resp.summed && packed != nil {
 		h.o.Metrics.Compressed.Add(1)
-		a.Header.Set("Content-Encoding", c.String())
-		a.Body, a.Shared = packed, true
-		a.Free()
+		resp.Header.Set("Content-Encoding", c.String())
+		resp.Body, resp.Shared = packed, true
+		resp.Free()
 		return true
 	}
 	z := compressors[c].Get().(*compressor)
-	a.packer, a.coding = z, c
-	if packed, err := z.compress(a.Body); err == nil && len(packed) < len(a.Body) {
+	resp.packer, resp.coding = z, c
+	if packed, err := z.compress(resp.Body); err == nil && len(packed) < len(resp.Body) {
 		h.o.Metrics.Compressed.Add(1)
-		a.Header.Set("Content-Encoding", c.String())
-		a.Body, a.Shared = packed, false
-		h.share(a, c)
+		resp.Header.Set("Content-Encoding", c.String())
+		resp.Body, resp.Shared = packed, false
+		h.share(resp, c)
 	} else if err == nil {
-		h.share(a, identity)
+		h.share(resp, identity)
 	}
 	return true
 }

@@ -22,7 +22,7 @@ func TestGet(t *testing.T) {
 	expect(t, w, 200, body)
 	expectHeader(t, w, "Content-Type", jsonType, "Cache-Control", "no-cache", "Vary", "", "Content-Encoding", "", "Allow", "")
 	if f.rid != "m.parent?q=foo&f=bar" {
-		t.Errorf("asked for %q", f.rid)
+		t.Errorf("the backend got %q", f.rid)
 	}
 	expect(t, ask(t, New(Options{Encoding: "jsonFlat"}, f), "GET", "/api/m/parent", ""), 200, `{"child":`+plainModel+`,"name":"parent"}`)
 }
@@ -37,7 +37,7 @@ func TestHead(t *testing.T) {
 		"long":      {graph: resources{"c": `["` + strings.Repeat("a", 5000) + `"]`}.graph(t, "c")},
 		"too large": {graph: resources{"c": `["` + strings.Repeat("a", 50_000) + `"]`}.graph(t, "c")},
 	} {
-		h := New(Options{MaxAnswer: 10_000}, f)
+		h := New(Options{MaxResponse: 10_000}, f)
 		for _, coding := range []string{"", "br"} {
 			for _, target := range []string{"/api/x", "/api/x.y", "/nowhere"} {
 				get := ask(t, h, "GET", target, "", "Accept-Encoding", coding)
@@ -70,12 +70,11 @@ func TestInvalidTargets(t *testing.T) {
 			}
 		}
 	}
-	// The path of a resource alone names no method.
+	// The path of a resource has no method.
 	expect(t, ask(t, New(Options{}, &fakeBackend{}), "POST", "/api/action", ""), 404, notFound)
 }
 
-// RES.md section 4: every code of section 5 and what is not in it, on all ways that an error can
-// come.
+// RES.md section 4: the status of every code of section 5 and of other codes, with all methods.
 func TestStatusOfErrors(t *testing.T) {
 	want := map[*res.Error]int{
 		res.ErrNotFound: 404, res.ErrMethodNotFound: 404, res.ErrTimeout: 404,
@@ -102,8 +101,8 @@ func TestStatusOfErrors(t *testing.T) {
 	}
 }
 
-// A backend that neither answers nor fails, as when its request's context has ended.
-func TestNoAnswer(t *testing.T) {
+// A backend returns neither a result nor an error, as when its request's context has ended.
+func TestNoResult(t *testing.T) {
 	h := New(Options{}, &fakeBackend{})
 	expect(t, ask(t, h, "GET", "/api/x", ""), 500, errorBody(res.ErrInternal))
 	expect(t, ask(t, h, "POST", "/api/x/y", ""), 204, "")
@@ -140,8 +139,8 @@ func TestPost(t *testing.T) {
 	}
 }
 
-// RES.md section 4: PUT, DELETE and PATCH only if they stand for something.
-func TestMethodsThatAreNotAllowed(t *testing.T) {
+// RES.md section 4: PUT, DELETE and PATCH are allowed only if they are mapped to a call method.
+func TestMethodsNotAllowed(t *testing.T) {
 	for _, tt := range []struct {
 		o      Options
 		allow  string
@@ -160,13 +159,13 @@ func TestMethodsThatAreNotAllowed(t *testing.T) {
 			expectHeader(t, w, "Allow", tt.allow)
 		}
 		if f.asked != 0 {
-			t.Error("the backend was asked")
+			t.Error("the request reached the backend")
 		}
 		w := ask(t, h, "OPTIONS", "/api/test/model", "")
 		expect(t, w, 200, "")
 		expectHeader(t, w, "Allow", tt.allow, "Access-Control-Allow-Methods", tt.allow)
 	}
-	// The resource knows no such method.
+	// The resource does not have the call method.
 	w := ask(t, New(Options{PUT: "set", PATCH: "patch"}, &fakeBackend{err: res.ErrMethodNotFound}), "PUT", "/api/x", "")
 	expect(t, w, 405, errorBody(res.ErrMethodNotAllowed))
 	expectHeader(t, w, "Allow", "GET, HEAD, OPTIONS, POST, PATCH")
@@ -201,13 +200,13 @@ func TestBodies(t *testing.T) {
 			}
 			expect(t, w, 204, "")
 			if got := string(f.params); got != tt.params && (tt.params != "-" || f.params != nil) {
-				t.Errorf("%q came as %q, want %q", tt.body, got, tt.params)
+				t.Errorf("%q became %q, want %q", tt.body, got, tt.params)
 			}
 		}
 	}
 }
 
-// endless is a body without an end.
+// endless is a body that does not end.
 type endless struct{ read int }
 
 func (e *endless) Read(p []byte) (int, error) {
@@ -239,14 +238,14 @@ func TestBodyLimit(t *testing.T) {
 	e = &endless{}
 	expect(t, send(e, 1<<40), 413, refused)
 	if e.read > 0 {
-		t.Errorf("%d bytes of what cannot be taken were read", e.read)
+		t.Errorf("read %d bytes of a body that is too long by its Content-Length", e.read)
 	}
 	if n := h.o.Metrics.BodyTooLarge.Load(); n != 4 || f.asked != 2 {
-		t.Errorf("counted %d, asked %d", n, f.asked)
+		t.Errorf("counted %d, %d calls", n, f.asked)
 	}
 }
 
-// A client that sends less than it said, or goes away.
+// A client sends less than its Content-Length, or disconnects.
 func TestBodyCutShort(t *testing.T) {
 	f := &fakeBackend{}
 	r := httptest.NewRequest("POST", "/api/a/b", io.MultiReader(strings.NewReader("[1"), brokenReader{}))
@@ -254,7 +253,7 @@ func TestBodyCutShort(t *testing.T) {
 	New(Options{}, f).ServeHTTP(w, r)
 	expect(t, w, 400, errorBody(res.ErrBadRequest))
 	if f.asked != 0 {
-		t.Error("half a body reached the backend")
+		t.Error("an incomplete body reached the backend")
 	}
 }
 
@@ -262,8 +261,8 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-func TestTooLargeAnswer(t *testing.T) {
-	h := New(Options{MaxAnswer: 20}, &fakeBackend{graph: world.graph(t, "m")})
+func TestTooLargeResponse(t *testing.T) {
+	h := New(Options{MaxResponse: 20}, &fakeBackend{graph: world.graph(t, "m")})
 	w := ask(t, h, "GET", "/api/m", "")
 	if w.Code != 500 || !json.Valid(w.Body.Bytes()) || !strings.Contains(w.Body.String(), "longer than 20 bytes") {
 		t.Errorf("%d %s", w.Code, w.Body)
@@ -291,10 +290,10 @@ func TestConditionalGet(t *testing.T) {
 	expect(t, ask(t, h, "GET", "/api/m", "", "If-None-Match", "*"), 304, "")
 	expect(t, ask(t, h, "GET", "/api/m", "", "If-None-Match", `"x"`), 200, plainModel)
 	if f.asked != 5 {
-		t.Errorf("access was asked %d times for 5 requests", f.asked)
+		t.Errorf("%d access requests for 5 GETs", f.asked)
 	}
 
-	// The tag is the content's: the same for an equal resource elsewhere, another for any change.
+	// The tag depends on the content only: equal resources have the same, and a change another.
 	other := New(Options{}, &fakeBackend{graph: resources{"x": plainModel}.graph(t, "x")})
 	expectHeader(t, ask(t, other, "GET", "/api/x", ""), "Etag", tag)
 	f.graph = resources{"m": strings.Replace(plainModel, "42", "43", 1)}.graph(t, "m")
@@ -302,21 +301,21 @@ func TestConditionalGet(t *testing.T) {
 	if w.Code != 200 || w.Header().Get("Etag") == tag {
 		t.Errorf("%d with the tag %s", w.Code, w.Header().Get("Etag"))
 	}
-	// A change in what is referred to is one, too.
+	// A change of a referenced resource changes it, too.
 	f.graph = resources{"m": `{"a":{"rid":"n"}}`, "n": `[1]`}.graph(t, "m")
 	one := ask(t, h, "GET", "/api/m", "").Header().Get("Etag")
 	f.graph = resources{"m": `{"a":{"rid":"n"}}`, "n": `[2]`}.graph(t, "m")
 	if two := ask(t, h, "GET", "/api/m", "").Header().Get("Etag"); one == two {
 		t.Error("a changed reference did not change the tag")
 	}
-	// No error is "not modified", and neither is the result of a call.
+	// Errors and results of calls are never "not modified".
 	f.err = res.ErrAccessDenied
 	expect(t, ask(t, h, "GET", "/api/m", "", "If-None-Match", "*"), 401, errorBody(res.ErrAccessDenied))
 	f.err, f.result.Payload = nil, []byte("1")
 	expect(t, ask(t, h, "POST", "/api/m/x", "", "If-None-Match", "*"), 200, "1")
 }
 
-func TestServicesDecideAboutCaching(t *testing.T) {
+func TestServicesOverrideCaching(t *testing.T) {
 	f := &fakeBackend{graph: world.graph(t, "m"), meta: &res.Meta{Header: map[string][]string{
 		"Etag": {`"own"`}, "Cache-Control": {"max-age=5"},
 	}}}
@@ -329,7 +328,7 @@ func TestServicesDecideAboutCaching(t *testing.T) {
 	expectHeader(t, ask(t, h, "GET", "/api/m", ""), "Cache-Control", "private, no-cache", "Set-Cookie", "a=b")
 }
 
-// What a real server and client make of it: keep-alive, lengths, codings, bodies that are not read.
+// With a real server and client: keep-alive, lengths, codings, bodies that are not read.
 func TestOverNetHTTP(t *testing.T) {
 	big := `["` + strings.Repeat("sluice ", 20_000) + `"]`
 	f := &fakeBackend{graph: resources{"c": big}.graph(t, "c"), result: res.CallResult{Payload: []byte("null")}}
@@ -356,7 +355,7 @@ func TestOverNetHTTP(t *testing.T) {
 		}
 		return resp, string(got)
 	}
-	// The client unpacks gzip by itself if nobody asks for a coding.
+	// The client decompresses gzip by itself unless a coding is requested.
 	if resp, got := do("GET", "/api/c", ""); got != big || !resp.Uncompressed {
 		t.Errorf("%d bytes, compressed: %t", len(got), resp.Uncompressed)
 	}

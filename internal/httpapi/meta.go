@@ -7,9 +7,9 @@ import (
 	"sluice/internal/res"
 )
 
-// protected are the fields that no service sets. The first ones are the protocol's rule (RES.md
-// section 4). The others frame the message, which the gateway does: a length or a coding that is
-// not the body's would break the connection.
+// protected are the fields that no service may set. The first group is the protocol's (RES.md
+// section 4). The second one frames the message, which is the gateway's task: a length or coding
+// other than the body's would break the connection.
 var protected = map[string]bool{
 	"Content-Type":                     true,
 	"Access-Control-Allow-Origin":      true,
@@ -27,10 +27,10 @@ var protected = map[string]bool{
 	"Upgrade":              true,
 }
 
-// MergeMeta adds what a later answer says to what earlier ones said, and returns the result (RES.md
-// section 4): later fields replace earlier ones but Set-Cookie and Vary, which add up; protected
-// ones are left out; a later status counts. Either may be nil. dst is changed unless it is nil, src
-// never.
+// MergeMeta merges the meta of a later reply into that of earlier ones, and returns the result
+// (RES.md section 4). Later fields replace earlier ones, but Set-Cookie and Vary add up. Protected
+// fields are omitted. The last status counts. Either may be nil. dst is changed unless it is nil,
+// src never.
 func MergeMeta(dst, src *res.Meta) *res.Meta {
 	if src == nil {
 		return dst
@@ -57,11 +57,11 @@ func MergeHeader(dst http.Header, m *res.Meta) {
 		switch {
 		case protected[name]:
 		case name == "Set-Cookie":
-			// Appended to a copy, if at all: the slice there is may be an answer's own.
+			// Append to a copy: the existing slice may belong to a reply.
 			have := dst[name]
 			dst[name] = append(have[:len(have):len(have)], values...)
 		case name == "Vary":
-			// What the gateway's own part of the response depends on stays true.
+			// A service adds to Vary, and cannot remove what the gateway depends on.
 			have := dst[name]
 			for _, v := range values {
 				if !slices.Contains(have, v) {
@@ -75,37 +75,37 @@ func MergeHeader(dst http.Header, m *res.Meta) {
 	}
 }
 
-// Ends tells whether a status ends the request without further ones (RES.md section 4). m may be
-// nil.
+// Ends reports whether a meta's status ends the HTTP request without further requests to services
+// (RES.md section 4). m may be nil.
 func Ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status <= 599 }
 
-// Direct makes the answer that a meta whose status ends the request stands for: the meta's fields,
+// Direct builds the response that a meta asks for whose status ends the request: the meta's fields,
 // and for 4xx and 5xx the service's error err, or if that is nil one that fits the status. rid is
-// the resource that the service's reply named, if it did: a redirection goes there unless the meta
-// has a Location. It also serves a WebSocket upgrade that a service rejects. It returns false, and
-// does nothing, if the meta does not end the request.
-func (h *Handler) Direct(a *Answer, m *res.Meta, rid string, err *res.Error) bool {
+// the resource that the service's reply named, if any: a redirection goes there unless the meta has
+// a Location. It also serves a WebSocket upgrade that a service rejects. It returns false, and does
+// nothing, if the meta does not end the request.
+func (h *Handler) Direct(resp *Response, m *res.Meta, rid string, err *res.Error) bool {
 	if !Ends(m) {
 		return false
 	}
-	MergeHeader(a.Header, m)
+	MergeHeader(resp.Header, m)
 	if m.Status < 400 {
 		if rid != "" && len(m.Header["Location"]) == 0 {
-			a.Header.Set("Location", h.Path(rid))
+			resp.Header.Set("Location", h.Path(rid))
 		}
-		a.Status = m.Status
+		resp.Status = m.Status
 		return true
 	}
 	if err == nil {
 		err = StatusError(m.Status)
 	}
-	a.FailAs(m.Status, err)
+	resp.FailAs(m.Status, err)
 	return true
 }
 
-// Redirected is m with the path of the resource that its answer named as the place to go to, if its
-// status is a redirection that says no other: what a Backend returns for an auth or access answer,
-// whose resource nobody else sees.
+// Redirected returns m, with the path of rid as Location if it is a redirection without one. rid is
+// the resource that the service's reply named. A Backend uses it for auth replies, whose resource
+// it does not return.
 func (h *Handler) Redirected(m *res.Meta, rid string) *res.Meta {
 	if m == nil || m.Status < 300 || m.Status > 399 || rid == "" || len(m.Header["Location"]) > 0 {
 		return m
@@ -118,21 +118,21 @@ func (h *Handler) Redirected(m *res.Meta, rid string) *res.Meta {
 	return c
 }
 
-// ended answers the request if the status of meta ends it; else it puts meta's fields into the
-// header. path is the request's, for the log.
-func (h *Handler) ended(a *Answer, path string, m *res.Meta, rid string, err *res.Error) bool {
-	if h.Direct(a, m, rid, err) {
+// ended completes the response and returns true if the status of m ends the request. Otherwise it
+// adds m's fields to the header. path is the request's, for the log.
+func (h *Handler) ended(resp *Response, path string, m *res.Meta, rid string, err *res.Error) bool {
+	if h.Direct(resp, m, rid, err) {
 		return true
 	}
 	h.CheckStatus(m, path)
-	MergeHeader(a.Header, m)
+	MergeHeader(resp.Header, m)
 	return false
 }
 
-// CheckStatus logs a status that does not end a request, and so means nothing (RES.md section 4).
-// path is the request's.
+// CheckStatus logs a status that does not end a request, and is ignored (RES.md section 4). path is
+// the request's.
 func (h *Handler) CheckStatus(m *res.Meta, path string) {
 	if m != nil && m.Status != 0 && !Ends(m) {
-		h.o.Log.Warn("a service's answer has a status that means nothing: only 300 to 599 do", "status", m.Status, "path", path)
+		h.o.Log.Warn("status in the meta of a service's reply ignored: it must be 300 to 599", "status", m.Status, "path", path)
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 type fields = map[string][]string
 
-// RES.md section 4: headers are merged in the order of answers.
+// RES.md section 4: headers are merged in the order of replies.
 func TestMergeMeta(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -51,13 +51,13 @@ func TestMergeMeta(t *testing.T) {
 		}
 		for i, m := range tt.all {
 			if fmt.Sprint(m) != before[i] {
-				t.Errorf("%s: answer %d was changed to %v", tt.name, i, m)
+				t.Errorf("%s: reply %d was changed to %v", tt.name, i, m)
 			}
 		}
 	}
 }
 
-// A cookie added to a response must not land in memory that an answer shares.
+// Adding a cookie to a response must not write to memory shared with a reply.
 func TestMergingSharesNoMemory(t *testing.T) {
 	values := make([]string, 1, 8)
 	values[0] = "a=1"
@@ -70,14 +70,14 @@ func TestMergingSharesNoMemory(t *testing.T) {
 }
 
 // RES.md section 4: what ends a request, with which status, header and body.
-func TestDirectAnswers(t *testing.T) {
+func TestDirectResponses(t *testing.T) {
 	const elsewhere = "http://example.com/test/ref"
 	custom := &res.Error{Code: "system.custom", Message: "Custom"}
 	for _, tt := range []struct {
 		name     string
 		meta     res.Meta
 		err      *res.Error
-		rid      string // of the answer
+		rid      string // of the reply
 		status   int
 		body     string
 		location string
@@ -92,7 +92,7 @@ func TestDirectAnswers(t *testing.T) {
 		{name: "4xx", meta: res.Meta{Status: 407}, err: custom, status: 407, body: errorBody(custom)},
 		{name: "5xx", meta: res.Meta{Status: 507}, err: custom, status: 507, body: errorBody(custom)},
 		{name: "4xx without an error", meta: res.Meta{Status: 404}, rid: "a", status: 404, body: errorBody(res.ErrNotFound)},
-		// Even for PUT, what the service says is said.
+		// For PUT, too, the service's error is not replaced.
 		{name: "4xx with a standard error", meta: res.Meta{Status: 404}, err: res.ErrMethodNotFound, status: 404, body: errorBody(res.ErrMethodNotFound)},
 		{name: "599", meta: res.Meta{Status: 599}, status: 599, body: errorBody(res.ErrInternal)},
 	} {
@@ -107,7 +107,7 @@ func TestDirectAnswers(t *testing.T) {
 			}
 			expectHeader(t, w, "Location", tt.location, "X", "y", "Content-Type", contentType)
 		}
-		// The resource of an auth or access answer comes by way of the backend.
+		// The backend adds the Location of an auth reply's resource.
 		f.meta = New(Options{}, nil).Redirected(&tt.meta, tt.rid)
 		w := ask(t, New(Options{}, f), "GET", "/api/test/model", "")
 		expect(t, w, tt.status, tt.body)
@@ -118,7 +118,7 @@ func TestDirectAnswers(t *testing.T) {
 	}
 }
 
-// RES.md section 4: without an error in the answer, a standard one that fits.
+// RES.md section 4: a reply without an error gives a standard one that fits the status.
 func TestErrorOfStatus(t *testing.T) {
 	want := map[int]*res.Error{
 		401: res.ErrAccessDenied, 402: res.ErrAccessDenied, 407: res.ErrAccessDenied,
@@ -143,8 +143,8 @@ func TestErrorOfStatus(t *testing.T) {
 	}
 }
 
-// RES.md section 4: other statuses are ignored and logged; the fields count.
-func TestMeaninglessStatuses(t *testing.T) {
+// RES.md section 4: other statuses are ignored and logged; the header is used.
+func TestIgnoredStatuses(t *testing.T) {
 	for _, status := range []int{-1, 1, 100, 101, 200, 206, 299, 600, 601, 1 << 40} {
 		var log bytes.Buffer
 		f := &fakeBackend{graph: world.graph(t, "m"), meta: &res.Meta{Status: status, Header: fields{"X": {"y"}}}, result: res.CallResult{Payload: []byte("null")}}
@@ -158,11 +158,11 @@ func TestMeaninglessStatuses(t *testing.T) {
 		}
 	}
 	if Ends(nil) || Ends(&res.Meta{}) {
-		t.Error("no status ends a request")
+		t.Error("a meta without a status ends a request")
 	}
 }
 
-// The fields count with every outcome that is not a direct answer.
+// The header is used with every response that is not a direct one.
 func TestMetaFields(t *testing.T) {
 	meta := &res.Meta{Header: fields{"X": {"a", "b"}, "Set-Cookie": {"a=1", "b=2"},
 		"Access-Control-Allow-Credentials": {"foo"}, "Access-Control-Allow-Origin": {"foo"}, "Content-Type": {"text/html"}}}
@@ -183,15 +183,15 @@ func TestMetaFields(t *testing.T) {
 	}
 }
 
-// A resource answer goes where it says, not where its header does.
-func TestLocationOfResourceAnswer(t *testing.T) {
+// Location is that of the resource in the result, not that in the header.
+func TestLocationOfResourceResult(t *testing.T) {
 	f := &fakeBackend{meta: &res.Meta{Header: fields{"Location": {"/elsewhere"}}}, result: res.CallResult{RID: "a.b"}}
 	w := ask(t, New(Options{}, f), "POST", "/api/a/new", "")
 	expect(t, w, 200, "")
 	expectHeader(t, w, "Location", "/api/a/b")
 }
 
-func TestRedirectedLeavesOthersAlone(t *testing.T) {
+func TestRedirectedKeepsOthers(t *testing.T) {
 	h := New(Options{}, nil)
 	for _, m := range []*res.Meta{nil, {}, {Status: 200}, {Status: 404}, {Status: 302, Header: fields{"Location": {"/x"}}}} {
 		if got := h.Redirected(m, "a"); got != m {

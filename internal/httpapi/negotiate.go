@@ -3,8 +3,8 @@ package httpapi
 import "strings"
 
 // items calls f with each element of a list-valued field and its weight in thousandths (RFC 9110
-// sections 5.6.1 and 12.4.2). An element whose weight is none counts as refused. Other parameters
-// are not looked at.
+// sections 5.6.1 and 12.4.2). An invalid weight counts as 0, not acceptable. Other parameters are
+// ignored.
 func items(values []string, f func(item string, weight int)) {
 	for _, v := range values {
 		for more := true; more; {
@@ -18,7 +18,7 @@ func items(values []string, f func(item string, weight int)) {
 	}
 }
 
-// weight finds the weight among an element's parameters.
+// weight returns the weight among an element's parameters, 1000 if there is none.
 func weight(params string) int {
 	for params != "" {
 		var p string
@@ -31,7 +31,7 @@ func weight(params string) int {
 	return 1000
 }
 
-// qvalue reads 0 to 1 with at most three decimals as thousandths; 0 for anything else.
+// qvalue parses 0 to 1 with at most three decimals as thousandths. It returns 0 for anything else.
 func qvalue(s string) int {
 	if s == "" || len(s) > 5 || s[0] != '0' && s[0] != '1' || len(s) > 1 && s[1] != '.' {
 		return 0
@@ -49,8 +49,8 @@ func qvalue(s string) int {
 	return n
 }
 
-// WantsStream tells whether a GET with this Accept field asks for server-sent events: it names
-// them, and does not like JSON better.
+// WantsStream reports whether a GET with this Accept field asks for server-sent events: the field
+// names them, with a weight not below that of JSON.
 func WantsStream(accept []string) bool {
 	stream, other := 0, 0
 	items(accept, func(item string, weight int) {
@@ -76,10 +76,10 @@ const (
 
 func (c coding) String() string { return [codings]string{"identity", "gzip", "br"}[c] }
 
-// chooseCoding picks the content coding that the client likes best, of equal ones the one that
-// packs best. A client that says nothing gets none (RFC 9110 section 12.5.3).
+// chooseCoding returns the content coding with the greatest weight, of equal ones the one that
+// compresses best. Without the field it is identity (RFC 9110 section 12.5.3).
 func chooseCoding(accept []string) coding {
-	// Those not named have the weight of the asterisk, if there is one.
+	// Codings that are not named have the weight of the asterisk, if there is one.
 	weights, rest := [codings]int{-1, -1, -1}, -1
 	items(accept, func(item string, weight int) {
 		switch {
@@ -108,9 +108,8 @@ func chooseCoding(accept []string) coding {
 	return best
 }
 
-// matchesTag tells whether If-None-Match names the entity tag; tags are compared weakly (RFC 9110
-// sections 13.1.2 and
-// 8.8.3.2).
+// matchesTag reports whether If-None-Match has the entity tag, by weak comparison (RFC 9110
+// sections 13.1.2 and 8.8.3.2).
 func matchesTag(values []string, tag string) bool {
 	tag = strings.TrimPrefix(tag, "W/")
 	for _, v := range values {
@@ -120,7 +119,7 @@ func matchesTag(values []string, tag string) bool {
 			}
 			v = strings.TrimPrefix(v, "W/")
 			if v == "" || v[0] != '"' {
-				break // no entity tag, and none can be found behind it
+				break // malformed: the rest of the line is ignored
 			}
 			end := strings.IndexByte(v[1:], '"')
 			if end < 0 {

@@ -101,7 +101,7 @@ func TestWantsStream(t *testing.T) {
 	}
 }
 
-// What a client gets, it can unpack, and it is the answer.
+// A client can decompress the body, and gets the uncompressed one then.
 func TestCompression(t *testing.T) {
 	random := make([]byte, 3000)
 	r := rand.New(rand.NewChaCha8([32]byte{}))
@@ -162,15 +162,15 @@ func TestCompression(t *testing.T) {
 	}
 }
 
-// Vary names both reasons for which answers differ.
+// Vary has both fields on which responses depend.
 func TestVaryAddsUp(t *testing.T) {
 	f := &fakeBackend{graph: resources{"c": `["` + strings.Repeat("abc ", 1000) + `"]`}.graph(t, "c")}
 	h := New(Options{AllowOrigin: []string{"http://a.example"}}, f)
 	expectHeader(t, ask(t, h, "GET", "/api/c", "", "Origin", "http://a.example"), "Vary", "Origin|Accept-Encoding")
 }
 
-// An answer's tag does not depend on its coding, so a change of the latter is no change.
-func TestTagIsTheContents(t *testing.T) {
+// The entity tag does not depend on the content coding.
+func TestTagIgnoresCoding(t *testing.T) {
 	f := &fakeBackend{graph: resources{"c": `["` + strings.Repeat("abc ", 1000) + `"]`}.graph(t, "c")}
 	h := New(Options{}, f)
 	tag := ask(t, h, "GET", "/api/c", "", "Accept-Encoding", "br").Header().Get("Etag")
@@ -179,7 +179,7 @@ func TestTagIsTheContents(t *testing.T) {
 	expectHeader(t, w, "Vary", "Accept-Encoding", "Content-Encoding", "")
 }
 
-// Header fields of any form neither hang nor panic, and weights are in range.
+// No header field causes a hang or a panic, and weights are in range.
 func FuzzNegotiation(f *testing.F) {
 	for _, s := range []string{"gzip;q=0.5, br", `W/"a", "b"`, "*", "a;q=;q,;", `"`, "W/"} {
 		f.Add(s)
@@ -195,7 +195,7 @@ func FuzzNegotiation(f *testing.F) {
 		}
 		WantsStream([]string{s})
 		if !matchesTag([]string{`"x` + strings.ReplaceAll(s, `"`, "") + `", "tag"`}, `W/"tag"`) {
-			t.Fatalf("%q hides the tag behind it", s)
+			t.Fatalf("the tag after %q is not found", s)
 		}
 		matchesTag([]string{s}, `"tag"`)
 	})

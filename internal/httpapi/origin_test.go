@@ -22,7 +22,7 @@ func TestOrigins(t *testing.T) {
 		{"http://a.example", "http://b.example", false},
 		{"http://a.example;https://b.example:444", "https://B.example:444", true},
 		{"http://a.example;https://b.example:444", "https://b.example", false},
-		// Only A to Z have two cases here: the Kelvin sign is not a k.
+		// Only A to Z are folded: the Kelvin sign is not a k.
 		{"http://k.example", "http://\u212a.example", false},
 	} {
 		if got := NewOrigins(strings.Split(tt.setting, ";")).Allow([]byte(tt.origin)); got != tt.want {

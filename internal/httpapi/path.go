@@ -7,21 +7,19 @@ import (
 	"sluice/internal/res"
 )
 
-// Below reports whether an escaped path lies below the API path, and so may name a resource. This
-// is the one rule for what apiPath means: the path as it reads decoded, and a request has it in the
-// usual encoding.
+// Below reports whether an escaped path is below the API path, and so may name a resource. The
+// setting apiPath is a decoded path; a request must have it in the escaping of net/url.
 func (h *Handler) Below(path []byte) bool { return bytes.HasPrefix(path, h.prefixBytes) }
 
 // IsAPIPath reports whether an escaped path is the API path itself, without its last slash.
 func (h *Handler) IsAPIPath(path string) bool { return path+"/" == h.prefix }
 
-// RID is the resource ID that a request's target stands for (RES.md section 4). path is the escaped
-// path, such as url.URL's EscapedPath gives it; false if it names no resource: a path outside of
-// the API path, with a dot, an empty part or a slash at its end, or one that makes an invalid
-// resource ID.
+// RID returns the resource ID that a request's target names (RES.md section 4). path is escaped, as
+// by url.URL.EscapedPath. It returns false for a path outside of the API path, with a dot, an empty
+// part or a trailing slash, and for one that gives an invalid resource ID.
 //
-// Parts are decoded, so that an escaped dot separates parts and an escaped question mark begins the
-// query, as clients of earlier gateways may rely on.
+// Parts are decoded, so an escaped dot separates parts, and an escaped question mark begins the
+// query, as clients of Resgate may rely on.
 func (h *Handler) RID(path, rawQuery string) (rid string, ok bool) {
 	path, ok = strings.CutPrefix(path, h.prefix)
 	if !ok {
@@ -30,7 +28,7 @@ func (h *Handler) RID(path, rawQuery string) (rid string, ok bool) {
 	return toRID(path, rawQuery)
 }
 
-// Method is the resource ID and the method that the target of a POST stands for: the method is the
+// Method returns the resource ID and the method that the target of a POST names. The method is the
 // path's last part.
 func (h *Handler) Method(path, rawQuery string) (rid, method string, ok bool) {
 	path, ok = strings.CutPrefix(path, h.prefix)
@@ -46,7 +44,7 @@ func (h *Handler) Method(path, rawQuery string) (rid, method string, ok bool) {
 }
 
 func toRID(path, rawQuery string) (rid string, ok bool) {
-	// A slash at the end is refused also where it would end a query.
+	// A trailing slash is invalid also as the end of an escaped query.
 	if strings.HasSuffix(path, "/") {
 		return "", false
 	}
@@ -59,8 +57,8 @@ func toRID(path, rawQuery string) (rid string, ok bool) {
 	return rid, res.ValidRID(rid)
 }
 
-// unescape turns slashes into dots and decodes what is percent-encoded. False for a dot, or an
-// encoding that is none.
+// unescape turns slashes into dots, and decodes percent-encoding. It returns false for a literal
+// dot or malformed encoding.
 func unescape(path string) (s string, ok bool) {
 	if strings.IndexByte(path, '.') >= 0 {
 		return "", false
@@ -97,8 +95,8 @@ func unhex(c byte) byte {
 	return c | 0x20 - 'a' + 10
 }
 
-// Path is the path of a valid resource ID, below the API path: what RID maps back to it. It is
-// printable ASCII, and can stand in a header or between quotes as it is.
+// Path returns the path of a valid resource ID, which RID maps back to it. It is printable ASCII
+// without quotes, and needs no further escaping in a header or in JSON.
 func (h *Handler) Path(rid string) string { return string(h.AppendPath(nil, rid)) }
 
 // AppendPath appends Path(rid).
@@ -115,12 +113,14 @@ func (h *Handler) AppendPath(dst []byte, rid string) []byte {
 		dst = append(dst, '?')
 		return append(dst, query...)
 	}
-	// As the query of an address it would not come back as it is, since it is taken without
-	// decoding.
+	// As a URL's query it would be changed by a client or proxy, or have to be escaped, and RID
+	// does not decode a query. So the question mark is escaped, and the query becomes part of the
+	// path.
 	dst = append(dst, "%3F"...)
 	for i := range len(query) {
 		if query[i] == '.' && (i+1 == len(query) || query[i+1] == '.') {
-			// No empty part and no slash at the end, which would not pass everywhere.
+			// Dots become slashes: avoid an empty part and a trailing slash, which proxies may
+			// change.
 			dst = append(dst, "%2E"...)
 			continue
 		}
@@ -131,8 +131,8 @@ func (h *Handler) AppendPath(dst []byte, rid string) []byte {
 
 const upperHex = "0123456789ABCDEF"
 
-// appendPathByte appends one byte of a resource ID: a dot as a slash, and what cannot stand in a
-// path encoded.
+// appendPathByte appends one byte of a resource ID: a dot as a slash, and what a path cannot
+// contain percent-encoded.
 func appendPathByte(dst []byte, c byte) []byte {
 	switch {
 	case c == '.':
@@ -143,9 +143,9 @@ func appendPathByte(dst []byte, c byte) []byte {
 	return append(dst, '%', upperHex[c>>4], upperHex[c&0xF])
 }
 
-// The characters that may stand in a part of a path: those of RFC 3986 that nobody reads a meaning
-// into. And the ones that a query may have without a browser or a proxy changing it: all of RFC
-// 3986 section 3.4 but the single quote.
+// partChars are the characters that need no escaping in a part of a path: those of RFC 3986 section
+// 3.3 to which neither browsers nor proxies give a meaning. queryChars are those of a query that
+// they do not change: all of RFC 3986 section 3.4 but the single quote.
 var partChars, queryChars = func() (part, query [256]bool) {
 	for c := range 256 {
 		alnum := '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' && c < 0x80
@@ -155,7 +155,7 @@ var partChars, queryChars = func() (part, query [256]bool) {
 	return part, query
 }()
 
-// plainQuery tells whether a query passes as the query of an address without a change.
+// plainQuery reports whether a query passes browsers and proxies unchanged as a URL's query.
 func plainQuery(q string) bool {
 	for i := 0; i < len(q); i++ {
 		switch {

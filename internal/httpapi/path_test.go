@@ -115,7 +115,7 @@ func TestPath(t *testing.T) {
 		{"test.model?q=foo&f=bar", "/api/test/model?q=foo&f=bar"},
 		{"test.model?a.b/c?d", "/api/test/model?a.b/c?d"},
 		{"test.model?a%20b", "/api/test/model?a%20b"},
-		// What would be changed on its way, or not be understood, goes into the path.
+		// Queries that a browser or proxy may change become part of the path.
 		{"test.model?a b", "/api/test/model%3Fa%20b"},
 		{"test.model?a%2", "/api/test/model%3Fa%252"},
 		{"test.model?a#b", "/api/test/model%3Fa%23b"},
@@ -135,7 +135,7 @@ func TestPath(t *testing.T) {
 	}
 }
 
-// Resources lie below the setting with a slash at its end, in the usual encoding.
+// Resources are below the setting with a slash at its end, in the escaping of net/url.
 func TestAPIPath(t *testing.T) {
 	for _, tt := range []struct {
 		setting, path string
@@ -174,11 +174,11 @@ func TestAPIPath(t *testing.T) {
 	}
 	h := New(Options{APIPath: "/my api/"}, nil)
 	if !h.IsAPIPath("/my%20api") || h.IsAPIPath("/my%20api/") || h.IsAPIPath("/my api") {
-		t.Error("the API path itself is not known")
+		t.Error("the API path itself is not recognised")
 	}
 }
 
-// The target of a request comes to the mapping as the client sent it, whatever url.URL makes of it.
+// The mapping gets the target of a request as the client sent it, not as url.URL decodes it.
 func TestTargetReachesMappingUndecoded(t *testing.T) {
 	for target, want := range map[string]string{
 		"/api/test/a%2Fb":           "test.a/b",
@@ -196,8 +196,8 @@ func TestTargetReachesMappingUndecoded(t *testing.T) {
 	}
 }
 
-// Every valid resource ID has a path that is safe to print and leads back to it. An empty query is
-// no query.
+// Every valid resource ID has a path that is printable, and that RID maps back to it. An empty
+// query counts as none.
 func FuzzPathOfRID(f *testing.F) {
 	for _, s := range []string{"a", "a.b.c", "a?b", "a?", "a?..", "a?b.c.", "a?.b", "a?%", "a?%41", "a?%\xff", "a?\x00 \"", "{cid}.~", "a??", "a?/..//", "a?%2", "a?'"} {
 		f.Add(s)
@@ -218,18 +218,18 @@ func FuzzPathOfRID(f *testing.F) {
 			t.Fatalf("the path of %q is %q", rid, target)
 		}
 		if back, ok := h.RID(path, query); !ok || back != strings.TrimSuffix(rid, "?") && back != rid {
-			t.Fatalf("%q has the path %q, which leads to %q, %t", rid, target, back, ok)
+			t.Fatalf("%q has the path %q, which names %q, %t", rid, target, back, ok)
 		}
-		// So it is with net/http between the two.
+		// The same through net/http.
 		b := &fakeBackend{err: res.ErrNotFound}
 		ask(t, New(Options{}, b), http.MethodGet, target, "")
 		if b.rid != strings.TrimSuffix(rid, "?") && b.rid != rid {
-			t.Fatalf("%q has the path %q, which net/http turns to %q", rid, target, b.rid)
+			t.Fatalf("%q has the path %q, which through net/http names %q", rid, target, b.rid)
 		}
 	})
 }
 
-// Whatever a client asks for, what is taken for a resource is one.
+// For any target, RID and Method return only valid resource IDs and methods.
 func FuzzRIDOfPath(f *testing.F) {
 	for _, s := range []string{"test/model", "a%2Eb", "a%3Fb/c", "a//b", "a/", "%", "a%4", ".", "", "a%00", "?"} {
 		f.Add(s, "")
@@ -240,16 +240,16 @@ func FuzzRIDOfPath(f *testing.F) {
 		path = "/api/" + path
 		if rid, ok := h.RID(path, query); ok {
 			if !res.ValidRID(rid) || strings.HasSuffix(path, "/") || strings.Contains(path, ".") {
-				t.Fatalf("%q, %q was taken for %q", path, query, rid)
+				t.Fatalf("%q, %q gives %q", path, query, rid)
 			}
 			if p, q, _ := strings.Cut(h.Path(rid), "?"); true {
 				if back, ok := h.RID(p, q); !ok || back != strings.TrimSuffix(rid, "?") && back != rid {
-					t.Fatalf("%q, %q is %q, whose path leads to %q", path, query, rid, back)
+					t.Fatalf("%q, %q is %q, whose path names %q", path, query, rid, back)
 				}
 			}
 		}
 		if rid, method, ok := h.Method(path, query); ok && (!res.ValidRID(rid) || !res.ValidPart(method)) {
-			t.Fatalf("%q, %q was taken for %q of %q", path, query, method, rid)
+			t.Fatalf("%q, %q gives %q of %q", path, query, method, rid)
 		}
 	})
 }

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// Query is what a request says, wherever it came from.
+// Query is what a request's head says, whichever server has read it.
 type Query struct {
 	Method   string
 	Path     string // escaped, as url.URL's EscapedPath gives it
 	RawQuery string
 
-	// Fields of the header; nil if they are not there.
+	// Fields of the header; nil if they are absent.
 	Origin         string
 	Accept         []string
 	AcceptEncoding []string
@@ -22,7 +22,7 @@ type Query struct {
 	RequestHeaders []string // Access-Control-Request-Headers
 }
 
-// queryOf is the query of a request on net/http.
+// queryOf returns the query of a request on net/http.
 func queryOf(r *http.Request) Query {
 	return Query{
 		Method: r.Method, Path: r.URL.EscapedPath(), RawQuery: r.URL.RawQuery,
@@ -34,13 +34,14 @@ func queryOf(r *http.Request) Query {
 	}
 }
 
-// Answer is an HTTP response being encoded. What is in it is the same for every server that sends
-// it: net/http's, by [Handler.ServeHTTP], or another, by [Answer.AppendHead].
-type Answer struct {
-	Header http.Header // there from the beginning; perhaps the server's own
-	Status int         // 0: not decided yet
-	Body   []byte      // of the answer to a GET, if the request is a HEAD; valid until Free
-	Shared bool        // Body is immutable, and valid after Free as well
+// Response is an HTTP response being built. Its content is the same for every server that sends it:
+// net/http, with [Response.Send], or another, with [Response.AppendHead]. It has one user at a
+// time.
+type Response struct {
+	Header http.Header // set by the caller, not nil; may be the http.ResponseWriter's own
+	Status int         // 0: undecided
+	Body   []byte      // that of the GET if the request is a HEAD; valid until Free
+	Shared bool        // Body is immutable, and stays valid after Free
 
 	sum    [sha256.Size]byte // of Body without a content coding, if summed
 	summed bool
@@ -51,55 +52,55 @@ type Answer struct {
 	coding coding // of packer
 }
 
-// Free gives memory back that Body may lie in.
-func (a *Answer) Free() {
-	if a.buffer != nil {
-		a.buffer.free()
+// Free releases the memory that Body may be part of, unless it is Shared.
+func (resp *Response) Free() {
+	if resp.buffer != nil {
+		resp.buffer.free()
 	}
-	if a.packer != nil {
-		a.packer.free(a.coding)
+	if resp.packer != nil {
+		resp.packer.free(resp.coding)
 	}
-	a.buffer, a.packer = nil, nil
+	resp.buffer, resp.packer = nil, nil
 }
 
 // JSON makes body, complete JSON text that is immutable from then on, the response with a status.
-func (a *Answer) JSON(status int, body []byte) {
-	a.Header["Content-Type"] = typeJSON
-	a.Status, a.Body, a.Shared, a.sized = status, body, true, true
+func (resp *Response) JSON(status int, body []byte) {
+	resp.Header["Content-Type"] = typeJSON
+	resp.Status, resp.Body, resp.Shared, resp.sized = status, body, true, true
 }
 
-// Send sends the answer by net/http. It ignores errors of writing: the client has gone.
-func (a *Answer) Send(w http.ResponseWriter, method string) {
-	if a.sized {
-		a.Header["Content-Length"] = []string{strconv.Itoa(len(a.Body))}
+// Send writes the response with net/http. It ignores write errors: the client has gone.
+func (resp *Response) Send(w http.ResponseWriter, method string) {
+	if resp.sized {
+		resp.Header["Content-Length"] = []string{strconv.Itoa(len(resp.Body))}
 	}
-	w.WriteHeader(a.Status)
-	if method != http.MethodHead && len(a.Body) > 0 {
-		_, _ = w.Write(a.Body)
+	w.WriteHeader(resp.Status)
+	if method != http.MethodHead && len(resp.Body) > 0 {
+		_, _ = w.Write(resp.Body)
 	}
 }
 
 // AppendHead appends the response's head as net/http would write it, with the fields in
 // alphabetical order. date is the value of Date; keep says that the connection stays open after
 // the response.
-func (a *Answer) AppendHead(dst []byte, method string, date []byte, keep bool) []byte {
+func (resp *Response) AppendHead(dst []byte, method string, date []byte, keep bool) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
-	dst = strconv.AppendInt(dst, int64(a.Status), 10)
+	dst = strconv.AppendInt(dst, int64(resp.Status), 10)
 	dst = append(dst, ' ')
-	if text := http.StatusText(a.Status); text != "" {
+	if text := http.StatusText(resp.Status); text != "" {
 		dst = append(dst, text...)
 	} else {
-		dst = strconv.AppendInt(append(dst, "status code "...), int64(a.Status), 10)
+		dst = strconv.AppendInt(append(dst, "status code "...), int64(resp.Status), 10)
 	}
 	dst = append(dst, "\r\n"...)
-	dst = AppendFields(dst, a.Header)
-	if _, ok := a.Header["Date"]; !ok {
+	dst = AppendFields(dst, resp.Header)
+	if _, ok := resp.Header["Date"]; !ok {
 		dst = append(append(append(dst, "Date: "...), date...), "\r\n"...)
 	}
-	hasBody := a.Status >= 200 && a.Status != http.StatusNoContent && a.Status != http.StatusNotModified
-	if hasBody && !a.stream && (a.sized || method != http.MethodHead) {
+	hasBody := resp.Status >= 200 && resp.Status != http.StatusNoContent && resp.Status != http.StatusNotModified
+	if hasBody && !resp.stream && (resp.sized || method != http.MethodHead) {
 		dst = append(dst, "Content-Length: "...)
-		dst = append(strconv.AppendInt(dst, int64(len(a.Body)), 10), "\r\n"...)
+		dst = append(strconv.AppendInt(dst, int64(len(resp.Body)), 10), "\r\n"...)
 	}
 	if !keep {
 		dst = append(dst, "Connection: close\r\n"...)
@@ -107,8 +108,8 @@ func (a *Answer) AppendHead(dst []byte, method string, date []byte, keep bool) [
 	return append(dst, "\r\n"...)
 }
 
-// AppendFields appends a header as complete field lines, in alphabetical order. What services say
-// is made safe as net/http does it: names that are none are left out, line ends become spaces.
+// AppendFields appends a header as complete field lines, in alphabetical order. Fields set by
+// services are made safe as net/http does it: invalid names are omitted, line ends become spaces.
 func AppendFields(dst []byte, header http.Header) []byte {
 	var few [16]string
 	names := few[:0]
@@ -136,7 +137,7 @@ func AppendFields(dst []byte, header http.Header) []byte {
 	return dst
 }
 
-// isToken tells whether s can be the name of a field (RFC 9110 section 5.6.2).
+// isToken reports whether s is a valid field name (RFC 9110 section 5.6.2).
 func isToken(s string) bool {
 	for i := range len(s) {
 		c := s[i]

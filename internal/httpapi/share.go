@@ -9,26 +9,26 @@ import (
 )
 
 // largeBody is the length, in bytes, from which an encoded body is shared by all responses with the
-// same content, and counts in the backlog.
+// same content, and counts toward the backlog.
 const largeBody = 16 << 10
 
-// bodyKey names the content of a body: two bodies with the same key are equal.
+// bodyKey identifies the content of a body: two bodies with the same key are equal.
 type bodyKey struct {
 	sum    [sha256.Size]byte // of the body without a content coding
 	coding coding
 }
 
-// sharedBodies are the encoded bodies that some connection still holds, so that many clients that
-// ask for one resource at the same time, and do not read, cost one copy. An entry does not keep its
-// body: when the last outbox has let go of it, the garbage collector takes it. Any goroutine may
-// use it but for event loops, since it has a lock.
+// sharedBodies are the encoded bodies in some connection's outbox, so that many clients that
+// request one resource at the same time, and do not read, cost one copy. An entry does not keep its
+// body alive: it is collected when the last outbox has released it. Any goroutine but an event loop
+// may use it, since it has a lock.
 type sharedBodies struct {
 	mu    sync.Mutex
 	live  map[bodyKey]weakBody
-	sweep int // number of entries at which those without a body are removed
+	sweep int // number of entries at which those whose body was collected are removed
 }
 
-// weakBody refers to a body without keeping it.
+// weakBody is a weak reference to a body.
 type weakBody struct {
 	first  weak.Pointer[byte]
 	length int
@@ -41,15 +41,15 @@ func (w weakBody) get() []byte {
 	return nil
 }
 
-// find returns the body with a key; nil if no connection holds it any more.
+// find returns the body with a key, nil if there is none.
 func (s *sharedBodies) find(key bodyKey) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.live[key].get()
 }
 
-// intern returns a body for all who need the same as body, which has the key: one that is there, or
-// a copy. It is immutable.
+// intern returns the shared body equal to body, which has the key: the existing one, or a new copy.
+// It is immutable.
 func (s *sharedBodies) intern(key bodyKey, body []byte) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,10 +72,10 @@ func (s *sharedBodies) intern(key bodyKey, body []byte) []byte {
 	return b
 }
 
-// share replaces the answer's body by the one that all who need the same get.
-func (h *Handler) share(a *Answer, c coding) {
-	if !a.Shared && a.summed && len(a.Body) >= largeBody {
-		a.Body, a.Shared = h.bodies.intern(bodyKey{a.sum, c}, a.Body), true
-		a.Free()
+// share replaces a large body by the shared one.
+func (h *Handler) share(resp *Response, c coding) {
+	if !resp.Shared && resp.summed && len(resp.Body) >= largeBody {
+		resp.Body, resp.Shared = h.bodies.intern(bodyKey{resp.sum, c}, resp.Body), true
+		resp.Free()
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestBodiesAreShared: responses with the same content have one body, whatever its coding, for as
-// long as one of them is there.
+// TestBodiesAreShared: responses with the same content and coding share one body while one of them
+// is alive.
 func TestBodiesAreShared(t *testing.T) {
 	var text strings.Builder // which does not get short by a coding
 	for sum := sha256.Sum256(nil); text.Len() < 200<<10; sum = sha256.Sum256(sum[:]) {
@@ -20,8 +20,8 @@ func TestBodiesAreShared(t *testing.T) {
 		"m": `{"text":"` + text.String() + `","r":{"rid":"r"}}`, "r": `{"a":1}`,
 	}
 	h := New(Options{}, &fakeBackend{})
-	answer := func(accept string) *Answer {
-		a := &Answer{Header: http.Header{}}
+	answer := func(accept string) *Response {
+		a := &Response{Header: http.Header{}}
 		q := &Query{Method: "GET", Path: "/api/m"}
 		if accept != "" {
 			q.AcceptEncoding = []string{accept}
@@ -58,14 +58,14 @@ func TestBodiesAreShared(t *testing.T) {
 		runtime.GC()
 	}
 	if n := live(); n != 1 || h.bodies.find(h.keyOf(t)) == nil {
-		t.Errorf("%d bodies are kept, want the one in use", n)
+		t.Errorf("%d bodies, want only the one in use", n)
 	}
 	runtime.KeepAlive(kept)
 	for range 3 {
 		runtime.GC()
 	}
 	if n := live(); n != 0 {
-		t.Errorf("%d bodies are kept for no connection", n)
+		t.Errorf("%d bodies that no connection uses", n)
 	}
 }
 
@@ -81,7 +81,7 @@ func (h *Handler) keyOf(t *testing.T) bodyKey {
 	return bodyKey{}
 }
 
-// TestSharedBodiesAreSwept: entries without a body do not add up.
+// TestSharedBodiesAreSwept: entries whose body was collected are removed.
 func TestSharedBodiesAreSwept(t *testing.T) {
 	var s sharedBodies
 	for i := range 1000 {

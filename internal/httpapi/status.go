@@ -6,7 +6,7 @@ import (
 	"sluice/internal/res"
 )
 
-// Status is the HTTP status of a protocol error (RES.md section 4).
+// Status returns the HTTP status of a protocol error (RES.md section 4).
 func Status(err *res.Error) int {
 	switch err.Code {
 	case res.CodeNotFound, res.CodeMethodNotFound, res.CodeTimeout:
@@ -27,7 +27,8 @@ func Status(err *res.Error) int {
 	return http.StatusBadRequest
 }
 
-// StatusError is the standard error that fits an HTTP status from 400 on (RES.md sections 4 and 5).
+// StatusError returns the standard error that fits an HTTP status from 400 on (RES.md sections 4
+// and 5).
 func StatusError(status int) *res.Error {
 	switch status {
 	case http.StatusUnauthorized, http.StatusPaymentRequired, http.StatusProxyAuthRequired:
@@ -51,13 +52,13 @@ func StatusError(status int) *res.Error {
 	return res.ErrInternal
 }
 
-// Fail makes the answer that of a request that failed with err, in the status of its code. Every
-// error response of the gateway is made by it or by FailAs, on the event loops and by net/http.
-// What depends on the request, such as Allow and the fields of [Handler.CORS], the caller adds.
-func (a *Answer) Fail(err *res.Error) { a.FailAs(Status(err), err) }
+// Fail makes resp the response to a request that failed with err, with the status of its code. It
+// and FailAs build every error response that has a JSON body, on the event loops and on net/http.
+// The caller adds what depends on the request, such as Allow and the fields of [Handler.CORS].
+func (resp *Response) Fail(err *res.Error) { resp.FailAs(Status(err), err) }
 
 // FailAs is Fail with a status of the caller's choice.
-func (a *Answer) FailAs(status int, err *res.Error) {
-	a.JSON(status, err.AppendJSON(nil))
-	cacheControl(a.Header) // 404 and others may be cached by default (RFC 9110 section 15.1)
+func (resp *Response) FailAs(status int, err *res.Error) {
+	resp.JSON(status, err.AppendJSON(nil))
+	cacheControl(resp.Header) // 404 and others may be cached by default (RFC 9110 section 15.1)
 }

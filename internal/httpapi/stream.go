@@ -10,19 +10,18 @@ import (
 	"sluice/internal/res"
 )
 
-// Sink takes the frames of a stream of server-sent events, each whole, from "data:" or "event:" to
-// its empty line. A backend uses it from one goroutine at a time, and may keep it beyond the end of
-// the request. It never blocks.
+// Sink takes the frames of a stream of server-sent events, each complete, from "data:" or "event:"
+// to its empty line. A backend uses it from one goroutine at a time, and may use it after the end
+// of the request. It never blocks.
 type Sink interface {
-	// Send takes a frame, which is immutable from then on and may be shared. False: the stream has
-	// ended, or ends now because its client does not read; nothing more is taken.
+	// Send queues a frame, which is immutable from then on and may be shared. It returns false if
+	// the stream has ended, or ends now because its backlog is full.
 	Send(frame []byte) bool
-	// Close ends the stream once all that was sent has been written. Calling it again does nothing.
+	// Close ends the stream once all queued frames have been written. It may be called again.
 	Close()
 }
 
-// heartbeat is a comment: it keeps the connection from being taken for dead, and finds out whether
-// it is.
+// heartbeat is a comment: it keeps proxies from closing an idle connection, and detects a dead one.
 var heartbeat = []byte(":\n\n")
 
 var (
@@ -30,25 +29,25 @@ var (
 	noBuffering = []string{"no"}
 )
 
-// Streamed answers a GET that asks for server-sent events by what a Backend's Stream returned, on
-// top of what Handler.CORS says. It reports whether the stream begins: then the answer is the head
-// that comes before the frames. path is the request's, for the log.
-func (h *Handler) Streamed(a *Answer, path string, meta *res.Meta, err *res.Error) bool {
-	if h.ended(a, path, meta, "", err) {
+// Streamed builds the response to a GET that asks for server-sent events from what a Backend's
+// Stream returned; resp has the fields of Handler.CORS. It reports whether the stream begins: then
+// the response has a head only, and the frames follow. path is the request's, for the log.
+func (h *Handler) Streamed(resp *Response, path string, meta *res.Meta, err *res.Error) bool {
+	if h.ended(resp, path, meta, "", err) {
 		return false
 	}
 	if err != nil {
-		a.Fail(err)
+		resp.Fail(err)
 		return false
 	}
-	a.Header["Content-Type"] = typeStream
-	a.Header["Cache-Control"] = noCache
-	a.Header["X-Accel-Buffering"] = noBuffering // nginx buffers responses without it
-	a.Status, a.stream = http.StatusOK, true
+	resp.Header["Content-Type"] = typeStream
+	resp.Header["Cache-Control"] = noCache
+	resp.Header["X-Accel-Buffering"] = noBuffering // nginx buffers responses without it
+	resp.Status, resp.stream = http.StatusOK, true
 	return true
 }
 
-// queue is the bounded buffer between the backend and the goroutine that writes.
+// queue is the bounded backlog between the backend and the goroutine that writes.
 type queue struct {
 	// Fixed after construction.
 	limit int64
@@ -56,10 +55,10 @@ type queue struct {
 
 	// Shared by both sides.
 	frames chan []byte
-	bytes  atomic.Int64 // of what is in frames or being written
+	bytes  atomic.Int64 // in frames or being written
 	closed chan struct{}
 	once   sync.Once   // closes closed
-	cut    atomic.Bool // the client did not read
+	cut    atomic.Bool // the backlog was full
 }
 
 func newQueue(messages, bytes int, done <-chan struct{}) *queue {
@@ -94,18 +93,18 @@ func (q *queue) Send(frame []byte) bool {
 // Close implements Sink.
 func (q *queue) Close() { q.once.Do(func() { close(q.closed) }) }
 
-// stream answers a GET that asks for server-sent events. It returns when the client has gone or the
+// stream serves a GET that asks for server-sent events. It returns when the client has gone or the
 // backend has closed the stream.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rid string) {
-	// The context ends with this function in any case, which is how the backend learns of it.
+	// The context ends with this function: the backend unsubscribes then.
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	r = r.WithContext(ctx)
 	q := newQueue(h.o.StreamMessages, h.o.StreamBytes, ctx.Done())
 	meta, err := h.backend.Stream(r, rid, q)
-	a := Answer{Header: w.Header()}
-	if !h.Streamed(&a, r.URL.Path, meta, err) {
-		a.Send(w, r.Method)
+	resp := Response{Header: w.Header()}
+	if !h.Streamed(&resp, r.URL.Path, meta, err) {
+		resp.Send(w, r.Method)
 		return
 	}
 	h.o.Metrics.Streams.Add(1)
@@ -114,10 +113,10 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rid string) {
 		// The deadlines set below are for this stream only.
 		w.Header().Set("Connection", "close")
 	}
-	a.Send(w, r.Method)
+	resp.Send(w, r.Method)
 	s := streamWriter{w: w, control: http.NewResponseController(w), limit: h.o.StreamWrite, queue: q}
-	// A deadline for reading the request would end the context of one that lasts. Writers without
-	// deadlines, as in tests, have none to lift.
+	// The read deadline would end the context of a stream that lasts longer. An error means that
+	// the writer supports no deadlines, as in tests.
 	_ = s.control.SetReadDeadline(time.Time{})
 	s.run(ctx, h.o.Heartbeat)
 	if q.cut.Load() {
@@ -125,7 +124,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rid string) {
 	}
 }
 
-// streamWriter writes a stream's messages. It is its goroutine's own.
+// streamWriter writes a stream's frames. The request's goroutine owns it.
 type streamWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
@@ -134,7 +133,7 @@ type streamWriter struct {
 }
 
 func (s *streamWriter) run(ctx context.Context, silence time.Duration) {
-	// The header leaves at once, also if there is no message yet.
+	// Send the head immediately, also if there is no frame yet.
 	if s.flush(nil) != nil {
 		return
 	}
@@ -160,7 +159,7 @@ func (s *streamWriter) run(ctx context.Context, silence time.Duration) {
 	}
 }
 
-// rest writes what was sent before the stream was closed, unless its client does not read anyway.
+// rest writes the frames queued before the stream was closed, unless its client does not read.
 func (s *streamWriter) rest(ctx context.Context) {
 	for !s.queue.cut.Load() && ctx.Err() == nil {
 		select {
@@ -174,7 +173,7 @@ func (s *streamWriter) rest(ctx context.Context) {
 	}
 }
 
-// flush writes a frame and all that wait behind it, and then sends them on their way together.
+// flush writes a frame and all that are queued after it, and flushes them in one batch.
 func (s *streamWriter) flush(frame []byte) error {
 	_ = s.control.SetWriteDeadline(time.Now().Add(s.limit))
 	for waiting := len(s.queue.frames); frame != nil; waiting-- {
@@ -188,7 +187,7 @@ func (s *streamWriter) flush(frame []byte) error {
 		if waiting <= 0 {
 			break
 		}
-		frame = <-s.queue.frames // there is one: nobody else takes any
+		frame = <-s.queue.frames // does not block: no other goroutine receives
 	}
 	return s.control.Flush()
 }

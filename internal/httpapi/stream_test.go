@@ -15,8 +15,8 @@ import (
 	"sluice/internal/res"
 )
 
-// streamClient is a response writer that hands on each write and flush, and waits for whoever reads
-// them.
+// streamClient is a response writer that passes each write and flush to the test, and waits for the
+// test to receive it.
 type streamClient struct {
 	header http.Header
 	status int
@@ -53,7 +53,7 @@ func (c *streamClient) expect(t *testing.T, want ...string) {
 	}
 }
 
-// running is a stream under way.
+// running is an open stream.
 type running struct {
 	h      *Handler
 	client *streamClient
@@ -63,14 +63,14 @@ type running struct {
 	ended  chan struct{}
 }
 
-// startStream begins a stream whose backend sends what is given before it returns.
+// startStream begins a stream whose backend sends the given frames before it returns.
 func startStream(t *testing.T, o Options, meta *res.Meta, early ...string) *running {
 	s := &running{client: newStreamClient(), ended: make(chan struct{})}
 	f := &fakeBackend{stream: func(r *http.Request, sink Sink) (*res.Meta, *res.Error) {
 		s.r, s.sink = r, sink
 		for _, m := range early {
 			if !sink.Send([]byte(m)) {
-				t.Errorf("%q was not taken", m)
+				t.Errorf("%q was rejected", m)
 			}
 		}
 		return meta, nil
@@ -87,7 +87,7 @@ func startStream(t *testing.T, o Options, meta *res.Meta, early ...string) *runn
 	}()
 	synctest.Wait()
 	if f.rid != "test.model?q=1" {
-		t.Errorf("asked for %q", f.rid)
+		t.Errorf("the backend got %q", f.rid)
 	}
 	return s
 }
@@ -108,11 +108,11 @@ func TestStream(t *testing.T) {
 			"X-Accel-Buffering", "no", "Connection", "close", "Content-Encoding", "", "Content-Length", "")
 		for _, m := range []string{"data: 1\n\n", "data: 2\n\n"} {
 			if !s.sink.Send([]byte(m)) {
-				t.Fatal("refused")
+				t.Fatal("rejected")
 			}
 			s.client.expect(t, m, "flush")
 		}
-		// What piles up leaves together.
+		// Frames that queue up are written in one batch.
 		synctest.Wait()
 		s.sink.Send([]byte("data: 3\n\n"))
 		synctest.Wait() // written, and now waiting for the reader
@@ -120,10 +120,10 @@ func TestStream(t *testing.T) {
 		s.sink.Send([]byte("data: 5\n\n"))
 		s.client.expect(t, "data: 3\n\n", "flush", "data: 4\n\n", "data: 5\n\n", "flush")
 		if !s.sink.Send(nil) {
-			t.Error("nothing was refused")
+			t.Error("no frame was rejected")
 		}
 
-		// Silence is broken once a second, counted from the last message.
+		// An idle stream gets a comment a second after the last frame.
 		synctest.Wait()
 		start := time.Now()
 		s.client.expect(t, ":\n\n", "flush", ":\n\n", "flush")
@@ -131,40 +131,40 @@ func TestStream(t *testing.T) {
 			t.Errorf("two comments within %v", d)
 		}
 
-		// Closing writes what was sent before.
+		// Close writes the queued frames.
 		s.sink.Send([]byte("data: 6\n\n"))
 		s.sink.Send([]byte("data: 7\n\n"))
 		s.sink.Close()
 		s.sink.Close()
 		if s.sink.Send([]byte("data: late\n\n")) {
-			t.Error("taken after the end")
+			t.Error("accepted after the end")
 		}
 		s.client.expect(t, "data: 6\n\n", "data: 7\n\n", "flush")
 		<-s.ended
 		if s.r.Context().Err() == nil {
-			t.Error("the backend is not told of the end")
+			t.Error("the backend's context has not ended")
 		}
 		if s.h.o.Metrics.Streams.Load() != 0 || s.h.o.Metrics.StreamsCut.Load() != 0 {
-			t.Error("the counters are off")
+			t.Error("wrong counters")
 		}
 	})
 }
 
-func TestStreamOfClientThatLeaves(t *testing.T) {
+func TestStreamOfClientThatDisconnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startStream(t, Options{}, nil, "data: set\n\n")
 		s.client.expect(t, "flush", "data: set\n\n", "flush")
 		s.cancel()
 		<-s.ended
 		if s.sink.Send([]byte("data: x\n\n")) {
-			t.Error("taken after the end")
+			t.Error("accepted after the end")
 		}
 		s.sink.Close()
 	})
 }
 
-// The backend may be faster than the handler: closed before anything was written.
-func TestStreamClosedAtOnce(t *testing.T) {
+// The backend may close the stream before the handler has written anything.
+func TestStreamClosedImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startStream(t, Options{}, nil, "data: set\n\n", "data: 1\n\n")
 		s.sink.Close()
@@ -181,12 +181,12 @@ func TestStreamWriteFails(t *testing.T) {
 		s.sink.Send([]byte("data: x\n\n"))
 		<-s.ended
 		if s.r.Context().Err() == nil {
-			t.Error("the backend is not told of the end")
+			t.Error("the backend's context has not ended")
 		}
 	})
 }
 
-// A client that does not read costs a bounded amount and is cut.
+// The backlog of a client that does not read is bounded; beyond it the stream is closed.
 func TestStreamIsBounded(t *testing.T) {
 	const message = "data: 12345\n\n" // 13 bytes
 	for name, tt := range map[string]struct {
@@ -203,12 +203,12 @@ func TestStreamIsBounded(t *testing.T) {
 			synctest.Wait() // it is being written
 			for i := range tt.room {
 				if !s.sink.Send([]byte(message)) {
-					t.Fatalf("%s: message %d was refused", name, i)
+					t.Fatalf("%s: frame %d was rejected", name, i)
 				}
 			}
 			for range 2 {
 				if s.sink.Send([]byte(message)) {
-					t.Errorf("%s: there is no bound", name)
+					t.Errorf("%s: no bound", name)
 				}
 			}
 			for open := true; open; {
@@ -225,15 +225,15 @@ func TestStreamIsBounded(t *testing.T) {
 	}
 }
 
-// A single message may be longer than the bound, or some resources could not be streamed at all.
-func TestStreamOfLongMessage(t *testing.T) {
+// A single frame may be longer than the bound: otherwise some resources could not be streamed.
+func TestStreamOfLongFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		long := "data: " + strings.Repeat("x", 100) + "\n\n"
 		s := startStream(t, Options{StreamBytes: 10}, nil, long)
 		s.client.expect(t, "flush", long, "flush")
 		synctest.Wait()
 		if !s.sink.Send([]byte(long)) {
-			t.Error("refused, with nothing waiting")
+			t.Error("rejected, with an empty backlog")
 		}
 		s.client.expect(t, long, "flush")
 		s.cancel()
@@ -241,7 +241,7 @@ func TestStreamOfLongMessage(t *testing.T) {
 	})
 }
 
-// What keeps a stream from beginning is an ordinary answer.
+// A stream that does not begin gets an ordinary error response.
 func TestStreamThatDoesNotBegin(t *testing.T) {
 	for _, tt := range []struct {
 		meta   *res.Meta
@@ -261,7 +261,7 @@ func TestStreamThatDoesNotBegin(t *testing.T) {
 			t.Error("counted")
 		}
 	}
-	// These are none in the first place.
+	// These requests do not ask for a stream.
 	f := &fakeBackend{graph: world.graph(t, "m"), result: res.CallResult{Payload: []byte("1")}}
 	h := New(Options{AllowOrigin: []string{"http://a.example"}}, f)
 	expect(t, ask(t, h, "HEAD", "/api/x", "", "Accept", "text/event-stream"), 200, "")
@@ -270,8 +270,8 @@ func TestStreamThatDoesNotBegin(t *testing.T) {
 	expect(t, ask(t, h, "GET", "/api/x", "", "Accept", "text/event-stream", "Origin", "http://b.example"), 403, errorBody(res.ErrForbiddenOrigin))
 }
 
-// Over net/http a stream outlives the deadlines that the server has for ordinary requests, and its
-// end is the client's to see and the backend's to hear of.
+// On net/http a stream outlives the server's deadlines for ordinary requests. When the backend
+// closes it, the client sees its end, and when the client disconnects, the backend's context ends.
 func TestStreamOverNetHTTP(t *testing.T) {
 	for _, h2 := range []bool{false, true} {
 		gone := make(chan struct{}, 2)

@@ -10,15 +10,15 @@ import (
 	"sluice/internal/session"
 )
 
-// httpClient is an HTTP request that net/http has, as services get to know it
-// (session.Peer).
+// httpClient describes a request on net/http to services (session.Peer). The request's goroutine
+// makes it, then its loop owns it.
 type httpClient struct {
 	l       *Loop
 	number  uint64
 	session *session.Session
 	request *http.Request // only read
 	remote  string
-	fault   func() // ends the request, whose session is in doubt
+	fault   func() // ends the request after a panic in its session
 }
 
 // Fault implements session.Faulter.
@@ -36,23 +36,22 @@ func (c *httpClient) Describe(a *res.AuthRequest) {
 	a.Host, a.URI, a.RemoteAddr = c.request.Host, c.request.RequestURI, c.remote
 }
 
-// backend runs the HTTP requests that net/http has as short-lived sessions on
-// the event loops (httpapi.Backend), so that they share topics and cache with
-// everybody else. Plain requests never get there: see plain.go.
+// backend runs the requests on net/http as short-lived sessions on the event loops
+// (httpapi.Backend), so that they share topics and cache with all other clients. Plain requests
+// stay on their loop: see plain.go.
 type backend struct{ edge *Edge }
 
-// exchange is one HTTP request on its way through a loop. The request's
-// goroutine sets it up and reads what came of it once finished is closed;
-// between, it is the loop's.
+// exchange is one request on net/http that runs on a loop. The request's goroutine makes it and
+// reads the result once finished is closed. In between, the loop owns it.
 type exchange struct {
 	client   *httpClient
-	meta     *res.Meta // of all answers so far
+	meta     *res.Meta // of all replies so far, merged
 	err      *res.Error
 	finished chan struct{}
 	ended    bool
 }
 
-// finish ends the exchange and the session that it was made for.
+// finish ends the exchange and its session. It may be called again.
 func (x *exchange) finish() {
 	if x.ended {
 		return
@@ -62,17 +61,17 @@ func (x *exchange) finish() {
 	close(x.finished)
 }
 
-// said returns the meta of all answers; nil if there is no exchange.
-func (x *exchange) said() *res.Meta {
+// metaOrNil returns the merged meta of all replies; nil if there is no exchange.
+func (x *exchange) metaOrNil() *res.Meta {
 	if x == nil {
 		return nil
 	}
 	return x.meta
 }
 
-// begin makes a session for r on one of the loops, by open, authenticates it if
-// headerAuth says so, and then calls start there. The exchange ends when finish
-// is called. nil: no loop has started.
+// begin posts r to one of the loops, which makes a session with open, authenticates it if
+// headerAuth is set, and then calls start. The exchange lasts until finish is called. It returns
+// nil if no loop has started.
 func (q *backend) begin(r *http.Request, open func(c *httpClient, cid string) *session.Session, start func(x *exchange)) *exchange {
 	e := q.edge
 	l := e.someLoop()
@@ -109,19 +108,19 @@ func (q *backend) open(x *exchange, open func(c *httpClient, cid string) *sessio
 		return
 	}
 	rid, method := SplitMethod(e.o.HeaderAuth)
-	c.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
-		x.meta = e.api.Redirected(meta, answered)
+	c.session.Authenticate(rid, method, func(resource string, meta *res.Meta, err *res.Error) {
+		x.meta = e.api.Redirected(meta, resource)
 		if httpapi.Ends(meta) {
 			x.err = err
 			x.finish()
 			return
 		}
-		start(x) // without a token, if the service did not send one
+		start(x) // also without a token: access decides
 	})
 }
 
-// wait waits for the exchange to finish, for the client to go, or for the loops
-// to end.
+// wait waits for the exchange to finish, for the client to disconnect, or for the loops to end. It
+// returns the error for the response, if any.
 func (q *backend) wait(r *http.Request, x *exchange) *res.Error {
 	if x == nil {
 		return res.ErrServiceUnavailable
@@ -133,7 +132,7 @@ func (q *backend) wait(r *http.Request, x *exchange) *res.Error {
 	case <-q.edge.halted:
 		return res.ErrServiceUnavailable
 	}
-	// The loop must have let go of the exchange before its results are read.
+	// The loop must finish the exchange before this goroutine reads its results.
 	x.client.l.post(func() {
 		if !x.ended {
 			x.err = res.ErrTimeout
@@ -159,7 +158,7 @@ func (q *backend) Get(r *http.Request, rid string) (*session.Graph, *res.Meta, *
 	})
 	err := q.wait(r, x)
 	if err != nil {
-		return nil, x.said(), err
+		return nil, x.metaOrNil(), err
 	}
 	return graph, x.meta, nil
 }
@@ -178,20 +177,20 @@ func (q *backend) Call(r *http.Request, rid, method string, params []byte) (res.
 	})
 	err := q.wait(r, x)
 	if err != nil {
-		return res.CallResult{}, x.said(), err
+		return res.CallResult{}, x.metaOrNil(), err
 	}
 	return result, x.meta, nil
 }
 
-// sink is a stream on net/http as a session's outbox.
+// sink makes a stream on net/http the outbox of a session.
 type sink struct{ httpapi.Sink }
 
 func (s sink) Send(frame []byte) { s.Sink.Send(frame) }
 
 var _ fanout.Outbox = sink{}
 
-// Stream implements httpapi.Backend: streams that net/http carries. The session
-// lives on after it has returned, until the request's context ends.
+// Stream implements httpapi.Backend. The session lasts until the request's context ends, after
+// Stream has returned.
 func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Meta, *res.Error) {
 	begun := make(chan struct{})
 	x := q.begin(r, func(c *httpClient, cid string) *session.Session {

@@ -11,17 +11,17 @@ import (
 )
 
 // serverConn is a connection that net/http serves. net/http rejects some requests by itself, before
-// a handler runs: 400, 417, 431, 501, 505. Such a response gets the field lines that every response
-// of the gateway has. A connection of HTTP/2 is not wrapped, since net/http serves that on a
-// *tls.Conn only. There net/http makes one response without a handler, 431, which therefore lacks
-// the lines: no hook leads to its header. Caches do not store it (RFC 9110 section 15.1).
+// a handler runs: 400, 417, 431, 501, 505. It inserts into such a response the field lines that
+// every response of the gateway has. A connection of HTTP/2 is not wrapped, since net/http serves
+// that on a *tls.Conn only. There net/http sends one response without a handler, 431, which lacks
+// the lines: net/http has no hook for its header. Caches do not store it (RFC 9110 section 15.1).
 type serverConn struct {
 	net.Conn
 	lines   string
-	handled atomic.Bool // a handler makes the response and its header; from its begin to http.StateIdle
+	handled atomic.Bool // the response is a handler's: from the call of the handler to http.StateIdle
 }
 
-// newServerConn returns c as net/http is to get it.
+// newServerConn returns c, wrapped if lines are to be inserted, for net/http.
 func newServerConn(c net.Conn, lines string) net.Conn {
 	if _, ok := c.(*tls.Conn); ok || lines == "" {
 		return c
@@ -56,7 +56,8 @@ func (s *serverConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite shuts our side down. net/http calls it when it has not read a request to its end.
+// CloseWrite ends the gateway's output. net/http calls it when it has not read a request to its
+// end.
 func (s *serverConn) CloseWrite() error {
 	if c, ok := s.Conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
@@ -77,7 +78,7 @@ func innerConn(c net.Conn) net.Conn {
 
 type serverConnKey struct{}
 
-// withServerConn lets handled find the connection of a request.
+// withServerConn puts the connection into the context of its requests, for handled.
 func withServerConn(ctx context.Context, c net.Conn) context.Context {
 	switch c := c.(type) {
 	case *serverConn:
@@ -88,15 +89,15 @@ func withServerConn(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// handled notes that the response to r is a handler's.
+// handled records that the response to r is a handler's.
 func handled(r *http.Request) {
 	if s, ok := r.Context().Value(serverConnKey{}).(*serverConn); ok {
 		s.handled.Store(true)
 	}
 }
 
-// responded is called when the state of a connection changes: at rest, its last response has been
-// written.
+// responded is called when the state of a connection changes: when it becomes idle, its last
+// response has been written.
 func responded(c net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return

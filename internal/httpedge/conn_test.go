@@ -10,13 +10,13 @@ import (
 	"sluice/internal/httpapi"
 )
 
-// Every response has Vary: Origin if there is a list of origins, also those that net/http makes
-// without a handler, and has it once.
+// With a list of origins, every response has Vary: Origin once, also those that net/http sends
+// without a handler.
 func TestVaryOnResponsesOfNetHTTP(t *testing.T) {
 	list := func(o *Options) {
 		o.API = httpapi.Options{APIPath: "/resources/", AllowOrigin: []string{"http://a.example"}}
 		o.Pages = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/body" { // what looks like a head is none
+			if r.URL.Path == "/body" { // a body that looks like a head
 				_, _ = io.WriteString(w, strings.Repeat("x", 8<<10))
 				w.(http.Flusher).Flush()
 				_, _ = io.WriteString(w, "HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -62,7 +62,7 @@ func TestVaryOnResponsesOfNetHTTP(t *testing.T) {
 	}
 }
 
-// A connection that does not fit the queue gets a whole response, too.
+// A connection that finds the queue full gets Vary, too.
 func TestVaryOnRefusedHandover(t *testing.T) {
 	l := newHandoverListener(nil, "Vary: Origin\r\n")
 	_ = l.Close()

@@ -21,51 +21,52 @@ import (
 	"sluice/netpoll"
 )
 
-// IDs makes connection IDs, by which services name clients (RES.md section 2).
+// IDs makes connection IDs, by which services identify clients (RES.md section 1).
 type IDs interface {
 	// Conn returns the ID of a connection.
 	Conn(h netpoll.Handle) string
-	// Request returns the ID of an HTTP request from its loop and its number there, which is not 0.
+	// Request returns the ID of an HTTP request from its loop and its number there, which is > 0.
 	Request(loop int, number uint64) string
 }
 
-// Gateway is what the HTTP side asks of the rest. Any goroutine may call the functions.
+// Gateway is what the HTTP side needs of the rest of the gateway. Any goroutine may call the
+// functions.
 type Gateway struct {
 	IDs IDs
-	// Healthy reports whether services can be reached.
+	// Healthy reports whether NATS is connected.
 	Healthy func() bool
-	// Draining reports whether the gateway is being stopped: new clients should go elsewhere.
+	// Draining reports whether the gateway is being stopped: health checks fail.
 	Draining func() bool
-	// Ready returns nil if clients get what they ask services for, else why not.
+	// Ready returns nil if requests can be served in full, otherwise the reason why not.
 	Ready func() error
-	// Closed reports whether clients are turned away, since services have been out of reach for too
-	// long.
+	// Closed reports whether clients are rejected, since NATS has been unreachable for longer than
+	// the grace period.
 	Closed func() bool
-	// Adopt takes a WebSocket upgrade back to a loop: the connection, the request's head and
-	// whatever bytes followed it.
+	// Adopt returns a connection with a WebSocket upgrade to a loop. head has the request's head
+	// and the bytes read after it.
 	Adopt func(c net.Conn, head []byte)
 }
 
-// Options are the settings of an Edge. All are required but those that say otherwise.
+// Options are the settings of an Edge. All are required unless their comment says otherwise.
 type Options struct {
 	API        httpapi.Options
 	HeaderAuth string         // resource ID and method, separated by a dot; empty: off
 	WSPath     string         // path of WebSocket upgrades, decoded
-	Pages      http.Handler   // answers what is neither ours nor below the API's path; nil: 404
-	Trusted    []netip.Prefix // networks whose word on a client's address counts; may be nil
-	Loops      int            // event loops
+	Pages      http.Handler   // handles all other paths; nil: 404
+	Trusted    []netip.Prefix // networks of proxies whose forwarded addresses are used; may be nil
+	Loops      int            // number of event loops
 
-	MaxEncoding int // responses being encoded off the loops; 1024, negative: none
+	MaxEncoding int // responses being encoded off the loops at a time; 0: 1024, negative: none
 
 	MaxHead     int           // bytes of a request head
 	HeadTimeout time.Duration // for a whole head, after its first byte
 	Exchange    time.Duration // for reading a request's body and writing its response
 	IdleTimeout time.Duration // between two requests of a connection
-	Heartbeat   time.Duration // silence on a stream before a comment is sent; not positive: never
+	Heartbeat   time.Duration // how long a stream is idle before a comment is sent; <= 0: never
 
 	Gateway Gateway
-	Metrics *Metrics      // nil: not of interest
-	Faults  *owner.Faults // takes note of panics that were contained; may be nil
+	Metrics *Metrics      // nil: not counted
+	Faults  *owner.Faults // logs and counts contained panics; may be nil
 	Log     *slog.Logger
 }
 
@@ -82,10 +83,10 @@ type Edge struct {
 	halted     chan struct{} // closed by Halted
 
 	loops []atomic.Pointer[Loop] // each set once, by its loop
-	next  atomic.Uint32          // loop for the next request of net/http, in turn
+	next  atomic.Uint32          // loop for the next request on net/http, round robin
 }
 
-// New returns an Edge. It serves nothing before Start.
+// New returns an Edge. Its net/http server does not run before Start.
 func New(o Options) *Edge {
 	if o.Metrics == nil {
 		o.Metrics = new(Metrics)
@@ -105,15 +106,15 @@ func New(o Options) *Edge {
 	return e
 }
 
-// API returns the face of resources.
+// API returns the handler of requests for resources.
 func (e *Edge) API() *httpapi.Handler { return e.api }
 
-// forResource reports whether a path, escaped, is for the API.
+// forResource reports whether an escaped path is for the API.
 func (e *Edge) forResource(path []byte) bool {
 	if !e.api.Below(path) {
 		return false
 	}
-	// The API may be everywhere, but for checks, which an escaped path may mean, too.
+	// If apiPath is "/", health checks are below it, too, perhaps in an escaped form.
 	if bytes.IndexByte(path, '%') < 0 {
 		return string(path) != config.HealthPath && string(path) != config.ReadyPath
 	}
@@ -121,17 +122,16 @@ func (e *Edge) forResource(path []byte) bool {
 	return err == nil && plain != config.HealthPath && plain != config.ReadyPath
 }
 
-// EscapedPath returns a path as it stands in a request, which an event loop
-// compares with the setting wsPath.
+// EscapedPath returns a decoded path in the escaped form of a request's target.
 func EscapedPath(path string) string { return (&url.URL{Path: path}).EscapedPath() }
 
-// SplitMethod splits a setting such as headerAuth, which is valid, at its last dot.
+// SplitMethod splits a valid setting such as headerAuth at its last dot.
 func SplitMethod(s string) (rid, method string) {
 	i := strings.LastIndexByte(s, '.')
 	return s[:i], s[i+1:]
 }
 
-// httpError is what an HTTP client is told of err, which may be nil.
+// httpError returns err in its form for HTTP clients; nil if err is nil.
 func httpError(err *res.Error) *res.Error {
 	if err == nil {
 		return nil
@@ -139,7 +139,7 @@ func httpError(err *res.Error) *res.Error {
 	return err.HTTP()
 }
 
-// Loop is what the HTTP side keeps on an event loop. All its methods are called there.
+// Loop is the state of the HTTP side on an event loop. All its methods are called there.
 type Loop struct {
 	// Fixed after NewLoop.
 	edge *Edge
@@ -149,25 +149,25 @@ type Loop struct {
 
 	// Owned by the loop.
 	requests requests
-	answer   httpapi.Answer // scratch
+	response httpapi.Response // scratch
 	date     dateLine
 	outbox   func(c *netpoll.Conn) fanout.Outbox
 
-	// What the newest clients sent: the next one often sends the same.
+	// Of the newest clients: the next one often sends the same.
 	headers     headerMemo
 	hosts, uris memo
 }
 
-// NewLoop makes the state of an event loop. env is that of its sessions, post runs a function on
-// it, and outbox returns where a stream's frames go.
+// NewLoop returns the state of an event loop. env is that of its sessions, post runs a function on
+// the loop, and outbox returns the outbox of a stream.
 func (e *Edge) NewLoop(n *netpoll.Loop, env *session.Env, post func(f func()), outbox func(c *netpoll.Conn) fanout.Outbox) *Loop {
 	l := &Loop{edge: e, net: n, env: env, post: post, outbox: outbox}
-	l.answer.Header = make(http.Header)
+	l.response.Header = make(http.Header)
 	e.loops[n.Index()].Store(l)
 	return l
 }
 
-// someLoop returns a loop for the next request of net/http, each in turn; nil if none has started.
+// someLoop returns a loop for the next request on net/http, round robin; nil if none has started.
 func (e *Edge) someLoop() *Loop {
 	n := uint32(len(e.loops))
 	first := e.next.Add(1)
@@ -182,14 +182,14 @@ func (e *Edge) someLoop() *Loop {
 // Session returns the session of the HTTP request with a number; nil if it has ended.
 func (l *Loop) Session(number uint64) *session.Session { return l.requests.byNumber[number] }
 
-// requests are the HTTP requests in progress on a loop: their sessions, by the number in their
+// requests are the sessions of the in-flight HTTP requests of a loop, by the number in their
 // connection ID. Owned by the loop.
 type requests struct {
 	byNumber map[uint64]*session.Session
 	last     uint64
 }
 
-// number returns one that was not used before.
+// number returns a number that was not used before.
 func (h *requests) number() uint64 {
 	h.last++
 	return h.last
@@ -202,7 +202,7 @@ func (h *requests) add(number uint64, s *session.Session) {
 	h.byNumber[number] = s
 }
 
-// end closes a session, if it has not been already; what still comes for it is dropped.
+// end closes a session, if it is open. Replies to its requests are dropped then.
 func (h *requests) end(number uint64) {
 	if s := h.byNumber[number]; s != nil {
 		delete(h.byNumber, number)

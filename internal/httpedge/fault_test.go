@@ -100,9 +100,9 @@ func (f *looped) on(do func(l *Loop)) {
 
 // A long response whose encoding panics on its goroutine becomes a 500.
 func TestPanicOfAnEncoding(t *testing.T) {
-	works := map[string]func(*httpapi.Answer){
-		"/encode": func(*httpapi.Answer) { panic("bomb: encoding") },
-		"/good":   func(a *httpapi.Answer) { a.Status, a.Body = http.StatusOK, []byte("good") },
+	works := map[string]func(*httpapi.Response){
+		"/encode": func(*httpapi.Response) { panic("bomb: encoding") },
+		"/good":   func(a *httpapi.Response) { a.Status, a.Body = http.StatusOK, []byte("good") },
 	}
 	f := startLooped(t, func(l *Loop, c *netpoll.Conn, head *wsproto.Head) bool {
 		p := &plainRequest{l: l, conn: c}
@@ -131,7 +131,7 @@ func TestPanicOfAnEncoding(t *testing.T) {
 	}
 }
 
-// A request of net/http whose session cannot be made gets an error and is not left waiting.
+// A request on net/http whose session cannot be made gets an error, and does not wait for ever.
 func TestPanicOfAnExchange(t *testing.T) {
 	f := startLooped(t, nil)
 	q := &backend{f.Edge}
@@ -144,7 +144,7 @@ func TestPanicOfAnExchange(t *testing.T) {
 	}
 }
 
-// While no loop has started, requests of net/http are refused.
+// While no loop has started, requests on net/http get 503.
 func TestNoLoopHasStarted(t *testing.T) {
 	f := newHTTPFixture(t, func(o *Options) { o.Loops = 2 })
 	c := f.dial(t)
@@ -159,8 +159,8 @@ func TestNoLoopHasStarted(t *testing.T) {
 	}
 }
 
-// The numbers of requests run over in time.
-func TestLoopsInTurn(t *testing.T) {
+// The number of the next loop overflows in time.
+func TestLoopsRoundRobin(t *testing.T) {
 	e := New(Options{Loops: 3, Log: slog.New(slog.DiscardHandler)})
 	loops := []*Loop{{}, {}, {}}
 	for i, l := range loops {
@@ -182,7 +182,7 @@ func TestLoopsInTurn(t *testing.T) {
 	}
 }
 
-// A stream whose heartbeat panics is to be blamed, and has the next heartbeat planned.
+// A stream whose heartbeat panics is the current session, and its next heartbeat is scheduled.
 func TestPanicOfAHeartbeat(t *testing.T) {
 	f := startLooped(t, nil)
 	f.on(func(l *Loop) {
@@ -197,14 +197,14 @@ func TestPanicOfAHeartbeat(t *testing.T) {
 			s.Expire(l.net.Now())
 		}()
 		if !s.timer.Armed() || l.env.Current() != s.session {
-			t.Errorf("armed %v, blamed %v", s.timer.Armed(), l.env.Current() == s.session)
+			t.Errorf("scheduled %v, current session %v", s.timer.Armed(), l.env.Current() == s.session)
 		}
 		l.env.Enter(nil)
 		l.net.Wheel().Cancel(&s.timer)
 	})
 }
 
-// A request whose handler panics at net/http is cut.
+// The connection of a request whose handler panics on net/http is closed.
 func TestPanicOfAHandler(t *testing.T) {
 	faults := owner.NewFaults(owner.SystemClock(), slog.New(slog.DiscardHandler))
 	f := newHTTPFixture(t, func(o *Options) {

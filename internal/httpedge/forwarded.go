@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// maxForwardedHops is how many proxies a request may have come through;
-	// what an earlier one said is not looked at.
+	// maxForwardedHops is how many hops of a header are read, from the right: earlier ones are
+	// ignored.
 	maxForwardedHops = 32
-	// maxForwardedLines is how many lines of one header are looked at, from the
-	// end: proxies join them, or add one each.
+	// maxForwardedLines is how many lines of a header are read, from the last one: a proxy appends
+	// to the last line, or adds one.
 	maxForwardedLines = maxForwardedHops
 
 	headerForwarded     = "Forwarded"
@@ -41,28 +41,25 @@ func (n networks) contain(ip netip.Addr) bool {
 	return false
 }
 
-// forwarding tells whose request a proxy passes on, from Forwarded (RFC 7239) or
-// X-Forwarded-For, for proxies in trusted networks (trustForwardedFrom). Any
-// goroutine may use it.
+// forwarding finds the client's address in Forwarded (RFC 7239) or X-Forwarded-For, for requests
+// from proxies in trusted networks (trustForwardedFrom). Any goroutine may use it.
 //
-// Each proxy adds the address that it got the request from at the right end;
-// what stands further left came with the request and can be anything. So the
-// hops are walked from the right for as long as they are trusted themselves, and
-// the first that is not is the client. What cannot be read ends the walk, and the
-// last address known counts.
+// Each proxy appends the address of its peer at the right end. Hops further left came with the
+// request, and a client can forge them. So the hops are walked from the right for as long as they
+// are trusted, and the first untrusted one is the client. A malformed or obfuscated hop ends the
+// walk: then the hop before it counts.
 //
-// A proxy that keeps one of the headers up to date lets the other pass as the
-// client made it up. If both are there, the walks must therefore end at the same
-// address; if they do not, neither is believed.
+// A proxy that maintains one of the headers passes the other on as the client forged it. If both
+// are present, their walks must therefore end at the same address. Otherwise both are ignored.
 type forwarding struct {
 	trusted networks
 	log     *slog.Logger
 	once    sync.Once // for the warning
 }
 
-// ofHead returns the remote address of a request on an event loop: the client's
-// address, with its port if that is known, or peer if that is not a trusted
-// proxy's. peer is the host:port at the other end of the connection.
+// ofHead returns the client's address for a request on an event loop, with the port if that is
+// known. It is peer, the host:port at the other end of the connection, unless that is a trusted
+// proxy.
 func (f *forwarding) ofHead(peer string, h *wsproto.Head) string {
 	from, ok := f.proxy(peer)
 	if !ok {
@@ -96,7 +93,7 @@ func (f *forwarding) ofHeader(peer string, h http.Header) string {
 	return f.client(peer, from, &standard, &customary)
 }
 
-// proxy returns the address of a peer that is a trusted proxy.
+// proxy parses peer, and reports whether it is a trusted proxy.
 func (f *forwarding) proxy(peer string) (netip.AddrPort, bool) {
 	if len(f.trusted) == 0 {
 		return netip.AddrPort{}, false
@@ -111,10 +108,10 @@ func (f *forwarding) client(peer string, from netip.AddrPort, standard, customar
 	switch {
 	case standard.lines > 0 && customary.lines > 0:
 		found = f.walk(from, standard, forwardedFor)
-		other := f.walk(from, customary, trimSpace)
+		other := f.walk(from, customary, whole)
 		if found.Addr() != other.Addr() {
 			f.once.Do(func() {
-				f.log.Warn("a proxy's request has both Forwarded and X-Forwarded-For, and they disagree: neither is believed; let the proxy remove the one that it does not set",
+				f.log.Warn("Forwarded and X-Forwarded-For of a proxy's request disagree: both ignored; let the proxy remove the one that it does not set",
 					"proxy", peer)
 			})
 			return peer
@@ -125,7 +122,7 @@ func (f *forwarding) client(peer string, from netip.AddrPort, standard, customar
 	case standard.lines > 0:
 		found = f.walk(from, standard, forwardedFor)
 	case customary.lines > 0:
-		found = f.walk(from, customary, trimSpace)
+		found = f.walk(from, customary, whole)
 	}
 	switch {
 	case found == from:
@@ -136,8 +133,8 @@ func (f *forwarding) client(peer string, from netip.AddrPort, standard, customar
 	return found.String()
 }
 
-// walk follows the hops from the right until one that is not trusted, or that
-// cannot be read. node takes a hop's address out of its element.
+// walk follows the hops from the right until one that is untrusted or malformed. node extracts a
+// hop's address from its element.
 func (f *forwarding) walk(from netip.AddrPort, h *hops, node func(element string) (string, bool)) netip.AddrPort {
 	for range maxForwardedHops {
 		element, ok := h.last()
@@ -160,8 +157,8 @@ func (f *forwarding) walk(from netip.AddrPort, h *hops, node func(element string
 	return from
 }
 
-// hops is the list of a header's elements, taken from its right end. The zero
-// value is an empty list.
+// hops is the list of a header's elements, popped from its right end. The zero value is an empty
+// list.
 type hops struct {
 	line  [maxForwardedLines]string // a ring of the last lines
 	next  int                       // where the ring's next line goes
@@ -175,9 +172,9 @@ func (h *hops) add(line string) {
 	h.lines = min(h.lines+1, len(h.line))
 }
 
-// last takes the rightmost element off the list, empty ones left out (RFC 9110
-// section 5.6.1). Commas in quotes do not separate. Going from the right, nothing
-// that stands further left, a lone quote for example, can change where it ends.
+// last pops the rightmost element, skipping empty ones (RFC 9110 section 5.6.1). Commas in quotes
+// do not separate. Since it scans from the right, nothing further left, an unpaired quote for
+// example, can change where the element begins.
 func (h *hops) last() (string, bool) {
 	for h.lines > 0 {
 		at := (h.next + len(h.line) - 1) % len(h.line)
@@ -198,8 +195,7 @@ func (h *hops) last() (string, bool) {
 	return "", false
 }
 
-// lastComma returns the index of the last comma in s that is not in quotes, or
-// -1.
+// lastComma returns the index of the last comma in s that is not in quotes, or -1.
 func lastComma(s string) int {
 	quoted := false
 	for i := len(s) - 1; i >= 0; i-- {
@@ -217,7 +213,7 @@ func lastComma(s string) int {
 	return -1
 }
 
-// escaped reports whether an odd number of backslashes stands before s[i].
+// escaped reports whether an odd number of backslashes precedes s[i].
 func escaped(s string, i int) bool {
 	n := 0
 	for i--; i >= 0 && s[i] == '\\'; i-- {
@@ -226,12 +222,12 @@ func escaped(s string, i int) bool {
 	return n%2 == 1
 }
 
-// trimSpace is the node of an element of X-Forwarded-For.
-func trimSpace(element string) (string, bool) { return element, true }
+// whole returns the node of an element of X-Forwarded-For: the element itself.
+func whole(element string) (string, bool) { return element, true }
 
-// forwardedFor returns the value of the parameter "for" of an element of
-// Forwarded, unquoted (RFC 7239 section 4). It is false if there is none, more
-// than one, or the element is malformed.
+// forwardedFor returns the value of the parameter "for" of an element of Forwarded, unquoted (RFC
+// 7239 section 4). It returns false if there is none, if there is more than one, and if the element
+// is malformed.
 func forwardedFor(element string) (node string, found bool) {
 	for rest := element; rest != ""; {
 		if rest = strings.TrimLeft(rest, " \t;"); rest == "" {
@@ -254,8 +250,8 @@ func forwardedFor(element string) (node string, found bool) {
 	return node, found
 }
 
-// cutValue cuts a parameter's value, a token or a quoted string, off s, and the
-// semicolon that may follow it.
+// cutValue cuts a parameter's value, a token or a quoted string, off s, and the semicolon that may
+// follow it.
 func cutValue(s string) (value, rest string, ok bool) {
 	if !strings.HasPrefix(s, `"`) {
 		value, rest, _ = strings.Cut(s, ";")
@@ -281,9 +277,9 @@ func cutValue(s string) (value, rest string, ok bool) {
 	return "", "", false
 }
 
-// parseNode reads an address with or without a port, IPv6 in brackets or, as many
-// write it, without. A port that hides ("_x", RFC 7239 section 6) or is absent
-// gives 0; a node that is "unknown", hides or is malformed is false.
+// parseNode parses a node (RFC 7239 section 6): an address with or without a port, IPv6 in brackets
+// or, as is common, without. An obfuscated port ("_x") or none is 0. It returns false for "unknown"
+// and for an obfuscated or malformed node.
 func parseNode(s string) (netip.AddrPort, bool) {
 	host, port := s, ""
 	if rest, ok := strings.CutPrefix(s, "["); ok {

@@ -22,8 +22,8 @@ func newForwarding(t testing.TB, log *slog.Logger) *forwarding {
 	return &forwarding{trusted: trusted, log: log}
 }
 
-// remoteAddr asks for the remote address of a request with these header lines, as
-// a loop and as net/http see it, which must agree.
+// remoteAddr returns the client's address for a request with these header lines. On a loop and on
+// net/http it must be the same.
 func remoteAddr(t testing.TB, f *forwarding, peer string, lines ...string) string {
 	t.Helper()
 	text := "GET / HTTP/1.1\r\nHost: h\r\n"
@@ -54,7 +54,7 @@ func TestForwarded(t *testing.T) {
 		{proxy, proxy, nil},
 		{proxy, proxy, []string{"X-Forwarded-Host: 1.2.3.4"}},
 
-		// Whoever is not trusted is taken for what it is.
+		// The headers of an untrusted peer are ignored.
 		{"203.0.113.9:1", "203.0.113.9:1", []string{"X-Forwarded-For: 1.2.3.4", "Forwarded: for=1.2.3.4"}},
 		{"[2001:db8::9]:1", "[2001:db8::9]:1", []string{"X-Forwarded-For: 1.2.3.4"}},
 		{"192.0.2.8:1", "192.0.2.8:1", []string{"X-Forwarded-For: 1.2.3.4"}},
@@ -83,7 +83,7 @@ func TestForwarded(t *testing.T) {
 		{proxy, proxy, []string{"X-Forwarded-For:"}},
 		{proxy, proxy, []string{"X-Forwarded-For: , ,"}},
 
-		// What cannot be read ends the walk at the last address known.
+		// A malformed hop ends the walk; the hop before it counts.
 		{proxy, proxy, []string{"X-Forwarded-For: unknown"}},
 		{proxy, proxy, []string{"X-Forwarded-For: 1.2.3.4, localhost"}},
 		{proxy, "10.9.9.9", []string{"X-Forwarded-For: 1.2.3.4, nonsense, 10.9.9.9"}},
@@ -133,7 +133,7 @@ func TestForwarded(t *testing.T) {
 		{proxy, proxy, []string{"Forwarded: =1.2.3.4"}},
 		{proxy, proxy, []string{"Forwarded: fo r=1.2.3.4"}},
 
-		// Nothing that a client sends changes what the proxy puts to its right.
+		// Nothing that a client sends changes how the proxy's element at the right is parsed.
 		{proxy, "1.2.3.4", []string{`Forwarded: for=6.6.6.6, for=", for=1.2.3.4`}},
 		{proxy, "1.2.3.4", []string{`Forwarded: for="6.6.6.6\, for=1.2.3.4`}},
 		{proxy, "1.2.3.4", []string{`Forwarded: for=", for="1.2.3.4";by="10.0.0.1"`}},
@@ -161,8 +161,7 @@ func TestForwardedOff(t *testing.T) {
 	}
 }
 
-// The number of hops and of lines that are looked at is bounded; beyond it the
-// last address known counts.
+// The number of hops and lines that are read is bounded; beyond it the last hop read counts.
 func TestForwardedBounds(t *testing.T) {
 	f := newForwarding(t, slog.New(slog.DiscardHandler))
 	const hop = ", 10.1.1.1"
@@ -184,7 +183,7 @@ func TestForwardedBounds(t *testing.T) {
 		lines = append(lines, "X-Forwarded-For:")
 	}
 	if got := remoteAddr(t, f, "10.0.0.1:1", lines...); got != "10.0.0.1:1" {
-		t.Errorf("behind empty lines: %s", got)
+		t.Errorf("before empty lines: %s", got)
 	}
 }
 
@@ -193,7 +192,7 @@ func TestForwardedDisagreementIsLoggedOnce(t *testing.T) {
 	f := newForwarding(t, slog.New(slog.NewTextHandler(&log, nil)))
 	remoteAddr(t, f, "10.0.0.1:1", "Forwarded: for=1.2.3.4", "X-Forwarded-For: 1.2.3.4")
 	if got := log.String(); got != "" {
-		t.Errorf("agreement is logged: %s", got)
+		t.Errorf("logged although the headers agree: %s", got)
 	}
 	for range 3 {
 		remoteAddr(t, f, "10.0.0.1:1", "Forwarded: for=6.6.6.6", "X-Forwarded-For: 1.2.3.4")
@@ -222,7 +221,7 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
-// Clients that come directly cost nothing more.
+// Clients without a proxy cost no allocation.
 func TestForwardedAllocs(t *testing.T) {
 	f := newForwarding(t, slog.New(slog.DiscardHandler))
 	header := http.Header{"X-Forwarded-For": {"1.2.3.4"}}
@@ -231,16 +230,15 @@ func TestForwardedAllocs(t *testing.T) {
 	}
 }
 
-// FuzzForwarded holds what must be true of any header: a client can neither
-// choose its address nor keep it from being known while the proxy adds what it
-// saw at the end, in either header; and the result is an address.
+// FuzzForwarded checks invariants for any header: the result is an address, and a client can
+// neither choose nor hide its address if the proxy appends it to either header.
 func FuzzForwarded(f *testing.F) {
 	for _, s := range []string{
 		"", "1.2.3.4", "6.6.6.6, 10.1.1.1", `for="[2001:db8::1]:99";by=x`, `for=6.6.6.6, for="`, `for="6.6.6.6\`, `a"b\"c,,;`, "[::1]:80", ",,\t,",
 	} {
 		f.Add(s, s)
 	}
-	// No bytes but those that a head can hold: HTTP lets nothing else through.
+	// Other bytes cannot occur in a parsed head.
 	legal := func(s string) bool {
 		return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 	}
@@ -254,7 +252,7 @@ func FuzzForwarded(f *testing.F) {
 			got := remoteAddr(t, fw, proxy, name+": "+first, name+": "+second)
 			if _, err := netip.ParseAddr(got); err != nil {
 				if _, err := netip.ParseAddrPort(got); err != nil {
-					t.Fatalf("%q, %q: %q is no address", first, second, got)
+					t.Fatalf("%q, %q: %q is not an address", first, second, got)
 				}
 			}
 		}

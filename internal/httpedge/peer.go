@@ -9,17 +9,17 @@ import (
 	"sluice/wsproto"
 )
 
-// Peer is a client whose connection stays, and what auth requests say of it
-// (session.Peer). Clients of one kind send the same headers, so they share them.
+// Peer is a client whose session is its connection's, a WebSocket or a stream, and describes it in
+// auth requests (session.Peer). Clients of one kind send the same header, and share it in memory.
 type Peer struct {
 	conn   *netpoll.Conn
 	header unique.Handle[string] // raw JSON
 	host   unique.Handle[string]
 	uri    unique.Handle[string]
-	remote string // as a trusted proxy says; empty: the connection's
+	remote string // address from a trusted proxy; empty: the connection's
 }
 
-// Peer returns what there is to know of a client from its request's head.
+// Peer returns the description of a client from its request's head.
 func (l *Loop) Peer(c *netpoll.Conn, head *wsproto.Head) Peer {
 	p := Peer{
 		conn:   c,
@@ -53,8 +53,8 @@ func (p *Peer) Describe(r *res.AuthRequest) {
 	}
 }
 
-// memo remembers the newest of texts that repeat: looking one up among all that
-// there are costs an allocation. The zero value is ready. A loop owns it.
+// memo caches the handle of the newest text: unique.Make allocates even for a text that is known.
+// The zero value is ready. A loop owns it.
 type memo struct{ last unique.Handle[string] }
 
 func (m *memo) of(text []byte) unique.Handle[string] {
@@ -64,15 +64,15 @@ func (m *memo) of(text []byte) unique.Handle[string] {
 	return m.last
 }
 
-// headerMemo remembers the newest header in the form in which services get it.
-// The zero value is ready. A loop owns it.
+// headerMemo caches the newest header in the form of auth requests. The zero value is ready. A loop
+// owns it.
 type headerMemo struct {
-	sent, scratch []byte // the fields as they came
+	sent, scratch []byte // the fields as received
 	last          unique.Handle[string]
 }
 
-// of returns the header of a request but for the handshake's nonce, which means
-// nothing to services and would keep clients from sharing the rest.
+// of returns the header of a request without Sec-WebSocket-Key, a nonce that says nothing about the
+// client and would keep clients from sharing the header.
 func (m *headerMemo) of(head *wsproto.Head) unique.Handle[string] {
 	m.scratch = m.scratch[:0]
 	fields := func(f func(name, value []byte)) {

@@ -19,19 +19,18 @@ import (
 )
 
 const (
-	// quickAnswer is how many bytes of a response a loop encodes itself. Such bodies are copied for
-	// each client instead of shared: finding a shared one takes a lock and a hash, and an event
-	// loop does not wait for locks. The copies of clients that do not read are bounded by
-	// Options.MaxBacklog of httpapi like all that waits.
-	quickAnswer = 64 << 10
-	// copiedBody is how many bytes of an answer's body are joined with its head.
+	// quickBody is the longest body, in bytes, that a loop encodes itself. Such bodies are copied
+	// for each client instead of shared: finding a shared one takes a lock, and an event loop does
+	// not wait for locks. Options.MaxBacklog of httpapi bounds these copies, too.
+	quickBody = 64 << 10
+	// copiedBody is the longest body, in bytes, that is copied to follow its head in one buffer.
 	copiedBody = 8 << 10
 	// maxEncoding is the default of Options.MaxEncoding.
 	maxEncoding = 1024
 )
 
-// plainRequest is an HTTP request for a resource that its connection's loop
-// answers: a session that lasts until then (session.Peer). Owned by the loop.
+// plainRequest is an HTTP request for a resource on its connection's loop, with a session until its
+// response (session.Peer). Owned by the loop.
 type plainRequest struct {
 	l       *Loop
 	conn    *netpoll.Conn
@@ -40,9 +39,9 @@ type plainRequest struct {
 	query   httpapi.Query
 	plan    httpapi.Plan
 	params  []byte    // of a call, until it is made
-	meta    *res.Meta // what header authentication said
+	meta    *res.Meta // of header authentication
 
-	// Known if there is header authentication.
+	// Set if there is header authentication.
 	header, host, uri unique.Handle[string]
 	remote            string
 }
@@ -57,9 +56,9 @@ func (p *plainRequest) Describe(r *res.AuthRequest) {
 	}
 }
 
-// Request answers plain requests for resources on their loop. Everything else is
-// left to the HTTP side, and so is a stream that the loop has declined: it has
-// the words for what is wrong.
+// Request handles a plain request for a resource on its loop. It returns false for any other
+// request, which net/http then gets; among them is a stream that [Loop.Stream] has declined, for
+// its error response.
 func (l *Loop) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
 	e := l.edge
 	if !e.forResource(head.Path()) {
@@ -67,23 +66,23 @@ func (l *Loop) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
 	}
 	p := &plainRequest{l: l, conn: c}
 	readQuery(&p.query, head)
-	a := l.newAnswer()
-	p.plan = e.api.Plan(a, &p.query)
+	resp := l.newResponse()
+	p.plan = e.api.Plan(resp, &p.query)
 	switch p.plan.Do {
 	case httpapi.Stream:
 		return false
 	case httpapi.Call:
-		params, ok := e.api.Params(a, l.env.Parser, body, nil)
+		params, ok := e.api.Params(resp, l.env.Parser, body, nil)
 		if !ok {
 			p.plan.Do = httpapi.Nothing
 		} else if e.o.HeaderAuth != "" {
-			params = bytes.Clone(params) // the call has to wait
+			params = bytes.Clone(params) // the parser's memory is reused before the call
 		}
 		p.params = params
 	}
 	e.o.Metrics.count(p.query.Method)
 	if p.plan.Do == httpapi.Nothing {
-		p.respond(a)
+		p.respond(resp)
 		return true
 	}
 	c.Session = p
@@ -100,13 +99,13 @@ func (l *Loop) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
 	return true
 }
 
-// authenticate asks the service that headerAuth names, and then starts.
+// authenticate sends the auth request of headerAuth, and starts after its reply.
 func (p *plainRequest) authenticate() {
 	e := p.l.edge
 	rid, method := SplitMethod(e.o.HeaderAuth)
-	p.session.Authenticate(rid, method, func(answered string, meta *res.Meta, err *res.Error) {
-		if p.meta = e.api.Redirected(meta, answered); !httpapi.Ends(meta) {
-			p.start() // without a token, if the service did not send one
+	p.session.Authenticate(rid, method, func(resource string, meta *res.Meta, err *res.Error) {
+		if p.meta = e.api.Redirected(meta, resource); !httpapi.Ends(meta) {
+			p.start() // also without a token: access decides
 		} else if p.plan.Do == httpapi.Get {
 			p.got(nil, nil, err)
 		} else {
@@ -115,7 +114,7 @@ func (p *plainRequest) authenticate() {
 	})
 }
 
-// start does what is to be done.
+// start fetches the resource or calls the method.
 func (p *plainRequest) start() {
 	if p.plan.Do == httpapi.Get {
 		p.session.Fetch(p.plan.RID, p.got)
@@ -126,19 +125,19 @@ func (p *plainRequest) start() {
 	p.session.Invoke(p.plan.RID, p.plan.Method, params, p.called)
 }
 
-// got answers a GET.
+// got responds to a GET.
 func (p *plainRequest) got(graph *session.Graph, meta *res.Meta, err *res.Error) {
 	p.leave()
 	r := p.l.edge.api
-	a := p.newAnswer()
-	if r.Got(a, &p.query, graph, httpapi.MergeMeta(p.meta, meta), httpError(err), quickAnswer) {
-		p.respond(a)
+	resp := p.newResponse()
+	if r.Got(resp, &p.query, graph, httpapi.MergeMeta(p.meta, meta), httpError(err), quickBody) {
+		p.respond(resp)
 		return
 	}
-	p.later(func(a *httpapi.Answer) { r.Encode(a, &p.query, graph) })
+	p.later(func(resp *httpapi.Response) { r.Encode(resp, &p.query, graph) })
 }
 
-// called answers a call.
+// called responds to a call.
 func (p *plainRequest) called(result res.CallResult, metas []*res.Meta, err *res.Error) {
 	p.leave()
 	meta := p.meta
@@ -146,132 +145,131 @@ func (p *plainRequest) called(result res.CallResult, metas []*res.Meta, err *res
 		meta = httpapi.MergeMeta(meta, m)
 	}
 	if err != nil {
-		result = res.CallResult{} // as a Backend returns it
+		result = res.CallResult{} // as Backend.Call does
 	}
 	r := p.l.edge.api
-	a := p.newAnswer()
-	if r.Called(a, &p.query, &result, meta, httpError(err), quickAnswer) {
-		p.respond(a)
+	resp := p.newResponse()
+	if r.Called(resp, &p.query, &result, meta, httpError(err), quickBody) {
+		p.respond(resp)
 		return
 	}
-	p.later(func(a *httpapi.Answer) { r.Pack(a, &p.query) })
+	p.later(func(resp *httpapi.Response) { r.Pack(resp, &p.query) })
 }
 
-// Session returns the session of the request, nil once it has been answered.
+// Session returns the session of the request.
 func (p *plainRequest) Session() *session.Session { return p.session }
 
-// Closed ends the session of a request whose client is gone.
+// Closed ends the session of a request whose client has disconnected.
 func (p *plainRequest) Closed() { p.leave() }
 
 // leave ends the session.
 func (p *plainRequest) leave() { p.l.requests.end(p.number) }
 
-// newAnswer returns the loop's answer, empty. It is to be used at once.
-func (l *Loop) newAnswer() *httpapi.Answer {
-	l.answer.Free()
-	clear(l.answer.Header)
-	l.answer = httpapi.Answer{Header: l.answer.Header}
-	return &l.answer
+// newResponse returns the loop's response, empty. It is valid until the next call.
+func (l *Loop) newResponse() *httpapi.Response {
+	l.response.Free()
+	clear(l.response.Header)
+	l.response = httpapi.Response{Header: l.response.Header}
+	return &l.response
 }
 
-// newAnswer returns the loop's answer with what is in all answers to the request.
-func (p *plainRequest) newAnswer() *httpapi.Answer {
-	a := p.l.newAnswer()
-	p.l.edge.api.CORS(a.Header, p.query.Origin)
-	return a
+// newResponse returns the loop's response with the fields of httpapi.Handler.CORS.
+func (p *plainRequest) newResponse() *httpapi.Response {
+	resp := p.l.newResponse()
+	p.l.edge.api.CORS(resp.Header, p.query.Origin)
+	return resp
 }
 
-// respond sends the answer, and frees it.
-func (p *plainRequest) respond(a *httpapi.Answer) {
+// respond sends the response, and frees it.
+func (p *plainRequest) respond(resp *httpapi.Response) {
 	p.conn.Session = nil
 	keep := p.conn.KeepAlive()
 	arena := p.l.net.Arena()
-	dst := a.AppendHead(arena.Begin(), p.query.Method, p.l.date.at(p.l.net.Now()), keep)
-	body := a.Body
+	dst := resp.AppendHead(arena.Begin(), p.query.Method, p.l.date.at(p.l.net.Now()), keep)
+	body := resp.Body
 	switch {
 	case p.query.Method == http.MethodHead:
 		body = nil
 	case len(body) <= copiedBody:
 		dst = append(dst, body...)
 		body = nil
-	case !a.Shared:
+	case !resp.Shared:
 		body = bytes.Clone(body)
 	}
 	p.conn.Respond(arena.Commit(dst), body, keep)
-	a.Free()
+	resp.Free()
 }
 
-// later has the loop's answer, which takes long, ended by work on a goroutine,
-// and sends it then. If too many wait for that, this one is refused.
-func (p *plainRequest) later(work func(*httpapi.Answer)) {
+// later completes the loop's response, a long one, with work on a goroutine, and sends it
+// afterwards. If too many are waiting for that, it sends 503 instead.
+func (p *plainRequest) later(work func(*httpapi.Response)) {
 	l := p.l
 	e := &l.edge.encoding
-	a := l.answer
-	l.answer = httpapi.Answer{Header: make(http.Header)}
+	resp := l.response
+	l.response = httpapi.Response{Header: make(http.Header)}
 	handle := p.conn.Handle()
 	if !e.run(func() {
-		ok := p.contained(&a, work)
+		ok := p.contained(&resp, work)
 		l.post(func() {
 			before := l.env.Enter(p.session)
 			switch {
 			case l.net.Conn(handle) != p.conn || p.conn.Session != p:
-				a.Free()
+				resp.Free()
 			case !ok:
 				p.conn.Fault()
 			default:
-				p.respond(&a)
+				p.respond(&resp)
 			}
 			l.env.Enter(before)
 		})
 	}) {
-		a.Free()
-		busy := p.newAnswer()
+		resp.Free()
+		busy := p.newResponse()
 		l.edge.api.Busy(busy)
 		p.respond(busy)
 	}
 }
 
-// contained does what later is about. It returns false after a panic, and then the answer is not to
-// be used.
-func (p *plainRequest) contained(a *httpapi.Answer, work func(*httpapi.Answer)) (ok bool) {
+// contained runs work. It returns false after a panic: then the response must not be used.
+func (p *plainRequest) contained(resp *httpapi.Response, work func(*httpapi.Response)) (ok bool) {
 	defer p.l.edge.o.Faults.Contain(owner.Encoder)
-	work(a)
+	work(resp)
 	return true
 }
 
-// encoding runs what would keep a loop from its other clients. Any goroutine may
-// use it.
+// encoding runs functions that would block a loop for too long, a bounded number of them, as many
+// in parallel as there are processors. Any goroutine may use it.
 type encoding struct {
-	most    int64        // that may wait or run
-	waiting atomic.Int64 // or running
-	refused *metrics.Counter
-	slots   chan struct{}
-	all     sync.WaitGroup
+	most     int64        // bound of pending
+	pending  atomic.Int64 // waiting or running
+	rejected *metrics.Counter
+	slots    chan struct{}
+	all      sync.WaitGroup
 }
 
-func (e *encoding) init(most int, refused *metrics.Counter) {
-	e.most, e.slots, e.refused = int64(most), make(chan struct{}, runtime.GOMAXPROCS(0)), refused
+func (e *encoding) init(most int, rejected *metrics.Counter) {
+	e.most, e.slots, e.rejected = int64(most), make(chan struct{}, runtime.GOMAXPROCS(0)), rejected
 }
 
-// run runs f on a goroutine, unless too many wait already.
+// run runs f on a goroutine. It returns false if too many are pending.
 func (e *encoding) run(f func()) bool {
-	if e.waiting.Add(1) > e.most {
-		e.waiting.Add(-1)
-		e.refused.Inc()
+	if e.pending.Add(1) > e.most {
+		e.pending.Add(-1)
+		e.rejected.Inc()
 		return false
 	}
 	e.all.Go(func() {
 		e.slots <- struct{}{}
 		defer func() {
 			<-e.slots
-			e.waiting.Add(-1)
+			e.pending.Add(-1)
 		}()
 		f()
 	})
 	return true
 }
 
-// dateLine is the value of the field Date, made anew once a second.
+// dateLine is the value of the field Date, formatted once a second.
 type dateLine struct {
 	text  []byte
 	until time.Duration
@@ -286,7 +284,7 @@ func (d *dateLine) at(now time.Duration) []byte {
 	return d.text
 }
 
-// readQuery takes what matters for the answer out of a request's head.
+// readQuery copies what determines the response out of a request's head.
 func readQuery(q *httpapi.Query, head *wsproto.Head) {
 	q.Method = methodName(head.Method)
 	q.Path, q.RawQuery = splitTarget(head)
@@ -311,7 +309,7 @@ func readQuery(q *httpapi.Query, head *wsproto.Head) {
 	})
 }
 
-// methodName returns a method's name, without an allocation if it is usual.
+// methodName returns a method's name, without an allocation for those of httpMethods.
 func methodName(name []byte) string {
 	for _, m := range httpMethods {
 		if string(name) == m {

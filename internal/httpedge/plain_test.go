@@ -10,7 +10,7 @@ import (
 	"sluice/wsproto"
 )
 
-// TestEncodingBound: what waits is bounded, and there is room again when some of it is done.
+// TestEncodingBound: pending work is bounded, and more is accepted when some is done.
 func TestEncodingBound(t *testing.T) {
 	var e encoding
 	e.init(maxEncoding, new(metrics.Counter))
@@ -18,16 +18,16 @@ func TestEncodingBound(t *testing.T) {
 	work := func() { <-hold; done <- struct{}{} }
 	for i := range maxEncoding {
 		if !e.run(work) {
-			t.Fatalf("refused with %d under way", i)
+			t.Fatalf("rejected with %d pending", i)
 		}
 	}
-	if e.run(work) || e.refused.Load() != 1 {
-		t.Error("not refused at the bound, or not counted")
+	if e.run(work) || e.rejected.Load() != 1 {
+		t.Error("not rejected at the bound, or not counted")
 	}
 	close(hold)
 	e.all.Wait()
 	if len(done) != maxEncoding || !e.run(work) {
-		t.Error("work was lost, or leaves no room")
+		t.Error("work was lost, or still counts as pending")
 	}
 	e.all.Wait()
 }
@@ -44,10 +44,10 @@ func TestDateLine(t *testing.T) {
 	}
 	d.text[0] = 'x'
 	if got := d.at(d.until - 1); got[0] != 'x' {
-		t.Error("made anew before its time")
+		t.Error("formatted again too early")
 	}
 	if got := d.at(d.until); got[0] == 'x' {
-		t.Error("not made anew")
+		t.Error("not formatted again")
 	}
 }
 
@@ -77,7 +77,7 @@ func TestReadQuery(t *testing.T) {
 	}
 	var q httpapi.Query
 	readQuery(&q, &head)
-	clear(text) // nothing of the query lies in it
+	clear(text) // the query must not refer to it
 	if q.Method != "GET" || q.Path != "/api/a%2Fb" || q.RawQuery != "c=d?e" || q.Origin != "one" || len(q.Accept) != 1 ||
 		q.AcceptEncoding[0] != "gzip" || len(q.IfNoneMatch) != 2 || q.IfNoneMatch[1] != `"b"` || q.RequestHeaders[0] != "X" {
 		t.Errorf("got %+v", q)

@@ -14,15 +14,16 @@ import (
 
 // Metrics counts what the HTTP side does. Any goroutine may read it.
 type Metrics struct {
-	Refused metrics.Counter                       // connections closed with 503 because the queue was full
-	Busy    metrics.Counter                       // answered with 503 because too many long responses were being encoded
-	methods [len(httpMethods) + 1]metrics.Counter // requests below apiPath, others last
+	Refused metrics.Counter                       // connections closed with 503 because the queue to net/http was full
+	Busy    metrics.Counter                       // requests rejected with 503 because too many long responses were being encoded
+	methods [len(httpMethods) + 1]metrics.Counter // requests below apiPath; the last is for other methods
 }
 
-// httpMethods are those that are counted one by one.
+// httpMethods are the methods with a counter each.
 var httpMethods = [...]string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
-// Methods returns the counters of requests for resources, by method; OTHER counts all others.
+// Methods returns the counters of requests for resources, by method; OTHER is for all other
+// methods.
 func (m *Metrics) Methods() map[string]*metrics.Counter {
 	all := make(map[string]*metrics.Counter, len(httpMethods))
 	for i, name := range httpMethods {
@@ -32,7 +33,7 @@ func (m *Metrics) Methods() map[string]*metrics.Counter {
 	return all
 }
 
-// count notes a request for a resource.
+// count counts a request for a resource.
 func (m *Metrics) count(method string) {
 	i := 0
 	for i < len(httpMethods) && httpMethods[i] != method {
@@ -41,7 +42,7 @@ func (m *Metrics) count(method string) {
 	m.methods[i].Inc()
 }
 
-// ServeHTTP routes one request that net/http has.
+// ServeHTTP routes a request on net/http.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	handled(r)
 	e.api.Origins().Vary(w.Header())
@@ -68,9 +69,9 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// isProbe reports whether a load balancer asks, at a place that has nothing else
-// to say, whether the gateway can serve: HAProxy by OPTIONS and an old version,
-// others by HEAD or OPTIONS of the root.
+// isProbe reports whether a request is the health check of a load balancer other than on
+// healthPath: HAProxy's is OPTIONS with HTTP/1.0, that of others HEAD or OPTIONS of the root,
+// unless the root is a page or the API.
 func (e *Edge) isProbe(r *http.Request) bool {
 	switch {
 	case r.Method != http.MethodOptions && r.Method != http.MethodHead:
@@ -81,8 +82,8 @@ func (e *Edge) isProbe(r *http.Request) bool {
 	return r.URL.Path == "/" && e.o.Pages == nil && !e.api.Below([]byte("/"))
 }
 
-// noUpgrade is the error of a request for wsPath that is no handshake. If it was
-// meant to be one, the error names the header fields that are missing.
+// noUpgrade returns the error for a request to wsPath that is not a WebSocket handshake. If it
+// seems meant to be one, the error names the missing fields.
 func noUpgrade(r *http.Request) *res.Error {
 	raw := appendHead(nil, r)
 	var head wsproto.Head
@@ -96,26 +97,26 @@ func noUpgrade(r *http.Request) *res.Error {
 	return &res.Error{Code: res.CodeBadRequest, Message: "Bad request: " + why.Reason}
 }
 
-// health answers 200 while services can be reached and the gateway is not being
-// stopped, else 503: a balancer then sends new clients elsewhere.
+// health responds with 200 while NATS is connected and the gateway is not being stopped, otherwise
+// with 503: load balancers then choose another gateway.
 func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
 	if !asksHealth(w, r) {
 		return
 	}
-	a := httpapi.Answer{Header: w.Header()}
+	resp := httpapi.Response{Header: w.Header()}
 	switch {
 	case e.o.Gateway.Draining():
-		a.JSON(http.StatusServiceUnavailable, []byte(`{"status":"stopping"}`))
+		resp.JSON(http.StatusServiceUnavailable, []byte(`{"status":"stopping"}`))
 	case e.o.Gateway.Healthy():
-		a.JSON(http.StatusOK, []byte(`{"status":"ok","nats":"connected"}`))
+		resp.JSON(http.StatusOK, []byte(`{"status":"ok","nats":"connected"}`))
 	default:
-		a.JSON(http.StatusServiceUnavailable, []byte(`{"status":"unavailable","nats":"disconnected"}`))
+		resp.JSON(http.StatusServiceUnavailable, []byte(`{"status":"unavailable","nats":"disconnected"}`))
 	}
-	send(w, r, &a)
+	send(w, r, &resp)
 }
 
-// asksHealth reports whether the method is one of health checks, and answers if
-// it is not. OPTIONS is the default of some load balancers.
+// asksHealth reports whether the method is one of health checks, and responds with 405 if it is
+// not. OPTIONS is the default of some load balancers.
 func asksHealth(w http.ResponseWriter, r *http.Request) bool {
 	w.Header().Set("Cache-Control", "no-store")
 	switch r.Method {
@@ -130,8 +131,7 @@ func asksHealth(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// ready answers 200 while new clients are served in full, else 503 with the
-// reason.
+// ready responds with 200 while requests can be served in full, otherwise with 503 and the reason.
 func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
 	if !asksHealth(w, r) {
 		return
@@ -149,12 +149,10 @@ func (e *Edge) ready(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(text + "\n")) // the client may be gone
 }
 
-// giveBack returns a connection whose earlier requests were plain HTTP, and
-// that now asks for WebSocket, to an event loop, with the request's head and
-// all that came after it. Whether the request is for a loop is decided by the
-// very code that a loop uses: were they of two minds, the connection would go
-// back and forth. The rest of the handshake's rules is the loop's to check.
-// False means that the request is an ordinary one.
+// giveBack returns a connection that asks for a WebSocket upgrade after other requests to an event
+// loop, with the request's head and the bytes read after it. It decides with the code that a loop
+// uses: if the two differed, the connection would go back and forth. The loop checks the rest of
+// the handshake. giveBack returns false if the request is no upgrade on wsPath.
 func (e *Edge) giveBack(w http.ResponseWriter, r *http.Request) bool {
 	raw := appendHead(nil, r)
 	var head wsproto.Head
@@ -166,21 +164,20 @@ func (e *Edge) giveBack(w http.ResponseWriter, r *http.Request) bool {
 	}
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		e.o.Log.Error("a WebSocket upgrade cannot leave the HTTP server", "error", err)
+		e.o.Log.Error("cannot take a WebSocket upgrade over from net/http", "error", err)
 		fail(w, r, http.StatusInternalServerError, res.ErrInternal)
 		return true
 	}
 	if n := rw.Reader.Buffered(); n > 0 {
-		early, _ := rw.Reader.Peek(n) // cannot fail: it asks for what is there
+		early, _ := rw.Reader.Peek(n) // cannot fail: n bytes are buffered
 		raw = append(raw, early...)
 	}
 	e.o.Gateway.Adopt(innerConn(c), raw)
 	return true
 }
 
-// appendHead writes r's head again as it came, but for the order and case of
-// the header's names, which have no meaning. net/http keeps some of it apart:
-// the host, the length of a body and its encoding.
+// appendHead appends r's head as received, but for the order and letter case of field names.
+// net/http keeps the host and the transfer coding apart from the header.
 func appendHead(dst []byte, r *http.Request) []byte {
 	b := bytes.NewBuffer(dst)
 	fmt.Fprintf(b, "%s %s %s\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Proto, r.Host)
@@ -192,21 +189,21 @@ func appendHead(dst []byte, r *http.Request) []byte {
 	return b.Bytes()
 }
 
-// NotFound responds with 404 and the body that the gateway gives for any unknown
-// path; for Config.Pages handlers.
+// NotFound responds as the gateway does to an unknown path: 404 with a system.notFound error. It is
+// for handlers of Config.Pages.
 func NotFound(w http.ResponseWriter, r *http.Request) {
 	fail(w, r, http.StatusNotFound, res.ErrNotFound)
 }
 
 // fail responds with an error.
 func fail(w http.ResponseWriter, r *http.Request, status int, err *res.Error) {
-	a := httpapi.Answer{Header: w.Header()}
-	a.FailAs(status, err)
-	send(w, r, &a)
+	resp := httpapi.Response{Header: w.Header()}
+	resp.FailAs(status, err)
+	send(w, r, &resp)
 }
 
 // send sends the response to a request that is not for a resource.
-func send(w http.ResponseWriter, r *http.Request, a *httpapi.Answer) {
-	a.Header.Set("X-Content-Type-Options", "nosniff")
-	a.Send(w, r.Method)
+func send(w http.ResponseWriter, r *http.Request, resp *httpapi.Response) {
+	resp.Header.Set("X-Content-Type-Options", "nosniff")
+	resp.Send(w, r.Method)
 }

@@ -14,12 +14,11 @@ import (
 )
 
 const (
-	// handoverQueue is how many connections may wait for the HTTP server's
-	// accept loop, which only starts a goroutine for each.
+	// handoverQueue is how many connections may be queued for net/http's accept loop, which only
+	// starts a goroutine for each.
 	handoverQueue = 256
-	// refuseTimeout bounds the write of the short answer to a connection that
-	// finds the queue full. Its send buffer is empty, so the write does not
-	// wait in practice.
+	// refuseTimeout bounds the write of the short response to a connection that finds the queue
+	// full. Its send buffer is usually empty, so the write does not block.
 	refuseTimeout = 10 * time.Millisecond
 )
 
@@ -30,8 +29,8 @@ type server struct {
 	served   chan struct{} // closed when the accept loop has ended
 }
 
-// Start begins to serve the connections that Handover gets. addr is what the
-// loops listen on. fail gets the reason if the server ends before Stop.
+// Start starts the net/http server for the connections passed to Handover. addr is the address that
+// the loops listen on. fail is called with the reason if the server ends before Stop.
 func (e *Edge) Start(addr net.Addr, fail func(error)) {
 	o := &e.o
 	e.server = &server{
@@ -41,7 +40,7 @@ func (e *Edge) Start(addr net.Addr, fail func(error)) {
 			ConnContext:                  withServerConn,
 			ConnState:                    responded,
 			Handler:                      http.HandlerFunc(e.contained),
-			DisableGeneralOptionsHandler: true, // the target "*" is ours to refuse
+			DisableGeneralOptionsHandler: true, // ServeHTTP rejects the target "*"
 			ReadHeaderTimeout:            o.HeadTimeout,
 			ReadTimeout:                  o.HeadTimeout + o.Exchange,
 			WriteTimeout:                 o.Exchange,
@@ -53,7 +52,7 @@ func (e *Edge) Start(addr net.Addr, fail func(error)) {
 	go e.server.serve(fail)
 }
 
-// contained is ServeHTTP. A panic ends the request, and cuts its connection.
+// contained is ServeHTTP that contains a panic: it ends the request and closes its connection.
 func (e *Edge) contained(w http.ResponseWriter, r *http.Request) {
 	done := false
 	defer func() {
@@ -66,7 +65,7 @@ func (e *Edge) contained(w http.ResponseWriter, r *http.Request) {
 	done = true
 }
 
-// serve runs the accept loop until stop.
+// serve runs the accept loop until Stop.
 func (s *server) serve(fail func(error)) {
 	defer close(s.served)
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
@@ -74,8 +73,8 @@ func (s *server) serve(fail func(error)) {
 	}
 }
 
-// Handover takes a plain HTTP connection from an event loop. It never waits: if
-// the server cannot keep up, the client gets 503 and is closed.
+// Handover takes an HTTP connection over from an event loop. It never waits: if the queue is full,
+// the client gets 503 and is closed.
 func (e *Edge) Handover(c net.Conn) {
 	if e.server.listener.offer(c) {
 		return
@@ -84,9 +83,9 @@ func (e *Edge) Handover(c net.Conn) {
 	e.server.listener.refuse(c)
 }
 
-// Drain ends streams, accepts no more connections, closes those at rest, and
-// waits until the requests in progress have their responses, or returns ctx's
-// error. Requests in progress need the loops, so those must end later.
+// Drain ends streams, accepts no more connections, closes idle ones, and waits for the responses to
+// in-flight requests, or returns ctx's error. In-flight requests need the loops, so those must end
+// later.
 func (e *Edge) Drain(ctx context.Context) error {
 	e.stop.Do(func() { close(e.stopping) })
 	if e.server == nil {
@@ -95,8 +94,8 @@ func (e *Edge) Drain(ctx context.Context) error {
 	return e.server.http.Shutdown(ctx)
 }
 
-// Stop ends the server, if it was started: Drain, and then whatever is left is
-// closed. It returns Drain's error.
+// Stop ends the server, if it was started: it drains, and then closes the remaining connections. It
+// returns Drain's error.
 func (e *Edge) Stop(ctx context.Context) error {
 	err := e.Drain(ctx)
 	if s := e.server; s != nil {
@@ -107,18 +106,18 @@ func (e *Edge) Stop(ctx context.Context) error {
 	return err
 }
 
-// Halted is called when the event loops have ended: nobody waits for them any
-// more. It returns when no goroutine of the Edge runs.
+// Halted is called when the event loops have ended: requests no longer wait for them. It returns
+// when all encoding has ended.
 func (e *Edge) Halted() {
 	e.encoding.all.Wait()
 	close(e.halted)
 }
 
-// handoverListener is a net.Listener whose connections come from the event
-// loops. Any goroutine may use it.
+// handoverListener is a net.Listener whose connections come from the event loops. Any goroutine may
+// use it.
 type handoverListener struct {
 	addr  net.Addr
-	lines string // field lines of every response
+	lines string // field lines that every response has
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
@@ -128,15 +127,15 @@ func newHandoverListener(addr net.Addr, lines string) *handoverListener {
 	return &handoverListener{addr: addr, lines: lines, conns: make(chan net.Conn, handoverQueue), done: make(chan struct{})}
 }
 
-// refuse answers 503 and closes.
+// refuse responds with 503 and closes.
 func (l *handoverListener) refuse(c net.Conn) {
 	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
 	_, _ = c.Write(wsproto.AppendHTTPError(nil, http.StatusServiceUnavailable, l.lines, ""))
 	_ = c.Close()
 }
 
-// offer passes c on without ever waiting; false means that the queue is full or
-// the listener closed, and c is still the caller's.
+// offer queues c for Accept without waiting. It returns false, and the caller keeps c, if the queue
+// is full or the listener closed.
 func (l *handoverListener) offer(c net.Conn) bool {
 	select {
 	case <-l.done:
@@ -149,14 +148,14 @@ func (l *handoverListener) offer(c net.Conn) bool {
 		return false
 	}
 	select {
-	case <-l.done: // perhaps nobody drains any more
+	case <-l.done: // Close may have drained already
 		l.drain()
 	default:
 	}
 	return true
 }
 
-// drain refuses the connections that the server has not accepted.
+// drain rejects the queued connections.
 func (l *handoverListener) drain() {
 	for {
 		select {
@@ -178,7 +177,7 @@ func (l *handoverListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. It refuses what is still in the queue.
+// Close implements net.Listener. It rejects the queued connections.
 func (l *handoverListener) Close() error {
 	l.once.Do(func() { close(l.done) })
 	l.drain()

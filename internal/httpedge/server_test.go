@@ -92,7 +92,7 @@ type rawClient struct {
 	r *bufio.Reader
 }
 
-// ask writes a request and returns the answer with its body read.
+// ask writes a request and returns the response with its body read.
 func (c *rawClient) ask(request string) (*http.Response, string) {
 	c.t.Helper()
 	if _, err := io.WriteString(c, request); err != nil {
@@ -101,7 +101,7 @@ func (c *rawClient) ask(request string) (*http.Response, string) {
 	method, _, _ := strings.Cut(request, " ")
 	resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
 	if err != nil {
-		c.t.Fatalf("no answer to %q: %v", request, err)
+		c.t.Fatalf("no response to %q: %v", request, err)
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -113,8 +113,8 @@ func (c *rawClient) ask(request string) (*http.Response, string) {
 const upgradeHead = "GET /ws?x=1 HTTP/1.1\r\nHost: h:1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nCookie: a=b\r\n\r\n"
 
-// RES.md section 4: what is not a web resource.
-func TestHTTPAnswers(t *testing.T) {
+// RES.md section 4: requests that are not for resources.
+func TestRoutes(t *testing.T) {
 	f := newHTTPFixture(t, nil)
 	const (
 		notFound   = `{"code":"system.notFound","message":"Not found"}`
@@ -132,7 +132,7 @@ func TestHTTPAnswers(t *testing.T) {
 		{"HEAD /nope HTTP/1.1\r\nHost: h\r\n\r\n", 404, "", false},
 		{"POST /nope HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}", 404, notFound, false},
 		{"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", 400, badRequest, true},
-		{"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400, "", true}, // refused by the parser
+		{"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400, "", true}, // rejected by net/http
 		{"GET /ws HTTP/1.1\r\nHost: h\r\n\r\n", 400, badRequest, false},
 		{"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: The WebSocket handshake lacks Connection: Upgrade, Sec-WebSocket-Key, Sec-WebSocket-Version, which a proxy may have dropped."}`, false},
 		{"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 400, `{"code":"system.badRequest","message":"Bad request: The WebSocket handshake lacks Upgrade: websocket, Sec-WebSocket-Key, Sec-WebSocket-Version, which a proxy may have dropped."}`, false},
@@ -167,7 +167,7 @@ func TestHTTPAnswers(t *testing.T) {
 			}
 			if tt.closed {
 				if _, err := c.r.ReadByte(); err != io.EOF {
-					t.Errorf("read after the answer: %v, want the connection closed", err)
+					t.Errorf("read after the response: %v, want the connection closed", err)
 				}
 			} else if resp, _ := c.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"); resp.StatusCode != 200 {
 				t.Errorf("the next request on the connection: status %d", resp.StatusCode)
@@ -213,7 +213,7 @@ func TestHealthFollowsNATS(t *testing.T) {
 	}
 }
 
-func TestPagesGetWhatIsNotOurs(t *testing.T) {
+func TestPagesGetOtherPaths(t *testing.T) {
 	f := newHTTPFixture(t, func(o *Options) {
 		o.WSPath = "/"
 		o.Pages = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -236,14 +236,14 @@ func TestPagesGetWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-// A browser may use the connection that fetched the page for the upgrade.
+// A browser may send the upgrade on the connection on which it has fetched the page.
 func TestUpgradeOnKeptAliveConnectionGoesBack(t *testing.T) {
 	f := newHTTPFixture(t, nil)
 	c := f.dial(t)
 	if resp, _ := c.ask("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"); resp.StatusCode != 200 {
 		t.Fatal(resp.Status)
 	}
-	const early = "\x81\x80\x00\x00\x00\x00" // a frame that did not wait for the answer
+	const early = "\x81\x80\x00\x00\x00\x00" // a frame sent before the response
 	if _, err := io.WriteString(c, upgradeHead+early); err != nil {
 		t.Fatal(err)
 	}
@@ -257,12 +257,12 @@ func TestUpgradeOnKeptAliveConnectionGoesBack(t *testing.T) {
 			t.Errorf("%q is missing in %q", line, head)
 		}
 	}
-	// The early bytes came in the same packet or not; none may be lost.
+	// The early bytes arrive in the same packet or a later one; none may be lost.
 	missing := make([]byte, len(early)-len(rest))
 	if _, err := io.ReadFull(got.conn, missing); err != nil || rest+string(missing) != early {
 		t.Errorf("early bytes %q then %q (%v), want %q", rest, missing, err, early)
 	}
-	// The connection is the loop's now: no deadline of the HTTP server is left on it.
+	// The loop owns the connection now: it has no deadline of net/http.
 	if _, err := io.WriteString(got.conn, "from the loop"); err != nil {
 		t.Error(err)
 	}
@@ -273,8 +273,7 @@ func TestUpgradeOnKeptAliveConnectionGoesBack(t *testing.T) {
 	_ = got.conn.Close()
 }
 
-// The rules of the handshake, a body included, are the loop's: the head must say what the client
-// said.
+// The loop checks the handshake, a body included, so the head must have the client's fields.
 func TestUpgradeWithBodyKeepsItsLength(t *testing.T) {
 	f := newHTTPFixture(t, nil)
 	for _, field := range []string{"Content-Length: 5", "Transfer-Encoding: chunked"} {
@@ -293,7 +292,7 @@ func TestUpgradeWithBodyKeepsItsLength(t *testing.T) {
 func TestHandoverNeverWaits(t *testing.T) {
 	h := New(Options{Log: slog.New(slog.DiscardHandler)})
 	h.server = &server{listener: newHandoverListener(nil, "")}
-	// Nobody accepts: the queue fills, and what is beyond it gets 503.
+	// No goroutine accepts: the queue fills, and the next connection gets 503.
 	for range handoverQueue {
 		gateway, client := net.Pipe()
 		t.Cleanup(func() { _ = client.Close() })
@@ -316,10 +315,10 @@ func TestHandoverNeverWaits(t *testing.T) {
 	h.Handover(conn)
 	answer, err := io.ReadAll(client)
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") {
-		t.Errorf("answer %q, %v", answer, err)
+		t.Errorf("response %q, %v", answer, err)
 	}
 	if n := h.o.Metrics.Refused.Load(); n != 1 {
-		t.Errorf("refused %d, want 1", n)
+		t.Errorf("rejected %d, want 1", n)
 	}
 	_ = h.server.listener.Close()
 	if n := len(h.server.listener.conns); n != 0 {
@@ -343,11 +342,11 @@ func TestStopClosesEverything(t *testing.T) {
 	<-entered
 	stopped := make(chan error, 1)
 	go func() { stopped <- f.Stop(context.Background()) }()
-	<-f.server.listener.done // no more connections, the answer under way still owed
+	<-f.server.listener.done // no more connections, one request in flight
 	close(block)
 	resp, err := http.ReadResponse(busy.r, nil)
 	if err != nil {
-		t.Fatalf("the answer under way was cut: %v", err)
+		t.Fatalf("the response to the in-flight request was cut: %v", err)
 	}
 	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "done" {
 		t.Errorf("body %q, %v", body, err)
@@ -356,7 +355,7 @@ func TestStopClosesEverything(t *testing.T) {
 		t.Errorf("stop: %v", err)
 	}
 	if f.server.listener.offer(busy) {
-		t.Error("a connection was taken after the stop")
+		t.Error("accepted a connection after the stop")
 	}
 }
 
@@ -376,7 +375,7 @@ func TestStopDoesNotOutlastItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := f.Stop(ctx); err == nil {
-		t.Error("stop reported that all answers were given")
+		t.Error("stop reports no in-flight request")
 	}
 	if _, err := busy.r.ReadByte(); err == nil {
 		t.Error("the connection is still open")

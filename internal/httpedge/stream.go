@@ -15,8 +15,8 @@ import (
 	"sluice/wsproto"
 )
 
-// stream is a client of server-sent events, with its session and the comments
-// that keep proxies from taking a quiet stream for a dead one. Owned by its loop.
+// stream is a client of server-sent events on its connection's loop, with its session and the timer
+// of its heartbeat comments. Owned by the loop.
 type stream struct {
 	Peer
 	loop    *Loop
@@ -28,23 +28,21 @@ type stream struct {
 // Session returns the session of the stream.
 func (s *stream) Session() *session.Session { return s.session }
 
-// Closed ends the session of a stream whose client is gone.
+// Closed ends the session of a stream whose client has disconnected.
 func (s *stream) Closed() {
 	s.session.Close()
 	s.loop.net.Wheel().Cancel(&s.timer)
 }
 
-// inputEnded is called when the client has shut its side down. The stream goes
-// on, since it is the response to a request that was complete. A comment finds
-// out whether the client has closed the connection altogether.
+// inputEnded is called when the client has ended its output. The stream continues, since the
+// request was complete. A comment detects whether the client has closed the connection altogether.
 func (s *stream) inputEnded() {
 	if s.begun {
 		s.conn.Send(heartbeat)
 	}
 }
 
-// InputEnded is called on its loop when the client of a stream has shut its side
-// down.
+// InputEnded is called on c's loop when the client has ended its output.
 func InputEnded(c *netpoll.Conn) {
 	if s, ok := c.Session.(*stream); ok {
 		s.inputEnded()
@@ -56,21 +54,22 @@ var heartbeat = []byte(":\n\n")
 
 // Expire implements owner.Expirer.
 func (s *stream) Expire(now time.Duration) {
-	s.beat(now) // first: should the rest panic, the next one comes all the same
+	s.beat(now) // first: a panic in the rest must not end the heartbeat
 	before := s.loop.env.Enter(s.session)
 	s.conn.Send(heartbeat)
 	s.loop.env.Enter(before)
 }
 
+// beat schedules the next heartbeat.
 func (s *stream) beat(now time.Duration) {
 	if every := s.loop.edge.o.Heartbeat; every > 0 {
 		s.loop.net.Wheel().Schedule(&s.timer, now+every, s)
 	}
 }
 
-// Stream keeps a GET that asks for server-sent events on its loop, where it is
-// a client as those on WebSocket are. What is not a plain case of that is left
-// to the HTTP side, which also has the words for whatever is wrong with it.
+// Stream makes a GET that asks for server-sent events a session on its loop, as a WebSocket
+// client's is. It returns false for any other request, and for one that net/http responds to with
+// an error.
 func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	e := l.edge
 	if string(head.Method) != http.MethodGet || string(head.Proto) != "HTTP/1.1" || !httpapi.WantsStream(accepts(head)) {
@@ -91,8 +90,8 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 		return true
 	}
 	auth, method := SplitMethod(e.o.HeaderAuth)
-	s.session.Authenticate(auth, method, func(answered string, meta *res.Meta, err *res.Error) {
-		if meta = e.api.Redirected(meta, answered); httpapi.Ends(meta) {
+	s.session.Authenticate(auth, method, func(resource string, meta *res.Meta, err *res.Error) {
+		if meta = e.api.Redirected(meta, resource); httpapi.Ends(meta) {
 			s.respond(header, meta, err)
 			return
 		}
@@ -101,9 +100,8 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	return true
 }
 
-// begin asks for the resource and sends the head of the response and the
-// resource set, or what is wrong. header has the fields that are sure already,
-// first what header authentication said.
+// begin subscribes to the resource and sends the head of the response and the resource set, or an
+// error. header has the fields of httpapi.Handler.CORS, first is the meta of header authentication.
 func (s *stream) begin(header http.Header, first *res.Meta, rid string) {
 	s.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
 		if !s.respond(header, httpapi.MergeMeta(first, meta), err) {
@@ -115,23 +113,22 @@ func (s *stream) begin(header http.Header, first *res.Meta, rid string) {
 	}, s.conn.Finish)
 }
 
-// respond sends the head of the stream, or the whole response that says why there is none. It
-// reports whether the stream begins.
+// respond sends the head of the stream, or an error or redirection in its place. It reports whether
+// the stream begins.
 func (s *stream) respond(header http.Header, meta *res.Meta, err *res.Error) bool {
 	l := s.loop
-	a := httpapi.Answer{Header: header}
-	begins := l.edge.api.Streamed(&a, s.URI(), meta, httpError(err))
+	resp := httpapi.Response{Header: header}
+	begins := l.edge.api.Streamed(&resp, s.URI(), meta, httpError(err))
 	arena := l.net.Arena()
-	dst := a.AppendHead(arena.Begin(), http.MethodGet, l.date.at(l.net.Now()), false)
-	s.conn.Send(arena.Commit(append(dst, a.Body...)))
+	dst := resp.AppendHead(arena.Begin(), http.MethodGet, l.date.at(l.net.Now()), false)
+	s.conn.Send(arena.Commit(append(dst, resp.Body...)))
 	if !begins {
 		s.conn.Finish()
 	}
 	return begins
 }
 
-// accepts returns the values of Accept that may name server-sent events: shorter
-// ones cannot.
+// accepts returns the values of Accept that are long enough to name server-sent events.
 func accepts(head *wsproto.Head) (values []string) {
 	head.Each(func(name, value []byte) {
 		if len(value) >= len("text/event-stream") && bytes.EqualFold(name, []byte("accept")) {
