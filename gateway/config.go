@@ -9,21 +9,20 @@ import (
 	"sluice/internal/secret"
 )
 
-// Config is what a gateway is made of. It is plain data: its zero value is a
-// complete configuration, and the zero value of each field means its default.
+// Config is the configuration of a gateway. It is plain data: its zero value is complete, and the
+// zero value of each field means its default.
 type Config = config.Config
 
-// NATSURL is one address of a NATS server or several separated by commas. To
-// print it shows no user name, password or token; its method Reveal does.
+// NATSURL is the address of a NATS server, or several separated by commas. When printed, it shows
+// no user name, password or token; its method Reveal does.
 type NATSURL = secret.URLs
 
 const (
 	// AllAddresses as Config.Addr listens on every address, IPv4 and IPv6.
 	AllAddresses = config.AllAddresses
-	// FreePort as Config.Port lets the system choose a free port; Gateway.Addr
-	// returns it.
+	// FreePort as Config.Port lets the system choose a free port; Gateway.Addr returns it.
 	FreePort = config.FreePort
-	// Off turns a duration off whose zero value means the default.
+	// Off disables a duration whose zero value means the default.
 	Off time.Duration = config.Off
 	// Protocol is the newest RES protocol version that the gateway speaks.
 	Protocol = config.Protocol
@@ -33,6 +32,6 @@ const (
 	LevelTrace = config.LevelTrace
 )
 
-// NotFound answers 404 with the body that the gateway gives for any unknown
-// path; for Config.Pages handlers.
+// NotFound responds as the gateway does to an unknown path: 404 with a system.notFound error. It is
+// for handlers of Config.Pages.
 func NotFound(w http.ResponseWriter, r *http.Request) { httpedge.NotFound(w, r) }

@@ -15,8 +15,8 @@ import (
 	"sluice/internal/owner"
 )
 
-// bombLog is a log handler that panics at a message, once: logging is something that every owner
-// does in the middle of its work. It keeps what else is logged.
+// bombLog is a log handler that panics at one message, once: every owner logs in the middle of its
+// work. It records all other messages.
 type bombLog struct {
 	*syncLog
 }
@@ -85,7 +85,7 @@ func startFaulty(t *testing.T) (g *live, log *syncLog, a, b *wsClient) {
 	return g, log, a, b
 }
 
-// served wants a client to get answers and events.
+// served checks that a client receives responses and events.
 func (g *live) served(c *wsClient, n string) {
 	g.tb.Helper()
 	holds.Store(n)
@@ -96,7 +96,7 @@ func (g *live) served(c *wsClient, n string) {
 	}
 }
 
-// A panic in the handling of a client's message closes that client with 1011 and nobody else.
+// A panic in the handling of a client's message closes that client with 1011, and no other.
 func TestPanicInAMessage(t *testing.T) {
 	g, log, a, b := startFaulty(t)
 	log.set("message from client dropped")
@@ -115,7 +115,7 @@ func TestPanicInAMessage(t *testing.T) {
 	}
 }
 
-// A panic in the handling of an event in the shard leaves all clients connected and right.
+// After a panic in a shard's handling of an event, all clients are connected and consistent.
 func TestPanicInAShard(t *testing.T) {
 	g, log, a, b := startFaulty(t)
 	log.set("bad event dropped")
@@ -127,7 +127,7 @@ func TestPanicInAShard(t *testing.T) {
 	}
 }
 
-// A panic of the dispatcher is followed by a gap, after which all is right.
+// A panic of the dispatcher is followed by a gap, after which all clients are consistent.
 func TestPanicInTheDispatcher(t *testing.T) {
 	g, log, a, b := startFaulty(t)
 	log.set("system.reset dropped")
@@ -139,7 +139,7 @@ func TestPanicInTheDispatcher(t *testing.T) {
 	}
 }
 
-// A panic in the mailbox of a loop on behalf of no client concerns none.
+// A panic in a loop's mailbox that is not on behalf of a client closes none.
 func TestPanicInALoop(t *testing.T) {
 	g, _, a, b := startFaulty(t)
 	l := g.loop(0)
@@ -151,9 +151,9 @@ func TestPanicInALoop(t *testing.T) {
 	}
 }
 
-// A panic while the answer of a service is handled closes the client that has asked, over whichever
-// way.
-func TestPanicInAnAnswer(t *testing.T) {
+// A panic in the handling of a service's reply closes the client that sent the request, on
+// WebSocket and HTTP.
+func TestPanicInAReply(t *testing.T) {
 	g, log, a, b := startFaulty(t)
 	g.serve("call.test.bad", always(`{"result":`))
 	log.set("invalid answer from a service")

@@ -1,9 +1,8 @@
-// Package gateway puts a Sluice gateway together: it makes the parts from one
-// Config, joins them through the small interfaces that they declare, and starts
-// and stops them in order (parts.go).
+// Package gateway assembles a Sluice gateway: it makes the parts from one Config, connects them
+// through the small interfaces that they declare, and starts and stops them in order (parts.go).
 //
-// It decides who talks to whom. It never decides what RES means: that is up to
-// session, cache and fanout; nor how bytes travel: netpoll and natsbus.
+// It never interprets RES: session, cache and fanout do. It never reads or writes a connection:
+// netpoll and natsbus do.
 package gateway
 
 import (
@@ -42,8 +41,8 @@ import (
 // httpExchange bounds reading a request's body and writing its response.
 const httpExchange = 30 * time.Second
 
-// Gateway is a running gateway, or one that can be started. Its methods may be
-// called from any goroutine.
+// Gateway is a running gateway, or one that can be started. Its methods may be called from any
+// goroutine.
 type Gateway struct {
 	// Fixed after New.
 	config  Config
@@ -64,15 +63,15 @@ type Gateway struct {
 	// Fixed after Start.
 	bus *natsbus.Bus
 
-	embedded atomic.Pointer[embednats.Server] // set once by Start; nil: NATS is elsewhere
-	draining atomic.Bool                      // new clients should go elsewhere
-	cutHTTP  metrics.Counter                  // connections of net/http closed at the end of the drain's time
+	embedded atomic.Pointer[embednats.Server] // set once by Start; nil: NATS is not embedded
+	draining atomic.Bool                      // health checks fail
+	cutHTTP  metrics.Counter                  // connections of net/http closed at the deadline of the drain
 
 	owners
 
-	faults *owner.Faults // panics that were contained
+	faults *owner.Faults // logs and counts contained panics
 
-	// Counters that the parts of a kind share.
+	// Counters, each shared by all parts of its kind.
 	netMetrics     netpoll.Metrics
 	compressions   metrics.Counter // WebSocket messages compressed, by any loop
 	fanoutMetrics  fanout.Metrics
@@ -87,8 +86,8 @@ type Gateway struct {
 	grace *grace.Period
 }
 
-// New returns a gateway for a configuration, or what is wrong with it. Nothing
-// is opened before Start.
+// New returns a gateway for a configuration, or an error that says what is wrong with it. It opens
+// no connection and no port; Start does.
 func New(c Config) (*Gateway, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -159,9 +158,9 @@ func New(c Config) (*Gateway, error) {
 	return g, nil
 }
 
-// Start connects to NATS, retrying with back-off for Config.NATSTimeout, and
-// then listens for clients. When it returns without an error, clients are
-// served until Stop, or until a part fails. ctx ends the attempts. A gateway can be started once.
+// Start connects to NATS, retrying with back-off for Config.NATSTimeout, and then listens for
+// clients. When it returns without an error, clients are served until Stop, or until a part fails.
+// ctx ends the attempts. A gateway can be started once.
 func (g *Gateway) Start(ctx context.Context) error {
 	if err := g.life.Start(ctx); err != nil {
 		return err
@@ -178,14 +177,14 @@ func (g *Gateway) Start(ctx context.Context) error {
 // it returns, nothing of the gateway runs.
 func (g *Gateway) Stop(ctx context.Context) error { return g.life.Stop(ctx) }
 
-// Done returns a channel that yields the error of a part that failed after
-// Start, if one does, which stops the gateway. It is closed when the gateway has stopped.
+// Done returns a channel that yields the error of a part that failed after Start, if one does,
+// which stops the gateway. It is closed when the gateway has stopped.
 func (g *Gateway) Done() <-chan error { return g.life.Done() }
 
 // Registry returns the gateway's metrics.
 func (g *Gateway) Registry() *metrics.Registry { return g.metrics }
 
-// counters are what the parts count.
+// counters returns the counters of all parts.
 func (g *Gateway) counters() *collect.Sources {
 	return &collect.Sources{
 		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
@@ -195,8 +194,8 @@ func (g *Gateway) counters() *collect.Sources {
 	}
 }
 
-// listening is the address for the log: the host as it was configured, which the
-// engine's address does not show (to it, 0.0.0.0 is [::]), and the port in use.
+// listening returns the address for the log: the host as configured (the engine's address has [::]
+// for 0.0.0.0), and the port in use.
 func (g *Gateway) listening() string {
 	addr := g.engine.Addr().String()
 	host, _, err := net.SplitHostPort(g.config.ListenAddr())
@@ -210,12 +209,12 @@ func (g *Gateway) listening() string {
 	return net.JoinHostPort(host, port)
 }
 
-// Addr returns the address that clients are served on, with the port that was
-// chosen if Config.Port is FreePort. It is nil before Start.
+// Addr returns the address that clients are served on, with the port that was chosen if Config.Port
+// is FreePort. It is nil before Start.
 func (g *Gateway) Addr() net.Addr { return g.engine.Addr() }
 
-// MetricsAddr returns the address that metrics are served on; nil before Start, and
-// if they are not served.
+// MetricsAddr returns the address that metrics are served on; nil before Start, and if they are not
+// served.
 func (g *Gateway) MetricsAddr() net.Addr {
 	if g.scrape == nil {
 		return nil
@@ -223,8 +222,8 @@ func (g *Gateway) MetricsAddr() net.Addr {
 	return g.scrape.Addr()
 }
 
-// NATSURL returns where the gateway and services meet: Config.NATSURL, or the
-// embedded server's address once it runs.
+// NATSURL returns the address of the NATS server that the gateway uses: Config.NATSURL, or the
+// embedded server's once it runs.
 func (g *Gateway) NATSURL() NATSURL {
 	if e := g.embedded.Load(); e != nil {
 		return NATSURL(e.URL())
@@ -232,7 +231,7 @@ func (g *Gateway) NATSURL() NATSURL {
 	return g.config.NATSURL
 }
 
-// engineOptions says how the event loops are run.
+// engineOptions returns the options of the event loops.
 func (g *Gateway) engineOptions() netpoll.Options {
 	c := &g.config
 	return netpoll.Options{
@@ -271,7 +270,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 	}
 }
 
-// httpOptions says how requests are answered on HTTP.
+// httpOptions returns the options of the HTTP side.
 func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 	c := &g.config
 	return httpedge.Options{
@@ -300,14 +299,14 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 	}
 }
 
-// adopt hands a WebSocket upgrade that net/http has read over to a loop.
+// adopt moves a connection with a WebSocket upgrade from net/http to a loop.
 func (g *Gateway) adopt(c net.Conn, head []byte) {
 	if err := g.engine.Adopt(c, head); err != nil {
-		g.log.Debug("a WebSocket upgrade on a connection of net/http was lost", "error", err)
+		g.log.Debug("cannot move a WebSocket upgrade from net/http to an event loop", "error", err)
 	}
 }
 
-// restOptions says how resources are shown on HTTP.
+// restOptions returns the options of the HTTP API of resources.
 func (g *Gateway) restOptions() httpapi.Options {
 	c := &g.config
 	return httpapi.Options{

@@ -79,9 +79,8 @@ func edges(t *testing.T, f func(t *testing.T, g *live, secure bool)) {
 	}
 }
 
-// The end of a client's input is not the end of the connection: it gets the full response, then the
-// gateway closes. That holds on the loops, for net/http, and for requests that a service has not
-// answered yet when the FIN arrives.
+// A client that half-closes its connection gets the full response, then the gateway closes. That
+// holds on the loops, on net/http, and for requests still in flight when the FIN arrives.
 func TestHalfClosedClientsGetTheirResponse(t *testing.T) {
 	edges(t, func(t *testing.T, g *live, secure bool) {
 		pending := make(chan *nats.Msg, 4)

@@ -20,8 +20,8 @@ import (
 	"sluice/internal/testkit"
 )
 
-// live is a running gateway with an embedded NATS server, and a connection to
-// that as services have it.
+// live is a running gateway with an embedded NATS server, and a service's
+// connection to it.
 type live struct {
 	tb testing.TB
 	*Gateway
@@ -66,7 +66,7 @@ func start(tb testing.TB, g *Gateway) *live {
 	return &live{tb: tb, Gateway: g, nc: nc}
 }
 
-// serve answers requests to a subject, which may have wildcards.
+// serve replies to requests to a subject, which may have wildcards.
 func (g *live) serve(subject string, answer func(m *nats.Msg) string) {
 	g.tb.Helper()
 	if _, err := g.nc.Subscribe(subject, func(m *nats.Msg) {
@@ -79,7 +79,7 @@ func (g *live) serve(subject string, answer func(m *nats.Msg) string) {
 	g.flush()
 }
 
-// always is an answer to serve.
+// always returns a handler for serve that gives the same reply.
 func always(text string) func(*nats.Msg) string { return func(*nats.Msg) string { return text } }
 
 func (g *live) publish(subject, payload string) {
@@ -89,7 +89,7 @@ func (g *live) publish(subject, payload string) {
 	}
 }
 
-// flush waits until NATS has taken what was published.
+// flush waits until NATS has received all published messages.
 func (g *live) flush() {
 	g.tb.Helper()
 	if err := g.nc.Flush(); err != nil {
@@ -119,7 +119,7 @@ func (g *live) get(path string) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// wsClient is a WebSocket client. It pings nobody and answers no pings.
+// wsClient is a WebSocket client that sends neither pings nor pongs.
 type wsClient struct {
 	tb   testing.TB
 	conn net.Conn
@@ -207,8 +207,8 @@ func (c *wsClient) send(message string) {
 	}
 }
 
-// ask sends a request and returns what comes as result or error, and what came
-// before it.
+// ask sends a request and returns its response, and the messages received before
+// it.
 func (c *wsClient) ask(method, params string) (answer string, before []string) {
 	c.tb.Helper()
 	c.ids++

@@ -10,8 +10,8 @@ import (
 	"sluice/internal/res"
 )
 
-// Long messages are parsed off the loop, and nobody can tell: order, answers and refusals are those
-// of short ones.
+// Long messages are parsed off the loop, with the order, the responses and the errors of short
+// ones.
 func TestLongMessages(t *testing.T) {
 	g := startLive(t, func(c *Config) { c.Loops = 1 })
 	g.serve("access.>", always(`{"result":{"get":true,"call":"*"}}`))
@@ -21,7 +21,7 @@ func TestLongMessages(t *testing.T) {
 	long := `"` + strings.Repeat("a", parseHere) + `"`
 	c.send(`{"id":1,"method":"call.test.a.first","params":` + long + `}`)
 	c.send(`{"id":2,"method":"call.test.a.second"}`)
-	c.send(strings.Repeat("[", 2*parseHere)) // no JSON: no answer
+	c.send(strings.Repeat("[", 2*parseHere)) // not JSON: no response
 	c.send(`{"id":3,"method":"nonsense","params":` + long + `}`)
 	c.send(`{"id":4,"method":"version","params":{"protocol":"1.2.3","more":` + long + `}}`)
 	c.send(`{"id":5,"method":"version","params":[` + strings.Repeat("1,", 64<<10) + `1]}`)
@@ -56,7 +56,7 @@ func TestLongMessages(t *testing.T) {
 	c.send(`{"id":9,"method":"call.test.a.last","params":` + long + `}`)
 	c.conn.Close() // while a worker has its message
 	other := g.dial()
-	if answer, _ := other.ask("call.test.a.m", ""); !strings.Contains(answer, "result") {
-		t.Error(answer)
+	if response, _ := other.ask("call.test.a.m", ""); !strings.Contains(response, "result") {
+		t.Error(response)
 	}
 }

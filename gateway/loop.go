@@ -16,12 +16,12 @@ import (
 	"sluice/netpoll"
 )
 
-// turnBudget is how many messages from other owners a loop handles before it
-// looks at its sockets again.
+// turnBudget is how many messages from other owners a loop handles before it reads its sockets
+// again.
 const turnBudget = 4096
 
-// loop is what an event loop owns beside its connections: topics, sessions, and
-// its requests to services. Everything but the mailbox belongs to the loop.
+// loop is the state of an event loop beside its connections: topics, sessions, and requests to
+// services. The loop owns everything but the mailbox.
 type loop struct {
 	g       *Gateway
 	net     *netpoll.Loop
@@ -30,21 +30,22 @@ type loop struct {
 	caller  *natsbus.Caller
 	env     session.Env
 	http    *httpedge.Loop
-	asking  []*netpoll.Conn // their clients' requests of this turn wait for services
+	asking  []*netpoll.Conn // whose clients sent requests in this turn that wait for services
 
-	// The requests in flight of each session that has any. They are given up when the session ends.
+	// The in-flight requests of each session that has any. They are abandoned when the session
+	// ends.
 	inFlight map[*session.Session]*natsbus.Group
 }
 
-// loopMessage is what other owners put into a loop's mailbox: f if it is set,
-// else an answer if it has an owner, else an update of a shard.
+// loopMessage is a message of another owner in a loop's mailbox: f if it is set, otherwise a reply
+// if its Owner is set, otherwise a shard's update.
 type loopMessage struct {
 	f      func()
 	reply  natsbus.Reply
 	update state.Update
 }
 
-// newLoop makes the loop's state when its first connection comes.
+// newLoop returns the state of a loop that starts.
 func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l := &loop{g: g, net: n, index: n.Index()}
 	l.inFlight = make(map[*session.Session]*natsbus.Group)
@@ -84,16 +85,16 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	return l
 }
 
-// pendingLimit is how many requests may be in flight for a loop, all clients together, and
-// pendingReserve is how many of those are kept for clients that have no other.
+// pendingLimit is how many requests may be in flight for a loop, all clients together.
+// pendingReserve is how many of those are reserved for clients without another request in flight.
 const (
 	pendingLimit   = 1 << 18
 	pendingReserve = pendingLimit / 16
 )
 
-// allowance returns how many requests a client may have in flight before its next ones wait:
-// maxPending, but no more than a quarter of what is left of the loop's limit. So some is left for
-// the others, however many clients take all that they get.
+// allowance returns how many requests a client may have in flight before it is no longer read:
+// maxPending, but at most a quarter of what remains of the loop's limit. So other clients get a
+// share however many clients use theirs up.
 func (l *loop) allowance() int {
 	left := pendingLimit - pendingReserve - max(l.env.Requests(), l.caller.Pending())
 	return min(l.g.config.MaxPending, max(left/4, 1))
@@ -112,23 +113,23 @@ func (l *loop) after(d time.Duration, f func()) {
 	}))
 }
 
-// mend makes the loop's state sound after a panic: the client that was worked for
-// is closed, what was being handed out goes on in the turn that follows.
+// mend repairs the loop's state after a panic: the client whose work has panicked is closed, and an
+// interrupted fan-out continues in the next turn.
 func (l *loop) mend() {
-	l.net.Wake() // should the turn leave messages behind
+	l.net.Wake() // the interrupted turn may have left messages in the mailbox
 	l.env.Mend()
 }
 
 // turn handles what other owners have put into the mailbox.
 func (l *loop) turn() {
-	l.env.Hub.Resume() // does nothing but after a panic
+	l.env.Hub.Resume() // continues a fan-out that a panic has interrupted
 	if l.mailbox.Drain(turnBudget, l.handle) {
 		l.net.Behind()
 	}
 	l.endTurn()
 }
 
-// endTurn sends off the requests that were made since the last one.
+// endTurn flushes the requests made in this turn.
 func (l *loop) endTurn() {
 	l.env.Hub.EndTurn()
 	l.caller.Flush()
@@ -145,8 +146,8 @@ func (l *loop) handle(m loopMessage) {
 	}
 }
 
-// token sets the token of a client that is still there. The ID may be forged: a
-// handle then names whatever connection has the slot.
+// token sets the token of a client, if it is still connected. A service may send a made-up ID,
+// which names another connection or none.
 func (l *loop) token(who connid.ID, data []byte) {
 	s := l.session(who)
 	if s == nil {
@@ -160,8 +161,7 @@ func (l *loop) token(who connid.ID, data []byte) {
 	s.SetToken(token, tid)
 }
 
-// session returns the session that a connection ID names, nil if there is none
-// any more.
+// session returns the session that a connection ID names, nil if there is none.
 func (l *loop) session(who connid.ID) *session.Session {
 	if who.Number > 0 {
 		return l.http.Session(who.Number)
@@ -181,7 +181,7 @@ type source struct{ l *loop }
 
 func (s source) Subscribe(ref uint64, name, query string, first func()) {
 	if first != nil {
-		s.l.caller.Flush() // it must not overtake what this loop has asked for before
+		s.l.caller.Flush() // the shard's request must not overtake this loop's earlier ones
 	}
 	s.l.g.shardOf(name).cache.Subscribe(s.l.index, ref, name, query, first)
 }
@@ -206,8 +206,7 @@ func (b loopBus) Request(name, subject string, payload []byte, done func([]byte,
 	})
 }
 
-// group returns the group of a session's requests; nil for requests of none, or of one that has
-// ended.
+// group returns the group of a session's requests; nil if there is no session, or it has ended.
 func (l *loop) group(s *session.Session) *natsbus.Group {
 	if s == nil || s.Closed() {
 		return nil
@@ -220,14 +219,14 @@ func (l *loop) group(s *session.Session) *natsbus.Group {
 	return g
 }
 
-// over is called when a request of s has ended.
+// over removes the group of s, if its last request has ended.
 func (l *loop) over(s *session.Session) {
 	if g := l.inFlight[s]; g != nil && g.Empty() {
 		delete(l.inFlight, s)
 	}
 }
 
-// abandon gives up the requests of a session that has ended.
+// abandon releases the in-flight requests of a session that has ended.
 func (l *loop) abandon(s *session.Session) {
 	if g := l.inFlight[s]; g != nil {
 		delete(l.inFlight, s)
@@ -235,15 +234,14 @@ func (l *loop) abandon(s *session.Session) {
 	}
 }
 
-// RequestSubscribed sends the request by the resource's shard. The loop has put
-// its subscription into the shard's mailbox before, so the shard has subscribed
-// on NATS when it comes to the request.
+// RequestSubscribed sends the request through the resource's shard. The loop's subscription is in
+// the shard's mailbox before it, so the shard has subscribed on NATS when it sends the request.
 func (b loopBus) RequestSubscribed(name, subject string, payload []byte, done func([]byte, *res.Error)) {
-	b.l.caller.Flush() // it must not overtake what this loop has asked for before
+	b.l.caller.Flush() // the shard's request must not overtake this loop's earlier ones
 	b.l.g.shardOf(name).cache.Run(b.Ahead(name, subject, payload, done))
 }
 
-// Ahead returns what sends the request on the goroutine of the resource's shard.
+// Ahead returns a function that sends the request, for the goroutine of the resource's shard.
 func (b loopBus) Ahead(name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
 	s := b.l.g.shardOf(name)
 	env := &b.l.env

@@ -28,8 +28,8 @@ func get(t *testing.T, url string) (status int, body string) {
 	return r.StatusCode, string(b)
 }
 
-// TestMetricsOfAGateway: Resgate's names stand beside our own, and profiles are
-// served only on demand.
+// TestMetricsOfAGateway: metrics have Resgate's names beside Sluice's, and profiles
+// are served only if enabled.
 func TestMetricsOfAGateway(t *testing.T) {
 	for _, profiles := range []bool{false, true} {
 		g := create(t, func(c *Config) { c.MetricsPort, c.Profiles = FreePort, profiles })
@@ -77,8 +77,8 @@ func TestMetricsPortInUse(t *testing.T) {
 	}
 }
 
-// TestCacheSubscriptions: Resgate's gauge counts what clients are subscribed to,
-// directly and by reference, on however few loops they are.
+// TestCacheSubscriptions: Resgate's gauge counts the subscriptions of clients,
+// direct and indirect, not those of loops.
 func TestCacheSubscriptions(t *testing.T) {
 	g := startLive(t, func(c *Config) { c.MetricsPort, c.Loops = FreePort, 1 })
 	g.serve("access.>", always(`{"result":{"get":true}}`))

@@ -7,8 +7,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// The requests of a client that has gone hold nothing: not until they time out, as a client that
-// connects, calls and goes again and again would fill the loop.
+// The in-flight requests of a client that disconnects are released immediately, not when they time
+// out: otherwise a client that connects, calls and disconnects repeatedly would fill the loop.
 func TestRequestsOfGoneClients(t *testing.T) {
 	g := startLive(t, func(c *Config) { c.Loops = 1 })
 	g.serve("access.>", always(`{"result":{"get":true,"call":"*"}}`))
@@ -39,6 +39,6 @@ func TestRequestsOfGoneClients(t *testing.T) {
 		}
 	}
 	if n := g.bus.Metrics().Abandoned.Load(); n != clients*each {
-		t.Errorf("%d requests were given up", n)
+		t.Errorf("%d requests were abandoned", n)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"sluice/internal/natsbus"
 )
 
-// owners are the shards and event loops of a gateway, and how to find the one
-// that a number from outside names. Any goroutine may use it.
+// owners are the shards and event loops of a gateway. They are found by numbers that arrive in NATS
+// subjects and may be invalid. Any goroutine may use it.
 type owners struct {
 	shards []*shard // fixed after Start; the count is a power of two
 
@@ -15,14 +15,13 @@ type owners struct {
 	loops []atomic.Pointer[loop]
 }
 
-// shardOf returns the shard that owns a resource. It spreads names by the low
-// half of their hash; the high half chooses the NATS connection.
+// shardOf returns the shard that owns a resource. It spreads names by the low half of their hash;
+// the high half chooses the NATS connection.
 func (o *owners) shardOf(name string) *shard {
 	return o.shards[int(uint32(natsbus.HashName(name)))&(len(o.shards)-1)]
 }
 
-// loop returns the loop with an index; nil if there is none, or if it has not
-// started.
+// loop returns the loop with an index; nil if there is none, or if it has not started.
 func (o *owners) loop(index int) *loop {
 	if index < 0 || index >= len(o.loops) {
 		return nil
@@ -49,12 +48,12 @@ func (o *owners) eachCaller(f func(*natsbus.Caller)) {
 	})
 }
 
-// callerOfLoop returns the number by which replies name a loop. Shards have the
-// numbers before, from 0.
+// callerOfLoop returns the number by which replies name a loop. The shards have the lower numbers,
+// from 0.
 func (o *owners) callerOfLoop(index int) uint32 { return uint32(len(o.shards) + index) }
 
-// caller returns the owner that a reply's number names: a shard or a loop, or
-// neither if the number was never given to an owner.
+// caller returns the owner that a reply's number names: a shard or a loop, or neither if the number
+// was never given to an owner.
 func (o *owners) caller(number uint32) (*shard, *loop) {
 	if uint64(number) < uint64(len(o.shards)) {
 		return o.shards[number], nil

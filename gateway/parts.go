@@ -11,11 +11,10 @@ import (
 	"sluice/internal/owner"
 )
 
-// minPending is how many messages of a NATS connection may wait for its
-// dispatcher, at least, whatever bufferSize says: its default is Resgate's 8192,
-// and files written by Resgate hold it. When thousands of clients reconnect, that
-// many answers come at once; and what does not fit is a gap, after which
-// everything cached is fetched anew. A place in the queue costs a pointer.
+// minPending is the least length of a dispatcher's queue, in messages, whatever bufferSize is: its
+// default is Resgate's 8192, which files written by Resgate have. When thousands of clients
+// reconnect, that many replies arrive in one burst. A full queue is a gap, after which everything
+// cached is refetched. A place in the queue costs a pointer.
 const minPending = 1 << 16
 
 // parts returns the gateway's parts in the order of their start. They stop in the reverse order:
@@ -63,7 +62,7 @@ func (g *Gateway) parts() []lifecycle.Part {
 			},
 			Stop: func(context.Context) error {
 				ended, cancel := context.WithCancel(context.Background())
-				cancel() // drain has waited for the requests
+				cancel() // drain has awaited the requests
 				_ = g.http.Stop(ended)
 				return nil
 			},
@@ -125,7 +124,7 @@ func (g *Gateway) connect(ctx context.Context, _ func(error)) (err error) {
 	return nil
 }
 
-// disconnect is connect's counterpart.
+// disconnect undoes connect.
 func (g *Gateway) disconnect() {
 	g.grace.Stop()
 	g.bus.Close()
@@ -137,15 +136,15 @@ func (g *Gateway) disconnect() {
 // drainSlack extends the drain beyond its windows, for timers that are due at their end.
 const drainSlack = 250 * time.Millisecond
 
-// drain is the plan by which clients leave, on the gateway's clock:
+// drain closes all clients in three steps, timed by the gateway's clock:
 //
 //  1. Health checks fail from the beginning. For Config.ShutdownDelay, clients are
-//     served as before, new ones too, since a balancer needs time to notice.
-//  2. Listening ends. For Config.DrainTimeout, WebSockets are closed with 1001,
-//     spread over that time; beside that, requests get their responses and
-//     streams end, on the loops and at net/http. Connections at rest are closed.
-//     Each client then has Config.CloseTimeout.
-//  3. What is left is counted, logged and cut.
+//     served as before, new ones too, since load balancers need time to notice.
+//  2. Listening ends. WebSockets are closed with 1001, spread over
+//     Config.DrainTimeout. Meanwhile in-flight requests get their responses, and
+//     streams end, on the loops and on net/http. Idle connections are closed. Each
+//     client then has Config.CloseTimeout.
+//  3. The remaining connections are counted, logged and closed.
 //
 // The end of ctx, or of the event loops, leads to step 3. Then ctx's error is returned.
 func (g *Gateway) drain(ctx context.Context) error {
@@ -166,19 +165,19 @@ func (g *Gateway) drain(ctx context.Context) error {
 	defer cut()
 	loops := make(chan error, 1)
 	go func() { loops <- g.engine.Drain(deadline) }()
-	_ = g.http.Drain(deadline) // what it leaves is counted below
+	_ = g.http.Drain(deadline) // the remaining connections are counted below
 	<-loops
 	g.engine.Close()
 	g.http.Halted()
 	g.cutHTTP.Add(uint64(g.netMetrics.OpenAll.Load())) // the loops have closed theirs
 	if n := g.netMetrics.Cut.Load() + g.cutHTTP.Load(); n > 0 {
-		g.log.Warn("connections cut at the end of the drain; a longer drainTimeout or closeTimeout gives them more time", "connections", n)
+		g.log.Warn("connections cut at the deadline of the drain; a longer drainTimeout or closeTimeout gives them more time", "connections", n)
 	}
 	return ctx.Err()
 }
 
-// within returns a context that ends when d has passed on the gateway's clock. If
-// the process did not run when it passed, clients get owner.Grace to catch up.
+// within returns a context that ends after d on the gateway's clock. If the process did not run at
+// that time, the context ends owner.Grace later, so that clients can catch up.
 func (g *Gateway) within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	end := g.clock.Now() + d

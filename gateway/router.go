@@ -9,7 +9,7 @@ import (
 	"sluice/internal/res"
 )
 
-// router passes what arrives from NATS to its owner (natsbus.Receiver). It runs on the dispatchers'
+// router passes messages from NATS to their owners (natsbus.Receiver). It runs on the dispatchers'
 // goroutines.
 //
 // A client must receive an event before a reply that the service sent after it. The event takes two
@@ -46,8 +46,8 @@ func (r *router) Token(cid string, data []byte) {
 	})
 }
 
-// System takes a system event to whom it concerns: resources to their shards,
-// access and tokens to the loops.
+// System passes a system event to all owners that it concerns: resource resets to the shards,
+// access resets and token resets to the loops.
 func (r *router) System(event string, data []byte) {
 	p := new(res.Parser)
 	switch event {
@@ -98,13 +98,13 @@ func (r *router) Reply(reply natsbus.Reply) {
 	}
 }
 
-// Refused takes NATS's refusal of a resource's events to its shard.
+// Refused notifies a resource's shard that NATS has refused the subscription to its events.
 func (r *router) Refused(name string, err error) { r.shardOf(name).cache.Refused(name, busError(err)) }
 
-// Missed says to a resource's shard that it may have missed events.
+// Missed notifies a resource's shard that it may have missed events.
 func (r *router) Missed(name string) { r.shardOf(name).cache.Missed(name) }
 
-// patterns parses a reset's patterns; bad ones are logged and left out.
+// patterns parses a reset's patterns. It logs and omits invalid ones.
 func (r *router) patterns(what string, texts []string) []res.Pattern {
 	patterns := make([]res.Pattern, 0, len(texts))
 	for _, t := range texts {
@@ -118,7 +118,7 @@ func (r *router) patterns(what string, texts []string) []res.Pattern {
 	return patterns
 }
 
-// resetAccess rechecks access for every direct subscription of the resources that match.
+// resetAccess requests access again for every direct subscription whose resource matches.
 func (o *owners) resetAccess(why fanout.Reason, match func(name string) bool) {
 	o.inOrder(func() {
 		o.eachLoop(func(l *loop) {

@@ -19,7 +19,7 @@ import (
 	"sluice/internal/testkit"
 )
 
-// Numbers in subjects lead to an owner, or nowhere.
+// Every number in a subject gives an owner or none.
 func TestOwnersOfNumbers(t *testing.T) {
 	o := &owners{shards: []*shard{{}, {}}, loops: make([]atomic.Pointer[loop], 3)}
 	started := &loop{index: 1}
@@ -31,7 +31,7 @@ func TestOwnersOfNumbers(t *testing.T) {
 		0: {s: o.shards[0]}, 1: {s: o.shards[1]}, o.callerOfLoop(0): {}, o.callerOfLoop(1): {l: started}, o.callerOfLoop(2): {}, 5: {}, 1 << 31: {}, 1<<32 - 1: {},
 	} {
 		if s, l := o.caller(number); s != want.s || l != want.l {
-			t.Errorf("%d leads to %p, %p", number, s, l)
+			t.Errorf("%d gives %p, %p", number, s, l)
 		}
 	}
 	for i, want := range map[int]*loop{-1: nil, 0: nil, 1: started, 2: nil, 3: nil, 1 << 20: nil} {
@@ -44,9 +44,9 @@ func TestOwnersOfNumbers(t *testing.T) {
 	}
 }
 
-// routed is a gateway of which every owner is alive and has something pending:
-// its loop a client with a subscription, and a plain GET that no service
-// answers; its shards that get.
+// routed is a gateway whose owners all run and have requests pending: its loop has a
+// client with a subscription, and a plain GET without a reply; a shard has the get
+// request.
 type routed struct {
 	*live
 	client  *wsClient
@@ -54,7 +54,7 @@ type routed struct {
 	pending chan *nats.Msg
 	inbox   string        // of replies, with the final dot
 	reply   string        // subject of the reply to the pending get
-	ended   chan struct{} // the GET was answered
+	ended   chan struct{} // closed when the GET has a response
 	faults  faultLog
 	n       int
 }
@@ -119,7 +119,7 @@ func startRouted(tb testing.TB) *routed {
 	return r
 }
 
-// begin makes a GET that is not answered.
+// begin sends a GET that gets no reply.
 func (r *routed) begin() {
 	for range 10 {
 		select {
@@ -142,10 +142,10 @@ func (r *routed) begin() {
 		case <-r.ended: // what came before has caught it
 		}
 	}
-	r.tb.Fatal("no GET becomes pending")
+	r.tb.Fatal("no GET request arrives at the service")
 }
 
-// sound wants no panic to have been contained, up to what the owners have done by now.
+// sound checks that the owners have contained no panic in all that they have handled so far.
 func (r *routed) sound() {
 	r.tb.Helper()
 	total := uint64(0)
@@ -163,8 +163,9 @@ func (r *routed) sound() {
 	}
 }
 
-// expand replaces what a seed cannot know: <i> the inbox, <r> the subject of a
-// pending request, <p> the prefix of connection IDs, <c> the client's.
+// expand replaces placeholders, since a seed cannot have these: <i> is the inbox,
+// <r> the reply subject of a pending request, <p> the prefix of connection IDs, <c>
+// the client's ID.
 func (r *routed) expand(subject string) string {
 	return strings.NewReplacer("<i>", r.inbox, "<r>", r.reply, "<p>", strings.TrimSuffix(r.ids.Conn(0), "0"), "<c>", r.cid).Replace(subject)
 }
@@ -178,11 +179,10 @@ func replyToken(owner, slot, gen uint32) string {
 	return base64.RawURLEncoding.EncodeToString(raw[:])
 }
 
-// FuzzRouter sends anything to whatever the gateway subscribes to, with all its
-// owners alive, and wants a client to be served as before, and no panic, not even
-// one that is contained. All executions share a gateway, so each costs some round
-// trips and no wait. Building it for fuzzing instruments the embedded NATS server,
-// too, which takes minutes before the first line of output.
+// FuzzRouter sends arbitrary messages to the gateway's subscriptions, and checks
+// that a client is still served and that no panic was contained. All executions
+// share a gateway, so each costs a few round trips. Building it for fuzzing
+// instruments the embedded NATS server, too, which takes minutes.
 func FuzzRouter(f *testing.F) {
 	add := func(subject, payload string) { f.Add(subject, payload, "") }
 	add("<i>_____wAAAAAAAAAAAAAAAA", "{}")
@@ -234,13 +234,13 @@ func FuzzRouter(f *testing.F) {
 		if status != "" {
 			m.Header = nats.Header{"Status": {status}}
 		}
-		// NATS drops a client whose line is too long, or has bytes of no subject.
+		// NATS disconnects a client whose protocol line is too long or malformed.
 		if len(m.Subject) > 1000 || len(payload)+len(status) > 1<<16 || r.nc.PublishMsg(m) != nil {
 			return
 		}
 		r.flush()
 		r.n++
-		for range 2 { // the first may meet the message, or be answered by it
+		for range 2 { // the first may get the fuzzed message as its reply
 			answer, _ := r.client.ask("call.test.probe.ping", "")
 			set, _ := r.client.ask(fmt.Sprintf("get.test.p%d", r.n), "")
 			if strings.Contains(answer, `"payload":null`) && strings.Contains(set, `"n":1`) {
@@ -250,6 +250,6 @@ func FuzzRouter(f *testing.F) {
 			subject = answer + set
 		}
 		r.sound()
-		t.Errorf("a client is not served any more: %s", subject)
+		t.Errorf("a client is no longer served: %s", subject)
 	})
 }

@@ -33,28 +33,27 @@ func newShard(g *Gateway, index int) *shard {
 	return s
 }
 
-// start gives the shard its way to NATS and starts it.
+// start connects the shard to NATS and starts it.
 func (s *shard) start(bus *natsbus.Bus, index int) {
 	s.caller = bus.NewCaller(uint32(index), s.cache.Wheel(), s.cache.Now)
 	s.cache.Start()
 }
 
-// shardBus is what a shard asks of NATS (cache.Bus).
+// shardBus sends a shard's requests and subscriptions (cache.Bus).
 type shardBus struct{ s *shard }
 
-// The shard has checked the name, so these cannot fail but for a bus that is
-// closed.
+// The shard has checked the name, so these fail only if the bus is closed.
 func (b shardBus) Subscribe(name string)   { _ = b.s.caller.Subscribe(name) }
 func (b shardBus) Unsubscribe(name string) { _ = b.s.caller.Unsubscribe(name) }
 func (b shardBus) Flush()                  { b.s.caller.Flush() }
 
-// A shard's requests only ask, so what a lost connection took with it is asked
-// again: it waits for the next connection as if it had never been sent.
+// A shard's requests are idempotent, so one that was in flight when its connection was lost is sent
+// again: it is queued for the next connection.
 func (b shardBus) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	b.request(name, subject, payload, maxCuts, done)
 }
 
-// maxCuts is how many times a shard's request is sent again.
+// maxCuts is how many times a shard's request is sent again after a lost connection.
 const maxCuts = 3
 
 func (b shardBus) request(name, subject string, payload []byte, left int, done func([]byte, *res.Error)) {
@@ -67,11 +66,10 @@ func (b shardBus) request(name, subject string, payload []byte, left int, done f
 	})
 }
 
-// mailboxes takes the shards' updates to the loops (cache.Loops).
+// mailboxes posts the shards' updates to the loops (cache.Loops).
 type mailboxes struct{ *owners }
 
-// Post drops what is for a loop that has not started: such a loop has asked for
-// nothing.
+// Post drops an update for a loop that has not started: it has no subscriptions.
 func (m mailboxes) Post(i int, u state.Update) {
 	if l := m.loop(i); l != nil {
 		l.mailbox.Put(loopMessage{update: u})
@@ -85,8 +83,7 @@ func (m mailboxes) Backlog(i int) int {
 	return 0
 }
 
-// busError is what a client is told when a request got no answer (RES.md
-// sections 3.1 and 5).
+// busError returns the error for clients when a request got no reply (RES.md sections 3.1 and 5).
 func busError(err error) *res.Error {
 	switch {
 	case err == nil:

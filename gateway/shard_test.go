@@ -9,7 +9,7 @@ import (
 	"sluice/internal/res"
 )
 
-// What each end of a request means to a client, also when it comes with details.
+// The error for clients of each error of a request, also of a wrapped one.
 func TestBusError(t *testing.T) {
 	for err, want := range map[error]*res.Error{
 		natsbus.ErrTimeout:        res.ErrTimeout,

@@ -19,7 +19,7 @@ type signals struct {
 	log   *slog.Logger
 }
 
-// handle takes a signal of a connection.
+// handle handles a signal of the NATS connection with the index conn.
 func (s signals) handle(conn int, signal natsbus.Signal) {
 	switch signal {
 	case natsbus.Disconnected:
@@ -44,10 +44,10 @@ func (o *owners) closeClients() {
 	})
 }
 
-// ready returns nil if clients get what they request from services, else why not.
+// ready returns nil if requests can be served in full, otherwise the reason why not.
 func (g *Gateway) ready() error {
 	if g.grace.Over() {
-		return errors.New("clients are closed: NATS has not come back within the grace period")
+		return errors.New("clients are closed: NATS was unreachable for longer than the grace period (natsGrace)")
 	}
 	return g.bus.Ready()
 }

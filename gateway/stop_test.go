@@ -20,7 +20,7 @@ import (
 	"sluice/internal/testkit"
 )
 
-// stopFixture is a gateway whose clock stands still, with clients of all kinds.
+// stopFixture is a gateway on a manual clock, with clients of all kinds.
 type stopFixture struct {
 	*Gateway
 	t     *testing.T
@@ -50,7 +50,7 @@ func startForStop(t *testing.T, change func(*Config)) *stopFixture {
 	return f
 }
 
-// rawConn is a client at the level of bytes.
+// rawConn is a client that reads and writes bytes.
 type rawConn struct {
 	net.Conn
 	t *testing.T
@@ -135,8 +135,8 @@ func (f *stopFixture) turns(stopped chan error) {
 	}
 }
 
-// TestDrain: the plan from its beginning to its end. Whatever clients hold, WebSockets are closed
-// in order, within their time, and Stop returns without an error.
+// TestDrain: all steps of a drain. With connections in all states, WebSockets are closed in order,
+// within their time, and Stop returns without an error.
 func TestDrain(t *testing.T) {
 	f := startForStop(t, func(c *Config) { c.ShutdownDelay = 30 * time.Second })
 	nc, err := nats.Connect(f.NATSURL().Reveal())
@@ -171,7 +171,7 @@ func TestDrain(t *testing.T) {
 		webSockets = append(webSockets, f.webSocket())
 	}
 	get := "GET /api/test/model HTTP/1.1\r\nHost: x\r\n"
-	// Who holds what.
+	// Connections in all states.
 	f.dial("POST /api/test/model/set HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
 	f.dial("GET /api/te")
 	for _, head := range []string{"Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"} { // on a loop, at net/http
@@ -231,14 +231,14 @@ func TestDrain(t *testing.T) {
 			t.Errorf("WebSocket %d was closed with %d", i, code)
 		}
 	}
-	// 3. What is left is counted and cut: the call that net/http waits for, and the incomplete body
-	// unless its own deadline came first.
+	// 3. The remaining connections are counted and cut: the call in flight on net/http, and the
+	// incomplete body unless its own deadline has expired before.
 	n := f.cutHTTP.Load() + f.netMetrics.Cut.Load()
 	if n < 1 || n > 2 {
 		t.Errorf("%d connections counted as cut, want 1 or 2", n)
 	}
 	if text := f.log.String(); !strings.Contains(text, "connections cut") || !strings.Contains(text, fmt.Sprintf("connections=%d", n)) {
-		t.Errorf("the log does not say what was cut:\n%s", text)
+		t.Errorf("the log lacks the cut connections:\n%s", text)
 	}
 	for _, c := range []*rawConn{stream, atRest, atRestThere} {
 		if _, err := io.Copy(io.Discard, c.r); err != nil {
@@ -250,7 +250,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestStopIsCut: the end of Stop's context ends the drain, at any of its steps.
+// TestStopIsCut: the end of Stop's context ends the drain, in any step.
 func TestStopIsCut(t *testing.T) {
 	for _, delay := range []time.Duration{0, time.Hour} {
 		f := startForStop(t, func(c *Config) { c.ShutdownDelay = delay })
@@ -263,7 +263,7 @@ func TestStopIsCut(t *testing.T) {
 	}
 }
 
-// TestFailedPartReachesDone: what ends a part ends the gateway, and Done has the reason first.
+// TestFailedPartReachesDone: the failure of a part stops the gateway, and Done yields the reason.
 func TestFailedPartReachesDone(t *testing.T) {
 	f := startForStop(t, func(c *Config) { c.DrainTimeout = Off })
 	f.embedded.Load().Stop()
@@ -294,12 +294,12 @@ func TestStopWhileConnecting(t *testing.T) {
 		t.Error("started although it was stopped")
 	}
 	if g.Addr() != nil {
-		t.Error("it has listened")
+		t.Error("listened although it was stopped")
 	}
 }
 
-// TestAddressesFromAnyGoroutine: they may be asked for while the gateway starts and stops. The race
-// detector judges.
+// TestAddressesFromAnyGoroutine: addresses may be read while the gateway starts and stops. The race
+// detector checks it.
 func TestAddressesFromAnyGoroutine(t *testing.T) {
 	g := create(t, func(c *Config) { c.MetricsPort = FreePort })
 	if g.Addr() != nil || g.MetricsAddr() != nil {
@@ -339,7 +339,7 @@ func TestAddressesFromAnyGoroutine(t *testing.T) {
 	asking.Wait()
 }
 
-// pausedClock is a clock whose alarms go off when the test says so.
+// pausedClock is a clock whose alarms the test fires.
 type pausedClock struct {
 	now    time.Duration
 	alarms []func()
@@ -357,8 +357,8 @@ type pausedAlarm struct{}
 func (pausedAlarm) Reset(time.Duration) {}
 func (pausedAlarm) Stop()               {}
 
-// TestDeadlineAfterAPause: a process that did not run when the time of its drain was over gives its
-// clients a moment more.
+// TestDeadlineAfterAPause: if the process did not run at the deadline of the drain, clients get
+// owner.Grace more.
 func TestDeadlineAfterAPause(t *testing.T) {
 	for _, pause := range []time.Duration{0, time.Minute} {
 		clock := new(pausedClock)
