@@ -9,18 +9,19 @@ import (
 // wsConn is a connection as a WebSocket: frames, pings, and the closing handshake.
 type wsConn struct{ *Conn }
 
-// consumeFrames handles the complete frames and returns how much they were.
+// consumeFrames handles the complete frames and returns how many bytes they were.
 func (c wsConn) consumeFrames(b []byte) (off int) {
 	l := c.loop
+	limits := l.limits()
 	for left := frameQuota; ; left-- {
 		if left == 0 && c.state == stateOpen {
 			c.yield()
 		}
-		if c.paused != 0 && c.state == stateOpen {
-			_, _, _, _ = c.parser.Next(nil, l.limits()) // it may hold a buffer
+		if off == len(b) || c.paused != 0 && c.state == stateOpen {
+			c.parser.Release()
 			return off
 		}
-		m, n, done, err := c.parser.Next(b[off:], l.limits())
+		m, n, done, err := c.parser.Next(b[off:], limits)
 		if err != nil {
 			broken := err.(*wsproto.CloseError)
 			c.fail(broken.Code, broken.Reason)
@@ -34,6 +35,9 @@ func (c wsConn) consumeFrames(b []byte) (off int) {
 			c.dispatch(m)
 			if c.state != stateOpen && c.state != stateClosing {
 				return len(b)
+			}
+			if m.Cost > 0 {
+				limits = l.limits() // the budget has changed
 			}
 		}
 	}

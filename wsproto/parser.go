@@ -93,12 +93,10 @@ func (p *Parser) KeepCompressed() { p.mode |= modeDeflate | modeKeep }
 //     in the header, text within its incomplete frame, compressed data in the complete message.
 //
 // Control frames are returned between the fragments of a message. After a close frame or an error,
-// Next consumes and discards all input (RFC 6455 §1.4, §7.1.7). Call Next until n == 0, even with
-// an empty buf: the last call releases the buffer of a fragmented message.
+// Next consumes and discards all input (RFC 6455 §1.4, §7.1.7). Call Next until n == 0, or Release
+// when buf is used up: either releases the buffer of a fragmented message.
 func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err error) {
-	if p.delivered {
-		p.release()
-	}
+	p.Release()
 	if p.ended {
 		return m, len(buf), false, nil
 	}
@@ -204,6 +202,14 @@ func InflateMessage(op Op, packed []byte, limit int) (*pool.Buffer, error) {
 // bytes, but do not reserve memory for them: the peer has only announced the length. Calling Next
 // earlier is valid, and reports invalid text earlier.
 func (p *Parser) Need() int { return max(p.need, 2) }
+
+// Release ends the validity of the last message, and releases the buffer that the parser may hold
+// for it. The next call of Next does so, too.
+func (p *Parser) Release() {
+	if p.delivered {
+		p.release()
+	}
+}
 
 // Reset restores the zero value, which parses a client's plain frames, and releases the buffer.
 func (p *Parser) Reset() {

@@ -231,3 +231,23 @@ func TestBufferIsGivenBack(t *testing.T) {
 		})
 	}
 }
+
+// TestRelease: the buffer of a delivered message is released, that of an open one is not.
+func TestRelease(t *testing.T) {
+	var p Parser
+	in := stream(frame(more, OpText, "a"), frame(fin, OpContinuation, "b"))
+	_, n, done, err := p.Next(in, Limits{})
+	p.Release()
+	if done || err != nil || p.stored() != 1 {
+		t.Fatalf("done %v, %v, %d bytes of the open message", done, err, p.stored())
+	}
+	m, _, done, err := p.Next(in[n:], Limits{})
+	if !done || err != nil || string(m.Payload) != "ab" {
+		t.Fatalf("message %q, done %v, %v", m.Payload, done, err)
+	}
+	p.Release()
+	if p.frag != nil {
+		t.Error("the parser still holds the buffer")
+	}
+	p.Release() // does nothing
+}
