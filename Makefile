@@ -13,7 +13,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race alloc invariants lint fmt fuzz bench e2e deps cross ci load compare resgate-table clean
+.PHONY: help build demo test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare resgate-table clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ cross: ## check that the gateway builds elsewhere: macOS, FreeBSD, Linux on ARM
 
 fmt: ## format all Go files
 	gofmt -w .
+
+docs: ## write the settings into docs/configuration.md
+	$(GO) test -count 1 ./internal/config -run 'TestDocs' -write-docs
 
 fuzz: ## fuzz each target for TIME (10s)
 	@for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' $(CORE) | xargs -n 1 dirname | sort -u); do \

@@ -46,19 +46,22 @@ type service interface {
 // returns the exit code.
 func (p *process) run(args []string) int {
 	build := p.gateway
-	if len(args) > 0 && args[0] == "demo" {
-		build, args = p.demo, args[1:]
+	if len(args) > 0 {
+		switch args[0] {
+		case "demo":
+			build, args = p.demo, args[1:]
+		case "check":
+			return p.check(args[1:])
+		case "config":
+			return p.config(args[1:])
+		}
 	}
 	setup, err := config.Load(args, p.environ)
 	switch {
 	case err != nil:
 		return p.misused(err)
-	case setup.Help:
-		fmt.Fprint(p.stdout, config.Usage())
-		return exitOK
-	case setup.Version:
-		fmt.Fprintf(p.stdout, "sluice %s\nprotocol v%s\n", version(), gateway.Protocol)
-		return exitOK
+	case setup.Help, setup.Version:
+		return p.inform(setup)
 	}
 	c := setup.Config.WithDefaults()
 	log := newLog(p.stderr, c)
@@ -82,6 +85,16 @@ func (p *process) run(args []string) int {
 }
 
 func (p *process) gateway(c gateway.Config) (service, error) { return gateway.New(c) }
+
+// inform answers -h and -v.
+func (p *process) inform(setup config.Setup) int {
+	if setup.Help {
+		fmt.Fprint(p.stdout, config.Usage())
+	} else {
+		fmt.Fprintf(p.stdout, "sluice %s\nprotocol v%s\n", version(), gateway.Protocol)
+	}
+	return exitOK
+}
 
 // misused reports a mistake in the settings.
 func (p *process) misused(err error) int {

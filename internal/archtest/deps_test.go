@@ -10,7 +10,7 @@ import (
 // unwanted are packages that must not be linked into the gateway, directly or through
 // another package. An entry that ends in / stands for everything below it.
 var unwanted = []struct{ path, why string }{
-	{"gopkg.in/yaml.v3", "plans of the load harness are YAML; the gateway's settings are JSON"},
+	{"gopkg.in/yaml.v3", "no longer maintained: go.yaml.in/yaml/v3 is its successor"},
 	{"github.com/HdrHistogram/", "the load harness's latencies; the gateway's histograms are those of internal/metrics"},
 	{module + "/loadtest", "the harness measures the gateway from outside, as another process"},
 	{module + "/loadtest/", "the harness measures the gateway from outside, as another process"},
@@ -24,6 +24,7 @@ var unwanted = []struct{ path, why string }{
 	{"testing/", "belongs to test binaries"},
 	{"github.com/google/go-cmp/", "compares values by reflection, for tests"},
 	{"github.com/cockroachdb/datadriven", "reads transcripts, for tests"},
+	{"github.com/santhosh-tekuri/jsonschema/", "validates the settings' schema, for tests"},
 	{"golang.org/x/tools/", "tools of make lint"},
 	{"honnef.co/", "tools of make lint"},
 }

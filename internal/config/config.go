@@ -182,17 +182,26 @@ func (c Config) WithDefaults() Config {
 // naming the setting and saying what to do; nil if a gateway can be made of it.
 // Defaults are filled in first. It looks at no file and no network.
 func (c Config) Validate() error {
+	return errors.Join(c.mistakes(func(*setting) string { return "" })...)
+}
+
+// mistakes returns what is wrong with c. source returns where a value comes from, for the message;
+// empty: that is not known.
+func (c Config) mistakes(source func(*setting) string) (errs []error) {
 	c = c.WithDefaults()
-	var errs []error
 	for i := range settings {
-		if err := settings[i].check(&c); err != nil {
-			errs = append(errs, settings[i].wrap(err))
+		s := &settings[i]
+		if err := s.check(&c); err != nil {
+			if from := source(s); from != "" {
+				err = fmt.Errorf("%w (from %s)", err, from)
+			}
+			errs = append(errs, s.wrap(err))
 		}
 	}
 	if len(errs) == 0 {
-		errs = append(errs, c.checkTogether()...)
+		errs = c.checkTogether()
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // checkTogether holds the rules about more than one setting.

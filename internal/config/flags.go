@@ -12,6 +12,7 @@ type commandLine struct {
 	texts         map[*setting][]string // what flags were given, in order
 	config        string
 	help, version bool
+	strict        bool
 	debugTrace    bool // -DV: both, whatever else is said of them
 	ignored       int  // arguments after the flags, which are not read
 }
@@ -36,9 +37,9 @@ func parseFlags(args []string) (commandLine, error) {
 		s, common := settingByFlag(name), commonFlags[name]
 		switch {
 		case s == nil && common == nil:
-			return line, fmt.Errorf("unknown flag: %s", flagForError(name, at))
+			return line, unknownFlag(name, at)
 		case attached != nil:
-		case s != nil && s.form() == onOff || common != nil && common.toggle:
+		case s != nil && s.kind() == onOff || common != nil && common.toggle:
 			attached = &on
 		case at+1 == len(args):
 			return line, fmt.Errorf("flag needs an argument: --%s", name)
@@ -100,6 +101,7 @@ var commonFlags = func() map[string]*commonFlag {
 	}
 	help := toggle(func(l *commandLine) *bool { return &l.help })
 	version := toggle(func(l *commandLine) *bool { return &l.version })
+	strict := toggle(func(l *commandLine) *bool { return &l.strict })
 	file := &commonFlag{apply: func(line *commandLine, text string) error {
 		line.config = text
 		return nil
@@ -112,17 +114,20 @@ var commonFlags = func() map[string]*commonFlag {
 		return nil
 	}}
 	return map[string]*commonFlag{
-		"h": help, "help": help, "v": version, "version": version, "c": file, "config": file, "DV": debugTrace,
+		"h": help, "help": help, "v": version, "version": version, "c": file, "config": file, "DV": debugTrace, "strict": strict,
 	}
 }()
 
-// flagForError names an unknown flag. Of an argument that does not look like a
-// flag only the place is told: it may be the rest of a credential.
-func flagForError(name string, at int) string {
+// unknownFlag is the error about a flag that does not exist. Of an argument that does not look like
+// a flag only the position is shown: it may be the rest of a credential.
+func unknownFlag(name string, at int) error {
 	for _, r := range name {
 		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' || len(name) > 40 {
-			return fmt.Sprintf("argument %d (not shown, it may be secret)", at+1)
+			return fmt.Errorf("unknown flag: argument %d (not shown, it may be secret)", at+1)
 		}
 	}
-	return "--" + name
+	if near := nearestFlag(name); near != "" {
+		return fmt.Errorf("unknown flag: --%s: did you mean --%s?", name, near)
+	}
+	return fmt.Errorf("unknown flag: --%s", name)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -26,20 +27,34 @@ type value interface {
 	fromJSON(raw json.RawMessage) ([]string, error)
 	// toJSON returns the filled field for the file.
 	toJSON(c *Config) any
-	// form reports how the value is written.
-	form() form
+	// schema returns the JSON Schema of the file's value, without description and default.
+	schema() map[string]any
+	// bounds returns the permitted values in words, for the documentation.
+	bounds() string
+	// kind reports how the value is written.
+	kind() kind
 	// hasEmpty reports whether an empty text is a value of its own.
 	hasEmpty() bool
 }
 
-// form is how a value is written on the command line and in the environment.
-type form uint8
+// kind is how a value is written: which texts, and which type in the file.
+type kind uint8
 
 const (
-	single  form = iota // one text; of a repeated flag the last one counts
-	several             // any number of texts
-	onOff               // a switch: its flag takes no argument
+	ofText     kind = iota // one text; of a repeated flag the last one counts
+	ofNumber               // a whole number
+	ofDuration             // a duration, or a whole number of milliseconds
+	onOff                  // a switch: its flag takes no argument
+	several                // any number of texts
 )
+
+// span is the range of a number or duration as users write it, for the schema and the
+// documentation. The check of the value itself is typed.valid.
+type span struct {
+	low, high     int64 // of a duration in milliseconds
+	noLow, noHigh bool  // any lower or higher value is accepted, too
+	text          func(int64) string
+}
 
 // typed is a value of type T: the field of Config that holds it, its default,
 // and the functions of its kind. A kind is a constructor below; options refine
@@ -53,10 +68,11 @@ type typed[T any] struct {
 	def  T
 	zero T     // what a user's zero is in Config; the zero T: the default
 	err  error // a user's zero is this mistake
-	as   form
+	as   kind
 
-	strings bool // made of strings, so that an empty text is a value
-	choices []T  // the only values; nil: no such list
+	strings bool     // made of strings, so that an empty text is a value
+	choices []string // the only values; nil: no such list
+	span    span
 
 	parse  func(texts []string) (T, error)
 	source func(raw json.RawMessage) ([]string, error)
@@ -94,16 +110,12 @@ func valid[T any](check func(T) error) option[T] {
 }
 
 // choice accepts only the given values.
-func choice[T ~string](values ...T) option[T] {
+func choice[T ~string](values ...string) option[T] {
 	check := valid(func(v T) error {
-		if slices.Contains(values, v) {
+		if slices.Contains(values, string(v)) {
 			return nil
 		}
-		names := make([]string, len(values))
-		for i, n := range values {
-			names[i] = string(n)
-		}
-		return fmt.Errorf("%s is unknown: choose %s", show(string(v)), strings.Join(names, " or "))
+		return fmt.Errorf("%s is unknown: choose %s", show(string(v)), strings.Join(values, " or "))
 	})
 	return func(t *typed[T]) {
 		t.choices = values
@@ -126,8 +138,15 @@ func read[T any](adjust func(T) T) option[T] {
 }
 
 // atLeast and atMost take a number beyond a bound for the bound itself.
-func atLeast(low int) option[int] { return read(func(v int) int { return max(v, low) }) }
-func atMost(high int) option[int] { return read(func(v int) int { return min(v, high) }) }
+func atLeast(low int) option[int] {
+	adjust := read(func(v int) int { return max(v, low) })
+	return func(t *typed[int]) { adjust(t); t.span.noLow = true }
+}
+
+func atMost(high int) option[int] {
+	adjust := read(func(v int) int { return min(v, high) })
+	return func(t *typed[int]) { adjust(t); t.span.noHigh = true }
+}
 
 func (t *typed[T]) set(c *Config, texts []string) error {
 	v, err := t.parse(texts)
@@ -165,7 +184,7 @@ func (t *typed[T]) check(c *Config) error {
 
 func (t *typed[T]) fromJSON(raw json.RawMessage) ([]string, error) { return t.source(raw) }
 func (t *typed[T]) toJSON(c *Config) any                           { return t.format(*t.at(c)) }
-func (t *typed[T]) form() form                                     { return t.as }
+func (t *typed[T]) kind() kind                                     { return t.as }
 func (t *typed[T]) hasEmpty() bool                                 { return t.strings }
 
 // isZeroMeaning reports whether v is what a user writes as zero.
@@ -212,7 +231,8 @@ func joinedBy(separator string) option[string] {
 // number is a whole number within bounds. If the lower bound is above zero, a
 // user's zero is a mistake unless an option gives it a meaning.
 func number(at func(*Config) *int, def, low, high int, options ...option[int]) *typed[int] {
-	t := &typed[int]{at: at, def: def}
+	t := &typed[int]{at: at, def: def, as: ofNumber}
+	t.span = span{low: int64(low), high: int64(high), noHigh: high == math.MaxInt, text: func(v int64) string { return strconv.FormatInt(v, 10) }}
 	if low > 0 {
 		t.err = fmt.Errorf("must be at least %d; leave it out for the default (%d)", low, def)
 	}
@@ -252,7 +272,8 @@ func number(at func(*Config) *int, def, low, high int, options ...option[int]) *
 // duration is a time within bounds, written like 30s or 1m30s; a bare number is
 // milliseconds. A user's zero is a mistake unless an option gives it a meaning.
 func duration(at func(*Config) *time.Duration, def, low, high time.Duration, options ...option[time.Duration]) *typed[time.Duration] {
-	t := &typed[time.Duration]{at: at, def: def}
+	t := &typed[time.Duration]{at: at, def: def, as: ofDuration}
+	t.span = span{low: low.Milliseconds(), high: high.Milliseconds(), text: func(v int64) string { return brief(time.Duration(v) * time.Millisecond) }}
 	t.err = fmt.Errorf("must be at least %s; leave it out for the default (%s)", brief(low), brief(def))
 	t.parse = func(texts []string) (time.Duration, error) {
 		s := last(texts)
@@ -293,7 +314,8 @@ func duration(at func(*Config) *time.Duration, def, low, high time.Duration, opt
 
 // longest takes a longer time for the bound itself.
 func longest(high time.Duration) option[time.Duration] {
-	return read(func(v time.Duration) time.Duration { return min(v, high) })
+	adjust := read(func(v time.Duration) time.Duration { return min(v, high) })
+	return func(t *typed[time.Duration]) { adjust(t); t.span.noHigh = true }
 }
 
 // inMilliseconds writes a duration to the file as a number.

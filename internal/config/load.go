@@ -9,181 +9,192 @@ import (
 	"time"
 )
 
-// Setup is what a command line, the environment and the configuration file ask
-// for.
+// Setup is what a command line, the environment and the configuration file ask for.
 type Setup struct {
 	Config   Config
 	Help     bool     // -h: show Usage, start nothing
 	Version  bool     // -v: show the version, start nothing
-	Created  string   // the configuration file that was missing and is written now
-	Warnings []string // about where settings came from, for the log; Config.Warnings has those about their values
-	Notes    []string // the same for who looks for a fault
+	Created  string   // the configuration file that was missing and has been written
+	Warnings []string // about where settings came from; Config.Warnings has those about their values
+	Notes    []string // the same, of interest only when looking for a fault
+
+	sources map[*setting]string // where a value comes from; none: the default; nil: nothing was read
 }
 
-// Load reads the settings. Flags win over environment variables, those over
-// the configuration file, that over the defaults. args are the arguments after
-// the program's name, environ is like os.Environ. An error is the user's to
-// mend and says what is wrong where; a Setup with Help or Version set is
-// returned without reading anything further. The Config is valid if err is nil.
-// No message has a part of a credential in it.
+// Load reads the settings for a start. Flags win over environment variables, those over the
+// configuration file, that over the defaults. args are the arguments after the program's name,
+// environ is like os.Environ. A file that is missing is written with the defaults.
+//
+// An error names every mistake, one a line, with its place and what to do. With Help or Version set
+// nothing further is read. Config is valid if err is nil. No message contains a part of a
+// credential.
 func Load(args, environ []string) (Setup, error) {
-	var s Setup
+	return readSources(args, environ, reader{create: true})
+}
+
+// Check reads the settings like Load, but writes nothing, and what Load only warns of is an error:
+// keys, variables and arguments that mean nothing, and keys that are there twice. With an error
+// Setup has the settings that could be read.
+func Check(args, environ []string) (Setup, error) {
+	return readSources(args, environ, reader{strict: true})
+}
+
+// Reload reads the settings again, as Load did, for a gateway that runs. A file that is missing, or
+// cannot be read twice, is an error.
+func Reload(args, environ []string) (Setup, error) {
+	return readSources(args, environ, reader{again: true})
+}
+
+// reader reads settings from their sources, in ascending order of strength.
+type reader struct {
+	create bool // write a missing file
+	strict bool // problems are errors
+	again  bool // the file was read before
+
+	Setup
+	errs []error
+}
+
+func readSources(args, environ []string, r reader) (Setup, error) {
 	line, err := parseFlags(args)
 	if err != nil {
-		return s, err
+		return r.Setup, err
 	}
-	if s.Help, s.Version = line.help, line.version; s.Help || s.Version {
-		return s, nil
+	if r.Help, r.Version = line.help, line.version; r.Help || r.Version {
+		return r.Setup, nil
 	}
+	r.sources = map[*setting]string{}
+	r.strict = r.strict || line.strict
 	env := readEnviron(environ)
-	if err := s.fromFile(cmp.Or(line.config, env.values[envConfig])); err != nil {
-		return s, err
+	r.fromFile(cmp.Or(line.config, env.values[envConfig]))
+	r.fromEnvironment(env)
+	r.fromFlags(line)
+	if t := r.Config.RequestTimeout; t > 0 && t <= secondsUpTo {
+		r.Config.RequestTimeout = t * 1000
+		r.warn("requestTimeout %d is taken as seconds, as Resgate does: write %d, in milliseconds",
+			t.Milliseconds(), r.Config.RequestTimeout.Milliseconds())
 	}
-	if err := s.fromEnvironment(env); err != nil {
-		return s, err
+	if len(r.errs) == 0 {
+		r.errs = r.Config.mistakes(func(s *setting) string { return r.sources[s] })
 	}
-	if err := s.fromFlags(line); err != nil {
-		return s, err
-	}
-	if t := s.Config.RequestTimeout; t > 0 && t <= secondsUpTo {
-		s.Config.RequestTimeout = t * 1000
-		s.warn("requestTimeout %d is taken as seconds, as Resgate does: write %d, in milliseconds",
-			t.Milliseconds(), s.Config.RequestTimeout.Milliseconds())
-	}
-	return s, s.Config.Validate()
+	return r.Setup, errors.Join(r.errs...)
 }
 
-// secondsUpTo is the request timeout up to which Resgate takes the number for
-// seconds, which it once was.
+// secondsUpTo is the request timeout up to which Resgate takes the number for seconds, which it
+// once was.
 const secondsUpTo = 10 * time.Millisecond
 
-func (s *Setup) warn(format string, args ...any) {
-	s.Warnings = append(s.Warnings, fmt.Sprintf(format, args...))
+func (r *reader) warn(format string, args ...any) {
+	r.Warnings = append(r.Warnings, fmt.Sprintf(format, args...))
+}
+
+func (r *reader) fail(format string, args ...any) {
+	r.errs = append(r.errs, fmt.Errorf(format, args...))
+}
+
+// report takes note of a problem; prefix says where it is.
+func (r *reader) report(prefix string, p problem) {
+	if r.strict {
+		r.fail("%s%w", prefix, p.err())
+		return
+	}
+	r.warn("%s%s", prefix, p.warning())
 }
 
 // fromFile applies the configuration file, if path names one.
-func (s *Setup) fromFile(path string) error {
+func (r *reader) fromFile(path string) {
 	if path == "" {
-		return nil
+		return
 	}
-	if err := checkFile(path); err != nil {
-		return fmt.Errorf("config file: %w", err)
-	}
-	unknown, err := readFile(&s.Config, path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	text, err := readText(path, r.again)
+	if r.create && errors.Is(err, fs.ErrNotExist) {
 		// Resgate starts without it, too.
 		if err := writeDefaults(path); err != nil {
-			s.warn("config file is missing and cannot be written, the defaults are used: %v", err)
+			r.warn("config file is missing and cannot be written, the defaults are used: %v", err)
 		} else {
-			s.Created = path
+			r.Created = path
 		}
-	case err != nil:
-		return err
-	case len(unknown) > 0:
-		s.warn("config file %s: unknown keys, ignored: %s", path, names(unknown))
+		return
 	}
-	return nil
+	if err != nil {
+		r.fail("config file: %w", err)
+		return
+	}
+	all, err := entries(text, isYAML(path))
+	if err != nil {
+		r.fail("config file %s%w", path, err)
+		return
+	}
+	found := apply(&r.Config, all)
+	for _, err := range found.errs[:min(len(found.errs), maxListed)] {
+		r.fail("config file %s%w", path, err)
+	}
+	if n := len(found.errs) - maxListed; n > 0 {
+		r.fail("config file %s: %d more values are wrong", path, n)
+	}
+	for _, p := range found.problems {
+		r.report(fmt.Sprintf("config file %s%v: ", path, p.at), p)
+	}
+	if found.further > 0 {
+		r.warn("config file %s: %d more keys are unknown or there twice", path, found.further)
+	}
+	for _, n := range found.notes {
+		r.Notes = append(r.Notes, "config file "+path+n)
+	}
+	for s, at := range found.places {
+		r.sources[s] = fmt.Sprintf("%s:%d", path, at.line)
+	}
 }
 
-func (s *Setup) fromEnvironment(env environment) error {
-	if len(env.unknown) > 0 {
-		s.warn("unknown environment variables, ignored: %s", names(env.unknown))
+func (r *reader) fromEnvironment(env environment) {
+	for _, name := range env.unknown[:min(len(env.unknown), maxListed)] {
+		p := problem{what: "unknown environment variable", effect: ", ignored", advice: "remove it"}
+		if plain(name) {
+			p.what += " " + name
+			if near := nearestVariable(name); near != "" {
+				p.advice = "did you mean " + near + "?"
+			}
+		}
+		r.report("", p)
+	}
+	if n := len(env.unknown); n > maxListed {
+		r.warn("%d more environment variables that begin with %s are unknown", n-maxListed, envPrefix)
 	}
 	if len(env.links) > 0 {
-		s.Notes = append(s.Notes, "environment variables of linked services, ignored: "+names(env.links))
+		r.Notes = append(r.Notes, "environment variables of linked services, ignored: "+names(env.links))
 	}
 	for i := range settings {
-		name := settings[i].env()
+		s := &settings[i]
+		name := s.env()
 		value, ok := env.values[name]
-		if !ok || value == "" && !settings[i].hasEmpty() {
+		if !ok || value == "" && !s.hasEmpty() {
 			continue // "SLUICE_PORT=", as a template without a value leaves it, sets nothing
 		}
 		texts := []string{value}
-		if settings[i].form() == several {
+		if s.kind() == several {
 			texts = strings.FieldsFunc(value, func(r rune) bool { return r == ';' })
 		}
-		if err := settings[i].set(&s.Config, texts); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if err := s.set(&r.Config, texts); err != nil {
+			r.fail("%s: %w", name, err)
 		}
+		r.sources[s] = name
 	}
-	return nil
 }
 
-func (s *Setup) fromFlags(line commandLine) error {
+func (r *reader) fromFlags(line commandLine) {
 	if line.ignored > 0 {
-		s.warn("the last arguments (%d) are ignored: flags end at the first argument that is none, as for Resgate", line.ignored)
+		r.report("", problem{what: fmt.Sprintf("the last arguments (%d)", line.ignored), effect: " are ignored",
+			advice: "flags end at the first argument that is none, as with Resgate"})
 	}
-	for i := range settings {
-		texts := line.texts[&settings[i]]
-		if len(texts) == 0 || settings[i].has(zeroFlagIsNone) && last(texts) == "0" {
-			continue
-		}
-		if err := settings[i].set(&s.Config, texts); err != nil {
-			return fmt.Errorf("--%s: %w", settings[i].flag, err)
-		}
-	}
-	return nil
-}
-
-// Usage returns the help text: every flag, by group, with its default.
-func Usage() string {
-	var b strings.Builder
-	b.WriteString("Usage: sluice [options]\n       sluice demo [options]\n")
-	defaults := Config{}.WithDefaults()
-	line := func(short, flag, arg, help string) {
-		left := "    "
-		if short != "" {
-			left = "-" + short + ", "
-		}
-		left += "--" + flag
-		if arg != "" {
-			left += " <" + arg + ">"
-		}
-		if len(left) > usageColumn-6 {
-			fmt.Fprintf(&b, "    %s\n%*s%s\n", left, usageColumn, "", help)
-			return
-		}
-		fmt.Fprintf(&b, "    %-*s%s\n", usageColumn-4, left, help)
-	}
-	group := ""
 	for i := range settings {
 		s := &settings[i]
-		if s.flag == "" {
+		texts := line.texts[s]
+		if len(texts) == 0 || s.has(zeroFlagIsNone) && last(texts) == "0" {
 			continue
 		}
-		if s.group != group {
-			group = s.group
-			fmt.Fprintf(&b, "\n%s:\n", group)
+		if err := s.set(&r.Config, texts); err != nil {
+			r.fail("--%s: %w", s.flag, err)
 		}
-		help := s.help
-		if d := s.toJSON(&defaults); d != nil && d != false && d != 0 && s.arg != "" {
-			if text := strings.Trim(fmt.Sprint(d), "[]"); text != "" {
-				help += " (default " + text + ")"
-			}
-		}
-		line(s.short, s.flag, s.arg, help)
+		r.sources[s] = "--" + s.flag
 	}
-	b.WriteString("\nCommon options:\n")
-	line("c", "config", "file", "JSON configuration file; written with the defaults if missing")
-	line("h", "help", "", "show this text")
-	line("v", "version", "", "show the version")
-	b.WriteString(`
-Durations are written like 30s or 1m30s; a bare number is milliseconds.
-
-Every setting can also stand in the configuration file under its key, or in the
-environment: SLUICE_ and the key in capitals, its words separated by underscores
-(natsUrl is SLUICE_NATS_URL). Flags win over the environment, that over the file.
-An empty variable of a number, a duration or a switch counts as unset.
-
-In natsUrl, percent-encode what means something in a URL in user names, passwords
-and tokens: / as %2F, a comma as %2C, @ as %40. They are shown in no message.
-
-"sluice demo" runs a gateway with a demo service and a page to try it on; it
-brings its own NATS server unless --nats names one.
-`)
-	return b.String()
 }
-
-// usageColumn is where the help's right column begins.
-const usageColumn = 39

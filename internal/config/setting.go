@@ -31,8 +31,8 @@ type alias struct {
 type traits uint8
 
 const (
-	// secretValue: the value may contain a credential. It is printed through its String method
-	// only, which must redact.
+	// secretValue: the value is a secret.URLs, which may contain credentials. It is printed through
+	// its String method only, which redacts.
 	secretValue traits = 1 << iota
 	// zeroFlagIsNone: a flag of 0 counts as not given, as with Resgate. The environment's or the
 	// file's value stays.
