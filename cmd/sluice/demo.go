@@ -11,6 +11,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/demo"
+	"sluice/internal/natsbus"
 )
 
 // demoService is a gateway that serves the demo's page, and the demo's service
@@ -40,10 +41,13 @@ func (p *process) demo(c gateway.Config) (service, error) {
 	if c.Addr == "" || c.Addr == gateway.AllAddresses || c.Addr == "0.0.0.0" || c.Addr == "::" {
 		s.host = "localhost"
 	}
-	var err error
+	options, err := natsbus.Credentials(c.NATSCreds, c.NATSCert, c.NATSKey, c.NATSRootCAs)
+	if err != nil {
+		return nil, err
+	}
 	s.demo, err = demo.New(demo.Options{
 		URL:      c.NATSURL, // for messages: toGateway has the last word
-		NATS:     append(natsOptions(c), s.toGateway),
+		NATS:     append(options, s.toGateway),
 		WSPath:   c.WSPath,
 		Log:      c.Log,
 		NotFound: gateway.NotFound,
@@ -63,21 +67,6 @@ func (p *process) demo(c gateway.Config) (service, error) {
 func (s *demoService) toGateway(o *nats.Options) error {
 	o.Servers = s.NATSURL().List()
 	return nil
-}
-
-// natsOptions are the gateway's credentials, for a NATS server of one's own.
-func natsOptions(c gateway.Config) []nats.Option {
-	var options []nats.Option
-	if c.NATSCreds != "" {
-		options = append(options, nats.UserCredentials(c.NATSCreds))
-	}
-	if c.NATSCert != "" {
-		options = append(options, nats.ClientCert(c.NATSCert, c.NATSKey))
-	}
-	if len(c.NATSRootCAs) > 0 {
-		options = append(options, nats.RootCAs(c.NATSRootCAs...))
-	}
-	return options
 }
 
 // Start starts the gateway, then the demo, and says where to look.

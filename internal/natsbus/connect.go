@@ -207,8 +207,9 @@ func (l *link) keep(c net.Conn, err error) (net.Conn, error) {
 // configure sets nats.go's options. An error is one of the files named in ours.
 func (l *link) configure(settings *nats.Options) error {
 	o := l.opts
-	if (o.Cert == "") != (o.Key == "") {
-		return errors.New("a client certificate needs both its certificate and its key file")
+	credentials, err := Credentials(o.Creds, o.Cert, o.Key, o.RootCAs)
+	if err != nil {
+		return err
 	}
 	options := []nats.Option{
 		nats.Name(o.Name),
@@ -240,16 +241,7 @@ func (l *link) configure(settings *nats.Options) error {
 	if o.InProcess != nil {
 		options = append(options, nats.InProcessServer(inProcess(func() (net.Conn, error) { return l.keep(o.InProcess()) })))
 	}
-	if o.Creds != "" {
-		options = append(options, nats.UserCredentials(o.Creds))
-	}
-	if o.Cert != "" {
-		options = append(options, nats.ClientCert(o.Cert, o.Key))
-	}
-	if len(o.RootCAs) > 0 {
-		options = append(options, nats.RootCAs(o.RootCAs...))
-	}
-	for _, apply := range options {
+	for _, apply := range append(options, credentials...) {
 		if err := apply(settings); err != nil {
 			return err
 		}

@@ -145,6 +145,24 @@ func (h *harness) received(nc *nats.Conn) (names []string) {
 	return names
 }
 
+// wantEvents publishes an event of each of the resources n0, n1, … and wants those of all that are
+// not gone. It returns the publisher and the names whose events were received.
+func (h *harness) wantEvents(names int, gone map[string]bool) (nc *nats.Conn, live []string) {
+	h.t.Helper()
+	nc = h.nats.Client()
+	for n := range names {
+		name := fmt.Sprint("n", n)
+		h.publish(nc, "event."+name+".x", "")
+		if !gone[name] {
+			live = append(live, name)
+		}
+	}
+	if got := h.received(nc); !slices.Equal(got, live) {
+		h.t.Fatalf("events of %v, want %v", got, live)
+	}
+	return nc, live
+}
+
 // The server does not say which subscriptions are too many. Each resource is either refused or gets
 // its events; none looks live without.
 func TestTooManySubscriptions(t *testing.T) {
@@ -172,20 +190,9 @@ func TestTooManySubscriptions(t *testing.T) {
 			if want := names - (limit - len(h.bus.links[0].base.subjects) - 1); len(gone) != want {
 				t.Fatalf("refused: %d, want %d", len(gone), want)
 			}
-			nc := h.nats.Client()
-			var want []string
-			for n := range names {
-				name := fmt.Sprint("n", n)
-				h.publish(nc, "event."+name+".x", "")
-				if !gone[name] {
-					want = append(want, name)
-				}
-			}
-			if got := h.received(nc); !slices.Equal(got, want) {
-				t.Fatalf("events of %v, want %v", got, want)
-			}
+			nc, live := h.wantEvents(names, gone)
 			// One goes: there is room for another.
-			if err := h.caller.Unsubscribe(want[0]); err != nil {
+			if err := h.caller.Unsubscribe(live[0]); err != nil {
 				t.Fatal(err)
 			}
 			o := h.get("late")
@@ -218,18 +225,7 @@ func TestTooManySubscriptionsAfterACut(t *testing.T) {
 		gone[h.next("refused").name] = true
 	}
 	h.sync()
-	nc := h.nats.Client()
-	var want []string
-	for n := range names {
-		name := fmt.Sprint("n", n)
-		h.publish(nc, "event."+name+".x", "")
-		if !gone[name] {
-			want = append(want, name)
-		}
-	}
-	if got := h.received(nc); !slices.Equal(got, want) {
-		t.Fatalf("events of %v, want %v", got, want)
-	}
+	h.wantEvents(names, gone)
 }
 
 // Without its inbox a bus is of no use: it says so, its requests fail at once, and it comes to life
