@@ -84,6 +84,8 @@ type Gateway struct {
 
 	trace framing.Trace
 	grace *grace.Period
+	// natsFailed ends the gateway because of NATS. It is set before the first connection.
+	natsFailed func(error)
 }
 
 // New returns a gateway for a configuration, or an error that says what is wrong with it. It opens
@@ -128,13 +130,10 @@ func New(c Config) (*Gateway, error) {
 		g.tls = store.Config("h2", "http/1.1")
 	}
 	g.grace = grace.New(grace.Options{
-		Length: max(c.NATSGrace, 0),
-		Clock:  g.clock,
-		Log:    c.Log,
-		Expired: func() {
-			defer g.faults.Contain(owner.Alarms)
-			g.closeClients()
-		},
+		Length:  max(c.NATSGrace, 0),
+		Clock:   g.clock,
+		Log:     c.Log,
+		Expired: g.natsLost,
 	})
 	g.http = httpedge.New(g.httpOptions(trusted))
 	g.rest = g.http.API()

@@ -87,7 +87,8 @@ func (g *Gateway) parts() []lifecycle.Part {
 }
 
 // connect connects the shards to NATS.
-func (g *Gateway) connect(ctx context.Context, _ func(error)) (err error) {
+func (g *Gateway) connect(ctx context.Context, fail func(error)) (err error) {
+	g.natsFailed = fail
 	var inProcess func() (net.Conn, error)
 	if e := g.embedded.Load(); e != nil {
 		inProcess = e.InProcessConn
@@ -112,6 +113,7 @@ func (g *Gateway) connect(ctx context.Context, _ func(error)) (err error) {
 		RequestTimeout: g.config.RequestTimeout,
 		ConnectTimeout: g.config.NATSTimeout,
 		Ping:           g.config.NATSPing,
+		Beat:           g.config.NATSClusterPing,
 		PendingLimit:   max(g.config.BufferSize, minPending),
 	})
 	if err != nil {

@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"sluice/fanout"
 	"sluice/internal/grace"
 	"sluice/internal/natsbus"
+	"sluice/internal/owner"
 	"sluice/wsproto"
 )
 
@@ -42,6 +44,15 @@ func (o *owners) closeClients() {
 	o.eachLoop(func(l *loop) {
 		l.post(func() { l.net.CloseAll(wsproto.CloseServiceRestart, "NATS is not reachable") })
 	})
+}
+
+// natsLost is called when NATS has not come back within the grace period.
+func (g *Gateway) natsLost() {
+	defer g.faults.Contain(owner.Alarms)
+	g.closeClients()
+	if g.config.NATSLossExit {
+		g.natsFailed(fmt.Errorf("lost, and not back within %v (natsGrace); natsLossExit ends the gateway", max(g.config.NATSGrace, 0)))
+	}
 }
 
 // ready returns nil if requests can be served in full, otherwise the reason why not.

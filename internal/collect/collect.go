@@ -194,6 +194,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 	gauge("sluice_nats_requests_pending", "Requests to services in flight.", b.Pending.Load)
 	gauge("sluice_nats_queue", "Operations queued for NATS.", b.Queue.Load)
 	gauge("sluice_nats_subscriptions", "Resource names subscribed on NATS.", b.Subscriptions.Load)
+	gauge("sluice_nats_watched_servers", "Other servers of the NATS cluster that are watched and reach those that the gateway is connected to.", b.Watched.Load)
 	counters("sluice_nats_", map[string]count{
 		"requests":      {"Requests to services, including those that failed immediately.", b.Requests.Load},
 		"replies":       {"Replies received for pending requests.", b.Replies.Load},
@@ -218,6 +219,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 		"slow_consumer": {"Times the NATS client reported a slow consumer.", b.SlowConsumer.Load},
 		"disconnects":   {"Connections to NATS lost.", b.Disconnects.Load},
 		"reconnects":    {"Connections to NATS restored.", b.Reconnects.Load},
+		"partitions":    {"Times a server of the NATS cluster was found cut off from the others.", b.Partitions.Load},
 	})
 
 	for r := range natsbus.Reasons {

@@ -124,6 +124,8 @@ type Config struct {
 	NATSConnections    int
 	NATSTimeout        time.Duration // give up connecting at start
 	NATSGrace          time.Duration // keep clients while NATS is away; Off: close them at once
+	NATSLossExit       bool          // fail when NATS has not come back within NATSGrace
+	NATSClusterPing    time.Duration // between pings through the other servers of a cluster; Off: none
 	NATSPing           time.Duration // between pings to NATS; two unanswered ones end the connection
 	EmbeddedNATS       bool          // run a NATS server inside the process
 	EmbeddedNATSListen string        // host:port where other services reach it; port 0: a free one

@@ -45,7 +45,7 @@ func TestResgateDefaults(t *testing.T) {
 	}
 	own := cmpopts.IgnoreFields(Config{}, "MaxMessage", "MaxHead", "HeadTimeout", "HTTPIdleTimeout", "OutboxBytes", "HTTPBacklogBytes", "MaxSubscriptions",
 		"MaxPending", "MaxResources", "HeldEvents", "PingInterval", "CloseTimeout", "DrainTimeout", "NATSConnections", "NATSTimeout",
-		"NATSGrace", "NATSPing", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
+		"NATSGrace", "NATSClusterPing", "NATSPing", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
 		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush", "MaxResourceBytes")
 	if diff := cmp.Diff(want, c, own); diff != "" {
 		t.Error(diff)
@@ -124,7 +124,7 @@ func TestFlags(t *testing.T) {
 		{"--embedded-nats --embedded-nats-listen 127.0.0.1:0", Config{EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0"}},
 		{"--loops 2 --shards 8", Config{Loops: 2, Shards: 8}},
 		{"--flush io_uring", Config{Flush: "io_uring"}},
-		{"--nats-connections 2 --nats-timeout 1m --nats-grace 0 --nats-ping 5s", Config{NATSConnections: 2, NATSTimeout: time.Minute, NATSGrace: Off, NATSPing: 5 * time.Second}},
+		{"--nats-connections 2 --nats-timeout 1m --nats-grace 0 --nats-ping 5s --nats-loss-exit --nats-cluster-ping 0", Config{NATSConnections: 2, NATSTimeout: time.Minute, NATSGrace: Off, NATSPing: 5 * time.Second, NATSLossExit: true, NATSClusterPing: Off}},
 		{"--max-connections 9 --max-subscriptions 8 --max-pending 7 --held-events 6", Config{MaxConnections: 9, MaxSubscriptions: 8, MaxPending: 7, HeldEvents: 6}},
 		{"--max-message 2048 --max-head 4096 --head-timeout 1500 --http-idle-timeout 7m --outbox-bytes 65536 --http-backlog-bytes 1048576", Config{MaxMessage: 2048, MaxHead: 4096, HeadTimeout: 1500 * time.Millisecond, HTTPIdleTimeout: 7 * time.Minute, OutboxBytes: 65536, HTTPBacklogBytes: 1 << 20}},
 		{"--ping-interval 0s --close-timeout 1s --drain-timeout 0 --cache-eviction 0", Config{PingInterval: Off, CloseTimeout: time.Second, DrainTimeout: Off, CacheEviction: Off}},

@@ -123,6 +123,7 @@ type Options struct {
 	ConnectTimeout time.Duration // all attempts of Connect together (30 s)
 	WriteTimeout   time.Duration // a write that takes longer cuts the connection, which then reconnects (10 s)
 	Ping           time.Duration // interval of pings; two without a pong end the connection (10 s)
+	Beat           time.Duration // interval of beats through the other servers of the cluster (1 s); negative: it is not watched
 	PendingLimit   int           // messages queued for one dispatcher; beyond it they are dropped: Gap (65,536)
 	QueueLimit     int           // requests queued for one publisher; beyond it: ErrOverloaded (262,144)
 	QueueBytes     int           // the same limit for the bytes of their payloads (64 MiB)
@@ -142,6 +143,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.ConnectTimeout, 30*time.Second)
 	setDefault(&o.WriteTimeout, 10*time.Second)
 	setDefault(&o.Ping, 10*time.Second)
+	setDefault(&o.Beat, time.Second)
 	setDefault(&o.PendingLimit, 1<<16)
 	setDefault(&o.QueueLimit, 1<<18)
 	setDefault(&o.QueueBytes, 64<<20)
@@ -176,6 +178,8 @@ type Bus struct {
 	opts  Options
 	links []*link
 
+	cluster *cluster // nil if it is not watched
+
 	closed atomic.Bool
 }
 
@@ -191,13 +195,22 @@ func Connect(ctx context.Context, o Options) (*Bus, error) {
 	b := &Bus{opts: o}
 	ctx, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
 	defer cancel()
+	var watch chan<- beat
+	if o.Beat > 0 && o.InProcess == nil {
+		b.cluster = newCluster(b)
+		watch = b.cluster.beats
+	}
 	for i := range o.Conns {
-		l, err := openLink(ctx, &b.opts, i)
+		l, err := openLink(ctx, &b.opts, i, watch)
 		if err != nil {
+			b.cluster = nil
 			b.Close()
 			return nil, err
 		}
 		b.links = append(b.links, l)
+	}
+	if b.cluster != nil {
+		b.cluster.start()
 	}
 	return b, nil
 }
@@ -207,6 +220,9 @@ func Connect(ctx context.Context, o Options) (*Bus, error) {
 func (b *Bus) Close() {
 	if b.closed.Swap(true) {
 		return
+	}
+	if b.cluster != nil {
+		b.cluster.close()
 	}
 	for _, l := range b.links {
 		l.close()

@@ -155,7 +155,9 @@ func (d *dispatcher) route(m *nats.Msg) {
 				r.Err = ErrNoResponders
 			}
 			d.opts.Receiver.Reply(r)
+			return
 		}
+		d.beat(token, m.Data)
 		return
 	}
 	if rest, ok := strings.CutPrefix(subject, "system."); ok {

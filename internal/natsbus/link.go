@@ -24,7 +24,8 @@ type link struct {
 	// Fixed after construction.
 	opts     *Options
 	number   int
-	inbox    string // prefix of reply subjects, with the final dot
+	inbox    string      // prefix of reply subjects, with the final dot
+	watch    chan<- beat // nil if the cluster is not watched
 	settings nats.Options
 
 	// The newest connection. Written by openLink, then by the publisher.
@@ -95,11 +96,12 @@ type change struct {
 }
 
 // openLink connects, makes the base subscriptions and starts the link's goroutines.
-func openLink(ctx context.Context, o *Options, number int) (*link, error) {
+func openLink(ctx context.Context, o *Options, number int, watch chan<- beat) (*link, error) {
 	l := &link{
 		opts:       o,
 		number:     number,
 		inbox:      "_INBOX." + rand.Text() + ".",
+		watch:      watch,
 		msgs:       make(chan *nats.Msg, o.PendingLimit),
 		changes:    make(chan change, 16),
 		work:       make(chan struct{}, 1),

@@ -38,6 +38,8 @@ type Metrics struct {
 	SlowConsumer metrics.Counter // drops that nats.go reported
 	Disconnects  metrics.Counter // connections lost
 	Reconnects   metrics.Counter // connections restored
+	Watched      metrics.Gauge   // other servers of the cluster whose beats arrive
+	Partitions   metrics.Counter // times a server of the cluster was found cut off from the others
 
 	Lost [Reasons]metrics.Counter // connections lost, by reason
 }
