@@ -127,7 +127,7 @@ func (e *entry) stateEvent(event string, payload []byte) (*state.Event, error) {
 // bad counts and logs an event that cannot be applied; it is dropped.
 func (r *resource) bad(event string, err error) {
 	r.s.metrics.EventsBad.Add(1)
-	r.s.log.Error("bad event dropped", "resource", r.name, "event", event, "error", err)
+	r.s.logs.error(&r.s.logs.badEvent, "bad event dropped", "resource", r.name, "event", event, "error", err)
 }
 
 // queryEvent sends a query request for each cached query, all in parallel. Entries that are loading
@@ -193,7 +193,7 @@ func (e *entry) queryReply(subject string, payload []byte, err *res.Error) {
 			s.opt.Invalid(subject, err)
 		}
 		s.metrics.QueryFailures.Add(1)
-		s.log.Warn("query request failed; the old state stays", "resource", e.r.name, "query", e.query, "error", err)
+		s.logs.warn(&s.logs.query, "query request failed; the old state stays", "resource", e.r.name, "query", e.query, "error", err)
 		return
 	}
 	switch {

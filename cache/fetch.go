@@ -232,7 +232,7 @@ func (e *entry) refreshed(a *fetched) {
 		e.deleted()
 	default:
 		s.metrics.RegetFailures.Add(1)
-		s.log.Warn("refetch of a resource failed; its old state stays",
+		s.logs.warn(&s.logs.refetch, "refetch of a resource failed; its old state stays",
 			"resource", e.r.name, "query", e.query, "error", a.err)
 		switch {
 		case a.f.again:
@@ -260,7 +260,7 @@ func (e *entry) replace(snap *state.Snapshot) bool {
 	s := e.r.s
 	events, err := state.Diff(e.snap, snap)
 	if err != nil {
-		s.log.Warn("a resource changed its type; its old state stays", "resource", e.r.name, "query", e.query)
+		s.logs.warn(&s.logs.newType, "a resource changed its type; its old state stays", "resource", e.r.name, "query", e.query)
 		return false
 	}
 	if len(events) > manySteps {

@@ -41,6 +41,9 @@ func newHarness(t *testing.T, opt Options) *harness {
 	h.load = make([]int, opt.Loops)
 	opt.Clock = h.clock
 	opt.Log = slog.New(logWriter{h})
+	if opt.LogEvery == 0 {
+		opt.LogEvery = -1
+	}
 	h.s = NewShard(opt, h, (*harnessLoops)(h))
 	return h
 }

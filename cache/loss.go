@@ -74,7 +74,7 @@ func (s *Shard) recoverLoss() {
 			found[r] = struct{}{}
 		}
 	}
-	s.log.Warn("mailbox full: events were dropped; their resources are refetched", "resources", len(found))
+	s.logs.warn(&s.logs.loss, "mailbox full: events were dropped; their resources are refetched", "resources", len(found))
 	s.doubt.sweep = true
 	for _, r := range byName(found) {
 		r.missed()

@@ -63,6 +63,10 @@ type Options struct {
 	// ResetThrottle limits the re-gets in flight, of all shards that share it. nil: no limit.
 	ResetThrottle *owner.Throttle
 
+	// LogEvery is how often a kind of line that services can cause is logged; the next line says
+	// how many were suppressed. Default 1 s; negative: each is logged.
+	LogEvery time.Duration
+
 	Clock   owner.Clock  // default owner.SystemClock()
 	Log     *slog.Logger // default: discard
 	Metrics *Metrics     // may be shared by shards; default: its own
@@ -83,6 +87,7 @@ func (o *Options) defaults() {
 	def(&o.MailboxBytes, 64<<20)
 	def(&o.LockedLimit, 1<<10)
 	def(&o.LockedBytes, 4<<20)
+	def(&o.LogEvery, time.Second)
 	if o.Clock == nil {
 		o.Clock = owner.SystemClock()
 	}

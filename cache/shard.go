@@ -31,13 +31,13 @@ type Shard struct {
 	inbox        // messages to the shard
 	timing       // clock and timers
 	broadcast    // updates to the loops
-	deprecations // what was logged
+	deprecations // what was logged once
 
 	// Fixed after construction.
 	opt     Options
 	bus     Bus
 	metrics *Metrics
-	log     *slog.Logger
+	logs    logs
 	handler func(message)
 
 	// Owned by the shard's goroutine.
@@ -59,7 +59,6 @@ func NewShard(opt Options, bus Bus, loops Loops) *Shard {
 		opt:       opt,
 		bus:       bus,
 		metrics:   opt.Metrics,
-		log:       opt.Log.With("shard", opt.Index),
 		resources: make(map[string]*resource),
 	}
 	s.handler = s.handle
@@ -73,7 +72,9 @@ func NewShard(opt Options, bus Bus, loops Loops) *Shard {
 		laggards: make([]laggards, opt.Loops),
 	}
 	s.unused = unused{limit: opt.UnusedBytes, metrics: opt.Metrics}
-	s.deprecations = deprecations{log: s.log, deprecated: make(map[string]struct{})}
+	log := opt.Log.With("shard", opt.Index)
+	s.logs = logs{log: log, timing: &s.timing, every: max(opt.LogEvery, 0)}
+	s.deprecations = deprecations{log: log, deprecated: make(map[string]struct{})}
 	return s
 }
 

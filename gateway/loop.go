@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"bytes"
+	"log/slog"
 	"time"
 
 	"sluice/fanout"
 	"sluice/internal/connid"
 	"sluice/internal/framing"
 	"sluice/internal/httpedge"
+	"sluice/internal/loglimit"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/internal/res"
@@ -23,14 +25,15 @@ const turnBudget = 4096
 // loop is the state of an event loop beside its connections: topics, sessions, and requests to
 // services. The loop owns everything but the mailbox.
 type loop struct {
-	g       *Gateway
-	net     *netpoll.Loop
-	index   int
-	mailbox *owner.Mailbox[loopMessage]
-	caller  *natsbus.Caller
-	env     session.Env
-	http    *httpedge.Loop
-	asking  []*netpoll.Conn // whose clients sent requests in this turn that wait for services
+	g        *Gateway
+	net      *netpoll.Loop
+	index    int
+	mailbox  *owner.Mailbox[loopMessage]
+	caller   *natsbus.Caller
+	env      session.Env
+	http     *httpedge.Loop
+	badToken loglimit.Limiter // of lines about malformed token events
+	asking   []*netpoll.Conn  // whose clients sent requests in this turn that wait for services
 
 	// The in-flight requests of each session that has any. They are abandoned when the session
 	// ends.
@@ -155,7 +158,7 @@ func (l *loop) token(who connid.ID, data []byte) {
 	}
 	token, tid, err := l.env.Parser.Token(data)
 	if err != nil {
-		l.g.log.Error("token event dropped: malformed", "err", err)
+		l.badToken.Log(l.g.log, slog.LevelError, l.net.Now(), logEvery, "token event dropped: malformed", "err", err)
 		return
 	}
 	s.SetToken(token, tid)

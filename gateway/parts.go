@@ -105,7 +105,7 @@ func (g *Gateway) connect(ctx context.Context, fail func(error)) (err error) {
 		Key:            g.config.NATSKey,
 		RootCAs:        g.config.NATSRootCAs,
 		Conns:          g.config.NATSConnections,
-		Receiver:       &router{owners: &g.owners, ids: g.ids, log: g.log},
+		Receiver:       &router{owners: &g.owners, ids: g.ids, log: g.log, clock: g.clock},
 		Signal:         signals{&g.owners, g.grace, g.log}.handle,
 		Log:            g.log,
 		Metrics:        &g.busMetrics,

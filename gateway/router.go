@@ -2,10 +2,13 @@ package gateway
 
 import (
 	"log/slog"
+	"time"
 
 	"sluice/fanout"
 	"sluice/internal/connid"
+	"sluice/internal/loglimit"
 	"sluice/internal/natsbus"
+	"sluice/internal/owner"
 	"sluice/internal/res"
 )
 
@@ -22,8 +25,19 @@ import (
 // the second.
 type router struct {
 	*owners
-	ids connid.Maker
-	log *slog.Logger
+	ids   connid.Maker
+	log   *slog.Logger
+	clock owner.Clock
+
+	badReset, badTokenReset, badPattern loglimit.Limiter
+}
+
+// logEvery is how often a kind of malformed message from services is logged.
+const logEvery = time.Second
+
+// logBad logs a malformed message, which any service can send.
+func (r *router) logBad(kind *loglimit.Limiter, msg string, attrs ...any) {
+	kind.Log(r.log, slog.LevelError, r.clock.Now(), logEvery, msg, attrs...)
 }
 
 // Event posts an event to the shard of its resource.
@@ -54,7 +68,7 @@ func (r *router) System(event string, data []byte) {
 	case "reset":
 		resources, access, err := p.SystemReset(data)
 		if err != nil {
-			r.log.Error("system.reset dropped: malformed", "err", err)
+			r.logBad(&r.badReset, "system.reset dropped: malformed", "err", err)
 			return
 		}
 		if patterns := r.patterns("resources", resources); len(patterns) > 0 {
@@ -75,7 +89,7 @@ func (r *router) System(event string, data []byte) {
 	case "tokenReset":
 		tids, subject, err := p.TokenReset(data)
 		if err != nil {
-			r.log.Error("system.tokenReset dropped: malformed", "err", err)
+			r.logBad(&r.badTokenReset, "system.tokenReset dropped: malformed", "err", err)
 			return
 		}
 		r.inOrder(func() {
@@ -110,7 +124,7 @@ func (r *router) patterns(what string, texts []string) []res.Pattern {
 	for _, t := range texts {
 		p, ok := res.ParsePattern(t)
 		if !ok {
-			r.log.Error("system.reset: invalid pattern ignored", "list", what, "pattern", t)
+			r.logBad(&r.badPattern, "system.reset: invalid pattern ignored", "list", what, "pattern", t)
 			continue
 		}
 		patterns = append(patterns, p)

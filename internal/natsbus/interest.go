@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"sluice/internal/owner"
 )
 
 // A server reports a denied subscription by an error among the messages, and keeps the connection.
@@ -161,7 +164,7 @@ func (l *link) violation(err error) {
 	text := err.Error()
 	if subject, ok := quotedAfter(text, "Subscription to "); ok {
 		l.opts.Metrics.Refused.Inc()
-		l.tell("NATS refuses a subscription; permit it in the server's configuration", subject, err)
+		l.logDenial("NATS refuses a subscription; permit it in the server's configuration", subject, err)
 		if l.base.refuse(subject) {
 			l.marks.giveUp()
 			return
@@ -179,17 +182,18 @@ func (l *link) violation(err error) {
 		return
 	}
 	l.opts.Metrics.Forbidden.Inc()
-	l.tell("NATS does not let a request pass; permit it in the server's configuration", subject, err)
+	l.logDenial("NATS does not let a request pass; permit it in the server's configuration", subject, err)
 }
 
-// tell logs a refusal, one a second.
-func (l *link) tell(message, subject string, err error) {
-	if time.Since(l.told) < time.Second {
-		l.quiet++
-		return
-	}
-	l.opts.Log.Error(message, "connection", l.number, "subject", subject, "error", err, "more", l.quiet)
-	l.told, l.quiet = time.Now(), 0
+// denialsEvery is how often denials of a connection are logged.
+const denialsEvery = time.Second
+
+var systemClock = owner.SystemClock()
+
+// logDenial logs a denial for lack of permission, which services and clients can cause.
+func (l *link) logDenial(message, subject string, err error) {
+	l.denials.Log(l.opts.Log, slog.LevelError, systemClock.Now(), denialsEvery, message,
+		"connection", l.number, "subject", subject, "error", err)
 }
 
 // quotedAfter returns the quoted text that follows prefix.

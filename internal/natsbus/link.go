@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"sluice/internal/loglimit"
 	"sluice/internal/owner"
 	"sluice/internal/secret"
 )
@@ -62,8 +63,8 @@ type link struct {
 	since time.Time // of the newest connection
 	why   error     // the newest error that the server sent on it
 	cut   bool      // whether it is lost
-	told  time.Time // of the newest denial in the log
-	quiet int       // denials since then, not logged
+
+	denials loglimit.Limiter // of lines about denials
 
 	base  base
 	marks marks

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/internal/invariants"
+	"sluice/internal/loglimit"
 )
 
 // Part is what a contained panic happened in.
@@ -40,9 +41,8 @@ type Faults struct {
 	clock Clock
 	log   *slog.Logger
 	parts [Parts]struct {
-		count  atomic.Uint64
-		quiet  atomic.Uint64 // since the last line in the log
-		logged atomic.Int64  // when that was; 0: never
+		count atomic.Uint64
+		log   loglimit.Limiter
 	}
 }
 
@@ -63,14 +63,12 @@ func (f *Faults) Note(p Part, value any, attrs ...any) {
 	}
 	s := &f.parts[p]
 	s.count.Add(1)
-	now := int64(f.clock.Now()) + 1
-	last := s.logged.Load()
-	if last != 0 && now < last+int64(faultsEvery) || !s.logged.CompareAndSwap(last, now) {
-		s.quiet.Add(1)
-		return
+	suppressed, ok := s.log.Allow(f.clock.Now(), faultsEvery)
+	if !ok {
+		return // before the stack is written out
 	}
 	f.log.Error("panic contained; please report it with the stack",
-		append([]any{"in", p.String(), "panic", fmt.Sprint(value), "unlogged", s.quiet.Swap(0), "stack", string(debug.Stack())}, attrs...)...)
+		append([]any{"in", p.String(), "panic", fmt.Sprint(value), "suppressed", suppressed, "stack", string(debug.Stack())}, attrs...)...)
 }
 
 // Contain is deferred by work that must not end its goroutine: it recovers from a

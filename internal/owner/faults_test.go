@@ -22,7 +22,7 @@ func TestFaultsAreCountedAndLoggedAtTimes(t *testing.T) {
 	f.Note(Loop, "other")
 	clock.Advance(faultsEvery + time.Second)
 	f.Note(Shard, "again")
-	if got := text.String(); strings.Count(got, "\n") != 3 || !strings.Contains(got, "unlogged=2") {
+	if got := text.String(); strings.Count(got, "\n") != 3 || !strings.Contains(got, "suppressed=2") {
 		t.Errorf("logged: %s", got)
 	}
 	if f.Count(Shard) != 4 || f.Count(Loop) != 1 || f.Count(Handshake) != 0 {
