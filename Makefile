@@ -2,6 +2,8 @@
 
 GO      ?= go
 TIME    ?= 10s
+# Of a package's tests: a busy machine needs several times what an idle one does.
+TIMEOUT ?= 40m
 PKG     ?= ./...
 VERSION ?=
 
@@ -25,20 +27,20 @@ demo: build ## build and run the demo (ARGS='--port 9000' adds settings)
 	./bin/sluice demo $(ARGS)
 
 test: ## run all tests: Go's, fuzz seeds included, then end to end (PKG=./internal/res/... runs a package's only)
-	$(GO) test $(PKG)
+	$(GO) test -timeout $(TIMEOUT) $(PKG)
 ifeq ($(PKG),./...)
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory e2e; \
 	else echo "Left out: the end-to-end tests with Node and real clients, since npm is not there (make deps installs it)."; fi
 endif
 
 race: ## run all Go tests under the race detector, but for the house rules, which "lint" holds
-	$(GO) test -race $$($(GO) list $(PKG) | grep -v '/internal/archtest$$')
+	$(GO) test -race -timeout $(TIMEOUT) $$($(GO) list $(PKG) | grep -v '/internal/archtest$$')
 
 alloc: ## run the allocation tests, which the race detector would distort
 	$(GO) test -run Alloc $(PKG)
 
 invariants: ## test the core with its internal assertions compiled in
-	$(GO) test -tags invariants $(CORE)
+	$(GO) test -timeout $(TIMEOUT) -tags invariants $(CORE)
 
 lint: ## check format, house rules, vet and staticcheck, and that programs call every function
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }

@@ -51,7 +51,8 @@ func New(tb testing.TB, change ...func(*server.Options)) *Server {
 	}
 	tb.Cleanup(release)
 	s := &Server{tb: tb, port: port}
-	s.opts = &server.Options{Host: "127.0.0.1", Port: s.port, NoLog: true, NoSigs: true, MaxControlLine: 4096}
+	s.opts = &server.Options{Host: "127.0.0.1", Port: s.port, NoLog: true, NoSigs: true, MaxControlLine: 4096,
+		WriteDeadline: time.Minute} // a busy machine does not make a client a slow consumer
 	for _, f := range change {
 		f(s.opts)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/gateway"
+	"sluice/internal/testkit"
 )
 
 // running is a gateway under test. It implements Gateway.
@@ -20,7 +21,7 @@ type running struct {
 func (r running) URL() string { return "ws://" + r.g.Addr().String() + r.path }
 
 func (r running) Stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	_ = r.g.Stop(ctx)
 }
@@ -29,7 +30,8 @@ func (r running) Stop() {
 // test.
 func startGateway(st Start, change func(*gateway.Config)) (Gateway, error) {
 	c := gateway.Config{
-		Addr: "127.0.0.1", Port: gateway.FreePort, NATSURL: gateway.NATSURL(st.NATS), NATSTimeout: 10 * time.Second,
+		Addr: "127.0.0.1", Port: gateway.FreePort, NATSURL: gateway.NATSURL(st.NATS), NATSTimeout: testkit.Patience,
+		NATSPing:     time.Minute, // a busy machine does not lose NATS
 		DrainTimeout: gateway.Off, Log: st.Log,
 	}
 	if st.Clock != nil {

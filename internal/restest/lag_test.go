@@ -15,6 +15,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/natstest"
+	"sluice/internal/testkit"
 )
 
 // socket is a WebSocket client that reads when it is told to.
@@ -22,6 +23,16 @@ type socket struct {
 	t *testing.T
 	c net.Conn
 	r *bufio.Reader
+}
+
+// patient is a connection on which each read has testkit.Patience.
+type patient struct{ net.Conn }
+
+func (p patient) Read(b []byte) (int, error) {
+	if err := p.SetReadDeadline(time.Now().Add(testkit.Patience)); err != nil {
+		return 0, err
+	}
+	return p.Conn.Read(b)
 }
 
 // openSocket connects; headers are sent with the upgrade.
@@ -32,10 +43,7 @@ func openSocket(t *testing.T, url string, headers ...string) *socket {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	s := &socket{t: t, c: c, r: bufio.NewReader(c)}
+	s := &socket{t: t, c: c, r: bufio.NewReader(patient{c})}
 	if _, err := c.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + strings.Join(append(headers, "", ""), "\r\n"))); err != nil {
 		t.Fatal(err)
 	}

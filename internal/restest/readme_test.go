@@ -15,11 +15,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/gateway"
 	"sluice/internal/demo"
 	"sluice/internal/secret"
+	"sluice/internal/testkit"
 )
 
 // readmeHost is what the README calls the gateway of "make demo".
@@ -158,7 +158,7 @@ func (e example) check(t *testing.T, run func(context.Context, []string) (string
 	for i, w := range e.words {
 		words[i] = strings.ReplaceAll(w, readmeHost, base)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	got, err := run(ctx, words)
 	if err != nil {

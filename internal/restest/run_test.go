@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/internal/testkit"
 )
 
-// fakeEnv runs transcripts against the fake gateway. The watchdog is short: most of these must
-// fail.
+// fakeEnv runs transcripts against the fake gateway.
 func fakeEnv(t *testing.T, wrong faults) Env {
 	ns := startNATS(t)
-	return Env{NATS: ns.ClientURL(), Subscribed: subscribed(ns), Watchdog: 200 * time.Millisecond,
+	return Env{NATS: ns.ClientURL(), Subscribed: subscribed(ns), Watchdog: testkit.Patience,
 		Start: func(st Start) (Gateway, error) { return startFake(st, wrong) }}
 }
 
@@ -107,12 +108,20 @@ func runFails(t *testing.T, all []failing) {
 	for _, tt := range all {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			err := run(t, fakeEnv(t, tt.wrong), tt.text)
-			if err == nil {
-				t.Fatal("passed")
-			}
-			if !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("want %q in:\n%v", tt.want, err)
+			// Most of these wait for what never comes. If the watchdog was too short for what does
+			// come, it is made longer.
+			e := fakeEnv(t, tt.wrong)
+			for e.Watchdog = 200 * time.Millisecond; ; e.Watchdog *= 4 {
+				err := run(t, e, tt.text)
+				if err == nil {
+					t.Fatal("passed")
+				}
+				if strings.Contains(err.Error(), tt.want) {
+					return
+				}
+				if e.Watchdog > testkit.Patience {
+					t.Fatalf("want %q in:\n%v", tt.want, err)
+				}
 			}
 		})
 	}

@@ -8,16 +8,16 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"sluice/gateway"
+	"sluice/internal/testkit"
 )
 
 var (
 	rewrite  = flag.Bool("rewrite", false, "replace client expectations that differ in testdata")
-	watchdog = flag.Duration("watchdog", 10*time.Second, "how long to wait for a message before it counts as missing")
+	watchdog = flag.Duration("watchdog", testkit.Patience, "how long to wait for a message before it counts as missing")
 )
 
 // layouts are the numbers of owners under which every transcript must hold.
