@@ -39,11 +39,9 @@ func Example() {
 	}
 	ask("POST", "/api/greeter/en/greet", `"Ada"`)
 	ask("POST", "/api/greeter/en/shout", "")
-	ask("POST", "/api/greeter/en/greet", "Ada")
 	ask("GET", "/api/greeter/en", "")
 	// Output:
 	// 200 Origin {"hello":"Ada"}
 	// 404 Origin {"code":"system.methodNotFound","message":"Method not found"}
-	// 400 Origin {"code":"system.badRequest","message":"Bad request"}
 	// 404 Origin {"code":"system.notFound","message":"Not found"}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -424,17 +425,29 @@ func (h *Handler) Params(resp *Response, parser *res.Parser, body []byte, fault 
 			Message: fmt.Sprintf("Bad request: the body is longer than %d bytes", h.o.MaxBody)})
 		return nil, false
 	}
-	if fault == nil {
-		if body = bytes.TrimSpace(body); len(body) == 0 {
-			return nil, true
-		}
-		params, fault = parser.Custom(body)
-	}
 	if fault != nil {
 		resp.Fail(res.ErrBadRequest)
 		return nil, false
 	}
+	text := bytes.TrimSpace(body)
+	if len(text) == 0 {
+		return nil, true
+	}
+	if params, fault = parser.Custom(text); fault != nil {
+		offset, reason := res.Diagnose(text)
+		resp.Fail(malformedBody(bytes.Index(body, text)+offset, reason))
+		return nil, false
+	}
 	return params, true
+}
+
+// malformedBody returns the error for a body that is not JSON. Its code and message are the
+// protocol's (RES.md sections 4 and 5), since clients may depend on them. Its data say what is
+// wrong at which offset in the body, in bytes from 0.
+func malformedBody(offset int, reason string) *res.Error {
+	data := append(strconv.AppendInt([]byte(`{"offset":`), int64(offset), 10), `,"reason":`...)
+	data = append(res.AppendString(data, "malformed JSON: "+reason), '}')
+	return &res.Error{Code: res.CodeBadRequest, Message: res.ErrBadRequest.Message, Data: string(data)}
 }
 
 // Pack completes a response for which Called has returned false.

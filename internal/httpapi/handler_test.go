@@ -172,7 +172,7 @@ func TestMethodsNotAllowed(t *testing.T) {
 }
 
 func TestBodies(t *testing.T) {
-	bad := errorBody(res.ErrBadRequest)
+	bad := strings.TrimSuffix(errorBody(res.ErrBadRequest), "}") + `,"data":{"offset":`
 	deep := strings.Repeat("[", res.MaxDepth) + strings.Repeat("]", res.MaxDepth)
 	for _, tt := range []struct {
 		body   string
@@ -192,7 +192,10 @@ func TestBodies(t *testing.T) {
 			w := httptest.NewRecorder()
 			New(Options{}, f).ServeHTTP(w, r)
 			if tt.params == "" {
-				expect(t, w, 400, bad)
+				if !strings.HasPrefix(w.Body.String(), bad) {
+					t.Errorf("%q: %s", tt.body, w.Body)
+				}
+				expect(t, w, 400, w.Body.String())
 				if f.asked != 0 {
 					t.Errorf("%q reached the backend", tt.body)
 				}
@@ -203,6 +206,24 @@ func TestBodies(t *testing.T) {
 				t.Errorf("%q became %q, want %q", tt.body, got, tt.params)
 			}
 		}
+	}
+}
+
+// The error for a malformed body has the offset in the body as sent, white space included, and a
+// reason. Code and message are the protocol's.
+func TestMalformedBody(t *testing.T) {
+	for _, tt := range []struct{ body, offset, reason string }{
+		{`{"a":1,}`, "7", "expected a property name in double quotes"},
+		{" \r\n {\"a\":1,}\n", "11", "expected a property name in double quotes"},
+		{"\t[1 2]", "4", "expected ',' or ']' after an element"},
+		{" {\"a\":\n", "6", "unexpected end"},
+		{`a=1&b=2`, "0", "expected a value"},
+		{"  \"\xff\"", "3", "invalid UTF-8"},
+		{"\xEF\xBB\xBF{}", "0", "byte order mark before the value"},
+	} {
+		w := ask(t, New(Options{}, &fakeBackend{}), "POST", "/api/a/b", tt.body)
+		expect(t, w, 400, `{"code":"system.badRequest","message":"Bad request","data":{"offset":`+tt.offset+`,"reason":"malformed JSON: `+tt.reason+`"}}`)
+		expectHeader(t, w, "Content-Type", jsonType, "Cache-Control", "no-cache")
 	}
 }
 

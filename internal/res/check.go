@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -35,10 +36,64 @@ func check(b []byte) (traits, bool) {
 	return c.traits, true
 }
 
+// Diagnose returns where and why a Parser rejects a text with ErrMalformed: the offset, in bytes
+// from 0, of the first byte that is invalid or missing, and a reason for users, which does not
+// quote the text. For an escape sequence it is the offset of the backslash. Valid text has the
+// reason "". Diagnose does not allocate. It reads the text again, so call it only after an error.
+func Diagnose(b []byte) (offset int, reason string) {
+	c := checker{b: b}
+	valid := false
+	if c.space() {
+		if valid = c.value(0); valid && c.space() {
+			valid = c.fail("text after the end of the value")
+		}
+	} else {
+		c.fail(expectedValue)
+	}
+	// str accepts invalid UTF-8, so that is the first fault if it precedes the checker's.
+	if n := validUTF8(b); n < len(b) && (valid || n <= c.i) {
+		return n, "invalid UTF-8"
+	}
+	switch {
+	case valid:
+		return len(b), ""
+	case c.i == len(b):
+		return c.i, "unexpected end"
+	case c.i == 0 && bytes.HasPrefix(b, []byte("\xef\xbb\xbf")):
+		return 0, "byte order mark before the value"
+	}
+	return c.i, c.reason
+}
+
+// validUTF8 returns the length of the longest prefix that is valid UTF-8.
+func validUTF8(b []byte) (n int) {
+	for n < len(b) {
+		r, size := utf8.DecodeRune(b[n:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		n += size
+	}
+	return n
+}
+
+// checker reads a text once. When one of its methods returns false for invalid text, i is the
+// offset of the fault, and reason says what it is unless the text has ended.
 type checker struct {
 	b      []byte
 	i      int
 	traits traits
+	reason string
+}
+
+const expectedValue = "expected a value"
+
+var tooDeep = "nested deeper than " + strconv.Itoa(MaxDepth) + " levels"
+
+// fail records the reason and returns false.
+func (c *checker) fail(reason string) bool {
+	c.reason = reason
+	return false
 }
 
 // space skips white space and reports whether anything follows.
@@ -72,9 +127,15 @@ func (c *checker) value(depth int) bool {
 	}
 	switch c.b[c.i] {
 	case '{':
-		return depth < MaxDepth && c.object(depth+1)
+		if depth == MaxDepth {
+			return c.fail(tooDeep)
+		}
+		return c.object(depth + 1)
 	case '[':
-		return depth < MaxDepth && c.array(depth+1)
+		if depth == MaxDepth {
+			return c.fail(tooDeep)
+		}
+		return c.array(depth + 1)
 	case '"':
 		return c.str()
 	case 't':
@@ -94,12 +155,15 @@ func (c *checker) object(depth int) bool {
 		return true
 	}
 	for {
-		if c.i >= len(c.b) || c.b[c.i] != '"' || !c.str() {
+		if c.i >= len(c.b) || c.b[c.i] != '"' {
+			return c.fail("expected a property name in double quotes")
+		}
+		if !c.str() {
 			return false
 		}
 		c.space()
 		if !c.take(':') {
-			return false
+			return c.fail("expected ':' after a property name")
 		}
 		c.space()
 		if !c.value(depth) {
@@ -110,7 +174,7 @@ func (c *checker) object(depth int) bool {
 			return true
 		}
 		if !c.take(',') {
-			return false
+			return c.fail("expected ',' or '}' after a property")
 		}
 		c.space()
 	}
@@ -131,7 +195,7 @@ func (c *checker) array(depth int) bool {
 			return true
 		}
 		if !c.take(',') {
-			return false
+			return c.fail("expected ',' or ']' after an element")
 		}
 		c.space()
 	}
@@ -139,7 +203,10 @@ func (c *checker) array(depth int) bool {
 
 func (c *checker) word(w string) bool {
 	if !bytes.HasPrefix(c.b[c.i:], []byte(w)) {
-		return false
+		for n := 0; c.i < len(c.b) && c.b[c.i] == w[n]; n++ {
+			c.i++
+		}
+		return c.fail(expectedValue)
 	}
 	c.i += len(w)
 	return true
@@ -157,17 +224,23 @@ func (c *checker) digits() int {
 func (c *checker) number() bool {
 	c.take('-')
 	zero := c.i < len(c.b) && c.b[c.i] == '0'
-	if n := c.digits(); n == 0 || zero && n > 1 {
-		return false
+	switch n := c.digits(); {
+	case n == 0:
+		return c.fail(expectedValue)
+	case zero && n > 1:
+		c.i -= n - 1
+		return c.fail("number with a leading zero")
 	}
 	if c.take('.') && c.digits() == 0 {
-		return false
+		return c.fail("expected a digit after the decimal point")
 	}
 	if c.take('e') || c.take('E') {
 		if !c.take('-') {
 			c.take('+')
 		}
-		return c.digits() > 0
+		if c.digits() == 0 {
+			return c.fail("expected a digit in the exponent")
+		}
 	}
 	return true
 }
@@ -198,13 +271,15 @@ func (c *checker) str() bool {
 			c.i = i + 1
 			return true
 		case ch < ' ':
-			return false
+			c.i = i
+			return c.fail("control character in a string")
 		case ch != '\\':
 			i++
 		default:
 			n, isLone := escape(b[i:])
 			if n == 0 {
-				return false
+				c.i = i
+				return c.fail("invalid escape sequence in a string")
 			}
 			if isLone {
 				c.traits |= lone
@@ -212,6 +287,7 @@ func (c *checker) str() bool {
 			i += n
 		}
 	}
+	c.i = len(b)
 	return false
 }
 

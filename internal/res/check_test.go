@@ -3,6 +3,7 @@ package res
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -84,7 +85,90 @@ func TestHostileTextIsRejectedCheaply(t *testing.T) {
 	}
 }
 
-// FuzzCheck compares check with encoding/json, which is strict except about UTF-8.
+func TestDiagnose(t *testing.T) {
+	for _, tt := range []struct {
+		text   string
+		offset int
+		reason string
+	}{
+		{`{"a":1}`, 7, ""},
+		{``, 0, "unexpected end"},
+		{" \n", 2, "unexpected end"},
+		{`{`, 1, "unexpected end"},
+		{`{"a"`, 4, "unexpected end"},
+		{`{"a":`, 5, "unexpected end"},
+		{`{"a":1`, 6, "unexpected end"},
+		{`[1,`, 3, "unexpected end"},
+		{`"abc`, 4, "unexpected end"},
+		{`nul`, 3, "unexpected end"},
+		{`-`, 1, "unexpected end"},
+		{`1e`, 2, "unexpected end"},
+		{`{"a":1}}`, 7, "text after the end of the value"},
+		{`1 2`, 2, "text after the end of the value"},
+		{`{a:1}`, 1, "expected a property name in double quotes"},
+		{`{"a":1,}`, 7, "expected a property name in double quotes"},
+		{`{"a" 1}`, 5, "expected ':' after a property name"},
+		{`{"a":1 "b":2}`, 7, "expected ',' or '}' after a property"},
+		{`[1 2]`, 3, "expected ',' or ']' after an element"},
+		{`[1,]`, 3, "expected a value"},
+		{`{"a":}`, 5, "expected a value"},
+		{`a=1&b=2`, 0, "expected a value"},
+		{`'a'`, 0, "expected a value"},
+		{`NaN`, 0, "expected a value"},
+		{`trux`, 3, "expected a value"},
+		{`-x`, 1, "expected a value"},
+		{"\u00a01", 0, "expected a value"},
+		{`[01]`, 2, "number with a leading zero"},
+		{`1.x`, 2, "expected a digit after the decimal point"},
+		{`1e+x`, 3, "expected a digit in the exponent"},
+		{"[\"a\nb\"]", 3, "control character in a string"},
+		{`["a\x"]`, 3, "invalid escape sequence in a string"},
+		{`["a\u12g4"]`, 3, "invalid escape sequence in a string"},
+		{"\xef\xbb\xbf{}", 0, "byte order mark before the value"},
+		{"{\"a\":\"\xff\"}", 6, "invalid UTF-8"},
+		{"[\xff]", 1, "invalid UTF-8"},
+		{"[\"\xff\",]", 2, "invalid UTF-8"}, // the first of two faults
+		{"[,\"\xff\"]", 1, "expected a value"},
+		{strings.Repeat("[", MaxDepth+1), MaxDepth, "nested deeper than 256 levels"},
+		{strings.Repeat(`{"a":`, MaxDepth+1), 5 * MaxDepth, "nested deeper than 256 levels"},
+	} {
+		if offset, reason := Diagnose([]byte(tt.text)); offset != tt.offset || reason != tt.reason {
+			t.Errorf("%.40q: %d, %q, want %d, %q", tt.text, offset, reason, tt.offset, tt.reason)
+		}
+	}
+}
+
+// diagnosed checks what Diagnose says of a text that check accepts, or rejects, against the offset
+// of encoding/json.
+func diagnosed(t *testing.T, b []byte, valid bool) {
+	t.Helper()
+	offset, reason := Diagnose(b)
+	if (reason == "") != valid || offset < 0 || offset > len(b) || valid && offset != len(b) {
+		t.Fatalf("Diagnose(%q) = %d, %q, but check is %v", b, offset, reason, valid)
+	}
+	if valid || !utf8.Valid(b) || depth(b) > MaxDepth {
+		return
+	}
+	var fault *json.SyntaxError
+	if err := json.Unmarshal(b, new(json.RawMessage)); !errors.As(err, &fault) {
+		t.Fatalf("%q: %v", b, err)
+	}
+	want := int(fault.Offset) - 1
+	// For the end of the text within a literal, encoding/json reports a space that is not there.
+	end := strings.HasPrefix(fault.Error(), "invalid character ' '") && b[want] != ' '
+	if end || strings.HasPrefix(fault.Error(), "unexpected end") {
+		want = len(b)
+	}
+	within := 0
+	if strings.Contains(reason, "escape") {
+		within = len(`\uFFF`)
+	}
+	if offset > want || offset+within < want {
+		t.Fatalf("Diagnose(%q) = %d, %q; encoding/json: %d, %v", b, offset, reason, want, fault)
+	}
+}
+
+// FuzzCheck compares check and Diagnose with encoding/json, which is strict except about UTF-8.
 func FuzzCheck(f *testing.F) {
 	for _, s := range []string{
 		`{"a":[1,-2.5e3,"x\u00e9\ud83d"],"b":null}`, ` [ ] `, `"\ud83d\ude00"`, `NaN`, "\"\xff\"", `[[[[`, `{"a":1,}`, `1e5`, `"12345678\"`,
@@ -100,6 +184,7 @@ func FuzzCheck(f *testing.F) {
 		if ok != want {
 			t.Fatalf("check(%q) = %v", b, ok)
 		}
+		diagnosed(t, b, ok)
 		if !ok {
 			return
 		}

@@ -47,6 +47,21 @@ var (
 	ErrNotImplemented      = &Error{Code: CodeNotImplemented, Message: "Not implemented"}
 )
 
+// The errors of params that the gateway reads itself. Code and message are those of
+// ErrInvalidParams, since clients may depend on them. The data say what is wrong.
+var (
+	errProtocol = invalidParams("protocol must be a string of three numbers below 1000, such as 1.2.3")
+	errCount    = invalidParams("count must be a whole number above 0")
+	errTooLong  = invalidParams("params are longer than " + strconv.Itoa(maxOptions) + " bytes")
+	errNoObject = invalidParams("params must be an object")
+)
+
+// invalidParams returns an ErrInvalidParams with a reason in its data.
+func invalidParams(reason string) *Error {
+	data := append(AppendString([]byte(`{"reason":`), reason), '}')
+	return &Error{Code: ErrInvalidParams.Code, Message: ErrInvalidParams.Message, Data: string(data)}
+}
+
 // The errors of a gateway that cannot accept a request at present. RES has only
 // system.internalError for it, with the reason in the message; HTTP has status 503 (RES.md sections
 // 4 and 5): see Error.HTTP. They are compared by identity, so they must not be copied.

@@ -169,10 +169,12 @@ var newMethod = []byte("new")
 // for ParseVersion. present reports whether params has one.
 func (p *Parser) VersionParams(params []byte) (protocol string, present bool, err *Error) {
 	defer p.done()
-	v, ok := p.param(params, "protocol")
+	v, err := p.param(params, "protocol")
 	switch {
-	case !ok || !isNone(v) && !isString(v):
-		return "", false, ErrInvalidParams
+	case err != nil:
+		return "", false, err
+	case !isNone(v) && !isString(v):
+		return "", false, errProtocol
 	case isNone(v):
 		return "", false, nil
 	}
@@ -183,16 +185,16 @@ func (p *Parser) VersionParams(params []byte) (protocol string, present bool, er
 // release, 1 if absent (RES.md 2.1). A larger count than 2^31-1 saturates.
 func (p *Parser) UnsubscribeCount(params []byte) (int, *Error) {
 	defer p.done()
-	v, ok := p.param(params, "count")
+	v, err := p.param(params, "count")
 	switch {
-	case !ok:
-		return 0, ErrInvalidParams
+	case err != nil:
+		return 0, err
 	case isNone(v):
 		return 1, nil
 	}
 	n, ok := digits(v)
 	if !ok || n == 0 {
-		return 0, ErrInvalidParams
+		return 0, errCount
 	}
 	return int(min(n, maxCount)), nil
 }
@@ -202,24 +204,27 @@ const maxOptions = 64 << 10
 
 // param returns a member of params, which are absent, null or an object of at most maxOptions
 // bytes.
-func (p *Parser) param(params []byte, name string) (raw []byte, ok bool) {
+func (p *Parser) param(params []byte, name string) (raw []byte, err *Error) {
 	if len(params) == 0 {
-		return nil, true
+		return nil, nil
 	}
 	if len(params) > maxOptions {
-		return nil, false
+		return nil, errTooLong
 	}
-	b, err := p.open(params)
-	if err != nil {
-		return nil, false
-	}
-	if !isObject(b) {
-		return nil, b[0] == 'n'
+	b, malformed := p.open(params)
+	switch {
+	case malformed != nil:
+		return nil, ErrInvalidParams
+	case isObject(b):
+	case b[0] == 'n':
+		return nil, nil
+	default:
+		return nil, errNoObject
 	}
 	for w := (walk{text: b}); w.next(); {
 		if string(w.key) == name {
 			raw = w.value
 		}
 	}
-	return raw, true
+	return raw, nil
 }

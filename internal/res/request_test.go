@@ -193,7 +193,7 @@ func TestVersionParams(t *testing.T) {
 	} {
 		var p Parser
 		protocol, present, err := p.VersionParams([]byte(c.params))
-		if protocol != c.protocol || present != c.present || (err == nil) != c.ok || err != nil && err != ErrInvalidParams {
+		if protocol != c.protocol || present != c.present || (err == nil) != c.ok || err != nil && !errors.Is(err, ErrInvalidParams) {
 			t.Errorf("%s: %q, %v, %v", c.params, protocol, present, err)
 		}
 	}
@@ -212,8 +212,32 @@ func TestUnsubscribeCount(t *testing.T) {
 	} {
 		var p Parser
 		n, err := p.UnsubscribeCount([]byte(c.params))
-		if n != c.n || (err == nil) != (c.n > 0) || err != nil && err != ErrInvalidParams {
+		if n != c.n || (err == nil) != (c.n > 0) || err != nil && !errors.Is(err, ErrInvalidParams) {
 			t.Errorf("%s: %d, %v", c.params, n, err)
+		}
+	}
+}
+
+// The reason is in the data; code and message stay as RES.md section 5 has them.
+func TestReasonOfInvalidParams(t *testing.T) {
+	count := func(params string) *Error { _, err := new(Parser).UnsubscribeCount([]byte(params)); return err }
+	version := func(params string) *Error { _, _, err := new(Parser).VersionParams([]byte(params)); return err }
+	_, parsed := ParseVersion("1.x")
+	for _, tt := range []struct {
+		err    *Error
+		reason string
+	}{
+		{count(`{"count":0}`), `"count must be a whole number above 0"`},
+		{count(`{"count":"1"}`), `"count must be a whole number above 0"`},
+		{count(`[1]`), `"params must be an object"`},
+		{count(`{"a":"` + strings.Repeat("x", maxOptions) + `"}`), `"params are longer than 65536 bytes"`},
+		{version(`{"protocol":1.2}`), `"protocol must be a string of three numbers below 1000, such as 1.2.3"`},
+		{version(`"1.2.3"`), `"params must be an object"`},
+		{parsed, `"protocol must be a string of three numbers below 1000, such as 1.2.3"`},
+	} {
+		want := `{"code":"system.invalidParams","message":"Invalid parameters","data":{"reason":` + tt.reason + `}}`
+		if got := string(tt.err.AppendJSON(nil)); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

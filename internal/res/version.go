@@ -16,7 +16,7 @@ const (
 )
 
 // ParseVersion parses a client's protocol version (RES.md 2.1). An empty string is V1_1_1. The
-// error is ErrInvalidParams unless s is three decimal numbers below 1000 joined by dots, and
+// error is an ErrInvalidParams unless s is three decimal numbers below 1000 joined by dots, and
 // ErrUnsupportedProtocol if the major version is not 1.
 func ParseVersion(s string) (Version, *Error) {
 	if s == "" {
@@ -30,17 +30,17 @@ func ParseVersion(s string) (Version, *Error) {
 			n = n*10 + Version(c-'0')
 			digits++
 			if n >= 1000 {
-				return 0, ErrInvalidParams
+				return 0, errProtocol
 			}
 		case c == '.' && digits > 0 && dots < 2:
 			v = v*1000 + n
 			dots, digits, n = dots+1, 0, 0
 		default:
-			return 0, ErrInvalidParams
+			return 0, errProtocol
 		}
 	}
 	if dots != 2 || digits == 0 {
-		return 0, ErrInvalidParams
+		return 0, errProtocol
 	}
 	v = v*1000 + n
 	if v/1_000_000 != 1 {
