@@ -22,11 +22,11 @@ const everywhere = "internal/invariants"
 
 // hot are the packages on the path of an event. Their state has one owner, so
 // they need no lock; their cost is counted in nanoseconds.
-var hot = []string{"internal/owner", "pool", "wsproto", "internal/res", "internal/state", "netpoll", "internal/natsbus", "cache", "fanout", "internal/session"}
+var hot = []string{"internal/owner", "pool", "wsproto", "internal/res", "internal/state", "netpoll", "internal/limit", "internal/natsbus", "cache", "fanout", "internal/session"}
 
 // timeless are the packages to which time is an input: they take "now" from
 // their owner's clock, so that their tests run in fake time.
-var timeless = []string{"pool", "wsproto", "internal/res", "internal/state", "cache", "fanout", "internal/session"}
+var timeless = []string{"pool", "wsproto", "internal/res", "internal/state", "internal/limit", "cache", "fanout", "internal/session"}
 
 // banned are imports that have no place in programs; the test
 // kits use what they need. An entry whose path
