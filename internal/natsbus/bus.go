@@ -23,6 +23,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/secret"
 )
@@ -30,6 +31,7 @@ import (
 // The errors that end a request without a reply.
 var (
 	ErrTimeout         = errors.New("natsbus: no reply within the request timeout")
+	ErrQueueTimeout    = fmt.Errorf("%w: the service has too many requests, and this one was not sent", ErrTimeout)
 	ErrDisconnected    = fmt.Errorf("%w: NATS is disconnected", ErrTimeout)
 	ErrCut             = fmt.Errorf("%w: the connection was lost before the reply", ErrDisconnected)
 	ErrNoResponders    = errors.New("natsbus: no service subscribes to the subject")
@@ -97,6 +99,7 @@ type Reply struct {
 	Err   error  // ErrNoResponders, or why the request was not sent; nil for a reply
 	Data  []byte // immutable, may be kept
 
+	at              time.Duration // when it was received
 	made, slot, gen uint32
 	expired         bool // the request timed out, and every message received before that is dispatched
 }
@@ -119,7 +122,12 @@ type Options struct {
 	Metrics   *Metrics                 // (one of its own)
 	Faults    *owner.Faults            // records recovered panics (none)
 
-	RequestTimeout time.Duration // until a request fails with ErrTimeout (3 s)
+	// Services limits the requests in flight at each service. nil: there is no limit.
+	Services *limit.Table
+	Clock    owner.Clock // that of the callers (owner.SystemClock)
+
+	RequestTimeout time.Duration // from when a request is sent until it fails with ErrTimeout (3 s)
+	QueueTimeout   time.Duration // a request waits so long for its service's limit: ErrQueueTimeout (30 s)
 	ConnectTimeout time.Duration // all attempts of Connect together (30 s)
 	WriteTimeout   time.Duration // a write that takes longer cuts the connection, which then reconnects (10 s)
 	Ping           time.Duration // interval of pings; two without a pong end the connection (10 s)
@@ -140,6 +148,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Name, "sluice")
 	setDefault(&o.Conns, 1)
 	setDefault(&o.RequestTimeout, 3*time.Second)
+	setDefault(&o.QueueTimeout, 30*time.Second)
 	setDefault(&o.ConnectTimeout, 30*time.Second)
 	setDefault(&o.WriteTimeout, 10*time.Second)
 	setDefault(&o.Ping, 10*time.Second)
@@ -153,6 +162,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.settled, 10*time.Second)
 	setDefault(&o.hold, 500*time.Millisecond)
 	setDefault(&o.closeGrace, 2*time.Second)
+	if o.Clock == nil {
+		o.Clock = owner.SystemClock()
+	}
 	if o.Signal == nil {
 		o.Signal = func(int, Signal) {}
 	}

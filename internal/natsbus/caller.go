@@ -2,10 +2,10 @@ package natsbus
 
 import (
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"sluice/internal/invariants"
+	"sluice/internal/limit"
 	"sluice/internal/owner"
 )
 
@@ -24,44 +24,17 @@ type Caller struct {
 	// Requests in flight. Slots live in pages because a timer must not move while armed, and
 	// because the publisher reads a slot's generation.
 	pages   []*[pageSlots]slot
-	free    *slot
+	unused  *slot
 	pending int
+	freed   uint64 // links whose publishers wait for a place that may be free
 
 	// The turn's operations, by connection.
 	batches []*batch
 
-	orphans []orphan // calls given up before they were sent, in the order of Abandon
+	orphans []orphan // calls given up before they were sent
 }
 
 const pageSlots = 256
-
-// slot holds one request. Its generation is part of the reply subject and changes when the request
-// ends, so a late reply does not match the slot's next request.
-type slot struct {
-	// Fixed when the page is made.
-	caller *Caller
-	index  uint32
-
-	gen atomic.Uint32 // written by the owner; the publisher reads it to skip requests that have ended
-
-	// Written by the publisher when the request is sent: the generation, and the link's epoch in
-	// the low half.
-	sent atomic.Uint64
-
-	// Owned by the caller's owner.
-	timer owner.Timer
-	done  func(data []byte, err error) // nil while the slot is free
-	link  *link
-	line  int32 // length of the request's protocol line
-	size  int32 // of its payload
-	once  bool  // it must not be sent twice: calls and auth requests
-	next  *slot // free list
-
-	expiring bool // timed out; the timeout is queued for the dispatcher
-
-	group         *Group // nil: none
-	before, after *slot  // of the same group
-}
 
 // NewCaller returns the caller of one owner. number identifies the owner in its replies and must be
 // unique on the bus; wheel and now are the owner's own.
@@ -86,39 +59,64 @@ func (c *Caller) interest(kind opKind, name string) error {
 	return nil
 }
 
-// Request sends a copy of payload to subject. It calls done exactly once, later, on the owner's
-// goroutine, with the reply, which is immutable and may be kept, or with one of the package's
-// errors. name is the resource that the request is about. It selects the connection, so that the
-// reply keeps its order with the resource's events; an empty name selects the first connection.
-func (c *Caller) Request(name, subject string, payload []byte, done func(data []byte, err error)) {
-	c.RequestIn(nil, name, subject, payload, done)
+// Request describes a request.
+type Request struct {
+	// Name is the resource that the request is about. It selects the connection, so that the reply
+	// keeps its order with the resource's events, and the service whose limit counts. An empty name
+	// selects the first connection.
+	Name    string
+	Subject string
+	Payload []byte // copied
+
+	// While the service has as many requests as it may, the others wait: by priority, clients in
+	// turn, those of one client and priority in order.
+	Priority limit.Priority
+	Client   uint64
+	Group    *Group // the request belongs to it until it ends; nil: none
 }
 
-// RequestIn is Request with a group, nil for none, that the request belongs to until it ends.
-func (c *Caller) RequestIn(g *Group, name, subject string, payload []byte, done func(data []byte, err error)) {
-	m := c.bus.opts.Metrics
-	m.Requests.Inc()
+// Request makes a request. It calls done exactly once, later, on the owner's goroutine, with the
+// reply, which is immutable and may be kept, or with one of the package's errors.
+func (c *Caller) Request(r Request, done func(data []byte, err error)) {
+	o := &c.bus.opts
+	o.Metrics.Requests.Inc()
 	conn := 0
-	if len(c.bus.links) > 1 && name != "" && !strings.HasPrefix(subject, "auth.") {
-		conn = connOf(HashName(name), len(c.bus.links))
+	if len(c.bus.links) > 1 && r.Name != "" && !strings.HasPrefix(r.Subject, "auth.") {
+		conn = connOf(HashName(r.Name), len(c.bus.links))
 	}
 	l := c.bus.links[conn]
 	s := c.take(done, l)
-	g.add(s)
-	s.line, s.size = int32(publishLine(subject, len(l.inbox)+replyTokenLen, len(payload))), int32(len(payload))
-	s.once = strings.HasPrefix(subject, "call.") || strings.HasPrefix(subject, "auth.")
-	if err := c.admit(l, s, subject); err != nil {
-		c.bus.opts.Receiver.Reply(Reply{Owner: c.owner, Err: err, slot: s.index, gen: s.gen.Load()})
+	r.Group.add(s)
+	s.line, s.size = int32(publishLine(r.Subject, len(l.inbox)+replyTokenLen, len(r.Payload))), int32(len(r.Payload))
+	s.kind, s.priority, s.made = limit.KindOf(r.Subject), r.Priority, c.now()
+	s.once = s.kind == limit.KindCall || s.kind == limit.KindAuth
+	if err := c.admit(l, s, r.Subject); err != nil {
+		o.Receiver.Reply(Reply{Owner: c.owner, Err: err, slot: s.index, gen: s.gen()})
 		return
 	}
-	c.wheel.Expect(&s.timer, c.now()+c.bus.opts.RequestTimeout, s)
+	wait := o.RequestTimeout
+	if o.Services != nil {
+		s.service = o.Services.Get(r.limited())
+		wait = min(wait, o.QueueTimeout)
+	}
+	c.wheel.Expect(&s.timer, s.made+wait, s)
 	b := c.batch(conn)
 	start := len(b.payloads)
-	b.payloads = append(b.payloads, payload...)
+	b.payloads = append(b.payloads, r.Payload...)
 	b.ops = append(b.ops, op{
-		kind: opRequest, subject: subject, slot: s, gen: s.gen.Load(),
-		owner: c.owner, once: s.once, start: start, end: len(b.payloads),
+		kind: opRequest, subject: r.Subject, slot: s, gen: s.gen(), owner: c.owner, once: s.once, start: start, end: len(b.payloads),
+		service: s.service, client: r.Client, priority: r.Priority,
 	})
+}
+
+// limited returns the resource name whose service's limit counts. An auth request after a token
+// reset has no resource, but a subject like one.
+func (r *Request) limited() string {
+	if r.Name == r.Subject {
+		_, after, _ := strings.Cut(r.Subject, ".")
+		return after
+	}
+	return r.Name
 }
 
 // admit returns why a request cannot be sent, nil if it can. It does not count the operations of
@@ -132,7 +130,11 @@ func (c *Caller) admit(l *link, s *slot, subject string) error {
 		o.Metrics.reject(err)
 		return err
 	}
-	if c.pending > o.RequestLimit || l.queued.Load() >= int64(o.QueueLimit) || l.queuedBytes.Load() >= int64(o.QueueBytes) {
+	room := int64(o.QueueLimit)
+	if s.priority == limit.Call {
+		room += room / 8 // a queue full of others does not reject what people do
+	}
+	if c.pending > o.RequestLimit || l.queued.Load() >= room || l.queuedBytes.Load() >= int64(o.QueueBytes) {
 		o.Metrics.Overloaded.Inc()
 		return ErrOverloaded
 	}
@@ -144,44 +146,84 @@ func (c *Caller) admit(l *link, s *slot, subject string) error {
 func (c *Caller) Deliver(r Reply) {
 	m := c.bus.opts.Metrics
 	s := c.slot(r.slot)
-	switch {
-	case s == nil || s.done == nil || s.gen.Load() != r.gen:
+	if s == nil || s.gen() != r.gen || s.done == nil {
 		if !r.expired {
 			m.LateReplies.Inc()
+			if s != nil && s.lost && s.gen() == r.gen {
+				c.found(s, &r)
+			}
 		}
 		return
+	}
+	switch {
 	case r.expired:
 		if s.expiring {
-			m.Timeouts.Inc()
-			c.finish(s, nil, r.Err)
+			s.expiring = false
+			c.timedOut(s, r.Err)
 		}
 		return
 	case r.Err == ErrNoResponders:
 		m.NoResponders.Inc()
 	case r.Err != nil: // counted where it was noticed
-	case isPreResponse(r.Data):
-		m.PreResponses.Inc()
-		if d, ok := parsePreResponse(r.Data); ok {
-			c.wheel.Expect(&s.timer, c.now()+d, s)
-			s.expiring = false
-		}
-		return
 	default:
+		c.observe(s, &r)
+		if isPreResponse(r.Data) {
+			m.PreResponses.Inc()
+			c.extend(s, r.Data)
+			return
+		}
 		m.Replies.Inc()
 	}
 	c.finish(s, r.Data, r.Err)
 }
 
-// expiryRetry is when a timeout is queued again after it found the dispatcher's queue full.
-const expiryRetry = 10 * time.Millisecond
-
-// Expire implements owner.Expirer: the request has timed out. Its reply may have been received and
-// wait in the dispatcher's queue. So the timeout is queued after it, and counts when it is
-// dispatched.
-func (s *slot) Expire(now time.Duration) {
-	if s.expiring = s.link.expire(s); !s.expiring {
-		s.caller.wheel.Schedule(&s.timer, now+expiryRetry, s)
+// timedOut ends a request whose deadline has passed, unless it was sent late.
+func (c *Caller) timedOut(s *slot, err error) {
+	if c.postpone(s, c.now()) {
+		return
 	}
+	if v := s.service; v != nil {
+		if s.stage() != unsent {
+			v.TimedOut()
+		} else if err == ErrTimeout {
+			err = ErrQueueTimeout
+			v.Expired()
+		}
+	}
+	c.bus.opts.Metrics.Timeouts.Inc()
+	c.finish(s, nil, err)
+}
+
+// observe records the latency of a reply, or of the first pre-response, for the service's limit.
+func (c *Caller) observe(s *slot, r *Reply) {
+	if v := s.service; v != nil && !s.extended && s.stage() != unsent {
+		sent := time.Duration(s.sentAt.Load())
+		v.Observe(s.kind, r.at-sent)
+		v.Replied(sent)
+	}
+}
+
+// extend handles a pre-response: the request waits at its service no more.
+func (c *Caller) extend(s *slot, data []byte) {
+	if v := s.service; v != nil && !s.extended && s.stage() != unsent {
+		v.Extend(1)
+		c.freed |= v.Waiting()
+		s.extended = true
+	}
+	if d, ok := parsePreResponse(data); ok {
+		s.extended = true
+		c.wheel.Expect(&s.timer, c.now()+d, s)
+		s.expiring = false
+	}
+}
+
+// found handles the reply to a request that nobody waits for any more.
+func (c *Caller) found(s *slot, r *Reply) {
+	if r.Err == nil {
+		s.service.Replied(time.Duration(s.sentAt.Load()))
+	}
+	c.wheel.Cancel(&s.timer)
+	c.free(s)
 }
 
 // finish frees the slot before done runs, since done may make the next request.
@@ -192,11 +234,12 @@ func (c *Caller) finish(s *slot, data []byte, err error) {
 	done := s.done
 	c.wheel.Cancel(&s.timer)
 	s.group.remove(s)
-	s.done, s.link, s.expiring = nil, nil, false
-	s.gen.Add(1)
-	s.next, c.free = c.free, s
+	s.done, s.expiring = nil, false
 	c.pending--
 	c.bus.opts.Metrics.Pending.Dec()
+	if givenUp := err == ErrTimeout || err == ErrAbandoned; !givenUp || !c.lose(s) {
+		c.free(s)
+	}
 	done(data, err)
 }
 
@@ -204,14 +247,14 @@ func (c *Caller) finish(s *slot, data []byte, err error) {
 func (c *Caller) Pending() int { return c.pending }
 
 func (c *Caller) take(done func([]byte, error), l *link) *slot {
-	if c.free == nil {
+	if c.unused == nil {
 		c.grow()
 	}
-	s := c.free
+	s := c.unused
 	if invariants.Enabled {
 		invariants.Check(s.done == nil && !s.timer.Armed(), "free slot %d is in use", s.index)
 	}
-	c.free, s.next = s.next, nil
+	c.unused, s.next = s.next, nil
 	s.done, s.link = done, l
 	c.pending++
 	c.bus.opts.Metrics.Pending.Inc()
@@ -224,7 +267,7 @@ func (c *Caller) grow() {
 	for i := range page {
 		s := &page[pageSlots-1-i] // so that the lowest index is taken first
 		s.caller, s.index = c, base+uint32(pageSlots-1-i)
-		s.next, c.free = c.free, s
+		s.next, c.unused = c.unused, s
 	}
 	c.pages = append(c.pages, page)
 }
@@ -250,26 +293,48 @@ func (c *Caller) batch(conn int) *batch {
 // Flush enqueues the turn's operations for the publishers. The owner calls it at the end of each
 // turn; no request is sent before.
 func (c *Caller) Flush() {
-	c.endOrphans()
+	if len(c.orphans) > 0 {
+		c.endOrphans()
+	}
 	for i, b := range c.batches {
 		if b != nil {
 			c.batches[i] = nil
 			c.bus.links[i].enqueue(b)
 		}
 	}
+	if c.freed != 0 {
+		c.wake()
+	}
 }
 
 // Cut ends requests with ErrCut that were sent on lost connections of link number conn: their
 // replies may be lost as well, and the owner can repeat them. Calls and auth requests must not be
-// repeated; a slow service may still reply to them, so they stay in flight.
+// repeated; a slow service may still reply to them, so they stay in flight. All of them leave their
+// places in the limits of services to others.
 func (c *Caller) Cut(conn int) {
 	l := c.bus.links[conn]
 	epoch := l.epoch.Load()
-	c.each(l, func(s *slot) {
-		if sent := s.sent.Load(); !s.once && sent != 0 && uint32(sent>>32) == s.gen.Load() && uint32(sent) != epoch {
-			c.finish(s, nil, ErrCut)
+	for _, page := range c.pages {
+		for i := range page {
+			s := &page[i]
+			switch {
+			case s.link != l:
+			case s.lost:
+				c.wheel.Cancel(&s.timer)
+				c.free(s)
+			case s.done == nil:
+			default:
+				if sent := s.epoch(s.gen()); sent == 0 || sent == epoch {
+					continue
+				}
+				if !s.once {
+					c.finish(s, nil, ErrCut)
+				} else {
+					c.leave(s, true)
+				}
+			}
 		}
-	})
+	}
 }
 
 // Recheck ends the requests that are too long for the server of link number conn, by the limits

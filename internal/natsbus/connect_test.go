@@ -226,7 +226,7 @@ func TestTLSWithClientCertificate(t *testing.T) {
 	h.connect(func(_ *harness, o *Options) {
 		o.URL, o.Cert, o.Key, o.RootCAs = secret.URLs(s.URL()), clientCert, clientKey, []string{serverCert}
 	})
-	h.caller.Request("a", "get.a", nil, func(_ []byte, err error) {
+	h.caller.Request(Request{Name: "a", Subject: "get.a"}, func(_ []byte, err error) {
 		if err != ErrNoResponders {
 			t.Errorf("over TLS: %v", err)
 		}

@@ -151,6 +151,9 @@ func (d *dispatcher) route(m *nats.Msg) {
 				d.confirm(r.made)
 			}
 			r.Data = m.Data
+			if d.opts.Services != nil {
+				r.at = d.opts.Clock.Now()
+			}
 			if len(m.Data) == 0 && isNoResponders(m) {
 				r.Err = ErrNoResponders
 			}
@@ -176,7 +179,7 @@ func (d *dispatcher) route(m *nats.Msg) {
 // expire queues the timeout of s after everything that was received, for the dispatcher. It reports
 // false if the queue is full. Owner only.
 func (l *link) expire(s *slot) bool {
-	token := appendReplyToken(nil, s.caller.owner, 0, s.index, s.gen.Load())
+	token := appendReplyToken(nil, s.caller.owner, 0, s.index, s.gen())
 	select {
 	case l.msgs <- &nats.Msg{Subject: string(token)}:
 		return true

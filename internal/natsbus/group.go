@@ -45,8 +45,8 @@ func (c *Caller) Abandon(g *Group) {
 	for g.first != nil {
 		s := g.first
 		c.bus.opts.Metrics.Abandoned.Inc()
-		gen := s.gen.Load()
-		if !s.once || s.wasSent(gen) {
+		gen := s.gen()
+		if !s.once || s.epoch(gen) != 0 {
 			c.finish(s, nil, ErrAbandoned)
 			continue
 		}
@@ -56,28 +56,27 @@ func (c *Caller) Abandon(g *Group) {
 		c.orphans = append(c.orphans, orphan{s, gen})
 		done(nil, ErrAbandoned)
 	}
+	c.wake() // the turn may have been flushed
 }
 
-// wasSent reports whether the publisher has sent the request of generation gen.
-func (s *slot) wasSent(gen uint32) bool {
-	sent := s.sent.Load()
-	return sent != 0 && uint32(sent>>32) == gen
-}
+// orphanChecks bounds how many orphans endOrphans checks.
+const orphanChecks = 64
 
-// endOrphans frees the slots of orphans that have been sent since, or are over. The publisher sends
-// in order, so the first one that is neither ends the search.
+// endOrphans frees the slots of orphans that have been sent since, or are over. Those of a service
+// that has too many requests may wait for long, and must not keep others: it goes on with the next
+// ones when it is called again.
 func (c *Caller) endOrphans() {
-	n := 0
-	for _, o := range c.orphans {
-		if o.slot.gen.Load() == o.gen {
-			if !o.slot.wasSent(o.gen) {
-				break
+	n := min(len(c.orphans), orphanChecks)
+	for _, o := range c.orphans[:n] {
+		switch {
+		case o.slot.gen() != o.gen:
+		case o.slot.epoch(o.gen) != 0:
+			if o.slot.done != nil {
+				c.finish(o.slot, nil, ErrAbandoned)
 			}
-			c.finish(o.slot, nil, ErrAbandoned)
+		default:
+			c.orphans = append(c.orphans, o)
 		}
-		n++
 	}
-	if n > 0 {
-		c.orphans = append(c.orphans[:0], c.orphans[n:]...)
-	}
+	c.orphans = append(c.orphans[:0], c.orphans[n:]...)
 }

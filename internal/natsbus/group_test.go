@@ -17,7 +17,7 @@ func TestAbandonFreesSlots(t *testing.T) {
 	var g Group
 	var ended []error
 	for _, subject := range []string{"get.a", "call.a.m", "get.b"} {
-		h.caller.RequestIn(&g, "a", subject, nil, func(_ []byte, err error) { ended = append(ended, err) })
+		h.caller.Request(Request{Name: "a", Subject: subject, Group: &g}, func(_ []byte, err error) { ended = append(ended, err) })
 	}
 	other := h.request("a", "get.other", "")
 	h.caller.Flush()
@@ -62,8 +62,8 @@ func TestAbandonSendsCalls(t *testing.T) {
 	var g Group
 	calls := 0
 	done := func([]byte, error) { calls++ }
-	h.caller.RequestIn(&g, "a", "get.a", nil, done)
-	h.caller.RequestIn(&g, "a", "call.a.m", nil, done)
+	h.caller.Request(Request{Name: "a", Subject: "get.a", Group: &g}, done)
+	h.caller.Request(Request{Name: "a", Subject: "call.a.m", Group: &g}, done)
 	h.caller.Abandon(&g)
 	if calls != 2 || h.caller.Pending() != 1 {
 		t.Fatalf("%d ended, %d pending", calls, h.caller.Pending())

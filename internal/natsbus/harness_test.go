@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"sluice/internal/limit"
 	"sluice/internal/natstest"
 	"sluice/internal/owner"
 	"sluice/internal/secret"
@@ -99,7 +100,7 @@ func (h *harness) connect(change ...func(*harness, *Options)) {
 	h.items = make(chan item, itemRoom)
 	h.clock = owner.NewManualClock()
 	h.wheel = owner.NewWheel(time.Millisecond, h.clock.Now())
-	o := Options{Receiver: h, Signal: h.signal, retryMin: time.Millisecond, retryMax: 20 * time.Millisecond}
+	o := Options{Receiver: h, Signal: h.signal, Clock: h.clock, retryMin: time.Millisecond, retryMax: 20 * time.Millisecond}
 	if h.nats != nil {
 		o.URL = secret.URLs(h.nats.URL())
 	}
@@ -174,7 +175,7 @@ type outcome struct {
 
 func (h *harness) request(name, subject, payload string) *outcome {
 	o := new(outcome)
-	h.caller.Request(name, subject, []byte(payload), func(data []byte, err error) {
+	h.caller.Request(Request{Name: name, Subject: subject, Payload: []byte(payload), Priority: limit.Access}, func(data []byte, err error) {
 		o.calls++
 		o.data, o.err = string(data), err
 	})

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"sluice/internal/invariants"
+	"sluice/internal/limit"
 	"sluice/internal/owner"
 )
 
@@ -30,6 +32,11 @@ type op struct {
 	gen        uint32
 	once       bool
 	start, end int // the payload in the batch
+
+	// For the limit of the service; service is nil if there is none.
+	service  *limit.Service
+	client   uint64
+	priority limit.Priority
 }
 
 // batch is the operations of one owner's turn for one connection. The owner owns it until it is
@@ -76,6 +83,8 @@ type publisher struct {
 	reply []byte // reused for reply subjects
 	batch *batch // in progress; nil: none
 	next  int    // index of its current operation
+
+	waiting waiting
 }
 
 // publish is the publisher's loop.
@@ -99,10 +108,16 @@ func (p *publisher) send() (closed bool) {
 		p.perform()
 		poke(p.work) // there may be more
 	}
+	if h := p.waiting.sending; h != nil {
+		p.waiting.sending = nil
+		p.fail(&h.op, errFault)
+		poke(p.work)
+	}
 	for {
 		select {
 		case <-p.work:
 			p.queue.Drain(0, p.run)
+			p.sendWaiting()
 		case <-p.lost:
 			p.reopen()
 		case <-p.back:
@@ -151,7 +166,7 @@ func (p *publisher) perform() {
 		case opResolve:
 			p.resolve()
 		case opRequest:
-			p.request(o, b.payloads[o.start:o.end])
+			p.admit(o, b.payloads[o.start:o.end])
 		}
 		p.skip()
 	}
@@ -170,7 +185,15 @@ func (p *publisher) skip() {
 	p.opts.Metrics.Queue.Dec()
 }
 
-func (p *publisher) request(o *op, payload []byte) {
+// request sends a request that has its place in the service's limit.
+func (p *publisher) request(o *op, payload []byte, now time.Duration) {
+	if !o.slot.claim(o.gen, now) {
+		p.opts.Metrics.Unsent.Inc()
+		if o.service != nil {
+			o.service.Release()
+		}
+		return
+	}
 	if subject := p.base.refused.Load(); subject != nil && *subject == inboxName {
 		p.fail(o, refused(inboxName)) // no reply would come
 		return
@@ -182,8 +205,8 @@ func (p *publisher) request(o *op, payload []byte) {
 		p.longest.Store(int32(line))
 	}
 	for {
-		if o.slot.gen.Load() != o.gen {
-			p.opts.Metrics.Unsent.Inc()
+		if o.slot.word.Load() != word(o.gen, claimed) {
+			p.opts.Metrics.Unsent.Inc() // its owner has given it up
 			return
 		}
 		nc, epoch := p.nc.Load(), p.epoch.Load()
@@ -191,9 +214,9 @@ func (p *publisher) request(o *op, payload []byte) {
 		switch {
 		case err == nil:
 			p.opts.Metrics.BytesOut.Add(uint64(len(payload)))
-			o.slot.sent.Store(uint64(o.gen)<<32 | uint64(epoch))
+			o.slot.word.CompareAndSwap(word(o.gen, claimed), word(o.gen, epoch))
 			if p.epoch.Load() != epoch && !o.once {
-				p.fail(o, ErrCut) // the owner's Cut may have run before sent was stored
+				p.fail(o, ErrCut) // the owner's Cut may have run before the epoch was stored
 			}
 			return
 		case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed):
@@ -202,6 +225,7 @@ func (p *publisher) request(o *op, payload []byte) {
 				p.fail(o, ErrClosed)
 				return
 			}
+			o.slot.resent(o.gen, p.opts.Clock.Now())
 		case errors.Is(err, nats.ErrMaxPayload):
 			err = payloadTooLarge(len(payload), nc.MaxPayload())
 			p.opts.Metrics.reject(err)

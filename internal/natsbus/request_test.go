@@ -16,7 +16,7 @@ func TestRequestIsAnsweredOnceAndLater(t *testing.T) {
 	h.service("get.>", func(_ *nats.Conn, m *nats.Msg) { _ = m.Respond([]byte("=" + m.Subject + string(m.Data))) })
 	payload := []byte("abc")
 	var got string
-	h.caller.Request("a.b", "get.a.b", payload, func(data []byte, err error) { got = fmt.Sprint(string(data), err) })
+	h.caller.Request(Request{Name: "a.b", Subject: "get.a.b", Payload: payload}, func(data []byte, err error) { got = fmt.Sprint(string(data), err) })
 	copy(payload, "xyz") // the bus has its own copy
 	if h.caller.pending != 1 {
 		t.Fatalf("pending: %d", h.caller.pending)
@@ -41,7 +41,7 @@ func TestNothingIsSentBeforeFlush(t *testing.T) {
 	h.service("get.>", func(_ *nats.Conn, m *nats.Msg) { seen <- m.Subject })
 	h.request("a", "get.a", "")
 	other := h.bus.NewCaller(8, h.wheel, h.clock.Now)
-	other.Request("b", "get.b", nil, func([]byte, error) {})
+	other.Request(Request{Name: "b", Subject: "get.b"}, func([]byte, error) {})
 	other.Flush()
 	if s := <-seen; s != "get.b" {
 		t.Fatalf("sent without Flush: %s", s)
@@ -216,7 +216,7 @@ func TestDoneMayAskAgain(t *testing.T) {
 	h := newHarness(t)
 	h.service("get.>", func(_ *nats.Conn, m *nats.Msg) { _ = m.Respond([]byte("=" + m.Subject)) })
 	var second *outcome
-	h.caller.Request("a", "get.a", nil, func([]byte, error) { second = h.request("b", "get.b", "") })
+	h.caller.Request(Request{Name: "a", Subject: "get.a"}, func([]byte, error) { second = h.request("b", "get.b", "") })
 	h.caller.Flush()
 	h.next("reply")
 	h.caller.Flush()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"sluice/internal/limit"
 	"sluice/internal/natstest"
 	"sluice/internal/owner"
 	"sluice/internal/secret"
@@ -81,6 +82,26 @@ type asker struct {
 
 const perTurn = 64
 
+// send does to what the caller has flushed what a publisher does, except publishing.
+func (a *asker) send() {
+	l := a.b.links[0]
+	l.queue.Drain(0, func(b *batch) {
+		for i := range b.ops {
+			o := &b.ops[i]
+			now := a.b.opts.Clock.Now()
+			if o.service != nil && (o.service.Waits(0) || !o.service.TryAcquire(now)) {
+				panic("the limit is too low for the test")
+			}
+			if o.slot.claim(o.gen, now) {
+				o.slot.word.CompareAndSwap(word(o.gen, claimed), word(o.gen, 1))
+			}
+		}
+		l.queued.Add(-int64(len(b.ops)))
+		l.queuedBytes.Add(-int64(len(b.payloads)))
+		b.release()
+	})
+}
+
 func newAsker() *asker {
 	a := &asker{b: offline(&sink{}), payload: make([]byte, 100)}
 	clock := owner.NewManualClock()
@@ -89,14 +110,19 @@ func newAsker() *asker {
 	return a
 }
 
+// limit gives the asker's service a limit.
+func (a *asker) limit(n int) {
+	a.b.opts.Services = limit.NewTable(limit.Options{Max: n, Min: n, Parts: 1})
+}
+
 func (a *asker) turn() {
 	for range perTurn {
-		a.c.Request("library.book.42", "get.library.book.42", a.payload, a.done)
+		a.c.Request(Request{Name: "library.book.42", Subject: "get.library.book.42", Payload: a.payload}, a.done)
 	}
 	a.c.Flush()
-	discard(a.b.links[0])
+	a.send()
 	for i := range uint32(perTurn) {
-		a.c.Deliver(Reply{slot: i, gen: a.c.slot(i).gen.Load()})
+		a.c.Deliver(Reply{slot: i, gen: a.c.slot(i).gen(), at: a.b.opts.Clock.Now()})
 	}
 }
 
@@ -125,12 +151,20 @@ func BenchmarkDispatch(b *testing.B) {
 	}
 }
 
-// BenchmarkRequest is the owner's share of a request and its answer.
+// BenchmarkRequest is the owner's share of a request and its answer, without publishing: what the
+// limit of an unloaded service costs.
 func BenchmarkRequest(b *testing.B) {
-	a := newAsker()
-	b.ReportAllocs()
-	for n := 0; n < b.N; n += perTurn {
-		a.turn()
+	for _, most := range []int{0, 1000} {
+		b.Run(fmt.Sprint("limit", most), func(b *testing.B) {
+			a := newAsker()
+			if most > 0 {
+				a.limit(most)
+			}
+			b.ReportAllocs()
+			for n := 0; n < b.N; n += perTurn {
+				a.turn()
+			}
+		})
 	}
 }
 
@@ -138,46 +172,56 @@ func BenchmarkRequest(b *testing.B) {
 // way.
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, underWay := range []int{1, 64, 1024} {
-		b.Run(fmt.Sprint(underWay), func(b *testing.B) {
-			s := natstest.Start(b)
-			service := s.Client()
-			answer := []byte(`{"result":{"get":true}}`)
-			if _, err := service.Subscribe("access.>", func(m *nats.Msg) { _ = m.Respond(answer) }); err != nil {
-				b.Fatal(err)
+		for _, most := range []int{0, 4096} {
+			name := fmt.Sprint(underWay)
+			if most > 0 {
+				name += "-limited"
 			}
-			if err := service.FlushTimeout(patience); err != nil {
-				b.Fatal(err)
-			}
-			r := &sink{replies: make(chan Reply, 2*underWay)}
-			bus, err := Connect(context.Background(), Options{URL: secret.URLs(s.URL()), Receiver: r})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer bus.Close()
-			clock := owner.NewManualClock()
-			c := bus.NewCaller(1, owner.NewWheel(time.Millisecond, clock.Now()), clock.Now)
-			payload := []byte(`{"cid":"abcdefghijkl"}`)
-			asked, ended := 0, 0
-			done := func(_ []byte, err error) {
+			b.Run(name, func(b *testing.B) {
+				s := natstest.Start(b)
+				service := s.Client()
+				answer := []byte(`{"result":{"get":true}}`)
+				if _, err := service.Subscribe("access.>", func(m *nats.Msg) { _ = m.Respond(answer) }); err != nil {
+					b.Fatal(err)
+				}
+				if err := service.FlushTimeout(patience); err != nil {
+					b.Fatal(err)
+				}
+				r := &sink{replies: make(chan Reply, 2*underWay)}
+				o := Options{URL: secret.URLs(s.URL()), Receiver: r}
+				if most > 0 {
+					o.Services = limit.NewTable(limit.Options{Max: most, Min: most, Parts: 1})
+				}
+				bus, err := Connect(context.Background(), o)
 				if err != nil {
 					b.Fatal(err)
 				}
-				ended++
-			}
-			b.ReportAllocs()
-			b.ResetTimer()
-			for ended < b.N {
-				for asked < b.N && asked-ended < underWay {
-					asked++
-					c.Request("library.book.42", "access.library.book.42", payload, done)
+				defer bus.Close()
+				clock := owner.NewManualClock()
+				c := bus.NewCaller(1, owner.NewWheel(time.Millisecond, clock.Now()), clock.Now)
+				payload := []byte(`{"cid":"abcdefghijkl"}`)
+				asked, ended := 0, 0
+				done := func(_ []byte, err error) {
+					if err != nil {
+						b.Fatal(err)
+					}
+					ended++
 				}
-				c.Flush()
-				c.Deliver(<-r.replies)
-				for n := len(r.replies); n > 0; n-- {
+				b.ReportAllocs()
+				b.ResetTimer()
+				for ended < b.N {
+					for asked < b.N && asked-ended < underWay {
+						asked++
+						c.Request(Request{Name: "library.book.42", Subject: "access.library.book.42", Payload: payload}, done)
+					}
+					c.Flush()
 					c.Deliver(<-r.replies)
+					for n := len(r.replies); n > 0; n-- {
+						c.Deliver(<-r.replies)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -195,7 +239,7 @@ func BenchmarkEvents(b *testing.B) {
 	if err := c.Subscribe("library.book.42"); err != nil {
 		b.Fatal(err)
 	}
-	c.Request("library.book.42", "get.nobody", nil, func([]byte, error) {})
+	c.Request(Request{Name: "library.book.42", Subject: "get.nobody"}, func([]byte, error) {})
 	c.Flush()
 	<-r.replies // the subscription is in force
 	service := s.Client()

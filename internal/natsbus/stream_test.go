@@ -401,7 +401,7 @@ func TestSeveralConnections(t *testing.T) {
 		if err := h.caller.Subscribe(name); err != nil {
 			t.Fatal(err)
 		}
-		h.caller.Request(name, "get."+name, nil, func([]byte, error) {})
+		h.caller.Request(Request{Name: name, Subject: "get." + name}, func([]byte, error) {})
 	}
 	h.caller.Flush()
 	if len(used) != conns {
