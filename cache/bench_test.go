@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
@@ -27,7 +28,7 @@ func (k *sink) options(n int) Options   { return Options{Clock: k.clock(), Loops
 func (k *sink) shard(loops int) *Shard  { return NewShard(k.options(loops), k, k) }
 func (k *sink) take(s *Shard, n string) { s.Subscribe(0, 1, n, "", nil); s.turn(); k.reply(); s.turn() }
 
-func (k *sink) Request(_, subject string, _ []byte, done func([]byte, *res.Error)) {
+func (k *sink) Request(_ limit.Priority, _, subject string, _ []byte, done func([]byte, *res.Error)) {
 	k.done = append(k.done, func() { done(k.answer(subject), nil) })
 }
 

@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 
+	"sluice/internal/limit"
 	"sluice/internal/res"
 	"sluice/internal/state"
 )
@@ -157,7 +158,7 @@ func (r *resource) queryEvent(payload []byte) {
 	r.lock.take(len(ask))
 	for _, e := range ask {
 		s.metrics.QueryRequests.Add(1)
-		s.bus.Request(r.name, subject, res.AppendQueryRequest(nil, e.query), func(payload []byte, err *res.Error) {
+		s.bus.Request(limit.Load, r.name, subject, res.AppendQueryRequest(nil, e.query), func(payload []byte, err *res.Error) {
 			s.doubt.r = r
 			if !e.gone {
 				e.queryReply(subject, payload, err)

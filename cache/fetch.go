@@ -3,6 +3,7 @@ package cache
 import (
 	"time"
 
+	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
@@ -85,7 +86,11 @@ func (f *fetch) release(s *Shard) {
 func (s *Shard) send(f *fetch) {
 	f.sent = true
 	e := f.e
-	s.bus.Request(e.r.name, "get."+e.r.name, res.AppendGetRequest(nil, e.query), func(payload []byte, err *res.Error) {
+	p := limit.Load
+	if e.snap != nil {
+		p = limit.Refresh // its subscribers have a state
+	}
+	s.bus.Request(p, e.r.name, "get."+e.r.name, res.AppendGetRequest(nil, e.query), func(payload []byte, err *res.Error) {
 		f.release(s)
 		if f.e == nil {
 			return

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
@@ -94,7 +95,7 @@ func (h *harness) tick(what string) {
 	}
 }
 
-func (h *harness) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+func (h *harness) Request(_ limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	h.tick("request")
 	if !res.ValidSubject(subject) {
 		h.t.Errorf("subject %q is invalid", subject)

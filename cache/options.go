@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
@@ -21,8 +22,8 @@ type Bus interface {
 	// one name reach the shard in the order of their arrival. done is called once, on the shard's
 	// goroutine (see Shard.Run), and never before Request returns. Its payload is valid during the
 	// call. Its err replaces a reply: timeout, no responders (system.notFound), or a subject that
-	// is too long.
-	Request(name, subject string, payload []byte, done func(payload []byte, err *res.Error))
+	// is too long. The priority counts while the service has too many requests.
+	Request(p limit.Priority, name, subject string, payload []byte, done func(payload []byte, err *res.Error))
 	// Flush is called at the end of each turn: the turn's requests can be sent as one batch.
 	Flush()
 }

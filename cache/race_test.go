@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
@@ -42,7 +43,7 @@ func (c *city) Subscribe(string)   {}
 func (c *city) Unsubscribe(string) {}
 func (c *city) Flush()             {}
 
-func (c *city) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+func (c *city) Request(_ limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	c.mu.Lock()
 	c.asked = append(c.asked, &asked{name, subject, string(payload), done})
 	c.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"sluice/internal/connid"
 	"sluice/internal/framing"
 	"sluice/internal/httpedge"
+	"sluice/internal/limit"
 	"sluice/internal/loglimit"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
@@ -186,7 +187,13 @@ func (s source) Subscribe(ref uint64, name, query string, first func()) {
 	if first != nil {
 		s.l.caller.Flush() // the shard's request must not overtake this loop's earlier ones
 	}
-	s.l.g.shardOf(name).cache.Subscribe(s.l.index, ref, name, query, first)
+	shard, client := s.l.g.shardOf(name), s.l.client(s.l.env.Current())
+	shard.cache.Subscribe(s.l.index, ref, name, query, func() {
+		if first != nil {
+			first()
+		}
+		shard.client = client
+	})
 }
 
 func (s source) Refetch(name string) { s.l.g.shardOf(name).cache.Refetch(name) }
@@ -198,10 +205,11 @@ func (s source) Unsubscribe(ref uint64, name, query string) {
 // loopBus sends requests of sessions (session.Bus).
 type loopBus struct{ l *loop }
 
-func (b loopBus) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+func (b loopBus) Request(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	env := &b.l.env
 	s := env.Current()
-	b.l.caller.RequestIn(b.l.group(s), name, subject, payload, func(data []byte, err error) {
+	r := natsbus.Request{Name: name, Subject: subject, Payload: payload, Priority: p, Client: b.l.client(s), Group: b.l.group(s)}
+	b.l.caller.Request(r, func(data []byte, err error) {
 		b.l.over(s)
 		before := env.Enter(s)
 		done(data, busError(err))
@@ -220,6 +228,14 @@ func (l *loop) group(s *session.Session) *natsbus.Group {
 		l.inFlight[s] = g
 	}
 	return g
+}
+
+// client returns a number by which the requests of a session are told from those of others.
+func (l *loop) client(s *session.Session) uint64 {
+	if s == nil {
+		return 0
+	}
+	return natsbus.HashName(s.CID())
 }
 
 // over removes the group of s, if its last request has ended.
@@ -241,17 +257,22 @@ func (l *loop) abandon(s *session.Session) {
 // the shard's mailbox before it, so the shard has subscribed on NATS when it sends the request.
 func (b loopBus) RequestSubscribed(name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	b.l.caller.Flush() // the shard's request must not overtake this loop's earlier ones
-	b.l.g.shardOf(name).cache.Run(b.Ahead(name, subject, payload, done))
+	b.l.g.shardOf(name).cache.Run(b.byShard(limit.Access, name, subject, payload, done))
 }
 
-// Ahead returns a function that sends the request, for the goroutine of the resource's shard.
+// Ahead returns a function that sends the request, for the goroutine of the resource's shard. The
+// request has the priority of the get that follows it.
 func (b loopBus) Ahead(name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
+	return b.byShard(limit.Load, name, subject, payload, done)
+}
+
+func (b loopBus) byShard(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
 	s := b.l.g.shardOf(name)
 	env := &b.l.env
 	client := env.Current()
-	payload = bytes.Clone(payload)
+	r := natsbus.Request{Name: name, Subject: subject, Payload: bytes.Clone(payload), Priority: p, Client: b.l.client(client)}
 	return func() {
-		s.caller.Request(name, subject, payload, func(data []byte, err error) {
+		s.caller.Request(r, func(data []byte, err error) {
 			b.l.post(func() {
 				before := env.Enter(client)
 				done(data, busError(err))

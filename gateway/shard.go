@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"sluice/cache"
+	"sluice/internal/limit"
 	"sluice/internal/natsbus"
 	"sluice/internal/res"
 	"sluice/internal/state"
@@ -13,6 +14,10 @@ import (
 type shard struct {
 	cache  *cache.Shard
 	caller *natsbus.Caller
+
+	// The client that a first get is for, so that it follows the access request before it, and so
+	// that clients take turns with their gets. Owned by the shard's goroutine; 0: none.
+	client uint64
 }
 
 func newShard(g *Gateway, index int) *shard {
@@ -49,17 +54,22 @@ func (b shardBus) Flush()                  { b.s.caller.Flush() }
 
 // A shard's requests are idempotent, so one that was in flight when its connection was lost is sent
 // again: it is queued for the next connection.
-func (b shardBus) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
-	b.request(name, subject, payload, maxCuts, done)
+func (b shardBus) Request(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	client := b.s.client
+	b.s.client = 0
+	if client == 0 {
+		client = natsbus.HashName(name)
+	}
+	b.request(natsbus.Request{Name: name, Subject: subject, Payload: payload, Priority: p, Client: client}, maxCuts, done)
 }
 
 // maxCuts is how many times a shard's request is sent again after a lost connection.
 const maxCuts = 3
 
-func (b shardBus) request(name, subject string, payload []byte, left int, done func([]byte, *res.Error)) {
-	b.s.caller.Request(name, subject, payload, func(data []byte, err error) {
+func (b shardBus) request(r natsbus.Request, left int, done func([]byte, *res.Error)) {
+	b.s.caller.Request(r, func(data []byte, err error) {
 		if left > 0 && errors.Is(err, natsbus.ErrCut) {
-			b.request(name, subject, payload, left-1, done)
+			b.request(r, left-1, done)
 			return
 		}
 		done(data, busError(err))

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"sluice/fanout"
+	"sluice/internal/limit"
 	"sluice/internal/res"
 )
 
@@ -79,10 +80,10 @@ func (s *Session) accessRequest(name, query string, answer func(*access, *res.Me
 	}
 }
 
-// askAccess requests access to a resource without a subscription.
+// askAccess requests access to a resource without a subscription, for a call.
 func (s *Session) askAccess(name, query string, answer func(*access, *res.Meta)) {
 	subject, payload, done := s.accessRequest(name, query, answer)
-	s.env.Bus.Request(name, subject, payload, done)
+	s.env.Bus.Request(limit.Call, name, subject, payload, done)
 }
 
 // askAccess requests access to b's resource. A service may send a reaccess event
@@ -90,7 +91,7 @@ func (s *Session) askAccess(name, query string, answer func(*access, *res.Meta))
 // after the NATS subscription of the resource's events. If joins is true, b is
 // about to join its topic. If the hub has no such topic, then askAccess sends
 // nothing and returns a function for want that sends the request; else nil.
-func (b *Sub) askAccess(joins bool, answer func(*access, *res.Meta)) (first func()) {
+func (b *Sub) askAccess(joins bool, p limit.Priority, answer func(*access, *res.Meta)) (first func()) {
 	bus := b.s.env.Bus
 	name, query := b.s.resolve(b.rid)
 	subject, payload, done := b.s.accessRequest(name, query, answer)
@@ -103,14 +104,14 @@ func (b *Sub) askAccess(joins bool, answer func(*access, *res.Meta)) (first func
 	if t != nil && !t.Alive() {
 		bus.RequestSubscribed(name, subject, payload, done)
 	} else {
-		bus.Request(name, subject, payload, done)
+		bus.Request(p, name, subject, payload, done)
 	}
 	return nil
 }
 
 // withAccess calls f with b's access result: the cached one, or that of a new
-// request. b must be a root until f is called.
-func (b *Sub) withAccess(f func(*access)) {
+// request of priority p. b must be a root until f is called.
+func (b *Sub) withAccess(p limit.Priority, f func(*access)) {
 	if b.acc != nil {
 		f(b.acc)
 		return
@@ -119,7 +120,7 @@ func (b *Sub) withAccess(f func(*access)) {
 	w.onAccess = append(w.onAccess, f)
 	if !b.asking {
 		b.asking, b.outdated = true, false
-		b.askAccess(false, b.onAccess)
+		b.askAccess(false, p, b.onAccess)
 	}
 }
 
@@ -130,7 +131,7 @@ func (b *Sub) requestAccess() (first func()) {
 		return nil
 	}
 	b.asking, b.outdated = true, false
-	return b.askAccess(true, b.onAccess)
+	return b.askAccess(true, limit.Access, b.onAccess)
 }
 
 // onAccess passes an access result to the callers of withAccess.
@@ -190,7 +191,7 @@ func (b *Sub) invalidateAccess(why fanout.Reason) {
 	if why == fanout.Gap && b.tries > 0 && b.holds&holdAccess != 0 && b.state == subSent && !b.asking {
 		// retry is backing off. A new gap means that services are back: ask now.
 		b.acc = nil
-		b.withAccess(b.applyAccess)
+		b.withAccess(limit.Refresh, b.applyAccess)
 		return
 	}
 	if b.state != subSent || b.holds != 0 || b.asking || b.direct == 0 {
@@ -208,8 +209,12 @@ func (b *Sub) recheck(limited bool) {
 	b.reaccess = false
 	b.fix(b.Topic().Snapshot())
 	b.holds |= holdAccess
-	if !limited || s.env.Reset == nil {
-		b.withAccess(b.applyAccess)
+	if !limited {
+		b.withAccess(limit.Access, b.applyAccess)
+		return
+	}
+	if s.env.Reset == nil {
+		b.withAccess(limit.Refresh, b.applyAccess)
 		return
 	}
 	env := s.env
@@ -237,14 +242,14 @@ func (b *Sub) recheckGranted() {
 		return
 	}
 	if b.acc != nil || b.asking {
-		b.withAccess(b.applyAccess)
+		b.withAccess(limit.Refresh, b.applyAccess)
 		return
 	}
 	name, query := s.resolve(b.rid)
 	b.asking, b.outdated = true, false
 	b.ensureWork().onAccess = append(b.ensureWork().onAccess, b.applyAccess)
 	subject, payload, done := s.accessRequest(name, query, b.onAccess)
-	env.Bus.Request(name, subject, payload, func(payload []byte, err *res.Error) {
+	env.Bus.Request(limit.Refresh, name, subject, payload, func(payload []byte, err *res.Error) {
 		s.releasePlace()
 		done(payload, err)
 	})
@@ -291,7 +296,7 @@ func (b *Sub) retry() {
 	b.s.env.After(wait, func() {
 		if !b.s.closed && b.state == subSent && b.holds&holdAccess != 0 && !b.asking {
 			b.acc = nil
-			b.withAccess(b.applyAccess)
+			b.withAccess(limit.Refresh, b.applyAccess)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 
+	"sluice/internal/limit"
 	"sluice/internal/res"
 )
 
@@ -24,7 +25,7 @@ func (s *Session) call(r *res.Request) {
 	}
 	if b := s.subs.get(r.RID); b != nil {
 		b.pins++
-		b.withAccess(func(a *access) {
+		b.withAccess(limit.Call, func(a *access) {
 			c.send(a)
 			b.pins--
 			s.collect(b)
@@ -44,7 +45,7 @@ func (c *call) send(a *access) {
 	}
 	name, query := s.resolve(c.rid)
 	s.env.payload = res.AppendCallRequest(s.env.payload[:0], s.callRequest(query, c.params))
-	s.env.Bus.Request(name, c.kind+name+"."+c.method, s.env.payload, c.reply)
+	s.env.Bus.Request(limit.Call, name, c.kind+name+"."+c.method, s.env.payload, c.reply)
 }
 
 // auth sends an auth request to the service; it needs no access.
@@ -54,7 +55,7 @@ func (s *Session) auth(r *res.Request) {
 	a := res.AuthRequest{CallRequest: s.callRequest(query, r.Params)}
 	s.peer.Describe(&a)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], a)
-	s.env.Bus.Request(name, c.kind+name+"."+c.method, s.env.payload, c.reply)
+	s.env.Bus.Request(limit.Call, name, c.kind+name+"."+c.method, s.env.payload, c.reply)
 }
 
 // reply handles the service's reply, or the error that replaces it.

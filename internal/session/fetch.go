@@ -1,6 +1,9 @@
 package session
 
-import "sluice/internal/res"
+import (
+	"sluice/internal/limit"
+	"sluice/internal/res"
+)
 
 // fetch is a request in progress that needs a resource: it asks for access,
 // waits until the resource and its references are loaded, and then responds.
@@ -42,7 +45,7 @@ func (f *fetch) start() {
 		return
 	}
 	f.claim((*Sub).requestAccess)
-	f.b.withAccess(f.onAccess)
+	f.b.withAccess(limit.Access, f.onAccess)
 }
 
 // claim takes the subscription that the fetch needs; done releases it. ask sends the access

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"sluice/fanout"
+	"sluice/internal/limit"
 	"sluice/internal/res"
 )
 
@@ -57,7 +58,7 @@ func (s *Session) Authenticate(rid, method string, done func(rid string, meta *r
 	r.IsHTTP = true
 	s.peer.Describe(&r)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
-	s.env.Bus.Request(name, "auth."+name+"."+method, s.env.payload, func(payload []byte, err *res.Error) {
+	s.env.Bus.Request(limit.Access, name, "auth."+name+"."+method, s.env.payload, func(payload []byte, err *res.Error) {
 		if s.closed {
 			return
 		}
@@ -121,7 +122,7 @@ func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *
 func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta, err *res.Error)) {
 	f := &fetch{s: s, rid: rid, keep: keep}
 	f.claim(func(b *Sub) (first func()) {
-		return b.askAccess(true, func(a *access, meta *res.Meta) {
+		return b.askAccess(true, limit.Access, func(a *access, meta *res.Meta) {
 			err := a.canGet()
 			if ends(meta) || err != nil {
 				if ends(meta) && a.err == nil {
@@ -167,7 +168,7 @@ func (s *Session) Invoke(rid, method string, params []byte, done func(r res.Call
 		r := s.callRequest(query, params)
 		r.IsHTTP = true
 		s.env.payload = res.AppendCallRequest(s.env.payload[:0], r)
-		s.env.Bus.Request(name, "call."+name+"."+method, s.env.payload, func(payload []byte, err *res.Error) {
+		s.env.Bus.Request(limit.Call, name, "call."+name+"."+method, s.env.payload, func(payload []byte, err *res.Error) {
 			if s.closed {
 				return
 			}

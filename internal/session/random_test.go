@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/fanout"
+	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
@@ -113,7 +114,7 @@ func (w *world) Refetch(string) {}
 func (w *world) Unsubscribe(ref uint64, name, _ string) { delete(w.subs, ref) }
 
 // Request implements Bus.
-func (w *world) Request(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+func (w *world) Request(_ limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	answered := func() {}
 	if strings.HasPrefix(subject, "access.") {
 		answered = w.askAccess(name, payload)
@@ -139,13 +140,13 @@ func (w *world) Request(name, subject string, payload []byte, done func([]byte, 
 
 // RequestSubscribed implements Bus.
 func (w *world) RequestSubscribed(name, subject string, payload []byte, done func([]byte, *res.Error)) {
-	w.Request(name, subject, payload, done)
+	w.Request(limit.Access, name, subject, payload, done)
 }
 
 // Ahead implements Bus.
 func (w *world) Ahead(name, subject string, payload []byte, done func([]byte, *res.Error)) func() {
 	payload = bytes.Clone(payload)
-	return func() { w.Request(name, subject, payload, done) }
+	return func() { w.Request(limit.Access, name, subject, payload, done) }
 }
 
 func (c *testClient) Describe(*res.AuthRequest) {}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/fanout"
+	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 )
@@ -21,7 +22,8 @@ import (
 // Bus sends requests to services. It calls done on the session's loop, after Request has returned,
 // with the reply, which is valid during the call, or with the error that replaces it.
 type Bus interface {
-	Request(name, subject string, payload []byte, done func(payload []byte, err *res.Error))
+	// Request sends a request. Its priority counts while the service has too many.
+	Request(p limit.Priority, name, subject string, payload []byte, done func(payload []byte, err *res.Error))
 	// RequestSubscribed is Request for a resource whose topic is loading. It sends the request only
 	// when the resource's events reach the gateway, so that no event after the reply is missed.
 	RequestSubscribed(name, subject string, payload []byte, done func(payload []byte, err *res.Error))

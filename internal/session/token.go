@@ -2,6 +2,7 @@ package session
 
 import (
 	"sluice/fanout"
+	"sluice/internal/limit"
 	"sluice/internal/res"
 )
 
@@ -43,7 +44,7 @@ func (s *Session) renewToken(subject string) {
 	r := res.AuthRequest{CallRequest: s.callRequest("", nil), NoParams: true}
 	s.peer.Describe(&r)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
-	s.env.Bus.Request(subject, subject, s.env.payload, func(_ []byte, err *res.Error) {
+	s.env.Bus.Request(limit.Refresh, subject, subject, s.env.payload, func(_ []byte, err *res.Error) {
 		if err != nil && !s.closed {
 			s.env.Log.Error("token reset: auth request failed; see that a service answers its subject", "subject", subject, "cid", s.cid, "err", err)
 		}
