@@ -29,6 +29,7 @@ import (
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
 	"sluice/internal/lifecycle"
+	"sluice/internal/limit"
 	"sluice/internal/metrics"
 	"sluice/internal/metricsserver"
 	"sluice/internal/natsbus"
@@ -58,6 +59,7 @@ type Gateway struct {
 	scrape  *metricsserver.Server // nil: no metrics port
 	resets  *owner.Throttle
 	budgets budgets
+	limits  *limit.Table // of requests at services; nil: none
 	life    *lifecycle.Group
 
 	// Fixed after Start.
@@ -108,6 +110,9 @@ func New(c Config) (*Gateway, error) {
 	}
 	if g.clock == nil {
 		g.clock = owner.SystemClock()
+	}
+	if c.MaxServiceRequests > 0 {
+		g.limits = limit.NewTable(limit.Options{Max: c.MaxServiceRequests, Min: c.MinServiceRequests, Parts: c.ServiceNameParts})
 	}
 	g.services = servicelog.New(c.Log, g.clock)
 	g.faults = owner.NewFaults(g.clock, g.log)
@@ -189,7 +194,7 @@ func (g *Gateway) counters() *collect.Sources {
 		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
 		NATS: &g.busMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
 		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
-		Faults: g.faults, Draining: g.draining.Load,
+		Faults: g.faults, Draining: g.draining.Load, Services: g.limits,
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"sluice/fanout"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
+	"sluice/internal/limit"
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
@@ -21,7 +22,7 @@ import (
 	"sluice/netpoll"
 )
 
-// Sources are the counters of a gateway's parts. All are required.
+// Sources are the counters of a gateway's parts. All are required but Services.
 type Sources struct {
 	Net     *netpoll.Metrics
 	Fanout  *fanout.Metrics
@@ -35,7 +36,8 @@ type Sources struct {
 	CutHTTP        *metrics.Counter // connections of net/http cut at the end of a drain
 	InvalidAnswers *atomic.Uint64   // malformed replies of services
 	Faults         *owner.Faults
-	Draining       func() bool // reports whether the gateway is being stopped
+	Draining       func() bool  // reports whether the gateway is being stopped
+	Services       *limit.Table // limits of requests at services; nil: there are none
 }
 
 // Register registers the counters of all sources. The error names a metric that exists already.
@@ -224,6 +226,10 @@ func Register(to *metrics.Registry, from *Sources) error {
 
 	for r := range natsbus.Reasons {
 		counter("sluice_nats_lost_total", "Connections to NATS lost, by reason.", metrics.Labels{"reason": r.String()}, b.Lost[r].Load)
+	}
+
+	if e := services(to, from.Services); e != nil && err == nil {
+		err = e
 	}
 
 	requests := make(map[string]func() uint64)

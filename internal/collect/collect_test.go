@@ -11,6 +11,7 @@ import (
 	"sluice/fanout"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
+	"sluice/internal/limit"
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
@@ -27,6 +28,7 @@ func TestEveryCounterIsExported(t *testing.T) {
 		Compressions: new(metrics.Counter), CutHTTP: new(metrics.Counter), InvalidAnswers: new(atomic.Uint64),
 		Faults:   owner.NewFaults(owner.NewManualClock(), slog.New(slog.DiscardHandler)),
 		Draining: func() bool { return true },
+		Services: limit.NewTable(limit.Options{Max: 100, Min: 1, Parts: 1}),
 	}
 	r := metrics.New("1.0.0", "1.2.3")
 	if err := Register(r, &from); err != nil {

@@ -131,6 +131,10 @@ type Config struct {
 	EmbeddedNATSListen string        // host:port where other services reach it; port 0: a free one
 	RequestTimeout     time.Duration // wait for a service's answer
 	BufferSize         int           // messages from NATS waiting per connection
+	MaxServiceRequests int           // in flight per service; negative: no limit
+	MinServiceRequests int           // in flight that the slowest service gets
+	ServiceNameParts   int           // leading parts of a resource name that name its service
+	QueueTimeout       time.Duration // a request may be queued for its service for so long
 	ResetThrottle      int           // parallel requests after a system reset; 0: no limit
 	ReferenceThrottle  int           // parallel gets for one request's references; 0: no limit
 	CacheEviction      time.Duration // keep a resource nobody subscribes to; Off: drop at once

@@ -46,6 +46,7 @@ func TestResgateDefaults(t *testing.T) {
 	own := cmpopts.IgnoreFields(Config{}, "MaxMessage", "MaxHead", "HeadTimeout", "HTTPIdleTimeout", "OutboxBytes", "HTTPBacklogBytes", "MaxSubscriptions",
 		"MaxPending", "MaxResources", "HeldEvents", "PingInterval", "CloseTimeout", "DrainTimeout", "NATSConnections", "NATSTimeout",
 		"NATSGrace", "NATSClusterPing", "NATSPing", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
+		"MaxServiceRequests", "MinServiceRequests", "ServiceNameParts", "QueueTimeout",
 		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush", "MaxResourceBytes")
 	if diff := cmp.Diff(want, c, own); diff != "" {
 		t.Error(diff)

@@ -37,6 +37,12 @@ func TestChaos(t *testing.T) {
 		{"default", func(c *gateway.Config) {}},
 		{"many", func(c *gateway.Config) { c.Loops, c.Shards = 4, 8 }},
 		{"throttled", func(c *gateway.Config) { c.ReferenceThrottle, c.ResetThrottle = 1, 1 }},
+		{"limited", func(c *gateway.Config) {
+			c.MaxServiceRequests, c.ReferenceThrottle, c.ResetThrottle = 1, 1, 1
+		}},
+		{"limited, several connections", func(c *gateway.Config) {
+			c.MaxServiceRequests, c.ResetThrottle, c.Loops, c.Shards, c.NATSConnections = 3, 2, 3, 4, 3
+		}},
 		{"held", func(c *gateway.Config) { c.HeldEvents = 1 }},
 		{"forgetful", func(c *gateway.Config) { c.CacheEviction = gateway.Off }},
 	} {
@@ -69,6 +75,7 @@ type chaos struct {
 	store   *resmodel.Store
 	service *Service
 	gateway Gateway
+	limited bool     // the service has a low limit
 	trips   *sockets // for round trips only
 	clients []*chaosClient
 	pool    []string // resource IDs that clients and references choose from
@@ -104,6 +111,7 @@ func newChaos(t *testing.T, seed uint64, change func(*gateway.Config)) *chaos {
 		c.RequestTimeout = 5 * time.Minute // the service answers when it likes
 		c.CacheEviction = 20 * time.Millisecond
 		change(c)
+		w.limited = c.MaxServiceRequests > 0
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -452,9 +460,7 @@ func (w *chaos) rest() {
 		for i, c := range w.clients {
 			connections[i] = c.Client
 		}
-		if err := w.trips.roundTrip(connections, w.names, func(name, id string) string { return "auth." + name + "." + quietMethod + id }); err != nil {
-			w.t.Fatalf("seed %d, round %d: %v", w.seed, w.round, err)
-		}
+		moved = w.roundTrip(connections) || moved
 		pending := 0
 		for _, c := range w.clients {
 			moved = w.fold(c) || moved
@@ -476,6 +482,30 @@ func (w *chaos) rest() {
 		}
 	}
 	w.t.Fatalf("seed %d, round %d: does not come to rest", w.seed, w.round)
+}
+
+// roundTrip lets everything that was sent arrive. Its own requests wait behind others where the
+// service's limit is low, so the service goes on answering. It reports whether it had to.
+func (w *chaos) roundTrip(connections []*Client) (answered bool) {
+	done := make(chan error, 1)
+	go func() {
+		done <- w.trips.roundTrip(connections, w.names, func(name, id string) string { return "auth." + name + "." + quietMethod + id })
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				w.t.Fatalf("seed %d, round %d: %v", w.seed, w.round, err)
+			}
+			return answered
+		case <-time.After(time.Millisecond):
+			if w.limited {
+				w.collect()
+				answered = answered || len(w.open) > 0
+				w.answer(len(w.open))
+			}
+		}
+	}
 }
 
 // compare holds every client's view against the service's state.

@@ -58,7 +58,9 @@ func TestManyRequestsAtOnce(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	g, err := startGateway(Start{NATS: ns.URL(), Clock: owner.NewManualClock(), Log: slog.New(slog.DiscardHandler)}, func(*gateway.Config) {})
+	g, err := startGateway(Start{NATS: ns.URL(), Clock: owner.NewManualClock(), Log: slog.New(slog.DiscardHandler)}, func(c *gateway.Config) {
+		c.MaxServiceRequests = -1
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
