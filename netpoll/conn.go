@@ -111,7 +111,7 @@ func (c *Conn) Expire(now time.Duration) {
 			return
 		}
 		m.RefusedTimeout.Add(1)
-		if c.in == nil {
+		if c.in.empty() {
 			c.scheduleClose() // it never said a word
 			return
 		}

@@ -19,10 +19,10 @@
 // # Files
 //
 // In reading order: options.go, engine.go, events.go (callbacks of gnet), loop.go, wait.go (over
-// package park), iteration.go, fault.go, accept.go, conn.go, state.go, input.go, http.go,
-// request.go, upgrade.go, ws.go, stream.go, proxy.go, pause.go, inflate.go, resume.go; for output
-// outbox.go, flush.go, writequeue.go, defer.go, flush_choice.go, flush_uring_linux.go (over package
-// uring); for a connection's end ending.go, half.go, linger.go, reap.go, evict.go, drain.go; for
-// net/http handover.go, deadline.go; for TLS tls.go, tls_handshake.go, tls_link.go,
-// tls_handover.go, tls_buffers.go.
+// package park), iteration.go, fault.go, accept.go, conn.go, state.go, input.go, pending.go,
+// http.go, request.go, upgrade.go, ws.go, stream.go, proxy.go, pause.go, inflate.go, resume.go; for
+// output outbox.go, flush.go, writequeue.go, defer.go, flush_choice.go, flush_uring_linux.go (over
+// package uring); for a connection's end ending.go, half.go, linger.go, reap.go, evict.go,
+// drain.go; for net/http handover.go, deadline.go; for TLS tls.go (over package tlsrecord),
+// tls_handshake.go, tls_link.go, tls_handover.go, tls_buffers.go.
 package netpoll

@@ -134,7 +134,7 @@ func (c endingConn) unfinished() bool {
 	case stateProxy, stateTLS:
 		return false
 	case stateHead:
-		return c.in != nil
+		return !c.in.empty()
 	}
 	return c.state < stateLinger
 }
@@ -143,7 +143,7 @@ func (c endingConn) unfinished() bool {
 func (d *drain) midRequest() bool {
 	slots := d.loop.table.slots
 	for i := range slots {
-		if c := slots[i].conn; c != nil && c.state == stateHead && c.in != nil {
+		if c := slots[i].conn; c != nil && c.state == stateHead && !c.in.empty() {
 			return true
 		}
 	}
@@ -171,7 +171,7 @@ func (d *drain) closeShare() {
 		case stateProxy, stateTLS:
 			c.scheduleClose()
 		case stateHead:
-			if c.in == nil {
+			if c.in.empty() {
 				c.scheduleClose()
 				continue
 			}

@@ -41,7 +41,7 @@ func (c endingConn) finalize() {
 	c.dropOutbox()
 	c.tls().dropTLS()
 	c.parser.Reset()
-	c.dropInput()
+	c.in.drop()
 	c.http().forgetBody()
 	c.forgetLinger()
 	c.forgetProxied()

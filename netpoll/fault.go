@@ -138,7 +138,7 @@ func (c *Conn) Fault() {
 		return
 	}
 	c.flags |= flagFault
-	c.in, c.parser = nil, wsproto.Parser{} // not returned to the pool: they may be in use elsewhere
+	c.in, c.parser = pendingBytes{}, wsproto.Parser{} // not returned to the pool: they may be in use elsewhere
 	c.http().forgetBody()
 	switch c.state {
 	case stateOpen, stateClosing:

@@ -72,9 +72,9 @@ func (c endingConn) afterInputEnd() {
 		if h := c.link().hs; h != nil {
 			h.end()
 		}
-	case c.state == stateHead && (c.in != nil || c.flags&flagBody != 0):
+	case c.state == stateHead && (!c.in.empty() || c.flags&flagBody != 0):
 		c.http().forgetBody()
-		c.dropInput()
+		c.in.drop()
 		c.http().answer(http.StatusBadRequest) // the request will never be complete
 	case c.state == stateHead:
 		c.finishEnded()

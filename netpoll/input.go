@@ -3,13 +3,12 @@ package netpoll
 import (
 	"net/http"
 
-	"sluice/pool"
 	"sluice/wsproto"
 )
 
 // inbox is the input of a connection that could not be handled yet, and how far it was parsed.
 type inbox struct {
-	in     *pool.Buffer // an incomplete head or frame, or what waits; nil: none
+	in     pendingBytes // an incomplete head or frame, or input that is not handled yet
 	parser wsproto.Parser
 	scan   wsproto.HeadScanner
 }
@@ -43,44 +42,17 @@ func (c *Conn) receive(b []byte) {
 	c.take(b)
 }
 
-// take takes plaintext; it is valid during the call.
+// take handles plaintext; b is valid during the call.
 func (c *Conn) take(b []byte) {
 	if c.paused != 0 && c.state == stateOpen {
 		c.ws().bufferPaused(b)
 		return
 	}
-	if c.in != nil {
-		b = c.buffer(b)
+	if !c.in.empty() {
+		b = c.in.add(b)
 	}
-	rest := b[c.consume(b):]
-	switch {
-	case c.in == nil && len(rest) > 0:
-		c.in = pool.GetBuffer(len(rest))
-		c.in.B = append(c.in.B, rest...)
-	case c.in != nil && len(rest) == 0:
-		c.dropInput()
-	case c.in != nil && len(rest) < len(c.in.B):
-		c.in.B = c.in.B[:copy(c.in.B, rest)]
-	}
-}
-
-// keep appends b to what was kept, in a larger buffer if need be, and returns all of it.
-func (i *inbox) buffer(b []byte) []byte {
-	if n := len(i.in.B) + len(b); n > cap(i.in.B) {
-		larger := pool.GetBuffer(max(n, 2*cap(i.in.B)))
-		larger.B = append(larger.B, i.in.B...)
-		i.in.Put()
-		i.in = larger
-	}
-	i.in.B = append(i.in.B, b...)
-	return i.in.B
-}
-
-// dropInput forgets what was kept.
-func (i *inbox) dropInput() {
-	if i.in != nil {
-		i.in.Put()
-		i.in = nil
+	if rest := b[c.consume(b):]; len(rest) > 0 || !c.in.empty() {
+		c.in.keep(rest)
 	}
 }
 

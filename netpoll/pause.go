@@ -1,7 +1,6 @@
 package netpoll
 
 import (
-	"sluice/pool"
 	"sluice/wsproto"
 )
 
@@ -58,7 +57,7 @@ func (c wsConn) unpause(why pause) {
 	if c.readPaused {
 		c.readPaused = !c.loop.wait.watch(c.Conn, true)
 	}
-	if c.in != nil {
+	if !c.in.empty() {
 		c.loop.resumption.add(c.Conn)
 	}
 }
@@ -68,18 +67,13 @@ func (c wsConn) bufferPaused(b []byte) {
 	if len(b) == 0 {
 		return
 	}
-	if c.in == nil {
-		c.in = pool.GetBuffer(len(b))
-		c.in.B = append(c.in.B, b...)
-	} else {
-		c.buffer(b)
-	}
+	kept := c.in.add(b)
 	l := c.loop
 	if !c.readPaused {
 		c.readPaused = l.wait.watch(c.Conn, false)
 	}
 	// Where gnet cannot stop reading, the buffer has a bound.
-	if len(c.in.B) > l.engine.opts.Limits.MaxMessage+4*readSize {
+	if len(kept) > l.engine.opts.Limits.MaxMessage+4*readSize {
 		l.engine.metrics.Overflows.Add(1)
 		c.fail(wsproto.CloseTryAgainLater, "too many messages at once")
 	}

@@ -106,7 +106,7 @@ func TestPauseStopsReading(t *testing.T) {
 		s.sync()
 	}
 	s.on(0, func(*Loop) {
-		if kept := len(conn.in.B); kept > 3*readSize || s.m.BytesIn.Load() != in {
+		if kept := len(conn.in.bytes()); kept > 3*readSize || s.m.BytesIn.Load() != in {
 			t.Errorf("%d bytes are kept, %d more were read", kept, s.m.BytesIn.Load()-in)
 		}
 	})

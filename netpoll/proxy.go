@@ -28,8 +28,8 @@ func (e *Engine) trusts(peer netip.Addr) bool {
 // stateProxy. If used is not nil, rest lies in it, and it is to be given back after use.
 func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 	e := c.loop.engine
-	if c.in != nil {
-		b = c.buffer(b)
+	if !c.in.empty() {
+		b = c.in.add(b)
 	}
 	var h proxyproto.Header
 	n, err := proxyproto.Parse(b, &h)
@@ -39,14 +39,11 @@ func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 		e.metrics.RefusedProxy.Add(1)
 		c.loop.acceptor.warn(&c.loop.acceptor.logProxy, "connection closed: a proxy of proxyProtocolFrom sent a malformed PROXY header; check the proxy's PROXY protocol setting",
 			"proxy", c.RemoteAddr(), "error", err)
-		c.dropInput()
+		c.in.drop()
 		c.scheduleClose() // it would not understand an answer
 		return nil, nil
 	case n == 0:
-		if c.in == nil && len(b) > 0 {
-			c.in = pool.GetBuffer(len(b))
-			c.in.B = append(c.in.B, b...)
-		}
+		c.in.keep(b)
 		return nil, nil
 	default:
 		e.metrics.Proxied.Add(1)
@@ -57,8 +54,7 @@ func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 	if c.to(stateHead); c.loop.tls != nil {
 		c.tls().startTLS()
 	}
-	used, c.in = c.in, nil
-	return b[n:], used
+	return b[n:], c.in.detach()
 }
 
 // RemoteAddr returns the client's host:port, or "" once the connection has closed. It allocates.

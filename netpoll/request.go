@@ -53,7 +53,7 @@ func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 // KeepAlive reports whether the connection stays open behind the answer to the present plain
 // request. If not, the answer should say so, by "Connection: close".
 func (c *Conn) KeepAlive() bool {
-	ended := c.flags&flagEnded != 0 && c.in == nil // there can be no further request
+	ended := c.flags&flagEnded != 0 && c.in.empty() // there can be no further request
 	return c.flags&flagLast == 0 && !ended && !c.loop.engine.draining.Load()
 }
 
@@ -105,7 +105,7 @@ func (c httpConn) answered() {
 	}
 	c.release()
 	c.to(stateHead)
-	if c.in != nil {
+	if !c.in.empty() {
 		l.wheel.Expect(&c.timer, l.now+limits.HeadTimeout, c.Conn)
 		l.resumption.add(c.Conn)
 		return

@@ -347,8 +347,8 @@ func TestRequestTooMuchPipelined(t *testing.T) {
 	want := uint64(len(flood) + len(get("/later")))
 	s.until("all was read", func() bool { return s.m.BytesIn.Load() == want })
 	s.on(0, func(*Loop) {
-		if x.conn.in != nil {
-			t.Errorf("%d bytes are kept", len(x.conn.in.B))
+		if !x.conn.in.empty() {
+			t.Errorf("%d bytes are kept", len(x.conn.in.bytes()))
 		}
 	})
 	s.answer(x)

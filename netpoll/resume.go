@@ -35,15 +35,12 @@ func (r *resumption) resume() {
 	for i := 0; i < len(r.ready); i++ { // messages may have further connections accepted
 		c := r.ready[i]
 		r.ready[i] = nil
-		if c == nil || c.in == nil { // nil: a panic interrupted it
+		if c == nil || c.in.empty() { // nil: a panic interrupted it
 			continue
 		}
 		l.iter.conn = c
 		if t := c.link(); t != nil {
-			l.tls.src, l.tls.rest = nil, nil // of another connection, if anything
-			if t.in != nil {
-				l.tls.rest = t.in.B
-			}
+			l.tls.src, l.tls.rest = nil, t.in.bytes() // they may be another connection's
 		}
 		c.take(nil)
 		if c.flags&flagEnded != 0 {

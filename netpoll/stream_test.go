@@ -87,7 +87,7 @@ func TestStream(t *testing.T) {
 	// Nor does silence matter: there are no pings.
 	s.advance(time.Hour)
 	s.on(0, func(l *Loop) {
-		if sc.in != nil || l.Conn(h) != sc {
+		if !sc.in.empty() || l.Conn(h) != sc {
 			t.Error("input is kept, or the stream has ended")
 		}
 		sc.Send([]byte("last"))

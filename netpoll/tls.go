@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/internal/owner"
-	"sluice/pool"
+	"sluice/netpoll/tlsrecord"
 )
 
 // TLS is crypto/tls over an in-memory connection. A worker does the handshake (tls_handshake.go);
@@ -22,13 +22,10 @@ import (
 // before they have gone.
 
 const (
-	recordHeader = 5                   // RFC 8446 §5.1
-	maxRecord    = 16<<10 + 2048       // payload of a record, sealed (RFC 5246 §6.2.3; RFC 8446 §5.2 allows less)
-	maxPlain     = 16 << 10            // plaintext in a record
-	sealMost     = 4 * maxPlain        // plaintext sealed for one write
-	sealLagging  = maxPlain            // the same, for a peer that is slow
-	sealedMost   = sealMost + 64<<10   // sealed bytes that wait; beyond, the peer makes us answer and does not read
-	rawRoom      = maxRecord + 3*0x200 // what crypto/tls wants of its input buffer, so that it never takes a larger one
+	sealMost    = 4 * tlsrecord.MaxPlaintext     // plaintext sealed for one write
+	sealLagging = tlsrecord.MaxPlaintext         // the same, for a peer that is slow
+	sealedMost  = sealMost + 64<<10              // sealed bytes that wait; beyond, the peer makes us answer and does not read
+	rawRoom     = tlsrecord.MaxPayload + 3*0x200 // what crypto/tls wants of its input buffer, so that it never takes a larger one
 )
 
 // tlsConn is a connection inside TLS: its handshake and its records.
@@ -52,7 +49,7 @@ type tlsLoop struct {
 func newTLSLoop(l *Loop) *tlsLoop {
 	return &tlsLoop{
 		mail:  owner.NewMailbox[handshakeEvent](l.Wake),
-		plain: make([]byte, maxPlain),
+		plain: make([]byte, tlsrecord.MaxPlaintext),
 		join:  make([]byte, 0, sealMost),
 		raw:   make([]byte, 0, rawRoom),
 	}
@@ -106,30 +103,23 @@ func (c tlsConn) receiveTLS(b []byte) {
 // unseal opens the records that are complete and keeps the beginning of another.
 func (c tlsConn) unseal(b []byte) {
 	t, s := c.link(), c.loop.tls
-	if t.in != nil {
-		b = t.bufferInput(b)
+	if !t.in.empty() {
+		b = t.in.add(b)
 	}
 	rest := b
 	for {
-		n := t.pos.whole(rest)
+		n := t.pos.Whole(rest)
 		if n == 0 {
 			break
 		}
 		s.src, s.rest = rest[:n], rest[n:]
 		rest = s.rest
 		if !c.openRecord(false) {
-			t.dropInput()
+			t.in.drop()
 			return
 		}
 	}
-	switch {
-	case t.in == nil && len(rest) > 0:
-		t.bufferInput(rest)
-	case t.in != nil && len(rest) == 0:
-		t.dropInput()
-	case t.in != nil && len(rest) < len(t.in.B):
-		t.in.B = t.in.B[:copy(t.in.B, rest)]
-	}
+	t.in.keep(rest)
 }
 
 // openRecord opens the record in tlsLoop.src and handles what is in it, or, with more, what
@@ -184,9 +174,9 @@ func (c tlsConn) collect() {
 	if len(s.sink) == 0 {
 		return
 	}
-	t.bufferOutput(s.sink)
+	t.out.add(s.sink)
 	s.sink = s.sink[:0]
-	if len(t.out.B) > sealedMost {
+	if len(t.out.bytes()) > sealedMost {
 		c.scheduleClose()
 		return
 	}
@@ -221,7 +211,7 @@ func (c tlsConn) flushTLS() {
 	l := c.loop
 	t, s := c.link(), l.tls
 	for c.state < stateReap {
-		if t.out == nil {
+		if t.out.empty() {
 			if c.queued == 0 {
 				return
 			}
@@ -234,8 +224,8 @@ func (c tlsConn) flushTLS() {
 			t.plain = int32(n)
 		}
 		out := s.sink
-		if t.out != nil {
-			out = t.out.B
+		if !t.out.empty() {
+			out = t.out.bytes()
 		}
 		n, err := write(int(c.fd), out)
 		for err == unix.EINTR {
@@ -252,17 +242,13 @@ func (c tlsConn) flushTLS() {
 		}
 		l.stats.out += uint64(n)
 		if n < len(out) {
-			if t.out == nil {
-				t.bufferOutput(out[n:])
-			} else {
-				t.out.B = out[:copy(out, out[n:])]
-			}
+			t.out.keep(out[n:])
 			s.sink = s.sink[:0]
 			l.stats.writes++
 			c.lag(n > 0)
 			return
 		}
-		t.dropOutput()
+		t.out.drop()
 		s.sink = s.sink[:0]
 		plain := int(t.plain)
 		t.plain = 0
@@ -275,7 +261,7 @@ func (c tlsConn) flushTLS() {
 // gone, or cannot go.
 func (c tlsConn) flushCloseNotify() bool {
 	t := c.link()
-	if t.conn == nil || t.out == nil && t.closeNotify {
+	if t.conn == nil || t.out.empty() && t.closeNotify {
 		return true
 	}
 	if !t.closeNotify {
@@ -290,14 +276,14 @@ func (c tlsConn) flushCloseNotify() bool {
 // and at close_notify.
 func (c tlsConn) sendCloseNotify() {
 	t, s := c.link(), c.loop.tls
-	if t.out == nil && t.conn != nil && !t.closeNotify {
+	if t.out.empty() && t.conn != nil && !t.closeNotify {
 		t.closeNotify = true
 		_ = t.conn.CloseWrite()
-		t.bufferOutput(s.sink)
+		t.out.add(s.sink)
 		s.sink = s.sink[:0]
 	}
-	if t.out != nil {
-		_, _ = write(int(c.fd), t.out.B)
+	if !t.out.empty() {
+		_, _ = write(int(c.fd), t.out.bytes())
 	}
 }
 
@@ -310,50 +296,7 @@ func (c tlsConn) dropTLS() {
 	if t.handshaking {
 		c.endHandshake(&c.loop.engine.metrics.TLSFailed)
 	}
-	t.dropInput()
-	t.dropOutput()
+	t.in.drop()
+	t.out.drop()
 	c.setLink(nil)
-}
-
-// bufferInput appends b to the sealed bytes that are kept and returns all of them.
-func (t *tlsLink) bufferInput(b []byte) []byte {
-	appendTo(&t.in, b)
-	return t.in.B
-}
-
-// bufferOutput appends b to the sealed bytes that are to be written.
-func (t *tlsLink) bufferOutput(b []byte) {
-	if len(b) > 0 {
-		appendTo(&t.out, b)
-	}
-}
-
-func (t *tlsLink) dropInput() {
-	if t.in != nil {
-		t.in.Put()
-		t.in = nil
-	}
-}
-
-func (t *tlsLink) dropOutput() {
-	if t.out != nil {
-		t.out.Put()
-		t.out = nil
-	}
-}
-
-// appendTo appends b to a pooled buffer that exists only while it holds something.
-func appendTo(at **pool.Buffer, b []byte) {
-	old := *at
-	if old == nil {
-		old = pool.GetBuffer(len(b))
-		*at = old
-	} else if n := len(old.B) + len(b); n > cap(old.B) {
-		larger := pool.GetBuffer(max(n, 2*cap(old.B)))
-		larger.B = append(larger.B, old.B...)
-		old.Put()
-		old = larger
-		*at = old
-	}
-	old.B = append(old.B, b...)
 }

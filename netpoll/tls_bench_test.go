@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/internal/owner"
+	"sluice/netpoll/tlsrecord"
 	"sluice/wsproto"
 )
 
@@ -107,14 +108,14 @@ func TestTLSOneRecordPerFlush(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var s recordPos
+		var s tlsrecord.Position
 		records := 0
 		for rest := buf[:n]; len(rest) > 0; records++ {
-			k := s.whole(rest)
+			k := s.Whole(rest)
 			if k == 0 {
 				t.Fatal("part of a record was written")
 			}
-			s.pass(rest[:k])
+			s.Pass(rest[:k])
 			rest = rest[k:]
 		}
 		if w := int(l.engine.metrics.Writes.Load() - writes); records != tc.records || w != tc.writes {

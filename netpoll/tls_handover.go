@@ -28,10 +28,10 @@ func (h *handedTLS) ConnectionState() tls.ConnectionState { return h.link.conn.C
 func (c tlsConn) handoverTLS(fd int, pre []byte) {
 	t, s := c.link(), c.loop.tls
 	a := &tlsSocket{pre: bytes.Clone(s.rest), client: c.http().handedAddr()}
-	out := t.out
-	t.loop, t.out = nil, nil
+	out := t.out.detach()
+	t.loop = nil
 	c.setLink(nil)
-	t.dropInput() // it has been copied, if anything was left of it
+	t.in.drop() // it has been copied, if anything was left of it
 	go c.loop.engine.serveTLS(fd, t, a, out, bytes.Clone(pre))
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sluice/internal/owner"
+	"sluice/netpoll/tlsrecord"
 )
 
 // A handshake is a conversation in which crypto/tls waits for the peer, so it takes a goroutine, a
@@ -360,8 +361,8 @@ func (c tlsConn) handshakeInput(b []byte) {
 		}
 		return
 	}
-	b = t.bufferInput(b)
-	complete, ok := hello(b)
+	b = t.in.add(b)
+	complete, ok := tlsrecord.ClientHello(b, maxHello)
 	switch {
 	case !ok:
 		c.endHandshake(&e.metrics.TLSFailed)
@@ -378,7 +379,7 @@ func (c tlsConn) handshakeInput(b []byte) {
 		}
 		h.cond.L = &h.mu
 		t.hs = h
-		t.dropInput()
+		t.in.drop()
 		if !e.handshakes.take(h) {
 			c.endHandshake(&e.metrics.TLSRefused)
 			c.scheduleClose()
@@ -417,7 +418,7 @@ func handleHandshakeEvent(n handshakeEvent) {
 		return
 	}
 	n.h.answered = true
-	c.link().bufferOutput(n.out)
+	c.link().out.add(n.out)
 	if !c.Lagging() {
 		c.markDirty()
 	}
@@ -462,49 +463,6 @@ func (c tlsConn) handshakeDone(n handshakeEvent) {
 		if c.ending().afterInputEnd(); !c.ending().owesOutput() {
 			c.scheduleClose()
 		}
-	}
-}
-
-// hello reports whether b holds a whole ClientHello (RFC 8446 §4.1.2) in one or more records, and
-// whether it can become one.
-func hello(b []byte) (complete, ok bool) {
-	const handshakeRecord, clientHello, messageHeader = 22, 1, 4
-	var head []byte // of the message
-	var room [messageHeader]byte
-	have := 0
-	for rest := b; ; {
-		if len(rest) > 0 && rest[0] != handshakeRecord || len(rest) > 1 && rest[1] != 3 {
-			return false, false
-		}
-		if len(rest) < recordHeader {
-			return false, len(b) < maxHello
-		}
-		n := int(rest[3])<<8 | int(rest[4])
-		if n == 0 || n > maxPlain {
-			return false, false
-		}
-		rest = rest[recordHeader:]
-		part := rest[:min(n, len(rest))]
-		if len(head) < messageHeader {
-			head = append(room[:len(head)], part[:min(len(part), messageHeader-len(head))]...)
-		}
-		if len(head) > 0 && head[0] != clientHello {
-			return false, false
-		}
-		have += len(part)
-		if len(head) == messageHeader {
-			size := int(head[1])<<16 | int(head[2])<<8 | int(head[3])
-			if size > maxHello {
-				return false, false
-			}
-			if have >= messageHeader+size {
-				return true, true
-			}
-		}
-		if len(part) < n {
-			return false, len(b) < maxHello
-		}
-		rest = rest[n:]
 	}
 }
 

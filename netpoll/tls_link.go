@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"time"
 
-	"sluice/pool"
+	"sluice/netpoll/tlsrecord"
 )
 
 // tlsLink is a connection's TLS, and what crypto/tls takes for the network. Who owns it changes: a
@@ -21,14 +21,14 @@ type tlsLink struct {
 	hs     *handshake // a handshake worker and its loop; loop is set, too
 	socket *tlsSocket // net/http and its socket
 
-	pos recordPos // of the input that crypto/tls has been given
+	pos tlsrecord.Position // of the input that crypto/tls has been given
 
 	// Owned by the loop.
 	closeNotify bool         // close_notify is sealed
 	handshaking bool         // the handshake is under way, or has yet to begin
 	plain       int32        // bytes of the outbox that out stands for
-	in          *pool.Buffer // an incomplete record; nil: none
-	out         *pool.Buffer // sealed, to be written before anything else; nil: nothing
+	in          pendingBytes // an incomplete record
+	out         pendingBytes // sealed, to be written before anything else
 }
 
 // away is the network of a connection that net/http has.
@@ -63,7 +63,7 @@ func (t *tlsLink) Read(p []byte) (n int, err error) {
 		}
 	case t.hs != nil:
 		// Not beyond a record's end: what follows the handshake is the loop's.
-		n, err = t.hs.read(p[:min(len(p), t.pos.next())])
+		n, err = t.hs.read(p[:min(len(p), t.pos.Next())])
 	default:
 		s := t.loop.tls
 		if len(s.src) == 0 {
@@ -72,7 +72,7 @@ func (t *tlsLink) Read(p []byte) (n int, err error) {
 		n = copy(p, s.src)
 		s.src = s.src[n:]
 	}
-	t.pos.pass(p[:n])
+	t.pos.Pass(p[:n])
 	return n, err
 }
 
@@ -147,60 +147,4 @@ func (t *tlsLink) SetWriteDeadline(at time.Time) error {
 		return t.socket.Conn.SetWriteDeadline(at)
 	}
 	return nil
-}
-
-// recordPos is how far into a record the input has come. The zero value is a record's beginning.
-type recordPos struct {
-	head [recordHeader]byte
-	have uint8  // bytes of head
-	rest uint16 // bytes of the payload that are missing, if head is complete
-}
-
-// next returns how many bytes may be given without going beyond the header or the payload.
-func (s *recordPos) next() int {
-	if s.have < recordHeader {
-		return recordHeader - int(s.have)
-	}
-	return int(s.rest)
-}
-
-// pass notes that b has been given.
-func (s *recordPos) pass(b []byte) {
-	for len(b) > 0 {
-		n := min(len(b), s.next())
-		if s.have < recordHeader {
-			s.have += uint8(copy(s.head[s.have:], b[:n]))
-			s.rest = uint16(s.head[3])<<8 | uint16(s.head[4])
-		} else {
-			s.rest -= uint16(n)
-		}
-		b = b[n:]
-		if s.have == recordHeader && s.rest == 0 {
-			s.have = 0
-		}
-	}
-}
-
-// whole returns how many bytes of b complete the record; 0 if they are not all there. A record that
-// is longer than any may be counts as whole with its header: crypto/tls refuses it then.
-func (s *recordPos) whole(b []byte) int {
-	if s.have == recordHeader {
-		if len(b) < int(s.rest) {
-			return 0
-		}
-		return int(s.rest)
-	}
-	head := s.head
-	n := copy(head[s.have:], b)
-	if int(s.have)+n < recordHeader {
-		return 0
-	}
-	size := int(head[3])<<8 | int(head[4])
-	switch {
-	case size > maxRecord:
-		return n
-	case len(b) < n+size:
-		return 0
-	}
-	return n + size
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -71,46 +70,6 @@ func TestTLSSplitRecords(t *testing.T) {
 		c.wantClose(1000)
 		c.wantEOF()
 		s.wantHandshakes(1, 0, 0, 0)
-	}
-}
-
-// TestStand holds the bookkeeping of records against a stream of them in pieces of any size.
-func TestStand(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(5, 6))
-	var stream []byte
-	ends := map[int]bool{}
-	for range 2000 {
-		n := rnd.IntN(1 << rnd.IntN(13))
-		stream = append(stream, 23, 3, 3, byte(n>>8), byte(n))
-		stream = append(stream, make([]byte, n)...)
-		ends[len(stream)] = true
-	}
-	var s recordPos
-	for off, seen := 0, 0; off < len(stream); {
-		seen = min(len(stream), max(seen, off)+rnd.IntN(3000))
-		if rnd.IntN(4) == 0 { // passed without regard to records
-			s.pass(stream[off:seen])
-			off = seen
-			continue
-		}
-		for {
-			n := s.whole(stream[off:seen])
-			if n == 0 {
-				break
-			}
-			s.pass(stream[off : off+n])
-			if off += n; !ends[off] || s != (recordPos{head: s.head}) {
-				t.Fatalf("%d is not the end of a record", off)
-			}
-		}
-		for end := off + 1; end <= seen; end++ {
-			if ends[end] {
-				t.Fatalf("the record that ends at %d was not found", end)
-			}
-		}
-	}
-	if n := new(recordPos).whole([]byte{23, 3, 3, 0xff, 0xff}); n != recordHeader {
-		t.Errorf("a record that is too long is waited for")
 	}
 }
 
@@ -443,7 +402,7 @@ func TestTLSIdle(t *testing.T) {
 		s.on(0, func(*Loop) {
 			link := sc.link()
 			raw, hand := bufferAt(link.conn, rawOffset), bufferAt(link.conn, handOffset)
-			if raw.Cap() > 0 || hand.Cap() > 0 || link.in != nil || link.out != nil || link.hs != nil || sc.in != nil {
+			if raw.Cap() > 0 || hand.Cap() > 0 || !link.in.empty() || !link.out.empty() || link.hs != nil || !sc.in.empty() {
 				t.Errorf("buffers are kept: %d, %d, %v", raw.Cap(), hand.Cap(), link)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/netpoll/tlsrecord"
 	"sluice/wsproto"
 )
 
@@ -111,7 +112,7 @@ func (r *recordLayer) record(kind byte, content []byte) []byte {
 
 func (r *recordLayer) receive() (kind byte, content []byte) {
 	r.t.Helper()
-	head := make([]byte, recordHeader)
+	head := make([]byte, tlsrecord.HeaderLen)
 	if _, err := io.ReadFull(r.net, head); err != nil {
 		r.t.Fatal(err)
 	}

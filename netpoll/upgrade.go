@@ -42,17 +42,17 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 	l.engine.metrics.Pending.Add(-1)
 	// The head was kept with the input. It has been parsed once, so this cannot fail. Loop.head may
 	// be in use.
-	n, _ := wsproto.ParseHead(c.in.B, l.engine.opts.Limits.MaxHead, &l.acceptHead)
+	n, _ := wsproto.ParseHead(c.in.bytes(), l.engine.opts.Limits.MaxHead, &l.acceptHead)
 	c.http().open(&l.acceptHead, extra)
-	rest := c.in.B[n:]
+	rest := c.in.bytes()[n:]
 	if len(rest) == 0 {
-		c.dropInput()
+		c.in.drop()
 		if c.flags&flagEnded != 0 {
 			c.ending().afterInputEnd()
 		}
 		return
 	}
-	c.in.B = c.in.B[:copy(c.in.B, rest)]
+	c.in.keep(rest)
 	l.resumption.add(c)
 }
 
