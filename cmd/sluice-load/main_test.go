@@ -126,10 +126,15 @@ func TestFailuresAreNamed(t *testing.T) {
 	addr := closedPort(t)
 	run := func(target plan.Target, during func()) string {
 		t.Helper()
+		const clients = 4
 		target.Name, target.Protocol = "g", "res"
-		p := plan.Plan{Targets: []plan.Target{target}, Scenarios: []plan.Scenario{{Kind: plan.KindFanout, N: 4, Rate: 20, Duration: time.Minute}}}
+		p := plan.Plan{Targets: []plan.Target{target}, Scenarios: []plan.Scenario{{Kind: plan.KindFanout, N: clients, Rate: 20, Duration: time.Minute}}}
+		points := 0 // with all clients: the first may be the last one of their connecting
 		rep, err := run.Run(t.Context(), p, run.Options{Progress: func(s run.Status) {
-			if s.Scenario == "fanout" && during != nil && s.Point.Rate > 0 {
+			if s.Point.Live == clients && s.Point.Rate > 0 {
+				points++
+			}
+			if during != nil && points == 2 {
 				during()
 				during = nil
 			}
