@@ -25,6 +25,7 @@ type acceptor struct {
 	reserveUsed int   // connections that use the reserve of descriptors
 	logFDs      loglimit.Limiter
 	logMax      loglimit.Limiter
+	logMemory   loglimit.Limiter
 	logProxy    loglimit.Limiter
 }
 
@@ -61,6 +62,9 @@ func (a *acceptor) accept(gc gnet.Conn) {
 	switch {
 	case e.draining.Load():
 		e.metrics.RefusedDrain.Add(1)
+	case e.refusing.Load():
+		e.metrics.RefusedMemory.Add(1)
+		a.warn(&a.logMemory, "clients are refused: memory is short; raise the limit (memoryLimit), or give the gateway fewer clients")
 	case noFDs:
 		e.metrics.RefusedFDs.Add(1)
 		a.warn(&a.logFDs, "clients are refused: descriptors are running out; raise the limit (ulimit -n)", "limit", e.fdLimit)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"strconv"
@@ -68,6 +69,9 @@ type Engine struct {
 
 	lingers lingerers // connections that net/http has closed
 
+	backlogLimit atomic.Int64 // bytes that slow clients may hold now
+	refusing     atomic.Bool  // see Refuse
+
 	draining atomic.Bool    // no new clients; those there are being closed
 	quitting atomic.Bool    // gnet is to end, and not to be started again
 	quit     chan struct{}  // closed with quitting
@@ -97,6 +101,7 @@ func New(o Options) (*Engine, error) {
 		ended:    make(chan struct{}),
 	}
 	e.runGnet = e.gnetRun
+	e.SetBacklogLimit(math.MaxInt64)
 	e.inflating = inflateSlots()
 	if o.TLS != nil {
 		e.handshakes = newHandshakes(&e.opts)

@@ -128,6 +128,7 @@ func (i *iteration) do(s step) {
 		l.drain.check()
 		l.ticker.Rearm()
 		l.stats.publish(l.engine.metrics)
+		l.slow.publish()
 		if len(l.resumption.yielded) > 0 {
 			l.Wake() // the next iteration handles more of their input
 		}

@@ -38,6 +38,7 @@ type Loop struct {
 	// An iteration, step by step.
 	iter       iteration  // iteration.go, fault.go
 	output     output     // flush.go
+	slow       slowList   // slow.go
 	reaper     reaper     // reap.go
 	resumption resumption // resume.go
 	drain      drain      // drain.go
@@ -77,7 +78,7 @@ func newLoop(e *Engine, index int) *Loop {
 	l.ticker = owner.NewTicker(l.clock, l.wheel, l.Wake)
 	l.iter.loop, l.reaper.loop, l.resumption.loop, l.drain.loop = l, l, l, l
 	l.acceptor.loop, l.evictor.loop, l.half.loop, l.wait.loop = l, l, l, l
-	l.output.loop, l.output.flusher = l, new(writer)
+	l.output.loop, l.output.flusher, l.slow.loop = l, new(writer), l
 	l.inflater.loop, l.inflater.mail = l, owner.NewMailbox[offloaded](l.Wake)
 	if e.opts.TLS != nil {
 		l.tls = newTLSLoop(l)

@@ -19,6 +19,7 @@ type Metrics struct {
 	RefusedFDs     atomic.Uint64 // 503: descriptors are running out
 	RefusedMax     atomic.Uint64 // 503: Limits.MaxConns
 	Evicted        atomic.Uint64 // closed for a new connection: silent longest before their head was complete
+	RefusedMemory  atomic.Uint64 // 503: Engine.Refuse
 	RefusedDrain   atomic.Uint64 // 503: the engine is being stopped
 	RefusedHead    atomic.Uint64 // the request head is malformed or too large
 	RefusedTimeout atomic.Uint64 // the request head did not come in time
@@ -72,6 +73,10 @@ type Metrics struct {
 	Yields     atomic.Uint64 // times that a connection had more frames than its share of an iteration
 	Inflated   atomic.Uint64 // compressed messages inflated off the loops
 	Offloaded  atomic.Uint64 // times that Conn.Offload had a worker do something
+
+	BacklogBytes  atomic.Int64  // queued for connections that lag, sealed records included
+	SlowClosed    atomic.Uint64 // connections closed because they took nothing for Limits.SlowTimeout
+	BacklogClosed atomic.Uint64 // connections closed because all that lag held more than Limits.BacklogBytes
 }
 
 // CloseAbnormal stands for a connection that went without a close frame (RFC 6455 §7.1.5).

@@ -72,6 +72,8 @@ type Limits struct {
 	MaxMessage   int           // bytes of a WebSocket message; 1 MiB
 	HeadTimeout  time.Duration // from accept to the end of the request head and the decision on it; 10 s
 	OutboxBytes  int           // bytes waiting for a slow client, beyond which it is closed, with 1013; 4 MiB
+	BacklogBytes int           // bytes waiting for all slow clients, beyond which the worst are closed; 256 MiB
+	SlowTimeout  time.Duration // for a slow client to take something, else it is closed, with 1013; 30 s, negative: any
 	PingInterval time.Duration // silence after which a client is pinged; 30 s, negative: never
 	PongTimeout  time.Duration // further silence after which it is gone; 10 s
 	MaxBody      int           // bytes of a plain request's body that Handler.Request gets; 64 KiB, negative: none
@@ -166,6 +168,8 @@ func (o Options) withDefaults() (Options, error) {
 	fill(&l.MaxMessage, wsproto.DefaultMaxMessage)
 	fill(&l.HeadTimeout, 10*time.Second)
 	fill(&l.OutboxBytes, 4<<20)
+	fill(&l.BacklogBytes, 256<<20)
+	fill(&l.SlowTimeout, 30*time.Second)
 	fill(&l.PingInterval, 30*time.Second)
 	fill(&l.PongTimeout, 10*time.Second)
 	fill(&l.MaxBody, 64<<10)
@@ -177,7 +181,7 @@ func (o Options) withDefaults() (Options, error) {
 	fill(&l.HandshakeTimeout, 10*time.Second)
 	fill(&l.MaxHandshakes, 4096)
 	fill(&l.HandshakeQueue, 4*l.MaxHandshakes)
-	if l.HandshakeTimeout < 0 || l.MaxHandshakes < 0 || l.MaxConns < 0 || l.ReserveFDs < 0 || l.MaxHead < 0 || l.MaxMessage < 0 || l.OutboxBytes < 0 ||
+	if l.HandshakeTimeout < 0 || l.MaxHandshakes < 0 || l.MaxConns < 0 || l.ReserveFDs < 0 || l.MaxHead < 0 || l.MaxMessage < 0 || l.OutboxBytes < 0 || l.BacklogBytes < 0 ||
 		l.HeadTimeout < 0 || l.PongTimeout < 0 || l.CloseTimeout < 0 || l.IdleTimeout < 0 || l.BodyTimeout < 0 || l.ReadTimeout < 0 {
 		return o, errors.New("netpoll: a limit is negative")
 	}

@@ -44,6 +44,7 @@ type backlog struct {
 	wait    time.Duration
 	timer   owner.Timer
 	next    *backlog // in output.freeBacklogs
+	slow    slowEntry
 }
 
 // Send queues a frame, header included, or bytes of a stream for the end of the iteration. The
@@ -106,6 +107,9 @@ func (c *Conn) push(b []byte) {
 		c.more.push(b)
 	}
 	c.queued += int32(len(b))
+	if c.more != nil && c.more.slow.listed {
+		l.slow.weigh(c.more, c.more.slow.weight+int64(len(b)))
+	}
 	if c.flags&flagCharged != 0 {
 		l.engine.metrics.ResponseBytes.Add(int64(len(b)))
 	}
@@ -224,6 +228,9 @@ func (c *Conn) lag(progress bool) {
 		q.wait = min(2*q.wait, lagMax)
 	}
 	l.wheel.Schedule(&q.timer, l.now+q.wait, q)
+	if c.state <= stateOpen {
+		l.slow.note(c, progress)
+	}
 }
 
 // Expire is called by the wheel when a lagging connection is due for a retry.
@@ -243,6 +250,7 @@ func (c *Conn) dropOutbox() {
 	c.more = nil
 	l := c.loop
 	l.wheel.Cancel(&q.timer)
+	l.slow.remove(q)
 	if q.lagging {
 		l.engine.metrics.Lagging.Add(-1)
 		l.output.lagChanged = append(l.output.lagChanged, c)

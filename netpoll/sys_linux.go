@@ -23,6 +23,16 @@ func setUserTimeout(fd int, patience time.Duration) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience/time.Millisecond))
 }
 
+// unread returns how many bytes the kernel holds for a socket's peer: not sent, or not
+// acknowledged.
+func unread(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // write writes to a socket that does not block.
 //
 // The scheduler is not told: it would take the loop's processor away as soon as a call lasts 20 µs,

@@ -1,0 +1,227 @@
+package netpoll
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"time"
+
+	"sluice/internal/loglimit"
+	"sluice/internal/owner"
+	"sluice/wsproto"
+)
+
+// What slow clients hold is bounded for each (Limits.OutboxBytes), in time (Limits.SlowTimeout) and
+// for all of an engine together (Limits.BacklogBytes). A loop lists its lagging connections, counts
+// what they hold, and checks the last two bounds while there are any. WebSockets, streams and
+// responses to plain requests count alike, with TLS also the sealed records.
+//
+// Beyond the bound of all, each loop closes the worst of its own: those with the largest backlog,
+// and among equals those that have taken nothing for longest, until its share of the excess is
+// gone. What is queued for them is dropped at once, so that the memory is free.
+
+// slowTick is the interval at which a loop with lagging connections checks their bounds.
+const slowTick = 100 * time.Millisecond
+
+// slowList has a loop's lagging connections in the order in which they last took something, the one
+// that has waited longest first. Owned by the loop.
+type slowList struct {
+	loop        *Loop // fixed
+	first, last *backlog
+	bytes       int64 // weights of all
+	published   int64 // the part of Metrics.BacklogBytes that is of this loop
+	timer       owner.Timer
+	logShed     loglimit.Limiter
+}
+
+// slowEntry is a backlog's place in the list.
+type slowEntry struct {
+	listed     bool
+	prev, next *backlog
+	weight     int64         // bytes counted
+	since      time.Duration // when the socket last took something, or began to lag
+	unread     int           // bytes that the kernel held for the peer then
+}
+
+// note records that c has just lagged, with or without progress.
+func (s *slowList) note(c *Conn, progress bool) {
+	q := c.more
+	e := &q.slow
+	switch {
+	case !e.listed:
+		e.listed = true
+		s.append(q)
+		s.progress(q)
+		if !s.timer.Armed() {
+			s.loop.wheel.Schedule(&s.timer, s.loop.now+slowTick, s)
+		}
+	case progress:
+		s.unlink(q)
+		s.append(q)
+		s.progress(q)
+	}
+	weight := int64(c.queued)
+	if t := c.link(); t != nil {
+		weight += int64(cap(t.out.bytes()))
+	}
+	s.weigh(q, weight)
+}
+
+func (s *slowList) progress(q *backlog) {
+	q.slow.since, q.slow.unread = s.loop.now, unread(int(q.conn.fd))
+}
+
+func (s *slowList) weigh(q *backlog, weight int64) {
+	s.bytes += weight - q.slow.weight
+	q.slow.weight = weight
+}
+
+// remove takes a backlog off the list, if it is on it: its connection lags no longer, or is closed
+// for its slowness and counts no more.
+func (s *slowList) remove(q *backlog) {
+	if !q.slow.listed {
+		return
+	}
+	s.weigh(q, 0)
+	s.unlink(q)
+	q.slow = slowEntry{}
+}
+
+func (s *slowList) append(q *backlog) {
+	q.slow.prev = s.last
+	if s.last != nil {
+		s.last.slow.next = q
+	} else {
+		s.first = q
+	}
+	s.last = q
+}
+
+func (s *slowList) unlink(q *backlog) {
+	e := &q.slow
+	if e.prev != nil {
+		e.prev.slow.next = e.next
+	} else {
+		s.first = e.next
+	}
+	if e.next != nil {
+		e.next.slow.prev = e.prev
+	} else {
+		s.last = e.prev
+	}
+	e.prev, e.next = nil, nil
+}
+
+// Expire checks the bounds of lagging connections.
+func (s *slowList) Expire(now time.Duration) {
+	if s.first == nil {
+		return
+	}
+	l := s.loop
+	l.wheel.Schedule(&s.timer, now+slowTick, s)
+	s.endStalled(now)
+	s.shed()
+	l.iter.conn = nil
+}
+
+// endStalled closes the connections that have taken nothing for Limits.SlowTimeout. A socket takes
+// more only when a good part of its buffer is free, which a slow reader may not reach in that time:
+// so the kernel is asked whether the peer has read anything.
+func (s *slowList) endStalled(now time.Duration) {
+	e := s.loop.engine
+	limit := e.opts.Limits.SlowTimeout
+	for q := s.first; q != nil && limit > 0 && now >= q.slow.since+limit; q = s.first {
+		c := q.conn
+		s.loop.iter.conn = c
+		if unread(int(c.fd)) < q.slow.unread {
+			s.note(c, true)
+			continue
+		}
+		e.metrics.SlowClosed.Add(1)
+		e.log.Debug("a client is closed: it has read nothing for slowTimeout", "conn", c.Handle(), "queued", c.queued)
+		c.ending().endSlow()
+	}
+}
+
+// shed closes the worst of the loop's lagging connections if all loops' together hold more than
+// they may.
+func (s *slowList) shed() {
+	l := s.loop
+	e := l.engine
+	s.publish()
+	all, limit := e.metrics.BacklogBytes.Load(), e.backlogLimit.Load()
+	if all <= limit || s.bytes <= 0 {
+		return
+	}
+	share := int64(float64(all-limit) * float64(s.bytes) / float64(all))
+	var worst []*backlog
+	for q := s.first; q != nil; q = q.slow.next {
+		worst = append(worst, q)
+	}
+	// They are in the order of their waiting already.
+	slices.SortStableFunc(worst, func(a, b *backlog) int { return cmp.Compare(b.slow.weight, a.slow.weight) })
+	before, closed := s.bytes, 0
+	for _, q := range worst {
+		if before-s.bytes > share {
+			break
+		}
+		l.iter.conn = q.conn
+		q.conn.ending().endSlow()
+		closed++
+	}
+	e.metrics.BacklogClosed.Add(uint64(closed))
+	s.logShed.Log(e.log, slog.LevelWarn, l.now, warnEvery, "slow clients are closed: what is queued for all of them exceeds its bound (backlogBytes, memory limit)",
+		"bytes", all, "limit", limit, "clients", closed)
+	s.publish()
+}
+
+// publish adds the loop's change to the sum of all loops.
+func (s *slowList) publish() {
+	if d := s.bytes - s.published; d != 0 {
+		s.loop.engine.metrics.BacklogBytes.Add(d)
+		s.published = s.bytes
+	}
+}
+
+// endSlow closes a lagging connection for its slowness: a WebSocket with 1013, a stream by its end.
+// What is queued is dropped, but for the slices that may have been sent in part. A response cannot
+// be cut short in order, nor can a connection that is closing already: these are closed at once.
+func (c endingConn) endSlow() {
+	c.loop.slow.remove(c.more)
+	if c.state != stateOpen {
+		c.scheduleClose()
+		return
+	}
+	c.cutOutbox()
+	c.Close(wsproto.CloseTryAgainLater, "too slow")
+}
+
+// cutOutbox drops what is queued behind the first slice. With TLS, what is sealed stands for more.
+// Each slice ends with a frame.
+func (c endingConn) cutOutbox() {
+	q := c.more
+	kept, sealed := len(c.first), 0
+	if t := c.link(); t != nil {
+		sealed = int(t.plain)
+	}
+	end := q.head
+	for ; end < len(q.bufs) && kept < sealed; end++ {
+		kept += len(q.bufs[end])
+	}
+	clear(q.bufs[end:])
+	q.bufs, q.owned = q.bufs[:end], false
+	if q.head == end {
+		q.bufs, q.head = q.bufs[:0], 0
+	}
+	c.queued = int32(kept)
+}
+
+// SetBacklogLimit bounds what slow clients of all loops may hold, in bytes, from now on. A limit
+// above Limits.BacklogBytes is that one. Any goroutine may call it.
+func (e *Engine) SetBacklogLimit(bytes int64) {
+	e.backlogLimit.Store(min(bytes, int64(e.opts.Limits.BacklogBytes)))
+}
+
+// Refuse has new connections refused with 503, or no longer, because memory is short. Any goroutine
+// may call it.
+func (e *Engine) Refuse(refuse bool) { e.refusing.Store(refuse) }
