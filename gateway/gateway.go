@@ -30,6 +30,7 @@ import (
 	"sluice/internal/httpedge"
 	"sluice/internal/lifecycle"
 	"sluice/internal/limit"
+	"sluice/internal/memory"
 	"sluice/internal/metrics"
 	"sluice/internal/metricsserver"
 	"sluice/internal/natsbus"
@@ -60,6 +61,7 @@ type Gateway struct {
 	resets  *owner.Throttle
 	budgets budgets
 	limits  *limit.Table // of requests at services; nil: none
+	memory  *memory.Watch
 	life    *lifecycle.Group
 
 	// Fixed after Start.
@@ -145,6 +147,7 @@ func New(c Config) (*Gateway, error) {
 	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
 		return nil, err
 	}
+	g.memory = memory.NewWatch(g.watchOptions(memory.Current()))
 	if port := c.MetricsPort; port != 0 {
 		host, _, _ := net.SplitHostPort(c.ListenAddr())
 		g.scrape = metricsserver.New(metricsserver.Options{
@@ -194,7 +197,7 @@ func (g *Gateway) counters() *collect.Sources {
 		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
 		NATS: &g.busMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
 		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
-		Faults: g.faults, Draining: g.draining.Load, Services: g.limits,
+		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory,
 	}
 }
 
@@ -262,6 +265,8 @@ func (g *Gateway) engineOptions() netpoll.Options {
 			MaxMessage:       c.MaxMessage,
 			HeadTimeout:      c.HeadTimeout,
 			OutboxBytes:      c.OutboxBytes,
+			BacklogBytes:     g.budgets.backlog,
+			SlowTimeout:      c.SlowTimeout,
 			PingInterval:     c.PingInterval,
 			CloseTimeout:     c.CloseTimeout,
 			DrainWindow:      c.DrainTimeout,

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"math"
 	"os"
 
 	"sluice/internal/memory"
+	"sluice/internal/owner"
 )
 
 // LimitMemory sets the Go runtime's memory limit: to Config.MemoryLimit, or to a share of the
@@ -28,7 +30,8 @@ func LimitMemory(c Config) {
 
 // budgets are bounds on memory in bytes that depend on the memory limit unless the user sets them.
 type budgets struct {
-	cache int // resources without subscribers
+	cache   int // resources without subscribers
+	backlog int // output that waits for slow clients
 }
 
 func newBudgets(c *Config) budgets {
@@ -40,6 +43,30 @@ func newBudgets(c *Config) budgets {
 		return int(min(max(total/part, low), high))
 	}
 	return budgets{
-		cache: share(c.CacheBytes, 8, 8<<20, 1<<30),
+		cache:   share(c.CacheBytes, 8, 8<<20, 1<<30),
+		backlog: share(c.BacklogBytes, 4, 16<<20, 64<<30),
 	}
+}
+
+// shed gives memory back while it is short, in an order that is stated (docs/reliability.md):
+// first the cached resources that no client subscribes to, then no new clients are let in, then
+// the slowest clients go. What is queued for these is halved with each reading.
+func (g *Gateway) shed(level memory.Level) {
+	for _, s := range g.shards {
+		s.cache.Shed(level >= memory.Tight)
+	}
+	g.engine.Refuse(level >= memory.Short)
+	limit := int64(math.MaxInt64)
+	if level >= memory.Scarce {
+		limit = g.netMetrics.BacklogBytes.Load() / 2
+	}
+	g.engine.SetBacklogLimit(limit)
+}
+
+// watchOptions says how memory is watched, given its limit in bytes; 0: it is not.
+func (g *Gateway) watchOptions(limit int64) memory.Options {
+	return memory.Options{Limit: limit, Clock: g.clock, Log: g.log, Shed: func(l memory.Level) {
+		defer g.faults.Contain(owner.Alarms)
+		g.shed(l)
+	}}
 }

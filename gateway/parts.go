@@ -68,6 +68,17 @@ func (g *Gateway) parts() []lifecycle.Part {
 			},
 		},
 		{
+			Name: "memory watch",
+			Start: func(context.Context, func(error)) error {
+				g.memory.Start()
+				return nil
+			},
+			Stop: func(context.Context) error {
+				g.memory.Stop()
+				return nil
+			},
+		},
+		{
 			Name: "event loops",
 			Start: func(_ context.Context, fail func(error)) error {
 				if err := g.engine.Start(); err != nil {

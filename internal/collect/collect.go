@@ -14,6 +14,7 @@ import (
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
 	"sluice/internal/limit"
+	"sluice/internal/memory"
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
@@ -38,6 +39,7 @@ type Sources struct {
 	Faults         *owner.Faults
 	Draining       func() bool  // reports whether the gateway is being stopped
 	Services       *limit.Table // limits of requests at services; nil: there are none
+	Memory         *memory.Watch
 }
 
 // Register registers the counters of all sources. The error names a metric that exists already.
@@ -84,7 +86,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 	}
 	counter("sluice_ws_connections_closed_total", "WebSocket connections closed, by close code.", metrics.Labels{"code": "other"}, n.ClosedWith(0).Load)
 	for reason, v := range map[string]*atomic.Uint64{
-		"descriptors": &n.RefusedFDs, "max_connections": &n.RefusedMax, "draining": &n.RefusedDrain, "silent": &n.Evicted,
+		"descriptors": &n.RefusedFDs, "max_connections": &n.RefusedMax, "memory": &n.RefusedMemory, "draining": &n.RefusedDrain, "silent": &n.Evicted,
 		"head": &n.RefusedHead, "head_timeout": &n.RefusedTimeout, "upgrade": &n.RefusedUpgrade, "proxy_header": &n.RefusedProxy,
 	} {
 		counter("sluice_connections_refused_total", "Connections rejected before their first request, by reason.", metrics.Labels{"reason": reason}, v.Load)
@@ -136,12 +138,22 @@ func Register(to *metrics.Registry, from *Sources) error {
 	counter("sluice_ws_frames_sent_total", "WebSocket frames queued for clients.", nil, n.Frames.Load)
 	counter("sluice_ws_compressions_total", "Messages compressed: an event once on each event loop, for all its clients there.", nil, from.Compressions.Load)
 	counter("sluice_connections_overflowed_total", "Connections closed because their write queue exceeded outboxBytes.", nil, n.Overflows.Load)
+	counter("sluice_connections_slow_total", "Connections closed because they read nothing for slowTimeout while output was queued.", nil, n.SlowClosed.Load)
+	counter("sluice_connections_backlog_total", "Connections closed, the worst first, because all slow clients held more than backlogBytes.", nil, n.BacklogClosed.Load)
+	gauge("sluice_backlog_bytes", "Output queued for slow clients; backlogBytes bounds it.", n.BacklogBytes.Load)
 	counter("sluice_connections_ping_lost_total", "Connections closed because a pong was missing.", nil, n.PingLost.Load)
 	counter("sluice_engine_restarts_total", "Restarts of the event engine after an accept error.", nil, n.Restarts.Load)
 
 	for p := range owner.Parts {
 		counter("sluice_panics_total", "Panics recovered, by the kind of goroutine. Each is a bug to report.",
 			metrics.Labels{"owner": p.String()}, func() uint64 { return from.Faults.Count(p) })
+	}
+
+	gauge("sluice_memory_level", "How short memory is: 0 enough, 1 tight (unused cache is dropped), 2 short (new connections get 503), 3 scarce (the slowest clients are closed).",
+		func() int64 { return int64(from.Memory.Level()) })
+	for l := memory.Tight; l <= memory.Scarce; l++ {
+		counter("sluice_memory_shed_total", "Times that memory became so short, by level.",
+			metrics.Labels{"level": l.String()}, func() uint64 { return from.Memory.Raised(l) })
 	}
 
 	gauge("sluice_topics", "Resources with subscribers, counted per event loop.", f.Topics.Load)

@@ -12,6 +12,7 @@ import (
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
 	"sluice/internal/limit"
+	"sluice/internal/memory"
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
@@ -29,6 +30,7 @@ func TestEveryCounterIsExported(t *testing.T) {
 		Faults:   owner.NewFaults(owner.NewManualClock(), slog.New(slog.DiscardHandler)),
 		Draining: func() bool { return true },
 		Services: limit.NewTable(limit.Options{Max: 100, Min: 1, Parts: 1}),
+		Memory:   memory.NewWatch(memory.Options{}),
 	}
 	r := metrics.New("1.0.0", "1.2.3")
 	if err := Register(r, &from); err != nil {

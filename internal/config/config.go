@@ -84,6 +84,8 @@ type Config struct {
 	HandshakeTimeout time.Duration // time for a whole TLS handshake
 	MaxHandshakes    int           // TLS handshakes in flight
 	OutboxBytes      int           // bytes waiting to be sent
+	SlowTimeout      time.Duration // without a byte taken while output waits; Off: any
+	BacklogBytes     int           // bytes waiting to be sent to slow clients, of all; 0: by the memory limit
 	HTTPBacklogBytes int           // bytes of HTTP responses waiting to be sent, of all clients
 	MaxSubscriptions int           // direct subscriptions per resource
 	MaxResources     int           // resources subscribed, directly or through references
