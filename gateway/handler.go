@@ -6,6 +6,7 @@ import (
 	"sluice/fanout"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
+	"sluice/internal/natsbus"
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/netpoll"
@@ -16,7 +17,8 @@ import (
 // client is a WebSocket connection with its session. Owned by its loop.
 type client struct {
 	httpedge.Peer
-	session *session.Session
+	session  *session.Session
+	inFlight natsbus.Group
 }
 
 // Session returns the client's session.

@@ -36,8 +36,8 @@ type loop struct {
 	badToken loglimit.Limiter // of lines about malformed token events
 	asking   []*netpoll.Conn  // whose clients sent requests in this turn that wait for services
 
-	// The in-flight requests of each session that has any. They are abandoned when the session
-	// ends.
+	// The in-flight requests of each session of an HTTP client that has any; a WebSocket client
+	// holds its own. They are abandoned when the session ends.
 	inFlight map[*session.Session]*natsbus.Group
 }
 
@@ -222,6 +222,9 @@ func (l *loop) group(s *session.Session) *natsbus.Group {
 	if s == nil || s.Closed() {
 		return nil
 	}
+	if c, ok := s.Peer().(*client); ok {
+		return &c.inFlight
+	}
 	g := l.inFlight[s]
 	if g == nil {
 		g = new(natsbus.Group)
@@ -240,6 +243,9 @@ func (l *loop) client(s *session.Session) uint64 {
 
 // over removes the group of s, if its last request has ended.
 func (l *loop) over(s *session.Session) {
+	if len(l.inFlight) == 0 {
+		return
+	}
 	if g := l.inFlight[s]; g != nil && g.Empty() {
 		delete(l.inFlight, s)
 	}
@@ -247,6 +253,10 @@ func (l *loop) over(s *session.Session) {
 
 // abandon releases the in-flight requests of a session that has ended.
 func (l *loop) abandon(s *session.Session) {
+	if c, ok := s.Peer().(*client); ok {
+		l.caller.Abandon(&c.inFlight)
+		return
+	}
 	if g := l.inFlight[s]; g != nil {
 		delete(l.inFlight, s)
 		l.caller.Abandon(g)

@@ -20,6 +20,9 @@ type responder struct {
 	lagging  bool // the client is a slow consumer; its events are held
 }
 
+// Peer returns the client as New was given it.
+func (r *responder) Peer() Peer { return r.peer }
+
 // Requests returns how many of the client's requests are in progress.
 func (r *responder) Requests() int { return int(r.requests) }
 
