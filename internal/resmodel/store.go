@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,7 +42,7 @@ func (s *Store) Set(rid string, value any) { s.resources[rid] = value }
 // event.
 func (s *Store) SetSliced(name string, values []any) { s.sliced[name] = values }
 
-// Sliced returns the collection that the queries of a name show a part of. It must not be changed.
+// Sliced returns the whole collection of a name with queries. It must not be changed.
 func (s *Store) Sliced(name string) []any { return s.sliced[name] }
 
 // Delete removes a resource, without an event.
@@ -213,6 +214,44 @@ func (s *Store) Remove(rid string, idx int) string {
 	s.resources[rid] = slices.Delete(s.resources[rid].([]any), idx, idx+1)
 	return fmt.Sprintf(`{"idx":%d}`, idx)
 }
+
+// Mutate changes a resource at random: one or two of the properties a, b and c of a model, or one
+// element of a collection, which stays short. value makes new values. It returns the event.
+func (s *Store) Mutate(rng *rand.Rand, rid string, value func() any) (event, payload string) {
+	list, ok := s.resources[rid].([]any)
+	if !ok {
+		values := map[string]any{}
+		for range 1 + rng.IntN(2) {
+			key := []string{"a", "b", "c"}[rng.IntN(3)]
+			if values[key] = value(); rng.IntN(5) == 0 {
+				values[key] = nil
+			}
+		}
+		return "change", s.Change(rid, values)
+	}
+	if len(list) > 0 && (len(list) > 5 || rng.IntN(2) == 0) {
+		return "remove", s.Remove(rid, rng.IntN(len(list)))
+	}
+	return "add", s.Add(rid, rng.IntN(len(list)+1), value())
+}
+
+// Vary returns the values of a sliced collection with a few random differences, for ChangeSliced or
+// SetSliced.
+func (s *Store) Vary(rng *rand.Rand, name string, value func() any) []any {
+	base := slices.Clone(s.sliced[name])
+	for range 1 + rng.IntN(3) {
+		if len(base) > 0 && (len(base) > 8 || rng.IntN(2) == 0) {
+			i := rng.IntN(len(base))
+			base = slices.Delete(base, i, i+1)
+		} else {
+			base = slices.Insert(base, rng.IntN(len(base)+1), value())
+		}
+	}
+	return base
+}
+
+// Forget drops what Query needs to reply about a query event.
+func (s *Store) Forget(subject string) { delete(s.pending, subject) }
 
 // AsSeenBy returns a value in the form for a client of the version (RES.md 1 and 2.5).
 func AsSeenBy(value any, version string) any {

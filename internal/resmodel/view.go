@@ -128,7 +128,7 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 	case "unsubscribe":
 		// The response may overtake that of the subscribe request it cancels. Then the count is
 		// negative until that response arrives.
-		if v.direct[r.rid] -= r.count; v.direct[r.rid]+v.asked(r.rid) < 0 {
+		if v.direct[r.rid] -= r.count; v.direct[r.rid]+v.Asked(r.rid) < 0 {
 			return fmt.Errorf("unsubscribed from %s more often than subscribed", r.rid)
 		}
 		v.collect()
@@ -175,9 +175,10 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 	return nil
 }
 
-// asked counts the subscribe requests without a response; leaving counts the subscriptions that
-// unsubscribe requests without a response cancel.
-func (v *View) asked(rid string) int   { return v.underWay("subscribe", rid) }
+// Asked returns the number of subscribe requests of a resource without a response.
+func (v *View) Asked(rid string) int { return v.underWay("subscribe", rid) }
+
+// leaving counts the subscriptions that unsubscribe requests without a response cancel.
 func (v *View) leaving(rid string) int { return v.underWay("unsubscribe", rid) }
 
 func (v *View) underWay(kind, rid string) (n int) {
@@ -219,7 +220,7 @@ func (v *View) event(event string, data json.RawMessage) error {
 		}
 		return v.check(added)
 	case "unsubscribe":
-		if v.direct[rid] == 0 && v.asked(rid) == 0 {
+		if v.direct[rid] == 0 && v.Asked(rid) == 0 {
 			return fmt.Errorf("event %s without a direct subscription", event)
 		}
 		delete(v.direct, rid)

@@ -224,7 +224,7 @@ func (w *chaos) step() {
 		w.mutate(pick(w, w.store.RIDs()))
 	case n < 58:
 		name := pick(w, []string{"w.query.0", "w.query.1"})
-		_, payload := w.store.ChangeSliced(name, w.slicedValues(name))
+		_, payload := w.store.ChangeSliced(name, w.store.Vary(w.rng, name, w.value))
 		w.publish(name, "query", payload)
 	case n < 60:
 		w.reset()
@@ -258,41 +258,9 @@ func (w *chaos) publish(rid, event, payload string) {
 
 // mutate changes a resource and says so.
 func (w *chaos) mutate(rid string) {
-	if event, payload := w.change(rid); event != "" {
+	if event, payload := w.store.Mutate(w.rng, rid, w.value); event != "" {
 		w.publish(rid, event, payload)
 	}
-}
-
-func (w *chaos) change(rid string) (event, payload string) {
-	value, _ := w.store.Value(rid)
-	list, ok := value.([]any)
-	if !ok {
-		values := map[string]any{}
-		for range 1 + w.rng.IntN(2) {
-			key := pick(w, []string{"a", "b", "c"})
-			if values[key] = w.value(); w.rng.IntN(5) == 0 {
-				values[key] = nil
-			}
-		}
-		return "change", w.store.Change(rid, values)
-	}
-	if len(list) > 0 && (len(list) > 5 || w.rng.IntN(2) == 0) {
-		return "remove", w.store.Remove(rid, w.rng.IntN(len(list)))
-	}
-	return "add", w.store.Add(rid, w.rng.IntN(len(list)+1), w.value())
-}
-
-func (w *chaos) slicedValues(name string) []any {
-	base := slices.Clone(w.store.Sliced(name))
-	for range 1 + w.rng.IntN(3) {
-		if len(base) > 0 && (len(base) > 8 || w.rng.IntN(2) == 0) {
-			i := w.rng.IntN(len(base))
-			base = slices.Delete(base, i, i+1)
-		} else {
-			base = slices.Insert(base, w.rng.IntN(len(base)+1), w.value())
-		}
-	}
-	return base
 }
 
 // reset changes resources without a word and then resets what covers them.
@@ -301,12 +269,12 @@ func (w *chaos) reset() {
 	for _, rid := range w.store.RIDs() {
 		covered := pattern == rid || pattern == "w.>" || pattern == ">" || strings.HasPrefix(rid, strings.TrimSuffix(pattern, "*")) && strings.HasSuffix(pattern, "*")
 		if covered && w.rng.IntN(3) == 0 {
-			w.change(rid)
+			w.store.Mutate(w.rng, rid, w.value)
 		}
 	}
 	for _, name := range []string{"w.query.0", "w.query.1"} {
 		if (pattern == name || pattern == "w.query.*" || strings.HasSuffix(pattern, ">")) && w.rng.IntN(2) == 0 {
-			w.store.SetSliced(name, w.slicedValues(name))
+			w.store.SetSliced(name, w.store.Vary(w.rng, name, w.value))
 		}
 	}
 	w.say("system.reset %s", pattern)
