@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -82,13 +84,22 @@ type Process struct {
 // Start runs a command line, split at white space, on the given cores. env is added to this
 // process's environment. The end of the output is kept for error messages.
 func Start(name, line string, cores []int, env []string) (*Process, error) {
+	return StartLogged(name, line, cores, env, nil)
+}
+
+// StartLogged is Start, and copies the whole output to log if that is not nil.
+func StartLogged(name, line string, cores []int, env []string, log io.Writer) (*Process, error) {
 	words := strings.Fields(line)
 	if len(words) == 0 {
 		return nil, fmt.Errorf("%s: the command line is empty", name)
 	}
 	p := &Process{Name: name, cmd: exec.Command(words[0], words[1:]...), output: newTail(), ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	var out io.Writer = &p.output
+	if log != nil {
+		out = io.MultiWriter(&p.output, log)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = out, out // one writer, so os/exec uses one goroutine for both
 	if err := StartPinned(p.cmd, cores); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -149,6 +160,20 @@ func (p *Process) Stop(limit time.Duration) error {
 	return nil
 }
 
+// Signal sends a signal.
+func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Wait waits until the process has ended, for at most the limit, and returns its exit code: -1 if
+// a signal ended it. It returns an error if the process still runs.
+func (p *Process) Wait(limit time.Duration) (code int, err error) {
+	select {
+	case <-p.ended:
+		return p.cmd.ProcessState.ExitCode(), nil
+	case <-time.After(limit):
+		return 0, fmt.Errorf("%s still runs after %v", p.Name, limit)
+	}
+}
+
 // Exit waits until the process has ended, and returns its status for error messages.
 func (p *Process) Exit() string {
 	<-p.ended
@@ -196,6 +221,24 @@ func FreePort() (int, error) {
 		return 0, err
 	}
 	return strconv.Atoi(port)
+}
+
+// firstPort and lastPort are the range of StablePort's choice. The kernel takes ports of outgoing
+// connections from above it, unless it is configured otherwise.
+const firstPort, lastPort = 10_000, 30_000
+
+// StablePort returns a free TCP port of the loopback that the kernel gives to no outgoing
+// connection. So it is free again whenever the server on it restarts, with thousands of clients
+// that try to connect to it.
+func StablePort() (int, error) {
+	for range 1000 {
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, errors.New("no port of the loopback is free")
 }
 
 // Fill replaces each {name} in a command line by its value. An unknown name is an error.
