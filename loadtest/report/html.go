@@ -61,11 +61,8 @@ type trialRow struct {
 // percent formats a share of 0 to 1.
 func percent(v float64) string { return digits(v*100) + " %" }
 
-var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>{{.Title}}</title>
-<style>
-:root{color-scheme:light dark;--fg:#24292f;--bg:#f6f8fa;--card:#fff;--line:#d0d7de;--dim:#57606a}
+// PageStyle is the style sheet of the pages, for other pages with these charts.
+const PageStyle = `:root{color-scheme:light dark;--fg:#24292f;--bg:#f6f8fa;--card:#fff;--line:#d0d7de;--dim:#57606a}
 @media(prefers-color-scheme:dark){:root{--fg:#e6edf3;--bg:#0d1117;--card:#161b22;--line:#3d444d;--dim:#9da7b1}}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);margin:0 auto;padding:1.5rem;max-width:1360px}
 h1{font-size:1.6rem;margin:0 0 .5rem}h2{font-size:1.25rem;margin:2.5rem 0 .3rem}
@@ -77,7 +74,13 @@ nav a{margin-right:1rem}a{color:#0f7ac7}
 table{border-collapse:collapse;font-size:12px;font-variant-numeric:tabular-nums;background:var(--card);white-space:nowrap}
 th,td{border:1px solid var(--line);padding:3px 6px;text-align:right}th{font-weight:600}td:first-child,th:first-child{text-align:left}
 ul.remarks{color:var(--dim);font-size:13px}details{margin-top:10px;font-size:13px}td.why{text-align:left}
-</style></head><body>
+`
+
+var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<title>{{.Title}}</title>
+<style>
+` + PageStyle + `</style></head><body>
 <h1>{{.Title}}</h1>
 <ul class="facts">{{range .Facts}}<li>{{.}}</li>{{end}}</ul>
 <p>CPU is the server process's own, per unit of work. Latencies count from when an event or request was <em>due</em>, not from when it was sent. Figures in parentheses are not the server's; the remarks below each table give the reason. {{.Bounds}}</p>

@@ -51,6 +51,7 @@ type axis struct {
 	label string
 	log   bool                 // logarithmic
 	form  func(float64) string // of ticks and tooltips
+	bands []Band               // of an x axis: drawn behind the lines
 }
 
 const (
@@ -66,7 +67,9 @@ func lineChart(title string, x, y axis, lines []line, marks bool) string {
 	xlo, xhi, ylo, yhi := math.Inf(1), math.Inf(-1), math.Inf(1), math.Inf(-1)
 	for _, l := range lines {
 		for _, p := range l.points {
-			xlo, xhi, ylo, yhi = min(xlo, p[0]), max(xhi, p[0]), min(ylo, p[1]), max(yhi, p[1])
+			if !math.IsNaN(p[1]) {
+				xlo, xhi, ylo, yhi = min(xlo, p[0]), max(xhi, p[0]), min(ylo, p[1]), max(yhi, p[1])
+			}
 		}
 	}
 	if math.IsInf(xlo, 1) {
@@ -81,6 +84,11 @@ func lineChart(title string, x, y axis, lines []line, marks bool) string {
 	py := func(v float64) float64 { return float64(above) + (1-ys(v))*plot }
 	var b strings.Builder
 	begin(&b, title, height)
+	for _, band := range x.bands {
+		from, until := px(min(max(band.From, xlo), xhi)), px(min(max(band.Until, xlo), xhi))
+		fmt.Fprintf(&b, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="%s" fill-opacity="0.25"><title>%s</title></rect>`,
+			from, above, max(until-from, 1.5), plot, colors[band.Color%len(colors)], html.EscapeString(band.Name))
+	}
 	for _, v := range yticks {
 		fmt.Fprintf(&b, `<line class="g" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/><text class="s" x="%d" y="%.1f" text-anchor="end">%s</text>`, left, width-right, py(v), py(v), left-6, py(v)+4, html.EscapeString(y.form(v)))
 	}
@@ -92,8 +100,14 @@ func lineChart(title string, x, y axis, lines []line, marks bool) string {
 	for i, l := range lines {
 		color, dash := colors[l.color%len(colors)], dashes[l.color%len(dashes)]
 		var path strings.Builder
-		for k, p := range l.points {
-			fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(k, 1)], px(p[0]), py(p[1]))
+		pen := 'M'
+		for _, p := range l.points {
+			if math.IsNaN(p[1]) { // nothing is known: the line is interrupted
+				pen = 'M'
+				continue
+			}
+			fmt.Fprintf(&path, "%c%.1f %.1f", pen, px(p[0]), py(p[1]))
+			pen = 'L'
 		}
 		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-dasharray="%s" stroke-width="2" stroke-linejoin="round"/>`, path.String(), color, dash)
 		if marks || len(l.points) == 1 {
