@@ -15,7 +15,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare resgate-table clean
+.PHONY: help build demo test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort resgate-table clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,7 +92,7 @@ deps: ## install what the end-to-end tests need, where apt-get and root allow it
 	fi
 
 # Ordered so that what is quick and fails often comes first. "race" and "e2e" stand for "test".
-ci: lint cross build alloc race invariants deps e2e ## everything that .ci/run checks
+ci: lint cross build alloc race invariants soakshort deps e2e ## everything that .ci/run checks
 
 load: build ## measure the gateway with the load harness (ARGS='-kind fanout -n 5000' chooses; see bin/sluice-load run -h)
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
@@ -107,6 +107,19 @@ compare: build ## compare with other gateways, report in bench/results (QUICK=1:
 	mkdir -p bin/peers
 	cd bench/peers && $(GO) build -o ../../bin/peers/ ./centrifuge github.com/resgateio/resgate github.com/nats-io/nats-server/v2
 	./bin/sluice-load run -plan bench/$(if $(QUICK),quick,compare).yaml -json bench/results/$(RESULT).json -html bench/results/$(RESULT).html -md bench/results/$(RESULT).md -svg bench/results/$(if $(WHOLE),,$(RESULT)-)charts $(if $(WHOLE),-into README.md) $(ARGS)
+
+# A soak takes ten minutes unless TIME is given: its default is that of fuzz.
+SOAK_TIME := $(if $(filter file,$(origin TIME)),10m,$(TIME))
+CLIENTS   ?= 5000
+SEED      ?= 0
+
+soak: build ## let everything go wrong for TIME (10m) with CLIENTS (5000), report in bin/soak (SEED=n repeats a plan)
+	$(GO) build -o bin/sluice-load ./cmd/sluice-load
+	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
+	./bin/sluice-load soak -time $(SOAK_TIME) -clients $(CLIENTS) -seed $(SEED) $(ARGS)
+
+soakshort: ## the soak that is part of ci: each fault once, with few clients
+	@$(MAKE) --no-print-directory soak TIME=10s CLIENTS=300 SEED=$(SEED) ARGS=-quiet
 
 # A copy of Resgate whose main prints what it made of its settings.
 VERDICT := $(CURDIR)/bin/verdict

@@ -24,11 +24,13 @@ import (
 	"sluice/loadtest/report"
 	"sluice/loadtest/result"
 	"sluice/loadtest/run"
+	"sluice/loadtest/soak/service"
 )
 
 const usage = `sluice-load measures realtime gateways.
 
   sluice-load run [flags]       run scenarios; "run -h" lists the flags
+  sluice-load soak [flags]      everything goes wrong for a while, and then all clients must be exact
   sluice-load report FILE.json  render the page, the tables and the charts of a run again
   sluice-load floor [flags]     serve the floor: one write per event and connection
   sluice-load kinds             list the kinds of scenarios
@@ -56,6 +58,10 @@ func command(args []string, out io.Writer) error {
 	switch name {
 	case "run":
 		return runCommand(args, out)
+	case "soak":
+		return soakCommand(args, out)
+	case "soak-service": // a soak starts its services with it
+		return service.Worker(os.Stdin, os.Stdout)
 	case "report":
 		return reportCommand(args, out)
 	case "floor":
