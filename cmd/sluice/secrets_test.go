@@ -168,7 +168,7 @@ func TestNoCredentialIsQuoted(t *testing.T) {
 		}
 		return path
 	}
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // says nothing that NATS would
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and sends nothing
 	if err != nil {
 		t.Fatal(err)
 	}

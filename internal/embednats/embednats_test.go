@@ -104,6 +104,6 @@ func TestWait(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if e, err := Start(ctx, Options{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)}); err == nil {
-		e.Stop() // it was ready before the context was looked at
+		e.Stop() // it was ready before the context was checked
 	}
 }

@@ -98,7 +98,7 @@ func await(tb testing.TB, what string, cond func() bool) {
 	defer pace.Stop()
 	for end := time.Now().Add(patience); !cond(); <-pace.C {
 		if time.Now().After(end) {
-			tb.Fatalf("waited %v in vain for %s", patience, what)
+			tb.Fatalf("timed out after %v waiting for %s", patience, what)
 		}
 	}
 }

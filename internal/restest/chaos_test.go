@@ -23,11 +23,11 @@ var (
 	recent = flag.Int("recent", 60, "messages of the client to show when the chaos test fails")
 )
 
-// TestChaos lets clients and a service do what they like, in a random order of requests, answers,
-// events, silent changes with resets, revocations and disconnects. After each round everything
-// comes to rest, and then every client's view must equal the service's state. On the way each
-// client folds what it gets as strictly as View does. A failure names the seed; -seed replays the
-// same decisions (the goroutines' timing is the machine's).
+// TestChaos runs clients and a service in a random order of requests, replies, events, unannounced
+// changes with resets, revocations and disconnects. After each round nothing is in flight, and then
+// every client's view must equal the service's state. Until then each client folds what it gets as
+// strictly as View does. A failure names the seed; -seed replays the same decisions (the
+// goroutines' timing is the machine's).
 func TestChaos(t *testing.T) {
 	for _, layout := range []struct {
 		name   string
@@ -256,7 +256,7 @@ func (w *chaos) publish(rid, event, payload string) {
 	}
 }
 
-// mutate changes a resource and says so.
+// mutate changes a resource and publishes the event.
 func (w *chaos) mutate(rid string) {
 	if event, payload := w.store.Mutate(w.rng, rid, w.value); event != "" {
 		w.publish(rid, event, payload)
@@ -326,7 +326,7 @@ func (w *chaos) reconnect(i int) {
 	w.clients[i] = w.dial(old.Name, old.version)
 }
 
-// collect takes the requests that came.
+// collect takes the requests that were received.
 func (w *chaos) collect() {
 	for r := w.service.TakeAny(""); r != nil; r = w.service.TakeAny("") {
 		w.open = append(w.open, r)
@@ -444,12 +444,12 @@ func (w *chaos) rest() {
 		if still > 20 {
 			for _, c := range w.clients {
 				if c.view.Pending() > 0 {
-					w.fail(c, "requests without an answer: %v", c.view.Open())
+					w.fail(c, "requests without a response: %v", c.view.Open())
 				}
 			}
 		}
 	}
-	w.t.Fatalf("seed %d, round %d: does not come to rest", w.seed, w.round)
+	w.t.Fatalf("seed %d, round %d: messages are still in flight", w.seed, w.round)
 }
 
 // roundTrip lets everything that was sent arrive. Its own requests wait behind others where the

@@ -28,7 +28,7 @@ type Client struct {
 
 	mu     sync.Mutex
 	queue  []string        // received, in order, not yet taken
-	hidden map[string]bool // answers to the runner's own requests that came, by ID
+	hidden map[string]bool // responses to the runner's own requests, by ID
 	closed bool
 	code   int
 }

@@ -43,9 +43,9 @@ func (s *session) takeRequest(subject, pattern string) (*Request, error) {
 	var misfits []string
 	if !s.wait(func() bool { r, misfits = s.service.Take(subject, fits); return r != nil }) {
 		if len(misfits) > 0 {
-			return nil, fmt.Errorf("requests to %s came, but none fits:\n%s", subject, strings.Join(misfits, "\n"))
+			return nil, fmt.Errorf("requests to %s were received, but none matches:\n%s", subject, strings.Join(misfits, "\n"))
 		}
-		return nil, fmt.Errorf("no request to %s came", subject)
+		return nil, fmt.Errorf("no request to %s was received", subject)
 	}
 	s.note("service < %s %s", r.Subject, r.Data)
 	return r, nil
@@ -82,7 +82,7 @@ func (s *session) serviceAnswers(arg string) error {
 			if received {
 				return nil
 			}
-			return fmt.Errorf("no request to %s… came", prefix)
+			return fmt.Errorf("no request to %s… was received", prefix)
 		}
 		s.note("service < %s %s, answered %s", r.Subject, r.Data, payload)
 		if err := s.service.Answer(r, payload); err != nil || !all {
@@ -104,7 +104,7 @@ func (s *session) waits(arg string) error {
 	all := s.unexpected()
 	for _, w := range all {
 		if !strings.HasPrefix(w, "service received "+prefix) {
-			return fmt.Errorf("too much: %s", w)
+			return fmt.Errorf("unexpected: %s", w)
 		}
 	}
 	if len(all) != n {
@@ -293,7 +293,7 @@ func (s *session) holds(c *Client, arg string) error {
 
 func holds(v *resmodel.View, arg string) error {
 	if v == nil {
-		return errors.New("nothing came")
+		return errors.New("no message was received")
 	}
 	rid, want, _ := strings.Cut(arg, " ")
 	got, ok := v.Value(rid)

@@ -28,9 +28,9 @@ type HTTP struct {
 	methods  []string // of the requests that were not answered yet, oldest first
 	answers  []*Answer
 	messages []string        // of a stream, not yet taken: data of events, or comments with their colon
-	hidden   map[string]bool // the runner's own events that came, by name
+	hidden   map[string]bool // the runner's own events that were received, by name
 	streams  bool            // a stream is open
-	rid      string          // of the stream, once its set has come
+	rid      string          // of the stream, once its set was received
 	closed   bool
 }
 
@@ -41,7 +41,7 @@ type Answer struct {
 	Header http.Header
 	Body   string // decoded
 	Stream bool
-	Fault  error // what came is no HTTP response
+	Fault  error // the input is not an HTTP response
 }
 
 // DialHTTP opens a connection. arrived is called, from the reading goroutine, after each response

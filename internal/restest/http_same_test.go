@@ -19,9 +19,8 @@ import (
 	"sluice/gateway"
 )
 
-// TestHTTPTheSameBothWays: the event loops answer plain requests themselves, net/http answers those
-// that are not plain. Nobody can tell the difference: status, header and body of the answers are
-// the same.
+// TestHTTPTheSameBothWays: event loops respond to plain requests, net/http to the others. Status,
+// header and body of the responses are the same.
 func TestHTTPTheSameBothWays(t *testing.T) {
 	ns := startNATS(t)
 	serveAnything(t, ns.ClientURL())
@@ -87,7 +86,7 @@ func TestHTTPTheSameBothWays(t *testing.T) {
 					t.Errorf("%v connections went to net/http, want 1", f.GetMetric())
 				}
 			}
-			// The last answer of a connection says so.
+			// The last response of a connection announces its end.
 			for _, x := range []*raw{loop, other} {
 				a := x.exchange(t, "GET", tc.prefix+"m", []string{"Connection: close"}, "")
 				if !strings.Contains(a.text, "Connection: close") {
@@ -220,7 +219,7 @@ var sameRequests = []struct {
 	{"PATCH", "/api/m", nil, "1"},
 	{"DELETE", "/api/m", nil, ""},
 	{"PROPFIND", "/api/m", nil, ""},
-	{"GET", "/api/m", nil, "a body that nobody asked for"},
+	{"GET", "/api/m", nil, "an unexpected body"},
 }
 
 // serveAnything is a service that answers by the names of resources and methods.
@@ -281,7 +280,7 @@ func serveAnything(t testing.TB, url string) {
 				params, _, _ = bytes.Cut(params, []byte(`,"cid":`))
 				reply = `{"result":{"is":` + fmt.Sprintf("%q", params) + `}}`
 			}
-		case "auth": // what the service was told of the client goes back to it
+		case "auth": // the reply returns what the request says of the client
 			_, seen, _ := bytes.Cut(m.Data, []byte(`"header":`))
 			seen, _, _ = bytes.Cut(seen, []byte(`"remoteAddr"`))
 			reply = `{"result":null,"meta":{"header":{"X-Seen":[` + fmt.Sprintf("%q", seen) + `]}}}`
@@ -323,8 +322,7 @@ type answered struct {
 	whole  int // bytes
 }
 
-// exchange sends a request and reads the answer, as it came, but for the order of fields and the
-// time.
+// exchange sends a request and reads the response, with its fields sorted and its time replaced.
 func (x *raw) exchange(t testing.TB, method, target string, fields []string, body string) (a answered) {
 	t.Helper()
 	request := method + " " + target + " HTTP/1.1\r\nHost: " + x.RemoteAddr().String() + "\r\n"
@@ -409,7 +407,7 @@ func TestHTTPClientGoes(t *testing.T) {
 	until := func(what string, want float64) {
 		for end := time.Now().Add(20 * time.Second); sessions() != want; {
 			if time.Now().After(end) {
-				t.Fatalf("waited in vain: %s", what)
+				t.Fatalf("timed out waiting: %s", what)
 			}
 		}
 	}

@@ -173,7 +173,7 @@ func (s *web) answer(h *HTTP) (a *Answer, err error) {
 		}
 	}
 	if a == nil {
-		return nil, errors.New("no answer came")
+		return nil, errors.New("no response was received")
 	}
 	s.note("http %s < %d %s", h.Name, a.Status, a.Body)
 	return a, nil
@@ -188,7 +188,7 @@ func (s *web) streamed(h *HTTP) (m string, err error) {
 			if h.Closed() {
 				return "", errors.New("the stream has ended")
 			}
-			return "", errors.New("no message came")
+			return "", errors.New("no message was received")
 		}
 	}
 	s.note("http %s < stream %s", h.Name, m)
@@ -216,7 +216,7 @@ func (m message) matches(a *Answer) error {
 		note("want status %s, got %d", status, a.Status)
 	}
 	if a.Fault != nil {
-		note("the answer is faulty")
+		note("the response is malformed")
 	}
 	raw, isRaw := strings.CutPrefix(body, "raw ")
 	switch {
@@ -245,13 +245,13 @@ func (m message) matches(a *Answer) error {
 	}
 	for _, name := range m.absent {
 		if got, ok := a.Header[http.CanonicalHeaderKey(name)]; ok {
-			note("header %s is too much: %q", name, got)
+			note("header %s is unexpected: %q", name, got)
 		}
 	}
 	if len(diffs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the answer differs\n%s\ngot %s", strings.Join(diffs, "\n"), a)
+	return fmt.Errorf("the response differs\n%s\ngot %s", strings.Join(diffs, "\n"), a)
 }
 
 // list joins the values of a field as RFC 9110 section 5.3 allows, except those of Set-Cookie.

@@ -18,7 +18,7 @@ import (
 	"sluice/internal/testkit"
 )
 
-// socket is a WebSocket client that reads when it is told to.
+// socket is a WebSocket client that reads only when the test does.
 type socket struct {
 	t *testing.T
 	c net.Conn
@@ -90,9 +90,9 @@ func (s *socket) counter(want int) (changes int) {
 	}
 }
 
-// TestSlowReaderIsConflated: a client that does not read for a while is neither cut off nor does
-// what it missed pile up: when it reads again, it gets what was on its way, and then the difference
-// to the newest state.
+// TestSlowReaderIsConflated: a client that does not read for a while stays connected, and its
+// backlog is conflated: when it reads again, it receives what its socket had buffered, and then the
+// difference to the newest state.
 func TestSlowReaderIsConflated(t *testing.T) {
 	ns := natstest.Start(t)
 	nc := ns.Client()

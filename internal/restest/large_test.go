@@ -49,7 +49,7 @@ func (s *socket) message() []byte {
 	}
 }
 
-// largeMessage is what this test looks at in a message.
+// largeMessage has the parts of a message that this test checks.
 type largeMessage struct {
 	ID     int
 	Event  string
@@ -121,7 +121,7 @@ func TestLargeCollection(t *testing.T) {
 	for i, s := range clients {
 		list, events := lists[i], 0
 		for list[0] != size-1 || len(list) < size || !slices.IsSortedFunc(list, func(a, b int) int { return b - a }) {
-			// The order is looked at when it may be the right one only.
+			// The order is checked only when it may be the wanted one.
 			for more := true; more; more = len(list) < size {
 				m := s.large()
 				events++

@@ -88,7 +88,7 @@ func compare(path string, want, got any, diffs *[]string) {
 		}
 		for _, k := range sortedKeys(g) {
 			if _, ok := w[k]; !ok {
-				note("member %q is too much: %s", k, resmodel.Encode(g[k]))
+				note("member %q is unexpected: %s", k, resmodel.Encode(g[k]))
 			}
 		}
 	case []any:

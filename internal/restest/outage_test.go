@@ -86,8 +86,8 @@ func (o *outage) wake() {
 	}
 }
 
-// until waits until cond holds. With the clock given it goes on meanwhile: the gateway asks
-// services again that are not back yet when it is.
+// until waits until cond holds. A clock advances while it waits, so that the gateway retries
+// requests to services that reconnect later than the gateway.
 func (o *outage) until(what string, clock *owner.ManualClock, cond func() bool) {
 	o.t.Helper()
 	giveUp := time.After(30 * time.Second)
@@ -101,12 +101,12 @@ func (o *outage) until(what string, clock *owner.ManualClock, cond func() bool) 
 		case <-pace:
 			clock.Advance(time.Second)
 		case <-giveUp:
-			o.t.Fatalf("waited in vain: %s; unheard: %v; the log:\n%s", what, o.unheard, strings.Join(o.logged, "\n"))
+			o.t.Fatalf("timed out waiting: %s; dropped requests: %v; the log:\n%s", what, o.unheard, strings.Join(o.logged, "\n"))
 		}
 	}
 }
 
-// says waits for a log record that contains text, and forgets what was logged up to it.
+// says waits for a log record that contains text, and drops the log up to it.
 func (o *outage) says(text string) {
 	o.t.Helper()
 	o.until(text, nil, func() bool {
@@ -155,7 +155,7 @@ func (o *outage) subscribed() *Client {
 }
 
 // What happens while NATS is away reaches clients as the difference when it is back: of resources
-// and of access alike. They are kept meanwhile.
+// and of access alike. They stay connected.
 func TestNATSGoesAndComesBack(t *testing.T) {
 	o := newOutage(t)
 	c := o.subscribed()
@@ -189,12 +189,12 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	if m := o.next(c, nil); m != `{"id":4}` {
-		t.Errorf("something else came than the answer: %s", m)
+		t.Errorf("not the response: %s", m)
 	}
 }
 
-// A second cut takes the requests with it that the first one caused. They are not waited for:
-// without any time going by, clients are told what has changed.
+// A second cut loses the requests that the first one caused. The gateway does not wait for their
+// timeout: clients receive the changes without an advance of the clock.
 func TestNATSIsCutTwice(t *testing.T) {
 	o := newOutage(t)
 	c := o.subscribed()
@@ -258,7 +258,7 @@ func TestNATSStaysAway(t *testing.T) {
 	o.until("the service is back", o.clock, func() bool {
 		again, err := o.dial()
 		if err != nil {
-			t.Fatalf("a new client after NATS has come back: %v", err)
+			t.Fatalf("a new client after NATS is restored: %v", err)
 		}
 		defer again.Cut()
 		if err := again.Send(`{"id":1,"method":"get.test.a"}`); err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 // TestManyRequestsAtOnce: a client that resubscribes thousands of resources together gets all of
-// them, however slow the service is, and clients that do so keep nobody else from theirs.
+// them, however slow the service is, and clients that do so do not delay others.
 func TestManyRequestsAtOnce(t *testing.T) {
 	const (
 		resources  = 20000
@@ -82,7 +82,7 @@ func TestManyRequestsAtOnce(t *testing.T) {
 			case <-news:
 			case <-time.After(time.Second): // another client's news
 			case <-deadline:
-				t.Fatalf("client %s waits in vain, %d gets, %d answered", c.Name, asked.Load(), answered.Load())
+				t.Fatalf("client %s receives nothing, after %d gets and %d replies", c.Name, asked.Load(), answered.Load())
 			}
 		}
 	}

@@ -44,7 +44,7 @@ func (s *session) quiet(strong bool, extra []string) error {
 		return err
 	}
 	if all := s.unexpected(); len(all) > 0 {
-		return fmt.Errorf("too much:\n%s", strings.Join(all, "\n"))
+		return fmt.Errorf("unexpected:\n%s", strings.Join(all, "\n"))
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ func (s *session) flushStreams() error {
 			return err
 		}
 		if !s.wait(func() bool { return h.saw(event) }) {
-			return fmt.Errorf("the event of quiet did not come through the stream of http %s", name)
+			return fmt.Errorf("the event of quiet was not received on the stream of http %s", name)
 		}
 	}
 	return nil
@@ -136,7 +136,7 @@ func (s *sockets) roundTrip(clients []*Client, names []string, method func(name,
 		trips = slices.DeleteFunc(trips, func(t trip) bool { return t.c.answered(t.id) || s.gone(t.c) })
 		return len(trips) == 0
 	}) {
-		return fmt.Errorf("the round trip of quiet did not come back: %d requests such as %s are open",
+		return fmt.Errorf("the round trip of quiet did not end: %d requests such as %s are open",
 			len(trips), method(names[0], trips[0].id))
 	}
 	return nil

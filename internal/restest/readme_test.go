@@ -53,7 +53,7 @@ func TestReadmeOverHTTP(t *testing.T) {
 	}
 }
 
-// startDemo runs a gateway with the demo's service behind it and returns its address.
+// startDemo runs a gateway with the demo's service and returns its address.
 func startDemo(t *testing.T) string {
 	ns := startNATS(t)
 	g, err := startGateway(Start{NATS: ns.ClientURL(), Log: slog.New(slog.DiscardHandler)}, func(*gateway.Config) {})
@@ -223,7 +223,7 @@ func TestReadmeExamplesCanFail(t *testing.T) {
 	}
 }
 
-// beginsStream checks that what came is the first message of a stream.
+// beginsStream checks that the output is the first message of a stream.
 func beginsStream(t *testing.T, got string) {
 	t.Helper()
 	var first struct{ RID string }

@@ -88,7 +88,7 @@ func TestRefusedResourceIsNotServed(t *testing.T) {
 	})
 }
 
-// A gateway that NATS does not permit its inbox starts, says so, and fails what it is asked.
+// A gateway that NATS does not permit its inbox starts, logs that, and fails requests.
 func TestInboxIsRefused(t *testing.T) {
 	o := newRestricted(t, deny("_INBOX.>"))
 	o.says("NATS cannot be used")

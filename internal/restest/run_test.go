@@ -76,12 +76,12 @@ func TestRunnerFails(t *testing.T) {
 		{"other value", faults{}, subscribeA + "service > event.test.a.x {\"v\":2}\nclient a < {\"event\":\"test.a.x\",\"data\":{\"v\":1}}", ".data.v: want 1, got 2"},
 		{"other number text", faults{}, subscribeA + "service > event.test.a.x 1.0\nclient a < {\"event\":\"test.a.x\",\"data\":1}", "want 1, got 1.0"},
 		{"missing member", faults{}, subscribeA + "service > event.test.a.x {}\nclient a < {\"event\":\"test.a.x\",\"data\":{\"v\":1}}", `member "v" is missing`},
-		{"superfluous member", faults{}, subscribeA + "service > event.test.a.x {\"v\":1}\nclient a < {\"event\":\"test.a.x\",\"data\":{}}", `member "v" is too much`},
+		{"superfluous member", faults{}, subscribeA + "service > event.test.a.x {\"v\":1}\nclient a < {\"event\":\"test.a.x\",\"data\":{}}", `member "v" is unexpected`},
 		{"wrong order", faults{}, subscribeA + "service > event.test.a.x 1\nservice > event.test.a.y 2\nclient a < {\"event\":\"test.a.y\",\"data\":2}", "test:10: client <"},
 		{"missing in a group", faults{}, subscribeA + "service > event.test.a.x 1\nany\nclient a < {\"event\":\"test.a.x\",\"data\":1}\nclient a < {\"event\":\"test.a.y\",\"data\":2}\nend", "after 1 of 2"},
 		{"other in a group", faults{}, subscribeA + "service > event.test.a.x 1\nany\nclient a < {\"event\":\"test.a.x\",\"data\":2}\nend", "not, in any order"},
 		{"missing request", faults{}, "client a connects\nservice < get.test.a", "no request to get.test.a"},
-		{"request with another payload", faults{}, "client a connects\nclient a > {\"id\":1,\"method\":\"subscribe.test.a\"}\nservice < get.test.a {\"query\":\"q\"}", "none fits"},
+		{"request with another payload", faults{}, "client a connects\nclient a > {\"id\":1,\"method\":\"subscribe.test.a\"}\nservice < get.test.a {\"query\":\"q\"}", "none matches"},
 		{"unexpected request", faults{asksTwice: true}, subscribeA, "service received get.test.a"},
 		{"reply without request", faults{}, "service > reply get.test.a {}", "no open request"},
 		{"second reply", faults{}, subscribeA + "service > reply get.test.a {}", "no open request"},
@@ -108,8 +108,8 @@ func runFails(t *testing.T, all []failing) {
 	for _, tt := range all {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// Most of these wait for what never comes. If the watchdog was too short for what does
-			// come, it is made longer.
+			// Most of these wait for a message that is never sent. If the watchdog was too short
+			// for one that is, it is made longer.
 			e := fakeEnv(t, tt.wrong)
 			for e.Watchdog = 200 * time.Millisecond; ; e.Watchdog *= 4 {
 				err := run(t, e, tt.text)

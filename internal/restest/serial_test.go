@@ -17,13 +17,13 @@ import (
 	"sluice/internal/owner"
 )
 
-// serial is a service that works its requests one by one, in the order in which they come, as
-// go-res does for those about one resource.
+// serial is a service that handles its requests one by one, in the order of arrival, as go-res
+// does for those of one resource.
 type serial struct {
 	t     *testing.T
 	nc    *nats.Conn
 	url   string
-	slow  string        // whose get says that it takes long, and does
+	slow  string        // whose get sends a pre-response, and takes long
 	busy  chan struct{} // has room for one: the slow get has begun
 	ready chan struct{} // closed when the slow get may end
 	stop  chan struct{} // closed when the test ends
@@ -85,7 +85,7 @@ func (s *serial) serve(m *nats.Msg) {
 		answer = `{"result":{"model":{"x":1}}}`
 		if name == s.slow {
 			_ = m.Respond([]byte(`timeout:"60000"`))
-			_ = s.nc.Publish("event.test.other.slow", nil) // behind the pre-response
+			_ = s.nc.Publish("event.test.other.slow", nil) // after the pre-response
 			s.busy <- struct{}{}
 			select {
 			case <-s.ready:
@@ -153,7 +153,7 @@ func (c *serialClient) next() string {
 		select {
 		case <-c.news:
 		case <-giveUp:
-			c.t.Fatal("no message came")
+			c.t.Fatal("no message was received")
 		}
 	}
 }
@@ -165,11 +165,11 @@ func (c *serialClient) want(m string) {
 	}
 }
 
-// TestSlowGetDoesNotStarveAccess: a service says that a get takes long and then works at it for
-// longer than requests may take. The access request was ahead of it.
+// TestSlowGetDoesNotStarveAccess: a service asks for more time for a get, which then takes longer
+// than the request timeout. The access request was sent before it.
 func TestSlowGetDoesNotStarveAccess(t *testing.T) {
 	clock := owner.NewManualClock()
-	s := newSerial(t, 1, 1, "test.slow", clock) // one owner each: what came before the event has taken effect when the event is there
+	s := newSerial(t, 1, 1, "test.slow", clock) // one owner each: what was sent before the event has taken effect when the event arrives
 	c := s.client()
 	c.send(`{"id":1,"method":"subscribe.test.other"}`)
 	c.want(`{"id":1,"result":{"models":{"test.other":{"x":1}}}}`)
@@ -181,8 +181,8 @@ func TestSlowGetDoesNotStarveAccess(t *testing.T) {
 	c.want(`{"id":2,"result":{"models":{"test.slow":{"x":1}}}}`)
 }
 
-// TestAccessLeavesFirst: whatever asks for a resource, access to it is asked before, and behind
-// what the client has asked before.
+// TestAccessLeavesFirst: the access request of a resource precedes its get, and follows the client's
+// earlier requests.
 func TestAccessLeavesFirst(t *testing.T) {
 	for _, owners := range []struct{ loops, shards int }{{1, 1}, {2, 4}} {
 		t.Run(fmt.Sprintf("%d loops, %d shards", owners.loops, owners.shards), func(t *testing.T) {

@@ -61,7 +61,7 @@ func (s *sockets) welcome(c *Client, version string) error {
 		return err
 	}
 	if !s.wait(func() bool { return c.answered(id) || s.gone(c) }) || s.gone(c) {
-		return errors.New("no answer to the version request")
+		return errors.New("no response to the version request")
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (s *sockets) receive(c *Client) (string, error) {
 			if code, closed := c.Closed(); closed {
 				return "", fmt.Errorf("the connection was closed with %d", code)
 			}
-			return "", errors.New("no message came")
+			return "", errors.New("no message was received")
 		}
 	}
 	s.note("client %s < %s", c.Name, m)

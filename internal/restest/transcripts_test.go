@@ -38,7 +38,7 @@ func TestTranscripts(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no transcripts", err)
 	}
-	// One server at a time per transcript: what one leaves behind in NATS ends with its
+	// One server at a time per transcript: what one leaves in NATS ends with its
 	// connections.
 	servers := make(chan *server.Server, runtime.GOMAXPROCS(0))
 	for range cap(servers) {

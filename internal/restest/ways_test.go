@@ -35,7 +35,7 @@ func TestOneResourceThreeWays(t *testing.T) {
 	}
 }
 
-// ways is the service and its clients. The test's goroutine owns it, except what getter says.
+// ways is the service and its clients. The test's goroutine owns it, except what getter names.
 type ways struct {
 	t       *testing.T
 	service *Service
@@ -158,7 +158,7 @@ func (w *ways) getter(i int) {
 		}
 		n, err := childIn(string(b))
 		if err != nil || n < last {
-			w.t.Errorf("after %d came %s (%v)", last, b, err)
+			w.t.Errorf("after %d the body is %s (%v)", last, b, err)
 			return
 		}
 		if last, w.bodies[i] = n, string(b); ending {
@@ -240,7 +240,7 @@ func (w *ways) round(n int) {
 // fold gives clients' messages to their views.
 func (w *ways) fold() {
 	fold := func(c any, m string) {
-		// The two may be in different shards, so the end of one says nothing of the other.
+		// The two may be in different shards, so the end of one does not imply that of the other.
 		for _, event := range [...]string{"test.list.done", "test.child.done"} {
 			if strings.Contains(m, event) {
 				w.done[c]++
@@ -280,12 +280,12 @@ func (w *ways) until(what string, cond func() bool) {
 		select {
 		case <-w.wake:
 		case <-watchdog.C:
-			w.t.Fatalf("waited in vain: %s; requests %v", what, w.asked)
+			w.t.Fatalf("timed out waiting: %s; requests %v", what, w.asked)
 		}
 	}
 }
 
-// end lets everybody come to the last state and compares.
+// end waits until all clients have the last state and compares.
 func (w *ways) end() {
 	w.publish("event.test.list.done", "")
 	w.publish("event.test.child.done", "")

@@ -22,7 +22,7 @@ func Await[T any](tb testing.TB, c <-chan T, what string) (v T) {
 	select {
 	case v = <-c:
 	case <-time.After(Patience):
-		tb.Fatalf("waited %v in vain for %s", Patience, what)
+		tb.Fatalf("timed out after %v waiting for %s", Patience, what)
 	}
 	return v
 }
@@ -42,5 +42,5 @@ func Until(tb testing.TB, what string, cond func() bool) {
 			return
 		}
 	}
-	tb.Fatalf("waited %v in vain until %s", Patience, what)
+	tb.Fatalf("timed out after %v waiting until %s", Patience, what)
 }

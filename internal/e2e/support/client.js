@@ -18,7 +18,7 @@ export async function connect(url, options = {}) {
   return client;
 }
 
-/** Gets a resource and keeps it: ResClient gives back what nobody listens to. */
+/** Gets a resource and keeps it: ResClient drops what has no listener. */
 export async function keep(client, rid) {
   const resource = await client.get(rid);
   resource.on(null, () => {});

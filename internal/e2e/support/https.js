@@ -84,7 +84,7 @@ class Curl {
     const head = await new Promise((resolve, reject) => {
       const read = () => {
         for (let chunk; (chunk = child.stdout.read()) !== null; ) {
-          output += chunk.toString("latin1"); // of the head, and of what came with it
+          output += chunk.toString("latin1"); // of the head, and of the input after it
           const end = output.indexOf("\r\n\r\n");
           if (end < 0) continue;
           child.stdout.off("readable", read);
@@ -159,7 +159,7 @@ class Http2 {
   }
 }
 
-/** What is tested with: a name, the version of HTTP, why it is left out if it is, and how to have one for a gateway. */
+/** The HTTP clients of the tests: name, version of HTTP, why it is skipped if it is, and how to make one for a gateway. */
 export const clients = [
   { name: "curl over HTTP/1.1", version: "1.1", skip: noCurl, make: (gateway, tls) => new Curl(gateway.origin, tls.cert, "1.1") },
   { name: "curl over HTTP/2", version: "2", skip: noCurl, make: (gateway, tls) => new Curl(gateway.origin, tls.cert, "2") },

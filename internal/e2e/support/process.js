@@ -20,7 +20,7 @@ export function gatewayBinary() {
   return path;
 }
 
-/** A port on which nobody listens now. */
+/** A port that no process listens on now. */
 export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -57,7 +57,7 @@ class Process {
     this.#exited.then(() => (this.running = false));
   }
 
-  /** Waits for a condition, and fails at once if the process ends before. */
+  /** Waits for a condition, and fails immediately if the process ends before. */
   async ready(condition, what) {
     await until(async () => {
       if (!this.running) throw new Error(`${what}: the process ended\n${this.output}`);
@@ -123,7 +123,7 @@ export function serviceBinary() {
   return built;
 }
 
-/** The test service; with a NATS server of its own unless it is told one. */
+/** The test service; with a NATS server of its own unless it gets the URL of one. */
 export class Service extends Process {
   async run(nats = "") {
     this.start(serviceBinary(), nats ? ["--nats", nats] : []);

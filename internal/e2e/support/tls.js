@@ -1,4 +1,4 @@
-// Certificates for the gateways under test, and WebSockets over TLS that note what comes over the wire.
+// Certificates for the gateways under test, and WebSockets over TLS that record what is on the wire.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
@@ -24,7 +24,7 @@ export function certificate() {
   return { cert, key, pem: readFileSync(cert, "utf8") };
 }
 
-/** Puts one file in the place of another at once, as those who renew certificates should. */
+/** Replaces a file atomically, as a program that renews certificates should. */
 export const replace = renameSync;
 
 /**
@@ -54,7 +54,7 @@ export function frames(each) {
 
 /**
  * A maker of WebSockets for connect: each with the given options, to be trusted by the given certificates. What the last
- * one receives is noted: its messages' sizes, and how they came in frames. So is what it sends.
+ * one receives is recorded: the sizes of its messages, and their frames. So is what it sends.
  */
 export function wire(url, ca, options = {}) {
   const maker = () => {

@@ -1,14 +1,14 @@
-// Waiting for things to become true, with a deadline that is reached only when something is broken.
+// Waits for conditions and events, with a deadline that is reached only when something is broken.
 
 export const patience = 20_000; // milliseconds
 
-/** Resolves with the first truthy value of condition, which is looked at every few milliseconds. */
+/** Resolves with the first truthy value of condition, which is checked every few milliseconds. */
 export async function until(condition, what, limit = patience) {
   const deadline = Date.now() + limit;
   for (;;) {
     const value = await condition();
     if (value) return value;
-    if (Date.now() > deadline) throw new Error(`waited in vain: ${typeof what === "function" ? what() : what}`);
+    if (Date.now() > deadline) throw new Error(`timed out waiting: ${typeof what === "function" ? what() : what}`);
     await new Promise((again) => setTimeout(again, 5));
   }
 }
@@ -22,7 +22,7 @@ export function next(target, name, limit = patience) {
       settle(value);
     };
     const heard = done(resolve);
-    const timer = setTimeout(() => done(reject)(new Error(`no ${name} event came`)), limit);
+    const timer = setTimeout(() => done(reject)(new Error(`no ${name} event was received`)), limit);
     target.on(name, heard);
   });
 }

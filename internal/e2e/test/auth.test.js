@@ -21,7 +21,7 @@ describe("authentication", () => {
   beforeEach(async () => (client = await connect(gateway.url)));
   afterEach(() => client.disconnect());
 
-  it("refuses, lets in, and tells users from administrators", async () => {
+  it("denies, grants, and distinguishes users from administrators", async () => {
     assert.equal((await failure(client.get("lib.secret"))).code, "system.accessDenied");
     assert.equal((await failure(client.call("lib.secret", "read"))).code, "system.accessDenied");
     const bad = await failure(client.authenticate("lib.auth", "login", { user: "eve", password: "guess" }));
@@ -34,7 +34,7 @@ describe("authentication", () => {
     assert.equal(await secret.call("read"), "sesame");
     assert.equal((await failure(secret.call("set", { word: "x" }))).code, "system.accessDenied");
 
-    // As administrator one may change it. The subscription goes on, its access is asked anew.
+    // As administrator one may change it. The subscription stays, and its access is requested again.
     await client.authenticate("lib.auth", "login", { user: "root", password: "secret" });
     const heard = next(secret, "change");
     await secret.call("set", { word: "alohomora" });
@@ -71,7 +71,7 @@ describe("authentication", () => {
     }
   });
 
-  it("tells the service of the client's HTTP request", async () => {
+  it("passes the client's HTTP request to the service", async () => {
     const told = await client.authenticate("lib.auth", "whence");
     assert.equal(told.host, `127.0.0.1:${gateway.port}`);
     assert.equal(told.uri, "/");

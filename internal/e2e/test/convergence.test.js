@@ -1,4 +1,4 @@
-// Whatever happens on the way, in the end every client holds what the service holds.
+// After random edits and restarts, every client has the state of the service.
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
@@ -9,12 +9,12 @@ import { random, seed } from "../support/random.js";
 import { next, until } from "../support/wait.js";
 
 /**
- * One random edit of the items. It may meet what another client has just removed: that error is part of the game.
+ * One random edit of the items. It may concern what another client has just removed: that error is expected.
  *
- * Two things are left out that ResClient 2.5.0 does not survive, whatever the gateway: a change that takes away the last
+ * Two things are omitted that ResClient 2.5.0 does not survive with any gateway: a change that takes away the last
  * reference to a resource by which alone the change's new reference was held (so owners have no references of
  * their own here), and a list in which something moved while the connection was away (so the caller can do without
- * moves). The test of the page's client leaves nothing out.
+ * moves). The test of the page's client omits neither.
  */
 async function edit(client, rand, n, { moves = true } = {}) {
   const { items } = await client.call("lib.control", "state");
@@ -63,7 +63,7 @@ describe(`convergence (E2E_SEED=${seed})`, () => {
         await Promise.all(
           clients.map(async (client, who) => {
             const rand = random(seed + 1000 * round + who);
-            // Some edits under way at once, some one after the other.
+            // Some edits in parallel, some one after the other.
             for (let n = 0; n < 20; n++) {
               await Promise.all(Array.from({ length: 1 + rand(4) }, (_, k) => edit(client, rand, `${who}.${round}.${n}.${k}`)));
             }
@@ -98,7 +98,7 @@ describe(`convergence (E2E_SEED=${seed})`, () => {
         await converged(editor, [list]);
         const still = list.toArray().find((item) => item.id === kept.id);
         if (still) assert.equal(still, kept, "what survived is the same object");
-        // And events come again.
+        // And events are received again.
         const heard = next(list, "add");
         await editor.call("lib.items", "new", { name: "after", idx: 0 });
         await heard;

@@ -148,7 +148,7 @@ describe("the demo", { skip: noBrowser }, () => {
     await bea.keyboard.press("Enter");
     await until(async () => (await ada.getByLabel("Author of “Emma (1815)”").inputValue()) === "Miss Austen", "what Bea typed");
 
-    // Both in one field: whoever is still typing is told, and chooses.
+    // Both in one field: the user who is still typing sees a notice, and chooses.
     await book(bea, "Persuasion").fill("Persuasions");
     await book(ada, "Persuasion").fill("Persuasion (1817)");
     await ada.keyboard.press("Enter");
@@ -165,7 +165,7 @@ describe("the demo", { skip: noBrowser }, () => {
     }
   });
 
-  it("shows text as text, and says what is wrong", async () => {
+  it("shows text as text, and names errors", async () => {
     const page = await tab();
     await page.getByRole("button", { name: "Sign in" }).click();
     await page.getByText("Please enter a name").waitFor();
@@ -233,7 +233,7 @@ describe("the demo", { skip: noBrowser }, () => {
     await add(page, "After All", "Ada");
     await row(page, "After All").getByRole("button").click();
     await book(page, "After All").waitFor({ state: "detached" });
-    complaints = complaints.filter((text) => !/WebSocket connection to .* failed/.test(text)); // Chromium says so of itself
+    complaints = complaints.filter((text) => !/WebSocket connection to .* failed/.test(text)); // logged by Chromium
   });
 
   for (const colorScheme of ["light", "dark"]) {

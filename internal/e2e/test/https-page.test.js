@@ -38,7 +38,7 @@ describe("the demo over TLS", { skip: noBrowser }, () => {
   });
   beforeEach(async () => {
     complaints = [];
-    provoked = /$^/; // complaints that a test asks for, which may come late
+    provoked = /$^/; // complaints that a test provokes, which may be late
     context = await browser.newContext({ ignoreHTTPSErrors: true });
     context.setDefaultTimeout(patience);
     context.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
@@ -110,10 +110,10 @@ describe("the demo over TLS", { skip: noBrowser }, () => {
     await page.locator("#connection[data-state=online]").waitFor();
     const price = await page.locator("td.price").first().innerText();
     await until(async () => (await page.locator("td.price").first().innerText()) !== price, "the prices move again");
-    complaints = complaints.filter((text) => !/WebSocket connection to .* failed/.test(text)); // Chromium says so of itself
+    complaints = complaints.filter((text) => !/WebSocket connection to .* failed/.test(text)); // logged by Chromium
   });
 
-  it("fetches resources, and hears their events", { timeout: 2 * patience }, async () => {
+  it("fetches resources, and receives their events", { timeout: 2 * patience }, async () => {
     const page = await tab();
     const got = await page.evaluate(async () => {
       const books = await fetch("/api/demo/books");
@@ -123,7 +123,7 @@ describe("the demo over TLS", { skip: noBrowser }, () => {
       return { status: books.status, titles, again: again.status, same: (await again.json()).length, allow: options.headers.get("allow") };
     });
     assert.equal(got.status, 200);
-    assert.equal(got.again, 200, "the page is not told of the 304");
+    assert.equal(got.again, 200, "the page does not see the 304");
     assert.deepEqual(got.titles, await page.locator(".book .title").evaluateAll((fields) => fields.map((field) => field.value)));
     assert.equal(got.same, got.titles.length);
     assert.match(got.allow, /GET.*POST/);
@@ -197,7 +197,7 @@ describe("the demo over TLS", { skip: noBrowser }, () => {
     assert.deepEqual(refused, [401, "system.accessDenied"]);
     await until(() => complaints.length > 0, "the browser's word on that");
     assert.equal(complaints.length, 1, complaints.join());
-    assert.match(complaints.pop(), /status of 401/); // Chromium says so of itself
+    assert.match(complaints.pop(), /status of 401/); // logged by Chromium
   });
 
   it("keeps out the pages of all others", { timeout: 2 * patience }, async () => {
@@ -217,9 +217,9 @@ describe("the demo over TLS", { skip: noBrowser }, () => {
     }, other.origin);
     assert.deepEqual(got, { get: "TypeError", post: "TypeError", live: "error", socket: "error" });
     const http = clients.find(({ name }) => name === "Node over HTTP/2").make(other, tls);
-    assert.equal(JSON.parse((await http.get("/api/lib/info")).body).title, "Library", "nothing came of it");
+    assert.equal(JSON.parse((await http.get("/api/lib/info")).body).title, "Library", "it had no effect");
     http.close();
-    assert.ok(complaints.length > 0, "and the browser says why");
+    assert.ok(complaints.length > 0, "and the browser names the reason");
     provoked = /CORS policy|ERR_FAILED|status of 403|response code: 403/;
   });
 });

@@ -64,7 +64,7 @@ describe("HTTPS", () => {
         assert.equal((await http.get("/api/lib/temp/x/destroy", { method: "POST" })).status, 204);
       });
 
-      it("says what is wrong", async () => {
+      it("responds with the error", async () => {
         for (const [path, options, status, code] of [
           ["/api/lib/temp/none", {}, 404, "system.notFound"],
           ["/api/lib/secret", {}, 401, "system.accessDenied"],
@@ -102,7 +102,7 @@ describe("HTTPS", () => {
         assert.equal((await ask(first.headers.etag)).status, 304, "what it is, not when it was, counts");
       });
 
-      it("compresses long answers for those who want it", async () => {
+      it("compresses long responses for clients that accept it", async () => {
         const accept = { "Accept-Encoding": "gzip" };
         const short = await http.get("/api/lib/info", { headers: accept });
         assert.equal(short.headers["content-encoding"], undefined);
@@ -115,7 +115,7 @@ describe("HTTPS", () => {
         const packed = await http.get("/api/lib/info", { headers: accept });
         assert.equal(packed.headers["content-encoding"], "gzip");
         assert.match(packed.headers.vary, /Accept-Encoding/i);
-        assert.ok(packed.body.length < plain.body.length / 20, `${plain.body.length} bytes came in ${packed.body.length}`);
+        assert.ok(packed.body.length < plain.body.length / 20, `${plain.body.length} bytes were sent in ${packed.body.length}`);
         assert.deepEqual(gunzipSync(packed.body), plain.body);
         const same = await http.get("/api/lib/info", { headers: { ...accept, "If-None-Match": packed.headers.etag } });
         assert.equal(same.status, 304);
@@ -136,7 +136,7 @@ describe("HTTPS", () => {
             await set({ title });
             assert.deepEqual(await live.events.next(), { event: "lib.info.change", data: { values: { title } } });
           }
-          // Many at once: none is lost, and the last says what holds.
+          // Many in parallel: none is lost, and the last one has the final state.
           await Promise.all(Array.from({ length: 20 }, (_, n) => set({ count: n + 100 })));
           await set({ count: 3 });
           let last;

@@ -82,7 +82,7 @@ describe(`the page's client (E2E_SEED=${seed})`, () => {
     assert.match((await gone).text, /unsubscribe\.lib\.notes.*"count":1/);
     await other.call("lib.notes", "remove", { idx: 0 });
     const again = await client.subscribe("lib.notes");
-    assert.notEqual(again, a, "it was forgotten and came anew");
+    assert.notEqual(again, a, "it was dropped and sent again");
     assert.equal(again.items[0], "one");
     add = heard(again, "add");
     await other.call("lib.notes", "add", { value: 1, idx: 5 });
@@ -128,7 +128,7 @@ describe(`the page's client (E2E_SEED=${seed})`, () => {
     assert.equal((await failure(closed.call("lib.info", "set", {}))).code, "client.disconnected");
   });
 
-  it("signs in on each new connection, and tells when a right is withdrawn", async () => {
+  it("signs in on each new connection, and reports when access is revoked", async () => {
     const mine = open({ onConnect: (c) => c.auth("lib.auth", "login", { user: "ada", password: "secret" }) });
     const secret = await mine.subscribe("lib.secret");
     assert.equal(secret.props.word, "sesame");
@@ -151,7 +151,7 @@ describe(`the page's client (E2E_SEED=${seed})`, () => {
     assert.deepEqual(await shout, [1]);
   });
 
-  // Convergence, with cycles of references, moves, and subscriptions that come and go.
+  // Convergence, with cycles of references, moves, and subscriptions that begin and end.
 
   const rid = (resource) => (resource ? resource.rid : "");
 
@@ -216,7 +216,7 @@ describe(`the page's client (E2E_SEED=${seed})`, () => {
     });
   }
 
-  it("converges when two edit at once, and references form circles", async () => {
+  it("converges when two clients edit in parallel, and references form cycles", async () => {
     const lists = await Promise.all([client, other].map((c) => c.subscribe("lib.items")));
     for (let round = 0; round < 6; round++) {
       await Promise.all(
@@ -231,7 +231,7 @@ describe(`the page's client (E2E_SEED=${seed})`, () => {
     }
   });
 
-  it("converges after a restart of the gateway, with what moved meanwhile", async () => {
+  it("converges after a restart of the gateway, with moves during it", async () => {
     const second = await new Gateway(["--nats", service.nats]).run();
     const editor = new Client(second.url);
     clients.push(editor);

@@ -30,7 +30,7 @@ describe("query resources", () => {
     const pages = await Promise.all([
       keep(client, "lib.search?q=book&from=0&limit=3"),
       keep(client, "lib.search?q=book&from=3&limit=3"),
-      // Other ways to write the first page: the gateway shares one cache entry, and events come under each name.
+      // Other ways to write the first page: the gateway shares one cache entry, and events are sent under each name.
       keep(client, "lib.search?limit=3&q=BOOK"),
       keep(other, "lib.search?q=Book&from=0&limit=3"),
     ]);
@@ -57,7 +57,7 @@ describe("query resources", () => {
     await expect(["Book C", "Book E", "Book G"], ["Book I"], 4);
   });
 
-  it("gets the same from many changes at once as from each alone", async () => {
+  it("ends with the same state after many changes together as after each alone", async () => {
     const pages = await Promise.all(
       [0, 4, 8, 12].map((from) => keep(client, `lib.search?q=many&from=${from}&limit=4`)),
     );

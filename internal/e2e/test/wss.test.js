@@ -82,10 +82,10 @@ describe("WebSockets over TLS", () => {
             return;
           }
           for (const m of got.filter((m) => m.size < threshold)) assert.equal(m.compressed, false, `a message of ${m.size} bytes is plain`);
-          for (const m of got.filter((m) => m.size >= threshold)) assert.ok(m.compressed && m.wire < m.size, `a message of ${m.size} bytes came in ${m.wire}`);
+          for (const m of got.filter((m) => m.size >= threshold)) assert.ok(m.compressed && m.wire < m.size, `a message of ${m.size} bytes was sent in ${m.wire}`);
           assert.ok(got.some((m) => m.size < threshold), "some are short");
-          assert.ok(Math.min(...large.map((m) => m.wire)) < long.length / 50, `${long.length} bytes of one sentence came in ${large.map((m) => m.wire)}`);
-          assert.ok(sum(got, "wire") < sum(got, "size") / 5, "most of what came was compressed");
+          assert.ok(Math.min(...large.map((m) => m.wire)) < long.length / 50, `${long.length} bytes of one sentence were sent in ${large.map((m) => m.wire)}`);
+          assert.ok(sum(got, "wire") < sum(got, "size") / 5, "most of the input was compressed");
           const sent = socket.sent.filter((m) => m.compressed);
           assert.equal(sent.length, 3, "what the client sent compressed: the long title, the noise, the long call");
           assert.ok(sum(sent, "wire") < long.length / 5);
@@ -118,7 +118,7 @@ describe("WebSockets over TLS", () => {
     }
   });
 
-  it("does not compress unless it is told to", async () => {
+  it("does not compress without the setting", async () => {
     const reserved = await new Gateway(["--nats", service.nats], { tls }).run();
     const socket = wire(reserved.url, tls.pem, { perMessageDeflate: true });
     const client = await connect(socket);
@@ -132,7 +132,7 @@ describe("WebSockets over TLS", () => {
     }
   });
 
-  it("speaks TLS only, and is what its certificate says", async () => {
+  it("accepts TLS only, and has the identity of its certificate", async () => {
     await assert.rejects(opened(wire(gateway.url.replace("wss:", "ws:"))()), /response: 400/);
     await assert.rejects(opened(wire(gateway.url, certificate().pem)()), untrusted);
     const client = await connect(wire(gateway.url.replace("127.0.0.1", "localhost"), tls.pem, { family: 4 }));
@@ -140,7 +140,7 @@ describe("WebSockets over TLS", () => {
   });
 
   for (const perMessageDeflate of [false, true]) {
-    it(`has ResClient come back after a restart, ${perMessageDeflate ? "compressed" : "plain"}`, async () => {
+    it(`has ResClient reconnect after a restart, ${perMessageDeflate ? "compressed" : "plain"}`, async () => {
       const socket = wire(gateway.url, tls.pem, { perMessageDeflate });
       const client = await connect(socket);
       const second = await new Gateway(["--nats", service.nats, "--wscompression"], { tls }).run();
@@ -152,12 +152,12 @@ describe("WebSockets over TLS", () => {
           const lost = next(client, "disconnect");
           await gateway.stop(signal);
           await lost;
-          await editor.call("lib.info", "set", { title: `meanwhile, ${signal}` });
+          await editor.call("lib.info", "set", { title: `during ${signal}` });
           await editor.call("lib.items", "new", { name: signal, idx: 0 });
           const back = next(client, "connect");
           await gateway.run();
           await back;
-          await until(() => info.title === `meanwhile, ${signal}` && items.atIndex(0)?.name === signal, "what happened meanwhile");
+          await until(() => info.title === `during ${signal}` && items.atIndex(0)?.name === signal, "the changes during the restart");
           assert.notEqual(socket.socket, before);
           assert.equal(socket.socket.extensions, perMessageDeflate ? "permessage-deflate" : "");
           const heard = next(info, "change");
@@ -206,7 +206,7 @@ describe("WebSockets over TLS", () => {
       };
       assert.equal(await shown(), der(old.pem));
 
-      // The certificate has come, its key has not: the old pair stays in use, and that is said.
+      // The certificate is there, its key is not: the old pair stays in use, and that is logged.
       replace(fresh.cert, old.cert);
       await until(async () => {
         assert.equal(await shown(), der(old.pem));
