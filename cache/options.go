@@ -36,7 +36,7 @@ type Loops interface {
 	Backlog(loop int) int
 }
 
-// Options of a shard. They do not change after NewShard. Zero values mean the defaults.
+// Options of a shard. Only Adjust changes them after NewShard. Zero values mean the defaults.
 type Options struct {
 	Index int // of the shard, for logs
 	Loops int // number of loops; they are 0..Loops-1. Default 1

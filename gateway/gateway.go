@@ -35,6 +35,7 @@ import (
 	"sluice/internal/metricsserver"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/reload"
 	"sluice/internal/servicelog"
 	"sluice/internal/session"
 	"sluice/netpoll"
@@ -52,7 +53,8 @@ type Gateway struct {
 	log     *slog.Logger
 	metrics *metrics.Registry
 	proxies []netip.Prefix
-	tls     *tls.Config // nil: plaintext
+	tls     *tls.Config  // nil: plaintext
+	certs   *certs.Store // of tls
 	ids     connid.Maker
 	http    *httpedge.Edge
 	rest    *httpapi.Handler // of http
@@ -63,6 +65,8 @@ type Gateway struct {
 	limits  *limit.Table // of requests at services; nil: none
 	memory  *memory.Watch
 	life    *lifecycle.Group
+
+	reloader *reload.Reloader
 
 	// Fixed after Start.
 	bus *natsbus.Bus
@@ -116,6 +120,7 @@ func New(c Config) (*Gateway, error) {
 	if c.MaxServiceRequests > 0 {
 		g.limits = limit.NewTable(limit.Options{Max: c.MaxServiceRequests, Min: c.MinServiceRequests, Parts: c.ServiceNameParts})
 	}
+	g.reloader = g.newReloader(c)
 	g.services = servicelog.New(c.Log, g.clock)
 	g.faults = owner.NewFaults(g.clock, g.log)
 	if g.metrics == nil {
@@ -130,11 +135,11 @@ func New(c Config) (*Gateway, error) {
 	}
 	if c.TLS {
 		files, keys := c.CertificateFiles()
-		store, err := certs.New(certs.Options{Certs: files, Keys: keys, Log: c.Log, Clock: g.clock})
+		g.certs, err = certs.New(certs.Options{Certs: files, Keys: keys, Log: c.Log, Clock: g.clock})
 		if err != nil {
 			return nil, err
 		}
-		g.tls = store.Config("h2", "http/1.1")
+		g.tls = g.certs.Config("h2", "http/1.1")
 	}
 	g.grace = grace.New(grace.Options{
 		Length:  max(c.NATSGrace, 0),
@@ -155,6 +160,7 @@ func New(c Config) (*Gateway, error) {
 			Registry: g.metrics,
 			Profiles: c.Profiles,
 			NotFound: http.HandlerFunc(NotFound),
+			Reload:   g.reloadHandler(),
 			Log:      g.log,
 		})
 	}

@@ -36,6 +36,8 @@ type loop struct {
 	badToken loglimit.Limiter // of lines about malformed token events
 	asking   []*netpoll.Conn  // whose clients sent requests in this turn that wait for services
 
+	maxPending int // Config.MaxPending
+
 	// The in-flight requests of each session of an HTTP client that has any; a WebSocket client
 	// holds its own. They are abandoned when the session ends.
 	inFlight map[*session.Session]*natsbus.Group
@@ -57,18 +59,12 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l.caller = g.bus.NewCaller(g.callerOfLoop(l.index), n.Wheel(), n.Now)
 	c := &g.config
 	l.env = session.Env{
-		Hub:    fanout.NewHub(source{l}, framing.Framers(c.CompressionThreshold, &g.compressions), n.Arena(), &g.fanoutMetrics),
-		Bus:    loopBus{l},
-		Parser: new(res.Parser),
-		Post:   l.post,
-		After:  l.after,
-		Limits: session.Limits{
-			DirectPerRID:  c.MaxSubscriptions,
-			Subscriptions: c.MaxResources,
-			Requests:      c.MaxPending,
-			HeldEvents:    c.HeldEvents,
-			References:    c.ReferenceThrottle,
-		},
+		Hub:     fanout.NewHub(source{l}, framing.Framers(c.CompressionThreshold, &g.compressions), n.Arena(), &g.fanoutMetrics),
+		Bus:     loopBus{l},
+		Parser:  new(res.Parser),
+		Post:    l.post,
+		After:   l.after,
+		Limits:  sessionLimits(c),
 		Metrics: &g.sessionMetrics,
 		Log:     g.log,
 		Warn:    g.services.LegacyNew,
@@ -82,9 +78,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 		Faults:  g.faults,
 	}
 	framing.Share(l.env.Hub, c.CompressionThreshold)
-	if c.ResetThrottle > 0 {
-		l.env.Reset = g.resets
-	}
+	l.adjust(c)
 	l.http = g.http.NewLoop(n, &l.env, l.post, g.trace.Events)
 	return l
 }
@@ -101,7 +95,7 @@ const (
 // share however many clients use theirs up.
 func (l *loop) allowance() int {
 	left := pendingLimit - pendingReserve - max(l.env.Requests(), l.caller.Pending())
-	return min(l.g.config.MaxPending, max(left/4, 1))
+	return min(l.maxPending, max(left/4, 1))
 }
 
 // post runs f on the loop. Any goroutine may call it.

@@ -94,6 +94,17 @@ func (g *Gateway) parts() []lifecycle.Part {
 			},
 			Stop: g.drain,
 		},
+		{
+			Name: "reloads",
+			Start: func(context.Context, func(error)) error {
+				g.reloader.Open()
+				return nil
+			},
+			Stop: func(context.Context) error {
+				g.reloader.Close()
+				return nil
+			},
+		},
 	}
 }
 
@@ -164,7 +175,7 @@ const drainSlack = 250 * time.Millisecond
 //
 // The end of ctx, or of the event loops, leads to step 3. Then ctx's error is returned.
 func (g *Gateway) drain(ctx context.Context) error {
-	c := &g.config
+	c := g.reloader.Running().WithDefaults()
 	window := max(c.DrainTimeout, 0) + c.CloseTimeout + drainSlack
 	delay, end := g.within(ctx, max(c.ShutdownDelay, 0)) // runs when health checks begin to fail
 	g.draining.Store(true)

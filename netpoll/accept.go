@@ -53,7 +53,7 @@ func (a *acceptor) accept(gc gnet.Conn) {
 		_ = l.el.Close(gc)
 		return
 	}
-	limit := int64(e.opts.Limits.MaxConns)
+	limit := int64(l.opts.Limits.MaxConns)
 	noFDs := int(c.fd) >= e.fdLimit
 	noRoom := limit > 0 && e.metrics.OpenAll.Load() > limit
 	if (noFDs || noRoom) && len(l.reaper.conns) < e.reservePerLoop && l.evictor.evict() {
@@ -81,13 +81,13 @@ func (a *acceptor) accept(gc gnet.Conn) {
 // admit has a connection begin with the proxy's header, the TLS handshake or its request.
 func (a *acceptor) admit(c *Conn) {
 	l := a.loop
-	if l.engine.trusts(c.RemoteAddrPort().Addr()) {
+	if l.opts.trusts(c.RemoteAddrPort().Addr()) {
 		c.to(stateProxy)
 	} else if l.tls != nil {
 		c.tls().startTLS()
 		return
 	}
-	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HeadTimeout, c)
+	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.HeadTimeout, c)
 }
 
 // refuse closes a connection, with 503 where it can be sent.

@@ -153,7 +153,7 @@ func (d *drain) midRequest() bool {
 // closeShare closes as many connections as the elapsed part of Limits.DrainWindow demands.
 func (d *drain) closeShare() {
 	l := d.loop
-	limits := &l.engine.opts.Limits
+	limits := &l.opts.Limits
 	end := len(l.table.slots)
 	if window := limits.DrainWindow; window > 0 && l.now < d.start+window {
 		// The first share is closed immediately, so that a few clients do not wait for the window.

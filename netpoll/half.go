@@ -66,7 +66,7 @@ func (c endingConn) owesOutput() bool {
 // afterInputEnd decides what a connection without further input still waits for.
 func (c endingConn) afterInputEnd() {
 	l := c.loop
-	closeBy := l.now + l.engine.opts.Limits.CloseTimeout
+	closeBy := l.now + l.opts.Limits.CloseTimeout
 	switch {
 	case c.state == stateTLS:
 		if h := c.link().hs; h != nil {
@@ -103,7 +103,7 @@ func (c endingConn) afterInputEnd() {
 // finishEnded closes a connection that owes nothing and from which nothing more comes.
 func (c endingConn) finishEnded() {
 	c.to(stateFinish)
-	c.loop.wheel.Expect(&c.timer, c.loop.now+c.loop.engine.opts.Limits.CloseTimeout, c.Conn)
+	c.loop.wheel.Expect(&c.timer, c.loop.now+c.loop.opts.Limits.CloseTimeout, c.Conn)
 	if c.queued == 0 {
 		c.flushed()
 	}

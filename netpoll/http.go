@@ -72,7 +72,7 @@ func (c httpConn) refuse(response []byte) {
 	l := c.loop
 	c.to(stateFail)
 	c.push(response)
-	wait := l.engine.opts.Limits.CloseTimeout
+	wait := l.opts.Limits.CloseTimeout
 	if c.flags&flagReserve != 0 {
 		wait = refuseWait
 	}
@@ -107,5 +107,5 @@ func (c httpConn) handover(b []byte) {
 // engine makes itself.
 func (c httpConn) response(status int, header, body string) []byte {
 	a := &c.loop.arena
-	return a.Commit(wsproto.AppendHTTPError(a.Begin(), status, c.loop.engine.opts.ResponseHeader+header, body))
+	return a.Commit(wsproto.AppendHTTPError(a.Begin(), status, c.loop.opts.ResponseHeader+header, body))
 }

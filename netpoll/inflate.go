@@ -45,7 +45,7 @@ func (c wsConn) inflate(m wsproto.Message) {
 	c.loop.engine.metrics.Inflated.Add(1)
 	packed := pool.GetBuffer(len(m.Payload))
 	packed.B = append(packed.B, m.Payload...)
-	limit := c.loop.engine.opts.Limits.MaxMessage
+	limit := c.loop.opts.Limits.MaxMessage
 	var text *pool.Buffer
 	var err error
 	c.offload(pauseInflate, func() {

@@ -38,7 +38,7 @@ func (c endingConn) startLinger() {
 		if l.lingers == nil {
 			l.lingers = make(map[uint32]lingering)
 		}
-		l.lingers[c.slot] = lingering{l.now + l.engine.opts.Limits.ReadTimeout, maxDiscard}
+		l.lingers[c.slot] = lingering{l.now + l.opts.Limits.ReadTimeout, maxDiscard}
 	}
 }
 
@@ -57,7 +57,7 @@ func (c endingConn) discard(n int) {
 	}
 	l.lingers[c.slot] = g
 	if !l.engine.draining.Load() {
-		l.wheel.Expect(&c.timer, min(l.now+l.engine.opts.Limits.CloseTimeout, g.until), c.Conn)
+		l.wheel.Expect(&c.timer, min(l.now+l.opts.Limits.CloseTimeout, g.until), c.Conn)
 	}
 }
 

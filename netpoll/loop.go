@@ -30,6 +30,8 @@ type Loop struct {
 	clock  owner.Clock
 	tls    *tlsLoop // tls.go; nil: plaintext
 
+	opts *Options // the engine's, until Adjust replaces it; what it points to is never written
+
 	// Time.
 	now    time.Duration
 	wheel  *owner.Wheel
@@ -72,7 +74,7 @@ type Loop struct {
 }
 
 func newLoop(e *Engine, index int) *Loop {
-	l := &Loop{engine: e, index: index, clock: e.opts.Clock}
+	l := &Loop{engine: e, index: index, clock: e.opts.Clock, opts: &e.opts}
 	l.now = l.clock.Now()
 	l.wheel = owner.NewWheel(tick, l.now)
 	l.ticker = owner.NewTicker(l.clock, l.wheel, l.Wake)
@@ -195,5 +197,5 @@ func (l *Loop) judge() (fired bool) {
 
 // limits returns the parser's limits for the next frame.
 func (l *Loop) limits() wsproto.Limits {
-	return wsproto.Limits{Message: l.engine.opts.Limits.MaxMessage, Inflate: min(inflateInline, max(inflateBudget-l.inflater.used, 1))}
+	return wsproto.Limits{Message: l.opts.Limits.MaxMessage, Inflate: min(inflateInline, max(inflateBudget-l.inflater.used, 1))}
 }

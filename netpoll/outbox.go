@@ -70,7 +70,7 @@ func (o *outbox) Lagging() bool { return o.more != nil && o.more.lagging }
 // offer queues a frame within the bound. A frame for an empty outbox is always taken, however
 // large.
 func (c *Conn) offer(frame []byte) {
-	limit := c.loop.engine.opts.Limits.OutboxBytes
+	limit := c.loop.opts.Limits.OutboxBytes
 	if c.queued > 0 && int(c.queued)+len(frame) > limit {
 		// The socket may take it by now: it was not tried in this iteration or, if the connection
 		// lags, for some milliseconds.
@@ -220,7 +220,7 @@ func (c *Conn) lag(progress bool) {
 			c.http().charge()
 		}
 		if c.state == stateAnswered && !c.timer.Armed() { // a drain may have armed it
-			l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.ReadTimeout, c)
+			l.wheel.Expect(&c.timer, l.now+l.opts.Limits.ReadTimeout, c)
 		}
 	case progress:
 		q.wait = lagMin

@@ -73,7 +73,7 @@ func (c wsConn) bufferPaused(b []byte) {
 		c.readPaused = l.wait.watch(c.Conn, false)
 	}
 	// Where gnet cannot stop reading, the buffer has a bound.
-	if len(kept) > l.engine.opts.Limits.MaxMessage+4*readSize {
+	if len(kept) > l.opts.Limits.MaxMessage+4*readSize {
 		l.engine.metrics.Overflows.Add(1)
 		c.fail(wsproto.CloseTryAgainLater, "too many messages at once")
 	}

@@ -13,9 +13,9 @@ import (
 // beside the connections, by slot, so that those without a proxy do not pay for it.
 
 // trusts reports whether a peer may speak for others.
-func (e *Engine) trusts(peer netip.Addr) bool {
+func (o *Options) trusts(peer netip.Addr) bool {
 	peer = peer.WithZone("") // networks have none
-	for _, network := range e.opts.ProxyFrom {
+	for _, network := range o.ProxyFrom {
 		if network.Contains(peer) {
 			return true
 		}

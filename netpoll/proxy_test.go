@@ -257,15 +257,15 @@ func TestSetRemoteAddr(t *testing.T) {
 
 // TestTrusts: link-local addresses have a zone, networks have not.
 func TestTrusts(t *testing.T) {
-	e := &Engine{opts: Options{ProxyFrom: []netip.Prefix{netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("10.1.0.0/16")}}}
+	o := Options{ProxyFrom: []netip.Prefix{netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("10.1.0.0/16")}}
 	for addr, want := range map[string]bool{
 		"fe80::1%eth0": true, "fe80::1": true, "10.1.2.3": true, "10.2.0.1": false, "::1": false, "2001:db8::1": false,
 	} {
-		if got := e.trusts(netip.MustParseAddr(addr)); got != want {
+		if got := o.trusts(netip.MustParseAddr(addr)); got != want {
 			t.Errorf("%s: %v, want %v", addr, got, want)
 		}
 	}
-	if e.trusts(netip.Addr{}) {
+	if o.trusts(netip.Addr{}) {
 		t.Error("no address is trusted")
 	}
 }

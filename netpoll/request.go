@@ -13,7 +13,7 @@ import "sluice/wsproto"
 // incomplete.
 func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 	l := c.loop
-	limits := &l.engine.opts.Limits
+	limits := &l.opts.Limits
 	length, last, plain := h.Plain()
 	if !plain || length > max(limits.MaxBody, 0) {
 		c.handover(b)
@@ -96,7 +96,7 @@ func (c httpConn) charge() {
 // answered is called when the answer to a plain request has gone.
 func (c httpConn) answered() {
 	l := c.loop
-	limits := &l.engine.opts.Limits
+	limits := &l.opts.Limits
 	if !c.KeepAlive() {
 		c.to(stateFail) // and held to its end, so that Stop waits for it
 		l.wheel.Expect(&c.timer, l.now+limits.CloseTimeout, c.Conn)
@@ -119,7 +119,7 @@ func (c httpConn) answered() {
 // pipeline keeps what a client sends before its last request was answered, within bounds. It
 // returns how much is not to be kept.
 func (c httpConn) pipeline(b []byte) int {
-	limits := &c.loop.engine.opts.Limits
+	limits := &c.loop.opts.Limits
 	if c.flags&flagLast == 0 && len(b) <= limits.MaxHead+max(limits.MaxBody, 0)+maxPipelined {
 		return 0
 	}

@@ -49,7 +49,7 @@ func (c *Conn) Finish() {
 	}
 	l := c.loop
 	c.to(stateFail)
-	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c)
+	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.CloseTimeout, c)
 	if c.queued == 0 {
 		c.ending().flushed()
 	}

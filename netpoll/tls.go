@@ -63,7 +63,7 @@ func (c tlsConn) startTLS() {
 	m.TLSHandshaking.Add(1)
 	c.to(stateTLS)
 	c.setLink(&tlsLink{loop: l, handshaking: true})
-	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.HandshakeTimeout, c.Conn)
+	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.HandshakeTimeout, c.Conn)
 }
 
 // link returns the connection's TLS, nil if the peer speaks plaintext. It is kept beside the

@@ -42,7 +42,7 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 	l.engine.metrics.Pending.Add(-1)
 	// The head was kept with the input. It has been parsed once, so this cannot fail. Loop.head may
 	// be in use.
-	n, _ := wsproto.ParseHead(c.in.bytes(), l.engine.opts.Limits.MaxHead, &l.acceptHead)
+	n, _ := wsproto.ParseHead(c.in.bytes(), l.opts.Limits.MaxHead, &l.acceptHead)
 	c.http().open(&l.acceptHead, extra)
 	rest := c.in.bytes()[n:]
 	if len(rest) == 0 {
@@ -140,7 +140,7 @@ func (c httpConn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 	c.hold()
 	c.to(stateOpen)
 	c.flags |= flagOpened
-	c.push(l.arena.Commit(wsproto.AppendUpgradeDeflate(l.arena.Begin(), h, l.engine.opts.ResponseHeader, extra)))
+	c.push(l.arena.Commit(wsproto.AppendUpgradeDeflate(l.arena.Begin(), h, l.opts.ResponseHeader, extra)))
 	c.ws().schedulePing()
 	l.engine.opts.Handler.Open(c.Conn, h)
 }

@@ -98,7 +98,7 @@ func (c wsConn) sendClose(code uint16, reason string) {
 	}
 	c.unpause(^pause(0)) // the peer's close frame is behind what waits
 	c.push(l.arena.Commit(wsproto.AppendClose(l.arena.Begin(), code, reason)))
-	l.wheel.Expect(&c.timer, l.now+l.engine.opts.Limits.CloseTimeout, c.Conn)
+	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.CloseTimeout, c.Conn)
 }
 
 var ping = wsproto.AppendFrame(nil, wsproto.OpPing, nil)
@@ -106,7 +106,7 @@ var ping = wsproto.AppendFrame(nil, wsproto.OpPing, nil)
 // keepAlive pings a peer that has been silent, and gives up one that stays so.
 func (c wsConn) keepAlive(now time.Duration) {
 	l := c.loop
-	limits := &l.engine.opts.Limits
+	limits := &l.opts.Limits
 	switch {
 	case c.paused != 0: // whatever it says lies in the socket
 		c.flags &^= flagPinged
@@ -129,7 +129,7 @@ func (c wsConn) keepAlive(now time.Duration) {
 // each message: when it fires, it looks at how long the silence was. Times are rounded up so that
 // the pings of many idle connections share wake-ups.
 func (c wsConn) schedulePing() {
-	interval := c.loop.engine.opts.Limits.PingInterval
+	interval := c.loop.opts.Limits.PingInterval
 	if interval < 0 {
 		c.loop.wheel.Cancel(&c.timer)
 		return

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -27,15 +28,17 @@ type demoService struct {
 // demo builds the service of "sluice demo". It takes the gateway's settings;
 // what they leave open is chosen so that it runs on a fresh machine.
 func (p *process) demo(c gateway.Config) (service, error) {
-	if c.NATSURL == "" && !c.EmbeddedNATS {
-		c.EmbeddedNATS = true
-		if c.EmbeddedNATSListen == "" && !free(c.WithDefaults().EmbeddedNATSListen) {
-			c.EmbeddedNATSListen = "127.0.0.1:0"
-			c.Log.Warn("another NATS server holds the usual port: the demo's own takes a free one")
-		}
+	listen := ""
+	if c.NATSURL == "" && !c.EmbeddedNATS && c.EmbeddedNATSListen == "" && !free(c.WithDefaults().EmbeddedNATSListen) {
+		listen = "127.0.0.1:0"
+		c.Log.Warn("another NATS server holds the usual port: the demo's own takes a free one")
 	}
-	if c.DrainTimeout == 0 {
-		c.DrainTimeout = gateway.Off // whoever presses Ctrl-C need not wait
+	c = demoDefaults(c, listen)
+	if read := c.Reread; read != nil {
+		c.Reread = func() (gateway.Config, []string, error) {
+			next, warnings, err := read()
+			return demoDefaults(next, listen), warnings, err
+		}
 	}
 	s := &demoService{out: p.stdout, host: c.Addr, tls: c.TLS}
 	if c.Addr == "" || c.Addr == gateway.AllAddresses || c.Addr == "0.0.0.0" || c.Addr == "::" {
@@ -67,6 +70,19 @@ func (p *process) demo(c gateway.Config) (service, error) {
 func (s *demoService) toGateway(o *nats.Options) error {
 	o.Servers = s.NATSURL().List()
 	return nil
+}
+
+// demoDefaults fills in what the settings leave open. listen is where the embedded NATS server of
+// this demo listens, empty for its default.
+func demoDefaults(c gateway.Config, listen string) gateway.Config {
+	if c.NATSURL == "" && !c.EmbeddedNATS {
+		c.EmbeddedNATS = true
+		c.EmbeddedNATSListen = cmp.Or(c.EmbeddedNATSListen, listen)
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = gateway.Off // whoever presses Ctrl-C need not wait
+	}
+	return c
 }
 
 // Start starts the gateway, then the demo, and says where to look.

@@ -20,6 +20,8 @@ func main() {
 	// Room for the two that count: one drains, the next one leaves at once.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	p := process{environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, signals: signals}
+	hangups := make(chan os.Signal, 1) // one that is pending stands for all
+	signal.Notify(hangups, syscall.SIGHUP)
+	p := process{environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, signals: signals, hangups: hangups}
 	os.Exit(p.run(os.Args[1:]))
 }

@@ -30,6 +30,7 @@ type process struct {
 	stdout  io.Writer
 	stderr  io.Writer
 	signals <-chan os.Signal
+	hangups <-chan os.Signal // SIGHUP, which reloads the settings
 }
 
 // service is what a process runs: a gateway, alone or with the demo.
@@ -38,6 +39,10 @@ type service interface {
 	Start(ctx context.Context) error
 	// Stop drains until ctx ends.
 	Stop(ctx context.Context) error
+	// StopWindow returns how long Stop gives to clients.
+	StopWindow() time.Duration
+	// Reload reads the settings again, and applies what can change while the service runs.
+	Reload(ctx context.Context) error
 	// Done yields the error that ended a started service, if one does.
 	Done() <-chan error
 }
@@ -64,7 +69,7 @@ func (p *process) run(args []string) int {
 		return p.inform(setup)
 	}
 	c := setup.Config.WithDefaults()
-	log := newLog(p.stderr, c)
+	log, level := newLog(p.stderr, c)
 	if setup.Created != "" {
 		log.Info("config file written with the defaults", "file", setup.Created)
 	}
@@ -74,14 +79,17 @@ func (p *process) run(args []string) int {
 	for _, n := range setup.Notes {
 		log.Debug(n)
 	}
-	setup.Config.Log, setup.Config.Version = log, version()
+	setup.Config.Log, setup.Config.Level, setup.Config.Version = log, level, version()
+	setup.Config.Reread = func() (gateway.Config, []string, error) {
+		again, err := config.Reload(args, p.environ)
+		return again.Config, append(again.Warnings, again.Config.Warnings()...), err
+	}
 	gateway.LimitMemory(setup.Config)
 	s, err := build(setup.Config)
 	if err != nil {
 		return p.misused(err)
 	}
-	window := c.ShutdownDelay + max(c.DrainTimeout, 0) + c.CloseTimeout + stopMargin
-	return p.serve(s, window, log)
+	return p.serve(s, log)
 }
 
 func (p *process) gateway(c gateway.Config) (service, error) { return gateway.New(c) }
@@ -104,7 +112,7 @@ func (p *process) misused(err error) int {
 
 // serve runs s from start to stop. The first signal ends it gently within the
 // given window, a further one at once.
-func (p *process) serve(s service, window time.Duration, log *slog.Logger) int {
+func (p *process) serve(s service, log *slog.Logger) int {
 	ctx, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
 	started := make(chan error, 1)
@@ -123,28 +131,42 @@ func (p *process) serve(s service, window time.Duration, log *slog.Logger) int {
 			if err != nil {
 				return exitOK // nothing runs, as was asked for
 			}
-			return p.stop(s, window, log)
+			return p.stop(s, log)
 		case <-p.signals:
 			return exitFailure
 		}
 	}
 
+	go p.reloads(ctx, s)
 	select {
 	case err := <-s.Done():
 		if err == nil {
 			err = errors.New("stopped by itself")
 		}
 		log.Error("the gateway failed", "error", err)
-		p.stop(s, window, log)
+		p.stop(s, log)
 		return exitFailure
 	case sig := <-p.signals:
 		log.Info("stopping; a second signal leaves at once", "signal", sig.String())
-		return p.stop(s, window, log)
+		return p.stop(s, log)
 	}
 }
 
-func (p *process) stop(s service, window time.Duration, log *slog.Logger) int {
-	ctx, cancel := context.WithTimeout(context.Background(), window)
+// reloads has each SIGHUP reload the settings, one after the other, until ctx ends. Signals that
+// arrive during a reload lead to one more.
+func (p *process) reloads(ctx context.Context, s service) {
+	for {
+		select {
+		case <-p.hangups:
+			_ = s.Reload(ctx) // the log has the error
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *process) stop(s service, log *slog.Logger) int {
+	ctx, cancel := context.WithTimeout(context.Background(), s.StopWindow()+stopMargin)
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(ctx) }()
@@ -162,13 +184,15 @@ func (p *process) stop(s service, window time.Duration, log *slog.Logger) int {
 	}
 }
 
-// newLog returns a logger in the form and at the level that c asks for.
-func newLog(w io.Writer, c gateway.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.LogLevel(), ReplaceAttr: nameTrace}
+// newLog returns a logger in the form and at the level that c asks for, and what changes the level.
+func newLog(w io.Writer, c gateway.Config) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
+	level.Set(c.LogLevel())
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: nameTrace}
 	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(slog.NewJSONHandler(w, options)), level
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(slog.NewTextHandler(w, options)), level
 }
 
 // nameTrace gives the level below debug, which slog does not know, its name.

@@ -101,12 +101,14 @@ func newScripted() *scripted {
 func (s *scripted) Start(ctx context.Context) error { close(s.started); return s.start(ctx) }
 func (s *scripted) Stop(ctx context.Context) error  { close(s.stopping); return s.stop(ctx) }
 func (s *scripted) Done() <-chan error              { return s.done }
+func (s *scripted) StopWindow() time.Duration       { return time.Minute }
+func (s *scripted) Reload(context.Context) error    { return nil }
 
 // serve runs s as a process does; the test sends the signals.
 func serve(s *scripted) (signals chan os.Signal, exit chan int, log *testkit.Log) {
 	signals, exit, log = make(chan os.Signal, 2), make(chan int, 1), new(testkit.Log)
 	p := process{stdout: io.Discard, stderr: io.Discard, signals: signals}
-	go func() { exit <- p.serve(s, time.Minute, log.Logger()) }()
+	go func() { exit <- p.serve(s, log.Logger()) }()
 	return signals, exit, log
 }
 
@@ -221,7 +223,7 @@ func TestLogLevelsAndFormats(t *testing.T) {
 		{gateway.Config{LogFormat: "json", Trace: true}, `"level":"TRACE","msg":"trace"`, "level="},
 	} {
 		var out bytes.Buffer
-		log := newLog(&out, tt.c.WithDefaults())
+		log, _ := newLog(&out, tt.c.WithDefaults())
 		log.Info("info")
 		log.Debug("debug")
 		log.Log(context.Background(), gateway.LevelTrace, "trace")

@@ -55,7 +55,7 @@ type Store struct {
 	current atomic.Pointer[set] // replaced as a whole
 	due     atomic.Int64        // time of the next check of the files, of clock
 
-	mu    sync.Mutex // taken by TryLock only, so no handshake waits
+	mu    sync.Mutex // handshakes only try it, so none waits
 	pairs []pair     // in the order of the setting
 }
 
@@ -95,6 +95,19 @@ func New(o Options) (*Store, error) {
 	s.current.Store(newSet(s.pairs))
 	s.due.Store(int64(s.clock.Now() + recheckEvery))
 	return s, nil
+}
+
+// Replace makes s select the certificates of next from the next handshake on, and follow their
+// files. next must not be used any more. It may wait for a check of the files.
+func (s *Store) Replace(next *Store) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pairs = next.pairs
+	for i := range s.pairs {
+		s.announce("certificate", &s.pairs[i])
+	}
+	s.current.Store(next.current.Load())
+	s.due.Store(next.due.Load())
 }
 
 // Config returns a server configuration with these certificates: TLS 1.2 and 1.3, Go's cipher

@@ -168,6 +168,12 @@ type Config struct {
 	Metrics *metrics.Registry // nil: one of the gateway's own
 	Version string            // shown in metrics and logs; empty: "devel"
 	Clock   owner.Clock       // nil: the system's
+
+	// Level is the level of Log, which a reload sets to LogLevel; nil: a reload does not change it.
+	Level *slog.LevelVar
+	// Reread reads the settings again for a reload, with warnings for the user; nil: there are no
+	// reloads.
+	Reread func() (Config, []string, error)
 }
 
 // WithDefaults returns c with every zero field that has a default filled in.

@@ -26,7 +26,7 @@ func documented() string {
 		s := &settings[i]
 		if s.group != group {
 			group = s.group
-			fmt.Fprintf(&b, "\n### %s\n\n| key | flag, variable | values | default | what it is |\n|---|---|---|---|---|\n", group)
+			fmt.Fprintf(&b, "\n### %s\n\n| key | flag, variable | values | default | reload | what it is |\n|---|---|---|---|---|---|\n", group)
 		}
 		names := "`" + s.env() + "`"
 		if s.flag != "" {
@@ -49,7 +49,11 @@ func documented() string {
 		default:
 			def = "`" + def + "`"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", key, names, cell(s.bounds()), def, cell(s.description()))
+		reload := "–"
+		if s.has(reloadable) {
+			reload = "yes"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", key, names, cell(s.bounds()), def, reload, cell(s.description()))
 	}
 	return b.String() + "\n"
 }

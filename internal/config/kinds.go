@@ -19,6 +19,8 @@ type value interface {
 	set(c *Config, texts []string) error
 	// reset stores the zero value, which means the default.
 	reset(c *Config)
+	// copy stores the value of another configuration.
+	copy(to, from *Config)
 	// fill stores the default if the field is zero.
 	fill(c *Config)
 	// check reports what is wrong with the filled field.
@@ -167,6 +169,8 @@ func (t *typed[T]) reset(c *Config) {
 	var zero T
 	*t.at(c) = zero
 }
+
+func (t *typed[T]) copy(to, from *Config) { *t.at(to) = *t.at(from) }
 
 func (t *typed[T]) fill(c *Config) {
 	if isZero(*t.at(c)) {

@@ -34,6 +34,10 @@ const (
 	// secretValue: the value is a secret.URLs, which may contain credentials. It is printed through
 	// its String method only, which redacts.
 	secretValue traits = 1 << iota
+	// reloadable: a reload applies a new value to the running gateway. Without it a new value is
+	// reported as one that needs a restart. A test of package gateway demands a case for each such
+	// row, which proves that everything that reads the field has the new value.
+	reloadable
 	// zeroFlagIsNone: a flag of 0 counts as not given, as with Resgate. The environment's or the
 	// file's value stays.
 	zeroFlagIsNone

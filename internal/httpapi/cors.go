@@ -107,8 +107,8 @@ func (h *Handler) CORS(header http.Header, origin string) (allowed bool) {
 	if h.o.HeaderAuth {
 		header["Access-Control-Allow-Credentials"] = credentials
 	}
-	return h.origins.Set(header, origin)
+	return h.live.Load().origins.Set(header, origin)
 }
 
 // Origins returns the handler's origin policy.
-func (h *Handler) Origins() Origins { return h.origins }
+func (h *Handler) Origins() Origins { return h.live.Load().origins }

@@ -98,9 +98,9 @@ type Handler struct {
 	// prefix is APIPath as escaped in a request, with a slash at its end. Without one at its
 	// beginning no request is below it.
 	prefix      string
-	prefixBytes []byte // the same
-	flat        bool   // encoding jsonflat
-	origins     Origins
+	prefixBytes []byte               // the same
+	flat        bool                 // encoding jsonflat
+	live        atomic.Pointer[live] // replaced as a whole by Adjust
 	bodies      sharedBodies
 	methods     map[string]string // call methods by HTTP method
 	allow       []string          // the value of Allow: all allowed methods
@@ -139,9 +139,9 @@ func New(o Options, b Backend) *Handler {
 		o: o, backend: b,
 		prefix: path, prefixBytes: []byte(path),
 		flat:    strings.EqualFold(o.Encoding, encodingFlat),
-		origins: NewOrigins(o.AllowOrigin),
 		methods: map[string]string{},
 	}
+	h.Adjust(Adjustable{AllowOrigin: o.AllowOrigin, MaxBody: o.MaxBody, MaxBacklog: o.MaxBacklog, CompressAbove: o.CompressAbove, StreamBytes: o.StreamBytes})
 	allow := "GET, HEAD, OPTIONS, POST"
 	for _, m := range [...]struct{ http, call string }{
 		{http.MethodPut, o.PUT}, {http.MethodDelete, o.DELETE}, {http.MethodPatch, o.PATCH},
@@ -153,6 +153,31 @@ func New(o Options, b Backend) *Handler {
 	}
 	h.allow = []string{allow}
 	return h
+}
+
+// Adjustable is the part of Options that can change while requests are handled. Values have the
+// meaning that they have in Options.
+type Adjustable struct {
+	AllowOrigin   []string
+	MaxBody       int
+	MaxBacklog    int
+	CompressAbove int
+	StreamBytes   int
+}
+
+// live is what an Adjustable says, for requests. It is immutable.
+type live struct {
+	Adjustable
+	origins Origins
+}
+
+// Adjust replaces what requests from now on find. Any goroutine may call it.
+func (h *Handler) Adjust(a Adjustable) {
+	orDefault(&a.MaxBody, DefaultMaxBody)
+	orDefault(&a.MaxBacklog, DefaultMaxBacklog)
+	orDefault(&a.CompressAbove, DefaultCompressAbove)
+	orDefault(&a.StreamBytes, DefaultStreamBytes)
+	h.live.Store(&live{a, NewOrigins(a.AllowOrigin)})
 }
 
 func orDefault[T comparable](v *T, def T) {
@@ -209,7 +234,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // short one, so the gateway stays usable.
 func (h *Handler) backlogFull(resp *Response, q *Query) bool {
 	return len(resp.Body) >= largeBody && q.Method != http.MethodHead &&
-		h.o.Backlog()+h.o.Metrics.Backlog.Load()+int64(len(resp.Body)) > int64(h.o.MaxBacklog)
+		h.o.Backlog()+h.o.Metrics.Backlog.Load()+int64(len(resp.Body)) > int64(h.live.Load().MaxBacklog)
 }
 
 // Busy rejects a request because of load: 503 with Retry-After.
@@ -402,7 +427,7 @@ func (h *Handler) Called(resp *Response, q *Query, result *res.CallResult, meta 
 
 // readBody reads a request's body on net/http.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	limit := int64(h.o.MaxBody)
+	limit := int64(h.live.Load().MaxBody)
 	if r.ContentLength > limit {
 		return nil, &http.MaxBytesError{Limit: limit}
 	}
@@ -419,10 +444,10 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 // strict JSON, or nothing but white space for no parameters. They are valid until the parser's next
 // use or a change of body. False: the answer says what is wrong.
 func (h *Handler) Params(resp *Response, parser *res.Parser, body []byte, fault error) (params []byte, ok bool) {
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(fault, &tooLarge) || fault == nil && len(body) > h.o.MaxBody {
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(fault, &tooLarge) || fault == nil && len(body) > h.live.Load().MaxBody {
 		h.o.Metrics.BodyTooLarge.Add(1)
 		resp.FailAs(http.StatusRequestEntityTooLarge, &res.Error{Code: res.CodeBadRequest,
-			Message: fmt.Sprintf("Bad request: the body is longer than %d bytes", h.o.MaxBody)})
+			Message: fmt.Sprintf("Bad request: the body is longer than %d bytes", h.live.Load().MaxBody)})
 		return nil, false
 	}
 	if fault != nil {
@@ -493,5 +518,5 @@ func (h *Handler) pack(resp *Response, q *Query, quick int) bool {
 }
 
 func (h *Handler) compressible(body []byte) bool {
-	return h.o.CompressAbove >= 0 && len(body) >= h.o.CompressAbove
+	return h.live.Load().CompressAbove >= 0 && len(body) >= h.live.Load().CompressAbove
 }

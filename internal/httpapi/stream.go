@@ -100,7 +100,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rid string) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	r = r.WithContext(ctx)
-	q := newQueue(h.o.StreamMessages, h.o.StreamBytes, ctx.Done())
+	q := newQueue(h.o.StreamMessages, h.live.Load().StreamBytes, ctx.Done())
 	meta, err := h.backend.Stream(r, rid, q)
 	resp := Response{Header: w.Header()}
 	if !h.Streamed(&resp, r.URL.Path, meta, err) {

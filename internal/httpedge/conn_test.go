@@ -64,7 +64,7 @@ func TestVaryOnResponsesOfNetHTTP(t *testing.T) {
 
 // A connection that finds the queue full gets Vary, too.
 func TestVaryOnRefusedHandover(t *testing.T) {
-	l := newHandoverListener(nil, "Vary: Origin\r\n")
+	l := newHandoverListener(nil, func() string { return "Vary: Origin\r\n" })
 	_ = l.Close()
 	gateway, client := pipe(t)
 	l.refuse(gateway)

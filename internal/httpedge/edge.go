@@ -95,15 +95,24 @@ func New(o Options) *Edge {
 		o.MaxEncoding = maxEncoding
 	}
 	e := &Edge{
-		o:          o,
-		forwarding: forwarding{trusted: o.Trusted, log: o.Log},
-		stopping:   make(chan struct{}),
-		halted:     make(chan struct{}),
-		loops:      make([]atomic.Pointer[Loop], o.Loops),
+		o:        o,
+		stopping: make(chan struct{}),
+		halted:   make(chan struct{}),
+		loops:    make([]atomic.Pointer[Loop], o.Loops),
 	}
+	trusted := networks(o.Trusted)
+	e.forwarding.log = o.Log
+	e.forwarding.trusted.Store(&trusted)
 	e.api = httpapi.New(o.API, &backend{e})
 	e.encoding.init(o.MaxEncoding, &o.Metrics.Busy)
 	return e
+}
+
+// Adjust replaces what can change while requests are handled. Any goroutine may call it.
+func (e *Edge) Adjust(a httpapi.Adjustable, trusted []netip.Prefix) {
+	list := networks(trusted)
+	e.forwarding.trusted.Store(&list)
+	e.api.Adjust(a)
 }
 
 // API returns the handler of requests for resources.

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"sluice/wsproto"
 )
@@ -52,9 +53,17 @@ func (n networks) contain(ip netip.Addr) bool {
 // A proxy that maintains one of the headers passes the other on as the client forged it. If both
 // are present, their walks must therefore end at the same address. Otherwise both are ignored.
 type forwarding struct {
-	trusted networks
+	trusted atomic.Pointer[networks] // replaced as a whole by Edge.Adjust; nil: none
 	log     *slog.Logger
 	once    sync.Once // for the warning
+}
+
+// networks returns the trusted networks.
+func (f *forwarding) networks() networks {
+	if trusted := f.trusted.Load(); trusted != nil {
+		return *trusted
+	}
+	return nil
 }
 
 // ofHead returns the client's address for a request on an event loop, with the port if that is
@@ -95,11 +104,12 @@ func (f *forwarding) ofHeader(peer string, h http.Header) string {
 
 // proxy parses peer, and reports whether it is a trusted proxy.
 func (f *forwarding) proxy(peer string) (netip.AddrPort, bool) {
-	if len(f.trusted) == 0 {
+	trusted := f.networks()
+	if len(trusted) == 0 {
 		return netip.AddrPort{}, false
 	}
 	from, err := netip.ParseAddrPort(peer)
-	return from, err == nil && f.trusted.contain(from.Addr())
+	return from, err == nil && trusted.contain(from.Addr())
 }
 
 // client walks the hops of both headers from the proxy at from.
@@ -136,6 +146,7 @@ func (f *forwarding) client(peer string, from netip.AddrPort, standard, customar
 // walk follows the hops from the right until one that is untrusted or malformed. node extracts a
 // hop's address from its element.
 func (f *forwarding) walk(from netip.AddrPort, h *hops, node func(element string) (string, bool)) netip.AddrPort {
+	trusted := f.networks()
 	for range maxForwardedHops {
 		element, ok := h.last()
 		if !ok {
@@ -150,7 +161,7 @@ func (f *forwarding) walk(from netip.AddrPort, h *hops, node func(element string
 			break
 		}
 		from = hop
-		if !f.trusted.contain(hop.Addr()) {
+		if !trusted.contain(hop.Addr()) {
 			break
 		}
 	}

@@ -19,7 +19,10 @@ func newForwarding(t testing.TB, log *slog.Logger) *forwarding {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &forwarding{trusted: trusted, log: log}
+	f := &forwarding{log: log}
+	list := networks(trusted)
+	f.trusted.Store(&list)
+	return f
 }
 
 // remoteAddr returns the client's address for a request with these header lines. On a loop and on

@@ -27,7 +27,7 @@ func (l *Loop) Peer(c *netpoll.Conn, head *wsproto.Head) Peer {
 		host:   l.hosts.of(head.Get("Host")),
 		uri:    l.uris.of(head.Target),
 	}
-	if f := &l.edge.forwarding; len(f.trusted) > 0 {
+	if f := &l.edge.forwarding; len(f.networks()) > 0 {
 		peer := c.RemoteAddr()
 		if remote := f.ofHead(peer, head); remote != peer {
 			p.remote = remote

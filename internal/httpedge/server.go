@@ -34,7 +34,7 @@ type server struct {
 func (e *Edge) Start(addr net.Addr, fail func(error)) {
 	o := &e.o
 	e.server = &server{
-		listener: newHandoverListener(addr, e.api.Origins().Lines()),
+		listener: newHandoverListener(addr, func() string { return e.api.Origins().Lines() }),
 		served:   make(chan struct{}),
 		http: &http.Server{
 			ConnContext:                  withServerConn,
@@ -117,20 +117,20 @@ func (e *Edge) Halted() {
 // use it.
 type handoverListener struct {
 	addr  net.Addr
-	lines string // field lines that every response has
+	lines func() string // field lines that every response has
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
 }
 
-func newHandoverListener(addr net.Addr, lines string) *handoverListener {
+func newHandoverListener(addr net.Addr, lines func() string) *handoverListener {
 	return &handoverListener{addr: addr, lines: lines, conns: make(chan net.Conn, handoverQueue), done: make(chan struct{})}
 }
 
 // refuse responds with 503 and closes.
 func (l *handoverListener) refuse(c net.Conn) {
 	_ = c.SetWriteDeadline(time.Now().Add(refuseTimeout))
-	_, _ = c.Write(wsproto.AppendHTTPError(nil, http.StatusServiceUnavailable, l.lines, ""))
+	_, _ = c.Write(wsproto.AppendHTTPError(nil, http.StatusServiceUnavailable, l.lines(), ""))
 	_ = c.Close()
 }
 
@@ -171,7 +171,7 @@ func (l *handoverListener) drain() {
 func (l *handoverListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
-		return newServerConn(c, l.lines), nil
+		return newServerConn(c, l.lines()), nil
 	case <-l.done:
 		return nil, net.ErrClosed
 	}

@@ -291,7 +291,7 @@ func TestUpgradeWithBodyKeepsItsLength(t *testing.T) {
 
 func TestHandoverNeverWaits(t *testing.T) {
 	h := New(Options{Log: slog.New(slog.DiscardHandler)})
-	h.server = &server{listener: newHandoverListener(nil, "")}
+	h.server = &server{listener: newHandoverListener(nil, func() string { return "" })}
 	// No goroutine accepts: the queue fills, and the next connection gets 503.
 	for range handoverQueue {
 		gateway, client := net.Pipe()

@@ -1,6 +1,6 @@
 // Package metricsserver owns the HTTP server on the metrics port: metrics for Prometheus, in its
-// text format or as OpenMetrics, and profiles if enabled. It has a port of its own, which clients
-// need not be able to reach.
+// text format or as OpenMetrics, profiles if enabled, and reloads of the settings. It has a port of
+// its own, which clients need not be able to reach.
 //
 // It never counts anything itself, and never serves clients of the gateway.
 package metricsserver
@@ -25,11 +25,12 @@ import (
 // Path is the path of the metrics.
 const Path = "/metrics"
 
-// Options are the settings of a Server. All are required, but Profiles.
+// Options are the settings of a Server. All are required, but Profiles and Reload.
 type Options struct {
 	Addr     string // host:port; port 0: a free one
 	Registry *metrics.Registry
 	Profiles bool         // serve pprof, too
+	Reload   http.Handler // of POST /reload; nil: there is none
 	NotFound http.Handler // handles every other path
 	Log      *slog.Logger
 }
@@ -57,6 +58,10 @@ func New(o Options) *Server {
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	if o.Reload != nil {
+		// A page that someone with access to this port opens must not reload the gateway.
+		mux.Handle("POST /reload", http.NewCrossOriginProtection().Handler(o.Reload))
 	}
 	mux.Handle("/", o.NotFound)
 	return &Server{

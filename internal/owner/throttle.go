@@ -5,9 +5,8 @@ import "sync"
 // Throttle limits how much work of one kind is in progress across owners. It is used where NATS
 // requests are made, never on the path of an event, so it may lock. Any goroutine may use it.
 type Throttle struct {
-	limit int // fixed; 0: none
-
 	mu      sync.Mutex
+	limit   int // 0: none
 	running int
 	waiting []func() // in order of arrival, from first
 	first   int
@@ -21,30 +20,48 @@ func NewThrottle(limit int) *Throttle { return &Throttle{limit: max(limit, 0)} }
 // else later in the goroutine of the Release that frees one. So grant must only post to its owner.
 // Each grant is followed by one Release.
 func (t *Throttle) Acquire(grant func()) {
-	if t.limit > 0 {
-		t.mu.Lock()
-		if t.running >= t.limit {
-			t.waiting = append(t.waiting, grant)
-			t.mu.Unlock()
-			return
-		}
-		t.running++
+	t.mu.Lock()
+	if t.limit > 0 && t.running >= t.limit {
+		t.waiting = append(t.waiting, grant)
 		t.mu.Unlock()
+		return
 	}
+	t.running++
+	t.mu.Unlock()
 	grant()
+}
+
+// SetLimit changes the limit for the slots that are taken from now on. If it rises, the oldest
+// waiting grants get the new slots.
+func (t *Throttle) SetLimit(limit int) {
+	t.mu.Lock()
+	t.limit = max(limit, 0)
+	var granted []func()
+	for t.first < len(t.waiting) && (t.limit == 0 || t.running < t.limit) {
+		t.running++
+		granted = append(granted, t.next())
+	}
+	t.mu.Unlock()
+	for _, grant := range granted {
+		grant()
+	}
 }
 
 // Release frees a slot; the oldest waiting grant gets it.
 func (t *Throttle) Release() {
-	if t.limit == 0 {
-		return
-	}
 	t.mu.Lock()
-	if t.first == len(t.waiting) {
+	if t.first == len(t.waiting) || t.limit > 0 && t.running > t.limit {
 		t.running--
 		t.mu.Unlock()
 		return
 	}
+	grant := t.next()
+	t.mu.Unlock()
+	grant()
+}
+
+// next takes the oldest waiting grant from the queue. It requires mu.
+func (t *Throttle) next() func() {
 	grant := t.waiting[t.first]
 	t.waiting[t.first] = nil
 	t.first++
@@ -55,8 +72,7 @@ func (t *Throttle) Release() {
 		clear(t.waiting[n:])
 		t.waiting, t.first = t.waiting[:n], 0
 	}
-	t.mu.Unlock()
-	grant()
+	return grant
 }
 
 // Waiting returns how many grants are queued.

@@ -1,0 +1,165 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"sluice/internal/certs"
+	"sluice/internal/config"
+	"sluice/internal/httpapi"
+	"sluice/internal/reload"
+	"sluice/internal/session"
+	"sluice/netpoll"
+)
+
+// adjustWait bounds how long a reload waits for the owners to take the new settings. They take them
+// in any case; beyond it the log says that one is late.
+const adjustWait = 10 * time.Second
+
+// newReloader returns what reloads the settings of a gateway. c has its defaults.
+func (g *Gateway) newReloader(c Config) *reload.Reloader {
+	read := c.Reread
+	if read == nil {
+		read = func() (Config, []string, error) {
+			return Config{}, nil, errors.New("Config.Reread is nil: the settings cannot be read again")
+		}
+	}
+	return reload.New(reload.Options{Running: c, Read: read, Prepare: g.prepare, Log: g.log})
+}
+
+// Reload reads the settings again, with Config.Reread, and applies what can change in a running
+// gateway. The log has a line for each setting. After an error nothing has changed.
+func (g *Gateway) Reload(ctx context.Context) error {
+	_, err := g.reloader.Reload(ctx)
+	return err
+}
+
+// reloadHandler returns the handler of POST /reload; nil if the settings cannot be read again.
+func (g *Gateway) reloadHandler() http.Handler {
+	if g.config.Reread == nil {
+		return nil
+	}
+	return g.reloader
+}
+
+// StopWindow returns how long Stop may take by the settings in use, beside what the parts need to
+// end.
+func (g *Gateway) StopWindow() time.Duration {
+	c := g.reloader.Running().WithDefaults()
+	return max(c.ShutdownDelay, 0) + max(c.DrainTimeout, 0) + c.CloseTimeout
+}
+
+// prepare makes what new settings need and can fail, and returns what hands it to the owners
+// (reload.Options.Prepare). Each owner replaces its own copy, so no path of an event reads what
+// another goroutine writes.
+func (g *Gateway) prepare(next Config) (commit func(context.Context), err error) {
+	c := next.WithDefaults()
+	proxies, err := config.ParseNetworks(c.ProxyProtocolFrom)
+	if err != nil {
+		return nil, err
+	}
+	trusted, err := config.ParseNetworks(c.TrustForwardedFrom)
+	if err != nil {
+		return nil, err
+	}
+	var store *certs.Store // nil: the files are the same
+	if running := g.reloader.Running(); c.TLS && (c.TLSCert != running.TLSCert || c.TLSKey != running.TLSKey) {
+		files, keys := c.CertificateFiles()
+		store, err = certs.New(certs.Options{Certs: files, Keys: keys, Log: slog.New(slog.DiscardHandler), Clock: g.clock})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return func(ctx context.Context) {
+		if c.Level != nil {
+			c.Level.Set(c.LogLevel())
+		}
+		if store != nil {
+			g.certs.Replace(store)
+		}
+		g.resets.SetLimit(c.ResetThrottle)
+		g.http.Adjust(httpAdjustable(&c), trusted)
+		g.adjustOwners(ctx, &c, proxies)
+	}, nil
+}
+
+// adjustOwners posts the settings to the loops and shards, and waits until they have taken them.
+func (g *Gateway) adjustOwners(ctx context.Context, c *Config, proxies []netip.Prefix) {
+	ctx, cancel := g.within(ctx, adjustWait)
+	defer cancel()
+	adjustable := netAdjustable(c, proxies, g.rest.Origins().Lines())
+	taken := make(chan struct{}, len(g.loops)+len(g.shards))
+	posted := 0
+	g.eachLoop(func(l *loop) {
+		posted++
+		l.post(func() {
+			defer func() { taken <- struct{}{} }()
+			l.adjust(c)
+			l.net.Adjust(adjustable)
+		})
+	})
+	for _, s := range g.shards {
+		posted++
+		s.cache.Adjust(c.CacheEviction, c.MaxResourceBytes)
+		s.cache.Run(func() { taken <- struct{}{} })
+	}
+	for range posted {
+		select {
+		case <-taken:
+		case <-g.engine.Ended():
+			return
+		case <-ctx.Done():
+			g.log.Warn("event loops or cache shards are late: they take the new settings when they come to it")
+			return
+		}
+	}
+}
+
+// adjust gives the loop the settings that a reload may change.
+func (l *loop) adjust(c *Config) {
+	l.maxPending = c.MaxPending
+	l.env.Limits = sessionLimits(c)
+	if c.ResetThrottle > 0 {
+		l.env.Reset = l.g.resets // and it stays: sessions release their places there
+	}
+}
+
+// sessionLimits returns the limits of the sessions.
+func sessionLimits(c *Config) session.Limits {
+	return session.Limits{
+		DirectPerRID:  c.MaxSubscriptions,
+		Subscriptions: c.MaxResources,
+		Requests:      c.MaxPending,
+		HeldEvents:    c.HeldEvents,
+		References:    c.ReferenceThrottle,
+	}
+}
+
+// netAdjustable returns the options of the event loops that a reload may change. header has the
+// field lines of every response.
+func netAdjustable(c *Config, proxies []netip.Prefix, header string) netpoll.Adjustable {
+	return netpoll.Adjustable{
+		MaxConns:       c.MaxConnections,
+		MaxMessage:     c.MaxMessage,
+		OutboxBytes:    c.OutboxBytes,
+		DrainWindow:    c.DrainTimeout,
+		ResponseHeader: header,
+		ProxyFrom:      proxies,
+	}
+}
+
+// httpAdjustable returns the options of the HTTP API that a reload may change.
+func httpAdjustable(c *Config) httpapi.Adjustable {
+	return httpapi.Adjustable{
+		AllowOrigin:   strings.Split(c.AllowOrigin, ";"),
+		MaxBody:       c.MaxBody,
+		MaxBacklog:    c.HTTPBacklogBytes,
+		CompressAbove: c.HTTPCompression,
+		StreamBytes:   c.OutboxBytes,
+	}
+}
