@@ -41,13 +41,3 @@ func Merge(running, next Config) (merged Config, d Difference) {
 	}
 	return merged, d
 }
-
-// Reloadable returns the keys of the settings that a reload applies to a running gateway.
-func Reloadable() (keys []string) {
-	for i := range settings {
-		if settings[i].has(reloadable) {
-			keys = append(keys, settings[i].key)
-		}
-	}
-	return keys
-}

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Schema returns the JSON Schema of the configuration file, in JSON or YAML (draft 2020-12). It is
+// Schema returns the JSON Schema of the configuration file, in JSON or YAML (draft 2020-12). The
+// member x-reload marks what a reload applies to a running gateway. The schema is
 // stricter than the reader in one point, case: keys and names are those of the documentation. It
 // cannot have the bounds of a duration with a unit.
 func Schema() []byte {
@@ -18,6 +19,9 @@ func Schema() []byte {
 		row := s.schema()
 		row["description"] = s.description()
 		row["default"] = s.toJSON(&defaults)
+		if s.has(reloadable) {
+			row["x-reload"] = true
+		}
 		properties.set(s.key, row)
 		for _, a := range s.aliases {
 			other := s.schema()

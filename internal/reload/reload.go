@@ -32,8 +32,8 @@ type Options struct {
 	// Read reads the settings again. The warnings are for the user.
 	Read func() (next config.Config, warnings []string, err error)
 	// Prepare checks whether the settings can be applied, and returns what applies them: commit
-	// cannot fail, and returns when every owner has the new values or ctx has ended. It is called by
-	// one reload at a time.
+	// cannot fail, and returns when every owner has the new values or ctx has ended. One reload at
+	// a time calls it.
 	Prepare func(next config.Config) (commit func(ctx context.Context), err error)
 	Log     *slog.Logger
 }
