@@ -34,8 +34,8 @@ func (b *broadcast) post(sb *sub, u state.Update) {
 
 // deliver sends an event to an entry's subs; the entry's snapshot is the state after it. A loop
 // whose backlog is too long gets no events of state: its subs are behind, and get the newest state
-// once the backlog has fallen. Custom events for it are dropped and counted. Delete events are
-// always sent.
+// once the backlog has fallen. Custom events for it are dropped, and their number is sent
+// with the newest state. Delete events are always sent.
 func (b *broadcast) deliver(e *entry, ev *state.Event) {
 	b.metrics.EventsApplied.Add(1)
 	for _, sb := range e.subs.list {
@@ -50,9 +50,9 @@ func (b *broadcast) deliver(e *entry, ev *state.Event) {
 			if sb.behind || backlog > b.limit {
 				if ev.Kind == state.Custom {
 					b.metrics.CustomLost.Add(1)
-				} else {
-					b.setBehind(sb, true)
+					sb.lost++
 				}
+				b.setBehind(sb, true)
 				continue
 			}
 		}
@@ -98,7 +98,9 @@ func (b *broadcast) deliverReaccess(e *entry) {
 func (b *broadcast) sync(sb *sub) {
 	b.setBehind(sb, false)
 	b.metrics.Synced.Add(1)
-	b.post(sb, state.Update{Kind: state.Synced, Snapshot: sb.e.snap})
+	lost := sb.lost
+	sb.lost = 0
+	b.post(sb, state.Update{Kind: state.Synced, Snapshot: sb.e.snap, Lost: lost})
 }
 
 func (b *broadcast) setBehind(sb *sub, behind bool) {

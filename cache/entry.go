@@ -49,6 +49,7 @@ type sub struct {
 
 	behind bool // it has missed events of state
 	listed bool // it is in its loop's list of laggards
+	lost   int  // custom events dropped while it was behind
 }
 
 // set replaces the entry's snapshot.

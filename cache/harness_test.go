@@ -151,7 +151,13 @@ func (l *harnessLoops) Post(loop int, u state.Update) {
 
 func describe(u state.Update) string {
 	switch u.Kind {
-	case state.Loaded, state.Synced:
+	case state.Synced:
+		text := fmt.Sprintf("%v %s", u.Kind, u.Snapshot.JSON(false))
+		if u.Lost > 0 {
+			text += fmt.Sprintf(" lost %d", u.Lost)
+		}
+		return text
+	case state.Loaded:
 		return fmt.Sprintf("%v %s", u.Kind, u.Snapshot.JSON(false))
 	case state.Failed:
 		return fmt.Sprintf("%v %s", u.Kind, u.Err.AppendJSON(nil))

@@ -171,6 +171,9 @@ func (h *Hub) apply(t *Topic, u state.Update) {
 			return
 		}
 		h.sync(t, u)
+		if u.Lost > 0 {
+			h.applyEvent(t, state.NewLost(u.Lost, t.snap))
+		}
 	case state.Reaccess:
 		t.each(func(s Subscriber) { s.Reaccess(Changed) })
 	}

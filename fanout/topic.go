@@ -210,9 +210,9 @@ func (h *Hub) callRest() {
 
 // deliver sends an event to all members. Ready ones get shared bytes, unless the
 // event changes references: then it goes through the sessions, which may change
-// memberships.
+// memberships. So does one that only some clients get.
 func (t *Topic) deliver(e *state.Event, prev *state.Snapshot) {
-	if e.Kind == state.Delete || len(e.AddedRefs)+len(e.RemovedRefs) > 0 {
+	if e.Kind == state.Delete || e.Lost > 0 || len(e.AddedRefs)+len(e.RemovedRefs) > 0 {
 		t.each(func(s Subscriber) { s.Event(e, prev) })
 		return
 	}

@@ -181,6 +181,14 @@ func (p *Parser) VersionParams(params []byte) (protocol string, present bool, er
 	return string(content(p.buf[:0], v)), true, nil
 }
 
+// WantsLost reports whether the params of a version request have the member "eventsLost" with the
+// value true: our extension by which a client is told of dropped custom events.
+func (p *Parser) WantsLost(params []byte) bool {
+	defer p.done()
+	v, err := p.param(params, "eventsLost")
+	return err == nil && string(v) == "true"
+}
+
 // UnsubscribeCount reads the params of an unsubscribe request: how many direct subscriptions to
 // release, 1 if absent (RES.md 2.1). A larger count than 2^31-1 saturates.
 func (p *Parser) UnsubscribeCount(params []byte) (int, *Error) {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"iter"
 	"slices"
 
@@ -9,7 +10,8 @@ import (
 )
 
 // backlog has the events that a client has yet to be sent of one resource. They
-// are sent in this order: the script, the difference to latest, the queue.
+// are sent in this order: the script, the difference to latest, the number of lost events, the
+// queue.
 type backlog struct {
 	snap      *state.Snapshot // what the client has, or is to be sent; nil: the topic's newest
 	queue     []*state.Event  // in order
@@ -17,14 +19,15 @@ type backlog struct {
 	script    *fanout.Script  // a long difference, sent in portions
 	at        int             // events of script that have been sent
 	conflated bool            // events were dropped; the difference to latest replaces them
+	lost      int             // custom events that were dropped
 }
 
 // pending reports whether there is something to send before the next event.
-func (l *backlog) pending() bool { return l.script != nil || len(l.queue) > 0 || l.conflated }
+func (l *backlog) pending() bool { return l.script != nil || len(l.queue) > 0 || l.conflated || l.lost > 0 }
 
 // push queues an event. When the queue is full, the events that change the
 // state are dropped: the difference between what the client has and the newest
-// state replaces them. Custom events are dropped at twice the bound, and counted.
+// state replaces them. At twice the bound the oldest custom events are dropped, and counted.
 func (l *backlog) push(e *state.Event, max int, m *Metrics) {
 	m.Held.Add(1)
 	stateful := e.Kind != state.Custom && e.Kind != state.Delete
@@ -40,10 +43,24 @@ func (l *backlog) push(e *state.Event, max int, m *Metrics) {
 		m.Conflated.Add(1)
 		return
 	case max > 0 && len(l.queue) >= 2*max && e.Kind == state.Custom:
-		m.Lost.Add(1)
-		return
+		l.dropOldest(max, m)
 	}
 	l.queue = append(l.queue, e)
+}
+
+// dropOldest makes room in a queue of custom events, behind which a Delete may stand. The events
+// that change the state are replaced by the difference first.
+func (l *backlog) dropOldest(max int, m *Metrics) {
+	if !l.conflated && slices.ContainsFunc(l.queue, func(e *state.Event) bool { return e.Kind < state.Delete }) {
+		l.conflate(m)
+	}
+	for len(l.queue) >= 2*max && l.queue[0].Kind == state.Custom {
+		e := l.pop()
+		if e.Lost == 0 {
+			m.Lost.Add(1)
+		}
+		l.lost += cmp.Or(e.Lost, 1)
+	}
 }
 
 // conflate drops the queued events that change the state; the difference to
@@ -62,6 +79,15 @@ func (l *backlog) conflate(m *Metrics) {
 	l.conflated = true
 }
 
+// takeLost appends the event that replaces the dropped ones, if there are any.
+func (l *backlog) takeLost(events []*state.Event) []*state.Event {
+	if l.lost > 0 {
+		events = append(events, state.NewLost(l.lost, l.latest))
+		l.lost = 0
+	}
+	return events
+}
+
 // pop removes the first queued event and returns it.
 func (l *backlog) pop() *state.Event {
 	e := l.queue[0]
@@ -72,7 +98,7 @@ func (l *backlog) pop() *state.Event {
 
 // dropEvents drops all that is to be sent.
 func (l *backlog) dropEvents() {
-	l.script, l.queue, l.latest, l.conflated = nil, nil, nil, false
+	l.script, l.queue, l.latest, l.conflated, l.lost = nil, nil, nil, false, 0
 }
 
 // blocked is an event that waits for the references that it adds to load.

@@ -47,9 +47,13 @@ func (b *Sub) resume() {
 			w.conflated = false
 			if events, err := state.Diff(w.snap, w.latest); err == nil {
 				if w.script, w.at = b.s.env.Hub.NewScript(b.rid, events), 0; w.script == nil {
-					w.queue = append(events, w.queue...)
+					w.queue = append(w.takeLost(events), w.queue...)
 				}
 			}
+			continue
+		}
+		if w != nil && w.lost > 0 {
+			w.queue = append(w.takeLost(nil), w.queue...)
 			continue
 		}
 		if w == nil || len(w.queue) == 0 {
@@ -141,6 +145,9 @@ func (b *Sub) process(e *state.Event) {
 // and advances b's snapshot.
 func (b *Sub) sendEvent(e *state.Event, added []*Sub) {
 	s := b.s
+	if e.Lost > 0 && !s.tellLost {
+		return
+	}
 	s.env.set = s.collectSet(s.env.set[:0], added...)
 	s.out.Send(s.env.Hub.Event(b.rid, e, s.variant(), s.env.set))
 	clear(s.env.set)

@@ -18,6 +18,7 @@ type responder struct {
 	closed   bool
 	faulty   bool // a panic has left the session in doubt
 	lagging  bool // the client is a slow consumer; its events are held
+	tellLost bool // the client asked to be told of dropped custom events
 }
 
 // Peer returns the client as New was given it.

@@ -17,6 +17,7 @@ import (
 	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
+	"sluice/internal/state"
 )
 
 // Bus sends requests to services. It calls done on the session's loop, after Request has returned,
@@ -257,11 +258,19 @@ func (s *Session) setVersion(id string, params []byte) {
 		}
 	}
 	s.version = v
+	s.tellLost = s.env.Parser.WantsLost(params)
 	s.subs.each(func(b *Sub) { b.SetVariant(s.variant()) })
+	if s.tellLost {
+		s.result(id, versionResultLost)
+		return
+	}
 	s.result(id, versionResult)
 }
 
-var versionResult = []byte(`{"protocol":"` + res.Current.String() + `"}`)
+var (
+	versionResult     = []byte(`{"protocol":"` + res.Current.String() + `"}`)
+	versionResultLost = []byte(`{"protocol":"` + res.Current.String() + `","` + state.LostName + `":true}`)
+)
 
 // fetchSet responds to a subscribe request (keep) or a get request.
 func (s *Session) fetchSet(id, rid string, keep bool) {

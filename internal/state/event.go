@@ -48,6 +48,9 @@ type Event struct {
 	// Payload of a Custom event: compact JSON, or nil for none.
 	Payload []byte
 
+	// Lost is how many custom events this one replaces; 0: none. It is a Custom, see NewLost.
+	Lost int
+
 	// Reason of a Delete: why the gateway ends the subscription; nil if the service has deleted it.
 	Reason *res.Error
 
@@ -63,6 +66,17 @@ type Event struct {
 // NewCustom returns a custom event on a resource whose state is at. It retains payload.
 func NewCustom(name string, payload []byte, at *Snapshot) *Event {
 	return &Event{Kind: Custom, Name: name, Payload: payload, Next: at}
+}
+
+// LostName is the name of the event that tells a client of custom events that were dropped.
+const LostName = "eventsLost"
+
+// NewLost returns the event that replaces n dropped custom events, for the clients that asked for
+// it. The others do not get it.
+func NewLost(n int, at *Snapshot) *Event {
+	e := NewCustom(LostName, strconv.AppendInt([]byte(`{"count":`), int64(n), 10), at)
+	e.Payload, e.Lost = append(e.Payload, '}'), n
+	return e
 }
 
 // NewDelete returns the event that deletes a resource whose last state was at.
@@ -156,6 +170,7 @@ type Update struct {
 	Kind     UpdateKind
 	Snapshot *Snapshot
 	Event    *Event
+	Lost     int      // of Synced: custom events that were dropped
 	Steps    []*Event // of Synced: the events that lead to Snapshot, for a subscription that has skipped none
 	Err      *res.Error
 }
