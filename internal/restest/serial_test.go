@@ -181,8 +181,8 @@ func TestSlowGetDoesNotStarveAccess(t *testing.T) {
 	c.want(`{"id":2,"result":{"models":{"test.slow":{"x":1}}}}`)
 }
 
-// TestAccessLeavesFirst: the access request of a resource precedes its get, and follows the client's
-// earlier requests.
+// TestAccessLeavesFirst: the access request of a resource precedes its get, and follows the
+// client's earlier requests.
 func TestAccessLeavesFirst(t *testing.T) {
 	for _, owners := range []struct{ loops, shards int }{{1, 1}, {2, 4}} {
 		t.Run(fmt.Sprintf("%d loops, %d shards", owners.loops, owners.shards), func(t *testing.T) {
