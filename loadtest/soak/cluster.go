@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,37 +24,42 @@ const nodes = 3
 const patience = time.Minute
 
 // server is a process that is started again and again, with the same command line and log file.
-// One goroutine at a time may use it.
+// One goroutine at a time may start and end it.
 type server struct {
 	name, line, addr string
-	env              []string
 	log              *os.File
-	proc             *proc.Process // nil before the first start
+	proc             atomic.Pointer[proc.Process] // nil before the first start
 }
 
 // newServer prepares a server whose log goes to a file of the folder.
-func newServer(dir, name, line, addr string, env ...string) (*server, error) {
+func newServer(dir, name, line, addr string) (*server, error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
-	return &server{name: name, line: line, addr: addr, env: env, log: log}, err
+	return &server{name: name, line: line, addr: addr, log: log}, err
 }
 
 // start starts the process and waits until it accepts connections.
 func (s *server) start() error {
-	var err error
-	if s.proc, err = proc.StartLogged(s.name, s.line, nil, s.env, s.log); err != nil {
+	p, err := proc.StartLogged(s.name, s.line, nil, nil, s.log)
+	if err != nil {
 		return err
 	}
-	return s.proc.Ready(s.addr, patience)
+	s.proc.Store(p)
+	return p.Ready(s.addr, patience)
 }
 
 // signal sends a signal to the process.
-func (s *server) signal(sig syscall.Signal) error { return s.proc.Signal(sig) }
+func (s *server) signal(sig syscall.Signal) error { return s.proc.Load().Signal(sig) }
 
-// kill ends the process if it runs, and closes the log.
+// kill ends the process if it runs.
 func (s *server) kill() {
-	if s.proc != nil {
-		s.proc.Kill()
+	if p := s.proc.Load(); p != nil {
+		p.Kill()
 	}
+}
+
+// close ends the process if it runs, and closes its log.
+func (s *server) close() {
+	s.kill()
 	_ = s.log.Close()
 }
 
@@ -137,7 +143,7 @@ func (c *cluster) close() {
 		}
 	}
 	for _, n := range c.nodes {
-		n.kill()
+		n.close()
 	}
 }
 

@@ -130,7 +130,7 @@ func (e *env) nodeFault(ctx context.Context, f fault) error {
 	s := e.journal.begin(&span{kind: string(f.kind), detail: fmt.Sprintf("(node %d, with %d services) for %v", f.target, len(attached), f.lasts), loses: true})
 	switch f.kind {
 	case natsKill:
-		n.proc.Kill()
+		n.kill()
 		wait(ctx, f.lasts)
 		if err := n.start(); err != nil {
 			return err
@@ -193,7 +193,7 @@ func (e *env) gatewayFault(ctx context.Context, f fault) error {
 		e.journal.begin(s)
 		if err := g.stop(); err != nil {
 			e.journal.fail("%v", err)
-			g.proc.Kill()
+			g.kill()
 		}
 		if err := g.start(); err != nil {
 			return err
@@ -201,7 +201,7 @@ func (e *env) gatewayFault(ctx context.Context, f fault) error {
 	case gatewayKill:
 		s.codes = []int{cutCode}
 		e.journal.begin(s)
-		g.proc.Kill()
+		g.kill()
 		wait(ctx, f.lasts)
 		if err := g.start(); err != nil {
 			return err
@@ -321,9 +321,16 @@ func (g *gateway) reload(ctx context.Context) error {
 		scheme = "https"
 	}
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	origin := fmt.Sprintf("http://change-%d.example", g.origins)
+	origin := g.origin()
 	counts := until(ctx, healLimit, func() bool {
-		_ = g.signal(syscall.SIGHUP) // it may be down: then it reads the file when it starts
+		// It may be down or being started: then it reads the file anyway, and has no handler of the
+		// signal yet. If it serves metrics after its process was read, either it has the handler, or
+		// the process read is a former one, which has ended.
+		p := g.proc.Load()
+		if _, err := g.figures(); err != nil {
+			return false
+		}
+		_ = p.Signal(syscall.SIGHUP)
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+g.addr+"/api/none", nil)
 		if err != nil {
 			return false

@@ -33,8 +33,8 @@ var gatewayNames = [gateways]string{"plain", "tls"}
 
 // Settings of the gateways that faults depend on.
 const (
-	natsPing  = 500 * time.Millisecond
-	natsGrace = 3 * time.Second // cuts are shorter or longer than that
+	natsPing  = time.Second
+	natsGrace = 4 * time.Second // cuts are shorter or longer than that
 )
 
 // gateway is a gateway's process. Faults use it from one goroutine at a time; clients dial, and the
@@ -45,7 +45,7 @@ type gateway struct {
 	dir     string       // of its configuration and certificate
 	metrics string       // host:port
 	life    atomic.Int64 // starts
-	origins int          // changes of the configuration
+	changes int          // of the configuration
 	nats    string
 	scraper http.Client
 }
@@ -82,12 +82,12 @@ func (g *gateway) configure() error {
 	_, port, _ := net.SplitHostPort(g.addr)
 	_, metrics, _ := net.SplitHostPort(g.metrics)
 	number := func(s string) json.Number { return json.Number(s) }
-	g.origins++
+	g.changes++
 	c := map[string]any{
 		"natsUrl": g.nats, "addr": "127.0.0.1", "port": number(port), "metricsPort": number(metrics), "profiles": true,
-		"natsPing": natsPing.String(), "natsGrace": natsGrace.String(), "wsCompression": true,
+		"natsPing": natsPing.String(), "natsGrace": natsGrace.String(), "natsClusterPing": natsPing.String(), "wsCompression": true,
 		"drainTimeout": "1s", "closeTimeout": "2s",
-		"allowOrigin": fmt.Sprintf("http://change-%d.example", g.origins),
+		"allowOrigin": g.origin(), "cacheEviction": fmt.Sprintf("%ds", 1+g.changes%7), "maxPending": 500 + g.changes%100, "resetThrottle": 20 * (g.changes % 3),
 	}
 	if g.index == secured {
 		c["tls"], c["tlsCert"], c["tlsKey"] = true, filepath.Join(g.dir, "cert.pem"), filepath.Join(g.dir, "key.pem")
@@ -102,6 +102,9 @@ func (g *gateway) configure() error {
 	}
 	return os.Rename(file+".new", file)
 }
+
+// origin is the allowed origin of the current configuration, which no client has.
+func (g *gateway) origin() string { return fmt.Sprintf("http://change-%d.example", g.changes) }
 
 // certify writes another certificate.
 func (g *gateway) certify() error {
@@ -123,7 +126,7 @@ func (g *gateway) stop() error {
 	if err := g.signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	code, err := g.proc.Wait(patience)
+	code, err := g.proc.Load().Wait(patience)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("gateway %s exited with %d after SIGTERM", gatewayNames[g.index], code)
 	}

@@ -14,6 +14,7 @@ type Result struct {
 	Seconds  float64
 	Failures []string // what went wrong, some of it if it is much
 	Lost     losses
+	Stated   int   // times that a gateway lost NATS without a fault, by its log
 	Repeated int64 // custom events that came twice
 	Calls    int64 // that the services executed since their last start
 	Memory   []memoryLine

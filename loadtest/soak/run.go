@@ -188,7 +188,7 @@ func (e *env) checkpoint(ctx context.Context, name string) error {
 // close ends all processes.
 func (e *env) close() {
 	for _, g := range e.gateways {
-		g.kill()
+		g.close()
 	}
 	for _, s := range e.services {
 		s.stop()
@@ -201,6 +201,7 @@ func (e *env) close() {
 // conclude judges what the journal has, after its end.
 func (e *env) conclude() {
 	j, r := e.journal, &e.result
+	e.readStatedLosses()
 	lost, gaps := j.judgeGaps()
 	closes := j.judgeCloses()
 	r.Seconds = time.Since(j.began).Seconds()

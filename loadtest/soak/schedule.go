@@ -81,15 +81,15 @@ func newFault(kind faultKind, at time.Duration, rng *rand.Rand) fault {
 	case natsKill:
 		f.lasts = between(200*time.Millisecond, 3*time.Second)
 	case natsPauseShort:
-		f.lasts = between(100*time.Millisecond, natsPing)
+		f.lasts = between(natsPing/10, natsPing/2)
 	case natsPause:
-		f.lasts = between(4*natsPing, 8*natsPing)
+		f.lasts = between(3*natsPing, 4*natsPing) // it is noticed
 	case cutOne:
-		f.lasts = between(natsPing, 8*natsPing)
+		f.lasts = between(natsPing/2, 4*natsPing)
 	case cutAll:
-		f.lasts = between(natsPing, natsGrace/3)
+		f.lasts = between(natsPing/2, natsGrace/2)
 	case cutLong:
-		f.lasts = between(natsGrace+4*natsPing, natsGrace+8*natsPing)
+		f.lasts = between(natsGrace+3*natsPing, natsGrace+5*natsPing)
 	case gatewayPause:
 		f.lasts = between(500*time.Millisecond, 4*time.Second)
 	case gatewayStop:
