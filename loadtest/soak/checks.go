@@ -61,6 +61,11 @@ func (e *env) settle(ctx context.Context) error {
 		}
 	}
 	e.round.Store(nil)
+	for _, c := range e.clients {
+		if v := c.verdict.Load(); v != nil && v.text != "" {
+			return fmt.Errorf("not exact after %v: %s\n    %s%s", settleLimit, wrong, v.text, v.story)
+		}
+	}
 	return fmt.Errorf("not exact after %v: %s", settleLimit, wrong)
 }
 

@@ -79,6 +79,7 @@ type round struct {
 type verdict struct {
 	round int64
 	text  string
+	story string // the client's latest messages, if it is not
 }
 
 // client is one client. Its goroutine owns it but for the verdict.
@@ -211,7 +212,7 @@ func (c *client) setComplete(complete bool) {
 }
 
 // traced is how many messages a failure shows.
-const traced = 25
+const traced = 60
 
 func (c *client) note(m string) {
 	if c.trace = append(c.trace, m); len(c.trace) > 4*traced {
@@ -221,19 +222,25 @@ func (c *client) note(m string) {
 
 // fail reports that the gateway did something wrong to the client.
 func (c *client) fail(format string, args ...any) {
+	c.env.journal.fail("%s: %s%s", c.name(), fmt.Sprintf(format, args...), c.story())
+}
+
+// story is the latest messages, for texts of failures.
+func (c *client) story() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", c.name(), fmt.Sprintf(format, args...))
 	for _, m := range c.trace[max(0, len(c.trace)-traced):] {
 		fmt.Fprintf(&b, "\n      %.400s", m)
 	}
-	c.env.journal.fail("%s", b.String())
+	return b.String()
 }
 
 // fold takes a message of a stream or WebSocket. It returns false if the client could not follow:
 // then the connection is of no use.
 func (c *client) fold(m string, fold func(string) error) bool {
 	c.env.journal.messages.Add(1)
-	c.note("< " + m)
+	if !strings.Contains(m, `.tick","data":`) { // the most, and they change no state
+		c.note("< " + m)
+	}
 	if err := fold(m); err != nil {
 		c.fail("cannot follow: %v", err)
 		return false
@@ -314,7 +321,11 @@ func (c *client) judge(r *round, ready string, compare func(*truth) string) {
 	if text != "" {
 		text = c.name() + ": " + text
 	}
-	c.verdict.Store(&verdict{r.n, text})
+	v := &verdict{round: r.n, text: text}
+	if text != "" {
+		v.story = c.story()
+	}
+	c.verdict.Store(v)
 }
 
 // compare holds the view against the truth.

@@ -323,9 +323,9 @@ func (g *gateway) reload(ctx context.Context) error {
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	origin := g.origin()
 	counts := until(ctx, healLimit, func() bool {
-		// It may be down or being started: then it reads the file anyway, and has no handler of the
-		// signal yet. If it serves metrics after its process was read, either it has the handler, or
-		// the process read is a former one, which has ended.
+		// It may be down or starting: then it reads the file anyway, and a signal would end it. If
+		// it serves metrics after its process was read, either that process handles the signal, or
+		// it is a former one, which has ended.
 		p := g.proc.Load()
 		if _, err := g.figures(); err != nil {
 			return false

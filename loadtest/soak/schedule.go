@@ -35,7 +35,7 @@ const (
 
 var (
 	heavyKinds = []faultKind{natsKill, natsPause, natsPauseShort, cutOne, cutAll, cutLong, gatewayPause, gatewayStop, gatewayKill, servicePause, serviceCrash}
-	lightKinds = []faultKind{garbagePort, garbageFrames, certificate, slowReaders, leaveTogether, resetAll}
+	lightKinds = []faultKind{garbagePort, garbageFrames, certificate, settings, slowReaders, leaveTogether, resetAll}
 )
 
 // fault is a planned fault.
