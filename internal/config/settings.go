@@ -138,7 +138,7 @@ var settings = []setting{
 		value: number(func(c *Config) *int { return &c.ServiceNameParts }, 1, 1, 64)},
 	{key: "queueTimeout", flag: "queue-timeout", arg: "duration", group: groupLimits, help: "time that a request may be queued for its service before system.timeout",
 		more:  "The request timeout counts from when a request is sent. What no client waits for, such as gets after a reset, may be queued ten times as long.",
-		value: duration(func(c *Config) *time.Duration { return &c.QueueTimeout }, 30*time.Second, time.Millisecond, 24*time.Hour)},
+		value: duration(func(c *Config) *time.Duration { return &c.QueueTimeout }, time.Minute, time.Millisecond, 24*time.Hour)},
 	{key: "maxMessage", flag: "max-message", arg: "bytes", group: groupLimits, help: "size of a client's message",
 		more:   "A longer one closes the client with 1009.",
 		traits: reloadable, value: number(func(c *Config) *int { return &c.MaxMessage }, mib, kib, 256*mib)},

@@ -7,15 +7,19 @@ import (
 
 const (
 	start        = 100 // requests in flight before anything is known of a service
-	tolerance    = 2   // times the base latency that is no queue
+	tolerance    = 1.5 // times the base latency that is no queue
 	slack        = time.Millisecond
-	leastShare   = 0.5 // of the limit that one window leaves
-	smoothing    = 0.5 // part of the way to a new limit that one window goes
+	leastShare   = 0.5  // of the limit that one window leaves
+	mostShare    = 1.25 // of the limit that one window makes of it, if there is no queue at all
+	smoothing    = 0.5  // part of the way to a new limit that one window goes
 	leastSamples = 8
+	windowMin    = 100 * time.Millisecond // so that a busy machine's delays do not fill it
 	windowMax    = time.Second
+	probeWindow  = 25 * time.Millisecond // windowMin in a probe
 	probeEvery   = 10 * time.Second
+	probeSoon    = time.Second // after the limit has halved, and 32 times the latency
 	probeMax     = 5 * time.Second
-	probeShare   = 4 // the part of the limit that a probe leaves is 1/probeShare
+	probeShare   = 8 // the part of the limit that a probe leaves is 1/probeShare
 )
 
 // control is the algorithm of a service's limit; see the package's comment. One goroutine at a time
@@ -25,6 +29,7 @@ type control struct {
 	min, max float64
 	base     [kinds]time.Duration // latency without a queue; 0: unknown
 	calm     time.Duration        // when the limit was last not needed, or probed
+	trusted  float64              // the estimate at the last probe
 	probe    probe
 	began    time.Duration // the probe
 }
@@ -63,7 +68,20 @@ func (c *control) limit() int {
 }
 
 // need returns after how many replies a window ends.
-func (c *control) need() int { return max(c.limit(), leastSamples) }
+func (c *control) need() int {
+	if c.probe != noProbe {
+		return max(c.limit(), leastSamples/2) // the service is not busy meanwhile
+	}
+	return max(c.limit(), leastSamples)
+}
+
+// least returns how long a window is, at least.
+func (c *control) least() time.Duration {
+	if c.probe != noProbe {
+		return probeWindow
+	}
+	return windowMin
+}
 
 // drained advances a probe that waits for the requests in flight.
 func (c *control) drained(inFlight int) (done bool) {
@@ -77,7 +95,7 @@ func (c *control) drained(inFlight int) (done bool) {
 // close ends a window.
 func (c *control) close(now time.Duration, w *totals) {
 	if c.calm == never {
-		c.calm = now
+		c.calm, c.trusted = now, c.estimate
 	}
 	measured := false
 	switch c.probe {
@@ -95,6 +113,7 @@ func (c *control) close(now time.Duration, w *totals) {
 	}
 	quiet := !w.limited && w.high*probeShare <= int(c.estimate)
 	var sum, weight float64
+	var latency time.Duration
 	for k, n := range w.n {
 		if n == 0 {
 			continue
@@ -108,15 +127,19 @@ func (c *control) close(now time.Duration, w *totals) {
 		case quiet:
 			*base += (lowest - *base) / 4
 		}
-		sum += float64(n) * min(float64(tolerance**base+slack)/float64(max(lowest, 1)), 1)
+		sum += float64(n) * min((tolerance*float64(*base)+float64(slack))/float64(max(lowest, 1)), mostShare)
+		latency = max(latency, lowest)
 		weight += float64(n)
 	}
 	weight += float64(w.timeouts)
+	if measured {
+		c.trusted = c.estimate
+	}
 	if weight == 0 || measured {
 		return
 	}
 	if !w.limited {
-		c.calm = now
+		c.calm, c.trusted = now, max(c.trusted, c.estimate)
 	}
 	next := c.estimate*max(sum/weight, leastShare) + math.Sqrt(c.estimate)
 	switch {
@@ -125,7 +148,11 @@ func (c *control) close(now time.Duration, w *totals) {
 	default:
 		c.estimate = min(max(c.estimate+(next-c.estimate)*smoothing, c.min), c.max)
 	}
-	if w.limited && now-c.calm >= probeEvery {
+	every := probeEvery
+	if c.estimate <= max(c.trusted/2, c.min) {
+		every = min(max(32*latency, probeSoon), every)
+	}
+	if w.limited && now-c.calm >= every {
 		c.probe, c.began = draining, now
 	}
 }

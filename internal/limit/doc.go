@@ -7,10 +7,10 @@
 //
 // # The algorithm
 //
-// It is a gradient on latency, in windows of about one round trip. A window compares the lowest
+// It is a gradient on latency, in windows of one round trip and 100 ms at least. A window compares the lowest
 // latency in it with the base, the latency without a queue:
 //
-//	gradient = (2·base + 1 ms) / lowest, between 1/2 and 1
+//	gradient = (1.5·base + 1 ms) / lowest, between 1/2 and 5/4
 //	limit    = limit·gradient + √limit, half of the way in each window
 //
 // Everything that is queued at a service adds to the lowest latency. A slow request does not, so a

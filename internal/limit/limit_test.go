@@ -72,6 +72,21 @@ func TestSlowRequestsAreNoQueue(t *testing.T) {
 	}
 }
 
+// A latency that has nothing to do with the service's queue, as of a network or a machine that is
+// busy with something else, does not keep the service idle for long.
+func TestLatencyIsNoQueue(t *testing.T) {
+	s := newSim(t, bounds, 8, 2*time.Millisecond)
+	s.saturate(5000, access())
+	s.run(5 * time.Second)
+	s.turnaround = 100 * time.Millisecond
+	s.run(10 * time.Second)
+	before := s.done
+	s.run(10 * time.Second)
+	if got, capacity := s.done-before, 40000; got < capacity*8/10 {
+		t.Errorf("%d requests served of %d; limit %d", got, capacity, s.limit())
+	}
+}
+
 // A service that becomes ten times slower keeps working at its capacity, without timeouts, and
 // everything recovers with it.
 func TestTenTimesSlower(t *testing.T) {
@@ -164,7 +179,7 @@ func TestCallsOvertake(t *testing.T) {
 	}
 	idle := measure()
 	s.saturate(19000, access())
-	s.run(time.Second)
+	s.run(3 * time.Second)
 	if busy := measure(); busy > 3*idle {
 		t.Errorf("99 %% of the calls took up to %v, and %v when idle", busy, idle)
 	}

@@ -36,6 +36,7 @@ type Service struct {
 
 // window collects what happens until the limit is next adapted.
 type window struct {
+	least    atomic.Int64 // time before which it does not end
 	ends     atomic.Int64 // time at which it ends with few replies
 	need     atomic.Int64 // replies with which it ends
 	kinds    [kinds]lowest
@@ -169,7 +170,8 @@ func (s *Service) adapt(now time.Duration) {
 		n += w.kinds[k].n.Load()
 	}
 	draining := w.need.Load() == 0
-	if !draining && n < w.need.Load() && (n == 0 || int64(now) < w.ends.Load()) || !s.busy.CompareAndSwap(false, true) {
+	open := n < w.need.Load() && (n == 0 || int64(now) < w.ends.Load()) || int64(now) < w.least.Load()
+	if open && !draining || !s.busy.CompareAndSwap(false, true) {
 		return
 	}
 	defer s.busy.Store(false)
@@ -183,6 +185,7 @@ func (s *Service) adapt(now time.Duration) {
 		c.close(now, &t)
 	}
 	w.ends.Store(int64(now + windowMax))
+	w.least.Store(int64(now + c.least()))
 	s.publish()
 }
 

@@ -127,7 +127,7 @@ type Options struct {
 	Clock    owner.Clock // that of the callers (owner.SystemClock)
 
 	RequestTimeout time.Duration // from when a request is sent until it fails with ErrTimeout (3 s)
-	QueueTimeout   time.Duration // a request waits so long for its service's limit: ErrQueueTimeout (30 s)
+	QueueTimeout   time.Duration // a request waits so long for its service's limit: ErrQueueTimeout (1 min)
 	ConnectTimeout time.Duration // all attempts of Connect together (30 s)
 	WriteTimeout   time.Duration // a write that takes longer cuts the connection, which then reconnects (10 s)
 	Ping           time.Duration // interval of pings; two without a pong end the connection (10 s)
@@ -148,7 +148,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Name, "sluice")
 	setDefault(&o.Conns, 1)
 	setDefault(&o.RequestTimeout, 3*time.Second)
-	setDefault(&o.QueueTimeout, 30*time.Second)
+	setDefault(&o.QueueTimeout, time.Minute)
 	setDefault(&o.ConnectTimeout, 30*time.Second)
 	setDefault(&o.WriteTimeout, 10*time.Second)
 	setDefault(&o.Ping, 10*time.Second)
