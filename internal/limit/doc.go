@@ -7,8 +7,8 @@
 //
 // # The algorithm
 //
-// It is a gradient on latency, in windows of one round trip and 100 ms at least. A window compares the lowest
-// latency in it with the base, the latency without a queue:
+// It is a gradient on latency, in windows of one round trip and 100 ms at least. A window compares
+// its lowest latency with the base, the latency without a queue:
 //
 //	gradient = (1.5·base + 1 ms) / lowest, between 1/2 and 5/4
 //	limit    = limit·gradient + √limit, half of the way in each window
@@ -22,9 +22,10 @@
 // its queue. So a call that overtakes the queue here finds twice the idle latency there.
 //
 // The base follows lower latencies. Higher ones count only when the service has no queue: when few
-// requests are in flight, or in a probe. A probe lowers the limit to a quarter for about two round
-// trips, after every 10 s in which requests waited. Without it, the base of a service that becomes
-// slower for good, or of one that is saturated from the beginning, would be wrong.
+// requests are in flight, or in a probe. A probe lowers the limit to an eighth for about two round
+// trips: after every 10 s in which requests waited, and sooner when the limit has halved. Without
+// it, the base of a service that becomes slower for good, or of one that is saturated from the
+// beginning, would be wrong.
 //
 // A request that timed out, or whose client has gone, is still queued at its service. It counts
 // until its reply arrives, or that of a request sent after it: then it is lost. If nothing but such
