@@ -246,6 +246,12 @@ type client struct {
 func dial(t testing.TB, addr net.Addr) *client {
 	t.Helper()
 	c, err := net.Dial("tcp", addr.String())
+	return dialled(t, c, err)
+}
+
+// dialled returns the client of the results of net.Dial.
+func dialled(t testing.TB, c net.Conn, err error) *client {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package netpoll
 
 import (
+	"net"
 	"strings"
 	"testing"
 
@@ -64,11 +65,17 @@ func TestResponseHeader(t *testing.T) {
 	s.advance(s.opts.Limits.HeadTimeout)
 	check("timeout", c, 408)
 
-	s.draining.Store(true)
-	c = dial(t, s.Addr())
+	// The client connects before the loop can end listening, and is accepted after it has begun to
+	// drain.
+	var late net.Conn
+	var err error
+	s.on(0, func(*Loop) {
+		late, err = net.Dial("tcp", s.Addr().String())
+		s.draining.Store(true)
+	})
+	c = dialled(t, late, err)
 	c.send([]byte("GET / HTTP/1.1\r\n\r\n"))
 	check("draining", c, 503)
-	s.draining.Store(false)
 
 	secure := serve(t, func(o *Options, h *testHandler) {
 		withTLS(nil)(o, h)
