@@ -10,32 +10,32 @@ import (
 )
 
 const (
-	flagDirty    uint16 = 1 << iota // in Loop.dirty or Loop.queue
+	flagDirty    uint16 = 1 << iota // in output.dirty or output.queue
 	flagHeld                        // the Handler knows it: Handler.Closed was not called yet
 	flagOpened                      // became a WebSocket
 	flagStream                      // is a stream
-	flagProxied                     // its address is in Loop.proxied
-	flagPinged                      // a ping is out and nothing was heard since
+	flagProxied                     // its client address is in Loop.proxied
+	flagPinged                      // a ping was sent, and nothing received since
 	flagReserve                     // uses the reserve of descriptors
-	flagKeepOpen                    // lives on in net/http: not to be counted as closed
-	flagTLS                         // is inside TLS: see Conn.link
-	flagIdle                        // between two plain requests, of the next of which nothing has come
+	flagKeepOpen                    // goes on in net/http: Metrics.OpenAll still counts it
+	flagTLS                         // uses TLS: see Conn.link
+	flagIdle                        // between two plain requests: no byte of the next was received
 	flagBody                        // a request's body is incomplete: see Loop.bodies
-	flagLast                        // closes behind the answer
-	flagEnded                       // nothing more comes from the peer: see half.go
-	flagFault                       // a panic has left it in doubt: it is being closed
-	flagDeferred                    // its output waits for more: in Loop.deferred, or will be at the end of the iteration
-	flagCharged                     // what is queued is in Metrics.ResponseBytes
+	flagLast                        // closes after the response
+	flagEnded                       // the client has ended its input: see half.go
+	flagFault                       // a panic happened while the loop worked for it: it is being closed
+	flagDeferred                    // see Conn.Defer
+	flagCharged                     // Metrics.ResponseBytes includes its outbox
 )
 
 // Conn is a client's connection. All its methods must be called on its loop.
 //
-// There are very many of them, most of them idle: so there is no buffer, no goroutine and no
-// closure per connection. Input is kept only while a message is incomplete, output only in slices
-// that are shared with all who get the same, and one timer serves whatever deadline the state has.
+// Most connections are idle, so an idle one has no buffer, goroutine or closure of its own. Input
+// is buffered only while a message is incomplete. Output consists of slices that all connections
+// with the same output share. One timer serves the deadline of the current state.
 type Conn struct {
-	// What an event touches, in one line of the processor's cache: it is seldom there when an event
-	// has many takers.
+	// What the fan-out of an event reads and writes, in one cache line: for many subscribers that
+	// line is usually not cached.
 	loop *Loop // fixed while open
 	outbox
 	slot       uint32 // fixed while open
@@ -43,7 +43,7 @@ type Conn struct {
 	flags      uint16
 	code       uint16 // close code to be counted; 0: not known yet
 	state      state
-	paused     pause // why input waits; 0: it does not
+	paused     pause // why messages wait; 0: they do not
 	readPaused bool  // gnet does not read the socket
 
 	// Session is the Handler's.
@@ -55,11 +55,11 @@ type Conn struct {
 
 	// Time.
 	timer    owner.Timer
-	activeAt time.Duration // when something came in, or went out of a full outbox
+	activeAt time.Duration // of the latest input, or of output to a socket that had been full
 }
 
-// A connection has several roles. Each has a type with its methods: a Conn seen from one side,
-// which costs nothing.
+// A connection has several roles. Each is a type with the methods of that role, in a file of its
+// own: a view of the Conn that needs no memory.
 func (c *Conn) http() httpConn     { return httpConn{c} }
 func (c *Conn) ws() wsConn         { return wsConn{c} }
 func (c *Conn) tls() tlsConn       { return tlsConn{c} }
@@ -68,16 +68,16 @@ func (c *Conn) ending() endingConn { return endingConn{c} }
 // Loop returns the connection's loop.
 func (c *Conn) Loop() *Loop { return c.loop }
 
-// Handle returns the connection's name, which stays valid, but leads to nothing once it has closed.
+// Handle returns the connection's handle. It may be used after the connection has closed; Loop.Conn
+// then returns nil.
 func (c *Conn) Handle() Handle { return makeHandle(c.loop.index, c.slot, c.gen) }
 
-// Closing reports whether the connection has closed or begun to: what is sent now goes nowhere.
+// Closing reports whether the connection has closed or begun to: Send does nothing then.
 func (c *Conn) Closing() bool { return c.state != stateOpen }
 
-// Close sends a close frame after all that is queued, then waits for the peer's;
-// Limits.CloseTimeout bounds both. Messages that still come in are discarded. A stream is finished,
-// a pending upgrade is refused with 503, a plain request is still to be answered. Closing twice
-// does nothing.
+// Close sends a close frame after the queued output, then waits for the peer's; Limits.CloseTimeout
+// bounds both. Messages received from now on are discarded. A stream is finished and a pending
+// upgrade rejected with 503; a plain request is not affected. Closing twice does nothing.
 func (c *Conn) Close(code uint16, reason string) {
 	switch {
 	case c.state == statePending:
@@ -91,7 +91,7 @@ func (c *Conn) Close(code uint16, reason string) {
 	}
 }
 
-// Expire is called by the wheel.
+// Expire is called by the wheel when the deadline of the connection's state has passed.
 func (c *Conn) Expire(now time.Duration) {
 	m := c.loop.engine.metrics
 	switch c.state {
@@ -103,7 +103,7 @@ func (c *Conn) Expire(now time.Duration) {
 		c.scheduleClose()
 	case statePending:
 		c.http().refusePending(&m.RefusedTimeout, c.http().errorResponse(http.StatusServiceUnavailable))
-	case stateRequest: // it was the drain that set the timer
+	case stateRequest: // the drain has set the timer
 		c.http().refuse(c.http().errorResponse(http.StatusServiceUnavailable))
 	case stateHead:
 		if c.flags&flagIdle != 0 {
@@ -112,7 +112,7 @@ func (c *Conn) Expire(now time.Duration) {
 		}
 		m.RefusedTimeout.Add(1)
 		if c.in.empty() {
-			c.scheduleClose() // it never said a word
+			c.scheduleClose() // nothing was received
 			return
 		}
 		c.http().answer(http.StatusRequestTimeout)
@@ -127,7 +127,7 @@ func (c *Conn) Expire(now time.Duration) {
 	}
 }
 
-// noteAlive notes that the peer is alive.
+// noteAlive notes that the peer is alive, and ends the wait for a pong.
 func (c wsConn) noteAlive() {
 	c.activeAt = c.loop.now
 	if c.flags&flagPinged != 0 {

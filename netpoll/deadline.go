@@ -10,16 +10,16 @@ import (
 	"sluice/internal/owner"
 )
 
-// deadlineConn is a socket at net/http, whose deadlines are judged as those of the loops: one that
-// is found passed long after it was, because the process did not run, is put off once (see
-// owner.Slack). What the client sent in time is read then.
+// deadlineConn is a socket at net/http. A deadline that is found passed much too late, because the
+// process did not run, is put off once (see owner.Slack), as on the loops. So input that the client
+// sent in time is still read.
 type deadlineConn struct {
 	*net.TCPConn
 	read, write ioDeadline
 }
 
-// ioDeadline is one deadline. Any goroutine may use it: net/http cuts a read of one goroutine short
-// from another.
+// ioDeadline is one deadline. Any goroutine may use it: net/http ends a read of one goroutine from
+// another.
 type ioDeadline struct {
 	mu  sync.Mutex
 	at  time.Time             // zero: none, or not to be put off
@@ -32,7 +32,7 @@ func newDeadlineConn(c *net.TCPConn) *deadlineConn {
 	return p
 }
 
-// put sets the deadline. One that has passed already is an order to stop.
+// put sets the deadline. One that has passed already aborts reads or writes, and is not put off.
 func (p *ioDeadline) put(at time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -42,7 +42,7 @@ func (p *ioDeadline) put(at time.Time) error {
 	return p.set(at)
 }
 
-// more reports whether to go on after err, with a deadline that has been put off.
+// more reports whether to retry after err, because the deadline has been put off.
 func (p *ioDeadline) more(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false

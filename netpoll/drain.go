@@ -32,9 +32,9 @@ func (e *Engine) Stop(ctx context.Context) error {
 // Drain has all clients leave. It ends listening; where that is not possible while the loops run,
 // new clients get 503. WebSockets are closed with 1001, streams finished, plain requests answered,
 // each with Limits.CloseTimeout at most. The closing is spread over Limits.DrainWindow, so that the
-// clients do not all come to the next gateway at the same time. Connections at rest are closed.
+// clients do not all reconnect at the same time. Connections at rest are closed.
 //
-// Drain returns when all clients have gone or the engine has ended, or with ctx's error.
+// Drain returns when all clients have left or the engine has ended, or with ctx's error.
 // Connections at net/http are not waited for. The loops run on until Close, for requests that
 // net/http still has.
 func (e *Engine) Drain(ctx context.Context) error {
@@ -79,7 +79,7 @@ func (e *Engine) Close() {
 		l.Wake()
 	}
 	<-e.ended
-	for _, l := range e.loops { // the loops have ended: their state is ours
+	for _, l := range e.loops { // the loops have ended, so their state has no other user
 		l.ticker.Stop()
 		l.half.closeAll()
 		l.drain.reportEmpty()
@@ -121,7 +121,7 @@ func (e *Engine) acceptLate(fd int) {
 	}()
 }
 
-// check reports the loop as empty once the last client has gone.
+// check reports the loop as empty once the last client has left.
 func (d *drain) check() {
 	if d.begun && !d.empty && d.loop.held == 0 && !d.midRequest() {
 		d.reportEmpty()

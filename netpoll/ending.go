@@ -1,13 +1,13 @@
 package netpoll
 
-// endingConn is a connection at its end: without further input from the client (half.go), with our
-// side shut (linger.go), or closed.
+// endingConn is the role of a connection at its end: the client has ended its input (half.go), our
+// side is shut down (linger.go), or it is closed.
 type endingConn struct{ *Conn }
 
 // flushed is called when the outbox has become empty in a state that waits for that.
 func (c endingConn) flushed() {
 	if c.link() != nil && (c.state == stateFinish || c.state == stateFail) && !c.tls().flushCloseNotify() {
-		return // called again once that has gone
+		return // called again once that is written
 	}
 	switch c.state {
 	case stateAnswered:
@@ -16,15 +16,15 @@ func (c endingConn) flushed() {
 		c.scheduleClose()
 	case stateFail:
 		if c.flags&flagEnded != 0 {
-			c.scheduleClose() // there is nothing that could still come
+			c.scheduleClose() // no input can follow that would have to be discarded
 			return
 		}
 		c.startLinger()
 	}
 }
 
-// finalize is called by gnet just before the descriptor is closed. Nothing is written to it from
-// now on.
+// finalize releases all that the connection has. It is called just before the descriptor is closed;
+// nothing is written to it from now on.
 func (c endingConn) finalize() {
 	l := c.loop
 	m := l.engine.metrics
@@ -70,7 +70,7 @@ func (c endingConn) finalize() {
 	c.Session = nil
 }
 
-// forgetProxied is called before the slot is given away.
+// forgetProxied removes the client address from a proxy, before the slot is free.
 func (c endingConn) forgetProxied() {
 	if c.flags&flagProxied != 0 {
 		delete(c.loop.proxied, c.slot)

@@ -19,20 +19,20 @@ import (
 	"sluice/internal/owner"
 )
 
-// restarts says how gnet is started again.
+// restarts is the policy by which gnet is restarted.
 type restarts struct {
 	min, max time.Duration // pause before the next attempt; it doubles each time
-	limit    int           // attempts in a row that end before max has passed, after which the engine gives up
+	limit    int           // consecutive attempts that end before max has passed, after which the engine fails
 }
 
-// usualRestarts gives up after some 15 s without service.
+// usualRestarts fails after about 15 s without service.
 var usualRestarts = restarts{min: 50 * time.Millisecond, max: 2 * time.Second, limit: 12}
 
 // Engine listens and runs the event loops. Its methods may be called from any goroutine.
 //
-// gnet ends as a whole when an accept fails, for want of descriptors say. The engine keeps clear of
-// that (see acceptor), and starts gnet again if it happens nevertheless. The Loops outlive gnet's:
-// each is bound to one of the new event loops.
+// gnet ends as a whole when an accept fails, for example because no descriptor is free. The engine
+// avoids that (see acceptor), and restarts gnet if it happens nevertheless. The Loops outlive
+// gnet's event loops: each is bound to one of the new ones.
 type Engine struct {
 	// Fixed after New.
 	opts       Options
@@ -41,48 +41,48 @@ type Engine struct {
 	loops      []*Loop
 	handshakes *handshakes // nil: plaintext
 	uring      uringCalls
-	inflating  chan struct{} // holds an element per worker that inflates
+	inflating  chan struct{} // semaphore of the workers that inflate or do offloaded work
 	restarts   restarts
 	runGnet    func() error // returns when gnet has ended
 
 	// Fixed after Start.
 	flush          Flush  // in use
 	network        string // what gnet listens on
-	portFD         int    // a socket bound to the port that never listens: nobody else gets the port between two gnets
-	fdLimit        int    // descriptors from this number on are the reserve
-	reservePerLoop int    // connections per loop that may use the reserve to be refused politely
+	portFD         int    // a socket bound to the port that never listens: it keeps the port from other programs while gnet restarts
+	fdLimit        int    // descriptors from this number on are reserved
+	reservePerLoop int    // connections per loop that may use a reserved descriptor to get a 503
 
 	addr  atomic.Pointer[net.TCPAddr] // what is listened on; nil before Start
-	bound sync.Map                    // gnet.EventLoop → *Loop, of the present gnet
+	bound sync.Map                    // gnet.EventLoop → *Loop, of the gnet that runs now
 
-	mu      sync.Mutex    // around gnet's registration of connections, which is not made for several goroutines
+	mu      sync.Mutex    // also around gnet's registration of connections, which is not safe for concurrent use
 	gnet    gnet.Engine   // valid while gnet runs; guarded by mu
 	down    chan struct{} // closed when this gnet begins to end; guarded by mu
 	started bool          // guarded by mu
 	stopped bool          // Close was called; guarded by mu
 
-	// gnet hands these two on by a task on each event loop, of which a loop that rests in a
-	// callback would not know.
-	registering atomic.Int32 // calls of register under way
+	// gnet does these two by a task on each event loop, which a loop that waits in a callback would
+	// not run: see needsGnet.
+	registering atomic.Int32 // calls of register in progress
 	ending      atomic.Bool  // gnet has begun to end
 	broken      atomic.Bool  // Handler.Start has panicked
 
-	lingers lingerers // connections that net/http has closed
+	lingers lingerers // connections that net/http has closed and that linger
 
 	backlogLimit atomic.Int64 // bytes that slow clients may hold now
 	refusing     atomic.Bool  // see Refuse
 
-	draining atomic.Bool    // no new clients; those there are being closed
-	quitting atomic.Bool    // gnet is to end, and not to be started again
+	draining atomic.Bool    // no new clients; those connected are being closed
+	quitting atomic.Bool    // gnet is to end, and not to be restarted
 	quit     chan struct{}  // closed with quitting
 	drained  sync.WaitGroup // one for each loop that still has connections
 	begun    chan struct{}  // closed when every loop has begun its first iteration
-	ready    chan error     // the first gnet runs with all loops bound, or could not start
+	ready    chan error     // result of the first start: gnet runs with all loops bound, or an error
 	ended    chan struct{}  // closed when gnet has ended for good
-	failure  error          // why, if not by Close; written before ended is closed
+	failure  error          // the reason, nil after Close; written before ended is closed
 }
 
-// New returns an engine, or what is wrong with its options. It listens after Start.
+// New returns an engine that listens after Start, or an error that says which option is wrong.
 func New(o Options) (*Engine, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -113,8 +113,8 @@ func New(o Options) (*Engine, error) {
 	return e, nil
 }
 
-// Start begins to listen. When it returns without error, clients are served and every loop runs; an
-// error says what to do about it.
+// Start begins to listen. When it returns nil, clients are served and every loop runs. An error
+// says how to fix its cause.
 func (e *Engine) Start() error {
 	e.mu.Lock()
 	if e.started || e.stopped {
@@ -143,7 +143,7 @@ func (e *Engine) Start() error {
 	return err
 }
 
-// setUp finds out the address and the descriptor limit, and takes hold of the port.
+// setUp determines the address and the descriptor limit, and reserves the port.
 func (e *Engine) setUp() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -174,7 +174,7 @@ func (e *Engine) tearDown() {
 	e.closeFlushers()
 }
 
-// run keeps gnet running until the engine is closed, or gnet ends again and again.
+// run keeps gnet running until the engine is closed, or gnet has ended too often.
 func (e *Engine) run() {
 	defer close(e.ended)
 	defer e.unbind()
@@ -195,7 +195,7 @@ func (e *Engine) run() {
 			}
 			select {
 			case e.ready <- listenError(e.opts.Addr, err):
-			default: // Start has the reason from bind
+			default: // Start has received the error of bind
 			}
 			return
 		}
@@ -217,7 +217,7 @@ func (e *Engine) run() {
 	}
 }
 
-// contained runs gnet; a panic of that ends it.
+// contained calls run, which runs gnet; a panic is an error.
 func (e *Engine) contained(run func() error) (err error) {
 	err = errors.New("the network engine panicked")
 	defer e.opts.Faults.Contain(owner.Loop)
@@ -231,7 +231,7 @@ func (e *Engine) gnetRun() error {
 		gnet.WithWriteBufferCap(1024), gnet.WithLogger(gnetLog{e.log}))
 }
 
-// Ended returns a channel that is closed when the engine serves no more: after Close, or because it
+// Ended returns a channel that is closed when the engine has ended: after Close, or because it
 // failed.
 func (e *Engine) Ended() <-chan struct{} { return e.ended }
 
@@ -239,7 +239,7 @@ func (e *Engine) Ended() <-chan struct{} { return e.ended }
 // closed.
 func (e *Engine) Err() error { return e.failure }
 
-// unbind parts the loops from the event loops of a gnet that has ended.
+// unbind separates the loops from the event loops of a gnet that has ended.
 func (e *Engine) unbind() {
 	e.mu.Lock()
 	e.gnet = gnet.Engine{}
@@ -250,9 +250,9 @@ func (e *Engine) unbind() {
 	}
 }
 
-// bind gives every event loop of a new gnet its Loop, by way of a socket pair: gnet watches one
-// end, and a byte written to the other wakes the loop. gnet's own way to run something on a loop is
-// not used: as long as such tasks keep coming, gnet does not look at its sockets.
+// bind gives every event loop of a new gnet its Loop, through a socket pair: gnet watches one end,
+// and a byte written to the other wakes the loop. gnet's tasks are not used for that: while tasks
+// keep arriving, gnet does not poll its sockets.
 func (e *Engine) bind() error {
 	for range e.loops {
 		inner, outer, err := socketPair()
@@ -268,18 +268,18 @@ func (e *Engine) bind() error {
 	return nil
 }
 
-// register has gnet take over a connection; on its event loop OnOpen finds mark as context. Event
-// loops are taken in turn. raw is closed in any case: gnet goes on with a duplicate.
-func (e *Engine) register(raw net.Conn, mark any) error {
+// register passes a connection to gnet, which assigns event loops round-robin. OnOpen gets value as
+// the connection's context. raw is closed in any case: gnet uses a duplicate.
+func (e *Engine) register(raw net.Conn, value any) error {
 	e.registering.Add(1)
 	defer func() {
 		e.registering.Add(-1)
 		for _, l := range e.loops {
-			l.Wake() // they can rest again
+			l.Wake() // they need not stay in gnet any longer
 		}
 	}()
 	e.mu.Lock()
-	result, err := e.gnet.Register(gnet.NewNetConnContext(gnet.NewContext(context.Background(), mark), raw))
+	result, err := e.gnet.Register(gnet.NewNetConnContext(gnet.NewContext(context.Background(), value), raw))
 	down := e.down
 	e.mu.Unlock()
 	if err != nil {
@@ -292,12 +292,12 @@ func (e *Engine) register(raw net.Conn, mark any) error {
 			return fmt.Errorf("netpoll: a connection cannot be registered: %w", r.Err)
 		}
 		return nil
-	case <-down: // gnet may never answer any more
+	case <-down: // gnet may not reply any more
 		return errors.New("netpoll: a connection cannot be registered: the engine is ending")
 	}
 }
 
-// needsGnet reports whether gnet has to come to its tasks.
+// needsGnet reports whether loops must return to gnet, because it has tasks to run.
 func (e *Engine) needsGnet() bool {
 	return e.registering.Load() > 0 || e.ending.Load() || e.quitting.Load()
 }
@@ -319,15 +319,15 @@ func socketPair() (a, b net.Conn, err error) {
 	return a, b, nil
 }
 
-// fdConn returns a net.Conn of a socket, which it takes over.
+// fdConn returns a net.Conn of a socket, and owns the descriptor, also if it fails.
 func fdConn(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "socket")
 	defer f.Close()
 	return net.FileConn(f)
 }
 
-// loopOf returns the Loop that an event loop of gnet is bound to; it binds one that is not yet.
-// gnet may accept before bind has come to that event loop.
+// loopOf returns the Loop of an event loop of gnet. It binds one if none is bound yet: gnet may
+// accept before bind has reached that event loop.
 func (e *Engine) loopOf(el gnet.EventLoop) *Loop {
 	if l, ok := e.bound.Load(el); ok {
 		return l.(*Loop)
@@ -344,7 +344,7 @@ func (e *Engine) loopOf(el gnet.EventLoop) *Loop {
 	panic("netpoll: gnet has more event loops than asked for")
 }
 
-// Addr returns the address that is listened on; nil before Start.
+// Addr returns the address that the engine listens on; nil before Start.
 func (e *Engine) Addr() net.Addr {
 	if addr := e.addr.Load(); addr != nil {
 		return addr
@@ -355,5 +355,5 @@ func (e *Engine) Addr() net.Addr {
 // Loops returns the event loops, by index. The slice must not be changed.
 func (e *Engine) Loops() []*Loop { return e.loops }
 
-// Metrics returns what Options.Metrics was, or the counters used in its place.
+// Metrics returns Options.Metrics, or the engine's own counters if that was nil.
 func (e *Engine) Metrics() *Metrics { return e.metrics }

@@ -14,7 +14,7 @@ import (
 // events is the Engine as gnet sees it. OnOpen, OnTraffic and OnClose are called on event loops.
 type events Engine
 
-// waker marks the connection whose other end wakes a loop.
+// waker is the context of the connection whose other end wakes a loop.
 type waker struct{ outer net.Conn }
 
 // OnBoot implements gnet.EventHandler.
@@ -27,7 +27,8 @@ func (ev *events) OnBoot(g gnet.Engine) gnet.Action {
 	return gnet.None
 }
 
-// OnTick is called once, when all event loops run, on a goroutine of its own.
+// OnTick implements gnet.EventHandler. gnet calls it once, when all event loops run, on a goroutine
+// of its own.
 func (ev *events) OnTick() (time.Duration, gnet.Action) {
 	e := (*Engine)(ev)
 	err := e.bind()
@@ -45,7 +46,7 @@ func (ev *events) OnTick() (time.Duration, gnet.Action) {
 		}
 		select {
 		case e.ready <- err:
-		default: // Start has heard of the first error
+		default: // Start has received the first error
 		}
 	}
 	if err != nil || e.quitting.Load() {
@@ -67,12 +68,12 @@ func (ev *events) OnShutdown(gnet.Engine) {
 func (ev *events) OnOpen(gc gnet.Conn) (out []byte, action gnet.Action) {
 	e := (*Engine)(ev)
 	l := e.loopOf(gc.EventLoop())
-	switch mark := gc.Context().(type) {
+	switch value := gc.Context().(type) {
 	case *waker:
-		l.wait.attach(gc, mark)
+		l.wait.attach(gc, value)
 	case *adopted:
 		l.wait.enter()
-		l.iter.handle(input{do: adoptInput, gc: gc, adopted: mark})
+		l.iter.handle(input{do: adoptInput, gc: gc, adopted: value})
 		l.wait.leave()
 	default:
 		l.wait.enter()
@@ -82,7 +83,7 @@ func (ev *events) OnOpen(gc gnet.Conn) (out []byte, action gnet.Action) {
 	return nil, gnet.None
 }
 
-// OnTraffic is called when a connection has been read from.
+// OnTraffic is called when bytes of a connection have been read.
 func (ev *events) OnTraffic(gc gnet.Conn) gnet.Action {
 	b, _ := gc.Next(-1) // cannot fail: it takes what there is
 	switch c := gc.Context().(type) {
@@ -115,8 +116,8 @@ func (ev *events) OnClose(gc gnet.Conn, err error) gnet.Action {
 	return gnet.None
 }
 
-// gnetLog passes gnet's own log on. What it calls an error concerns single sockets or its end as a
-// whole, which the engine reports itself.
+// gnetLog passes gnet's log on. Its errors concern single sockets, or its end, which the engine
+// logs itself.
 type gnetLog struct{ log *slog.Logger }
 
 func (g gnetLog) Debugf(format string, args ...any) {

@@ -11,13 +11,13 @@ const (
 	FlushURing Flush = "io_uring" // a system call for many connections; Engine.Start fails if that is refused
 )
 
-// uringFrom is how many connections must be left of a batch for io_uring to be cheaper than a write
-// for each. Tests change it before anything runs.
+// uringFrom is from how many connections on io_uring is cheaper than a write for each. Tests change
+// it before an engine starts.
 var uringFrom = 2
 
 // setFlushers gives the loops their flushers.
 func (e *Engine) setFlushers() error {
-	e.flush = FlushWrite // what New gave them
+	e.flush = FlushWrite // the flusher of newLoop
 	if e.opts.Flush == FlushWrite {
 		return nil
 	}
@@ -33,7 +33,7 @@ func (e *Engine) setFlushers() error {
 	return nil
 }
 
-// closeFlushers frees what equip made. The loops have ended.
+// closeFlushers closes the flushers. The loops have ended.
 func (e *Engine) closeFlushers() {
 	for _, l := range e.loops {
 		if f, ok := l.output.flusher.(interface{ close() }); ok {

@@ -10,26 +10,26 @@ import (
 )
 
 const (
-	// uringBatch is how many sends one system call carries, a power of two. From 64 on more do not
-	// make a send cheaper, and the call, half a millisecond or so, is how long the loop cannot be
-	// interrupted, by the collector say.
+	// uringBatch is how many sends one system call carries, a power of two. More than 64 do not
+	// make a send cheaper, and the loop cannot be preempted during the call, by the garbage
+	// collector for example: about half a millisecond.
 	uringBatch = 64
 	// uringScratch is how many bytes of connections with several slices one system call carries, at
 	// least smallCopy.
 	uringScratch = 64 << 10
 )
 
-// uringFlusher is a flusher that sends on many connections with one system call. All that it
-// submits is done when flush returns. So what the kernel reads is kept alive by the outboxes, which
-// nobody touches meanwhile, and by joined.
+// uringFlusher is a flusher that sends on many connections with one system call. All sends are
+// complete when flush returns. Until then the outboxes, which nothing changes during the flush, and
+// joined keep alive what the kernel reads.
 type uringFlusher struct {
-	writer writer      // for what the ring does not pay for, or does not fit
-	ring   *uring.Ring // nil: closed, or given up
+	writer writer      // for small batches, and output that does not fit
+	ring   *uring.Ring // nil: closed, or abandoned after a failure
 	failed func(error)
 	sends  []inFlight // by slot of ring
 	first  uint32     // slot of the first send that is queued
 	bufs   [vectorLen][]byte
-	joined []byte // scratch: each connection's slices are joined in a place of their own
+	joined []byte // scratch: holds the joined slices of each connection
 }
 
 // inFlight is a send whose result has not been taken.
@@ -38,8 +38,8 @@ type inFlight struct {
 	size  int32
 }
 
-// newURingFlusher returns a flusher with a ring of its own, which close frees. failed is told if it
-// has to do without later.
+// newURingFlusher returns a flusher with a ring of its own, which close frees. It calls failed if
+// it abandons the ring later.
 func newURingFlusher(calls uring.Calls, entries uint32, failed func(error)) (*uringFlusher, error) {
 	r, err := uring.New(entries, calls)
 	if err != nil {
@@ -52,7 +52,7 @@ func newURingFlusher(calls uring.Calls, entries uint32, failed func(error)) (*ur
 	return &uringFlusher{ring: r, failed: failed, sends: make([]inFlight, r.Cap()), joined: make([]byte, 0, uringScratch)}, nil
 }
 
-// close frees the ring. A flush that comes later does without.
+// close frees the ring. Later flushes use the writer.
 func (u *uringFlusher) close() {
 	if u.ring != nil {
 		u.ring.Close()
@@ -74,8 +74,8 @@ func (u *uringFlusher) flush(l *Loop, batch []*Conn) {
 	}
 }
 
-// queue queues a send for each connection of the batch from index i on, as far as there is room. It
-// returns the index to go on from.
+// queue queues a send for each connection of the batch from index i on, until the ring or joined is
+// full. It returns the index of the next connection.
 func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
 	joined := u.joined
 	for ; i < len(batch) && int(queued) < len(u.sends); i++ {
@@ -117,7 +117,7 @@ func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
 	return i, queued
 }
 
-// submit does what is queued and deals with the results.
+// submit submits the queued sends and handles their results.
 func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 	r := u.ring
 	left, failure := r.Submit()
@@ -135,7 +135,7 @@ func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 		c := batch[s.index]
 		l.iter.conn = c
 		if c.sent(max(int(result), 0), size, sendError(result)) {
-			u.writer.writeConn(c) // there is more, or it was interrupted
+			u.writer.writeConn(c) // it has more output, or the send was interrupted
 		}
 	}
 	due := r.Taken()
@@ -151,15 +151,15 @@ func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 	}
 }
 
-// clear deals with the sends that have no result: the kernel took the first of them, begun, and not
-// the left after those.
+// clear handles the sends without a result: the kernel took the first of them, begun in number, but
+// not the left ones after those.
 func (u *uringFlusher) clear(batch []*Conn, begun, left uint32) {
 	for i := range begun + left {
 		s := &u.sends[(int(u.first)+int(i))%len(u.sends)]
 		switch c := batch[s.index]; {
-		case s.size == 0: // it has one
+		case s.size == 0: // it has a result
 		case i < begun:
-			c.scheduleClose() // nobody knows how much was sent
+			c.scheduleClose() // it is unknown how much was sent
 		default:
 			u.writer.writeConn(c)
 		}
@@ -167,8 +167,8 @@ func (u *uringFlusher) clear(batch []*Conn, begun, left uint32) {
 	}
 }
 
-// interrupted deals with a flush that has panicked: sends may be queued or have results that no one
-// has taken.
+// interrupted handles a flush that has panicked: sends may be queued, or have results that were not
+// taken.
 func (u *uringFlusher) interrupted(batch []*Conn) {
 	pending := false
 	for i := range u.sends {
@@ -178,7 +178,7 @@ func (u *uringFlusher) interrupted(batch []*Conn) {
 		}
 		pending = true
 		if int(s.index) < len(batch) {
-			batch[s.index].scheduleClose() // nobody knows how much was sent
+			batch[s.index].scheduleClose() // it is unknown how much was sent
 		}
 		s.size = 0
 	}
@@ -188,12 +188,12 @@ func (u *uringFlusher) interrupted(batch []*Conn) {
 	}
 }
 
-// sendError returns what a send's result means to Conn.sent.
+// sendError returns the error of a send's result, for Conn.sent.
 func sendError(result int32) error {
 	switch errno := unix.Errno(-result); {
 	case result >= 0:
 		return nil
-	case errno == unix.ECANCELED: // before it began
+	case errno == unix.ECANCELED: // cancelled before it began
 		return unix.EINTR
 	default:
 		return errno
@@ -205,7 +205,7 @@ type uringCalls = uring.Calls
 
 var kernelURing = uring.Kernel
 
-// setURingFlushers gives each loop a ring, or none if it cannot for all.
+// setURingFlushers gives each loop a ring, or returns an error and gives none.
 func (e *Engine) setURingFlushers() error {
 	made := make([]*uringFlusher, 0, len(e.loops))
 	for i := range e.loops {

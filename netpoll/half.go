@@ -63,7 +63,7 @@ func (c endingConn) owesOutput() bool {
 	return false
 }
 
-// afterInputEnd decides what a connection without further input still waits for.
+// afterInputEnd decides how a connection whose client has ended its input goes on.
 func (c endingConn) afterInputEnd() {
 	l := c.loop
 	closeBy := l.now + l.opts.Limits.CloseTimeout
@@ -100,7 +100,7 @@ func (c endingConn) afterInputEnd() {
 	}
 }
 
-// finishEnded closes a connection that owes nothing and from which nothing more comes.
+// finishEnded closes a connection whose client has ended its input and is owed nothing.
 func (c endingConn) finishEnded() {
 	c.to(stateFinish)
 	c.loop.wheel.Expect(&c.timer, c.loop.now+c.loop.opts.Limits.CloseTimeout, c.Conn)

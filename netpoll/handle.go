@@ -1,8 +1,8 @@
 package netpoll
 
-// Handle names a connection for all time: the loop it lives on, its slot there, and which of the
-// slot's connections it is. Once the connection has closed, the handle leads to nothing. Zero names
-// none.
+// Handle identifies a connection: its loop, its slot there, and the generation of the slot. It is
+// never reused for another connection within 2^32 connections of a slot; after the connection has
+// closed, Loop.Conn returns nil for it. Zero identifies none.
 type Handle uint64
 
 const (
@@ -15,7 +15,7 @@ func makeHandle(loop int, slot, gen uint32) Handle {
 	return Handle(loop)<<(handleGenBits+handleSlotBits) | Handle(slot)<<handleGenBits | Handle(gen)
 }
 
-// Loop returns the index of the loop that the connection lives on.
+// Loop returns the index of the connection's loop.
 func (h Handle) Loop() int { return int(h >> (handleGenBits + handleSlotBits)) }
 
 func (h Handle) slot() uint32 { return uint32(h>>handleGenBits) & (1<<handleSlotBits - 1) }
@@ -30,7 +30,7 @@ type table struct {
 
 type slot struct {
 	conn *Conn  // nil: free
-	gen  uint32 // of the present connection, or the next one; never 0
+	gen  uint32 // of the current or the next connection; never 0
 }
 
 // add gives c a slot; false means that there is none left.
@@ -51,7 +51,7 @@ func (t *table) add(c *Conn) bool {
 	return true
 }
 
-// remove makes c's handle lead to nothing.
+// remove frees the slot of c and ends the validity of its handle.
 func (t *table) remove(c *Conn) {
 	s := &t.slots[c.slot]
 	s.conn = nil

@@ -16,19 +16,19 @@ import (
 	"sluice/internal/owner"
 )
 
-// handed is a connection given to net/http. Reads begin with what the loop had read.
+// handed is a connection at net/http. Reads begin with the bytes that the loop had read.
 type handed struct {
 	net.Conn // a *deadlineConn
 	engine   *Engine
-	client   netip.AddrPort // whom a proxy passes on; invalid: the peer itself
+	client   netip.AddrPort // the client's address from a proxy; invalid: the peer is the client
 	done     sync.Once
-	ended    atomic.Bool // nothing more comes from the client, or is of interest
+	ended    atomic.Bool // the input has ended, or is discarded
 
-	mu  sync.Mutex // net/http reads in the background while a handler takes the connection over
+	mu  sync.Mutex // guards pre: net/http reads in the background while a handler hijacks the connection
 	pre []byte
 }
 
-// serveHTTP passes a descriptor on, which it takes over.
+// serveHTTP gives a connection to net/http. It owns the descriptor.
 func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort) {
 	c, err := clientConn(fd)
 	if err != nil {
@@ -40,7 +40,7 @@ func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort) {
 	e.giveHTTP(h, func() { _ = h.cut() })
 }
 
-// giveHTTP gives a connection to net/http. If that panics, it is cut.
+// giveHTTP gives a connection to net/http. If that panics, cut closes it.
 func (e *Engine) giveHTTP(c net.Conn, cut func()) {
 	defer e.opts.Faults.Contain(owner.HTTP)
 	given := false
@@ -54,8 +54,7 @@ func (e *Engine) giveHTTP(c net.Conn, cut func()) {
 	given = true
 }
 
-// clientConn returns the connection of a client's socket for net/http. It takes the descriptor
-// over.
+// clientConn returns the connection of a client's socket for net/http, which owns the descriptor.
 func clientConn(fd int) (net.Conn, error) {
 	c, err := fdConn(fd)
 	if tcp, ok := c.(*net.TCPConn); ok {
@@ -65,7 +64,7 @@ func clientConn(fd int) (net.Conn, error) {
 }
 
 // awaitLoops waits until every loop runs: gnet accepts on the first loop before the others have
-// begun, and net/http may send a request to any of them.
+// begun, and a request at net/http may go to any of them.
 func (e *Engine) awaitLoops() {
 	select {
 	case <-e.begun:
@@ -90,8 +89,8 @@ func (h *handed) Read(p []byte) (int, error) {
 		h.ended.Store(true)
 	}
 	if n == 0 && err == io.EOF && len(p) == 1 {
-		// net/http reads one byte while a request is served, and takes any error for the client's
-		// departure. But the client may have shut its side down behind the request: only a reset is
+		// net/http reads one byte while a request is served, and treats any error as the client's
+		// departure. But the client may have shut its side down after the request: only a reset is
 		// a departure.
 		return 0, awaitReset(h.socket())
 	}
@@ -123,7 +122,7 @@ func awaitReset(c net.Conn) error {
 	return os.NewSyscallError("read", reset)
 }
 
-// RemoteAddr implements net.Conn: the client's address, as Conn.RemoteAddr would tell.
+// RemoteAddr implements net.Conn. It returns the client's address, as Conn.RemoteAddr does.
 func (h *handed) RemoteAddr() net.Addr {
 	if h.client.IsValid() {
 		return net.TCPAddrFromAddrPort(h.client)
@@ -139,35 +138,35 @@ func (h *handed) Close() error {
 	return h.cut()
 }
 
-// cut closes the connection without a delay.
+// cut closes the connection without lingering.
 func (h *handed) cut() error {
 	h.release()
 	return h.Conn.Close()
 }
 
-// release has the connection no longer counted as net/http's.
+// release removes the connection from Metrics.OpenAll.
 func (h *handed) release() { h.done.Do(func() { h.engine.metrics.OpenAll.Add(-1) }) }
 
-// unread appends what was not read to head.
+// unread appends the bytes that net/http has not read to head.
 func (h *handed) unread(head []byte) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return append(head, h.pre...)
 }
 
-// adopted marks a connection that comes back from net/http.
+// adopted is a connection that comes back from net/http.
 type adopted struct {
 	head   []byte
 	client netip.AddrPort // as in handed
 	link   *tlsLink       // nil: plaintext
-	sealed []byte         // input behind what link has been given
+	sealed []byte         // input that link has not been given yet
 }
 
-// Adopt takes a connection back whose latest request asks for a WebSocket or a stream, which
-// happens when an earlier request on it was plain HTTP. head is the request's head and whatever
-// bytes followed it. The connection is one that Options.HTTP got, or a TCP connection, and belongs
-// to the engine now: nobody may use it any more, and it is closed and counted if an error is
-// returned. Adopt may wait until a loop has it.
+// Adopt takes back a connection whose latest request asks for a WebSocket or a stream, after an
+// earlier one was left to net/http. head is the request's head and the bytes read after it. The
+// connection is one that Options.HTTP got, or a TCP connection. The engine owns it from now on: the
+// caller must not use it, and if an error is returned it is closed and counted. Adopt may wait
+// until a loop has taken it.
 func (e *Engine) Adopt(c net.Conn, head []byte) error {
 	err := e.adoptConn(c, head)
 	if err != nil {

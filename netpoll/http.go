@@ -7,12 +7,13 @@ import (
 	"sluice/wsproto"
 )
 
-// httpConn is a connection that speaks HTTP: requests and their responses, until it is open or
-// leaves for net/http.
+// httpConn is the role of a connection that speaks HTTP: requests and responses, until a WebSocket
+// is open or net/http takes over.
 type httpConn struct{ *Conn }
 
-// consumeHead handles the request head, and with a plain request its body. It returns 0 if it is
-// incomplete, and if the Handler has not decided on it: then it is to be kept.
+// consumeHead handles a request head, and the body of a plain request. It returns how many bytes it
+// is done with: 0 if the request is incomplete or the Handler has not decided on it. The caller
+// keeps the bytes then.
 func (c httpConn) consumeHead(b []byte) int {
 	l := c.loop
 	e := l.engine
@@ -56,7 +57,7 @@ func (c httpConn) consumeHead(b []byte) int {
 	return c.upgrade(b, h, n)
 }
 
-// answer sends a short HTTP response and closes.
+// answer sends an HTTP response with a status and its text, and closes.
 func (c httpConn) answer(status int) { c.refuse(c.errorResponse(status)) }
 
 func (c httpConn) errorResponse(status int) []byte {
@@ -67,7 +68,7 @@ func (c httpConn) reject(err *wsproto.HandshakeError) {
 	c.refuse(c.response(err.Status, err.Header, err.Reason))
 }
 
-// refuse sends a whole HTTP response and closes.
+// refuse sends a complete HTTP response and closes.
 func (c httpConn) refuse(response []byte) {
 	l := c.loop
 	c.to(stateFail)
@@ -103,8 +104,8 @@ func (c httpConn) handover(b []byte) {
 	c.scheduleClose()
 }
 
-// response returns a whole HTTP response after which the connection closes: each one that the
-// engine makes itself.
+// response returns a complete HTTP response after which the connection closes. All responses of the
+// engine itself are made here.
 func (c httpConn) response(status int, header, body string) []byte {
 	a := &c.loop.arena
 	return a.Commit(wsproto.AppendHTTPError(a.Begin(), status, c.loop.opts.ResponseHeader+header, body))

@@ -13,8 +13,8 @@ type inbox struct {
 	scan   wsproto.HeadScanner
 }
 
-// receive takes the bytes of one read; they are valid during the call. An incomplete head or frame
-// at their end is kept in a buffer that follows what has arrived, never what the peer announced.
+// receive handles the bytes of one read; they are valid during the call. An incomplete head or
+// frame at their end is buffered.
 func (c *Conn) receive(b []byte) {
 	if c.state >= stateReap {
 		return
@@ -75,5 +75,5 @@ func (c *Conn) consume(b []byte) (n int) {
 	case stateRefuse:
 		c.http().answer(http.StatusServiceUnavailable)
 	}
-	return len(b) // whatever it is, nobody wants it any more
+	return len(b) // input after the last request or message is discarded
 }

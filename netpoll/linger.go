@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A response that leaves before all of its request has come, a rejected body's for example, must
-// not be followed by close(2): closing a socket with unread input resets the connection, and the
-// client loses the response. So the gateway shuts its own side down and discards what still comes,
-// within three bounds: maxDiscard bytes, Limits.ReadTimeout in all, and Limits.CloseTimeout of
-// silence (RFC 9112 §9.6). This holds on the loops and for connections that net/http closes.
+// A response that is sent before its request is complete, to a body that is too long for example,
+// must not be followed by close(2): closing a socket with unread input resets the connection, and
+// the client loses the response. So the gateway shuts its own side down and discards further input
+// (RFC 9112 §9.6). That is bounded by maxDiscard bytes, by Limits.ReadTimeout in all, and by
+// Limits.CloseTimeout without input. Loops do so, and so do connections that net/http closes.
 
 const (
-	maxDiscard    = 64 << 20 // bytes that are read and dropped after a last response
-	discardBuffer = 32 << 10 // bytes read at once for that
+	maxDiscard    = 64 << 20 // bytes that are discarded after a last response
+	discardBuffer = 32 << 10 // bytes of one read for that
 )
 
 // lingering is what a connection on a loop may still send after our side has been shut.
@@ -42,8 +42,7 @@ func (c endingConn) startLinger() {
 	}
 }
 
-// discard drops n bytes of input that are of no interest any more. Within the bounds it postpones
-// the close.
+// discard counts n bytes of discarded input. Within the bounds it postpones the close.
 func (c endingConn) discard(n int) {
 	l := c.loop
 	g, ok := l.lingers[c.slot]
@@ -61,7 +60,7 @@ func (c endingConn) discard(n int) {
 	}
 }
 
-// lingered closes a connection that has been silent for Limits.CloseTimeout, or has lingered for
+// lingered closes a connection that has been idle for Limits.CloseTimeout, or has lingered for
 // Limits.ReadTimeout.
 func (c endingConn) lingered(now time.Duration) {
 	l := c.loop
@@ -71,7 +70,7 @@ func (c endingConn) lingered(now time.Duration) {
 	c.scheduleClose()
 }
 
-// forgetLinger is called before the slot is given away.
+// forgetLinger removes the state of the linger, before the slot is free.
 func (c endingConn) forgetLinger() {
 	if len(c.loop.lingers) > 0 {
 		delete(c.loop.lingers, c.slot)
@@ -86,8 +85,8 @@ type lingerers struct {
 	all   sync.WaitGroup
 }
 
-// linger has a connection shut, drained and closed, and reports whether it does: not if it has been
-// asked before or the engine has ended.
+// linger shuts a connection's own side down, discards its input and closes it, on a goroutine. It
+// reports whether it does: not if it was called before or the engine has ended.
 func (e *Engine) linger(h *handed) bool {
 	g := &e.lingers
 	g.mu.Lock()
@@ -136,8 +135,7 @@ func (h *handed) CloseWrite() error {
 	return err
 }
 
-// discard reads a connection until its end, but not for longer than Limits.ReadTimeout, or
-// Limits.CloseTimeout of silence, and not more than maxDiscard.
+// discard reads a connection until its end or one of the bounds.
 func (e *Engine) discard(c net.Conn) {
 	l := &e.opts.Limits
 	until := time.Now().Add(l.ReadTimeout)

@@ -18,13 +18,13 @@ type Metrics struct {
 	// Connections that never became a WebSocket or a plain HTTP connection, by reason.
 	RefusedFDs     atomic.Uint64 // 503: descriptors are running out
 	RefusedMax     atomic.Uint64 // 503: Limits.MaxConns
-	Evicted        atomic.Uint64 // closed for a new connection: silent longest before their head was complete
+	Evicted        atomic.Uint64 // closed in favour of a new connection: idle longest before their request head was complete
 	RefusedMemory  atomic.Uint64 // 503: Engine.Refuse
-	RefusedDrain   atomic.Uint64 // 503: the engine is being stopped
+	RefusedDrain   atomic.Uint64 // 503: the engine is being drained
 	RefusedHead    atomic.Uint64 // the request head is malformed or too large
-	RefusedTimeout atomic.Uint64 // the request head did not come in time
+	RefusedTimeout atomic.Uint64 // the request head was not complete in time
 	RefusedUpgrade atomic.Uint64 // a handshake that breaks RFC 6455, or that the Handler refused
-	RefusedProxy   atomic.Uint64 // a trusted proxy's header is malformed
+	RefusedProxy   atomic.Uint64 // closed: a trusted proxy's header is malformed
 
 	Pending     atomic.Int64  // upgrades that the Handler has not decided on, now
 	Streams     atomic.Uint64 // streams begun
@@ -32,8 +32,8 @@ type Metrics struct {
 	Proxied     atomic.Uint64 // connections that a trusted proxy's header came with
 
 	Requests atomic.Uint64 // plain requests that the Handler kept
-	// ResponseBytes are those of responses to plain requests that wait to be written, but for short
-	// ones that their sockets take at once.
+	// ResponseBytes are bytes of responses to plain requests in outboxes, except of short ones that
+	// their sockets take immediately.
 	ResponseBytes atomic.Int64
 
 	Handovers atomic.Uint64 // connections given to net/http
@@ -48,29 +48,29 @@ type Metrics struct {
 	TLSFailed      atomic.Uint64 // not TLS, not acceptable, or given up by the client
 	TLSTimeout     atomic.Uint64 // took longer than Limits.HandshakeTimeout
 	TLSRefused     atomic.Uint64 // Limits.HandshakeQueue was full
-	TLSSilent      atomic.Uint64 // the peer had been waited for longest when all of Limits.MaxHandshakes were taken
-	TLSHandshaking atomic.Int64  // under way now, those that wait for the client included
+	TLSSilent      atomic.Uint64 // idle longest when all of Limits.MaxHandshakes were in use
+	TLSHandshaking atomic.Int64  // in progress now, those that wait for the client included
 	TLSResumed     atomic.Uint64 // of those done: with a ticket of an earlier one
 	TLSH2          atomic.Uint64 // of those done: HTTP/2, given to net/http
-	TLSBroken      atomic.Uint64 // connections closed because a record was broken, after the handshake
+	TLSBroken      atomic.Uint64 // connections closed because a record was invalid, after the handshake
 
-	BytesIn    atomic.Uint64 // with TLS sealed, but for connections at net/http
+	BytesIn    atomic.Uint64 // sealed bytes with TLS; without connections at net/http
 	BytesOut   atomic.Uint64
 	Writes     atomic.Uint64 // writes to connections: system calls of their own, or sends submitted to io_uring
 	Submits    atomic.Uint64 // submissions to io_uring, which carry sends to many connections each
 	Messages   atomic.Uint64 // complete text and binary messages received
 	Frames     atomic.Uint64 // frames and pieces of streams taken by Conn.Send
-	Lagging    atomic.Int64  // connections whose socket does not take what is queued
+	Lagging    atomic.Int64  // connections whose socket does not take their output, now
 	Lags       atomic.Uint64 // times that a connection began to lag
-	HalfClosed atomic.Uint64 // connections that went on when their client had shut its side down
-	DiscardCut atomic.Uint64 // connections cut because more came after a last response than is discarded, in bytes or time
-	Overflows  atomic.Uint64 // connections closed because Limits.OutboxBytes was reached
+	HalfClosed atomic.Uint64 // connections that went on after their client had ended its input
+	DiscardCut atomic.Uint64 // connections closed because more input followed a last response than is discarded, in bytes or time
+	Overflows  atomic.Uint64 // connections closed because a bound of their outbox or of their buffered input was reached
 	PingLost   atomic.Uint64 // connections closed because a ping was not answered
 	Wakes      atomic.Uint64 // wake-ups of loops
-	Restarts   atomic.Uint64 // times that the engine had to be started again after an accept error
-	Paused     atomic.Int64  // connections whose messages wait for Conn.Resume
+	Restarts   atomic.Uint64 // times that gnet was restarted after an accept error
+	Paused     atomic.Int64  // connections whose messages wait for Conn.Resume, now
 	Pauses     atomic.Uint64 // times that Conn.Pause had them wait
-	Yields     atomic.Uint64 // times that a connection had more frames than its share of an iteration
+	Yields     atomic.Uint64 // times that a connection had more frames than an iteration handles
 	Inflated   atomic.Uint64 // compressed messages inflated off the loops
 	Offloaded  atomic.Uint64 // times that Conn.Offload had a worker do something
 
@@ -79,7 +79,8 @@ type Metrics struct {
 	BacklogClosed atomic.Uint64 // connections closed because all that lag held more than Limits.BacklogBytes
 }
 
-// CloseAbnormal stands for a connection that went without a close frame (RFC 6455 §7.1.5).
+// CloseAbnormal is the close code of a connection that ended without a close frame (RFC 6455
+// §7.1.5).
 const CloseAbnormal uint16 = 1006
 
 var closeCodes = [...]uint16{

@@ -14,122 +14,120 @@ import (
 	"sluice/wsproto"
 )
 
-// maxLoops is what Handle has room for.
+// maxLoops is how many loops a Handle can tell apart.
 const maxLoops = 1 << handleLoopBits
 
-// Handler is told what happens on the connections of an Engine. Every call for a loop or a
-// connection is made on its own event loop and must not block; calls for different loops are made
-// concurrently.
+// Handler handles the events of an Engine's connections. Every call for a loop or a connection is
+// made on its event loop and must not block; calls for different loops are concurrent.
 type Handler interface {
 	// Start is called once for each loop, before any other call for it, and before Engine.Start
 	// returns.
 	Start(l *Loop)
 	// Upgrade judges a valid WebSocket handshake: 0 accepts, a positive result is the HTTP status
 	// of the refusal. With Pending the decision is left open: Conn.Accept or Conn.Refuse must
-	// follow. Meanwhile the connection has its handle and is found by Loop.Conn, what the client
-	// sends is kept, and Limits.HeadTimeout still runs; the connection may go by itself. h is valid
-	// during the call only.
+	// follow. Until then Loop.Conn finds the connection by its handle, input is buffered, and
+	// Limits.HeadTimeout still runs; the client may close the connection. h is valid during the
+	// call only.
 	Upgrade(c *Conn, h *wsproto.Head) (status int)
-	// Open follows an accepted upgrade. What is sent now follows the answer to the handshake. h is
-	// valid during the call only.
+	// Open follows an accepted upgrade. Output of Conn.Send follows the response to the handshake.
+	// h is valid during the call only.
 	Open(c *Conn, h *wsproto.Head)
 	// Message is called for each complete text or binary message; payload is valid until it
-	// returns. Nothing comes any more once Conn.Close was called or the peer has begun to close.
+	// returns. It is not called any more once Conn.Close was called or the peer has begun to close.
 	Message(c *Conn, payload []byte)
-	// Stream is asked for each complete request that is not for a WebSocket. True keeps the
-	// connection on the loop: Conn.Send sends bytes as they are, from the response's head on
-	// (during the call, too, and until Conn.Finish), and whatever the client sends is discarded.
-	// False, with nothing sent, gives it to Options.HTTP. h is valid during the call only.
+	// Stream is called for each complete request head that is not for a WebSocket. True keeps the
+	// connection on the loop: Conn.Send sends bytes unframed, from the response's head on (during
+	// the call, too, and until Conn.Finish), and input is discarded. False, with nothing sent, goes
+	// on with Request. h is valid during the call only.
 	Stream(c *Conn, h *wsproto.Head) bool
-	// Request is asked for each plain request that Stream has declined and that is complete, its
-	// body included: one of HTTP/1.1 that every parser reads alike (see wsproto.Head.Plain), its
-	// body within Limits.MaxBody. True keeps it: exactly one Conn.Respond must follow, during the
-	// call or later, in good time. Meanwhile the connection has its handle and is found by
-	// Loop.Conn; its next request waits. False gives the connection to Options.HTTP with this
-	// request and all that follow. h and body are valid during the call only.
+	// Request is called for each plain request that Stream has declined, once its body is complete:
+	// an HTTP/1.1 request that every parser reads alike (see wsproto.Head.Plain), its body within
+	// Limits.MaxBody. True keeps it: exactly one Conn.Respond must follow, during the call or
+	// later; the engine sets no deadline. Until then Loop.Conn finds the connection by its handle;
+	// its next request waits. False gives the connection to Options.HTTP with this request and all
+	// that follow. h and body are valid during the call only.
 	Request(c *Conn, h *wsproto.Head, body []byte) bool
 	// Lagging is called at the end of an iteration in which a connection's Conn.Lagging has
-	// changed, perhaps more than once. It is the time to send it less, and then to make up for
-	// that.
+	// changed, perhaps more than once. The Handler should send less while it is true, and make up
+	// for that afterwards.
 	Lagging(c *Conn)
-	// Closed is called exactly once for each connection that the Handler got to know: for which
-	// Upgrade returned Pending, Open was called, or Stream returned true; or Request, unless the
-	// answer has gone and the connection goes on without the Handler. So a pending upgrade ends in
-	// Closed without Open if it was refused, ran out of time or was given up by the client. Conn's
-	// methods do nothing any more, but Session, Handle and Loop are still there.
+	// Closed is called exactly once for each connection that the Handler knows: for which Upgrade
+	// returned Pending, Open was called, or Stream returned true; or for which Request returned
+	// true and the response has not been written. So a pending upgrade ends with Closed, without
+	// Open, if it was rejected, timed out or was closed by the client. Conn's methods do nothing
+	// any more; Session, Handle and Loop are still valid.
 	Closed(c *Conn)
 	// Iterate is called in every iteration of the loop, when its timers have fired and its input
-	// has been handled, before anything is written: after a Wake, and also when no one woke the
-	// loop. It is called once more if a deadline of owner.Wheel.Expect has struck since.
+	// has been handled, before anything is written: after a Wake, and also without one. It is
+	// called once more if a deadline of owner.Wheel.Expect has passed since.
 	Iterate(l *Loop)
 }
 
 // Limits bounds what clients can take. Zero values mean the defaults given.
 type Limits struct {
-	MaxConns     int           // connections at the same time, plain HTTP included; 0: as many as descriptors allow
-	ReserveFDs   int           // descriptors kept for everything but clients; 64
+	MaxConns     int           // concurrent connections, plain HTTP included; 0: as many as descriptors allow
+	ReserveFDs   int           // descriptors reserved for purposes other than clients; 64
 	MaxHead      int           // bytes of a request head; 64 KiB
 	MaxMessage   int           // bytes of a WebSocket message; 1 MiB
 	HeadTimeout  time.Duration // from accept to the end of the request head and the decision on it; 10 s
-	OutboxBytes  int           // bytes waiting for a slow client, beyond which it is closed, with 1013; 4 MiB
-	BacklogBytes int           // bytes waiting for all slow clients, beyond which the worst are closed; 256 MiB
-	SlowTimeout  time.Duration // for a slow client to take something, else it is closed, with 1013; 30 s, negative: any
-	PingInterval time.Duration // silence after which a client is pinged; 30 s, negative: never
-	PongTimeout  time.Duration // further silence after which it is gone; 10 s
+	OutboxBytes  int           // bytes queued for a client, beyond which it is closed with 1013; 4 MiB
+	BacklogBytes int           // bytes queued for all slow clients, beyond which the worst are closed; 256 MiB
+	SlowTimeout  time.Duration // for a slow client to take something, else it is closed with 1013; 30 s, negative: any
+	PingInterval time.Duration // time without input after which a client is pinged; 30 s, negative: never
+	PongTimeout  time.Duration // further time without input after which it is closed; 10 s
 	MaxBody      int           // bytes of a plain request's body that Handler.Request gets; 64 KiB, negative: none
-	IdleTimeout  time.Duration // from the answer to a plain request to the next one; 6 min
+	IdleTimeout  time.Duration // from the response to a plain request to the next one; 6 min
 	BodyTimeout  time.Duration // from the end of a request's head to that of its body; 30 s
-	ReadTimeout  time.Duration // for a client to read the answer to a plain request; 30 s
+	ReadTimeout  time.Duration // for a client to read the response to a plain request; 30 s
 	CloseTimeout time.Duration // for the rest of the outbox and the close handshake; 5 s
-	DrainWindow  time.Duration // over which Stop spreads the closing of clients; 5 s, negative: at once
+	DrainWindow  time.Duration // over which Stop spreads the closing of clients; 5 s, negative: none
 
 	HandshakeTimeout time.Duration // for a whole TLS handshake, from accept or the proxy's header; 10 s
-	MaxHandshakes    int           // TLS handshakes that have a worker; 4096
-	HandshakeQueue   int           // TLS handshakes that wait for one; 4 MaxHandshakes, negative: none
+	MaxHandshakes    int           // TLS handshakes in progress on workers; 4096
+	HandshakeQueue   int           // TLS handshakes that wait for a worker; 4 MaxHandshakes, negative: none
 }
 
-// Options says how an Engine works. It is not changed after New.
+// Options configure an Engine. They do not change after New.
 type Options struct {
 	Addr    string         // host:port; an empty host means all addresses, port 0 one that is free
 	Loops   int            // event loops; 0: GOMAXPROCS
 	WSPath  string         // path of WebSocket upgrades; "/" by default
 	Handler Handler        // required
-	HTTP    func(net.Conn) // gets each plain HTTP connection that the Handler does not keep, on a goroutine of its own; nil: they are answered 404
+	HTTP    func(net.Conn) // gets each plain HTTP connection that the Handler does not keep, on a goroutine of its own; nil: they get 404
 	Clock   owner.Clock    // nil: the system's
-	Metrics *Metrics       // nil: counted nowhere
+	Metrics *Metrics       // nil: its own
 	Log     *slog.Logger   // nil: slog.Default
 	Limits  Limits
 	// ResponseHeader holds zero or more complete field lines, each with its CR LF, of every
 	// response that the engine makes itself: those that reject a request, and those that accept an
 	// upgrade.
 	ResponseHeader string
-	// InputEnded is called on its loop for a stream whose client has shut its side down. What is
-	// sent then shows whether the client still reads. nil: the stream is finished.
+	// InputEnded is called on its loop for a stream whose client has ended its input. Output sent
+	// then shows whether the client still reads. nil: the stream is finished.
 	InputEnded func(c *Conn)
 
 	Flush Flush // how loops write; "": FlushAuto
 
-	// Faults takes note of panics that were contained; nil: nobody does. AfterPanic is called on
-	// the loop after each, but for those in Handler.Closed, and may be nil: what belongs to the
-	// Handler must be made sound, and connections in doubt be closed with Conn.Fault. The loop has
-	// done so with the one that it was working for, if it was a single one. Handler.Iterate
-	// follows.
+	// Faults counts and logs panics that were contained; nil: they are only contained. AfterPanic
+	// is called on the loop after each panic, except those in Handler.Closed; it may be nil. It
+	// must restore the Handler's invariants, and close connections whose state may be corrupted
+	// with Conn.Fault. The loop has closed the connection that it was working for, if it was a
+	// single one. Handler.Iterate follows.
 	Faults     *owner.Faults
 	AfterPanic func(l *Loop)
 
-	// TLS makes every connection begin with a handshake; nil: plaintext. New makes a copy, which is
-	// used from then on: tickets for resumption are sealed with its keys. If NextProtos offers h2,
-	// clients that choose it go to HTTP as *tls.Conn, which net/http speaks HTTP/2 on; without HTTP
-	// it is not offered. Others go there, too, if what they ask for is plain HTTP, as a net.Conn
-	// that tells its tls.ConnectionState.
+	// TLS makes every connection begin with a handshake; nil: plaintext. New makes a copy, whose
+	// keys seal the session tickets. If NextProtos offers h2, clients that choose it go to HTTP as
+	// a *tls.Conn, on which net/http speaks HTTP/2; without HTTP it is not offered. Other clients
+	// with requests for net/http go there as a net.Conn with a method ConnectionState.
 	TLS *tls.Config
 
 	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header (version
-	// 1 or 2), which then decides the client's address. Without one they are the client themselves.
+	// 1 or 2), which has the client's address. Without one the peer is the client.
 	ProxyFrom []netip.Prefix
 }
 
-// withDefaults returns o with its zero values filled in, or what is wrong with it.
+// withDefaults returns o with its zero values replaced, or an error that says what is wrong.
 func (o Options) withDefaults() (Options, error) {
 	if o.Handler == nil {
 		return o, errors.New("netpoll: Options.Handler is missing")

@@ -23,7 +23,7 @@ const (
 	ownChunk         = 8 << 10               // bytes of a buffer for copies
 	manySlices       = 64                    // slices after which frames are copied though the socket is not full yet
 	maxFreeBacklogs  = 8192                  // backlogs that a loop keeps for reuse
-	freeBacklogSlots = 16                    // slices that a backlog kept for reuse has room for
+	freeBacklogSlots = 16                    // capacity, in slices, up to which a backlog is kept for reuse
 )
 
 // outbox is what is queued for a socket.

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// claimPort checks that no other program listens on addr and reserves its port. It never listens:
+// claimPort checks that no other program listens on addr, and reserves its port. It never listens:
 // the port opens when the event loops do, so no client connects to a gateway that cannot serve it.
 // hold is a bound socket that never listens; it keeps the port while gnet restarts, -1 if none is
 // needed.

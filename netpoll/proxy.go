@@ -8,11 +8,11 @@ import (
 	"sluice/pool"
 )
 
-// A proxy of a trusted network may say, before anything else, whose connection it passes on. What
-// others say in this way is taken for a request, and a malformed one at that. The address is kept
-// beside the connections, by slot, so that those without a proxy do not pay for it.
+// A proxy of a trusted network may begin a connection with the address of its client. From other
+// peers the same bytes are a malformed request. The address is in a map by slot, so that
+// connections without a proxy need no memory for it.
 
-// trusts reports whether a peer may speak for others.
+// trusts reports whether a peer may begin with a PROXY header.
 func (o *Options) trusts(peer netip.Addr) bool {
 	peer = peer.WithZone("") // networks have none
 	for _, network := range o.ProxyFrom {
@@ -23,9 +23,9 @@ func (o *Options) trusts(peer netip.Addr) bool {
 	return false
 }
 
-// takeProxy takes the header of a proxy from the beginning of the input b, if there is one, and
-// returns what follows. As long as it is incomplete, the input is kept and the state stays
-// stateProxy. If used is not nil, rest lies in it, and it is to be given back after use.
+// takeProxy removes the header of a proxy from the beginning of the input b, if there is one, and
+// returns the rest. While the header is incomplete, the input is buffered and the state stays
+// stateProxy. If used is not nil, rest is part of it, and the caller releases it after use.
 func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 	e := c.loop.engine
 	if !c.in.empty() {
@@ -40,7 +40,7 @@ func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 		c.loop.acceptor.warn(&c.loop.acceptor.logProxy, "connection closed: a proxy of proxyProtocolFrom sent a malformed PROXY header; check the proxy's PROXY protocol setting",
 			"proxy", c.RemoteAddr(), "error", err)
 		c.in.drop()
-		c.scheduleClose() // it would not understand an answer
+		c.scheduleClose() // a response would not be understood
 		return nil, nil
 	case n == 0:
 		c.in.keep(b)
@@ -65,8 +65,8 @@ func (c *Conn) RemoteAddr() string {
 	return ""
 }
 
-// RemoteAddrPort returns the client's address: what a proxy or SetRemoteAddr said, else the peer's.
-// It is invalid once the connection has closed.
+// RemoteAddrPort returns the client's address: that of a proxy's header or SetRemoteAddr, otherwise
+// the peer's. It is invalid once the connection has closed.
 func (c *Conn) RemoteAddrPort() netip.AddrPort {
 	if c.state == stateClosed {
 		return netip.AddrPort{}
@@ -84,8 +84,8 @@ func (c *Conn) RemoteAddrPort() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// SetRemoteAddr has the connection's client known by another address, for a Handler that has it on
-// good authority. net/http gets it with the connection, if it is called before the hand-over.
+// SetRemoteAddr replaces the client's address, for a Handler that knows it from a trusted source.
+// net/http gets it with the connection, if it is called before the hand-over.
 func (c *Conn) SetRemoteAddr(a netip.AddrPort) {
 	if c.gc == nil {
 		return

@@ -2,14 +2,14 @@ package netpoll
 
 import "sluice/wsproto"
 
-// Plain requests of HTTP/1.1 are answered on the loop, one after the other: the next request of a
-// connection is looked at when the answer to the one before has gone to the socket. So answers keep
-// their order, no more than one waits in an outbox, and a connection that leaves for net/http has
-// nothing in flight. What comes meanwhile is kept, within bounds: beyond them the answer that is
-// due is the last one, and the client has to ask the rest again (RFC 9112 §9.3.2).
+// Plain HTTP/1.1 requests get their responses on the loop, one at a time: the next request of a
+// connection is handled once the response to the one before has been written. So responses keep
+// their order, at most one is in an outbox, and a connection that leaves for net/http has none in
+// flight. Pipelined requests are buffered, within bounds. Beyond these the pending response is the
+// last, and the client has to repeat the other requests (RFC 9112 §9.3.2).
 
 // request asks the Handler whether it keeps a plain request; b is the input that begins with it, n
-// the length of its head. It returns how much of b is done with: nothing while the body is
+// the length of its head. It returns how many bytes of b it is done with: none while the body is
 // incomplete.
 func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 	l := c.loop
@@ -29,7 +29,7 @@ func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 		l.wheel.Expect(&c.timer, l.now+limits.BodyTimeout, c.Conn)
 		return 0
 	}
-	c.to(stateRequest) // it may be answered during the call
+	c.to(stateRequest) // Respond may be called during the call
 	if last {
 		c.flags |= flagLast
 	}
@@ -38,7 +38,7 @@ func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 	if !l.engine.opts.Handler.Request(c.Conn, h, b[n:end]) {
 		c.release()
 		if c.state != stateRequest {
-			c.scheduleClose() // it was answered: there is nothing to hand over
+			c.scheduleClose() // it was answered or closed: nothing can be handed over
 			return len(b)
 		}
 		c.flags &^= flagLast
@@ -50,18 +50,18 @@ func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 	return end
 }
 
-// KeepAlive reports whether the connection stays open behind the answer to the present plain
-// request. If not, the answer should say so, by "Connection: close".
+// KeepAlive reports whether the connection stays open after the response to its current plain
+// request. If not, the response should contain "Connection: close".
 func (c *Conn) KeepAlive() bool {
 	ended := c.flags&flagEnded != 0 && c.in.empty() // there can be no further request
 	return c.flags&flagLast == 0 && !ended && !c.loop.engine.draining.Load()
 }
 
-// Respond answers the plain request that Handler.Request kept: a whole HTTP response, of which body
-// may be the end that is at hand in one piece; else it is nil. Both may be shared, nobody may
-// change them any more. They are taken however large they are. keep says that the response promises
-// to keep the connection open: only if KeepAlive was true. If the connection has gone, or the
-// request has been answered already, Respond does nothing.
+// Respond sends the response to the plain request that Handler.Request kept: a complete HTTP
+// response, head and, if not empty, body after it. Both may be shared, and must not be changed from
+// now on. Limits.OutboxBytes does not apply. keep must be false unless KeepAlive was true and the
+// response does not close the connection. If the connection has closed, or the response was sent
+// already, Respond does nothing.
 func (c *Conn) Respond(head, body []byte, keep bool) {
 	if c.state != stateRequest {
 		return
@@ -84,8 +84,8 @@ func (c *Conn) Respond(head, body []byte, keep bool) {
 // usual response touches no counter that loops share.
 const chargeFrom = 16 << 10
 
-// charge counts what is queued, and what will be, as part of a response that waits to be written.
-// It ends with the outbox: see wrote and dropOutbox.
+// charge counts the outbox, and what is queued from now on, in Metrics.ResponseBytes until it is
+// written or dropped: see dequeue and dropOutbox.
 func (c httpConn) charge() {
 	if c.flags&flagCharged == 0 {
 		c.flags |= flagCharged
@@ -93,12 +93,12 @@ func (c httpConn) charge() {
 	}
 }
 
-// answered is called when the answer to a plain request has gone.
+// answered is called when the response to a plain request has been written.
 func (c httpConn) answered() {
 	l := c.loop
 	limits := &l.opts.Limits
 	if !c.KeepAlive() {
-		c.to(stateFail) // and held to its end, so that Stop waits for it
+		c.to(stateFail) // still held, so that Stop waits for its end
 		l.wheel.Expect(&c.timer, l.now+limits.CloseTimeout, c.Conn)
 		c.ending().flushed()
 		return
@@ -111,13 +111,13 @@ func (c httpConn) answered() {
 		return
 	}
 	c.flags |= flagIdle
-	// Rounded up so that connections which fall silent one after the other share wake-ups.
+	// Rounded up, so that connections that become idle one after the other share wake-ups.
 	grid := max(limits.IdleTimeout/64, tick)
 	l.wheel.Expect(&c.timer, (l.now+limits.IdleTimeout+grid-1)/grid*grid, c.Conn)
 }
 
-// pipeline keeps what a client sends before its last request was answered, within bounds. It
-// returns how much is not to be kept.
+// pipeline bounds what a client sends before the response to its last request. It returns how many
+// bytes of b are discarded.
 func (c httpConn) pipeline(b []byte) int {
 	limits := &c.loop.opts.Limits
 	if c.flags&flagLast == 0 && len(b) <= limits.MaxHead+max(limits.MaxBody, 0)+maxPipelined {
@@ -127,7 +127,7 @@ func (c httpConn) pipeline(b []byte) int {
 	return len(b)
 }
 
-// release takes hold back: the Handler is done with the connection.
+// release undoes hold: the Handler has no further use for the connection.
 func (c httpConn) release() {
 	if c.flags&flagHeld != 0 {
 		c.flags &^= flagHeld
@@ -136,7 +136,8 @@ func (c httpConn) release() {
 	}
 }
 
-// forgetBody is called when a body is complete, and before the slot is given away.
+// forgetBody removes the length of an incomplete body: the body is complete, or the slot will be
+// free.
 func (c httpConn) forgetBody() {
 	if c.flags&flagBody != 0 {
 		delete(c.loop.bodies, c.slot)

@@ -2,26 +2,26 @@ package netpoll
 
 import "sluice/internal/invariants"
 
-// state is the state of a connection. The order matters: comparisons ask how far a connection has
-// come. ARCHITECTURE.md shows the states and what moves a connection between them as a table.
+// state is the state of a connection. The order matters: comparisons test how far a connection has
+// got. ARCHITECTURE.md shows the states and what moves a connection between them as a table.
 type state uint8
 
 const (
-	// stateProxy: a trusted proxy's header may precede everything else. Ends when the header has
-	// come, or when the first bytes are not one: stateTLS or stateHead.
+	// stateProxy: a trusted proxy's header may precede everything else. Ends when the header is
+	// complete, or when the first bytes are not one: stateTLS or stateHead.
 	stateProxy state = iota
 	// stateTLS: the TLS handshake is in progress or has yet to begin; tlsLink.hs is the worker's
 	// part of it. Ends when the handshake is done: stateHead.
 	stateTLS
-	// stateHead: the next request's head is incomplete, or its body (flagBody); Conn.in has what
-	// has come of it. With flagIdle a response has gone and nothing of the next request has come. A
-	// new connection begins here.
+	// stateHead: the next request's head is incomplete, or its body (flagBody); inbox.in has what
+	// was received of it. With flagIdle a response has been written, and no byte of the next
+	// request received. A new connection begins here.
 	stateHead
 	// stateRefuse: the connection is over a limit and holds one of the reserved descriptors. Ends
 	// with the first bytes of its request, which is answered with 503: stateFail.
 	stateRefuse
 	// statePending: the Handler has not decided on the upgrade; its head is the beginning of
-	// Conn.in. Ends with Conn.Accept (stateOpen), Conn.Refuse or the timer (stateFail).
+	// inbox.in. Ends with Conn.Accept (stateOpen), Conn.Refuse or the timer (stateFail).
 	statePending
 	// stateRequest: the Handler owes the response to a plain request. Input is buffered. Ends with
 	// Conn.Respond.
@@ -32,14 +32,14 @@ const (
 	// stateOpen: a WebSocket, or with flagStream a stream. Ends with a close frame from either
 	// side, a protocol error, or the end of the stream or of the client's input.
 	stateOpen
-	// stateClosing: our close frame is queued or sent, the peer's has not come. Messages are
-	// discarded. Ends with the peer's close frame (stateFinish) or the timer.
+	// stateClosing: our close frame is queued or sent, the peer's has not been received. Messages
+	// are discarded. Ends with the peer's close frame (stateFinish) or the timer.
 	stateClosing
 	// stateFinish: both close frames are queued or exchanged, or the client's input has ended and
 	// nothing is owed. Ends when the outbox is empty: stateReap.
 	stateFinish
-	// stateFail: the last bytes are queued: a response, or a close frame whose answer is not
-	// awaited. Ends when the outbox is empty: stateLinger, or stateReap if the client's input has
+	// stateFail: the last bytes are queued: a response, or a close frame without waiting for the
+	// peer's. Ends when the outbox is empty: stateLinger, or stateReap if the client's input has
 	// ended.
 	stateFail
 	// stateLinger: our side is shut; input is discarded, within bounds. Ends when the peer closes,
@@ -48,7 +48,7 @@ const (
 	// stateHandover: net/http has a duplicate of the descriptor. Ends in the same iteration:
 	// stateReap.
 	stateHandover
-	// stateReap: the connection is in Loop.toReap and closed at the end of the iteration. Input
+	// stateReap: the connection is in reaper.conns and closed at the end of the iteration. Input
 	// is ignored.
 	stateReap
 	// stateClosed: the descriptor is closed, the slot free. It is final.

@@ -2,10 +2,9 @@ package netpoll
 
 import "sluice/wsproto"
 
-// A stream is an HTTP response that does not end by itself: Server-Sent Events, say. It stays on
-// the loop and has what a WebSocket has: a handle, an outbox with its bound, a place in the drain.
-// There is no framing, and no ping: what the Handler sends now and then for the client's sake shows
-// whether the peer is still there.
+// A stream is an HTTP response without an end, such as server-sent events. It stays on the loop and
+// has a handle, a bounded outbox and a place in the drain, like a WebSocket. It has no framing and
+// no pings: the data that the Handler sends at intervals shows whether the client is still there.
 
 // stream asks the Handler whether it keeps the request as a stream.
 func (c httpConn) stream(h *wsproto.Head) bool {
@@ -16,7 +15,7 @@ func (c httpConn) stream(h *wsproto.Head) bool {
 	if !e.opts.Handler.Stream(c.Conn, h) {
 		c.flags &^= flagStream
 		if c.state != stateOpen {
-			c.scheduleClose() // it was closed or has lost its socket: there is nothing to hand over
+			c.scheduleClose() // Stream closed it, or its socket failed: nothing can be handed over
 			return true
 		}
 		c.to(stateHead)
@@ -30,8 +29,8 @@ func (c httpConn) stream(h *wsproto.Head) bool {
 	}
 	l.wheel.Cancel(&c.timer)
 	if limits := &e.opts.Limits; limits.PingInterval > 0 {
-		// The kernel gives up a peer that acknowledges nothing, or takes nothing, for as long as a
-		// WebSocket may be silent. Where it cannot, it does so later by its own rules.
+		// The kernel ends the connection if the peer acknowledges or accepts no data for as long as
+		// a WebSocket may be idle. Kernels without that option do so later.
 		setUserTimeout(int(c.fd), limits.PingInterval+limits.PongTimeout)
 	}
 	if e.draining.Load() {
@@ -40,9 +39,9 @@ func (c httpConn) stream(h *wsproto.Head) bool {
 	return true
 }
 
-// Finish ends a stream: what is queued is still sent, within Limits.CloseTimeout, then our side of
-// the connection is shut, and Handler.Closed follows. On anything but a stream that is open it does
-// nothing.
+// Finish ends a stream: queued output is still sent, within Limits.CloseTimeout, then our side of
+// the connection is shut down, and Handler.Closed follows. On other connections, and on a stream
+// that is not open, it does nothing.
 func (c *Conn) Finish() {
 	if c.state != stateOpen || c.flags&flagStream == 0 {
 		return

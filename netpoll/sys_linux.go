@@ -17,10 +17,10 @@ func socketpair() ([2]int, error) {
 	return unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 }
 
-// setUserTimeout has the kernel give up a peer that acknowledges nothing, or takes nothing, for so
+// setUserTimeout has the kernel end a connection whose peer acknowledges or accepts no data for so
 // long.
-func setUserTimeout(fd int, patience time.Duration) {
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(patience/time.Millisecond))
+func setUserTimeout(fd int, d time.Duration) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d/time.Millisecond))
 }
 
 // unread returns how many bytes the kernel holds for a socket's peer: not sent, or not
@@ -35,10 +35,10 @@ func unread(fd int) int {
 
 // write writes to a socket that does not block.
 //
-// The scheduler is not told: it would take the loop's processor away as soon as a call lasts 20 µs,
-// which a delivery on loopback may, and its monitor would keep looking every 20 µs. At 19,000
-// clients on one core that made a delivery a third more expensive. The call never waits, so nobody
-// else does for longer than it takes.
+// It bypasses Go's scheduler, which would take the loop's processor away once a call lasts 20 µs,
+// as a delivery on loopback may, and whose monitor would poll every 20 µs. At 19,000 clients on one
+// core that made a delivery a third more expensive. The call never waits, so it delays other
+// goroutines only for its own duration.
 func write(fd int, b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	if errno != 0 {

@@ -12,7 +12,7 @@ import (
 
 // socket opens a TCP socket that child processes do not inherit.
 func socket(family int) (int, error) {
-	syscall.ForkLock.RLock() // no child may start between the call and the flag
+	syscall.ForkLock.RLock() // no child process may start before the flag is set
 	defer syscall.ForkLock.RUnlock()
 	fd, err := unix.Socket(family, unix.SOCK_STREAM, 0)
 	if err == nil {
@@ -42,8 +42,7 @@ func socketpair() (fds [2]int, err error) {
 	return fds, err
 }
 
-// setUserTimeout does nothing: these kernels give up a peer that acknowledges nothing by their own
-// rules, later.
+// setUserTimeout does nothing: these kernels have no such option, and end the connection later.
 func setUserTimeout(int, time.Duration) {}
 
 // unread cannot tell how much the kernel holds for a peer: what counts then is whether the socket
@@ -53,7 +52,7 @@ func unread(int) int { return 0 }
 // write writes to a socket that does not block.
 func write(fd int, b []byte) (int, error) { return unix.Write(fd, b) }
 
-// uringCalls stands for the system calls of io_uring, which only Linux has.
+// uringCalls replaces the system calls of io_uring, which only Linux has.
 type uringCalls struct{}
 
 var kernelURing uringCalls

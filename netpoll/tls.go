@@ -10,25 +10,25 @@ import (
 )
 
 // TLS is crypto/tls over an in-memory connection. A worker does the handshake (tls_handshake.go);
-// from then on the loop opens and seals records without ever waiting: crypto/tls is given a record
-// when all of it is there, and what it seals is collected and written like anything else. The
-// plaintext goes the way that the bytes of a plain connection go: Conn.take behind it, the outbox
-// before it. An idle connection has no goroutine and no buffer (tls_buffers.go).
+// from then on the loop opens and seals records without waiting: crypto/tls gets a record once it
+// is complete, and what it seals is collected and written. The plaintext takes the path of a
+// connection without TLS: Conn.take on input, the outbox on output. An idle connection has no
+// goroutine and no buffer (tls_buffers.go).
 //
-// The outbox holds plaintext, in slices that are shared with others. A flush joins the slices,
-// seals them in as few records as possible and writes those at once. Sealed bytes that the socket
-// refuses stay in tlsLink.out, and what they stand for stays in the outbox until they have gone: so
-// Queued, Lagging and Limits.OutboxBytes mean what they mean without TLS. Nothing else is sealed
-// before they have gone.
+// The outbox holds plaintext, in shared slices. A flush joins the slices, seals them in as few
+// records as possible and writes these in one call. Sealed bytes that the socket did not take stay
+// in tlsLink.out, and their plaintext stays in the outbox until they are written: so Queued,
+// Lagging and Limits.OutboxBytes have the same meaning as without TLS. Nothing else is sealed
+// before that.
 
 const (
 	sealMost    = 4 * tlsrecord.MaxPlaintext     // plaintext sealed for one write
-	sealLagging = tlsrecord.MaxPlaintext         // the same, for a peer that is slow
-	sealedMost  = sealMost + 64<<10              // sealed bytes that wait; beyond, the peer makes us answer and does not read
-	rawRoom     = tlsrecord.MaxPayload + 3*0x200 // what crypto/tls wants of its input buffer, so that it never takes a larger one
+	sealLagging = tlsrecord.MaxPlaintext         // the same, for a slow consumer
+	sealedMost  = sealMost + 64<<10              // bytes of tlsLink.out; more means that a peer causes replies (alerts, key updates) and does not read
+	rawRoom     = tlsrecord.MaxPayload + 3*0x200 // capacity of crypto/tls's input buffer with which it never allocates a larger one
 )
 
-// tlsConn is a connection inside TLS: its handshake and its records.
+// tlsConn is the role of a connection with TLS: its handshake and its records.
 type tlsConn struct{ *Conn }
 
 // tlsLoop is what a loop needs for TLS. Owned by the loop, but for the mailbox.
@@ -37,8 +37,8 @@ type tlsLoop struct {
 	links []*tlsLink                     // by slot; nil: none
 
 	src  []byte // the record that crypto/tls may read now
-	rest []byte // what follows it
-	sink []byte // what crypto/tls has written since the latest collect
+	rest []byte // the sealed input after it
+	sink []byte // the output of crypto/tls since the latest collect
 
 	// Scratch.
 	plain []byte // an opened record
@@ -55,7 +55,7 @@ func newTLSLoop(l *Loop) *tlsLoop {
 	}
 }
 
-// startTLS is called for a connection that is to begin with a TLS handshake.
+// startTLS has the connection begin with a TLS handshake.
 func (c tlsConn) startTLS() {
 	l := c.loop
 	m := l.engine.metrics
@@ -66,8 +66,8 @@ func (c tlsConn) startTLS() {
 	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.HandshakeTimeout, c.Conn)
 }
 
-// link returns the connection's TLS, nil if the peer speaks plaintext. It is kept beside the
-// connections, by slot, so that they do not pay for it without TLS.
+// link returns the connection's TLS, nil if there is none. It is in a table by slot, so that
+// connections without TLS need no memory for it.
 func (c *Conn) link() *tlsLink {
 	if c.flags&flagTLS == 0 {
 		return nil
@@ -75,7 +75,7 @@ func (c *Conn) link() *tlsLink {
 	return c.loop.tls.links[c.slot]
 }
 
-// setLink makes t the connection's TLS; nil: it has none any more.
+// setLink makes t the connection's TLS; nil removes it.
 func (c tlsConn) setLink(t *tlsLink) {
 	s := c.loop.tls
 	if n := int(c.slot) + 1; n > len(s.links) {
@@ -87,10 +87,10 @@ func (c tlsConn) setLink(t *tlsLink) {
 	}
 }
 
-// Secure reports whether the connection is inside TLS. It is false once the connection has closed.
+// Secure reports whether the connection uses TLS. It is false once the connection has closed.
 func (c *Conn) Secure() bool { return c.link() != nil }
 
-// receiveTLS takes sealed bytes; they are valid during the call.
+// receiveTLS handles sealed bytes; b is valid during the call.
 func (c tlsConn) receiveTLS(b []byte) {
 	switch {
 	case c.state == stateTLS:
@@ -100,7 +100,7 @@ func (c tlsConn) receiveTLS(b []byte) {
 	}
 }
 
-// unseal opens the records that are complete and keeps the beginning of another.
+// unseal opens the complete records and buffers the beginning of another.
 func (c tlsConn) unseal(b []byte) {
 	t, s := c.link(), c.loop.tls
 	if !t.in.empty() {
@@ -122,9 +122,9 @@ func (c tlsConn) unseal(b []byte) {
 	t.in.keep(rest)
 }
 
-// openRecord opens the record in tlsLoop.src and handles what is in it, or, with more, what
-// crypto/tls has kept of earlier ones as well. False means that the input that follows is of no
-// interest any more.
+// openRecord opens the record in tlsLoop.src and handles its plaintext; with more set, also what
+// crypto/tls has buffered of earlier records. False means that the connection needs no further
+// input.
 func (c tlsConn) openRecord(more bool) bool {
 	t, s := c.link(), c.loop.tls
 	for {
@@ -142,7 +142,7 @@ func (c tlsConn) openRecord(more bool) bool {
 		}
 		if err == errWouldBlock {
 			if n == 0 {
-				dropBuffers(t.conn) // of a handshake message
+				dropBuffers(t.conn) // of a handshake message after the handshake
 			}
 			return true
 		}
@@ -151,13 +151,13 @@ func (c tlsConn) openRecord(more bool) bool {
 			return false
 		}
 		if !more && n < len(s.plain) && len(s.src) == 0 {
-			return true // that was all of the record
+			return true // that was the whole record
 		}
 	}
 }
 
-// recordsEnded is called when there is nothing more to come: the peer said so (io.EOF), or what it
-// sent is broken.
+// recordsEnded handles the end of the records: the peer has sent close_notify (io.EOF), or an
+// invalid record.
 func (c tlsConn) recordsEnded(err error) {
 	if err != io.EOF {
 		c.loop.engine.metrics.TLSBroken.Add(1)
@@ -167,8 +167,8 @@ func (c tlsConn) recordsEnded(err error) {
 	c.scheduleClose()
 }
 
-// collect puts what crypto/tls wrote by itself, an alert or the answer to a key update, behind what
-// is sealed.
+// collect queues what crypto/tls has written by itself, such as an alert or the response to a key
+// update, after the sealed output.
 func (c tlsConn) collect() {
 	t, s := c.link(), c.loop.tls
 	if len(s.sink) == 0 {
@@ -185,7 +185,7 @@ func (c tlsConn) collect() {
 	}
 }
 
-// seal seals the oldest part of the outbox into tlsLoop.sink and returns how many bytes of it.
+// seal seals the oldest part of the outbox into tlsLoop.sink and returns its length.
 func (c tlsConn) seal() (int, error) {
 	t, s := c.link(), c.loop.tls
 	most := sealMost
@@ -206,7 +206,7 @@ func (c tlsConn) seal() (int, error) {
 	return len(data), err
 }
 
-// flushTLS is flush for a connection inside TLS.
+// flushTLS writes the outbox of a connection with TLS.
 func (c tlsConn) flushTLS() {
 	l := c.loop
 	t, s := c.link(), l.tls
@@ -257,8 +257,8 @@ func (c tlsConn) flushTLS() {
 	}
 }
 
-// flushCloseNotify has close_notify sent, behind all that was sealed. It returns true once that has
-// gone, or cannot go.
+// flushCloseNotify has close_notify sent after all that was sealed. It reports whether that was
+// written, or cannot be.
 func (c tlsConn) flushCloseNotify() bool {
 	t := c.link()
 	if t.conn == nil || t.out.empty() && t.closeNotify {
@@ -266,14 +266,14 @@ func (c tlsConn) flushCloseNotify() bool {
 	}
 	if !t.closeNotify {
 		t.closeNotify = true
-		_ = t.conn.CloseWrite() // it writes to the loop's scratch: that cannot fail
+		_ = t.conn.CloseWrite() // it writes to tlsLoop.sink, which cannot fail
 		c.collect()
 	}
 	return false
 }
 
-// sendCloseNotify is called just before the socket is closed. It has one attempt at what is sealed
-// and at close_notify.
+// sendCloseNotify is called just before the socket is closed. It tries once to write what is
+// sealed, and close_notify.
 func (c tlsConn) sendCloseNotify() {
 	t, s := c.link(), c.loop.tls
 	if t.out.empty() && t.conn != nil && !t.closeNotify {
@@ -287,7 +287,7 @@ func (c tlsConn) sendCloseNotify() {
 	}
 }
 
-// dropTLS forgets the connection's TLS.
+// dropTLS releases the connection's TLS.
 func (c tlsConn) dropTLS() {
 	t := c.link()
 	if t == nil {

@@ -7,12 +7,11 @@ import (
 	"unsafe"
 )
 
-// A tls.Conn keeps its input buffers for life: as large as the largest record and the largest
-// handshake message that ever came, some kilobytes for a connection that is idle. It has no way to
-// give them up, so it is helped along: while they are empty, they are taken away, and the loop
-// lends a buffer of its own for the time of a read. Where the fields are is looked up by name and
-// type. If a later version of Go has none, or others, nothing is touched, and all works as before
-// with more memory (a test tells).
+// A tls.Conn never releases its input buffers, which are as large as the largest record and
+// handshake message so far: some kilobytes for an idle connection. Its API cannot release them, so
+// this file does, by reflection: it removes empty buffers, and lends a buffer of the loop for the
+// time of a read. The fields are found by name and type. If another version of Go has different
+// ones, they are left alone, and a connection needs more memory; a test reports that.
 
 // The offsets of the fields in a tls.Conn, if haveBuffers.
 var (
@@ -33,8 +32,8 @@ func bufferAt(c *tls.Conn, offset uintptr) *bytes.Buffer {
 	return (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), offset))
 }
 
-// lendRaw lends the loop's buffer to c for a read. False means that it has one with something in
-// it.
+// lendRaw lends the loop's buffer to c for a read. It returns false if c has a buffer that is not
+// empty.
 func lendRaw(c *tls.Conn, s *tlsLoop) bool {
 	if !haveBuffers {
 		return false
@@ -47,11 +46,11 @@ func lendRaw(c *tls.Conn, s *tlsLoop) bool {
 	return true
 }
 
-// takeRaw takes back what was lent, unless something is left in it.
+// takeRaw takes back the lent buffer, or leaves it to c if it is not empty.
 func takeRaw(c *tls.Conn, s *tlsLoop) {
 	raw := bufferAt(c, rawOffset)
 	if raw.Len() > 0 {
-		s.raw = make([]byte, 0, rawRoom) // the other is the connection's now
+		s.raw = make([]byte, 0, rawRoom) // the other is owned by c now
 		return
 	}
 	raw.Reset()
@@ -59,7 +58,7 @@ func takeRaw(c *tls.Conn, s *tlsLoop) {
 	*raw = bytes.Buffer{}
 }
 
-// dropBuffers takes empty buffers away from c.
+// dropBuffers removes empty buffers from c.
 func dropBuffers(c *tls.Conn) {
 	if !haveBuffers {
 		return

@@ -10,32 +10,31 @@ import (
 	"sluice/pool"
 )
 
-// protoH2 is HTTP/2's name in ALPN (RFC 9113 §3.1). The loops do not speak it.
+// protoH2 is HTTP/2's name in ALPN (RFC 9113 §3.1). net/http speaks it, the loops do not.
 const protoH2 = "h2"
 
-// handedTLS is a connection inside TLS given to net/http. Its ConnectionState is what makes
-// net/http set Request.TLS.
+// handedTLS is a connection with TLS at net/http, which sets Request.TLS from its ConnectionState.
 type handedTLS struct {
 	handed // of the plaintext
 	link   *tlsLink
 }
 
-// ConnectionState tells what the handshake agreed on.
+// ConnectionState returns the result of the handshake.
 func (h *handedTLS) ConnectionState() tls.ConnectionState { return h.link.conn.ConnectionState() }
 
-// handoverTLS gives the connection inside TLS to net/http, with the plaintext pre that is not done
-// with, and with a duplicate of its socket.
+// handoverTLS gives the connection to net/http, with the unhandled plaintext pre and a duplicate of
+// its socket.
 func (c tlsConn) handoverTLS(fd int, pre []byte) {
 	t, s := c.link(), c.loop.tls
 	a := &tlsSocket{pre: bytes.Clone(s.rest), client: c.http().handedAddr()}
 	out := t.out.detach()
 	t.loop = nil
 	c.setLink(nil)
-	t.in.drop() // it has been copied, if anything was left of it
+	t.in.drop() // its unread rest was copied to a.pre
 	go c.loop.engine.serveTLS(fd, t, a, out, bytes.Clone(pre))
 }
 
-// serveTLS passes a descriptor and a TLS connection on, both of which it takes over.
+// serveTLS gives a TLS connection to net/http. It owns the descriptor and the connection.
 func (e *Engine) serveTLS(fd int, t *tlsLink, a *tlsSocket, out *pool.Buffer, pre []byte) {
 	raw, err := clientConn(fd)
 	if err != nil {
@@ -45,14 +44,14 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *tlsSocket, out *pool.Buffer, pr
 	}
 	a.Conn = raw
 	t.socket = a
-	if out != nil { // the end of the handshake, say
+	if out != nil { // for example the end of the handshake
 		_ = raw.SetWriteDeadline(time.Now().Add(e.opts.Limits.HandshakeTimeout))
-		_, _ = raw.Write(out.B) // an error will come again
+		_, _ = raw.Write(out.B) // the next write will fail, too
 		_ = raw.SetWriteDeadline(time.Time{})
 		out.Put()
 	}
 	if pre == nil {
-		// Nothing has been read: it can go as what net/http knows best, and must, for HTTP/2.
+		// Nothing has been read, so it can be a *tls.Conn, which net/http needs for HTTP/2.
 		a.onClose = sync.OnceFunc(func() { e.metrics.OpenAll.Add(-1) })
 		e.giveHTTP(t.conn, func() {
 			a.onClose()
@@ -64,24 +63,24 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *tlsSocket, out *pool.Buffer, pr
 	e.giveHTTP(h, func() { _ = h.cut() })
 }
 
-// detach parts h from net/http for Adopt, and notes in a how to go on. It returns the socket.
+// detach separates h from net/http for Adopt, and moves its state to a. It returns the socket.
 func (h *handedTLS) detach(a *adopted) net.Conn {
 	h.release()
-	way := h.link.socket
+	socket := h.link.socket
 	h.link.socket = nil
 	a.head = h.unread(a.head)
-	a.client, a.link, a.sealed = way.client, h.link, way.pre
-	return way.Conn
+	a.client, a.link, a.sealed = socket.client, h.link, socket.pre
+	return socket.Conn
 }
 
-// adoptTLS goes on where net/http left off.
+// adoptTLS continues with a connection that net/http had.
 func (c tlsConn) adoptTLS(a *adopted) {
 	l := c.loop
 	a.link.loop = l
 	c.setLink(a.link)
 	l.tls.src, l.tls.rest = nil, a.sealed
 	c.take(a.head)
-	// Records, and parts of them, may be left inside crypto/tls.
+	// crypto/tls may have buffered records, or parts of one.
 	if c.link() != nil && c.state < stateLinger && c.openRecord(true) && len(a.sealed) > 0 {
 		c.unseal(a.sealed)
 	}

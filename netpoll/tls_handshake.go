@@ -18,46 +18,45 @@ import (
 	"sluice/netpoll/tlsrecord"
 )
 
-// A handshake is a conversation in which crypto/tls waits for the peer, so it takes a goroutine, a
-// worker. The loop reads and writes for it. There are Limits.MaxHandshakes workers at most, and
-// Limits.HandshakeQueue connections that wait for one; beyond, connections are closed. A connection
-// asks for a worker when its whole ClientHello is there, so one that says nothing, or says it
-// slowly, costs a timer and what it has sent. Few workers compute at a time, the others wait for
-// their peers or for their iteration: were thousands of them ready to run, an event loop would be
-// one of thousands, too. Those that have had the peer's answer do not queue behind those that have
-// yet to begin: their clients are sending already.
+// crypto/tls waits for the peer during a handshake, so each handshake needs a goroutine, a worker.
+// The loop reads and writes for it. At most Limits.MaxHandshakes workers exist, and
+// Limits.HandshakeQueue connections wait for one; further connections are closed. A connection asks
+// for a worker once its whole ClientHello has been received, so one that sends nothing, or sends
+// slowly, costs a timer and the bytes that it has sent. Few workers compute at a time; the others
+// wait for their peers or for a slot. With thousands of runnable workers, an event loop would get a
+// thousandth of the processor. Handshakes whose client has replied have slots of their own, so they
+// do not queue after those that have yet to begin.
 //
-// A worker that waits for its peer is not kept from others by a peer that says nothing more: when
-// all workers are taken, the handshake that has waited longest for its peer is given up for each
-// one that comes.
+// Peers that stop sending cannot hold the workers: when all are taken, the handshake that has
+// waited longest for its peer is aborted for each new one.
 
 const (
-	maxHello   = 16 << 10 // bytes of a ClientHello and of what comes with it
-	maxWaiting = 1 << 20  // sealed input that waits for a worker to say that the handshake is done
+	maxHello   = 16 << 10 // bytes of a ClientHello, and of the input with it
+	maxWaiting = 1 << 20  // bytes of sealed input buffered until the worker reports the end of the handshake
 )
 
-// handshakes are the workers of an engine. Any goroutine may use it.
+// handshakes are the workers of an engine. Any goroutine may use them.
 type handshakes struct {
 	// Fixed after construction.
 	config       *tls.Config
 	clock        owner.Clock
-	firstFlight  chan struct{} // holds an element per worker that computes the first answer
-	laterFlights chan struct{} // the same, for those that have waited for the peer since
+	firstFlight  chan struct{} // semaphore of the workers that compute the first flight
+	laterFlights chan struct{} // semaphore of those that have waited for the peer since
 
 	mu         sync.Mutex
-	workers    int       // there are
-	queue      list.List // of *handshake: have no worker yet
-	idle       list.List // of *handshake: their workers wait for the peer, the longest first
-	reclaiming int       // handshakes that are being given up
+	workers    int       // that exist
+	queue      list.List // of *handshake: they have no worker yet
+	idle       list.List // of *handshake: their workers wait for the peer, longest first
+	reclaiming int       // handshakes that are being aborted for others
 	alarm      owner.Alarm
-	armed      bool // alarm is
+	armed      bool // whether alarm is
 
 	max, maxQueue int // fixed
 	faults        *owner.Faults
 }
 
 func newHandshakes(o *Options) *handshakes {
-	// A flush is to be one record, not several of a growing size.
+	// A flush should be one record, not several of growing size.
 	config := o.TLS.Clone()
 	config.DynamicRecordSizingDisabled = true
 	if o.HTTP == nil {
@@ -78,7 +77,7 @@ func newHandshakes(o *Options) *handshakes {
 	return p
 }
 
-// take finds a worker for h, or a place in the queue; false: both are full.
+// take starts or queues h; it returns false if all workers and the queue are taken.
 func (p *handshakes) take(h *handshake) bool {
 	p.mu.Lock()
 	if p.workers < p.max {
@@ -87,7 +86,7 @@ func (p *handshakes) take(h *handshake) bool {
 		go p.work(h)
 		return true
 	}
-	ok := p.queue.Len() < p.maxQueue || p.longestIdle() != nil // whose worker is about to be free
+	ok := p.queue.Len() < p.maxQueue || p.longestIdle() != nil // its worker is about to be free
 	if ok {
 		h.queued = p.queue.PushBack(h)
 	}
@@ -96,11 +95,12 @@ func (p *handshakes) take(h *handshake) bool {
 	return ok
 }
 
-// handshakeIdleMin is how long a peer may be silent though others wait for a worker: longer than
-// most take to answer.
+// handshakeIdleMin is how long a peer may be idle while others wait for a worker: longer than most
+// take to reply.
 const handshakeIdleMin = 100 * time.Millisecond
 
-// longestIdle returns the handshake that has waited longest for its peer, if that is too long. p.mu
+// longestIdle returns the handshake that has waited longest for its peer, if it has waited long
+// enough to be aborted. p.mu
 // is held.
 func (p *handshakes) longestIdle() *handshake {
 	if first := p.idle.Front(); first != nil {
@@ -111,8 +111,8 @@ func (p *handshakes) longestIdle() *handshake {
 	return nil
 }
 
-// reclaim gives up a handshake for each one that waits for a worker, as far as there are any that
-// have waited for their peers too long, and sees to it that it is called again when there may be.
+// reclaim aborts an idle handshake for each queued one, longest idle first. If there are too few,
+// the alarm calls it again.
 func (p *handshakes) reclaim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,7 +129,7 @@ func (p *handshakes) reclaim() {
 		h.idle = nil
 		h.reclaiming = true
 		p.reclaiming++
-		go h.reclaim() // its lock is held while ours is waited for
+		go h.reclaim() // not here: h.mu may be held by a worker that waits for p.mu
 	}
 }
 
@@ -150,7 +150,7 @@ func (p *handshakes) beginWait(h *handshake) {
 	p.reclaim()
 }
 
-// endWait notes that it does so no longer.
+// endWait notes that h's worker waits no longer.
 func (p *handshakes) endWait(h *handshake) {
 	p.mu.Lock()
 	if h.idle != nil {
@@ -160,7 +160,7 @@ func (p *handshakes) endWait(h *handshake) {
 	p.mu.Unlock()
 }
 
-// work does handshakes until none waits.
+// work runs h and then queued handshakes, until none is queued.
 func (p *handshakes) work(h *handshake) {
 	for h != nil {
 		h.run(p)
@@ -179,7 +179,7 @@ func (p *handshakes) work(h *handshake) {
 	}
 }
 
-// leave takes h out of the queue.
+// leave removes h from the queue.
 func (p *handshakes) leave(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -189,34 +189,34 @@ func (p *handshakes) leave(h *handshake) {
 	}
 }
 
-// handshake is one between a loop and a worker.
+// handshake is one TLS handshake, shared by a loop and a worker.
 type handshake struct {
 	// Fixed.
 	link          *tlsLink
 	local, remote net.Addr
 
 	queued     *list.Element // in the queue; guarded by handshakes.mu
-	idle       *list.Element // among the silent; guarded by handshakes.mu
-	idleSince  time.Duration // when it came there; guarded by handshakes.mu
-	reclaiming bool          // it is being given up; guarded by handshakes.mu
+	idle       *list.Element // in handshakes.idle; guarded by handshakes.mu
+	idleSince  time.Duration // since when; guarded by handshakes.mu
+	reclaiming bool          // it is being aborted for another; guarded by handshakes.mu
 
 	// Owned by the loop.
-	conn     *Conn // nil: nobody is interested any more
-	answered bool  // something was sent: from now on the peer may send more than the handshake needs
+	conn     *Conn // nil: the loop has given the handshake up, or it is done
+	answered bool  // the worker has sent something: the peer may send data after its part of the handshake
 
 	// Owned by the worker.
 	pool *handshakes
 	slot chan struct{} // to be released; nil: none
 
 	mu        sync.Mutex
-	cond      sync.Cond // in has grown, or gone is set
-	in        []byte    // input that the worker has not taken
+	cond      sync.Cond // in has grown, or aborted or ended is set
+	in        []byte    // input that the worker has not read
 	aborted   bool
-	ended     bool // the peer has shut its side down
-	reclaimed bool // given up for another; then gone, too
+	ended     bool // the peer has ended its input
+	reclaimed bool // aborted for another; aborted is set, too
 }
 
-// handshakeEvent is what a worker tells the loop.
+// handshakeEvent is a message from a worker to the loop.
 type handshakeEvent struct {
 	h    *handshake
 	out  []byte    // to be written
@@ -225,7 +225,7 @@ type handshakeEvent struct {
 	err  error     // or this one
 }
 
-// run is the worker's part.
+// run does the handshake on the worker.
 func (h *handshake) run(p *handshakes) {
 	h.pool = p
 	conn := tls.Server(h.link, p.config)
@@ -239,20 +239,20 @@ func (h *handshake) run(p *handshakes) {
 
 var errHandshakeFault = errors.New("the handshake panicked")
 
-// contained does a handshake; a panic ends that alone.
+// contained calls handshake; a panic is its error.
 func (p *handshakes) contained(handshake func() error) (err error) {
 	err = errHandshakeFault
 	defer p.faults.Contain(owner.Handshake)
 	return handshake()
 }
 
-// acquire waits for the permission to compute.
+// acquire waits for a slot to compute.
 func (h *handshake) acquire(slot chan struct{}) {
 	slot <- struct{}{}
 	h.slot = slot
 }
 
-// release lets another worker compute.
+// release frees the slot.
 func (h *handshake) release() {
 	if h.slot != nil {
 		<-h.slot
@@ -260,7 +260,7 @@ func (h *handshake) release() {
 	}
 }
 
-// read is called by the worker. It waits.
+// read is tlsLink.Read on the worker. It waits for input.
 func (h *handshake) read(p []byte) (int, error) {
 	h.mu.Lock()
 	if len(h.in) == 0 && !h.aborted && !h.ended {
@@ -269,7 +269,7 @@ func (h *handshake) read(p []byte) (int, error) {
 		for len(h.in) == 0 && !h.aborted && !h.ended {
 			h.cond.Wait()
 		}
-		h.mu.Unlock() // the loop must not wait for what this waits for
+		h.mu.Unlock() // the loop must not wait for the locks and slots below
 		h.pool.endWait(h)
 		h.acquire(h.pool.laterFlights)
 		h.mu.Lock()
@@ -286,14 +286,14 @@ func (h *handshake) read(p []byte) (int, error) {
 	return n, nil
 }
 
-// write is called by the worker. It does not wait: a handshake has few things to say.
+// write is tlsLink.Write on the worker. It does not wait, because a handshake writes little.
 func (h *handshake) write(p []byte) (int, error) {
 	h.link.loop.tls.mail.Put(handshakeEvent{h: h, out: bytes.Clone(p)})
 	return len(p), nil
 }
 
-// feed passes the peer's bytes on to the worker. It returns how many the worker has not read yet,
-// and whether these are within the bound.
+// feed passes the peer's bytes to the worker. It returns how many bytes the worker has not read,
+// and whether they are within the bound.
 func (h *handshake) feed(b []byte) (unread int, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -309,7 +309,7 @@ func (h *handshake) feed(b []byte) (unread int, ok bool) {
 	return len(h.in), true
 }
 
-// end notes that nothing more comes from the peer. What has come may be enough.
+// end notes that the peer has ended its input. The handshake may still succeed.
 func (h *handshake) end() {
 	h.mu.Lock()
 	h.ended = true
@@ -325,18 +325,18 @@ func (h *handshake) abort() {
 	h.mu.Unlock()
 }
 
-// reclaim ends the handshake in favour of another, unless the peer has spoken just now.
+// reclaim aborts the handshake in favour of another, unless input has arrived just now.
 func (h *handshake) reclaim() {
 	defer h.pool.faults.Contain(owner.Handshake)
 	h.mu.Lock()
-	spoken := len(h.in) > 0
-	if !spoken {
+	arrived := len(h.in) > 0
+	if !arrived {
 		h.reclaimed = !h.aborted
 		h.aborted = true
 		h.cond.Signal()
 	}
 	h.mu.Unlock()
-	if p := h.pool; spoken {
+	if p := h.pool; arrived {
 		p.mu.Lock()
 		h.reclaiming = false
 		p.reclaiming--
@@ -345,7 +345,7 @@ func (h *handshake) reclaim() {
 	}
 }
 
-// handshakeInput takes bytes of the peer until the handshake is done.
+// handshakeInput handles bytes of the peer until the handshake is done.
 func (c tlsConn) handshakeInput(b []byte) {
 	t, e := c.link(), c.loop.engine
 	if t.hs != nil {
@@ -387,7 +387,7 @@ func (c tlsConn) handshakeInput(b []byte) {
 	}
 }
 
-// endHandshake counts how a handshake ended, and ends it if a worker has it.
+// endHandshake counts how a handshake ended, and aborts it if a worker has it.
 func (c tlsConn) endHandshake(how *atomic.Uint64) {
 	t := c.link()
 	how.Add(1)
@@ -424,13 +424,13 @@ func handleHandshakeEvent(n handshakeEvent) {
 	}
 }
 
-// handshakeDone ends the handshake.
+// handshakeDone handles the result of a handshake.
 func (c tlsConn) handshakeDone(n handshakeEvent) {
 	l, t := c.loop, c.link()
 	m := l.engine.metrics
 	if n.err != nil {
 		how := &m.TLSFailed
-		if n.h.reclaimed { // the worker has ended: nobody else has it
+		if n.h.reclaimed { // the worker has ended, so this needs no lock
 			how = &m.TLSSilent
 		}
 		c.endHandshake(how)
@@ -466,7 +466,7 @@ func (c tlsConn) handshakeDone(n handshakeEvent) {
 	}
 }
 
-// looksLikeHTTP reports whether a client speaks HTTP where TLS is spoken.
+// looksLikeHTTP reports whether a client sends plain HTTP instead of TLS.
 func looksLikeHTTP(b []byte) bool {
 	for _, method := range [...]string{"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "PATCH ", "OPTIONS "} {
 		if bytes.HasPrefix(b, []byte(method)) {

@@ -9,38 +9,38 @@ import (
 	"sluice/netpoll/tlsrecord"
 )
 
-// tlsLink is a connection's TLS, and what crypto/tls takes for the network. Who owns it changes: a
-// handshake worker, the loop, a goroutine of net/http, perhaps the loop again. The mailbox of the
-// loop, the start of a goroutine and gnet's registration pass it on.
+// tlsLink is a connection's TLS, and the net.Conn that crypto/tls reads and writes. Its owner
+// changes: a handshake worker, the loop, a goroutine of net/http, possibly the loop again. It is
+// passed on by the loop's mailbox, the start of a goroutine, and gnet's registration.
 type tlsLink struct {
 	// Fixed after the handshake.
 	conn *tls.Conn // nil: the handshake is not done
 
-	// Where the bytes come from and go to: one of the three is not nil.
+	// The other end of Read and Write: one of the three is not nil.
 	loop   *Loop      // the loop; its scratch
 	hs     *handshake // a handshake worker and its loop; loop is set, too
 	socket *tlsSocket // net/http and its socket
 
-	pos tlsrecord.Position // of the input that crypto/tls has been given
+	pos tlsrecord.Position // of the input that crypto/tls has read
 
 	// Owned by the loop.
 	closeNotify bool         // close_notify is sealed
-	handshaking bool         // the handshake is under way, or has yet to begin
-	plain       int32        // bytes of the outbox that out stands for
+	handshaking bool         // the handshake is in progress or has yet to begin
+	plain       int32        // bytes of the outbox that are sealed in out
 	in          pendingBytes // an incomplete record
 	out         pendingBytes // sealed, to be written before anything else
 }
 
-// away is the network of a connection that net/http has.
+// tlsSocket is the socket below the TLS of a connection at net/http.
 type tlsSocket struct {
 	net.Conn
-	pre     []byte         // sealed input that the loop had read
-	client  netip.AddrPort // whom a proxy passes on; invalid: the peer itself
-	onClose func()         // called once when it is closed; nil: someone else cares
+	pre     []byte         // sealed input that the loop has read
+	client  netip.AddrPort // the client's address from a proxy; invalid: the peer is the client
+	onClose func()         // called once when it is closed; nil: the handedTLS counts its end
 }
 
-// errWouldBlock is what crypto/tls gets when there is no input. It is temporary: crypto/tls goes on
-// from there the next time.
+// errWouldBlock is the error of a Read without input. It is temporary, so crypto/tls can continue
+// with the next Read.
 var errWouldBlock error = wouldBlock{}
 
 type wouldBlock struct{}
@@ -62,7 +62,7 @@ func (t *tlsLink) Read(p []byte) (n int, err error) {
 			n, err = a.Read(p)
 		}
 	case t.hs != nil:
-		// Not beyond a record's end: what follows the handshake is the loop's.
+		// Not beyond a record's end: the loop handles the records after the handshake.
 		n, err = t.hs.read(p[:min(len(p), t.pos.Next())])
 	default:
 		s := t.loop.tls
@@ -93,7 +93,7 @@ func (t *tlsLink) Write(p []byte) (int, error) {
 func (t *tlsLink) Close() error {
 	a := t.socket
 	if a == nil {
-		return nil // the loop closes its sockets itself
+		return nil // the loop closes its own sockets
 	}
 	if a.onClose != nil {
 		a.onClose()
@@ -125,7 +125,7 @@ func (t *tlsLink) RemoteAddr() net.Addr {
 	return t.socket.Conn.RemoteAddr()
 }
 
-// SetDeadline implements net.Conn. On the loop nothing waits.
+// SetDeadline implements net.Conn. On the loop no call waits.
 func (t *tlsLink) SetDeadline(at time.Time) error {
 	if t.socket != nil {
 		return t.socket.Conn.SetDeadline(at)

@@ -7,27 +7,27 @@ import (
 	"sluice/wsproto"
 )
 
-// Pending is the verdict of a Handler.Upgrade that cannot tell yet: Conn.Accept or Conn.Refuse
-// follows.
+// Pending is the result of a Handler.Upgrade that leaves the decision open: Conn.Accept or
+// Conn.Refuse follows.
 const Pending = -1
 
-// maxPipelined bounds what a client may send behind its handshake before it is answered. It is not
-// supposed to send anything then (RFC 6455 §4.1), but some do not wait.
+// maxPipelined bounds, in bytes, what a client may send after its handshake or request before the
+// response. After a handshake it should send nothing (RFC 6455 §4.1), but some do not wait.
 const maxPipelined = 16 << 10
 
-// decision is a decision that came while Handler.Upgrade was still being asked.
+// decision is what Accept or Refuse was called with during Handler.Upgrade.
 type decision struct {
-	conn    *Conn // who is being asked about; nil: nobody
+	conn    *Conn // the argument of Handler.Upgrade; nil: it is not being called
 	extra   func(dst []byte) []byte
 	refusal []byte
 	given   bool
 }
 
 // Accept opens the WebSocket of a pending connection. extra, if not nil, appends further complete
-// field lines to the answer before Accept returns; whatever comes from outside must be free of line
-// ends. Handler.Open is called before Accept returns, messages that the client has sent already
-// follow later. During Handler.Upgrade, Accept may be called too: then the result must be Pending,
-// and Open follows it. On a connection that is not pending, or no longer, Accept does nothing.
+// field lines to the response before Accept returns; values from outside must not contain line
+// ends. Handler.Open is called before Accept returns; messages that the client has already sent are
+// handled after it. Accept may be called during Handler.Upgrade: then the result must be Pending,
+// and Open follows it. On a connection that is not pending Accept does nothing.
 func (c *Conn) Accept(extra func(dst []byte) []byte) {
 	l := c.loop
 	if l.deciding.conn == c {
@@ -40,8 +40,8 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 		return
 	}
 	l.engine.metrics.Pending.Add(-1)
-	// The head was kept with the input. It has been parsed once, so this cannot fail. Loop.head may
-	// be in use.
+	// The head is the beginning of the buffered input. It has been parsed before, so this cannot
+	// fail.
 	n, _ := wsproto.ParseHead(c.in.bytes(), l.opts.Limits.MaxHead, &l.acceptHead)
 	c.http().open(&l.acceptHead, extra)
 	rest := c.in.bytes()[n:]
@@ -56,10 +56,10 @@ func (c *Conn) Accept(extra func(dst []byte) []byte) {
 	l.resumption.add(c)
 }
 
-// Refuse answers a pending connection with an HTTP status and closes it. header holds zero or more
-// complete field lines, each with its CR LF, which must be free of others' line ends; body is plain
-// text if header does not say otherwise. Handler.Closed follows when the connection is gone. It may
-// be called when Accept may be, and whichever comes first counts.
+// Refuse rejects a pending upgrade with an HTTP status and closes the connection. header holds zero
+// or more complete field lines, each with its CR LF; values from outside must not contain line
+// ends. body is plain text if header does not say otherwise. Handler.Closed follows when the
+// connection has closed. Refuse may be called when Accept may be; the first call of either counts.
 func (c *Conn) Refuse(status int, header, body string) {
 	l := c.loop
 	if l.deciding.conn == c {
@@ -73,8 +73,8 @@ func (c *Conn) Refuse(status int, header, body string) {
 	}
 }
 
-// upgrade has the Handler judge a valid handshake; b is the input that begins with it. It returns
-// how much of b is done with: nothing while the decision is open.
+// upgrade has the Handler decide on a valid handshake; b is the input that begins with it. It
+// returns how many bytes of b it is done with: none while the decision is open.
 func (c httpConn) upgrade(b []byte, h *wsproto.Head, n int) int {
 	l := c.loop
 	m := l.engine.metrics
@@ -106,7 +106,8 @@ func (c httpConn) upgrade(b []byte, h *wsproto.Head, n int) int {
 	return n
 }
 
-// await keeps the input of a pending connection, its head included, within bounds.
+// await bounds the input of a pending connection, its head included. It returns how many bytes of b
+// it is done with.
 func (c httpConn) await(b []byte) int {
 	e := c.loop.engine
 	if len(b) <= e.opts.Limits.MaxHead+maxPipelined {
@@ -116,14 +117,14 @@ func (c httpConn) await(b []byte) int {
 	return len(b)
 }
 
-// refusePending ends a pending connection with a response.
+// refusePending rejects a pending upgrade with a response, and counts it in why.
 func (c httpConn) refusePending(why *atomic.Uint64, response []byte) {
 	why.Add(1)
 	c.loop.engine.metrics.Pending.Add(-1)
 	c.refuse(response)
 }
 
-// hold notes that the Handler knows the connection: it will hear of its end.
+// hold notes that the Handler knows the connection: Handler.Closed will be called.
 func (c httpConn) hold() {
 	if c.flags&flagHeld == 0 {
 		c.flags |= flagHeld
@@ -145,7 +146,7 @@ func (c httpConn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 	l.engine.opts.Handler.Open(c.Conn, h)
 }
 
-// EnableDeflate makes the connection take compressed messages. The Handler calls it before it
+// EnableDeflate makes the connection accept compressed messages. The Handler calls it before it
 // accepts an upgrade whose response says that permessage-deflate was negotiated
 // (wsproto.NegotiateDeflate).
 func (c *Conn) EnableDeflate() { c.parser.EnableDeflate() }

@@ -6,7 +6,7 @@ import (
 	"sluice/wsproto"
 )
 
-// wsConn is a connection as a WebSocket: frames, pings, and the closing handshake.
+// wsConn is the role of a WebSocket: frames, pings, pauses and the closing handshake.
 type wsConn struct{ *Conn }
 
 // consumeFrames handles the complete frames and returns how many bytes they were.
@@ -54,7 +54,7 @@ func (c wsConn) dispatch(m wsproto.Message) {
 	}
 	switch m.Op {
 	case wsproto.OpClose:
-		if c.state == stateClosing { // the answer to ours
+		if c.state == stateClosing { // the response to ours
 			c.to(stateFinish)
 			if c.queued == 0 {
 				c.scheduleClose()
@@ -68,7 +68,7 @@ func (c wsConn) dispatch(m wsproto.Message) {
 		if c.state == stateOpen {
 			c.offer(l.arena.Commit(wsproto.AppendFrame(l.arena.Begin(), wsproto.OpPong, m.Payload)))
 		}
-	case wsproto.OpPong: // that something came is all that counts
+	case wsproto.OpPong: // receive has noted that the peer is alive
 	default:
 		if c.state == stateOpen {
 			l.stats.messages++
@@ -77,8 +77,8 @@ func (c wsConn) dispatch(m wsproto.Message) {
 	}
 }
 
-// fail closes the connection of a peer that broke the protocol: its close frame is not waited for,
-// because what it sends can no longer be understood (RFC 6455 §7.1.7).
+// fail closes the connection after a protocol error. The peer's close frame is not awaited, because
+// further input cannot be parsed (RFC 6455 §7.1.7).
 func (c wsConn) fail(code uint16, reason string) {
 	if c.state == stateClosing {
 		c.to(stateFail)
@@ -96,19 +96,19 @@ func (c wsConn) sendClose(code uint16, reason string) {
 	if c.code == 0 {
 		c.code = code
 	}
-	c.unpause(^pause(0)) // the peer's close frame is behind what waits
+	c.unpause(^pause(0)) // the peer's close frame follows the buffered messages
 	c.push(l.arena.Commit(wsproto.AppendClose(l.arena.Begin(), code, reason)))
 	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.CloseTimeout, c.Conn)
 }
 
 var ping = wsproto.AppendFrame(nil, wsproto.OpPing, nil)
 
-// keepAlive pings a peer that has been silent, and gives up one that stays so.
+// keepAlive pings a peer that has been idle, and closes the connection if no pong follows.
 func (c wsConn) keepAlive(now time.Duration) {
 	l := c.loop
 	limits := &l.opts.Limits
 	switch {
-	case c.paused != 0: // whatever it says lies in the socket
+	case c.paused != 0: // its input stays in the socket, so it does not count as idle
 		c.flags &^= flagPinged
 		c.activeAt = now
 		c.schedulePing()
@@ -125,9 +125,9 @@ func (c wsConn) keepAlive(now time.Duration) {
 	}
 }
 
-// schedulePing arms the timer for the end of the silence that is tolerated. It is not moved with
-// each message: when it fires, it looks at how long the silence was. Times are rounded up so that
-// the pings of many idle connections share wake-ups.
+// schedulePing arms the timer for the next ping. Input does not move the timer: when it fires,
+// keepAlive checks how long the peer has been idle. Times are rounded up, so that many idle
+// connections share wake-ups.
 func (c wsConn) schedulePing() {
 	interval := c.loop.opts.Limits.PingInterval
 	if interval < 0 {

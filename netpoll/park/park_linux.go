@@ -35,12 +35,12 @@ type Parker struct {
 	noticed bool // outer watches inner
 	checked bool // inner was checked since Wait began
 	waited  bool // inner was not ready when Wait began
-	yields  bool // Wait is a Yield: mark makes inner ready
+	yields  bool // Wait is a Yield: selfWake makes inner ready
 }
 
-// New returns the parker of the event loop whose epoll watches fd. mark must make fd readable.
-func New(fd int, mark func()) (*Parker, error) {
-	p := &Parker{selfWake: mark, noticed: true}
+// New returns the parker of the event loop whose epoll watches fd. selfWake must make fd readable.
+func New(fd int, selfWake func()) (*Parker, error) {
+	p := &Parker{selfWake: selfWake, noticed: true}
 	var err error
 	var watched []int
 	if p.inner, watched, err = epollOf(fd); err != nil {
@@ -203,7 +203,7 @@ func (p *Parker) Wake() { _ = p.file.SetReadDeadline(past) }
 
 var past = time.Unix(1, 0)
 
-// readable reports whether fd is readable. Go's scheduler is not told of the call, which never
+// readable reports whether fd is readable. The call bypasses Go's scheduler, because it never
 // waits.
 func readable(fd int) bool {
 	poll := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
@@ -212,8 +212,8 @@ func readable(fd int) bool {
 	return errno == 0 && n > 0
 }
 
-// Watch has gnet's epoll watch the input of one of its sockets, or only its end. gnet itself is not
-// told.
+// Watch has gnet's epoll watch the input of one of its sockets, or only its end. gnet does not
+// learn of it.
 func (p *Parker) Watch(fd int, on bool) bool {
 	e := unix.EpollEvent{Fd: int32(fd)}
 	if on {

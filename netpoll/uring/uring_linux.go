@@ -59,7 +59,7 @@ type (
 		addr          uint64
 		size          uint32
 		sendFlags     uint32
-		user          uint64 // comes back with the result
+		user          uint64 // returned with the result
 		_             [3]uint64
 	}
 
@@ -102,7 +102,7 @@ var Kernel = Calls{
 		return int(fd), errno
 	},
 	Enter: func(fd int, submit, wait, flags uint32) (int, unix.Errno) {
-		call := unix.RawSyscall6 // the scheduler is not told, as by write: its monitor would take the loop's processor
+		call := unix.RawSyscall6 // bypasses Go's scheduler, as netpoll's write does: its monitor would take the loop's processor
 		if wait > 0 {
 			call = unix.Syscall6
 		}
