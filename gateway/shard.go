@@ -98,6 +98,8 @@ func busError(err error) *res.Error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, natsbus.ErrCut):
+		return res.ErrCut
 	case errors.Is(err, natsbus.ErrTimeout), errors.Is(err, natsbus.ErrDisconnected):
 		return res.ErrTimeout
 	case errors.Is(err, natsbus.ErrNoResponders):

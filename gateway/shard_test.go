@@ -14,6 +14,7 @@ func TestBusError(t *testing.T) {
 	for err, want := range map[error]*res.Error{
 		natsbus.ErrTimeout:        res.ErrTimeout,
 		natsbus.ErrDisconnected:   res.ErrTimeout,
+		natsbus.ErrCut:            res.ErrCut,
 		natsbus.ErrNoResponders:   res.ErrNotFound,
 		natsbus.ErrSubjectTooLong: res.ErrSubjectTooLong,
 		natsbus.ErrBadSubject:     res.ErrInvalidRequest,

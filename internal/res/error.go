@@ -70,6 +70,11 @@ var (
 	ErrStopping   = InternalError("the gateway is stopping")
 )
 
+// ErrCut is an ErrTimeout of a request that was in flight when its connection to NATS was lost. The
+// sender of an idempotent request may send it again. It is compared by identity, so it must not be
+// copied.
+var ErrCut = &Error{Code: CodeTimeout, Message: ErrTimeout.Message}
+
 // Error is a RES error, as a client receives it. It is immutable and safe to share.
 type Error struct {
 	Code    string

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -33,7 +35,8 @@ type outage struct {
 	logged  []string
 	models  map[string]string // the service's resources: rid to JSON
 	denied  map[string]bool
-	mute    bool // the service does not answer
+	mute    bool // the service does not reply
+	hush    bool // nor to calls
 	unheard []string
 }
 
@@ -41,9 +44,9 @@ const outageGrace = time.Minute
 
 func newOutage(t *testing.T) *outage {
 	o := &outage{t: t, ns: natstest.Start(t), clock: owner.NewManualClock(), news: make(chan struct{}, 1),
-		models: map[string]string{"test.a": `{"n":1}`, "test.secret": `{"word":"x"}`}, denied: map[string]bool{}}
+		models: map[string]string{"test.a": `{"n":1}`, "test.secret": `{"word":"x"}`, "test.b": `{"n":4}`}, denied: map[string]bool{}}
 	nc := o.ns.Client()
-	if _, err := nc.Subscribe("*.test.*", o.serve); err != nil {
+	if _, err := nc.Subscribe("*.test.>", o.serve); err != nil {
 		t.Fatal(err)
 	}
 	if err := nc.Flush(); err != nil {
@@ -63,14 +66,16 @@ func newOutage(t *testing.T) *outage {
 func (o *outage) serve(m *nats.Msg) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.mute {
+	kind, rid, _ := strings.Cut(m.Subject, ".")
+	if o.mute || o.hush && kind == "call" {
 		o.unheard = append(o.unheard, m.Subject)
 		o.wake()
 		return
 	}
-	kind, rid, _ := strings.Cut(m.Subject, ".")
-	answer := `{"result":{"get":true}}`
+	answer := `{"result":{"get":true,"call":"*"}}`
 	switch {
+	case kind == "call":
+		answer = `{"result":true}`
 	case kind == "get":
 		answer = `{"result":{"model":` + o.models[rid] + `}}`
 	case o.denied[rid]:
@@ -217,6 +222,98 @@ func TestNATSIsCutTwice(t *testing.T) {
 	slices.Sort(got)
 	if !slices.EqualFunc(got, want, sameJSON) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Access and get requests in flight when NATS is cut are sent again on the next connection, also a
+// client's first ones: it gets its result, not a timeout. A call is not sent again, since the
+// service may have handled it.
+func TestRequestsInFlightAtACut(t *testing.T) {
+	o := newOutage(t)
+	c, err := o.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Cut)
+	url := "http" + strings.TrimPrefix(o.url, "ws") + "api/test/"
+	responses := make(chan string, 3)
+	do := func(method, path string) {
+		r, err := http.NewRequest(method, url+path, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			responses <- err.Error()
+			o.wake()
+			return
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		responses <- fmt.Sprint(method, " ", resp.StatusCode, " ", string(body), err)
+		o.wake()
+	}
+	mute := func(mute bool) {
+		o.mu.Lock()
+		o.mute, o.unheard = mute, nil
+		o.mu.Unlock()
+	}
+	heard := func(want ...string) {
+		t.Helper()
+		o.until(fmt.Sprint("the service has ", want), nil, func() bool {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			for _, w := range want {
+				if !slices.Contains(o.unheard, w) {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	mute(true)
+	if err := c.Send(`{"id":1,"method":"subscribe.test.a"}`); err != nil {
+		t.Fatal(err)
+	}
+	go do("GET", "b")
+	go do("POST", "c/m")
+	heard("access.test.a", "get.test.a", "access.test.b", "get.test.b", "access.test.c")
+	mute(false)
+	o.ns.Cut("sluice")
+	if m := o.next(c, nil); !strings.Contains(m, `"models":{"test.a":{"n":1}}`) {
+		t.Errorf("subscribe: %s", m)
+	}
+	received := func(n int, clock *owner.ManualClock) (got []string) {
+		t.Helper()
+		o.until("responses", clock, func() bool {
+			select {
+			case r := <-responses:
+				got = append(got, r)
+			default:
+			}
+			return len(got) == n
+		})
+		slices.Sort(got)
+		return got
+	}
+	got := received(2, nil)
+	if want := []string{`GET 200 {"n":4}<nil>`, `POST 200 true<nil>`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	o.mu.Lock()
+	o.hush = true
+	o.mu.Unlock()
+	go do("POST", "c/m")
+	heard("call.test.c.m")
+	o.ns.Cut("sluice")
+	if r := received(1, o.clock)[0]; !strings.HasPrefix(r, `POST 404 {"code":"system.timeout"`) {
+		t.Errorf("call in flight: %s", r)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.unheard) != 1 {
+		t.Errorf("the service got %q, want one call", o.unheard)
 	}
 }
 

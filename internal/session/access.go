@@ -69,20 +69,33 @@ func (env *Env) parseAccess(name string, payload []byte, err *res.Error) (a *acc
 	return a, meta
 }
 
-// accessRequest returns an access request, valid until the next one is built,
-// and the callback for its reply, which calls answer.
-func (s *Session) accessRequest(name, query string, answer func(*access, *res.Meta)) (subject string, payload []byte, done func([]byte, *res.Error)) {
+// maxCuts is how many times an access request is sent again because its connection
+// to NATS was lost, as a shard's requests are.
+const maxCuts = 3
+
+// accessRequest returns an access request, valid until the next one is built, and the callback for
+// its reply, which calls answer. b is its subscription, nil if it has none. If the connection to
+// NATS is lost before the reply, the callback sends the request again, up to cuts times: access
+// requests are idempotent.
+func (s *Session) accessRequest(b *Sub, p limit.Priority, name, query string, cuts int, answer func(*access, *res.Meta)) (subject string, payload []byte, done func([]byte, *res.Error)) {
 	s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, s.http)
 	return "access." + name, s.env.payload, func(payload []byte, err *res.Error) {
-		if !s.closed {
+		switch {
+		case s.closed:
+		case err != res.ErrCut || cuts == 0:
 			answer(s.env.parseAccess(name, payload, err))
+		case b != nil:
+			b.sendAccess(false, p, cuts-1, answer)
+		default:
+			s.askAccess(name, query, cuts-1, answer)
 		}
 	}
 }
 
-// askAccess requests access to a resource without a subscription, for a call.
-func (s *Session) askAccess(name, query string, answer func(*access, *res.Meta)) {
-	subject, payload, done := s.accessRequest(name, query, answer)
+// askAccess requests access to a resource without a subscription, for a call. cuts is maxCuts but
+// for a request that is sent again.
+func (s *Session) askAccess(name, query string, cuts int, answer func(*access, *res.Meta)) {
+	subject, payload, done := s.accessRequest(nil, limit.Call, name, query, cuts, answer)
 	s.env.Bus.Request(limit.Call, name, subject, payload, done)
 }
 
@@ -92,9 +105,13 @@ func (s *Session) askAccess(name, query string, answer func(*access, *res.Meta))
 // about to join its topic. If the hub has no such topic, then askAccess sends
 // nothing and returns a function for want that sends the request; else nil.
 func (b *Sub) askAccess(joins bool, p limit.Priority, answer func(*access, *res.Meta)) (first func()) {
+	return b.sendAccess(joins, p, maxCuts, answer)
+}
+
+func (b *Sub) sendAccess(joins bool, p limit.Priority, cuts int, answer func(*access, *res.Meta)) (first func()) {
 	bus := b.s.env.Bus
 	name, query := b.s.resolve(b.rid)
-	subject, payload, done := b.s.accessRequest(name, query, answer)
+	subject, payload, done := b.s.accessRequest(b, p, name, query, cuts, answer)
 	t := b.Topic()
 	if joins && b.unjoined() {
 		if t = b.s.env.Hub.Find(b.rid, name, query); t == nil {
@@ -248,7 +265,7 @@ func (b *Sub) recheckGranted() {
 	name, query := s.resolve(b.rid)
 	b.asking, b.outdated = true, false
 	b.ensureWork().onAccess = append(b.ensureWork().onAccess, b.applyAccess)
-	subject, payload, done := s.accessRequest(name, query, b.onAccess)
+	subject, payload, done := s.accessRequest(b, limit.Refresh, name, query, 0, b.onAccess) // retry repeats it
 	env.Bus.Request(limit.Refresh, name, subject, payload, func(payload []byte, err *res.Error) {
 		s.releasePlace()
 		done(payload, err)

@@ -33,7 +33,7 @@ func (s *Session) call(r *res.Request) {
 		return
 	}
 	name, query := s.resolve(r.RID)
-	s.askAccess(name, query, func(a *access, _ *res.Meta) { c.send(a) })
+	s.askAccess(name, query, maxCuts, func(a *access, _ *res.Meta) { c.send(a) })
 }
 
 // send sends the call to the service if access is granted.

@@ -155,7 +155,7 @@ func (s *Session) Invoke(rid, method string, params []byte, done func(r res.Call
 	before := s.env.Enter(s)
 	name, query := s.resolve(rid)
 	params = bytes.Clone(params)
-	s.askAccess(name, query, func(a *access, meta *res.Meta) {
+	s.askAccess(name, query, maxCuts, func(a *access, meta *res.Meta) {
 		metas := []*res.Meta{meta}
 		if ends(meta) {
 			done(res.CallResult{}, metas, a.err)
