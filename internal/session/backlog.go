@@ -23,7 +23,9 @@ type backlog struct {
 }
 
 // pending reports whether there is something to send before the next event.
-func (l *backlog) pending() bool { return l.script != nil || len(l.queue) > 0 || l.conflated || l.lost > 0 }
+func (l *backlog) pending() bool {
+	return l.script != nil || len(l.queue) > 0 || l.conflated || l.lost > 0
+}
 
 // push queues an event. When the queue is full, the events that change the
 // state are dropped: the difference between what the client has and the newest
