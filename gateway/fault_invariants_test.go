@@ -20,7 +20,7 @@ func TestPanicsAreNotContained(t *testing.T) {
 		case "loop":
 			g.loop(0).post(bomb)
 		case "shard":
-			g.shards[0].cache.Run(bomb)
+			g.shards[0].Cache.Run(bomb)
 		}
 		select {}
 	}

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"log/slog"
 	"time"
 
@@ -9,13 +8,13 @@ import (
 	"sluice/internal/connid"
 	"sluice/internal/framing"
 	"sluice/internal/httpedge"
-	"sluice/internal/limit"
 	"sluice/internal/loglimit"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/internal/state"
+	"sluice/internal/upstream"
 	"sluice/netpoll"
 )
 
@@ -30,17 +29,13 @@ type loop struct {
 	net      *netpoll.Loop
 	index    int
 	mailbox  *owner.Mailbox[loopMessage]
-	caller   *natsbus.Caller
+	upstream *upstream.Loop
 	env      session.Env
 	http     *httpedge.Loop
 	badToken loglimit.Limiter // of lines about malformed token events
 	asking   []*netpoll.Conn  // whose clients sent requests in this turn that wait for services
 
 	maxPending int // Config.MaxPending
-
-	// The in-flight requests of each session of an HTTP client that has any; a WebSocket client
-	// holds its own. They are abandoned when the session ends.
-	inFlight map[*session.Session]*natsbus.Group
 }
 
 // loopMessage is a message of another owner in a loop's mailbox: f if it is set, otherwise a reply
@@ -54,13 +49,18 @@ type loopMessage struct {
 // newLoop returns the state of a loop that starts.
 func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 	l := &loop{g: g, net: n, index: n.Index()}
-	l.inFlight = make(map[*session.Session]*natsbus.Group)
 	l.mailbox = owner.NewMailbox[loopMessage](n.Wake)
-	l.caller = g.bus.NewCaller(g.callerOfLoop(l.index), n.Wheel(), n.Now)
+	l.upstream = &upstream.Loop{
+		Index:  l.index,
+		Caller: g.bus.NewCaller(g.callerOfLoop(l.index), n.Wheel(), n.Now),
+		Env:    &l.env,
+		Shard:  g.shardOf,
+		Post:   l.post,
+	}
 	c := &g.config
 	l.env = session.Env{
-		Hub:     fanout.NewHub(source{l}, framing.Framers(c.CompressionThreshold, &g.compressions), n.Arena(), &g.fanoutMetrics),
-		Bus:     loopBus{l},
+		Hub:     fanout.NewHub(l.upstream, framing.Framers(c.CompressionThreshold, &g.compressions), n.Arena(), &g.fanoutMetrics),
+		Bus:     l.upstream,
 		Parser:  new(res.Parser),
 		Post:    l.post,
 		After:   l.after,
@@ -74,7 +74,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 			}
 		},
 		Invalid: g.services.InvalidReply,
-		Ended:   l.abandon,
+		Ended:   l.upstream.Abandon,
 		Faults:  g.faults,
 	}
 	framing.Share(l.env.Hub, c.CompressionThreshold)
@@ -94,7 +94,7 @@ const (
 // maxPending, but at most a quarter of what remains of the loop's limit. So other clients get a
 // share however many clients use theirs up.
 func (l *loop) allowance() int {
-	left := pendingLimit - pendingReserve - max(l.env.Requests(), l.caller.Pending())
+	left := pendingLimit - pendingReserve - max(l.env.Requests(), l.upstream.Caller.Pending())
 	return min(l.maxPending, max(left/4, 1))
 }
 
@@ -130,7 +130,7 @@ func (l *loop) turn() {
 // endTurn flushes the requests made in this turn.
 func (l *loop) endTurn() {
 	l.env.Hub.EndTurn()
-	l.caller.Flush()
+	l.upstream.Caller.Flush()
 }
 
 func (l *loop) handle(m loopMessage) {
@@ -138,7 +138,7 @@ func (l *loop) handle(m loopMessage) {
 	case m.f != nil:
 		m.f()
 	case m.reply.Owner != 0:
-		l.caller.Deliver(m.reply)
+		l.upstream.Caller.Deliver(m.reply)
 	default:
 		l.env.Hub.Apply(m.update)
 	}
@@ -172,116 +172,4 @@ func (l *loop) session(who connid.ID) *session.Session {
 		return a.Session()
 	}
 	return nil
-}
-
-// source gets resources from the shards (fanout.Source).
-type source struct{ l *loop }
-
-func (s source) Subscribe(ref uint64, name, query string, first func()) {
-	if first != nil {
-		s.l.caller.Flush() // the shard's request must not overtake this loop's earlier ones
-	}
-	shard, client := s.l.g.shardOf(name), s.l.client(s.l.env.Current())
-	shard.cache.Subscribe(s.l.index, ref, name, query, func() {
-		if first != nil {
-			first()
-		}
-		shard.client = client
-	})
-}
-
-func (s source) Refetch(name string) { s.l.g.shardOf(name).cache.Refetch(name) }
-
-func (s source) Unsubscribe(ref uint64, name, query string) {
-	s.l.g.shardOf(name).cache.Unsubscribe(s.l.index, ref, name, query)
-}
-
-// loopBus sends requests of sessions (session.Bus).
-type loopBus struct{ l *loop }
-
-func (b loopBus) Request(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
-	env := &b.l.env
-	s := env.Current()
-	r := natsbus.Request{Name: name, Subject: subject, Payload: payload, Priority: p, Client: b.l.client(s), Group: b.l.group(s)}
-	b.l.caller.Request(r, func(data []byte, err error) {
-		b.l.over(s)
-		before := env.Enter(s)
-		done(data, busError(err))
-		env.Enter(before)
-	})
-}
-
-// group returns the group of a session's requests; nil if there is no session, or it has ended.
-func (l *loop) group(s *session.Session) *natsbus.Group {
-	if s == nil || s.Closed() {
-		return nil
-	}
-	if c, ok := s.Peer().(*client); ok {
-		return &c.inFlight
-	}
-	g := l.inFlight[s]
-	if g == nil {
-		g = new(natsbus.Group)
-		l.inFlight[s] = g
-	}
-	return g
-}
-
-// client returns a number by which the requests of a session are told from those of others.
-func (l *loop) client(s *session.Session) uint64 {
-	if s == nil {
-		return 0
-	}
-	return natsbus.HashName(s.CID())
-}
-
-// over removes the group of s, if its last request has ended.
-func (l *loop) over(s *session.Session) {
-	if len(l.inFlight) == 0 {
-		return
-	}
-	if g := l.inFlight[s]; g != nil && g.Empty() {
-		delete(l.inFlight, s)
-	}
-}
-
-// abandon releases the in-flight requests of a session that has ended.
-func (l *loop) abandon(s *session.Session) {
-	if c, ok := s.Peer().(*client); ok {
-		l.caller.Abandon(&c.inFlight)
-		return
-	}
-	if g := l.inFlight[s]; g != nil {
-		delete(l.inFlight, s)
-		l.caller.Abandon(g)
-	}
-}
-
-// RequestSubscribed sends the request through the resource's shard. The loop's subscription is in
-// the shard's mailbox before it, so the shard has subscribed on NATS when it sends the request.
-func (b loopBus) RequestSubscribed(name, subject string, payload []byte, done func([]byte, *res.Error)) {
-	b.l.caller.Flush() // the shard's request must not overtake this loop's earlier ones
-	b.l.g.shardOf(name).cache.Run(b.byShard(limit.Access, name, subject, payload, done))
-}
-
-// Ahead returns a function that sends the request, for the goroutine of the resource's shard. The
-// request has the priority of the get that follows it.
-func (b loopBus) Ahead(name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
-	return b.byShard(limit.Load, name, subject, payload, done)
-}
-
-func (b loopBus) byShard(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
-	s := b.l.g.shardOf(name)
-	env := &b.l.env
-	client := env.Current()
-	r := natsbus.Request{Name: name, Subject: subject, Payload: bytes.Clone(payload), Priority: p, Client: b.l.client(client)}
-	return func() {
-		s.caller.Request(r, func(data []byte, err error) {
-			b.l.post(func() {
-				before := env.Enter(client)
-				done(data, busError(err))
-				env.Enter(before)
-			})
-		})
-	}
 }

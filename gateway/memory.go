@@ -53,7 +53,7 @@ func newBudgets(c *Config) budgets {
 // the slowest clients go. What is queued for these is halved with each reading.
 func (g *Gateway) shed(level memory.Level) {
 	for _, s := range g.shards {
-		s.cache.Shed(level >= memory.Tight)
+		s.Cache.Shed(level >= memory.Tight)
 	}
 	g.engine.Refuse(level >= memory.Short)
 	limit := int64(math.MaxInt64)

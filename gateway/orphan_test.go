@@ -29,7 +29,7 @@ func TestRequestsOfGoneClients(t *testing.T) {
 	done := make(chan string)
 	ask := func() string {
 		loop.post(func() {
-			done <- fmt.Sprint(loop.caller.Pending(), len(loop.inFlight), g.netMetrics.Open.Load())
+			done <- fmt.Sprint(loop.upstream.Caller.Pending(), loop.upstream.Groups(), g.netMetrics.Open.Load())
 		})
 		return <-done
 	}

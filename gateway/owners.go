@@ -4,12 +4,13 @@ import (
 	"sync/atomic"
 
 	"sluice/internal/natsbus"
+	"sluice/internal/upstream"
 )
 
 // owners are the shards and event loops of a gateway. They are found by numbers that arrive in NATS
 // subjects and may be invalid. Any goroutine may use it.
 type owners struct {
-	shards []*shard // fixed after Start; the count is a power of two
+	shards []*upstream.Shard // fixed after Start; the count is a power of two
 
 	// Each is written by its loop, once, when the loop starts.
 	loops []atomic.Pointer[loop]
@@ -17,7 +18,7 @@ type owners struct {
 
 // shardOf returns the shard that owns a resource. It spreads names by the low half of their hash;
 // the high half chooses the NATS connection.
-func (o *owners) shardOf(name string) *shard {
+func (o *owners) shardOf(name string) *upstream.Shard {
 	return o.shards[int(uint32(natsbus.HashName(name)))&(len(o.shards)-1)]
 }
 
@@ -41,10 +42,10 @@ func (o *owners) eachLoop(f func(*loop)) {
 // eachCaller runs f with every owner's Caller, on the owner's goroutine.
 func (o *owners) eachCaller(f func(*natsbus.Caller)) {
 	for _, s := range o.shards {
-		s.cache.Run(func() { f(s.caller) })
+		s.Cache.Run(func() { f(s.Caller) })
 	}
 	o.eachLoop(func(l *loop) {
-		l.post(func() { f(l.caller) })
+		l.post(func() { f(l.upstream.Caller) })
 	})
 }
 
@@ -54,7 +55,7 @@ func (o *owners) callerOfLoop(index int) uint32 { return uint32(len(o.shards) + 
 
 // caller returns the owner that a reply's number names: a shard or a loop, or neither if the number
 // was never given to an owner.
-func (o *owners) caller(number uint32) (*shard, *loop) {
+func (o *owners) caller(number uint32) (*upstream.Shard, *loop) {
 	if uint64(number) < uint64(len(o.shards)) {
 		return o.shards[number], nil
 	}
@@ -67,9 +68,9 @@ func (o *owners) caller(number uint32) (*shard, *loop) {
 // inOrder calls post after every shard has handled the messages queued in it before. post runs on a
 // shard's goroutine, or immediately if no shard has messages queued.
 func (o *owners) inOrder(post func()) {
-	var busy []*shard
+	var busy []*upstream.Shard
 	for _, s := range o.shards {
-		if s.cache.Pending() > 0 {
+		if s.Cache.Pending() > 0 {
 			busy = append(busy, s)
 		}
 	}
@@ -77,12 +78,12 @@ func (o *owners) inOrder(post func()) {
 	case 0:
 		post()
 	case 1:
-		busy[0].cache.Run(post)
+		busy[0].Cache.Run(post)
 	default:
 		left := new(atomic.Int32)
 		left.Store(int32(len(busy)))
 		for _, s := range busy {
-			s.cache.Run(func() {
+			s.Cache.Run(func() {
 				if left.Add(-1) == 0 {
 					post()
 				}

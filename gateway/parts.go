@@ -146,7 +146,7 @@ func (g *Gateway) connect(ctx context.Context, fail func(error)) (err error) {
 		return err
 	}
 	for i, s := range g.shards {
-		s.start(g.bus, i)
+		s.Start(g.bus, uint32(i))
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func (g *Gateway) disconnect() {
 	g.grace.Stop()
 	g.bus.Close()
 	for _, s := range g.shards {
-		s.cache.Stop()
+		s.Cache.Stop()
 	}
 }
 

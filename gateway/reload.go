@@ -105,8 +105,8 @@ func (g *Gateway) adjustOwners(ctx context.Context, c *Config, proxies []netip.P
 	})
 	for _, s := range g.shards {
 		posted++
-		s.cache.Adjust(c.CacheEviction, c.MaxResourceBytes)
-		s.cache.Run(func() { taken <- struct{}{} })
+		s.Cache.Adjust(c.CacheEviction, c.MaxResourceBytes)
+		s.Cache.Run(func() { taken <- struct{}{} })
 	}
 	for range posted {
 		select {

@@ -10,6 +10,7 @@ import (
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/internal/res"
+	"sluice/internal/upstream"
 )
 
 // router passes messages from NATS to their owners (natsbus.Receiver). It runs on the dispatchers'
@@ -42,7 +43,7 @@ func (r *router) logBad(kind *loglimit.Limiter, msg string, attrs ...any) {
 
 // Event posts an event to the shard of its resource.
 func (r *router) Event(name, event string, data []byte) {
-	r.shardOf(name).cache.Event(name, event, data)
+	r.shardOf(name).Cache.Event(name, event, data)
 }
 
 // Token posts a connection's new token to its loop.
@@ -73,7 +74,7 @@ func (r *router) System(event string, data []byte) {
 		}
 		if patterns := r.patterns("resources", resources); len(patterns) > 0 {
 			for _, s := range r.shards {
-				s.cache.Reset(patterns)
+				s.Cache.Reset(patterns)
 			}
 		}
 		if patterns := r.patterns("access", access); len(patterns) > 0 {
@@ -106,17 +107,19 @@ func (r *router) Reply(reply natsbus.Reply) {
 	s, l := r.caller(reply.Owner)
 	switch {
 	case s != nil:
-		s.cache.Run(func() { s.caller.Deliver(reply) })
+		s.Cache.Run(func() { s.Caller.Deliver(reply) })
 	case l != nil:
 		r.inOrder(func() { l.mailbox.Put(loopMessage{reply: reply}) })
 	}
 }
 
 // Refused notifies a resource's shard that NATS has refused the subscription to its events.
-func (r *router) Refused(name string, err error) { r.shardOf(name).cache.Refused(name, busError(err)) }
+func (r *router) Refused(name string, err error) {
+	r.shardOf(name).Cache.Refused(name, upstream.Error(err))
+}
 
 // Missed notifies a resource's shard that it may have missed events.
-func (r *router) Missed(name string) { r.shardOf(name).cache.Missed(name) }
+func (r *router) Missed(name string) { r.shardOf(name).Cache.Missed(name) }
 
 // patterns parses a reset's patterns. It logs and omits invalid ones.
 func (r *router) patterns(what string, texts []string) []res.Pattern {

@@ -17,15 +17,16 @@ import (
 
 	"sluice/internal/owner"
 	"sluice/internal/testkit"
+	"sluice/internal/upstream"
 )
 
 // Every number in a subject gives an owner or none.
 func TestOwnersOfNumbers(t *testing.T) {
-	o := &owners{shards: []*shard{{}, {}}, loops: make([]atomic.Pointer[loop], 3)}
+	o := &owners{shards: []*upstream.Shard{{}, {}}, loops: make([]atomic.Pointer[loop], 3)}
 	started := &loop{index: 1}
 	o.loops[1].Store(started)
 	for number, want := range map[uint32]struct {
-		s *shard
+		s *upstream.Shard
 		l *loop
 	}{
 		0: {s: o.shards[0]}, 1: {s: o.shards[1]}, o.callerOfLoop(0): {}, o.callerOfLoop(1): {l: started}, o.callerOfLoop(2): {}, 5: {}, 1 << 31: {}, 1<<32 - 1: {},

@@ -33,7 +33,7 @@ func (s signals) handle(conn int, signal natsbus.Signal) {
 		s.eachCaller(func(c *natsbus.Caller) { c.Recheck(conn) })
 		s.log.Warn("messages from NATS may have been missed; refetching all cached resources and rechecking all access", "connection", conn)
 		for _, shard := range s.shards {
-			shard.cache.ResetAll()
+			shard.Cache.ResetAll()
 		}
 		s.resetAccess(fanout.Gap, func(string) bool { return true })
 	}

@@ -1,4 +1,4 @@
-package gateway
+package upstream
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 )
 
 // The error for clients of each error of a request, also of a wrapped one.
-func TestBusError(t *testing.T) {
+func TestError(t *testing.T) {
 	for err, want := range map[error]*res.Error{
 		natsbus.ErrTimeout:        res.ErrTimeout,
 		natsbus.ErrDisconnected:   res.ErrTimeout,
@@ -21,17 +21,17 @@ func TestBusError(t *testing.T) {
 		natsbus.ErrOverloaded:     res.ErrOverloaded,
 		natsbus.ErrClosed:         res.ErrStopping,
 	} {
-		if got := busError(err); got != want {
+		if got := Error(err); got != want {
 			t.Errorf("%v: %v, want %v", err, got, want)
 		}
-		if got := busError(fmt.Errorf("detail: %w", err)); got != want {
+		if got := Error(fmt.Errorf("detail: %w", err)); got != want {
 			t.Errorf("%v with a detail: %v, want %v", err, got, want)
 		}
 	}
-	if got := busError(nil); got != nil {
+	if got := Error(nil); got != nil {
 		t.Errorf("no error: %v", got)
 	}
-	if got := busError(errors.New("odd")); got.Code != res.CodeInternalError || got.Message != "Internal error: odd" {
+	if got := Error(errors.New("odd")); got.Code != res.CodeInternalError || got.Message != "Internal error: odd" {
 		t.Errorf("an unknown error: %v", got)
 	}
 }

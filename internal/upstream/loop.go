@@ -1,0 +1,140 @@
+package upstream
+
+import (
+	"bytes"
+
+	"sluice/internal/limit"
+	"sluice/internal/natsbus"
+	"sluice/internal/res"
+	"sluice/internal/session"
+)
+
+// Loop sends the requests of an event loop's sessions (session.Bus), and gets resources for it from
+// the shards (fanout.Source). It belongs to the loop. All fields are required.
+type Loop struct {
+	Index  int
+	Caller *natsbus.Caller
+	Env    *session.Env
+	Shard  func(name string) *Shard // the owner of a resource; any goroutine may call it
+	Post   func(f func())           // runs f later on the loop; any goroutine may call it
+
+	// The requests in flight of each session that has any, if its Peer is no Grouper.
+	groups map[*session.Session]*natsbus.Group
+}
+
+// Grouper is a session.Peer that holds the group of its client's requests in flight. Those of other
+// peers are in a map.
+type Grouper interface{ InFlight() *natsbus.Group }
+
+// Request implements session.Bus, as RequestSubscribed and Ahead do.
+func (l *Loop) Request(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	s := l.Env.Current()
+	r := natsbus.Request{Name: name, Subject: subject, Payload: payload, Priority: p, Client: l.client(s), Group: l.group(s)}
+	l.Caller.Request(r, func(data []byte, err error) {
+		l.over(s)
+		before := l.Env.Enter(s)
+		done(data, Error(err))
+		l.Env.Enter(before)
+	})
+}
+
+// RequestSubscribed sends the request through the resource's shard. The loop's subscription is in
+// the shard's mailbox before it, so the shard has subscribed on NATS when it sends the request.
+func (l *Loop) RequestSubscribed(name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	l.Caller.Flush() // the shard's request must not overtake this loop's earlier ones
+	l.Shard(name).Cache.Run(l.byShard(limit.Access, name, subject, payload, done))
+}
+
+// Ahead returns a function that sends the request, for the goroutine of the resource's shard. The
+// request has the priority of the get that follows it.
+func (l *Loop) Ahead(name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
+	return l.byShard(limit.Load, name, subject, payload, done)
+}
+
+func (l *Loop) byShard(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
+	shard, s := l.Shard(name), l.Env.Current()
+	r := natsbus.Request{Name: name, Subject: subject, Payload: bytes.Clone(payload), Priority: p, Client: l.client(s)}
+	return func() {
+		shard.Caller.Request(r, func(data []byte, err error) {
+			l.Post(func() {
+				before := l.Env.Enter(s)
+				done(data, Error(err))
+				l.Env.Enter(before)
+			})
+		})
+	}
+}
+
+// client returns a number by which the requests of a session are told from those of others.
+func (l *Loop) client(s *session.Session) uint64 {
+	if s == nil {
+		return 0
+	}
+	return natsbus.HashName(s.CID())
+}
+
+// group returns the group of a session's requests; nil if there is no session, or it has ended.
+func (l *Loop) group(s *session.Session) *natsbus.Group {
+	if s == nil || s.Closed() {
+		return nil
+	}
+	if c, ok := s.Peer().(Grouper); ok {
+		return c.InFlight()
+	}
+	g := l.groups[s]
+	if g == nil {
+		if l.groups == nil {
+			l.groups = make(map[*session.Session]*natsbus.Group)
+		}
+		g = new(natsbus.Group)
+		l.groups[s] = g
+	}
+	return g
+}
+
+// over removes the group of s from the map, if its last request has ended.
+func (l *Loop) over(s *session.Session) {
+	if len(l.groups) == 0 {
+		return
+	}
+	if g := l.groups[s]; g != nil && g.Empty() {
+		delete(l.groups, s)
+	}
+}
+
+// Abandon gives up the requests in flight of a session that has ended.
+func (l *Loop) Abandon(s *session.Session) {
+	if c, ok := s.Peer().(Grouper); ok {
+		l.Caller.Abandon(c.InFlight())
+		return
+	}
+	if g := l.groups[s]; g != nil {
+		delete(l.groups, s)
+		l.Caller.Abandon(g)
+	}
+}
+
+// Groups returns how many sessions without a Grouper have requests in flight.
+func (l *Loop) Groups() int { return len(l.groups) }
+
+// Subscribe implements fanout.Source, as Refetch and Unsubscribe do.
+func (l *Loop) Subscribe(ref uint64, name, query string, first func()) {
+	if first != nil {
+		l.Caller.Flush() // the shard's request must not overtake this loop's earlier ones
+	}
+	shard, client := l.Shard(name), l.client(l.Env.Current())
+	shard.Cache.Subscribe(l.Index, ref, name, query, func() {
+		if first != nil {
+			first()
+		}
+		shard.client = client
+	})
+}
+
+// Refetch makes the resource's shard bring the loop up to date.
+func (l *Loop) Refetch(name string) { l.Shard(name).Cache.Refetch(name) }
+
+// Unsubscribe ends Subscribe.
+func (l *Loop) Unsubscribe(ref uint64, name, query string) {
+	l.Shard(name).Cache.Unsubscribe(l.Index, ref, name, query)
+}
