@@ -249,8 +249,8 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestStopAtOnce: what is left when the context ends is closed without further ado, and the Handler
-// hears of it.
+// TestStopAtOnce: what is left when the context ends is closed immediately, and Handler.Closed is
+// called.
 func TestStopAtOnce(t *testing.T) {
 	s := serve(t, nil)
 	c, _ := s.connect()

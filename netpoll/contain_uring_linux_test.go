@@ -10,7 +10,7 @@ import (
 )
 
 // A panic in the middle of a batch that io_uring sends: each connection gets its bytes once, or is
-// closed if nobody knows what it got. The ring is given up.
+// closed if it is unknown how many it got. The ring is abandoned.
 func TestPanicInAURingFlush(t *testing.T) {
 	if !haveURing(t) {
 		return

@@ -2,8 +2,8 @@ package netpoll
 
 import "testing"
 
-// Connections that do not say what they want keep nobody out: the one that has been silent longest
-// goes first, and no WebSocket ever.
+// Connections without a complete request cannot shut out others: the one that has been idle longest
+// is closed first, and never a WebSocket.
 func TestSilentConnectionsMakeRoom(t *testing.T) {
 	s := serve(t, func(o *Options, _ *testHandler) { o.Limits.MaxConns = 3 })
 	s.connect()
@@ -18,7 +18,7 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 	if _, err := silent.Read(make([]byte, 1)); err == nil || s.m.Evicted.Load() != 1 {
 		t.Errorf("the silent one: %v, %d evicted", err, s.m.Evicted.Load())
 	}
-	over := dial(t, s.Addr()) // half a head has come just now: it may take its time
+	over := dial(t, s.Addr()) // half a head was just received: it is not idle
 	over.send([]byte(upgradeHead("/ws", "")))
 	if code, _ := over.status(); code != 503 {
 		t.Errorf("status %d, want 503", code)

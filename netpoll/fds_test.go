@@ -234,7 +234,7 @@ func TestDescriptorLimit(t *testing.T) {
 	}
 }
 
-// TestRestartAfterAcceptError takes the descriptors away behind the engine's back, so that an
+// TestRestartAfterAcceptError takes the descriptors away without the engine's knowledge, so that an
 // accept fails and gnet ends. Once there are descriptors again, clients are served on the same
 // port.
 func TestRestartAfterAcceptError(t *testing.T) {
@@ -251,7 +251,7 @@ func TestRestartAfterAcceptError(t *testing.T) {
 	if got := s.command("free"); got != "freed" {
 		t.Fatal(got)
 	}
-	// The other loop still serves whoever comes until gnet has ended.
+	// The other loop serves new clients until gnet has ended.
 	for end := time.Now().Add(patience); ; {
 		if _, _, restarts := s.metrics(); restarts > 0 {
 			break
@@ -281,8 +281,8 @@ func TestRestartAfterAcceptError(t *testing.T) {
 	}
 }
 
-// TestRefusedThoughWoken: whoever is refused without having said a word gets the answer, also if
-// the loop looks at the clock twice in that iteration.
+// TestRefusedThoughWoken: a refused client that has sent nothing gets its response, even if the
+// loop reads the clock twice in that iteration.
 func TestRefusedThoughWoken(t *testing.T) {
 	l := looseLoop(t, 1<<20)
 	conns, peers := pairs(t, l, 1)

@@ -23,7 +23,7 @@ const patience = testkit.Patience
 
 // testHandler echoes messages, records what happens, and runs functions on loops.
 type testHandler struct {
-	onLag     func(c *Conn)                                    // nil: nobody cares
+	onLag     func(c *Conn)                                    // nil: nothing
 	refuse    int                                              // result of Upgrade
 	stream    func(c *Conn, h *wsproto.Head) bool              // nil: none is kept
 	request   func(c *Conn, h *wsproto.Head, body []byte) bool // nil: none is kept
@@ -164,7 +164,7 @@ func (s *server) sync() {
 	}
 }
 
-// settle is sync for a server that may end meanwhile.
+// settle is sync for a server that may end before.
 func (s *server) settle() {
 	for i := range s.Loops() {
 		done := make(chan struct{})
@@ -205,7 +205,7 @@ func (s *server) advance(d time.Duration) {
 }
 
 // passing runs f while time passes in small steps, each of which the loops have noticed before the
-// next. Before each step, whoever waits for a socket that is ready gets it.
+// next. Before each step, the goroutines whose sockets are ready run.
 func (s *server) passing(f func()) {
 	s.t.Helper()
 	done := make(chan struct{})

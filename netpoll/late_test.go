@@ -10,7 +10,7 @@ import (
 )
 
 // stopped has the loop stand still while f runs and then for as long as time jumps by d: what f
-// sends lies in the socket when the loop goes on.
+// sends is in the socket when the loop goes on.
 func (s *server) stopped(d time.Duration, f func()) {
 	s.t.Helper()
 	s.sync()

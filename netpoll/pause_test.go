@@ -13,8 +13,8 @@ import (
 // emptyTables is four blocks of deflate with Huffman tables and no content.
 const emptyTables = "04c081000000000090ff6b100007020000000040feaf41001c080000000000f9bf060170200000000000e4ff1a"
 
-// paused is a server whose clients are paused behind every message "stop"; what they send is
-// recorded.
+// paused returns a server that pauses a client after each message "stop", and the messages that it
+// receives.
 func paused(t *testing.T, change func(h *testHandler)) (s *server, got chan string) {
 	got = make(chan string, 1<<16)
 	s = serve(t, func(o *Options, h *testHandler) {
@@ -151,7 +151,7 @@ func TestPausedEnd(t *testing.T) {
 	_ = c.Conn.(interface{ SetLinger(int) error }).SetLinger(0)
 	_ = c.Close()
 	await(t, s.h.closed, "Closed")
-	s.on(0, func(*Loop) { conn.Resume() }) // nobody is there
+	s.on(0, func(*Loop) { conn.Resume() }) // the client has closed
 	if n := s.m.Paused.Load(); n != 0 {
 		t.Fatalf("%d paused", n)
 	}
@@ -179,7 +179,7 @@ func TestPauseTLS(t *testing.T) {
 	}
 }
 
-// TestShare: a client with very many messages at once leaves the loop to others in between.
+// TestShare: a client that sends very many messages does not keep the loop from others.
 func TestShare(t *testing.T) {
 	iterations := 0
 	var at []int
@@ -273,7 +273,7 @@ func TestInflateEmptyTables(t *testing.T) {
 	c.wantClose(wsproto.CloseInvalidPayload)
 	s.wantNoMessage(got)
 
-	// A client that goes meanwhile takes nothing along.
+	// A client that closes during the work leaves nothing behind.
 	c, conn := s.connect()
 	c.send(packedFrame(append(packed, 0)))
 	s.on(0, func(*Loop) { conn.Close(wsproto.CloseGoingAway, "") })

@@ -40,8 +40,9 @@ func answerText(c *Conn, text string) {
 	}
 }
 
-// serveRequests starts a server that answers plain requests on the loop: those below /now at once,
-// those below /later when the test does, all others by net/http. What it kept is announced.
+// serveRequests starts a server that answers plain requests on the loop: those below /now
+// immediately, those below /later when the test does, all others by net/http. What it kept is
+// announced.
 func serveRequests(t *testing.T, change func(o *Options, h *testHandler)) (*server, chan exchange) {
 	t.Helper()
 	asked := make(chan exchange, 64)
@@ -179,7 +180,7 @@ func TestRequestsInPieces(t *testing.T) {
 	}
 }
 
-// TestRequestClosedWhilePending: the Handler hears of it, and its answer goes nowhere.
+// TestRequestClosedWhilePending: Handler.Closed is called, and the response is discarded.
 func TestRequestClosedWhilePending(t *testing.T) {
 	s, asked := serveRequests(t, nil)
 	c := dial(t, s.Addr())
@@ -366,7 +367,7 @@ func TestRequestTooMuchPipelined(t *testing.T) {
 }
 
 // TestRequestOrNot: what is not plain goes to net/http, with the words that it has for it; what is
-// malformed ends the connection, also behind a request that was fine.
+// malformed ends the connection, also after a valid request.
 func TestRequestOrNot(t *testing.T) {
 	large := repeat("y", 64<<10+1)
 	for _, tc := range []struct {
@@ -507,8 +508,7 @@ func TestRequestsInTLS(t *testing.T) {
 		}
 		c.send(append(get("/later"), get("/other")...))
 		x := await(t, asked, "Request")
-		// A part of a record stays behind: net/http must get it, and nothing of the other
-		// connection's.
+		// Part of a record is left: net/http must get it, and nothing of the other connection's.
 		raw.hold = true
 		c.send(get("/more"))
 		raw.hold = false

@@ -193,8 +193,8 @@ func TestStreamContradiction(t *testing.T) {
 	}
 }
 
-// TestStreamSlowReader: one who reads slowly loses nothing within the bound; beyond it the stream
-// ends behind what was queued.
+// TestStreamSlowReader: a slow consumer loses nothing within the bound; beyond it the stream ends
+// after what was queued.
 func TestStreamSlowReader(t *testing.T) {
 	s, begun := serveStreams(t, func(o *Options, _ *testHandler) { o.Limits.OutboxBytes = 256 << 10 })
 	c, sc := follow(t, s, begun)
@@ -266,7 +266,7 @@ func TestStopWithStreams(t *testing.T) {
 	s.on(0, func(*Loop) { sc.Send([]byte("last words")) })
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(context.Background()) }()
-	first.wantEOF() // the first share comes at once
+	first.wantEOF() // the first share is closed immediately
 	_ = first.Close()
 	undecided.send([]byte(streamRequest))
 	if _, head := undecided.status(); head != streamHead {
@@ -284,7 +284,7 @@ func TestStopWithStreams(t *testing.T) {
 		ended <- fmt.Sprint(string(b), " ", err)
 	}()
 	for len(stopped) == 0 && s.m.OpenStreams.Load() > 0 {
-		s.clock.Advance(100 * time.Millisecond) // the loops may be gone: there is nobody to wait for
+		s.clock.Advance(100 * time.Millisecond) // without waiting for the loops, which may have ended
 	}
 	if got := await(t, ended, "the end of the stream"); got != "last words <nil>" {
 		t.Errorf("the stream ended with %q", got)

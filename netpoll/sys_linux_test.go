@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestStreamPatience: the kernel is told how long a peer may acknowledge nothing, unless pings are
-// off.
+// TestStreamPatience: the socket option says how long a peer may acknowledge nothing, unless pings
+// are off.
 func TestStreamPatience(t *testing.T) {
 	for _, tc := range []struct {
 		interval time.Duration

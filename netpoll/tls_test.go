@@ -152,7 +152,7 @@ func TestTLSGarbage(t *testing.T) {
 		"flood":     append(bytes.Clone(hello), make([]byte, 200<<10)...),
 	} {
 		c := dial(t, s.Addr())
-		_, _ = c.Write(in) // it may be closed meanwhile
+		_, _ = c.Write(in) // the server may close it during the write
 		if b, err := io.ReadAll(c.r); len(b) > 8<<10 {
 			t.Errorf("%s: got %d bytes and %v", name, len(b), err)
 		}
@@ -295,8 +295,8 @@ func TestTLSSilentPeers(t *testing.T) {
 	}
 }
 
-// TestTLSGivenUp: clients that go in the middle of a handshake leave no worker and no place in the
-// queue behind.
+// TestTLSGivenUp: clients that close in the middle of a handshake free its worker, or its place in
+// the queue.
 func TestTLSGivenUp(t *testing.T) {
 	hello := clientHello(t)
 	s := serveTLS(t, func(o *Options, _ *testHandler) { o.Limits.MaxHandshakes = 1 })
@@ -465,8 +465,8 @@ func TestTLSHandover(t *testing.T) {
 	}
 }
 
-// TestTLSHandoverMany: what a client sends behind its handshake may reach the loop before, with or
-// after the news that the handshake is done. None of it is lost.
+// TestTLSHandoverMany: what a client sends after its handshake may reach the loop before, with or
+// after the worker's result. None of it is lost.
 func TestTLSHandoverMany(t *testing.T) {
 	s := serveHTTP(t, withTLS(nil), describe)
 	done := make(chan error)

@@ -26,7 +26,7 @@ func servePending(t *testing.T, change func(o *Options, h *testHandler)) (*serve
 	return s, asked
 }
 
-// ask has a client ask for a WebSocket, with early bytes behind the handshake, and returns both
+// ask has a client ask for a WebSocket, with early bytes after the handshake, and returns both
 // sides.
 func ask(t *testing.T, s *server, asked chan *Conn, early ...byte) (*client, *Conn) {
 	t.Helper()
@@ -67,8 +67,8 @@ func field(line string) func([]byte) []byte {
 	return func(dst []byte) []byte { return append(dst, line+"\r\n"...) }
 }
 
-// TestAcceptLater: what a client sends while its upgrade is pending comes behind the answer, in
-// order.
+// TestAcceptLater: what a client sends while its upgrade is pending is handled after the response,
+// in order.
 func TestAcceptLater(t *testing.T) {
 	early := append(masked(wsproto.OpText, "one"), masked(wsproto.OpText, "two")...)
 	for _, sent := range []int{0, 3, len(early) / 2, len(early)} {
@@ -129,8 +129,7 @@ func TestAcceptLater(t *testing.T) {
 	}
 }
 
-// TestAcceptedAndGone: messages that were sent early are handled although the client has gone
-// meanwhile.
+// TestAcceptedAndGone: messages that were sent early are handled although the client has closed.
 func TestAcceptedAndGone(t *testing.T) {
 	messages := make(chan string, 2)
 	s, asked := servePending(t, func(_ *Options, h *testHandler) {
@@ -319,7 +318,7 @@ func TestTooMuchAtOnce(t *testing.T) {
 	s.wantGone(sc)
 }
 
-// TestStopWhilePending: Stop refuses what is pending and waits until the Handler has heard of it.
+// TestStopWhilePending: Stop rejects pending upgrades and waits for Handler.Closed.
 func TestStopWhilePending(t *testing.T) {
 	s, asked := servePending(t, func(o *Options, _ *testHandler) { o.Limits.DrainWindow = -1 })
 	c, sc := ask(t, s, asked)

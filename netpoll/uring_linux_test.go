@@ -95,7 +95,7 @@ func flushOnce(t *testing.T, n int, enter func(r *testRing, submit, wait uint32)
 }
 
 // TestURingFaults: whatever the kernel does with a submission, each connection gets its bytes once,
-// or is closed if nobody knows what it got.
+// or is closed if it is unknown how many it got.
 func TestURingFaults(t *testing.T) {
 	if !haveURing(t) {
 		return

@@ -55,7 +55,7 @@ func TestRest(t *testing.T) {
 	}
 }
 
-// TestRestAndWake: a loop that rests has its iteration without gnet's doing: no byte is read.
+// TestRestAndWake: a waiting loop begins an iteration without gnet: no byte is read.
 func TestRestAndWake(t *testing.T) {
 	s := serve(t, nil)
 	w := &s.Loops()[0].wait

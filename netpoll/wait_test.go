@@ -71,7 +71,7 @@ func TestWakeOnTheWayToGnet(t *testing.T) {
 }
 
 // TestNoWakeIsLost: while sockets are busy, connections come and go, and others are handed back by
-// net/http, whoever wakes a loop gets an iteration, with any number of processors.
+// net/http, every wake-up leads to an iteration, with any number of processors.
 func TestNoWakeIsLost(t *testing.T) {
 	for _, procs := range []int{1, 2, 4} {
 		t.Run(strconv.Itoa(procs), func(t *testing.T) {

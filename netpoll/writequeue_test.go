@@ -72,8 +72,9 @@ func (s *recordingFlusher) flush(_ *Loop, batch []*Conn) {
 	}
 }
 
-// TestManyAreQueued: an event for many is written in parts. Meanwhile others go first if they are
-// few, and what comes later for those queued goes with what they wait for.
+// TestManyAreQueued: a fan-out to many connections is written in parts. In between, a few other
+// connections are written first, and later output for a queued connection joins what is queued for
+// it.
 func TestManyAreQueued(t *testing.T) {
 	l := looseLoop(t, 1<<20)
 	s := new(recordingFlusher)
@@ -88,7 +89,7 @@ func TestManyAreQueued(t *testing.T) {
 			c.Send(make([]byte, size))
 		}
 	}
-	others := []*Conn{looseConn(l, -1), looseConn(l, -1)} // slots behind conns
+	others := []*Conn{looseConn(l, -1), looseConn(l, -1)} // slots after those of conns
 	iterate := func(want ...string) {
 		t.Helper()
 		l.end()
@@ -111,8 +112,8 @@ func TestManyAreQueued(t *testing.T) {
 	iterate(span(2*queueBatch-200, 2*queueBatch-1, 20))
 	iterate()
 
-	// As many as a directMax may be are written at once, and a part of those that are queued
-	// already behind them.
+	// Up to directMax connections are written immediately, then a part of those that are queued
+	// already.
 	send(conns, 10)
 	iterate(span(0, queueBatch-1, 10))
 	send(conns[:directMax], 1)
@@ -122,8 +123,8 @@ func TestManyAreQueued(t *testing.T) {
 	iterate()
 }
 
-// TestQueuedAreClosed: connections that are closed or marked for closing while they are queued are
-// passed over.
+// TestQueuedAreClosed: connections that are closed, or scheduled for it, while they are queued are
+// skipped.
 func TestQueuedAreClosed(t *testing.T) {
 	withFlushes(t, func(t *testing.T, l *Loop) {
 		conns, peers := pairs(t, l, queueBatch+50)
@@ -152,14 +153,14 @@ func TestQueuedAreClosed(t *testing.T) {
 	})
 }
 
-// TestQueueIsWrittenAcrossIterations: the queue moves on by itself, and in between the loop hears
-// of what is new.
+// TestQueueIsWrittenAcrossIterations: the queue is worked off without further wake-ups, and the
+// loop handles messages in between.
 func TestQueueIsWrittenAcrossIterations(t *testing.T) {
-	var heard []int // queued when the loop heard
+	var lengths []int // length of the queue at each message
 	s := serve(t, func(_ *Options, h *testHandler) {
 		h.onIterate = func(l *Loop) {
-			if l.output.queue.len() > 0 && len(heard) < 3 {
-				h.mailbox[0].Put(func(l *Loop) { heard = append(heard, l.output.queue.len()) })
+			if l.output.queue.len() > 0 && len(lengths) < 3 {
+				h.mailbox[0].Put(func(l *Loop) { lengths = append(lengths, l.output.queue.len()) })
 			}
 		}
 	})
@@ -179,8 +180,8 @@ func TestQueueIsWrittenAcrossIterations(t *testing.T) {
 		}
 	}
 	s.on(0, func(*Loop) {
-		if len(heard) == 0 || heard[0] == 0 {
-			t.Errorf("when the loop heard of what is new, queued were %v", heard)
+		if len(lengths) == 0 || lengths[0] == 0 {
+			t.Errorf("when the loop lengths of what is new, queued were %v", lengths)
 		}
 	})
 }
