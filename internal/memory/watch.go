@@ -73,7 +73,6 @@ type Options struct {
 // would free, so garbage is no reason to shed anything.
 type Watch struct {
 	o     Options
-	alarm owner.Alarm // owned by its function after Start
 	level atomic.Int32
 	ended atomic.Bool
 
@@ -98,14 +97,11 @@ func NewWatch(o Options) *Watch {
 // Start begins to watch. It is called once.
 func (w *Watch) Start() {
 	if w.o.Limit > 0 {
-		w.alarm = w.o.Clock.AfterFunc(interval, w.look)
-		if w.ended.Load() {
-			w.alarm.Stop()
-		}
+		w.arm()
 	}
 }
 
-// Stop ends the watch. Any goroutine may call it.
+// Stop ends the watch: there is no further reading. Any goroutine may call it.
 func (w *Watch) Stop() { w.ended.Store(true) }
 
 // Level returns the present level. Any goroutine may call it.
@@ -114,11 +110,15 @@ func (w *Watch) Level() Level { return Level(w.level.Load()) }
 // Raised returns how many times a level was entered from below. Any goroutine may call it.
 func (w *Watch) Raised(l Level) uint64 { return w.raised[l].Load() }
 
+// arm sets the alarm for the next reading. Each has an alarm of its own: one that is reset by its
+// function could be needed there before Start has stored it.
+func (w *Watch) arm() { w.o.Clock.AfterFunc(interval, w.look) }
+
 func (w *Watch) look() {
 	if w.ended.Load() {
 		return
 	}
-	defer w.alarm.Reset(interval)
+	defer w.arm()
 	now, r := w.o.Clock.Now(), w.o.Read()
 	if r.Collections != w.collections || w.since == 0 {
 		w.collections, w.since = r.Collections, now
