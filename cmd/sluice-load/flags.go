@@ -79,6 +79,7 @@ func parseRun(args []string) (*runFlags, error) {
 	f.Float64Var(&s.Slow, "slow", 0, "slow: share of the clients that read slowly (default 0.1)")
 	f.IntVar(&s.SlowRate, "slow-rate", 0, "slow: bytes per second that each slow client reads; 0: none")
 	f.IntVar(&s.Collection, "collection", 0, "collection: how many values it has (default 1000)")
+	f.Float64Var(&s.Factor, "factor", 0, "overload: times what the gateway can deliver, or times -deliveries (default 5)")
 	f.BoolVar(&s.Kill, "kill", false, "storm: kill the gateway first, so that all clients reconnect")
 	f.IntVar(&s.Inflight, "inflight", 0, "connects in flight (default 128)")
 	f.Float64Var(&s.ConnectRate, "connect-rate", 0, "connections per second; 0: as fast as -inflight allows")

@@ -113,7 +113,11 @@ func TestGatewayEndToEnd(t *testing.T) {
 	if rep := measure(t, "-start", start+" --wscompression", "-kind", "compressed", "-n", "5", "-duration", "100ms"); len(rep.Cells) != 2 {
 		t.Errorf("compressed: %d measurements, want one beside plain", len(rep.Cells))
 	}
-	rep := measure(t, "-start", start, "-kind", "storm", "-kill", "-n", "20")
+	rep := measure(t, "-start", start, "-kind", "overload", "-n", "20", "-duration", "500ms", "-deliveries", "20000", "-factor", "2")
+	if c := rep.Cells[0]; c.Overload == nil || c.Overload.Converged < 0 || c.Overload.Offered != 40000 || c.Live != 20 {
+		t.Errorf("overload: %+v", c.Overload)
+	}
+	rep = measure(t, "-start", start, "-kind", "storm", "-kill", "-n", "20")
 	if c := rep.Cells[0]; c.Live != 20 {
 		t.Errorf("after the kill: %+v", c)
 	}

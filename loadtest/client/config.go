@@ -124,6 +124,10 @@ type Counters struct {
 	Fewest int64 `json:"fewest"`
 	Most   int64 `json:"most"`
 
+	// Oldest is when the newest event of the client that is furthest behind was due; 0: one has
+	// received none. Slow and closed clients do not count.
+	Oldest int64 `json:"oldest"`
+
 	LastError string `json:"lastError,omitempty"`
 }
 
@@ -151,6 +155,9 @@ func (c *Counters) Add(o Counters) {
 	c.Bytes += o.Bytes
 	if o.Fewest < c.Fewest || c.Most == 0 {
 		c.Fewest = o.Fewest
+	}
+	if o.Oldest < c.Oldest || c.Most == 0 {
+		c.Oldest = o.Oldest
 	}
 	c.Most = max(c.Most, o.Most)
 	if c.LastError == "" {

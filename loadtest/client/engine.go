@@ -42,7 +42,8 @@ type Clients interface {
 	// Load starts a series of requests.
 	Load(l Load) error
 	// Sample returns the counters since the phase began, and the latencies since the last
-	// sample. It computes Fewest and Most only if perClient is set.
+	// sample. It computes Fewest, Most and Oldest only if perClient is
+	// set.
 	Sample(perClient bool) (Sample, error)
 	// Resume lets slow clients read their backlog, and from then on like others.
 	Resume() error

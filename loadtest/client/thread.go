@@ -370,6 +370,9 @@ func (t *Thread) take(perClient bool) Sample {
 			if first || c.received < s.Count.Fewest {
 				s.Count.Fewest = c.received
 			}
+			if first || c.lastDue < s.Count.Oldest {
+				s.Count.Oldest = c.lastDue
+			}
 			s.Count.Most = max(s.Count.Most, c.received)
 			first = false
 		}

@@ -36,6 +36,7 @@ type Scenario struct {
 	Slow        float64       `yaml:"slow,omitempty" json:"slow"`               // share of the clients that read slowly
 	SlowRate    int           `yaml:"slowRate,omitempty" json:"slowRate"`       // bytes per second that each slow client reads; 0: none
 	Collection  int           `yaml:"collection,omitempty" json:"collection"`   // events are adds to a collection of so many values
+	Factor      float64       `yaml:"factor,omitempty" json:"factor,omitempty"` // overload: times Deliveries or Rate, or what a search finds; 0: 5
 	Models      int           `yaml:"models,omitempty" json:"models"`           // mixed: resources to choose from; 0: 1000
 	Inflight    int           `yaml:"inflight,omitempty" json:"inflight"`       // connects in flight; 0: 128
 	ConnectRate float64       `yaml:"connectRate,omitempty" json:"connectRate"` // connections per second; 0: as fast as Inflight allows
@@ -59,12 +60,13 @@ const (
 	KindSlow       = "slow"       // a share of the clients reads slowly or not at all
 	KindCollection = "collection" // adds to a collection of a given size
 	KindGrowth     = "growth"     // fanout over a list of client counts
+	KindOverload   = "overload"   // more changes of a model than the server can deliver
 	KindTLS        = "tls"        // fanout over TLS
 	KindCompressed = "compressed" // fanout with permessage-deflate
 )
 
 // Kinds lists all kinds.
-var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindTLS, KindCompressed}
+var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindTLS, KindCompressed}
 
 // maxClients bounds a scenario: source addresses and memory are finite.
 const maxClients = 2_000_000
@@ -106,6 +108,13 @@ func (s *Scenario) setDefaults() {
 		if s.Slow == 0 {
 			s.Slow = 0.1
 		}
+	case KindOverload:
+		if s.Factor == 0 {
+			s.Factor = 5
+		}
+		if s.Duration == 0 {
+			s.Duration = time.Minute
+		}
 	case KindGrowth:
 		if len(s.Grow) == 0 {
 			s.Grow = []int{1000, 5000, 10000, 19000}
@@ -128,7 +137,7 @@ func (s *Scenario) setDefaults() {
 	if s.Settle == 0 {
 		s.Settle = 5 * time.Second
 	}
-	if s.Rate == 0 && s.Deliveries == 0 && !requests {
+	if s.Rate == 0 && s.Deliveries == 0 && !requests && s.Kind != KindOverload {
 		s.Deliveries = 20_000
 	}
 }
@@ -150,6 +159,10 @@ func (s *Scenario) check() error {
 	switch {
 	case s.Slow < 0 || s.Slow >= 1:
 		return errors.New("slow is a share of the clients: at least 0 and less than 1")
+	case s.Factor < 0:
+		return errors.New("factor must not be negative")
+	case s.Kind == KindOverload && (s.Topics > 1 || s.Slow > 0):
+		return errors.New("overload has one topic and no slow clients: each client must reach its last state")
 	case s.PerClient > s.Topics:
 		return fmt.Errorf("%d subscriptions per client, but only %d topics", s.PerClient, s.Topics)
 	case s.Duration < 100*time.Millisecond || s.Duration > 5*time.Minute:
@@ -206,7 +219,7 @@ func (s Scenario) Unsupported(t Target) string {
 		can = t.Protocol != client.ProtocolNATS
 	case KindHTTP:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolFloor
-	case KindMixed, KindCollection:
+	case KindMixed, KindCollection, KindOverload:
 		can = t.Protocol == client.ProtocolRES
 	}
 	switch {

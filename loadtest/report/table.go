@@ -127,6 +127,8 @@ func (s section) describe() string {
 		return "Clients subscribe to models with references, call, and unsubscribe, while the service publishes events."
 	case plan.KindCollection:
 		return fmt.Sprintf("Adds to the middle of a collection of %s values, at %s.", number(float64(sc.Collection)), rate)
+	case plan.KindOverload:
+		return fmt.Sprintf("A model changes %s times as often as the server can deliver, for %v. How many changes a client gets is up to the server; each must have the last one.", number(sc.Factor), sc.Duration)
 	case plan.KindSlow:
 		how := "do not read at all"
 		if sc.SlowRate > 0 {

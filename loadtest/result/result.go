@@ -107,13 +107,14 @@ type Cell struct {
 	Steal      float64 `json:"steal"`      // share of the time that the hypervisor took
 	Late       int64   `json:"late"`       // µs, 99th percentile: how late the harness itself sent events
 
-	Live    int    `json:"live"`   // connections at the end
-	Closed  int    `json:"closed"` // by the server during the measurement
-	Failed  int    `json:"failed"` // never became ready
-	Errors  int64  `json:"errors"` // responses that were errors
-	Shrunk  int64  `json:"shrunk"` // messages received compressed
-	Slow    *Slow  `json:"slow,omitempty"`
-	Message string `json:"message,omitempty"` // the last error of a client
+	Live     int       `json:"live"`   // connections at the end
+	Closed   int       `json:"closed"` // by the server during the measurement
+	Failed   int       `json:"failed"` // never became ready
+	Errors   int64     `json:"errors"` // responses that were errors
+	Shrunk   int64     `json:"shrunk"` // messages received compressed
+	Slow     *Slow     `json:"slow,omitempty"`
+	Overload *Overload `json:"overload,omitempty"` // of a scenario of that kind
+	Message  string    `json:"message,omitempty"`  // the last error of a client
 
 	// Rejected maps each figure that is not the server's to the reason. The keys are of
 	// Figures.
@@ -144,6 +145,14 @@ type Slow struct {
 	Clients    int   `json:"clients"`
 	Alive      int   `json:"alive"` // after they had read their backlog
 	Deliveries int64 `json:"deliveries"`
+}
+
+// Overload is how a server took more changes than it can deliver.
+type Overload struct {
+	Offered   float64 `json:"offered"`   // deliveries per second, if each change reached each client
+	Converged float64 `json:"converged"` // seconds from the last change to when all clients had it; -1: not all got it
+	Before    int64   `json:"before"`    // RSS of the server with its clients before, bytes
+	Highest   int64   `json:"highest"`   // and its highest during the overload
 }
 
 // Point is a sample during a measurement.

@@ -57,7 +57,7 @@ const (
 type layout struct {
 	n, topics, perClient, collection, models, inflight, slowRate int
 	slow, connectRate                                            float64
-	http, tls, compression                                       bool
+	http, tls, compression, changes                              bool
 }
 
 func layoutOf(s plan.Scenario, n int) layout {
@@ -65,6 +65,7 @@ func layoutOf(s plan.Scenario, n int) layout {
 		n: n, topics: s.Topics, perClient: s.PerClient, collection: s.Collection, models: s.Models,
 		inflight: s.Inflight, slow: s.Slow, slowRate: s.SlowRate, connectRate: s.ConnectRate,
 		http: s.Kind == plan.KindHTTP, tls: s.TLS, compression: s.Compression,
+		changes: s.Kind == plan.KindOverload,
 	}
 }
 
@@ -183,7 +184,7 @@ func (st *stage) startService() (err error) {
 			url = "nats://127.0.0.1:" + st.params["nats"]
 		}
 		st.service, err = st.dialService(func() (service.Service, error) {
-			s, err := service.DialNATS(url, st.layout.topics, st.target.Protocol == client.ProtocolRES, st.layout.collection)
+			s, err := service.DialNATS(url, st.layout.topics, st.target.Protocol == client.ProtocolRES, st.layout.collection, st.layout.changes)
 			if err != nil {
 				return nil, fmt.Errorf("%v: %w", secret.URLs(url), secret.URLs(url).Error(err))
 			}

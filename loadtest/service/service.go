@@ -71,6 +71,7 @@ func (s *Feed) Close() error { return s.conn.Close() }
 type NATS struct {
 	conn       *nats.Conn
 	collection int      // events are adds to a collection of this size
+	changes    bool     // events are changes of a model
 	subjects   []string // of topics' events
 	buf        []byte
 }
@@ -78,17 +79,20 @@ type NATS struct {
 var _ Service = (*NATS)(nil)
 
 // DialNATS connects to NATS. With res it is a RES service for the harness's resources.
-// With a collection, whose size it is, topics are collections and events are adds.
-func DialNATS(url string, topics int, res bool, collection int) (*NATS, error) {
+// With a collection, whose size it is, topics are collections and events are adds; with changes,
+// topics are models and events change them.
+func DialNATS(url string, topics int, res bool, collection int, changes bool) (*NATS, error) {
 	conn, err := nats.Connect(url, nats.Name("load service"), nats.Timeout(timeout), nats.NoReconnect(), nats.ReconnectBufSize(-1))
 	if err != nil {
 		return nil, err
 	}
-	s := &NATS{conn: conn, collection: collection}
+	s := &NATS{conn: conn, collection: collection, changes: res && changes}
 	for i := range topics {
 		subject := client.Topic(i)
 		if res && collection > 0 {
 			subject = "event." + subject + ".add"
+		} else if s.changes {
+			subject = "event." + subject + ".change"
 		} else if res {
 			subject = "event." + subject + ".tick"
 		}
@@ -162,6 +166,9 @@ func (s *NATS) Publish(topic int, payload []byte) error {
 		s.buf = append(s.buf[:0], `{"idx":`...)
 		s.buf = strconv.AppendInt(s.buf, int64(s.collection/2), 10)
 		s.buf = append(append(append(s.buf, `,"value":{"data":`...), payload...), `}}`...)
+		payload = s.buf
+	} else if s.changes {
+		s.buf = append(append(append(s.buf[:0], `{"values":{"state":{"data":`...), payload...), `}}}`...)
 		payload = s.buf
 	}
 	return s.conn.Publish(s.subjects[topic], payload)
