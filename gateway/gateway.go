@@ -153,10 +153,11 @@ func New(c Config) (*Gateway, error) {
 		return nil, err
 	}
 	g.memory = memory.NewWatch(g.watchOptions(memory.Current()))
-	if port := c.MetricsPort; port != 0 {
+	if port := c.MetricsPort; port != 0 || c.MetricsListener != nil {
 		host, _, _ := net.SplitHostPort(c.ListenAddr())
 		g.scrape = metricsserver.New(metricsserver.Options{
 			Addr:     net.JoinHostPort(host, strconv.Itoa(max(port, 0))),
+			Listener: c.MetricsListener,
 			Registry: g.metrics,
 			Profiles: c.Profiles,
 			NotFound: http.HandlerFunc(NotFound),
@@ -212,7 +213,7 @@ func (g *Gateway) counters() *collect.Sources {
 func (g *Gateway) listening() string {
 	addr := g.engine.Addr().String()
 	host, _, err := net.SplitHostPort(g.config.ListenAddr())
-	if err != nil || host == "" {
+	if err != nil || host == "" || len(g.config.Listeners) > 0 {
 		return addr
 	}
 	_, port, err := net.SplitHostPort(addr)
@@ -257,6 +258,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		Metrics:    &g.netMetrics,
 		Log:        g.log,
 		Flush:      netpoll.Flush(c.Flush),
+		Listeners:  c.Listeners,
 		ProxyFrom:  g.proxies,
 		TLS:        g.tls,
 		InputEnded: httpedge.InputEnded,

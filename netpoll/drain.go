@@ -45,6 +45,7 @@ func (e *Engine) Drain(ctx context.Context) error {
 		return nil
 	}
 	e.draining.Store(true)
+	passed{e}.close()
 	for _, l := range e.loops {
 		l.Wake()
 	}

@@ -130,6 +130,8 @@ func (e *Engine) Start() error {
 			e.quitting.Store(true)
 			close(e.quit)
 			<-e.ended
+		} else {
+			passed{e}.accept()
 		}
 	} else {
 		close(e.ended)
@@ -155,6 +157,12 @@ func (e *Engine) setUp() error {
 	if e.fdLimit < 16 {
 		return fmt.Errorf("netpoll: the limit of %d open files leaves no room for clients beside a reserve of %d: raise it (ulimit -n)", limit.Cur, reserve)
 	}
+	if len(e.opts.Listeners) > 0 {
+		if err := (passed{e}).use(); err != nil {
+			return err
+		}
+		return e.setFlushers()
+	}
 	addr, hold, err := claimPort(e.opts.Addr)
 	if err != nil {
 		return listenError(e.opts.Addr, err)
@@ -167,6 +175,7 @@ func (e *Engine) setUp() error {
 }
 
 func (e *Engine) tearDown() {
+	passed{e}.close()
 	if e.portFD >= 0 {
 		_ = unix.Close(e.portFD)
 		e.portFD = -1

@@ -122,6 +122,10 @@ type Options struct {
 	// with requests for net/http go there as a net.Conn with a method ConnectionState.
 	TLS *tls.Config
 
+	// Listeners are listening TCP sockets that were passed to the process, which are used in place
+	// of Addr; none: Addr is listened on. The Engine takes them over.
+	Listeners []net.Listener
+
 	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header (version
 	// 1 or 2), which has the client's address. Without one the peer is the client.
 	ProxyFrom []netip.Prefix

@@ -116,6 +116,9 @@ func (w *waiting) attach(gc gnet.Conn, k *waker) {
 	if err != nil {
 		w.loop.engine.log.Warn("an event loop waits in the kernel and keeps a processor from others: mount /proc, or set GOMAXPROCS to one more than cores", "error", err)
 	}
+	if p != nil && len(w.loop.engine.opts.Listeners) > 0 {
+		p.StopListening(closeFD)
+	}
 	w.parker.Store(p)
 	w.woken()
 }

@@ -11,6 +11,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/config"
+	"sluice/internal/systemd"
 )
 
 // Exit codes.
@@ -30,7 +31,8 @@ type process struct {
 	stdout  io.Writer
 	stderr  io.Writer
 	signals <-chan os.Signal
-	hangups <-chan os.Signal // SIGHUP, which reloads the settings
+	hangups <-chan os.Signal  // SIGHUP, which reloads the settings
+	manager *systemd.Notifier // nil: there is no service manager
 }
 
 // service is what a process runs: a gateway, alone or with the demo.
@@ -43,6 +45,8 @@ type service interface {
 	StopWindow() time.Duration
 	// Reload reads the settings again, and applies what can change while the service runs.
 	Reload(ctx context.Context) error
+	// Alive returns nil when every part of the service that must not hang has just worked.
+	Alive(ctx context.Context) error
 	// Done yields the error that ended a started service, if one does.
 	Done() <-chan error
 }
@@ -84,6 +88,14 @@ func (p *process) run(args []string) int {
 		again, err := config.Reload(args, p.environ)
 		return again.Config, append(again.Warnings, again.Config.Warnings()...), err
 	}
+	if p.manager, err = systemd.NewNotifier(p.environ, os.Getpid()); err != nil {
+		log.Warn("the service manager cannot be notified", "error", err)
+	}
+	sockets, err := systemd.Listen(p.environ, os.Getpid())
+	if err != nil {
+		return p.misused(err)
+	}
+	setup.Config.Listeners, setup.Config.MetricsListener = sockets.Clients, sockets.Metrics
 	gateway.LimitMemory(setup.Config)
 	s, err := build(setup.Config)
 	if err != nil {
@@ -137,7 +149,11 @@ func (p *process) serve(s service, log *slog.Logger) int {
 		}
 	}
 
-	go p.reloads(ctx, s)
+	p.manager.Ready("clients are served")
+	reloading, endReloads := context.WithCancel(ctx)
+	defer endReloads()
+	go p.reloads(reloading, s)
+	go p.watch(ctx, s, log)
 	select {
 	case err := <-s.Done():
 		if err == nil {
@@ -147,6 +163,7 @@ func (p *process) serve(s service, log *slog.Logger) int {
 		p.stop(s, log)
 		return exitFailure
 	case sig := <-p.signals:
+		endReloads()
 		log.Info("stopping; a second signal leaves at once", "signal", sig.String())
 		return p.stop(s, log)
 	}
@@ -158,7 +175,39 @@ func (p *process) reloads(ctx context.Context, s service) {
 	for {
 		select {
 		case <-p.hangups:
-			_ = s.Reload(ctx) // the log has the error
+			p.manager.Reloading()
+			status := "reloaded; clients are served"
+			if s.Reload(ctx) != nil { // the log has the error
+				status = "the reload failed, see the log; clients are served with the settings before"
+			}
+			p.manager.Ready(status)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watch answers the service manager's watchdog until ctx ends: three times in its interval, and
+// only if the service is alive. A service that hangs is killed and started again.
+func (p *process) watch(ctx context.Context, s service, log *slog.Logger) {
+	interval := p.manager.Watchdog()
+	if interval == 0 {
+		return
+	}
+	next := time.NewTicker(max(interval/3, time.Millisecond))
+	defer next.Stop()
+	for {
+		check, cancel := context.WithTimeout(ctx, interval)
+		err := s.Alive(check)
+		cancel()
+		switch {
+		case err == nil:
+			p.manager.Alive()
+		case ctx.Err() == nil:
+			log.Error("an event loop or a cache shard hangs: the watchdog gets no answer", "after", interval)
+		}
+		select {
+		case <-next.C:
 		case <-ctx.Done():
 			return
 		}
@@ -166,7 +215,9 @@ func (p *process) reloads(ctx context.Context, s service) {
 }
 
 func (p *process) stop(s service, log *slog.Logger) int {
-	ctx, cancel := context.WithTimeout(context.Background(), s.StopWindow()+stopMargin)
+	window := s.StopWindow() + stopMargin
+	p.manager.Stopping(window)
+	ctx, cancel := context.WithTimeout(context.Background(), window)
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(ctx) }()

@@ -86,6 +86,7 @@ func TestBadUsage(t *testing.T) {
 type scripted struct {
 	start    func(ctx context.Context) error
 	stop     func(ctx context.Context) error
+	alive    func(ctx context.Context) error // nil: it is
 	done     chan error
 	started  chan struct{} // closed when Start is called
 	stopping chan struct{} // closed when Stop is called
@@ -103,6 +104,13 @@ func (s *scripted) Stop(ctx context.Context) error  { close(s.stopping); return 
 func (s *scripted) Done() <-chan error              { return s.done }
 func (s *scripted) StopWindow() time.Duration       { return time.Minute }
 func (s *scripted) Reload(context.Context) error    { return nil }
+
+func (s *scripted) Alive(ctx context.Context) error {
+	if s.alive == nil {
+		return nil
+	}
+	return s.alive(ctx)
+}
 
 // serve runs s as a process does; the test sends the signals.
 func serve(s *scripted) (signals chan os.Signal, exit chan int, log *testkit.Log) {

@@ -169,6 +169,12 @@ type Config struct {
 	Version string            // shown in metrics and logs; empty: "devel"
 	Clock   owner.Clock       // nil: the system's
 
+	// Listeners are listening TCP sockets for clients that were passed to the process, used in
+	// place of Addr and Port; MetricsListener likewise in place of MetricsPort. The gateway takes
+	// them over.
+	Listeners       []net.Listener
+	MetricsListener net.Listener
+
 	// Level is the level of Log, which a reload sets to LogLevel; nil: a reload does not change it.
 	Level *slog.LevelVar
 	// Reread reads the settings again for a reload, with warnings for the user; nil: there are no

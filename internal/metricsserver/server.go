@@ -25,9 +25,10 @@ import (
 // Path is the path of the metrics.
 const Path = "/metrics"
 
-// Options are the settings of a Server. All are required, but Profiles and Reload.
+// Options are the settings of a Server. All are required, but Profiles, Reload and Listener.
 type Options struct {
-	Addr     string // host:port; port 0: a free one
+	Addr     string       // host:port; port 0: a free one
+	Listener net.Listener // passed to the process, used in place of Addr; nil: none
 	Registry *metrics.Registry
 	Profiles bool         // serve pprof, too
 	Reload   http.Handler // of POST /reload; nil: there is none
@@ -83,7 +84,10 @@ func program(w http.ResponseWriter, _ *http.Request) {
 // Start listens and serves. Its error says what to do. fail is called with the reason if the server
 // ends before Stop. A server can be started once.
 func (s *Server) Start(fail func(error)) error {
-	l, err := net.Listen("tcp", s.options.Addr)
+	l, err := s.options.Listener, error(nil)
+	if l == nil {
+		l, err = net.Listen("tcp", s.options.Addr)
+	}
 	if err != nil {
 		return fmt.Errorf("metricsPort: cannot listen on %s: %w; choose another port, or 0 for none", s.options.Addr, err)
 	}
