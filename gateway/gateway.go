@@ -269,6 +269,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		AfterPanic: func(n *netpoll.Loop) { n.Data.(*loop).mend() },
 		Limits: netpoll.Limits{
 			MaxConns:         c.MaxConnections,
+			AcceptRate:       c.AcceptRate,
 			MaxHead:          c.MaxHead,
 			MaxMessage:       c.MaxMessage,
 			HeadTimeout:      c.HeadTimeout,

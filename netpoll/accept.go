@@ -2,7 +2,6 @@ package netpoll
 
 import (
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/panjf2000/gnet/v2"
@@ -23,7 +22,10 @@ const (
 type acceptor struct {
 	loop        *Loop // fixed
 	reserveUsed int   // connections that use the reserve of descriptors
+	ramp        ramp
+	refused     uint64 // connections answered with Retry-After
 	logFDs      loglimit.Limiter
+	logRate     loglimit.Limiter
 	logMax      loglimit.Limiter
 	logMemory   loglimit.Limiter
 	logProxy    loglimit.Limiter
@@ -65,6 +67,9 @@ func (a *acceptor) accept(gc gnet.Conn) {
 	case e.refusing.Load():
 		e.metrics.RefusedMemory.Add(1)
 		a.warn(&a.logMemory, "clients are refused: memory is short; raise the limit (memoryLimit), or give the gateway fewer clients")
+	case !noFDs && !noRoom && !a.ramp.take(float64(l.opts.Limits.AcceptRate)/float64(len(e.loops)), l.now):
+		e.metrics.RefusedRate.Add(1)
+		a.warn(&a.logRate, "clients are refused: more connect per second than acceptRate allows", "rate", l.opts.Limits.AcceptRate)
 	case noFDs:
 		e.metrics.RefusedFDs.Add(1)
 		a.warn(&a.logFDs, "clients are refused: descriptors are running out; raise the limit (ulimit -n)", "limit", e.fdLimit)
@@ -97,7 +102,7 @@ func (a *acceptor) refuse(c *Conn) {
 	case l.tls != nil:
 		c.scheduleClose() // a response before the handshake would not be understood
 	case a.reserveUsed >= l.engine.reservePerLoop:
-		c.http().answer(http.StatusServiceUnavailable)
+		c.http().unavailable()
 		c.to(stateFinish) // closed without lingering: no descriptor is left for that
 	default:
 		a.reserveUsed++

@@ -117,7 +117,7 @@ func (c *Conn) Expire(now time.Duration) {
 		}
 		c.http().answer(http.StatusRequestTimeout)
 	case stateRefuse:
-		c.http().answer(http.StatusServiceUnavailable)
+		c.http().unavailable()
 	case stateOpen:
 		c.ws().keepAlive(now)
 	case stateLinger:

@@ -300,6 +300,34 @@ func TestRefusedThoughWoken(t *testing.T) {
 	}
 }
 
+// Connections beyond the rate get 503 and are told to come back, not all at the same time.
+func TestAcceptRate(t *testing.T) {
+	s := serve(t, func(o *Options, _ *testHandler) { o.Limits.AcceptRate = 3 })
+	for range 3 {
+		s.connect()
+	}
+	seen := map[string]bool{}
+	for range 3 {
+		c := dial(t, s.Addr())
+		c.send([]byte(upgradeHead("/ws", "")))
+		code, head := c.status()
+		_, after, found := strings.Cut(head, "Retry-After: ")
+		if code != 503 || !found {
+			t.Fatalf("status %d, want 503 with Retry-After: %q", code, head)
+		}
+		after, _, _ = strings.Cut(after, "\r\n")
+		seen[after] = true
+		_ = c.Close()
+	}
+	if len(seen) != 3 || s.m.RefusedRate.Load() != 3 {
+		t.Errorf("Retry-After: %v, refused %d", seen, s.m.RefusedRate.Load())
+	}
+	s.advance(time.Second)
+	for range 3 {
+		s.connect()
+	}
+}
+
 func TestMaxConns(t *testing.T) {
 	s := serve(t, func(o *Options, _ *testHandler) { o.Limits.MaxConns = 3 })
 	var open []*client

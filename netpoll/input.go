@@ -1,8 +1,6 @@
 package netpoll
 
 import (
-	"net/http"
-
 	"sluice/wsproto"
 )
 
@@ -73,7 +71,7 @@ func (c *Conn) consume(b []byte) (n int) {
 			return n + c.ws().consumeFrames(b[n:])
 		}
 	case stateRefuse:
-		c.http().answer(http.StatusServiceUnavailable)
+		c.http().unavailable()
 	}
 	return len(b) // input after the last request or message is discarded
 }

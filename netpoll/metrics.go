@@ -19,6 +19,7 @@ type Metrics struct {
 	RefusedFDs     atomic.Uint64 // 503: descriptors are running out
 	RefusedMax     atomic.Uint64 // 503: Limits.MaxConns
 	Evicted        atomic.Uint64 // closed in favour of a new connection: idle longest before their request head was complete
+	RefusedRate    atomic.Uint64 // 503: Limits.AcceptRate
 	RefusedMemory  atomic.Uint64 // 503: Engine.Refuse
 	RefusedDrain   atomic.Uint64 // 503: the engine is being drained
 	RefusedHead    atomic.Uint64 // the request head is malformed or too large

@@ -86,7 +86,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 	}
 	counter("sluice_ws_connections_closed_total", "WebSocket connections closed, by close code.", metrics.Labels{"code": "other"}, n.ClosedWith(0).Load)
 	for reason, v := range map[string]*atomic.Uint64{
-		"descriptors": &n.RefusedFDs, "max_connections": &n.RefusedMax, "memory": &n.RefusedMemory, "draining": &n.RefusedDrain, "silent": &n.Evicted,
+		"descriptors": &n.RefusedFDs, "max_connections": &n.RefusedMax, "accept_rate": &n.RefusedRate, "memory": &n.RefusedMemory, "draining": &n.RefusedDrain, "silent": &n.Evicted,
 		"head": &n.RefusedHead, "head_timeout": &n.RefusedTimeout, "upgrade": &n.RefusedUpgrade, "proxy_header": &n.RefusedProxy,
 	} {
 		counter("sluice_connections_refused_total", "Connections rejected before their first request, by reason.", metrics.Labels{"reason": reason}, v.Load)

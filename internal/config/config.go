@@ -69,6 +69,7 @@ type Config struct {
 	Port           int    // TCP port, or FreePort; default 8080
 	WSPath         string // path of WebSocket upgrades
 	AllowOrigin    string // "*" or origins separated by ";"
+	AcceptRate     int    // new client connections per second; 0: no limit
 	MaxConnections int    // open client connections; 0: as many as the descriptor limit allows
 
 	// Proxies in front of the gateway, whose word on a client's address counts.
