@@ -38,6 +38,7 @@ import (
 	"sluice/internal/reload"
 	"sluice/internal/servicelog"
 	"sluice/internal/session"
+	"sluice/internal/upstream"
 	"sluice/netpoll"
 )
 
@@ -191,6 +192,12 @@ func (g *Gateway) Start(ctx context.Context) error {
 // it returns, nothing of the gateway runs.
 func (g *Gateway) Stop(ctx context.Context) error { return g.life.Stop(ctx) }
 
+// Alive returns nil once every event loop and cache shard has handled a message, or ctx's error. It
+// is for a watchdog: an owner that hangs keeps it waiting.
+func (g *Gateway) Alive(ctx context.Context) error {
+	return g.eachOwner(ctx, func(*loop) {}, func(*upstream.Shard) {})
+}
+
 // Done returns a channel that yields the error of a part that failed after Start, if one does,
 // which stops the gateway. It is closed when the gateway has stopped.
 func (g *Gateway) Done() <-chan error { return g.life.Done() }
@@ -267,24 +274,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 
 		Faults:     g.faults,
 		AfterPanic: func(n *netpoll.Loop) { n.Data.(*loop).mend() },
-		Limits: netpoll.Limits{
-			MaxConns:         c.MaxConnections,
-			AcceptRate:       c.AcceptRate,
-			MaxHead:          c.MaxHead,
-			MaxMessage:       c.MaxMessage,
-			HeadTimeout:      c.HeadTimeout,
-			OutboxBytes:      c.OutboxBytes,
-			BacklogBytes:     g.budgets.backlog,
-			SlowTimeout:      c.SlowTimeout,
-			PingInterval:     c.PingInterval,
-			CloseTimeout:     c.CloseTimeout,
-			DrainWindow:      c.DrainTimeout,
-			IdleTimeout:      c.HTTPIdleTimeout,
-			BodyTimeout:      httpExchange,
-			ReadTimeout:      httpExchange,
-			HandshakeTimeout: c.HandshakeTimeout,
-			MaxHandshakes:    c.MaxHandshakes,
-		},
+		Limits:     c.NetLimits(httpExchange, g.budgets.backlog),
 	}
 }
 

@@ -18,6 +18,9 @@ import (
 	"sluice/netpoll"
 )
 
+// logEvery is how often malformed token events are logged by a loop.
+const logEvery = time.Second
+
 // turnBudget is how many messages from other owners a loop handles before it reads its sockets
 // again.
 const turnBudget = 4096

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"sync/atomic"
 
 	"sluice/internal/natsbus"
@@ -37,6 +38,34 @@ func (o *owners) eachLoop(f func(*loop)) {
 			f(l)
 		}
 	}
+}
+
+// eachOwner runs a function on every owner's goroutine, and returns when all have done so, or with
+// ctx's error.
+func (o *owners) eachOwner(ctx context.Context, onLoop func(*loop), onShard func(*upstream.Shard)) error {
+	done := make(chan struct{}, len(o.loops)+len(o.shards))
+	posted := len(o.shards)
+	for _, s := range o.shards {
+		s.Cache.Run(func() {
+			defer func() { done <- struct{}{} }()
+			onShard(s)
+		})
+	}
+	o.eachLoop(func(l *loop) {
+		posted++
+		l.post(func() {
+			defer func() { done <- struct{}{} }()
+			onLoop(l)
+		})
+	})
+	for range posted {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // eachCaller runs f with every owner's Caller, on the owner's goroutine.

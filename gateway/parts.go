@@ -9,6 +9,7 @@ import (
 	"sluice/internal/lifecycle"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/upstream"
 )
 
 // minPending is the least length of a dispatcher's queue, in messages, whatever bufferSize is: its
@@ -127,7 +128,7 @@ func (g *Gateway) connect(ctx context.Context, fail func(error)) (err error) {
 		Key:            g.config.NATSKey,
 		RootCAs:        g.config.NATSRootCAs,
 		Conns:          g.config.NATSConnections,
-		Receiver:       &router{owners: &g.owners, ids: g.ids, log: g.log, clock: g.clock},
+		Receiver:       &router{owners: &g.owners, ids: g.ids, system: &upstream.SystemEvents{Log: g.log, Clock: g.clock}},
 		Signal:         signals{&g.owners, g.grace, g.log}.handle,
 		Log:            g.log,
 		Metrics:        &g.busMetrics,

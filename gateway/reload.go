@@ -14,7 +14,7 @@ import (
 	"sluice/internal/httpapi"
 	"sluice/internal/reload"
 	"sluice/internal/session"
-	"sluice/netpoll"
+	"sluice/internal/upstream"
 )
 
 // adjustWait bounds how long a reload waits for the owners to take the new settings. They take them
@@ -92,31 +92,16 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 func (g *Gateway) adjustOwners(ctx context.Context, c *Config, proxies []netip.Prefix) {
 	ctx, cancel := g.within(ctx, adjustWait)
 	defer cancel()
-	adjustable := netAdjustable(c, proxies, g.rest.Origins().Lines())
-	taken := make(chan struct{}, len(g.loops)+len(g.shards))
-	posted := 0
-	g.eachLoop(func(l *loop) {
-		posted++
-		l.post(func() {
-			defer func() { taken <- struct{}{} }()
-			l.adjust(c)
-			l.net.Adjust(adjustable)
-		})
-	})
+	adjustable := c.NetAdjustable(proxies, g.rest.Origins().Lines())
 	for _, s := range g.shards {
-		posted++
 		s.Cache.Adjust(c.CacheEviction, c.MaxResourceBytes)
-		s.Cache.Run(func() { taken <- struct{}{} })
 	}
-	for range posted {
-		select {
-		case <-taken:
-		case <-g.engine.Ended():
-			return
-		case <-ctx.Done():
-			g.log.Warn("event loops or cache shards are late: they take the new settings when they come to it")
-			return
-		}
+	err := g.eachOwner(ctx, func(l *loop) {
+		l.adjust(c)
+		l.net.Adjust(adjustable)
+	}, func(*upstream.Shard) {})
+	if err != nil {
+		g.log.Warn("event loops or cache shards are late: they take the new settings when they come to it")
 	}
 }
 
@@ -137,19 +122,6 @@ func sessionLimits(c *Config) session.Limits {
 		Requests:      c.MaxPending,
 		HeldEvents:    c.HeldEvents,
 		References:    c.ReferenceThrottle,
-	}
-}
-
-// netAdjustable returns the options of the event loops that a reload may change. header has the
-// field lines of every response.
-func netAdjustable(c *Config, proxies []netip.Prefix, header string) netpoll.Adjustable {
-	return netpoll.Adjustable{
-		MaxConns:       c.MaxConnections,
-		MaxMessage:     c.MaxMessage,
-		OutboxBytes:    c.OutboxBytes,
-		DrainWindow:    c.DrainTimeout,
-		ResponseHeader: header,
-		ProxyFrom:      proxies,
 	}
 }
 

@@ -157,7 +157,7 @@ var reloadCases = map[string]struct {
 	}},
 	"outboxBytes": {to: func(c *Config) { c.OutboxBytes = 1 << 20 }, proof: func(t *testing.T, r *reloadable) {
 		c := r.reloader.Running().WithDefaults() // netpoll and httpapi test the rest
-		if netAdjustable(&c, nil, "").OutboxBytes != 1<<20 || httpAdjustable(&c).StreamBytes != 1<<20 {
+		if c.NetAdjustable(nil, "").OutboxBytes != 1<<20 || httpAdjustable(&c).StreamBytes != 1<<20 {
 			t.Error(c.OutboxBytes)
 		}
 	}},

@@ -1,15 +1,9 @@
 package gateway
 
 import (
-	"log/slog"
-	"time"
-
 	"sluice/fanout"
 	"sluice/internal/connid"
-	"sluice/internal/loglimit"
 	"sluice/internal/natsbus"
-	"sluice/internal/owner"
-	"sluice/internal/res"
 	"sluice/internal/upstream"
 )
 
@@ -26,19 +20,8 @@ import (
 // the second.
 type router struct {
 	*owners
-	ids   connid.Maker
-	log   *slog.Logger
-	clock owner.Clock
-
-	badReset, badTokenReset, badPattern loglimit.Limiter
-}
-
-// logEvery is how often a kind of malformed message from services is logged.
-const logEvery = time.Second
-
-// logBad logs a malformed message, which any service can send.
-func (r *router) logBad(kind *loglimit.Limiter, msg string, attrs ...any) {
-	kind.Log(r.log, slog.LevelError, r.clock.Now(), logEvery, msg, attrs...)
+	ids    connid.Maker
+	system *upstream.SystemEvents
 }
 
 // Event posts an event to the shard of its resource.
@@ -64,33 +47,20 @@ func (r *router) Token(cid string, data []byte) {
 // System passes a system event to all owners that it concerns: resource resets to the shards,
 // access resets and token resets to the loops.
 func (r *router) System(event string, data []byte) {
-	p := new(res.Parser)
 	switch event {
 	case "reset":
-		resources, access, err := p.SystemReset(data)
-		if err != nil {
-			r.logBad(&r.badReset, "system.reset dropped: malformed", "err", err)
-			return
-		}
-		if patterns := r.patterns("resources", resources); len(patterns) > 0 {
+		resources, access := r.system.Reset(data)
+		if len(resources) > 0 {
 			for _, s := range r.shards {
-				s.Cache.Reset(patterns)
+				s.Cache.Reset(resources)
 			}
 		}
-		if patterns := r.patterns("access", access); len(patterns) > 0 {
-			r.resetAccess(fanout.Reset, func(name string) bool {
-				for _, p := range patterns {
-					if p.Match(name) {
-						return true
-					}
-				}
-				return false
-			})
+		if len(access) > 0 {
+			r.resetAccess(fanout.Reset, upstream.MatchAny(access))
 		}
 	case "tokenReset":
-		tids, subject, err := p.TokenReset(data)
-		if err != nil {
-			r.logBad(&r.badTokenReset, "system.tokenReset dropped: malformed", "err", err)
+		tids, subject, ok := r.system.TokenReset(data)
+		if !ok {
 			return
 		}
 		r.inOrder(func() {
@@ -120,20 +90,6 @@ func (r *router) Refused(name string, err error) {
 
 // Missed notifies a resource's shard that it may have missed events.
 func (r *router) Missed(name string) { r.shardOf(name).Cache.Missed(name) }
-
-// patterns parses a reset's patterns. It logs and omits invalid ones.
-func (r *router) patterns(what string, texts []string) []res.Pattern {
-	patterns := make([]res.Pattern, 0, len(texts))
-	for _, t := range texts {
-		p, ok := res.ParsePattern(t)
-		if !ok {
-			r.logBad(&r.badPattern, "system.reset: invalid pattern ignored", "list", what, "pattern", t)
-			continue
-		}
-		patterns = append(patterns, p)
-	}
-	return patterns
-}
 
 // resetAccess requests access again for every direct subscription whose resource matches.
 func (o *owners) resetAccess(why fanout.Reason, match func(name string) bool) {

@@ -12,11 +12,12 @@ import (
 	"os/signal"
 	"syscall"
 
-	"sluice/gateway"
+	"sluice/internal/config"
+	"sluice/netpoll"
 )
 
 func main() {
-	gateway.SpareProcessor()
+	netpoll.SpareProcessor(config.Cores())
 	// Room for the two that count: one drains, the next one leaves at once.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -11,6 +11,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/config"
+	"sluice/internal/memory"
 	"sluice/internal/systemd"
 )
 
@@ -96,7 +97,7 @@ func (p *process) run(args []string) int {
 		return p.misused(err)
 	}
 	setup.Config.Listeners, setup.Config.MetricsListener = sockets.Clients, sockets.Metrics
-	gateway.LimitMemory(setup.Config)
+	memory.Set(int64(setup.Config.MemoryLimit), log)
 	s, err := build(setup.Config)
 	if err != nil {
 		return p.misused(err)

@@ -102,7 +102,7 @@ type Config struct {
 	HeartbeatInterval time.Duration
 
 	// MemoryLimit is the bytes that the Go runtime may use; 0: what GOMEMLIMIT says, else a share
-	// of the control group's limit. gateway.LimitMemory applies it.
+	// of the control group's limit. memory.Set applies it.
 	MemoryLimit int
 
 	MaxResourceBytes int // bytes of one resource

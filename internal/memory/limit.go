@@ -6,7 +6,9 @@
 package memory
 
 import (
+	"log/slog"
 	"math"
+	"os"
 	"runtime/debug"
 )
 
@@ -50,6 +52,31 @@ func (l Limit) Apply() {
 	if l.Bytes > 0 {
 		debug.SetMemoryLimit(l.Bytes)
 	}
+}
+
+// Set sets the Go runtime's memory limit: to the setting in bytes, or to a share of the control
+// group's limit unless the environment's GOMEMLIMIT says what it shall be. A program calls it once,
+// before it asks for a Share.
+func Set(setting int64, log *slog.Logger) {
+	limit := Find(setting, os.Getenv("GOMEMLIMIT"), "/")
+	limit.Apply()
+	switch limit.Source {
+	case "":
+		log.Debug("no memory limit: neither memoryLimit, GOMEMLIMIT nor a control group sets one")
+	case FromCgroup:
+		log.Info("memory limit", "bytes", limit.Bytes, "source", limit.Source, "group", limit.Group)
+	default:
+		log.Info("memory limit", "bytes", limit.Bytes, "source", limit.Source)
+	}
+}
+
+// Share returns a budget in bytes: what the user has set, else the given part of what is available,
+// within bounds.
+func Share(set int, part, low, high int64) int {
+	if set > 0 {
+		return set
+	}
+	return int(min(max(Available("/")/part, low), high))
 }
 
 // unknown is what Available returns on a machine whose memory is unknown.
