@@ -9,7 +9,7 @@ import (
 
 // TestIdleSize: what every idle connection pays for its parser.
 func TestIdleSize(t *testing.T) {
-	if n := unsafe.Sizeof(Parser{}); n > 32 {
+	if n := unsafe.Sizeof(Parser{}); n > 24 {
 		t.Errorf("a Parser has %d bytes", n)
 	}
 	if n := unsafe.Sizeof(HeadScanner{}); n > 8 {

@@ -11,12 +11,12 @@ import (
 // DefaultMaxMessage is the limit, in bytes, of a message when none is given.
 const DefaultMaxMessage = 1 << 20
 
-// maxLimit is the upper bound of limits: the length of a frame is an int.
-const maxLimit = math.MaxInt - maxClientHeader
+// maxLimit is the upper bound of limits: a Parser keeps lengths of frames as int32.
+const maxLimit = math.MaxInt32 - maxClientHeader
 
 // Limits bounds what a peer may send.
 type Limits struct {
-	Message int // bytes of a whole message, all fragments together, inflated; 0: DefaultMaxMessage
+	Message int // bytes of a whole message, all fragments together, inflated, at most 2 GiB; 0: DefaultMaxMessage
 	Inflate int // bytes of a compressed message, as it came, beyond which it is left to the caller to inflate; 0: none is
 }
 
@@ -39,11 +39,11 @@ type Message struct {
 // A message is inflated when it is complete, and uses a pooled decompressor only during that.
 type Parser struct {
 	frag *pool.Buffer // the fragmented message so far, as it came, or the delivered one; nil while it has no bytes
-	need int          // see Need; 0: all that is known is that a header comes
+	need int32        // see Need; 0: all that is known is that a header comes
 
 	// seen is how many payload bytes of the incomplete text frame, which begins the input, the
 	// field text has checked.
-	seen int
+	seen int32
 	text textCheck // of the open text message
 
 	open      Op   // the fragmented message's opcode; OpContinuation: none is open
@@ -115,8 +115,8 @@ func (p *Parser) Next(buf []byte, lim Limits) (m Message, n int, done bool, err 
 	text := !h.packed && (h.op == OpText || h.op == OpContinuation && p.open == OpText)
 	n = h.size + h.length
 	if len(buf) < n {
-		p.need = n
-		if text && !p.peek(buf[h.size+p.seen:], h.key) {
+		p.need = int32(n)
+		if text && !p.peek(buf[h.size+int(p.seen):], h.key) {
 			return m, 0, false, p.fail(ErrInvalidUTF8)
 		}
 		return m, 0, false, nil
@@ -201,7 +201,7 @@ func InflateMessage(op Op, packed []byte, limit int) (*pool.Buffer, error) {
 // It is at most a header and the limit, or packedLimit for a compressed message. Wait for that many
 // bytes, but do not reserve memory for them: the peer has only announced the length. Calling Next
 // earlier is valid, and reports invalid text earlier.
-func (p *Parser) Need() int { return max(p.need, 2) }
+func (p *Parser) Need() int { return int(max(p.need, 2)) }
 
 // Release ends the validity of the last message, and releases the buffer that the parser may hold
 // for it. The next call of Next does so, too.
@@ -288,7 +288,7 @@ func (p *Parser) header(buf []byte, limit int) (h frameHeader, err error) {
 			size = 10
 		}
 		if len(buf) < size {
-			p.need = size + keyed
+			p.need = int32(size + keyed)
 			return h, nil
 		}
 		if size == 4 {
@@ -311,7 +311,7 @@ func (p *Parser) header(buf []byte, limit int) (h frameHeader, err error) {
 	}
 	h.length = int(length)
 	if len(buf) < size+keyed {
-		p.need = size + keyed + h.length
+		p.need = int32(size + keyed + h.length)
 		return h, nil
 	}
 	h.size = size + copy(h.key[:keyed], buf[size:])
@@ -324,11 +324,11 @@ func (p *Parser) peek(masked []byte, key [4]byte) bool {
 	var b [256]byte
 	for len(masked) > 0 {
 		n := copy(b[:], masked)
-		mask(b[:n], key, p.seen)
+		mask(b[:n], key, int(p.seen))
 		if !p.text.write(b[:n]) {
 			return false
 		}
-		p.seen += n
+		p.seen += int32(n)
 		masked = masked[n:]
 	}
 	return true
