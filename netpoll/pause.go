@@ -54,11 +54,18 @@ func (c wsConn) unpause(why pause) {
 	if c.paused &^= why; c.paused != 0 || c.state >= stateReap {
 		return
 	}
-	if c.readPaused {
-		c.readPaused = !c.loop.wait.watch(c.Conn, true)
-	}
 	if !c.in.empty() {
 		c.loop.resumption.add(c.Conn)
+		return
+	}
+	c.readAgain()
+}
+
+// readAgain has the socket read once none of the buffered input waits. Were it read before, each
+// pause would add to what is buffered.
+func (c wsConn) readAgain() {
+	if c.readPaused && c.paused == 0 && c.state < stateReap {
+		c.readPaused = !c.loop.wait.watch(c.Conn, true)
 	}
 }
 

@@ -124,6 +124,44 @@ func TestPauseStopsReading(t *testing.T) {
 	await(t, sent, "the end of the sender")
 }
 
+// TestPausesDoNotAddUp: what is kept of a client that is paused again and again stays bounded, so it
+// is not closed for sending too much.
+func TestPausesDoNotAddUp(t *testing.T) {
+	s, got := paused(t, func(h *testHandler) {
+		echo := h.message
+		h.message = func(c *Conn, b []byte) { echo(c, b[:4]); c.Pause() }
+	})
+	if s.inGnet() {
+		return // every socket is read there
+	}
+	c, conn := s.connect()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for {
+			if _, err := c.Write(masked(wsproto.OpText, "more"+repeat("x", 10000))); err != nil {
+				return
+			}
+		}
+	}()
+	for range 100 {
+		wantMessages(t, got, "more")
+		s.until("it is not read any more", func() (paused bool) {
+			s.on(0, func(*Loop) {
+				if paused = conn.readPaused; paused && len(conn.in.bytes()) > 4*readSize {
+					t.Errorf("%d bytes are kept", len(conn.in.bytes()))
+				}
+				if paused {
+					conn.Resume()
+				}
+			})
+			return paused || t.Failed()
+		})
+	}
+	c.reset()
+	await(t, sent, "the end of the sender")
+}
+
 // TestPausedEnd: the end of a paused connection is noticed, from either side.
 func TestPausedEnd(t *testing.T) {
 	s, got := paused(t, nil)

@@ -35,7 +35,11 @@ func (r *resumption) resume() {
 	for i := 0; i < len(r.ready); i++ { // messages may have further connections accepted
 		c := r.ready[i]
 		r.ready[i] = nil
-		if c == nil || c.in.empty() { // nil: a panic interrupted it
+		if c == nil { // a panic interrupted it
+			continue
+		}
+		if c.in.empty() {
+			c.ws().readAgain()
 			continue
 		}
 		l.iter.conn = c
@@ -43,6 +47,7 @@ func (r *resumption) resume() {
 			l.tls.src, l.tls.rest = nil, t.in.bytes() // they may be another connection's
 		}
 		c.take(nil)
+		c.ws().readAgain()
 		if c.flags&flagEnded != 0 {
 			c.ending().afterInputEnd()
 		}
