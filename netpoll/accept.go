@@ -29,6 +29,7 @@ type acceptor struct {
 	logMax      loglimit.Limiter
 	logMemory   loglimit.Limiter
 	logProxy    loglimit.Limiter
+	logAddress  loglimit.Limiter
 }
 
 // newConn makes the connection for gc; nil if the loop has no slot left.
@@ -80,14 +81,16 @@ func (a *acceptor) accept(gc gnet.Conn) {
 		a.admit(c)
 		return
 	}
-	a.refuse(c)
+	a.refuse(c, 0)
 }
 
 // admit has a connection begin with the proxy's header, the TLS handshake or its request.
 func (a *acceptor) admit(c *Conn) {
 	l := a.loop
 	if l.opts.trusts(c.RemoteAddrPort().Addr()) {
-		c.to(stateProxy)
+		c.to(stateProxy) // countAddress follows when the client is known
+	} else if !a.countAddress(c) {
+		return
 	} else if l.tls != nil {
 		c.tls().startTLS()
 		return
@@ -95,14 +98,16 @@ func (a *acceptor) admit(c *Conn) {
 	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.HeadTimeout, c)
 }
 
-// refuse closes a connection, with 503 where it can be sent.
-func (a *acceptor) refuse(c *Conn) {
+// refuse closes a connection, with a response where it can be sent: 429 if the client may try again
+// after so many seconds, 503 if that is 0.
+func (a *acceptor) refuse(c *Conn, after int) {
 	l := a.loop
+	c.code = uint16(after)
 	switch {
 	case l.tls != nil:
 		c.scheduleClose() // a response before the handshake would not be understood
 	case a.reserveUsed >= l.engine.reservePerLoop:
-		c.http().unavailable()
+		c.http().answerRefused()
 		c.to(stateFinish) // closed without lingering: no descriptor is left for that
 	default:
 		a.reserveUsed++
@@ -132,6 +137,7 @@ func (a *acceptor) adopt(gc gnet.Conn, from *adopted) {
 	if from.client.IsValid() {
 		c.SetRemoteAddr(from.client)
 	}
+	a.returnAddress(c, from.key)
 	e.metrics.Adopted.Add(1)
 	l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
 	if from.link != nil {

@@ -3,6 +3,8 @@ package netpoll
 import (
 	"net/netip"
 	"time"
+
+	"sluice/internal/ratelimit"
 )
 
 // Adjustable is the part of Options that can change while the loops run. For a message, a frame or
@@ -12,6 +14,8 @@ type Adjustable struct {
 	MaxMessage     int           // Limits.MaxMessage
 	OutboxBytes    int           // Limits.OutboxBytes
 	DrainWindow    time.Duration // Limits.DrainWindow
+	MessageRate    ratelimit.Rate // Limits.MessageRate
+	ByteRate       ratelimit.Rate // Limits.ByteRate
 	ResponseHeader string
 	ProxyFrom      []netip.Prefix
 }
@@ -24,6 +28,7 @@ func (l *Loop) Adjust(a Adjustable) {
 	o.Limits.MaxMessage = a.MaxMessage
 	o.Limits.OutboxBytes = a.OutboxBytes
 	o.Limits.DrainWindow = a.DrainWindow
+	o.Limits.MessageRate, o.Limits.ByteRate = a.MessageRate, a.ByteRate
 	o.ResponseHeader, o.ProxyFrom = a.ResponseHeader, a.ProxyFrom
 	if o, err := o.withDefaults(); err == nil {
 		l.opts = &o

@@ -41,10 +41,11 @@ type Conn struct {
 	slot       uint32 // fixed while open
 	gen        uint32 // fixed while open
 	flags      uint16
-	code       uint16 // close code to be counted; 0: not known yet
+	code       uint16 // close code to be counted, 0: not known yet; in stateRefuse see acceptor.refuse
 	state      state
 	paused     pause // why messages wait; 0: they do not
 	readPaused bool  // gnet does not read the socket
+	standing
 
 	// Session is the Handler's.
 	Session any
@@ -52,6 +53,7 @@ type Conn struct {
 	gc gnet.Conn // fixed while open; nil once closed
 
 	inbox
+	meter
 
 	// Time.
 	timer    owner.Timer
@@ -117,7 +119,7 @@ func (c *Conn) Expire(now time.Duration) {
 		}
 		c.http().answer(http.StatusRequestTimeout)
 	case stateRefuse:
-		c.http().unavailable()
+		c.http().answerRefused()
 	case stateOpen:
 		c.ws().keepAlive(now)
 	case stateLinger:
@@ -129,7 +131,7 @@ func (c *Conn) Expire(now time.Duration) {
 
 // noteAlive notes that the peer is alive, and ends the wait for a pong.
 func (c wsConn) noteAlive() {
-	c.activeAt = c.loop.now
+	c.active(c.loop.now)
 	if c.flags&flagPinged != 0 {
 		c.flags &^= flagPinged
 		if c.state == stateOpen {

@@ -34,6 +34,7 @@ func (c endingConn) finalize() {
 	if l.engine.quitting.Load() && c.unfinished() {
 		m.Cut.Add(1)
 	}
+	key := c.takeKey()
 	c.to(stateClosed)
 	c.ws().unpause(^pause(0))
 	c.gc = nil
@@ -49,7 +50,7 @@ func (c endingConn) finalize() {
 		l.acceptor.reserveUsed--
 	}
 	if c.flags&flagKeepOpen == 0 {
-		m.OpenAll.Add(-1)
+		l.engine.uncount(key)
 	}
 	l.table.remove(c.Conn)
 	if c.flags&flagOpened != 0 {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/internal/owner"
+	"sluice/internal/ratelimit"
 )
 
 // handed is a connection at net/http. Reads begin with the bytes that the loop had read.
@@ -21,6 +22,7 @@ type handed struct {
 	net.Conn // a *deadlineConn
 	engine   *Engine
 	client   netip.AddrPort // the client's address from a proxy; invalid: the peer is the client
+	key      ratelimit.Key  // what it is counted with; 0: it is not
 	done     sync.Once
 	ended    atomic.Bool // the input has ended, or is discarded
 
@@ -29,14 +31,14 @@ type handed struct {
 }
 
 // serveHTTP gives a connection to net/http. It owns the descriptor.
-func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort) {
+func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort, key ratelimit.Key) {
 	c, err := clientConn(fd)
 	if err != nil {
-		e.metrics.OpenAll.Add(-1)
+		e.uncount(key)
 		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
 		return
 	}
-	h := &handed{Conn: c, engine: e, client: client, pre: pre}
+	h := &handed{Conn: c, engine: e, client: client, key: key, pre: pre}
 	e.giveHTTP(h, func() { _ = h.cut() })
 }
 
@@ -144,8 +146,8 @@ func (h *handed) cut() error {
 	return h.Conn.Close()
 }
 
-// release removes the connection from Metrics.OpenAll.
-func (h *handed) release() { h.done.Do(func() { h.engine.metrics.OpenAll.Add(-1) }) }
+// release removes the connection from Metrics.OpenAll and Options.Addresses.
+func (h *handed) release() { h.done.Do(func() { h.engine.uncount(h.key) }) }
 
 // unread appends the bytes that net/http has not read to head.
 func (h *handed) unread(head []byte) []byte {
@@ -158,6 +160,7 @@ func (h *handed) unread(head []byte) []byte {
 type adopted struct {
 	head   []byte
 	client netip.AddrPort // as in handed
+	key    ratelimit.Key  // as in handed
 	link   *tlsLink       // nil: plaintext
 	sealed []byte         // input that link has not been given yet
 }
@@ -183,7 +186,7 @@ func (e *Engine) adoptConn(c net.Conn, head []byte) error {
 	case *handed:
 		h.release()
 		a.head = h.unread(head)
-		c, a.client = h.Conn, h.client
+		c, a.client, a.key = h.Conn, h.client, h.key
 	}
 	if p, ok := c.(*deadlineConn); ok {
 		c = p.TCPConn

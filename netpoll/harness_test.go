@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/internal/owner"
+	"sluice/internal/ratelimit"
 	"sluice/internal/testkit"
 	"sluice/wsproto"
 )
@@ -122,6 +123,8 @@ func serve(t testing.TB, change func(o *Options, h *testHandler)) *server {
 	s := &server{t: t, clock: owner.NewManualClock(), m: new(Metrics)}
 	o := Options{Addr: "127.0.0.1:0", Loops: 1, WSPath: "/ws", Clock: s.clock, Metrics: s.m, Flush: testFlush,
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	addresses := new(ratelimit.Metrics)
+	o.Addresses = ratelimit.New(ratelimit.Options{Connections: 1 << 20, Metrics: addresses})
 	s.h = newTestHandler(8)
 	if change != nil {
 		change(&o, s.h)
@@ -138,6 +141,9 @@ func serve(t testing.TB, change func(o *Options, h *testHandler)) *server {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // do not wait for clients
 		_ = s.Stop(ctx)
+		if n := addresses.Addresses.Load(); n != 0 && s.m.OpenAll.Load() == 0 {
+			t.Errorf("%d addresses have connections, and there is none", n)
+		}
 	})
 	return s
 }

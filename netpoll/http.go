@@ -99,7 +99,7 @@ func (c httpConn) handover(b []byte) {
 	if c.link() != nil {
 		c.tls().handoverTLS(fd, b)
 	} else {
-		go e.serveHTTP(fd, bytes.Clone(b), c.handedAddr())
+		go e.serveHTTP(fd, bytes.Clone(b), c.handedAddr(), c.ending().takeKey())
 	}
 	c.scheduleClose()
 }

@@ -43,7 +43,9 @@ func (c *Conn) receive(b []byte) {
 // take handles plaintext; b is valid during the call.
 func (c *Conn) take(b []byte) {
 	if c.paused != 0 && c.state == stateOpen {
-		c.ws().bufferPaused(b)
+		if c.flags&flagStream == 0 { // of which input is discarded
+			c.ws().bufferPaused(b)
+		}
 		return
 	}
 	if !c.in.empty() {
@@ -70,8 +72,9 @@ func (c *Conn) consume(b []byte) (n int) {
 		if c.flags&flagStream == 0 {
 			return n + c.ws().consumeFrames(b[n:])
 		}
+		c.ws().spend(0, len(b)-n)
 	case stateRefuse:
-		c.http().unavailable()
+		c.http().answerRefused()
 	}
 	return len(b) // input after the last request or message is discarded
 }

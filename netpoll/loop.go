@@ -57,6 +57,7 @@ type Loop struct {
 	evictor  evictor        // evict.go
 	half     halfClosed     // half.go
 	inflater inflater       // inflate.go
+	throttle throttle       // meter.go
 
 	// State that few connections have, by slot.
 	bodies  map[uint32]int            // bytes of a request whose body is incomplete, head included
@@ -81,6 +82,7 @@ func newLoop(e *Engine, index int) *Loop {
 	l.iter.loop, l.reaper.loop, l.resumption.loop, l.drain.loop = l, l, l, l
 	l.acceptor.loop, l.evictor.loop, l.half.loop, l.wait.loop = l, l, l, l
 	l.output.loop, l.output.flusher, l.slow.loop = l, new(writer), l
+	l.throttle.loop = l
 	l.inflater.loop, l.inflater.mail = l, owner.NewMailbox[offloaded](l.Wake)
 	if e.opts.TLS != nil {
 		l.tls = newTLSLoop(l)

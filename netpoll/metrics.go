@@ -78,6 +78,10 @@ type Metrics struct {
 	BacklogBytes  atomic.Int64  // queued for connections that lag, sealed records included
 	SlowClosed    atomic.Uint64 // connections closed because they took nothing for Limits.SlowTimeout
 	BacklogClosed atomic.Uint64 // connections closed because all that lag held more than Limits.BacklogBytes
+
+	Throttled         atomic.Int64  // connections that have sent more than their rates allow, and are not read
+	MessagesThrottled atomic.Uint64 // times that one was not read any more because of Limits.MessageRate
+	BytesThrottled    atomic.Uint64 // the same for Limits.ByteRate
 }
 
 // CloseAbnormal is the close code of a connection that ended without a close frame (RFC 6455

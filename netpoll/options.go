@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/internal/owner"
+	"sluice/internal/ratelimit"
 	"sluice/wsproto"
 )
 
@@ -83,6 +84,11 @@ type Limits struct {
 	CloseTimeout time.Duration // for the rest of the outbox and the close handshake; 5 s
 	DrainWindow  time.Duration // over which Stop spreads the closing of clients; 5 s, negative: none
 
+	// What one client may send on its WebSocket or stream, per second. Up to ratelimit.Window's
+	// worth may come at once; then it is read at that rate. 0: no limit.
+	MessageRate ratelimit.Rate // frames: of a message in several, each counts
+	ByteRate    ratelimit.Rate // bytes, frame headers included
+
 	HandshakeTimeout time.Duration // for a whole TLS handshake, from accept or the proxy's header; 10 s
 	MaxHandshakes    int           // TLS handshakes in progress on workers; 4096
 	HandshakeQueue   int           // TLS handshakes that wait for a worker; 4 MaxHandshakes, negative: none
@@ -126,6 +132,12 @@ type Options struct {
 	// Listeners are listening TCP sockets that were passed to the process, which are used in place
 	// of Addr; none: Addr is listened on. The Engine takes them over.
 	Listeners []net.Listener
+
+	// Addresses limits connections by the address of their client. It may be used by others, too;
+	// nil: no limits.
+	Addresses *ratelimit.Addresses
+	// TooManyRequests is the body of the responses with 429, in JSON; empty: a text.
+	TooManyRequests string
 
 	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header (version
 	// 1 or 2), which has the client's address. Without one the peer is the client.
@@ -185,7 +197,8 @@ func (o Options) withDefaults() (Options, error) {
 	fill(&l.MaxHandshakes, 4096)
 	fill(&l.HandshakeQueue, 4*l.MaxHandshakes)
 	if l.HandshakeTimeout < 0 || l.MaxHandshakes < 0 || l.MaxConns < 0 || l.AcceptRate < 0 || l.ReserveFDs < 0 || l.MaxHead < 0 || l.MaxMessage < 0 || l.OutboxBytes < 0 || l.BacklogBytes < 0 ||
-		l.HeadTimeout < 0 || l.PongTimeout < 0 || l.CloseTimeout < 0 || l.IdleTimeout < 0 || l.BodyTimeout < 0 || l.ReadTimeout < 0 {
+		l.HeadTimeout < 0 || l.PongTimeout < 0 || l.CloseTimeout < 0 || l.IdleTimeout < 0 || l.BodyTimeout < 0 || l.ReadTimeout < 0 ||
+		l.MessageRate < 0 || l.ByteRate < 0 {
 		return o, errors.New("netpoll: a limit is negative")
 	}
 	if l.OutboxBytes > 1<<30 || l.MaxMessage > 1<<30 {

@@ -17,6 +17,7 @@ const (
 	pauseInflate                   // a message is inflated off the loop
 	pauseQuota                     // it has used up its frames of the iteration
 	pauseWork                      // Conn.Offload
+	pauseRate                      // it has sent more than its rates allow
 )
 
 // frameQuota is how many frames of a connection are handled in an iteration.
@@ -50,6 +51,9 @@ func (c wsConn) unpause(why pause) {
 	}
 	if c.paused&why&pauseHandler != 0 {
 		c.loop.engine.metrics.Paused.Add(-1)
+	}
+	if c.paused&why&pauseRate != 0 {
+		c.loop.engine.metrics.Throttled.Add(-1)
 	}
 	if c.paused &^= why; c.paused != 0 || c.state >= stateReap {
 		return

@@ -124,8 +124,8 @@ func TestPauseStopsReading(t *testing.T) {
 	await(t, sent, "the end of the sender")
 }
 
-// TestPausesDoNotAddUp: what is kept of a client that is paused again and again stays bounded, so it
-// is not closed for sending too much.
+// TestPausesDoNotAddUp: what is kept of a client that is paused again and again stays bounded, so
+// it is not closed for sending too much.
 func TestPausesDoNotAddUp(t *testing.T) {
 	s, got := paused(t, func(h *testHandler) {
 		echo := h.message

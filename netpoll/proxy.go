@@ -51,7 +51,7 @@ func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 			c.SetRemoteAddr(h.Source)
 		}
 	}
-	if c.to(stateHead); c.loop.tls != nil {
+	if c.to(stateHead); c.loop.acceptor.countAddress(c.Conn) && c.loop.tls != nil {
 		c.tls().startTLS()
 	}
 	return b[n:], c.in.detach()
@@ -85,7 +85,8 @@ func (c *Conn) RemoteAddrPort() netip.AddrPort {
 }
 
 // SetRemoteAddr replaces the client's address, for a Handler that knows it from a trusted source.
-// net/http gets it with the connection, if it is called before the hand-over.
+// net/http gets it with the connection, if it is called before the hand-over. What Options.Addresses
+// has counted for the former address counts for this one.
 func (c *Conn) SetRemoteAddr(a netip.AddrPort) {
 	if c.gc == nil {
 		return
@@ -94,8 +95,10 @@ func (c *Conn) SetRemoteAddr(a netip.AddrPort) {
 	if l.proxied == nil {
 		l.proxied = make(map[uint32]netip.AddrPort)
 	}
+	before := c.ending().takeKey()
 	l.proxied[c.slot] = a
 	c.flags |= flagProxied
+	c.ending().recount(before)
 }
 
 // handedAddr returns the address that net/http is to see in place of the socket's; invalid: none.

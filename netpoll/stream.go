@@ -48,6 +48,7 @@ func (c *Conn) Finish() {
 	}
 	l := c.loop
 	c.to(stateFail)
+	c.ws().unpause(^pause(0)) // what the client still sends is discarded within bounds
 	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.CloseTimeout, c)
 	if c.queued == 0 {
 		c.ending().flushed()

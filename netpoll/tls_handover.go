@@ -26,7 +26,7 @@ func (h *handedTLS) ConnectionState() tls.ConnectionState { return h.link.conn.C
 // its socket.
 func (c tlsConn) handoverTLS(fd int, pre []byte) {
 	t, s := c.link(), c.loop.tls
-	a := &tlsSocket{pre: bytes.Clone(s.rest), client: c.http().handedAddr()}
+	a := &tlsSocket{pre: bytes.Clone(s.rest), client: c.http().handedAddr(), key: c.ending().takeKey()}
 	out := t.out.detach()
 	t.loop = nil
 	c.setLink(nil)
@@ -38,7 +38,7 @@ func (c tlsConn) handoverTLS(fd int, pre []byte) {
 func (e *Engine) serveTLS(fd int, t *tlsLink, a *tlsSocket, out *pool.Buffer, pre []byte) {
 	raw, err := clientConn(fd)
 	if err != nil {
-		e.metrics.OpenAll.Add(-1)
+		e.uncount(a.key)
 		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
 		return
 	}
@@ -52,14 +52,14 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *tlsSocket, out *pool.Buffer, pr
 	}
 	if pre == nil {
 		// Nothing has been read, so it can be a *tls.Conn, which net/http needs for HTTP/2.
-		a.onClose = sync.OnceFunc(func() { e.metrics.OpenAll.Add(-1) })
+		a.onClose = sync.OnceFunc(func() { e.uncount(a.key) })
 		e.giveHTTP(t.conn, func() {
 			a.onClose()
 			_ = raw.Close()
 		})
 		return
 	}
-	h := &handedTLS{handed{Conn: t.conn, engine: e, client: a.client, pre: pre}, t}
+	h := &handedTLS{handed{Conn: t.conn, engine: e, client: a.client, key: a.key, pre: pre}, t}
 	e.giveHTTP(h, func() { _ = h.cut() })
 }
 
@@ -69,7 +69,7 @@ func (h *handedTLS) detach(a *adopted) net.Conn {
 	socket := h.link.socket
 	h.link.socket = nil
 	a.head = h.unread(a.head)
-	a.client, a.link, a.sealed = socket.client, h.link, socket.pre
+	a.client, a.key, a.link, a.sealed = socket.client, socket.key, h.link, socket.pre
 	return socket.Conn
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"sluice/internal/ratelimit"
 	"sluice/netpoll/tlsrecord"
 )
 
@@ -36,6 +37,7 @@ type tlsSocket struct {
 	net.Conn
 	pre     []byte         // sealed input that the loop has read
 	client  netip.AddrPort // the client's address from a proxy; invalid: the peer is the client
+	key     ratelimit.Key  // what it is counted with; 0: it is not
 	onClose func()         // called once when it is closed; nil: the handedTLS counts its end
 }
 

@@ -31,6 +31,7 @@ func (c wsConn) consumeFrames(b []byte) (off int) {
 			return off
 		}
 		off += n
+		c.spend(1, n)
 		if done {
 			c.dispatch(m)
 			if c.state != stateOpen && c.state != stateClosing {
@@ -110,7 +111,7 @@ func (c wsConn) keepAlive(now time.Duration) {
 	switch {
 	case c.paused != 0: // its input stays in the socket, so it does not count as idle
 		c.flags &^= flagPinged
-		c.activeAt = now
+		c.active(now)
 		c.schedulePing()
 	case c.flags&flagPinged != 0:
 		l.engine.metrics.PingLost.Add(1)

@@ -22,11 +22,11 @@ const everywhere = "internal/invariants"
 
 // hot are the packages on the path of an event. Their state has one owner, so
 // they need no lock; their cost is counted in nanoseconds.
-var hot = []string{"internal/owner", "pool", "wsproto", "internal/res", "internal/state", "netpoll", "internal/limit", "internal/natsbus", "cache", "fanout", "internal/session"}
+var hot = []string{"internal/owner", "internal/ratelimit", "pool", "wsproto", "internal/res", "internal/state", "netpoll", "internal/limit", "internal/natsbus", "cache", "fanout", "internal/session"}
 
 // timeless are the packages to which time is an input: they take "now" from
 // their owner's clock, so that their tests run in fake time.
-var timeless = []string{"pool", "wsproto", "internal/res", "internal/state", "internal/limit", "cache", "fanout", "internal/session"}
+var timeless = []string{"internal/ratelimit", "pool", "wsproto", "internal/res", "internal/state", "internal/limit", "cache", "fanout", "internal/session"}
 
 // banned are imports that have no place in programs; the test
 // kits use what they need. An entry whose path
@@ -59,6 +59,7 @@ var banned = []struct {
 // locks are the files that may hold a lock or other shared state of package
 // sync, and why they need it. WaitGroup and Once are free to all.
 var locks = map[string]string{
+	"internal/ratelimit/table.go":       "shared by the loops and net/http; taken once per connection or HTTP request, and only if addresses are limited",
 	"internal/owner/throttle.go":        "shared by the shards; taken per reset request, never per event",
 	"internal/owner/clock.go":           "the manual clock of tests",
 	"internal/owner/mailbox.go":         "a pool of nodes, which producers of any owner take from",
