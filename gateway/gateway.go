@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -35,7 +36,9 @@ import (
 	"sluice/internal/metricsserver"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/ratelimit"
 	"sluice/internal/reload"
+	"sluice/internal/res"
 	"sluice/internal/servicelog"
 	"sluice/internal/session"
 	"sluice/internal/upstream"
@@ -49,23 +52,24 @@ const httpExchange = 30 * time.Second
 // goroutine.
 type Gateway struct {
 	// Fixed after New.
-	config  Config
-	clock   owner.Clock
-	log     *slog.Logger
-	metrics *metrics.Registry
-	proxies []netip.Prefix
-	tls     *tls.Config  // nil: plaintext
-	certs   *certs.Store // of tls
-	ids     connid.Maker
-	http    *httpedge.Edge
-	rest    *httpapi.Handler // of http
-	engine  *netpoll.Engine
-	scrape  *metricsserver.Server // nil: no metrics port
-	resets  *owner.Throttle
-	budgets budgets
-	limits  *limit.Table // of requests at services; nil: none
-	memory  *memory.Watch
-	life    *lifecycle.Group
+	config    Config
+	clock     owner.Clock
+	log       *slog.Logger
+	metrics   *metrics.Registry
+	proxies   []netip.Prefix
+	addresses *ratelimit.Addresses // nil: no limits by address
+	tls       *tls.Config          // nil: plaintext
+	certs     *certs.Store         // of tls
+	ids       connid.Maker
+	http      *httpedge.Edge
+	rest      *httpapi.Handler // of http
+	engine    *netpoll.Engine
+	scrape    *metricsserver.Server // nil: no metrics port
+	resets    *owner.Throttle
+	budgets   budgets
+	limits    *limit.Table // of requests at services; nil: none
+	memory    *memory.Watch
+	life      *lifecycle.Group
 
 	reloader *reload.Reloader
 
@@ -82,6 +86,7 @@ type Gateway struct {
 
 	// Counters, each shared by all parts of its kind.
 	netMetrics     netpoll.Metrics
+	limitMetrics   ratelimit.Metrics
 	compressions   metrics.Counter // WebSocket messages compressed, by any loop
 	fanoutMetrics  fanout.Metrics
 	sessionMetrics session.Metrics
@@ -134,6 +139,18 @@ func New(c Config) (*Gateway, error) {
 	if g.proxies, err = config.ParseNetworks(c.ProxyProtocolFrom); err != nil {
 		return nil, err
 	}
+	exempt, err := config.ParseNetworks(c.LimitExempt)
+	if err != nil {
+		return nil, err
+	}
+	g.addresses = ratelimit.New(ratelimit.Options{
+		Connections: c.MaxConnectionsPerIP,
+		Handshakes:  ratelimit.Rate(c.HandshakeRatePerIP),
+		Requests:    ratelimit.Rate(c.RequestRatePerIP),
+		Exempt:      exempt,
+		Proxies:     slices.Concat(g.proxies, trusted),
+		Metrics:     &g.limitMetrics,
+	})
 	if c.TLS {
 		files, keys := c.CertificateFiles()
 		g.certs, err = certs.New(certs.Options{Certs: files, Keys: keys, Log: c.Log, Clock: g.clock})
@@ -209,7 +226,7 @@ func (g *Gateway) Registry() *metrics.Registry { return g.metrics }
 func (g *Gateway) counters() *collect.Sources {
 	return &collect.Sources{
 		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
-		NATS: &g.busMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
+		NATS: &g.busMetrics, Limits: &g.limitMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
 		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
 		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory,
 	}
@@ -267,10 +284,12 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		Flush:      netpoll.Flush(c.Flush),
 		Listeners:  c.Listeners,
 		ProxyFrom:  g.proxies,
+		Addresses:  g.addresses,
 		TLS:        g.tls,
 		InputEnded: httpedge.InputEnded,
 
-		ResponseHeader: g.rest.Origins().Lines(),
+		ResponseHeader:  g.rest.Origins().Lines(),
+		TooManyRequests: string(res.TooActive("too many connections from this address").AppendJSON(nil)),
 
 		Faults:     g.faults,
 		AfterPanic: func(n *netpoll.Loop) { n.Data.(*loop).mend() },
@@ -291,6 +310,8 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 		MaxHead:     c.MaxHead,
 		HeadTimeout: c.HeadTimeout,
 		Exchange:    httpExchange,
+		Addresses:   g.addresses,
+		Clock:       g.clock,
 		IdleTimeout: c.HTTPIdleTimeout,
 		Heartbeat:   c.HeartbeatInterval,
 		Gateway: httpedge.Gateway{

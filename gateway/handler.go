@@ -25,7 +25,10 @@ type client struct {
 func (c *client) Session() *session.Session { return c.session }
 
 // Closed ends the session of a client that has disconnected.
-func (c *client) Closed() { c.session.Close() }
+func (c *client) Closed() {
+	c.session.Close()
+	c.Conn().Loop().Data.(*loop).http.Leave(&c.Peer)
+}
 
 // attached is what a connection's Session holds: a WebSocket client, a stream or an HTTP request.
 type attached interface {
@@ -56,6 +59,11 @@ func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 	extension := ""
 	if g.config.WSCompression {
 		extension = wsproto.NegotiateDeflate(head)
+	}
+	l := c.Loop().Data.(*loop)
+	if refusal := l.http.Admit(c, head); refusal != nil {
+		l.http.Refuse(c, refusal)
+		return netpoll.Pending
 	}
 	if g.config.WSHeaderAuth == "" && extension == "" {
 		return 0 // Open makes the session

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,7 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 			g.certs.Replace(store)
 		}
 		g.resets.SetLimit(c.ResetThrottle)
+		g.addresses.SetProxies(slices.Concat(proxies, trusted))
 		g.http.Adjust(httpAdjustable(&c), trusted)
 		g.adjustOwners(ctx, &c, proxies)
 	}, nil

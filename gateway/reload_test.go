@@ -155,6 +155,17 @@ var reloadCases = map[string]struct {
 			t.Error(err)
 		}
 	}},
+	"messageRate": {to: func(c *Config) { c.MessageRate = 1 }, proof: func(t *testing.T, r *reloadable) {
+		c := r.dial()
+		for range 20 {
+			c.send(`{"id":1,"method":"version"}`)
+		}
+		testkit.Until(t, "the client is throttled", func() bool { return r.netMetrics.MessagesThrottled.Load() > 0 })
+	}},
+	"byteRate": {to: func(c *Config) { c.ByteRate = 64 << 10 }, proof: func(t *testing.T, r *reloadable) {
+		r.dial().send(`{"id":1,"method":"version","params":"` + strings.Repeat("x", 700<<10) + `"}`)
+		testkit.Until(t, "the client is throttled", func() bool { return r.netMetrics.BytesThrottled.Load() > 0 })
+	}},
 	"outboxBytes": {to: func(c *Config) { c.OutboxBytes = 1 << 20 }, proof: func(t *testing.T, r *reloadable) {
 		c := r.reloader.Running().WithDefaults() // netpoll and httpapi test the rest
 		if c.NetAdjustable(nil, "").OutboxBytes != 1<<20 || httpAdjustable(&c).StreamBytes != 1<<20 {

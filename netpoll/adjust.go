@@ -10,10 +10,10 @@ import (
 // Adjustable is the part of Options that can change while the loops run. For a message, a frame or
 // a connection that is being handled, what was read before still counts.
 type Adjustable struct {
-	MaxConns       int           // Limits.MaxConns
-	MaxMessage     int           // Limits.MaxMessage
-	OutboxBytes    int           // Limits.OutboxBytes
-	DrainWindow    time.Duration // Limits.DrainWindow
+	MaxConns       int            // Limits.MaxConns
+	MaxMessage     int            // Limits.MaxMessage
+	OutboxBytes    int            // Limits.OutboxBytes
+	DrainWindow    time.Duration  // Limits.DrainWindow
 	MessageRate    ratelimit.Rate // Limits.MessageRate
 	ByteRate       ratelimit.Rate // Limits.ByteRate
 	ResponseHeader string

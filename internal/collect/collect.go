@@ -18,6 +18,7 @@ import (
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/ratelimit"
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/netpoll"
@@ -30,6 +31,7 @@ type Sources struct {
 	Session *session.Metrics
 	Cache   *cache.Metrics
 	NATS    *natsbus.Metrics
+	Limits  *ratelimit.Metrics
 	HTTP    *httpedge.Metrics
 	API     *httpapi.Metrics
 
@@ -93,6 +95,17 @@ func Register(to *metrics.Registry, from *Sources) error {
 	}
 	gauge("sluice_clients_paused", "Clients that are not read until some of their requests are answered.", n.Paused.Load)
 	counter("sluice_client_pauses_total", "Times that a client had as many requests in flight as it may, and was not read.", nil, n.Pauses.Load)
+	gauge("sluice_clients_throttled", "Clients that are not read because they sent more than their rates allow.", n.Throttled.Load)
+	for rate, v := range map[string]*atomic.Uint64{"messages": &n.MessagesThrottled, "bytes": &n.BytesThrottled} {
+		counter("sluice_client_throttles_total", "Times that a client sent more than a rate allows, and was not read.", metrics.Labels{"rate": rate}, v.Load)
+	}
+	gauge("sluice_addresses", "Addresses with connections that are counted, if connections per address are limited.", from.Limits.Addresses.Load)
+	for limit, v := range map[string]*atomic.Uint64{
+		"connections": &from.Limits.Connections, "handshakes": &from.Limits.Handshakes, "requests": &from.Limits.Requests,
+	} {
+		counter("sluice_address_refused_total", "Connections and HTTP requests rejected with 429 because of a limit of their address.", metrics.Labels{"limit": limit}, v.Load)
+	}
+	counter("sluice_address_untracked_total", "Connections and HTTP requests not limited because too many addresses were tracked.", nil, from.Limits.Untracked.Load)
 	counter("sluice_client_yields_total", "Times that a client sent more messages than its share of an iteration of its event loop.", nil, n.Yields.Load)
 	counter("sluice_messages_offloaded_total", "Messages too long to be parsed on an event loop.", nil, n.Offloaded.Load)
 	counter("sluice_messages_inflated_total", "Compressed messages too long to be inflated on an event loop.", nil, n.Inflated.Load)

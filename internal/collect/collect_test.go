@@ -16,6 +16,7 @@ import (
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/ratelimit"
 	"sluice/internal/session"
 	"sluice/netpoll"
 )
@@ -25,7 +26,7 @@ import (
 func TestEveryCounterIsExported(t *testing.T) {
 	from := Sources{
 		Net: new(netpoll.Metrics), Fanout: new(fanout.Metrics), Session: new(session.Metrics), Cache: new(cache.Metrics),
-		NATS: new(natsbus.Metrics), HTTP: new(httpedge.Metrics), API: new(httpapi.Metrics),
+		NATS: new(natsbus.Metrics), Limits: new(ratelimit.Metrics), HTTP: new(httpedge.Metrics), API: new(httpapi.Metrics),
 		Compressions: new(metrics.Counter), CutHTTP: new(metrics.Counter), InvalidAnswers: new(atomic.Uint64),
 		Faults:   owner.NewFaults(owner.NewManualClock(), slog.New(slog.DiscardHandler)),
 		Draining: func() bool { return true },

@@ -76,6 +76,12 @@ type Config struct {
 	ProxyProtocolFrom  []string // networks whose connections begin with a PROXY protocol header
 	TrustForwardedFrom []string // networks whose Forwarded or X-Forwarded-For headers are believed
 
+	// What may come from one address: an IPv4 address or a /64 of IPv6; 0: no limit.
+	MaxConnectionsPerIP int      // open connections
+	HandshakeRatePerIP  int      // new connections per second
+	RequestRatePerIP    int      // HTTP requests per second
+	LimitExempt         []string // networks of clients without limits by address or rate
+
 	// What one client may take; beyond each of them stands a defined verdict.
 	MaxMessage       int           // bytes of one WebSocket message
 	MaxHead          int           // bytes of a request head
@@ -91,6 +97,8 @@ type Config struct {
 	MaxSubscriptions int           // direct subscriptions per resource
 	MaxResources     int           // resources subscribed, directly or through references
 	MaxPending       int           // requests in flight
+	MessageRate      int           // messages per second; negative: no limit
+	ByteRate         int           // bytes per second; negative: no limit
 	HeldEvents       int           // events held per subscription while references load
 	PingInterval     time.Duration // quiet time before a ping; Off: none
 	CloseTimeout     time.Duration // wait for the peer's close frame

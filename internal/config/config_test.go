@@ -47,7 +47,8 @@ func TestResgateDefaults(t *testing.T) {
 		"MaxPending", "MaxResources", "HeldEvents", "PingInterval", "CloseTimeout", "DrainTimeout", "NATSConnections", "NATSTimeout",
 		"NATSGrace", "NATSClusterPing", "NATSPing", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
 		"MaxServiceRequests", "MinServiceRequests", "ServiceNameParts", "QueueTimeout",
-		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush", "MaxResourceBytes", "SlowTimeout")
+		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush", "MaxResourceBytes", "SlowTimeout",
+		"MessageRate", "ByteRate")
 	if diff := cmp.Diff(want, c, own); diff != "" {
 		t.Error(diff)
 	}
@@ -135,6 +136,8 @@ func TestFlags(t *testing.T) {
 		{"--tlscert a --tlscert b;c --tlskey d;e --tlskey f", Config{TLSCert: "a;b;c", TLSKey: "d;e;f"}},
 		{"--max-body 4096 --handshake-timeout 3s --max-handshakes 9", Config{MaxBody: 4096, HandshakeTimeout: 3 * time.Second, MaxHandshakes: 9}},
 		{"--slow-timeout 0 --backlog-bytes 0x4000000", Config{SlowTimeout: Off, BacklogBytes: 64 << 20}},
+		{"--message-rate 100 --byte-rate 0 --max-connections-per-ip 50 --handshake-rate-per-ip 5 --request-rate-per-ip 20 --limit-exempt 10.0.0.0/8 --limit-exempt ::1",
+			Config{MessageRate: 100, ByteRate: -1, MaxConnectionsPerIP: 50, HandshakeRatePerIP: 5, RequestRatePerIP: 20, LimitExempt: []string{"10.0.0.0/8", "::1"}}},
 		{"--memory-limit 1073741824 --max-resource-bytes 1048576 --cache-bytes 2097152", Config{MemoryLimit: 1 << 30, MaxResourceBytes: 1 << 20, CacheBytes: 2 << 20}},
 		{"--heartbeat-interval 0 --compression-threshold 1 --http-compression 0", Config{HeartbeatInterval: Off, CompressionThreshold: 1, HTTPCompression: -1}},
 		{"--heartbeat-interval 20s --http-compression 2048", Config{HeartbeatInterval: 20 * time.Second, HTTPCompression: 2048}},

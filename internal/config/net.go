@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"sluice/internal/ratelimit"
 	"sluice/netpoll"
 )
 
@@ -11,6 +12,8 @@ import (
 // of reading its response, backlog is that of all clients in bytes. c has its defaults.
 func (c *Config) NetLimits(exchange time.Duration, backlog int) netpoll.Limits {
 	return netpoll.Limits{
+		MessageRate:      ratelimit.Rate(max(c.MessageRate, 0)),
+		ByteRate:         ratelimit.Rate(max(c.ByteRate, 0)),
 		MaxConns:         c.MaxConnections,
 		AcceptRate:       c.AcceptRate,
 		MaxHead:          c.MaxHead,
@@ -34,6 +37,8 @@ func (c *Config) NetLimits(exchange time.Duration, backlog int) netpoll.Limits {
 // field lines of every response. c has its defaults.
 func (c *Config) NetAdjustable(proxies []netip.Prefix, header string) netpoll.Adjustable {
 	return netpoll.Adjustable{
+		MessageRate:    ratelimit.Rate(max(c.MessageRate, 0)),
+		ByteRate:       ratelimit.Rate(max(c.ByteRate, 0)),
 		MaxConns:       c.MaxConnections,
 		MaxMessage:     c.MaxMessage,
 		OutboxBytes:    c.OutboxBytes,

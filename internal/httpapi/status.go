@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"strconv"
 
 	"sluice/internal/res"
 )
@@ -23,6 +24,8 @@ func Status(err *res.Error) int {
 		return http.StatusInternalServerError
 	case res.CodeServiceUnavailable:
 		return http.StatusServiceUnavailable
+	case res.CodeTooActive:
+		return http.StatusTooManyRequests
 	}
 	return http.StatusBadRequest
 }
@@ -56,6 +59,13 @@ func StatusError(status int) *res.Error {
 // and FailAs build every error response that has a JSON body, on the event loops and on net/http.
 // The caller adds what depends on the request, such as Allow and the fields of [Handler.CORS].
 func (resp *Response) Fail(err *res.Error) { resp.FailAs(Status(err), err) }
+
+// TooActive is Fail for a client that has reached a limit and may try again after so many seconds:
+// 429 with Retry-After.
+func (resp *Response) TooActive(why string, after int) {
+	resp.Header.Set("Retry-After", strconv.Itoa(after))
+	resp.Fail(res.TooActive(why))
+}
 
 // FailAs is Fail with a status of the caller's choice.
 func (resp *Response) FailAs(status int, err *res.Error) {

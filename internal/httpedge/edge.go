@@ -16,6 +16,7 @@ import (
 	"sluice/internal/config"
 	"sluice/internal/httpapi"
 	"sluice/internal/owner"
+	"sluice/internal/ratelimit"
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/netpoll"
@@ -63,6 +64,9 @@ type Options struct {
 	Exchange    time.Duration // for reading a request's body and writing its response
 	IdleTimeout time.Duration // between two requests of a connection
 	Heartbeat   time.Duration // how long a stream is idle before a comment is sent; <= 0: never
+
+	Addresses *ratelimit.Addresses // limits by address; nil: none
+	Clock     owner.Clock          // of the loops
 
 	Gateway Gateway
 	Metrics *Metrics      // nil: not counted

@@ -81,6 +81,11 @@ func (l *Loop) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
 		p.params = params
 	}
 	e.o.Metrics.count(p.query.Method)
+	if why := l.limit(c, head); why != nil {
+		resp = p.newResponse()
+		resp.TooActive(why.Why, why.RetryAfter())
+		p.plan.Do = httpapi.Nothing
+	}
 	if p.plan.Do == httpapi.Nothing {
 		p.respond(resp)
 		return true

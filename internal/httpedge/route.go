@@ -57,6 +57,20 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == config.ReadyPath:
 		e.ready(w, r)
 	case r.Header["Upgrade"] != nil && e.giveBack(w, r):
+	default:
+		key, why := e.limit(r)
+		if why != nil {
+			e.tooActive(w, r, why)
+			return
+		}
+		defer e.o.Addresses.Leave(key)
+		e.serve(w, r)
+	}
+}
+
+// serve is ServeHTTP for a request that is neither a health check nor an upgrade.
+func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
+	switch {
 	case e.api.Below([]byte(r.URL.EscapedPath())) || e.api.IsAPIPath(r.URL.EscapedPath()):
 		e.o.Metrics.count(r.Method)
 		e.api.ServeHTTP(w, r)

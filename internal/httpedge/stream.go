@@ -3,6 +3,7 @@ package httpedge
 import (
 	"bytes"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ func (s *stream) Session() *session.Session { return s.session }
 // Closed ends the session of a stream whose client has disconnected.
 func (s *stream) Closed() {
 	s.session.Close()
+	s.loop.Leave(&s.Peer)
 	s.loop.net.Wheel().Cancel(&s.timer)
 }
 
@@ -81,10 +83,19 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	if !ok || !e.api.CORS(header, string(head.Get("Origin"))) || e.o.Gateway.Closed() {
 		return false
 	}
+	e.o.Metrics.count(http.MethodGet)
+	why := l.limit(c, head)
+	if why == nil {
+		why = l.Admit(c, head)
+	}
 	s := &stream{Peer: l.Peer(c, head), loop: l}
+	if why != nil {
+		header.Set("Retry-After", strconv.Itoa(why.RetryAfter()))
+		s.respond(header, nil, res.TooActive(why.Why))
+		return true
+	}
 	s.session = session.NewStream(l.env, s, l.outbox(c), e.o.Gateway.IDs.Conn(c.Handle()))
 	c.Session = s
-	e.o.Metrics.count(http.MethodGet)
 	if e.o.HeaderAuth == "" {
 		s.begin(header, nil, rid)
 		return true

@@ -50,6 +50,7 @@ type Addresses struct {
 	open       counts
 	handshakes buckets
 	requests   buckets
+	proxies    atomic.Pointer[Networks]
 }
 
 // New returns the limits that Options describe, nil if there are none and nobody is exempt.
@@ -64,20 +65,39 @@ func New(o Options) *Addresses {
 		o.Metrics = new(Metrics)
 	}
 	seed, most := maphash.MakeSeed(), (o.Tracked+shards-1)/shards
-	return &Addresses{
+	a := &Addresses{
 		o:          o,
 		open:       counts{seed: seed},
 		handshakes: buckets{seed: seed, rate: o.Handshakes, most: most},
 		requests:   buckets{seed: seed, rate: o.Requests, most: most},
 	}
+	a.SetProxies(o.Proxies)
+	return a
+}
+
+// SetProxies replaces Options.Proxies. Connections that are counted stay so.
+func (a *Addresses) SetProxies(n Networks) {
+	if a != nil {
+		a.proxies.Store(&n)
+	}
 }
 
 // limited returns the key of an address, 0 if it is not limited.
 func (a *Addresses) limited(addr netip.Addr) Key {
-	if a == nil || a.o.Exempt.Contain(addr) || a.o.Proxies.Contain(addr) {
+	if a == nil || a.o.Exempt.Contain(addr) || a.proxies.Load().Contain(addr) {
 		return 0
 	}
 	return KeyOf(addr)
+}
+
+// Counted returns the key that Admit has counted a connection from an address with, for Leave; 0 if
+// connections from it are not counted. It goes by the present proxies. If an address has become or
+// ceased to be a proxy's since Admit, its count is wrong by the connections of that time.
+func (a *Addresses) Counted(addr netip.Addr) Key {
+	if k := a.limited(addr); k != 0 && a.o.Connections > 0 {
+		return k
+	}
+	return 0
 }
 
 // Admit counts a new connection from an address. Leave must follow with the key when it has ended,
@@ -125,7 +145,7 @@ func (a *Addresses) enter(k Key, limit int) bool {
 
 // Leave ends what Admit or Return has counted.
 func (a *Addresses) Leave(k Key) {
-	if k != 0 && a.open.leave(k) == 0 {
+	if k != 0 && a.open.leave(k) {
 		a.o.Metrics.Addresses.Add(-1)
 	}
 }

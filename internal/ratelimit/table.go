@@ -42,15 +42,15 @@ func (c *counts) enter(k Key, limit int) int {
 	return int(n) + 1
 }
 
-// leave takes back what enter has counted, and returns how many connections are left.
-func (c *counts) leave(k Key) int {
+// leave takes back what enter has counted, and reports whether that was the last connection.
+func (c *counts) leave(k Key) (last bool) {
 	s := &c.shard[shardOf(c.seed, k)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.n[k] - 1
-	if n > 0 {
-		s.n[k] = n
-		return int(n)
+	n, found := s.n[k]
+	if n > 1 {
+		s.n[k] = n - 1
+		return false
 	}
 	delete(s.n, k)
 	if s.peak >= shrinkFrom && len(s.n) < s.peak/8 {
@@ -60,7 +60,7 @@ func (c *counts) leave(k Key) int {
 		}
 		s.n, s.peak = smaller, len(smaller)
 	}
-	return 0
+	return found
 }
 
 // buckets has a bucket for each address that has taken tokens lately.

@@ -22,6 +22,7 @@ const (
 	CodeServiceUnavailable  = "system.serviceUnavailable" // HTTP only
 	CodeForbidden           = "system.forbidden"          // HTTP only
 	CodeNotImplemented      = "system.notImplemented"     // HTTP only
+	CodeTooActive           = "system.tooActive"          // HTTP only; not in RES: a limit of the gateway
 )
 
 // The standard errors with their texts (RES.md section 5). They are shared and immutable.
@@ -109,6 +110,9 @@ func InternalError(why string) *Error {
 func TooLarge(bytes int, setting string, limit int) *Error {
 	return invalidAnswer("the resource has " + strconv.Itoa(bytes) + " bytes, " + setting + " allows " + strconv.Itoa(limit))
 }
+
+// TooActive returns a system.tooActive with the limit that the client has reached in its message.
+func TooActive(why string) *Error { return &Error{Code: CodeTooActive, Message: "Too active: " + why} }
 
 // HTTP returns the error for an HTTP client: ErrServiceUnavailable for ErrOverloaded and
 // ErrStopping, e otherwise.
