@@ -85,8 +85,8 @@ func (c *Conn) RemoteAddrPort() netip.AddrPort {
 }
 
 // SetRemoteAddr replaces the client's address, for a Handler that knows it from a trusted source.
-// net/http gets it with the connection, if it is called before the hand-over. What Options.Addresses
-// has counted for the former address counts for this one.
+// net/http gets it with the connection, if it is called before the hand-over. What
+// Options.Addresses has counted for the former address counts for this one.
 func (c *Conn) SetRemoteAddr(a netip.AddrPort) {
 	if c.gc == nil {
 		return
