@@ -9,6 +9,7 @@ import (
 	"sluice/internal/natsbus"
 	"sluice/internal/res"
 	"sluice/internal/session"
+	"sluice/internal/upstream"
 	"sluice/netpoll"
 	"sluice/pool"
 	"sluice/wsproto"
@@ -29,6 +30,11 @@ func (c *client) Closed() {
 	c.session.Close()
 	c.Conn().Loop().Data.(*loop).http.Leave(&c.Peer)
 }
+
+var _ upstream.Grouper = (*client)(nil)
+
+// InFlight implements upstream.Grouper.
+func (c *client) InFlight() *natsbus.Group { return &c.inFlight }
 
 // attached is what a connection's Session holds: a WebSocket client, a stream or an HTTP request.
 type attached interface {

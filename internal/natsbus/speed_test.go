@@ -61,16 +61,6 @@ func TestDispatchDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// discard takes what a caller has flushed, as the publisher would.
-func discard(l *link) {
-	l.queue.Drain(0, func(b *batch) {
-		l.queued.Add(-int64(len(b.ops)))
-		l.queuedBytes.Add(-int64(len(b.payloads)))
-		l.opts.Metrics.Queue.Add(-int64(len(b.ops)))
-		b.release()
-	})
-}
-
 // asker makes requests in turns of perTurn and ends each of them with an answer.
 type asker struct {
 	b       *Bus
