@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -22,7 +21,6 @@ import (
 	"sluice/fanout"
 	"sluice/internal/certs"
 	"sluice/internal/collect"
-	"sluice/internal/config"
 	"sluice/internal/connid"
 	"sluice/internal/embednats"
 	"sluice/internal/framing"
@@ -132,23 +130,17 @@ func New(c Config) (*Gateway, error) {
 	if g.metrics == nil {
 		g.metrics = metrics.New(c.Version, Protocol)
 	}
-	trusted, err := config.ParseNetworks(c.TrustForwardedFrom)
+	networks, err := c.Networks()
 	if err != nil {
 		return nil, err
 	}
-	if g.proxies, err = config.ParseNetworks(c.ProxyProtocolFrom); err != nil {
-		return nil, err
-	}
-	exempt, err := config.ParseNetworks(c.LimitExempt)
-	if err != nil {
-		return nil, err
-	}
+	g.proxies = networks.Proxies
 	g.addresses = ratelimit.New(ratelimit.Options{
 		Connections: c.MaxConnectionsPerIP,
 		Handshakes:  ratelimit.Rate(c.HandshakeRatePerIP),
 		Requests:    ratelimit.Rate(c.RequestRatePerIP),
-		Exempt:      exempt,
-		Proxies:     slices.Concat(g.proxies, trusted),
+		Exempt:      networks.Exempt,
+		Proxies:     networks.Intermediate(),
 		Metrics:     &g.limitMetrics,
 	})
 	if c.TLS {
@@ -165,7 +157,7 @@ func New(c Config) (*Gateway, error) {
 		Log:     c.Log,
 		Expired: g.natsLost,
 	})
-	g.http = httpedge.New(g.httpOptions(trusted))
+	g.http = httpedge.New(g.httpOptions(networks.Trusted))
 	g.rest = g.http.API()
 	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
 		return nil, err
@@ -200,7 +192,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	for _, w := range g.config.Warnings() {
 		g.log.Warn(w)
 	}
-	g.log.Info("listening", "addr", g.listening(), "loops", len(g.loops), "shards", len(g.shards), "flush", g.engine.Flush(), "nats", g.NATSURL())
+	g.log.Info("listening", "addr", g.config.ListeningOn(g.engine.Addr()), "loops", len(g.loops), "shards", len(g.shards), "flush", g.engine.Flush(), "nats", g.NATSURL())
 	return nil
 }
 
@@ -230,21 +222,6 @@ func (g *Gateway) counters() *collect.Sources {
 		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
 		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory,
 	}
-}
-
-// listening returns the address for the log: the host as configured (the engine's address has [::]
-// for 0.0.0.0), and the port in use.
-func (g *Gateway) listening() string {
-	addr := g.engine.Addr().String()
-	host, _, err := net.SplitHostPort(g.config.ListenAddr())
-	if err != nil || host == "" || len(g.config.Listeners) > 0 {
-		return addr
-	}
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	return net.JoinHostPort(host, port)
 }
 
 // Addr returns the address that clients are served on, with the port that was chosen if Config.Port

@@ -6,12 +6,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
 	"sluice/internal/certs"
-	"sluice/internal/config"
 	"sluice/internal/httpapi"
 	"sluice/internal/reload"
 	"sluice/internal/session"
@@ -60,11 +58,7 @@ func (g *Gateway) StopWindow() time.Duration {
 // another goroutine writes.
 func (g *Gateway) prepare(next Config) (commit func(context.Context), err error) {
 	c := next.WithDefaults()
-	proxies, err := config.ParseNetworks(c.ProxyProtocolFrom)
-	if err != nil {
-		return nil, err
-	}
-	trusted, err := config.ParseNetworks(c.TrustForwardedFrom)
+	networks, err := c.Networks()
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +78,9 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 			g.certs.Replace(store)
 		}
 		g.resets.SetLimit(c.ResetThrottle)
-		g.addresses.SetProxies(slices.Concat(proxies, trusted))
-		g.http.Adjust(httpAdjustable(&c), trusted)
-		g.adjustOwners(ctx, &c, proxies)
+		g.addresses.SetProxies(networks.Intermediate())
+		g.http.Adjust(httpAdjustable(&c), networks.Trusted)
+		g.adjustOwners(ctx, &c, networks.Proxies)
 	}, nil
 }
 

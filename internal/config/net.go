@@ -1,7 +1,9 @@
 package config
 
 import (
+	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"sluice/internal/ratelimit"
@@ -46,4 +48,41 @@ func (c *Config) NetAdjustable(proxies []netip.Prefix, header string) netpoll.Ad
 		ResponseHeader: header,
 		ProxyFrom:      proxies,
 	}
+}
+
+// Networks are the settings that are lists of networks.
+type Networks struct {
+	Trusted []netip.Prefix // TrustForwardedFrom
+	Proxies []netip.Prefix // ProxyProtocolFrom
+	Exempt  []netip.Prefix // LimitExempt
+}
+
+// Networks parses the lists of networks.
+func (c *Config) Networks() (n Networks, err error) {
+	for _, list := range []struct {
+		texts []string
+		to    *[]netip.Prefix
+	}{{c.TrustForwardedFrom, &n.Trusted}, {c.ProxyProtocolFrom, &n.Proxies}, {c.LimitExempt, &n.Exempt}} {
+		if *list.to, err = ParseNetworks(list.texts); err != nil {
+			return Networks{}, err
+		}
+	}
+	return n, nil
+}
+
+// Intermediate returns the networks whose addresses are not those of clients.
+func (n *Networks) Intermediate() []netip.Prefix { return slices.Concat(n.Proxies, n.Trusted) }
+
+// ListeningOn returns the address for the log: the host as configured (addr has [::] for 0.0.0.0),
+// and the port of addr, which is in use.
+func (c *Config) ListeningOn(addr net.Addr) string {
+	host, _, err := net.SplitHostPort(c.ListenAddr())
+	if err != nil || host == "" || len(c.Listeners) > 0 {
+		return addr.String()
+	}
+	_, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	return net.JoinHostPort(host, port)
 }
