@@ -134,6 +134,7 @@ func (c wsConn) noteAlive() {
 	c.active(c.loop.now)
 	if c.flags&flagPinged != 0 {
 		c.flags &^= flagPinged
+		delete(c.loop.acked, c.slot)
 		if c.state == stateOpen {
 			c.schedulePing()
 		}

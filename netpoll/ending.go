@@ -45,6 +45,7 @@ func (c endingConn) finalize() {
 	c.in.drop()
 	c.http().forgetBody()
 	c.forgetLinger()
+	delete(c.loop.acked, c.slot)
 	c.forgetProxied()
 	if c.flags&flagReserve != 0 {
 		l.acceptor.reserveUsed--

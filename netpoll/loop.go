@@ -63,6 +63,7 @@ type Loop struct {
 	bodies  map[uint32]int            // bytes of a request whose body is incomplete, head included
 	proxied map[uint32]netip.AddrPort // client addresses from proxies
 	lingers map[uint32]lingering      // linger.go
+	acked   map[uint32]uint64         // bytes that a peer had acknowledged when its pong was late
 
 	// Scratch.
 	head       wsproto.Head // of the request that is parsed

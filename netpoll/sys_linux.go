@@ -33,6 +33,15 @@ func unread(fd int) int {
 	return n
 }
 
+// acknowledged returns how many bytes of a socket its peer has acknowledged so far.
+func acknowledged(fd int) uint64 {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0
+	}
+	return info.Bytes_acked
+}
+
 // write writes to a socket that does not block.
 //
 // It bypasses Go's scheduler, which would take the loop's processor away once a call lasts 20 µs,

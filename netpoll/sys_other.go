@@ -49,6 +49,9 @@ func setUserTimeout(int, time.Duration) {}
 // takes more.
 func unread(int) int { return 0 }
 
+// acknowledged is not known either.
+func acknowledged(int) uint64 { return 0 }
+
 // write writes to a socket that does not block.
 func write(fd int, b []byte) (int, error) { return unix.Write(fd, b) }
 

@@ -104,7 +104,8 @@ func (c wsConn) sendClose(code uint16, reason string) {
 
 var ping = wsproto.AppendFrame(nil, wsproto.OpPing, nil)
 
-// keepAlive pings a peer that has been idle, and closes the connection if no pong follows.
+// keepAlive pings a peer that has been idle, and closes the connection if no pong follows. A peer
+// that takes output, but slowly, comes to the ping late: it has time for as long as it goes on.
 func (c wsConn) keepAlive(now time.Duration) {
 	l := c.loop
 	limits := &l.opts.Limits
@@ -113,6 +114,8 @@ func (c wsConn) keepAlive(now time.Duration) {
 		c.flags &^= flagPinged
 		c.active(now)
 		c.schedulePing()
+	case c.flags&flagPinged != 0 && c.reads():
+		l.wheel.Expect(&c.timer, now+limits.PongTimeout, c.Conn)
 	case c.flags&flagPinged != 0:
 		l.engine.metrics.PingLost.Add(1)
 		c.code = CloseAbnormal
@@ -124,6 +127,26 @@ func (c wsConn) keepAlive(now time.Duration) {
 		c.push(ping)
 		l.wheel.Expect(&c.timer, now+limits.PongTimeout, c.Conn)
 	}
+}
+
+// reads reports whether the peer of a late pong is still taking what the kernel holds for it: at
+// the first call for a ping whether there is anything, later whether it has acknowledged some of it
+// since.
+func (c wsConn) reads() bool {
+	l := c.loop
+	before, again := l.acked[c.slot]
+	if unread(int(c.fd)) == 0 {
+		return false
+	}
+	now := acknowledged(int(c.fd))
+	if again && now == before {
+		return false
+	}
+	if l.acked == nil {
+		l.acked = make(map[uint32]uint64)
+	}
+	l.acked[c.slot] = now
+	return true
 }
 
 // schedulePing arms the timer for the next ping. Input does not move the timer: when it fires,
