@@ -293,7 +293,7 @@ func (c *cluster) arrived(b beat) {
 		if h == nil || h.epoch != b.epoch || b.number <= h.number {
 			return
 		}
-		if h.lost || h.number != 0 && b.number > h.number+1 {
+		if h.number == 0 && h.lost || h.number != 0 && b.number > h.number+1 {
 			c.bus.opts.Log.Warn("messages between NATS servers were lost", "connection", b.link.number, "server", host)
 			c.gaps[b.link].due = true
 			c.signal()
