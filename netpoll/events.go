@@ -56,12 +56,19 @@ func (ev *events) OnTick() (time.Duration, gnet.Action) {
 }
 
 // OnShutdown is called when gnet begins to end.
+//
+// It wakes the loops, because gnet may not: a loop that has parked in the task that attached it
+// (attach) has not ended gnet's round of tasks, and gnet signals new tasks, such as the shutdown
+// of the loop, only between rounds.
 func (ev *events) OnShutdown(gnet.Engine) {
 	e := (*Engine)(ev)
 	e.ending.Store(true)
 	e.mu.Lock()
 	close(e.down)
 	e.mu.Unlock()
+	for _, l := range e.loops {
+		l.Wake()
+	}
 }
 
 // OnOpen is called for each connection that was accepted or registered.
