@@ -128,6 +128,9 @@ func (g *Group) fail(part string, err error) {
 // On a group that was never started it does nothing.
 func (g *Group) Stop(ctx context.Context) error {
 	g.mu.Lock()
+	if g.phase != idle && ctx.Err() != nil {
+		g.hurry() // here, so that no part ends in order before it is cut
+	}
 	switch g.phase {
 	case idle:
 		g.mu.Unlock()
