@@ -1,7 +1,6 @@
 package netpoll
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -193,22 +192,7 @@ func TestAddressAtNetHTTP(t *testing.T) {
 			if secure {
 				change = withTLS(change)
 			}
-			s := serveHTTP(t, change, func(s *server, w http.ResponseWriter, r *http.Request) {
-				if r.Header.Get("Upgrade") == "" {
-					describe(s, w, r)
-					return
-				}
-				c, _, err := http.NewResponseController(w).Hijack()
-				if err != nil {
-					adopted <- err
-					return
-				}
-				var head bytes.Buffer
-				fmt.Fprintf(&head, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Host)
-				_ = r.Header.Write(&head)
-				head.WriteString("\r\n")
-				adopted <- s.Adopt(c, head.Bytes())
-			})
+			s := serveHTTP(t, change, adopt(adopted))
 			connect := func() *client {
 				if secure {
 					c, _ := dialTLS(t, s.Addr(), clientTLS(0))

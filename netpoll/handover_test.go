@@ -110,11 +110,10 @@ func TestHandover(t *testing.T) {
 	}
 }
 
-// TestAdopt upgrades a connection whose first requests were plain HTTP, with frames right behind
-// the head.
-func TestAdopt(t *testing.T) {
-	adopted := make(chan error, 1)
-	s := serveHTTP(t, func(o *Options, _ *testHandler) { o.Loops = 2 }, func(s *server, w http.ResponseWriter, r *http.Request) {
+// adopt returns an HTTP handler that gives upgrade requests back to the event loops and describes
+// others. The result of each is sent to adopted.
+func adopt(adopted chan<- error) func(*server, http.ResponseWriter, *http.Request) {
+	return func(s *server, w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") == "" {
 			describe(s, w, r)
 			return
@@ -130,7 +129,14 @@ func TestAdopt(t *testing.T) {
 		head.WriteString("\r\n")
 		_, _ = io.CopyN(&head, rw, int64(rw.Reader.Buffered()))
 		adopted <- s.Adopt(c, head.Bytes())
-	})
+	}
+}
+
+// TestAdopt upgrades a connection whose first requests were plain HTTP, with frames right behind
+// the head.
+func TestAdopt(t *testing.T) {
+	adopted := make(chan error, 1)
+	s := serveHTTP(t, func(o *Options, _ *testHandler) { o.Loops = 2 }, adopt(adopted))
 	for i := range 5 {
 		c := dial(t, s.Addr())
 		c.send([]byte("GET /page HTTP/1.1\r\nHost: x\r\n\r\n"))

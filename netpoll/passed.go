@@ -63,8 +63,8 @@ func (e passed) from(l net.Listener) {
 	}
 }
 
-// close ends the acceptors. Whoever passed the listeners may still have them open: then the
-// kernel queues new connections for the next process.
+// close ends the acceptors. The process that passed the listeners may still have them open: then
+// the kernel queues new connections for the next process.
 func (e passed) close() {
 	for _, l := range e.opts.Listeners {
 		_ = l.Close()

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"sluice/internal/proxyproto"
+	"sluice/internal/ratelimit"
 	"sluice/pool"
 )
 
@@ -13,15 +14,7 @@ import (
 // connections without a proxy need no memory for it.
 
 // trusts reports whether a peer may begin with a PROXY header.
-func (o *Options) trusts(peer netip.Addr) bool {
-	peer = peer.WithZone("") // networks have none
-	for _, network := range o.ProxyFrom {
-		if network.Contains(peer) {
-			return true
-		}
-	}
-	return false
-}
+func (o *Options) trusts(peer netip.Addr) bool { return ratelimit.Networks(o.ProxyFrom).Contain(peer) }
 
 // takeProxy removes the header of a proxy from the beginning of the input b, if there is one, and
 // returns the rest. While the header is incomplete, the input is buffered and the state stays

@@ -494,23 +494,7 @@ func TestTLSHandoverMany(t *testing.T) {
 // records' limits.
 func TestTLSAdopt(t *testing.T) {
 	adopted := make(chan error, 1)
-	s := serveHTTP(t, withTLS(nil), func(s *server, w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Upgrade") == "" {
-			describe(s, w, r)
-			return
-		}
-		c, rw, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			adopted <- err
-			return
-		}
-		var head bytes.Buffer
-		fmt.Fprintf(&head, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.RequestURI, r.Host)
-		_ = r.Header.Write(&head)
-		head.WriteString("\r\n")
-		_, _ = io.CopyN(&head, rw, int64(rw.Reader.Buffered()))
-		adopted <- s.Adopt(c, head.Bytes())
-	})
+	s := serveHTTP(t, withTLS(nil), adopt(adopted))
 	long := masked(wsproto.OpText, repeat("l", 30_000))
 	early := append(masked(wsproto.OpText, "early"), long...)
 	for i := range 8 {

@@ -40,6 +40,14 @@ func spawn(t *testing.T, environ []string, args ...string) *child {
 	t.Helper()
 	c := &child{t: t, cmd: exec.Command(os.Args[0], args...), exited: make(chan struct{})}
 	c.cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH")}, environ...)
+	c.start()
+	return c
+}
+
+// start runs c.cmd until the test ends.
+func (c *child) start() {
+	t := c.t
+	t.Helper()
 	c.cmd.Stdout, c.cmd.Stderr = &c.output, &c.output
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -52,7 +60,6 @@ func spawn(t *testing.T, environ []string, args ...string) *child {
 		_ = c.cmd.Process.Kill()
 		<-c.exited
 	})
-	return c
 }
 
 // listening runs the program on a loopback port and returns when it listens.

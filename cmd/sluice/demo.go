@@ -80,7 +80,7 @@ func demoDefaults(c gateway.Config, listen string) gateway.Config {
 		c.EmbeddedNATSListen = cmp.Or(c.EmbeddedNATSListen, listen)
 	}
 	if c.DrainTimeout == 0 {
-		c.DrainTimeout = gateway.Off // whoever presses Ctrl-C need not wait
+		c.DrainTimeout = gateway.Off // Ctrl-C ends the demo at once
 	}
 	return c
 }

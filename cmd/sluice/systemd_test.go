@@ -50,7 +50,8 @@ func (m *manager) until(text string) string {
 	}
 }
 
-// The service manager is told of the start, reloads and the stop, and the watchdog gets answers.
+// The service manager is notified of the start, of reloads and of the stop; the watchdog is
+// answered.
 func TestNotifications(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{filepath.Join(dir, "notify"), "@" + dir} {
@@ -128,18 +129,7 @@ func activated(t *testing.T, names string, files []*os.File, args ...string) *ch
 	c.cmd = exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, os.Args[0]}, args...)...)
 	c.cmd.Env = []string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), fmt.Sprintf("LISTEN_FDS=%d", len(files)), "LISTEN_FDNAMES=" + names}
 	c.cmd.ExtraFiles = files
-	c.cmd.Stdout, c.cmd.Stderr = &c.output, &c.output
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = c.cmd.Wait()
-		close(c.exited)
-	}()
-	t.Cleanup(func() {
-		_ = c.cmd.Process.Kill()
-		<-c.exited
-	})
+	c.start()
 	return c
 }
 

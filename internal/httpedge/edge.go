@@ -104,7 +104,7 @@ func New(o Options) *Edge {
 		halted:   make(chan struct{}),
 		loops:    make([]atomic.Pointer[Loop], o.Loops),
 	}
-	trusted := networks(o.Trusted)
+	trusted := ratelimit.Networks(o.Trusted)
 	e.forwarding.log = o.Log
 	e.forwarding.trusted.Store(&trusted)
 	e.api = httpapi.New(o.API, &backend{e})
@@ -114,7 +114,7 @@ func New(o Options) *Edge {
 
 // Adjust replaces what can change while requests are handled. Any goroutine may call it.
 func (e *Edge) Adjust(a httpapi.Adjustable, trusted []netip.Prefix) {
-	list := networks(trusted)
+	list := ratelimit.Networks(trusted)
 	e.forwarding.trusted.Store(&list)
 	e.api.Adjust(a)
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"sluice/internal/ratelimit"
 	"sluice/wsproto"
 )
 
@@ -28,20 +29,6 @@ const (
 	headerXForwardedFor = "X-Forwarded-For"
 )
 
-// networks is a list of address ranges. Immutable; safe for concurrent use.
-type networks []netip.Prefix
-
-// contain reports whether ip is in one of the networks.
-func (n networks) contain(ip netip.Addr) bool {
-	ip = ip.Unmap().WithZone("")
-	for _, p := range n {
-		if p.Contains(ip) {
-			return true
-		}
-	}
-	return false
-}
-
 // forwarding finds the client's address in Forwarded (RFC 7239) or X-Forwarded-For, for requests
 // from proxies in trusted networks (trustForwardedFrom). Any goroutine may use it.
 //
@@ -53,13 +40,13 @@ func (n networks) contain(ip netip.Addr) bool {
 // A proxy that maintains one of the headers passes the other on as the client forged it. If both
 // are present, their walks must therefore end at the same address. Otherwise both are ignored.
 type forwarding struct {
-	trusted atomic.Pointer[networks] // replaced as a whole by Edge.Adjust; nil: none
+	trusted atomic.Pointer[ratelimit.Networks] // replaced as a whole by Edge.Adjust; nil: none
 	log     *slog.Logger
 	once    sync.Once // for the warning
 }
 
 // networks returns the trusted networks.
-func (f *forwarding) networks() networks {
+func (f *forwarding) networks() ratelimit.Networks {
 	if trusted := f.trusted.Load(); trusted != nil {
 		return *trusted
 	}
@@ -109,7 +96,7 @@ func (f *forwarding) proxy(peer string) (netip.AddrPort, bool) {
 		return netip.AddrPort{}, false
 	}
 	from, err := netip.ParseAddrPort(peer)
-	return from, err == nil && trusted.contain(from.Addr())
+	return from, err == nil && trusted.Contain(from.Addr())
 }
 
 // client walks the hops of both headers from the proxy at from.
@@ -161,7 +148,7 @@ func (f *forwarding) walk(from netip.AddrPort, h *hops, node func(element string
 			break
 		}
 		from = hop
-		if !trusted.contain(hop.Addr()) {
+		if !trusted.Contain(hop.Addr()) {
 			break
 		}
 	}

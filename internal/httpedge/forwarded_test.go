@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"sluice/internal/config"
+	"sluice/internal/ratelimit"
 	"sluice/wsproto"
 )
 
@@ -20,7 +21,7 @@ func newForwarding(t testing.TB, log *slog.Logger) *forwarding {
 		t.Fatal(err)
 	}
 	f := &forwarding{log: log}
-	list := networks(trusted)
+	list := ratelimit.Networks(trusted)
 	f.trusted.Store(&list)
 	return f
 }
@@ -210,16 +211,16 @@ func TestNetworks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := networks(prefixes)
+	n := ratelimit.Networks(prefixes)
 	for ip, want := range map[string]bool{
 		"10.0.0.0": true, "10.255.255.255": true, "11.0.0.0": false, "::ffff:10.0.0.1": true, "fd00::1": true, "fd12::1%eth0": true,
 		"fe80::1": false, "192.0.2.7": true, "192.0.2.8": true, "192.0.2.9": false, "::1": true, "::2": false, "0.0.0.0": true,
 	} {
-		if got := n.contain(netip.MustParseAddr(ip)); got != want {
+		if got := n.Contain(netip.MustParseAddr(ip)); got != want {
 			t.Errorf("%s: %v", ip, got)
 		}
 	}
-	if n.contain(netip.Addr{}) {
+	if n.Contain(netip.Addr{}) {
 		t.Error("no address at all is in it")
 	}
 }

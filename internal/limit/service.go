@@ -24,7 +24,7 @@ type Service struct {
 	waiting atomic.Uint64 // publishers with requests queued, a bit for each
 
 	window  window
-	busy    atomic.Bool // taken by whoever closes a window
+	busy    atomic.Bool // taken by the goroutine that closes a window
 	control control     // guarded by busy
 
 	// For metrics.
@@ -101,7 +101,7 @@ func (s *Service) Release() { s.inFlight.Add(-1) }
 // has ended.
 func (s *Service) Extend(by int64) { s.extended.Add(by) }
 
-// Lose records that nobody waits for a request any more, or by -1 that its place is free.
+// Lose records that a request in flight is lost, or by -1 that its place is free.
 func (s *Service) Lose(by int64) { s.lost.Add(by) }
 
 // Replied records a reply to a request that was sent at the given time.

@@ -217,7 +217,7 @@ func (c *Caller) extend(s *slot, data []byte) {
 	}
 }
 
-// found handles the reply to a request that nobody waits for any more.
+// found handles the reply to a lost request.
 func (c *Caller) found(s *slot, r *Reply) {
 	if r.Err == nil {
 		s.service.Replied(time.Duration(s.sentAt.Load()))

@@ -8,6 +8,7 @@ import (
 
 	"sluice/internal/natstest"
 	"sluice/internal/secret"
+	"sluice/internal/testkit"
 )
 
 // watched connects a harness to a cluster of two servers, and returns the server that it is not
@@ -19,23 +20,12 @@ func watched(t *testing.T, h *harness) (c *natstest.Cluster, other *natstest.Ser
 		o.URL = secret.URLs(c.Nodes[0].URL() + "," + c.Nodes[1].URL())
 		o.Beat = 20 * time.Millisecond
 	})
-	h.eventually("the other server is watched", func() bool { return h.bus.Metrics().Watched.Load() == 1 })
+	testkit.Until(h.t, "the other server is watched", func() bool { return h.bus.Metrics().Watched.Load() == 1 })
 	other = c.Nodes[0]
 	if h.bus.links[0].nc.Load().ConnectedUrl() == other.URL() {
 		other = c.Nodes[1]
 	}
 	return c, other
-}
-
-func (h *harness) eventually(what string, cond func() bool) {
-	h.t.Helper()
-	pace := time.NewTicker(time.Millisecond)
-	defer pace.Stop()
-	for end := time.Now().Add(patience); !cond(); <-pace.C {
-		if time.Now().After(end) {
-			h.t.Fatalf("waited in vain: %s", what)
-		}
-	}
 }
 
 // TestPartition: the gateway's server and that of a service lose each other. No connection of a
@@ -68,11 +58,11 @@ func TestPartition(t *testing.T) {
 	arrives("before")
 
 	c.Partition(t)
-	h.eventually("the partition is noticed", func() bool { return m.Partitions.Load() > 0 && m.Watched.Load() == 0 })
+	testkit.Until(h.t, "the partition is noticed", func() bool { return m.Partitions.Load() > 0 && m.Watched.Load() == 0 })
 	gaps := m.Gaps.Load()
 	c.Heal(t)
-	h.eventually("a gap is signalled", func() bool { return m.Gaps.Load() > gaps })
-	h.eventually("the other server is watched again", func() bool { return m.Watched.Load() == 1 })
+	testkit.Until(h.t, "a gap is signalled", func() bool { return m.Gaps.Load() > gaps })
+	testkit.Until(h.t, "the other server is watched again", func() bool { return m.Watched.Load() == 1 })
 	if n := m.Disconnects.Load(); n != 0 {
 		t.Errorf("%d connections lost", n)
 	}
@@ -86,9 +76,9 @@ func TestWitnessLosesItsServer(t *testing.T) {
 	m := h.bus.Metrics()
 	for range 2 {
 		other.Stop()
-		h.eventually("the server counts as lost", func() bool { return m.Watched.Load() == 0 })
+		testkit.Until(h.t, "the server counts as lost", func() bool { return m.Watched.Load() == 0 })
 		other.Start()
-		h.eventually("the server is watched again", func() bool { return m.Watched.Load() == 1 })
+		testkit.Until(h.t, "the server is watched again", func() bool { return m.Watched.Load() == 1 })
 	}
 	if n := m.Disconnects.Load(); n != 0 {
 		t.Errorf("%d connections lost", n)

@@ -210,8 +210,8 @@ func TestFrozenServerIsNoticed(t *testing.T) {
 	}
 }
 
-// What was sent on a connection that is lost fails as soon as the owner knows: whoever needs the
-// reply asks again. Calls and auth requests are not made twice; their reply may still come.
+// What was sent on a connection that is lost fails as soon as the owner knows: its owner
+// requests the reply again. Calls and auth requests are not made twice; their reply may still come.
 func TestCutEndsWhatWasSent(t *testing.T) {
 	h := newHarness(t)
 	asked := make(chan *nats.Msg, 100)

@@ -39,7 +39,7 @@ type slot struct {
 	kind     limit.Kind
 	priority limit.Priority
 	extended bool // its service has asked for more time
-	lost     bool // nobody waits for the reply any more, but the service may still work on it
+	lost     bool // timed out or abandoned, but the service may still work on it
 
 	group         *Group // nil: none
 	before, after *slot  // of the same group

@@ -285,8 +285,8 @@ func TestReconnectAfterCut(t *testing.T) {
 	h.want("event", "event a.e ")
 }
 
-// More messages than the channel holds, while the dispatcher is held up: the rest is dropped,
-// nobody waits, and a Gap follows. A second overrun without a message of that subscription in
+// More messages than the channel holds, while the dispatcher is held up: the rest is dropped, no
+// goroutine blocks, and a Gap follows. A second overrun without a message of that subscription in
 // between is one that nats.go does not report; it must be noticed all the same.
 func TestOverrunIsAGap(t *testing.T) {
 	const room = 64

@@ -7,9 +7,10 @@ import (
 	"net/url"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"sluice/internal/testkit"
 )
 
 // Cluster is a cluster of NATS servers in one process. All routes between them pass proxies, which
@@ -63,7 +64,7 @@ func StartCluster(tb testing.TB, n int) *Cluster {
 // Await waits until each server has the given number of routes.
 func (c *Cluster) Await(tb testing.TB, routes int) {
 	tb.Helper()
-	await(tb, fmt.Sprintf("%d routes at each server", routes), func() bool {
+	testkit.Until(tb, fmt.Sprintf("each server has %d routes", routes), func() bool {
 		for _, s := range c.Nodes {
 			if s.Server().NumRoutes() != routes {
 				return false
@@ -89,18 +90,6 @@ func (c *Cluster) Heal(tb testing.TB) {
 		p.cut(false)
 	}
 	c.Await(tb, len(c.Nodes)-1)
-}
-
-// await waits until cond holds.
-func await(tb testing.TB, what string, cond func() bool) {
-	tb.Helper()
-	pace := time.NewTicker(5 * time.Millisecond)
-	defer pace.Stop()
-	for end := time.Now().Add(patience); !cond(); <-pace.C {
-		if time.Now().After(end) {
-			tb.Fatalf("timed out after %v waiting for %s", patience, what)
-		}
-	}
 }
 
 // proxy forwards TCP connections while it is not cut.

@@ -53,7 +53,7 @@ type Addresses struct {
 	proxies    atomic.Pointer[Networks]
 }
 
-// New returns the limits that Options describe, nil if there are none and nobody is exempt.
+// New returns the limits that Options describe, nil if there are none and no network is exempt.
 func New(o Options) *Addresses {
 	if o.Connections == 0 && o.Handshakes == 0 && o.Requests == 0 && len(o.Exempt) == 0 {
 		return nil

@@ -136,7 +136,7 @@ func TestNoLimits(t *testing.T) {
 		t.Error("no limits limit")
 	}
 	if a := New(Options{Exempt: Networks{netip.MustParsePrefix("10.0.0.0/8")}}); !a.Exempt(netip.MustParseAddr("10.0.0.1")) {
-		t.Error("nobody is exempt from limits that are not by address")
+		t.Error("no network is exempt from limits that are not by address")
 	}
 }
 

@@ -182,7 +182,7 @@ func (p *Parser) VersionParams(params []byte) (protocol string, present bool, er
 }
 
 // WantsLost reports whether the params of a version request have the member "eventsLost" with the
-// value true: our extension by which a client is told of dropped custom events.
+// value true: our extension by which a client gets a notice of dropped custom events.
 func (p *Parser) WantsLost(params []byte) bool {
 	defer p.done()
 	v, err := p.param(params, "eventsLost")

@@ -114,9 +114,6 @@ func (l *Loop) Abandon(s *session.Session) {
 	}
 }
 
-// Groups returns how many sessions without a Grouper have requests in flight.
-func (l *Loop) Groups() int { return len(l.groups) }
-
 // Subscribe implements fanout.Source, as Refetch and Unsubscribe do.
 func (l *Loop) Subscribe(ref uint64, name, query string, first func()) {
 	if first != nil {

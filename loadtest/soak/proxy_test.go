@@ -31,7 +31,7 @@ func echo(t *testing.T) (addr string) {
 	return l.Addr().String()
 }
 
-// During a cut bytes vanish and nobody is told; after it both sides are.
+// During a cut bytes vanish without an error; after it both sides get one.
 func TestProxyCut(t *testing.T) {
 	p, err := newProxy(echo(t))
 	if err != nil {
