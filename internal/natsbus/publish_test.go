@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +60,24 @@ func TestRequestsWhileDisconnected(t *testing.T) {
 type stalling struct {
 	ends    chan net.Conn // the server's ends of its connections, once they are made
 	stalled chan struct{} // one token for each time it stopped reading
+	blocked chan struct{} // a token when a write has begun that it will not read
 	frozen  bool          // it goes on reading, but answers nothing more
+}
+
+// stallingEnd is the client's end of a connection to it. nats.go writes from one goroutine at a
+// time.
+type stallingEnd struct {
+	net.Conn
+	s    *stalling
+	past bool // what stalls the server has been written
+}
+
+func (c *stallingEnd) Write(p []byte) (int, error) {
+	if c.past {
+		poke(c.s.blocked)
+	}
+	c.past = c.past || bytes.Contains(p, []byte("stall.now"))
+	return c.Conn.Write(p)
 }
 
 func (s *stalling) connect() (net.Conn, error) {
@@ -103,11 +121,11 @@ func (s *stalling) connect() (net.Conn, error) {
 			return
 		}
 	}()
-	return ours, nil
+	return &stallingEnd{Conn: ours, s: s}, nil
 }
 
 func stalled(t *testing.T, change func(*Options)) (*harness, *stalling) {
-	s := &stalling{ends: make(chan net.Conn, 100), stalled: make(chan struct{}, 100)}
+	s := &stalling{ends: make(chan net.Conn, 100), stalled: make(chan struct{}, 100), blocked: make(chan struct{}, 1)}
 	h := &harness{t: t}
 	h.connect(func(_ *harness, o *Options) {
 		o.InProcess = s.connect
@@ -128,7 +146,16 @@ func TestBlockedPublisherDoesNotBlockTheOwner(t *testing.T) {
 	const limit = 100
 	h, s := stalled(t, func(o *Options) { o.QueueLimit = limit })
 	h.stall(s)
-	var all []*outcome
+	all := []*outcome{h.request("a", "get.a", "")}
+	h.caller.Flush()
+	<-s.blocked
+	// The publisher waits with the next one. It must be there before time passes: the timeout of a
+	// request counts from when it is sent.
+	all = append(all, h.request("a", "get.a", ""))
+	h.caller.Flush()
+	for h.caller.slot(2).stage() != claimed { // after that of stall, and the first one here
+		runtime.Gosched()
+	}
 	refused := func() (n int) {
 		for _, o := range all {
 			if errors.Is(o.err, ErrOverloaded) {
