@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -19,10 +21,11 @@ func TestSignalWithAnIncompleteBody(t *testing.T) {
 	for range 20 {
 		webSockets = append(webSockets, p.webSocket())
 	}
-	p.dial("POST /api/test/model/set HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n")
-	if status, body := fetch(t, "http://"+p.addr+"/healthz"); status != http.StatusOK {
-		t.Fatalf("health: %d %s", status, body)
+	conn, r := p.dial("POST /api/test/model/set HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n")
+	if line, err := r.ReadString('\n'); err != nil || !strings.Contains(line, " 100 ") { // the body is being read
+		t.Fatalf("interim response: %q %v", line, err)
 	}
+	fmt.Fprint(conn, "1\r\n{\r\n")
 	p.signal(syscall.SIGTERM)
 	p.wantExit(0)
 	for i, c := range webSockets {
