@@ -66,3 +66,19 @@ func (p *process) config(args []string) int {
 	}
 	return exitOK
 }
+
+// print does the commands that print the text their one argument names. text returns nil for an
+// argument that names none, and advice then says what to write.
+func (p *process) print(args []string, text func(name string) []byte, advice string) int {
+	if len(args) == 2 {
+		if args[1] == "-h" || args[1] == "--help" {
+			fmt.Fprint(p.stdout, config.Usage())
+			return exitOK
+		}
+		if found := text(args[1]); found != nil {
+			_, _ = p.stdout.Write(found)
+			return exitOK
+		}
+	}
+	return p.misused(fmt.Errorf("sluice %s: %s", args[0], advice))
+}

@@ -88,3 +88,51 @@ func TestConfigIsCheckedClean(t *testing.T) {
 		t.Errorf("exit code %d:\n%s", code, text)
 	}
 }
+
+func TestCompletionAndMan(t *testing.T) {
+	for _, tt := range []struct {
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{[]string{"completion", "bash"}, 0, "complete -o filenames -F _sluice sluice", ""},
+		{[]string{"completion", "zsh"}, 0, "#compdef sluice", ""},
+		{[]string{"completion", "fish"}, 0, "complete -c sluice", ""},
+		{[]string{"completion", "-h"}, 0, "Usage: sluice", ""},
+		{[]string{"completion"}, 2, "", "name a shell: bash, zsh or fish"},
+		{[]string{"completion", "csh"}, 2, "", "name a shell: bash, zsh or fish"},
+		{[]string{"completion", "bash", "zsh"}, 2, "", "name a shell: bash, zsh or fish"},
+		{[]string{"man"}, 0, `.TH "SLUICE" "1"`, ""},
+		{[]string{"man", "1"}, 0, "Sluice " + version(), ""},
+		{[]string{"man", "5"}, 0, `.TH "SLUICE.YAML" "5"`, ""},
+		{[]string{"man", "8"}, 2, "", "the pages are 1, of the program, and 5, of its configuration file"},
+	} {
+		code, stdout, stderr := command(t, nil, tt.args...)
+		if code != tt.code || !strings.Contains(stdout, tt.stdout) || !strings.Contains(stderr, tt.stderr) {
+			t.Errorf("%q: exit code %d\n%s%s", tt.args, code, stdout, stderr)
+		}
+	}
+}
+
+// Each word that help and completions offer as a command is one: it knows --help, where another
+// first argument would be ignored, and the start would fail on the environment.
+func TestCommandsOfTheHelp(t *testing.T) {
+	_, usage, _ := command(t, nil, "-h")
+	usage, _, _ = strings.Cut(usage, "\n\n")
+	count := 0
+	for line := range strings.Lines(usage) {
+		_, rest, _ := strings.Cut(line, "sluice ")
+		word, _, _ := strings.Cut(rest, " ")
+		if strings.HasPrefix(word, "[") {
+			continue
+		}
+		count++
+		code, stdout, stderr := command(t, []string{"SLUICE_PORT=none"}, word, "--help")
+		if code != 0 || !strings.HasPrefix(stdout, "Usage: sluice") {
+			t.Errorf("%s: exit code %d\n%s%s", word, code, stdout, stderr)
+		}
+	}
+	if count < 5 {
+		t.Errorf("only %d commands found in:\n%s", count, usage)
+	}
+}

@@ -64,6 +64,14 @@ func (p *process) run(args []string) int {
 			return p.check(args[1:])
 		case "config":
 			return p.config(args[1:])
+		case "completion":
+			return p.print(args, config.Completion, "name a shell: bash, zsh or fish")
+		case "man":
+			page := func(section string) []byte { return config.Manual(section, version()) }
+			if len(args) == 1 {
+				args = append(args, "1")
+			}
+			return p.print(args, page, "the pages are 1, of the program, and 5, of its configuration file")
 		}
 	}
 	setup, err := config.Load(args, p.environ)
@@ -113,6 +121,9 @@ func (p *process) inform(setup config.Setup) int {
 		fmt.Fprint(p.stdout, config.Usage())
 	} else {
 		fmt.Fprintf(p.stdout, "sluice %s\nprotocol v%s\n", version(), gateway.Protocol)
+		if c := commit(); c != "" {
+			fmt.Fprintf(p.stdout, "commit %s\n", c)
+		}
 	}
 	return exitOK
 }

@@ -2,10 +2,10 @@ package main
 
 import "runtime/debug"
 
-// stamped is set by the linker when a release is built:
+// stamped and stampedCommit are set by the linker when a release is built:
 //
-//	go build -ldflags "-X main.stamped=v1.2.3" ./cmd/sluice
-var stamped string
+//	go build -ldflags "-X main.stamped=v1.2.3 -X main.stampedCommit=0123abc" ./cmd/sluice
+var stamped, stampedCommit string
 
 // version is the stamped one, else what the Go tool knows of the source.
 func version() string {
@@ -16,4 +16,21 @@ func version() string {
 		return info.Main.Version
 	}
 	return "devel"
+}
+
+// commit is the stamped one, else what the Go tool knows of the source; empty if that is nothing.
+func commit() string {
+	if stampedCommit != "" {
+		return stampedCommit
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return ""
 }

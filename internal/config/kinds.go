@@ -33,6 +33,8 @@ type value interface {
 	schema() map[string]any
 	// bounds returns the permitted values in words, for the documentation.
 	bounds() string
+	// names returns the only permitted values if they are a few words; nil if they are not.
+	names() []string
 	// kind reports how the value is written.
 	kind() kind
 	// hasEmpty reports whether an empty text is a value of its own.
@@ -188,6 +190,7 @@ func (t *typed[T]) check(c *Config) error {
 
 func (t *typed[T]) fromJSON(raw json.RawMessage) ([]string, error) { return t.source(raw) }
 func (t *typed[T]) toJSON(c *Config) any                           { return t.format(*t.at(c)) }
+func (t *typed[T]) names() []string                                { return t.choices }
 func (t *typed[T]) kind() kind                                     { return t.as }
 func (t *typed[T]) hasEmpty() bool                                 { return t.strings }
 

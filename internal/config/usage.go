@@ -8,11 +8,13 @@ import (
 // Usage returns the help text: every flag, by group, with its default.
 func Usage() string {
 	var b strings.Builder
-	b.WriteString(`Usage: sluice [options]            run the gateway
-       sluice demo [options]       run a gateway with a demo service and its page
-       sluice check [options]      print the effective configuration and what is wrong with it
-       sluice config [--schema]    print a configuration file with the defaults, or its JSON Schema
-`)
+	for i := range commands {
+		lead := "       "
+		if i == 0 {
+			lead = "Usage: "
+		}
+		fmt.Fprintf(&b, "%s%-32s %s\n", lead, commands[i].synopsis(), commands[i].help)
+	}
 	defaults := Config{}.WithDefaults()
 	line := func(short, flag, arg, help string) {
 		left := "    "
@@ -39,19 +41,12 @@ func Usage() string {
 			group = s.group
 			fmt.Fprintf(&b, "\n%s:\n", group)
 		}
-		help := s.help
-		if d := s.toJSON(&defaults); d != nil && d != false && d != 0 && s.arg != "" {
-			if text := strings.Trim(fmt.Sprint(d), "[]"); text != "" {
-				help += " (default " + text + ")"
-			}
-		}
-		line(s.short, s.flag, s.arg, help)
+		line(s.short, s.flag, s.arg, s.help+s.defaultNote(&defaults))
 	}
 	b.WriteString("\nCommon options:\n")
-	line("c", "config", "file", "configuration file, JSON, or YAML if it ends in .yaml or .yml; written if missing")
-	line("", "strict", "", "take unknown keys, variables and arguments for errors")
-	line("h", "help", "", "show this text")
-	line("v", "version", "", "show the version")
+	for _, o := range commonOptions {
+		line(o.short, o.flag, o.arg, o.help)
+	}
 	b.WriteString(`
 Durations are written like 30s or 1m30s; a bare number is milliseconds.
 
@@ -68,6 +63,19 @@ where each value comes from, and ends with exit code 0, or 2 if a start would fa
 or something in the file or the environment means nothing.
 `)
 	return b.String()
+}
+
+// defaultNote returns the default in parentheses; empty if it says nothing.
+func (s *setting) defaultNote(defaults *Config) string {
+	d := s.toJSON(defaults)
+	if d == nil || d == false || d == 0 || s.arg == "" {
+		return ""
+	}
+	text := strings.Trim(fmt.Sprint(d), "[]")
+	if text == "" {
+		return ""
+	}
+	return " (default " + text + ")"
 }
 
 // usageColumn is where the help's right column begins.

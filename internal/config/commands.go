@@ -1,0 +1,46 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// command is a word that may stand first on the command line. Help, manual pages and completions
+// follow from the table below; cmd/sluice does what the words ask for.
+type command struct {
+	name  string   // empty: the gateway itself
+	args  string   // what may follow, as the help shows it
+	words []string // what may follow if these are not the settings' flags
+	help  string
+}
+
+// commands is the table, in the order of the help.
+var commands = []command{
+	{args: options, help: "run the gateway"},
+	{name: "demo", args: options, help: "run a gateway with a demo service and its page"},
+	{name: "check", args: options, help: "print the effective configuration and what is wrong with it"},
+	{name: "config", args: "[--schema]", words: []string{"--schema"}, help: "print a configuration file with the defaults, or its JSON Schema"},
+	{name: "completion", args: "bash|zsh|fish", words: shells, help: "print the completions for a shell"},
+	{name: "man", args: "[1|5]", words: sections, help: "print the manual page of the program (1) or of its file (5)"},
+}
+
+// options is what a command has as args that takes the settings' flags.
+const options = "[options]"
+
+// takesFlags reports whether the settings' flags may follow.
+func (c *command) takesFlags() bool { return c.args == options }
+
+// synopsis returns how the command is written.
+func (c *command) synopsis() string {
+	return strings.Join(slices.DeleteFunc([]string{"sluice", c.name, c.args}, func(s string) bool { return s == "" }), " ")
+}
+
+// commonOption is a flag that stands for no setting, as the help shows it.
+type commonOption struct{ short, flag, arg, help string }
+
+var commonOptions = []commonOption{
+	{"c", "config", "file", "configuration file, JSON, or YAML if it ends in .yaml or .yml; written if missing"},
+	{"", "strict", "", "take unknown keys, variables and arguments for errors"},
+	{"h", "help", "", "show the help"},
+	{"v", "version", "", "show the version"},
+}
