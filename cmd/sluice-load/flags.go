@@ -23,7 +23,7 @@ import (
 // runFlags is the command line of a run, parsed.
 type runFlags struct {
 	plan                   plan.Plan
-	quiet                  bool
+	quiet, wide            bool
 	json, html, markdown   string
 	svg, into              string
 	command                string
@@ -32,12 +32,13 @@ type runFlags struct {
 	url, floor             string
 }
 
-// outputs declares the flags of files to write.
+// outputs declares the flags of files to write and of what is printed.
 func (r *runFlags) outputs(f *flag.FlagSet) {
 	f.StringVar(&r.json, "json", "", "write all data to this file, again after each measurement")
 	f.StringVar(&r.html, "html", "", "write the report as one page to this file")
 	f.StringVar(&r.markdown, "md", "", "write the tables as Markdown to this file")
 	f.StringVar(&r.svg, "svg", "", "write the charts to this folder")
+	f.BoolVar(&r.wide, "wide", false, "show all columns of the tables, which need a terminal of 200")
 	f.StringVar(&r.into, "into", "", "put a summary, with the charts of -svg, between the marks in this Markdown file")
 }
 

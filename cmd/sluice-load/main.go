@@ -135,7 +135,7 @@ func runCommand(args []string, out io.Writer) error {
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")
 	}
-	if err := errors.Join(err, report.Table(out, rep), r.write(rep)); err != nil {
+	if err := errors.Join(err, report.Table(out, rep, r.wide), r.write(rep)); err != nil {
 		return err
 	}
 	for _, c := range rep.Cells {
@@ -167,5 +167,5 @@ func reportCommand(args []string, out io.Writer) error {
 		return fmt.Errorf("%s is no report of a run: %w", args[0], err)
 	}
 	r.json = "" // the file exists already
-	return errors.Join(report.Table(out, rep), r.write(rep))
+	return errors.Join(report.Table(out, rep, r.wide), r.write(rep))
 }

@@ -108,7 +108,7 @@ func TestRejectedFiguresAreNotDrawn(t *testing.T) {
 		}
 	}
 	var b strings.Builder
-	if err := Table(&b, sample()); err != nil {
+	if err := Table(&b, sample(), true); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"(1,234)", "≥ 1,234", "≤ 12 ms", "b, 1000 clients: the clients were the limit: the rate is at least, latencies are at most this", "rate not the server's: the clients: they were full", "failed", "it broke", "5 slow clients, 4 alive", "12 ms", "A <i>, plain", "b, 1000 clients: 1.50 times the CPU per delivery of b, plain"} {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"sluice/loadtest/judge"
 	"sluice/loadtest/plan"
@@ -254,30 +253,6 @@ func (s section) remarks(c result.Cell) []string {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// Table writes the figures for a terminal. Figures in parentheses are not the server's; the
-// remarks below the table give the reason.
-func Table(w io.Writer, r *result.Report) error {
-	for _, s := range sections(r) {
-		if _, err := fmt.Fprintf(w, "\n%s\n%s Unit: %s. Latencies count from the due time.\n", s.title(), s.describe(), s.unit()); err != nil {
-			return err
-		}
-		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(tw, strings.Join(columns, "\t")+"\t")
-		for _, c := range s.cells {
-			fmt.Fprintln(tw, strings.Join(s.row(c), "\t")+"\t")
-		}
-		if err := tw.Flush(); err != nil {
-			return err
-		}
-		for _, line := range s.notes() {
-			if _, err := fmt.Fprintln(w, "  "+line); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // Markdown writes a summary, then the tables, for a results folder.
