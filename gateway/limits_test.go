@@ -119,7 +119,7 @@ func TestMessageRateOfAClient(t *testing.T) {
 	}
 	other.ask("get.test.model", "")
 	for i := 50; i < n; i++ {
-		clock.Advance(200 * time.Millisecond)
+		testkit.Advance(t, clock, 200*time.Millisecond)
 		next(i)
 	}
 	if n := g.netMetrics.MessagesThrottled.Load(); n == 0 {
@@ -145,7 +145,7 @@ func TestByteRateOfAClient(t *testing.T) {
 		next(i)
 	}
 	testkit.Until(t, "the client is throttled", func() bool { return g.netMetrics.Throttled.Load() == 1 })
-	clock.Advance(5 * time.Second)
+	testkit.Advance(t, clock, 5*time.Second)
 	next(3)
 	if n := g.netMetrics.BytesThrottled.Load(); n == 0 {
 		t.Error("it was not counted")
@@ -267,7 +267,7 @@ func testForwardedStreams(t *testing.T, g *live, clock *owner.ManualClock, secur
 	cancel()
 	_ = stream.Body.Close()
 	testkit.Until(t, "the streams are not counted", func() bool {
-		clock.Advance(100 * time.Millisecond) // a loop asks now and then whether such a client has gone
+		testkit.Advance(t, clock, 100*time.Millisecond) // a loop asks now and then whether such a client has gone
 		return g.limitMetrics.Addresses.Load() == before
 	})
 }
@@ -280,7 +280,7 @@ func TestHandshakesPerAddress(t *testing.T) {
 	}
 	_, status, header, body := g.dialFrom("")
 	wantTooActive(t, status, header, body)
-	clock.Advance(time.Second)
+	testkit.Advance(t, clock, time.Second)
 	g.dial()
 	if n := g.limitMetrics.Handshakes.Load(); n != 1 {
 		t.Errorf("%d refused", n)
@@ -323,7 +323,7 @@ func TestRequestsPerAddress(t *testing.T) {
 		if resp.Header.Get("Retry-After") != "1" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
 			t.Errorf("%s: header %v", name, resp.Header)
 		}
-		clock.Advance(time.Second)
+		testkit.Advance(t, clock, time.Second)
 		if resp, body := ask(from); resp.StatusCode != kind.status {
 			t.Errorf("%s, a second later: %s, %s", name, resp.Status, body)
 		}

@@ -50,9 +50,9 @@ func (p *Period) Lost(conn int) {
 	if p.ended || p.alarm != nil {
 		return
 	}
-	p.o.Log.Error("connection to NATS lost; clients are kept while it is restored", "grace", p.o.Length)
 	p.end, p.putOff = p.o.Clock.Now()+p.o.Length, false
 	p.alarm = p.o.Clock.AfterFunc(p.o.Length, p.expire)
+	p.o.Log.Error("connection to NATS lost; clients are kept while it is restored", "grace", p.o.Length)
 }
 
 // Restored ends the period when no connection is lost any more.

@@ -20,6 +20,7 @@ import (
 	"sluice/gateway"
 	"sluice/internal/natstest"
 	"sluice/internal/owner"
+	"sluice/internal/testkit"
 )
 
 // outage is a gateway and a service on a NATS server that goes away.
@@ -337,11 +338,11 @@ func TestNATSStaysAway(t *testing.T) {
 	if _, err := o.dial(); err != nil {
 		t.Errorf("a new client within the grace period: %v", err)
 	}
-	o.clock.Advance(outageGrace - 1)
+	testkit.Advance(t, o.clock, outageGrace-1)
 	if _, closed := c.Closed(); closed {
 		t.Fatal("closed before the grace period was over")
 	}
-	o.clock.Advance(1)
+	testkit.Advance(t, o.clock, 1)
 	o.until("the client is closed", nil, func() bool { _, closed := c.Closed(); return closed })
 	if code, _ := c.Closed(); code != 1012 {
 		t.Errorf("closed with %d", code)

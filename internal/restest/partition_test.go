@@ -12,6 +12,7 @@ import (
 	"sluice/gateway"
 	"sluice/internal/natstest"
 	"sluice/internal/owner"
+	"sluice/internal/testkit"
 )
 
 // TestClusterPartition: the gateway's NATS server loses those of the services while all
@@ -79,13 +80,13 @@ func TestNATSLossExit(t *testing.T) {
 	t.Cleanup(func() { _ = g.Stop(t.Context()) })
 	o.ns.Stop()
 	o.says("clients are kept")
-	o.clock.Advance(outageGrace - 1)
+	testkit.Advance(t, o.clock, outageGrace-1)
 	select {
 	case err := <-g.Done():
 		t.Fatalf("ended before the grace period was over: %v", err)
 	default:
 	}
-	o.clock.Advance(1)
+	testkit.Advance(t, o.clock, 1)
 	failed := errors.New("it goes on")
 	o.until("the gateway ends", o.clock, func() bool {
 		select {

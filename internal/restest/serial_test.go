@@ -15,6 +15,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/owner"
+	"sluice/internal/testkit"
 )
 
 // serial is a service that handles its requests one by one, in the order of arrival, as go-res
@@ -176,7 +177,7 @@ func TestSlowGetDoesNotStarveAccess(t *testing.T) {
 	c.send(`{"id":2,"method":"subscribe.test.slow"}`)
 	<-s.busy
 	c.want(`{"event":"test.other.slow"}`)
-	clock.Advance(10 * time.Second)
+	testkit.Advance(t, clock, 10*time.Second)
 	close(s.ready)
 	c.want(`{"id":2,"result":{"models":{"test.slow":{"x":1}}}}`)
 }

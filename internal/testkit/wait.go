@@ -44,3 +44,17 @@ func Until(tb testing.TB, what string, cond func() bool) {
 	}
 	tb.Fatalf("timed out after %v waiting until %s", Patience, what)
 }
+
+// Time is a clock that stands still: an owner.ManualClock.
+type Time interface {
+	Advance(d time.Duration)
+	Handled() bool
+}
+
+// Advance moves the clock by d once every owner has handled the present time. An owner in the middle
+// of a turn has not set its alarm yet, and would set it too late.
+func Advance(tb testing.TB, c Time, d time.Duration) {
+	tb.Helper()
+	Until(tb, "the owners have handled the present time", c.Handled)
+	c.Advance(d)
+}
