@@ -235,7 +235,7 @@ func (l *link) configure(settings *nats.Options) error {
 		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
 			contained(l, func() { l.onError(nc, sub, err) })
 		}),
-		nats.LameDuckModeHandler(logLameDuck(o.Log, l.number)),
+		nats.LameDuckModeHandler(func(*nats.Conn) { contained(l, l.onLameDuck) }),
 		nats.ClosedHandler(func(nc *nats.Conn) { contained(l, func() { l.onClosed(nc) }) }),
 	}
 	if o.InProcess != nil {

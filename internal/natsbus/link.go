@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"sync/atomic"
 	"time"
@@ -61,6 +60,7 @@ type link struct {
 
 	// Owned by nats.go's callbacks, which run one at a time.
 	since time.Time // of the newest connection
+	url   string    // connected to, without credentials
 	why   error     // the newest error that the server sent on it
 	cut   bool      // whether it is lost
 
@@ -178,7 +178,10 @@ func (l *link) stands(nc *nats.Conn) {
 	l.renewed.Store(l.made.Add(1))
 	hold := l.hold()
 	l.since, l.why, l.cut = time.Now(), nil, false
-	l.emit(change{to: Connected, hold: hold, url: secret.URLs(nc.ConnectedUrl()).String()})
+	if url := nc.ConnectedUrl(); url != "" { // it may be lost again
+		l.url = secret.URLs(url).String()
+	}
+	l.emit(change{to: Connected, hold: hold, url: l.url})
 }
 
 func (l *link) onDisconnect(nc *nats.Conn, err error) {
@@ -204,13 +207,11 @@ func (l *link) onDisconnect(nc *nats.Conn, err error) {
 	l.emit(change{to: Disconnected})
 }
 
-// logLameDuck returns the callback for a server that has announced its shutdown (lame duck mode).
-// The server then closes its connections one by one, and nats.go reconnects to another server.
-func logLameDuck(log *slog.Logger, number int) nats.ConnHandler {
-	return func(nc *nats.Conn) {
-		log.Warn("NATS server is shutting down (lame duck mode); the connection moves to another server when it closes",
-			"connection", number, "url", secret.URLs(nc.ConnectedUrl()))
-	}
+// onLameDuck is called when the server has announced its shutdown (lame duck mode). The server then
+// closes its connections one by one, and nats.go reconnects to another server.
+func (l *link) onLameDuck() {
+	l.opts.Log.Warn("NATS server is shutting down (lame duck mode); the connection moves to another server when it closes",
+		"connection", l.number, "url", l.url)
 }
 
 // onClosed is called when nats.go has closed a connection for good.
