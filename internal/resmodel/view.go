@@ -157,7 +157,7 @@ func (v *View) result(r sentRequest, result json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	if v.held[root] == nil {
+	if h := v.held[root]; h == nil || h.deleted || h.failed {
 		return fmt.Errorf("the answer lacks %s, and the client does not hold it", root)
 	}
 	// The set is checked as if the client kept it. Then a get, or a subscribe cancelled since,

@@ -93,10 +93,14 @@ func (f *fetch) load() {
 			waiting, ready := false, false
 			first := f
 			newWaiter(b.s, []*Sub{b}, func() {
-				if waiting {
+				switch {
+				case !waiting:
+					ready = true
+				case b.state == subDeleted: // another message has sent it meanwhile, and its end
+					first.load()
+				default:
 					first.finish().load()
 				}
-				ready = true
 			})
 			if waiting = !ready; waiting {
 				return

@@ -214,12 +214,14 @@ func (c *testClient) take(frame []byte) {
 		if failed {
 			return
 		}
+		c.has(r.RID)
 		c.holds.direct[r.RID]++
 		c.fail(c.holds.tidy())
 	case "subscribe":
 		var s set
 		c.fail(json.Unmarshal(m.Result, &s))
 		c.fail(c.holds.take(s))
+		c.has(r.rid)
 		c.holds.direct[r.rid]++
 		c.fail(c.holds.tidy())
 	case "unsubscribe":
@@ -227,6 +229,13 @@ func (c *testClient) take(frame []byte) {
 			c.fail(fmt.Errorf("unsubscribe of %s succeeded without a subscription", r.rid))
 		}
 		c.fail(c.holds.tidy())
+	}
+}
+
+// has checks that a response leaves the client with the resource that it asked for.
+func (c *testClient) has(rid string) {
+	if !c.holds.has(rid) {
+		c.fail(fmt.Errorf("the response lacks %s, which is not held", rid))
 	}
 }
 
