@@ -140,12 +140,20 @@ func (f *fetch) done(ok bool) {
 	if f.keep {
 		b.pending--
 	}
-	if ok && f.keep {
+	switch {
+	case !ok:
+	case f.keep:
 		b.direct++
 		sent := s.markSent(b)
 		s.collect() // before events: the client has dropped what the old copy referred to
 		resumeAll(sent)
 		b.resume()
+	default: // a get: the client keeps what it has a reference to, and drops the rest
+		if held := s.referred(b); len(held) > 0 {
+			sent := s.markSent(held...)
+			s.collect()
+			resumeAll(sent)
+		}
 	}
 	b.cancelReaccess()
 	s.collect(b)

@@ -214,6 +214,18 @@ func (g *graph) collectSet(set []fanout.Resource, roots ...*Sub) []fanout.Resour
 	return set
 }
 
+// referred returns those resources of the set for roots that the client holds a reference to. It
+// has an error or a deleted copy of each, which the one in the set replaces.
+func (g *graph) referred(roots ...*Sub) []*Sub {
+	var found []*Sub
+	g.unsent(roots, func(b *Sub) {
+		if b.state == subReady && b.inSent > 0 {
+			found = append(found, b)
+		}
+	})
+	return found
+}
+
 // markSent records that the client was sent roots with their resource set. It returns the
 // subscriptions that are sent now and may have queued events. The caller resumes them after it has
 // sent the message and counted the edge or root that leads to them.

@@ -136,6 +136,7 @@ func (h *holdings) tidy() error {
 		r, ok := h.resources[rid]
 		if !ok {
 			if h.failed[rid] {
+				seen[rid] = true
 				return nil
 			}
 			return fmt.Errorf("%s refers to %s, which the client was not sent", from, rid)
@@ -166,6 +167,11 @@ func (h *holdings) tidy() error {
 			if err := walk(rid, "a direct subscription"); err != nil {
 				return err
 			}
+		}
+	}
+	for rid := range h.failed {
+		if !seen[rid] {
+			delete(h.failed, rid)
 		}
 	}
 	for rid := range h.resources {

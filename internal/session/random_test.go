@@ -224,6 +224,13 @@ func (c *testClient) take(frame []byte) {
 		c.has(r.rid)
 		c.holds.direct[r.rid]++
 		c.fail(c.holds.tidy())
+	case "get":
+		// The client keeps what it holds a reference to, and drops the rest.
+		var s set
+		c.fail(json.Unmarshal(m.Result, &s))
+		c.fail(c.holds.take(s))
+		c.has(r.rid)
+		c.fail(c.holds.tidy())
 	case "unsubscribe":
 		if c.holds.direct[r.rid]--; c.holds.direct[r.rid] < 0 {
 			c.fail(fmt.Errorf("unsubscribe of %s succeeded without a subscription", r.rid))
