@@ -333,9 +333,7 @@ func (s sockets) random() error {
 			return s.request("unsubscribe."+old, "")
 		}
 	case n < 60:
-		// Only of what no resource refers to. If the client has an error or a deleted copy of a
-		// resource that one refers to, a get sends it the resource, but no events of it follow.
-		return s.request("get."+s.feed(), "")
+		return s.request("get."+s.anything(), "")
 	case n < 110:
 		if len(s.pending) == 0 {
 			s.called++
@@ -358,7 +356,7 @@ func (s sockets) random() error {
 }
 
 // cure tries again what the client holds an error of, because it was referred to when its service
-// could not be reached: it subscribes to it, and is disappointed or gets it. Then it unsubscribes.
+// could not be reached. It is disappointed or gets it; a subscription for that ends afterwards.
 func (s sockets) cure() error {
 	r := s.env.round.Load()
 	if r == nil || s.view.Pending() > 0 {
@@ -378,7 +376,7 @@ func (s sockets) cure() error {
 			s.env.journal.reloads.Add(1)
 			return errLeft // as a user does who reloads the page
 		}
-		return s.request("subscribe."+rid, "")
+		return s.request([]string{"subscribe.", "get."}[s.rng.IntN(2)]+rid, "")
 	}
 	return nil
 }
