@@ -15,7 +15,7 @@ import (
 
 // kits are the packages that only tests import, and programs that only tests
 // run; they use what they need.
-var kits = []string{"internal/archtest", "internal/natstest", "internal/restest", "internal/testkit", "internal/transcript", "internal/e2e/testservice"}
+var kits = []string{"internal/archtest", "internal/docstest", "internal/natstest", "internal/restest", "internal/testkit", "internal/transcript", "internal/e2e/testservice"}
 
 // everywhere may be imported by all packages: it compiles to nothing.
 const everywhere = "internal/invariants"

@@ -1,0 +1,23 @@
+// Package docstest tests the documentation: it runs the commands and programs of the pages below
+// docs, and checks the links of all pages.
+//
+// A fenced block says by the words after its language how it is tested:
+//
+//	```sh run                        the commands run, one after the other, and must succeed
+//	```sh background until=TEXT      the command runs until the end of the session, or until another
+//	                                 one with the same name (background=NAME) replaces it; the test
+//	                                 goes on when it has printed TEXT, a gateway when it listens
+//	```go file=PATH                  the block becomes that file in the session's folder
+//	```yaml settings                 the block is a configuration file that "sluice check" accepts
+//	```sh show                       the block is not tested: it needs another machine, or root
+//
+// Comment lines that directly follow a command are its output; in them "…" stands for any text, and
+// a line of "…" alone for any lines. A block of JSON must be valid. A line
+//
+//	<!-- sh background: COMMAND -->
+//
+// runs a command that readers do not see.
+//
+// Pages say the default ports, 8080 and 4222. The tests run on free ports of the loopback interface
+// and replace these numbers.
+package docstest
