@@ -37,6 +37,8 @@ type entry struct {
 
 	idle   owner.Timer // armed while there are no subs
 	unused idleList    // listed at the same time
+
+	seen seen
 }
 
 // sub is one loop's subscription of an entry.

@@ -90,6 +90,7 @@ func (e *entry) event(event string, payload []byte) {
 		return
 	}
 	e.set(ev.Next)
+	e.seen.note(event, s.now)
 	s.deliver(e, ev)
 }
 

@@ -10,6 +10,7 @@ package fanout
 
 import (
 	"sync/atomic"
+	"time"
 
 	"sluice/internal/invariants"
 	"sluice/internal/res"
@@ -55,6 +56,9 @@ type Hub struct {
 	// Portion is how many events of a long difference a client gets at a time.
 	// It may be set before the first topic.
 	Portion int
+	// Now returns the owner's time, from which the rates of deliveries follow. It may
+	// be set before the first topic.
+	Now func() time.Duration
 
 	// Fixed after construction.
 	source    Source
@@ -89,7 +93,7 @@ type topicKey struct{ rid, name, query string }
 
 // NewHub returns an empty hub. Frames are allocated from arena.
 func NewHub(source Source, framers Framers, arena *pool.Arena, m *Metrics) *Hub {
-	return &Hub{Portion: defaultPortion, source: source, framers: framers, arena: arena, metrics: m, topics: make(map[topicKey]*Topic)}
+	return &Hub{Portion: defaultPortion, Now: func() time.Duration { return 0 }, source: source, framers: framers, arena: arena, metrics: m, topics: make(map[topicKey]*Topic)}
 }
 
 // Find returns the topic of a resource, nil if the loop has none. Joining an alive

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"sluice/internal/invariants"
+	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
 )
@@ -139,6 +140,8 @@ type Topic struct {
 	snap    *state.Snapshot // the newest; set when loaded
 	err     *res.Error
 	members []member
+
+	delivered owner.Rate // events sent to members
 }
 
 // RID returns the resource ID as clients write it.
@@ -245,6 +248,7 @@ func (t *Topic) deliverRest() {
 		sent++
 	}
 	t.hub.metrics.Deliveries.Add(uint64(sent))
+	t.delivered.Add(t.hub.Now(), sent)
 }
 
 // copyMembers copies members into the hub's scratch memory; a nested call

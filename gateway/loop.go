@@ -67,7 +67,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 		Parser:  new(res.Parser),
 		Post:    l.post,
 		After:   l.after,
-		Limits:  sessionLimits(c),
+		Limits:  c.SessionLimits(),
 		Metrics: &g.sessionMetrics,
 		Log:     g.log,
 		Warn:    g.services.LegacyNew,
@@ -80,6 +80,7 @@ func newLoop(g *Gateway, n *netpoll.Loop) *loop {
 		Ended:   l.upstream.Abandon,
 		Faults:  g.faults,
 	}
+	l.env.Hub.Now = n.Now
 	framing.Share(l.env.Hub, c.CompressionThreshold)
 	l.adjust(c)
 	l.http = g.http.NewLoop(n, &l.env, l.post, g.trace.Events)

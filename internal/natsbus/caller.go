@@ -88,7 +88,7 @@ func (c *Caller) Request(r Request, done func(data []byte, err error)) {
 	s := c.take(done, l)
 	r.Group.add(s)
 	s.line, s.size = int32(publishLine(r.Subject, len(l.inbox)+replyTokenLen, len(r.Payload))), int32(len(r.Payload))
-	s.kind, s.priority, s.made = limit.KindOf(r.Subject), r.Priority, c.now()
+	s.kind, s.priority, s.made, s.subject = limit.KindOf(r.Subject), r.Priority, c.now(), r.Subject
 	s.once = s.kind == limit.KindCall || s.kind == limit.KindAuth
 	if err := c.admit(l, s, r.Subject); err != nil {
 		o.Receiver.Reply(Reply{Owner: c.owner, Err: err, slot: s.index, gen: s.gen()})

@@ -33,6 +33,8 @@ type slot struct {
 	next  *slot // free list
 	made  time.Duration
 
+	subject string // while it is in flight
+
 	expiring bool // timed out; the timeout is queued for the dispatcher
 
 	service  *limit.Service // whose place the request holds when it is sent; nil: none
@@ -147,7 +149,7 @@ func (c *Caller) free(s *slot) {
 		old = s.word.Load()
 	}
 	c.leave(s, uint32(old) != unsent)
-	s.link, s.extended, s.lost = nil, false, false
+	s.link, s.extended, s.lost, s.subject = nil, false, false, ""
 	s.next, c.unused = c.unused, s
 }
 
