@@ -13,12 +13,12 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"sluice/cache"
 	"sluice/fanout"
+	"sluice/internal/admin"
 	"sluice/internal/certs"
 	"sluice/internal/collect"
 	"sluice/internal/connid"
@@ -63,6 +63,7 @@ type Gateway struct {
 	rest      *httpapi.Handler // of http
 	engine    *netpoll.Engine
 	scrape    *metricsserver.Server // nil: no metrics port
+	admin     *admin.Server         // nil: no admin port
 	resets    *owner.Throttle
 	budgets   budgets
 	limits    *limit.Table // of requests at services; nil: none
@@ -174,6 +175,11 @@ func New(c Config) (*Gateway, error) {
 			Reload:   g.reloadHandler(),
 			Log:      g.log,
 		})
+	}
+	if c.AdminPort != 0 {
+		if g.admin, err = admin.New(g.adminOptions()); err != nil {
+			return nil, err
+		}
 	}
 	if err := collect.Register(g.metrics, g.counters()); err != nil {
 		return nil, err
@@ -314,22 +320,7 @@ func (g *Gateway) adopt(c net.Conn, head []byte) {
 
 // restOptions returns the options of the HTTP API of resources.
 func (g *Gateway) restOptions() httpapi.Options {
-	c := &g.config
-	return httpapi.Options{
-		APIPath:       c.APIPath,
-		Encoding:      c.APIEncoding,
-		PUT:           c.PUTMethod,
-		DELETE:        c.DELETEMethod,
-		PATCH:         c.PATCHMethod,
-		AllowOrigin:   strings.Split(c.AllowOrigin, ";"),
-		HeaderAuth:    c.HeaderAuth != "",
-		MaxBody:       c.MaxBody,
-		MaxBacklog:    c.HTTPBacklogBytes,
-		Backlog:       g.netMetrics.ResponseBytes.Load,
-		CompressAbove: c.HTTPCompression,
-		Heartbeat:     c.HeartbeatInterval,
-		StreamBytes:   c.OutboxBytes,
-		Metrics:       &g.restMetrics,
-		Log:           g.log,
-	}
+	o := g.config.HTTPOptions()
+	o.Backlog, o.Metrics, o.Log = g.netMetrics.ResponseBytes.Load, &g.restMetrics, g.log
+	return o
 }

@@ -56,6 +56,12 @@ func (g *Gateway) parts() []lifecycle.Part {
 			},
 		},
 		{
+			Name:  "admin server",
+			Off:   g.admin == nil,
+			Start: func(_ context.Context, fail func(error)) error { return g.admin.Start(fail) },
+			Stop:  func(context.Context) error { return g.admin.Stop() },
+		},
+		{
 			Name: "HTTP server",
 			Start: func(_ context.Context, fail func(error)) error {
 				g.http.Start(&net.TCPAddr{Port: max(g.config.Port, 0)}, fail)

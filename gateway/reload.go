@@ -6,13 +6,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"sluice/internal/certs"
-	"sluice/internal/httpapi"
 	"sluice/internal/reload"
-	"sluice/internal/session"
 	"sluice/internal/upstream"
 )
 
@@ -79,7 +76,7 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 		}
 		g.resets.SetLimit(c.ResetThrottle)
 		g.addresses.SetProxies(networks.Intermediate())
-		g.http.Adjust(httpAdjustable(&c), networks.Trusted)
+		g.http.Adjust(c.HTTPAdjustable(), networks.Trusted)
 		g.adjustOwners(ctx, &c, networks.Proxies)
 	}, nil
 }
@@ -104,30 +101,8 @@ func (g *Gateway) adjustOwners(ctx context.Context, c *Config, proxies []netip.P
 // adjust gives the loop the settings that a reload may change.
 func (l *loop) adjust(c *Config) {
 	l.maxPending = c.MaxPending
-	l.env.Limits = sessionLimits(c)
+	l.env.Limits = c.SessionLimits()
 	if c.ResetThrottle > 0 {
 		l.env.Reset = l.g.resets // and it stays: sessions release their places there
-	}
-}
-
-// sessionLimits returns the limits of the sessions.
-func sessionLimits(c *Config) session.Limits {
-	return session.Limits{
-		DirectPerRID:  c.MaxSubscriptions,
-		Subscriptions: c.MaxResources,
-		Requests:      c.MaxPending,
-		HeldEvents:    c.HeldEvents,
-		References:    c.ReferenceThrottle,
-	}
-}
-
-// httpAdjustable returns the options of the HTTP API that a reload may change.
-func httpAdjustable(c *Config) httpapi.Adjustable {
-	return httpapi.Adjustable{
-		AllowOrigin:   strings.Split(c.AllowOrigin, ";"),
-		MaxBody:       c.MaxBody,
-		MaxBacklog:    c.HTTPBacklogBytes,
-		CompressAbove: c.HTTPCompression,
-		StreamBytes:   c.OutboxBytes,
 	}
 }

@@ -168,13 +168,13 @@ var reloadCases = map[string]struct {
 	}},
 	"outboxBytes": {to: func(c *Config) { c.OutboxBytes = 1 << 20 }, proof: func(t *testing.T, r *reloadable) {
 		c := r.reloader.Running().WithDefaults() // netpoll and httpapi test the rest
-		if c.NetAdjustable(nil, "").OutboxBytes != 1<<20 || httpAdjustable(&c).StreamBytes != 1<<20 {
+		if c.NetAdjustable(nil, "").OutboxBytes != 1<<20 || c.HTTPAdjustable().StreamBytes != 1<<20 {
 			t.Error(c.OutboxBytes)
 		}
 	}},
 	"httpBacklogBytes": {to: func(c *Config) { c.HTTPBacklogBytes = 2 << 20 }, proof: func(t *testing.T, r *reloadable) {
 		c := r.reloader.Running().WithDefaults() // httpapi tests the rest
-		if httpAdjustable(&c).MaxBacklog != 2<<20 {
+		if c.HTTPAdjustable().MaxBacklog != 2<<20 {
 			t.Error(c.HTTPBacklogBytes)
 		}
 	}},

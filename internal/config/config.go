@@ -120,6 +120,14 @@ type Config struct {
 	MetricsPort int  // 0: off; or FreePort
 	Profiles    bool // serve pprof on that port
 
+	// Looking inside.
+	AdminPort      int    // 0: off; or FreePort
+	AdminAddr      string // IP address
+	AdminTokenFile string // file with the token that requests need; empty: none
+	AdminTLSCert   string // file of the certificate; empty: no TLS
+	AdminTLSKey    string // file of its key
+	AdminClientCA  string // file of the authorities of the certificates that clients need; empty: they need none
+
 	// Owners.
 	Loops  int // event loops; 0: one per core
 	Shards int // cache shards, a power of two; 0: by the number of cores
@@ -243,6 +251,7 @@ func (c Config) checkTogether() []error {
 	if c.Profiles && c.MetricsPort == 0 {
 		fail("profiles are served on the metrics port: set metricsPort, too")
 	}
+	errs = append(errs, c.checkAdmin()...)
 	if (c.NATSCert == "") != (c.NATSKey == "") {
 		fail("natsCert and natsKey belong together: set both or none")
 	}
@@ -265,6 +274,9 @@ func (c Config) Warnings() []string {
 	if c.EmbeddedNATS && !loopback(c.EmbeddedNATSListen) {
 		out = append(out, "the embedded NATS server listens on "+c.EmbeddedNATSListen+
 			" without authentication: whoever reaches it can act as a service")
+	}
+	if c.AdminPort != 0 && c.AdminTokenFile != "" && c.AdminTLSCert == "" && !loopback(c.AdminListenAddr()) {
+		out = append(out, "the admin token is sent in clear text to "+c.AdminListenAddr()+": set adminTlsCert and adminTlsKey")
 	}
 	if n := c.NATSURL.OtherSchemes(); n > 0 {
 		out = append(out, "natsUrl has a scheme that is not one of nats, tls, ws and wss: it is taken for nats")

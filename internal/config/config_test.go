@@ -48,7 +48,7 @@ func TestResgateDefaults(t *testing.T) {
 		"NATSGrace", "NATSClusterPing", "NATSPing", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
 		"MaxServiceRequests", "MinServiceRequests", "ServiceNameParts", "QueueTimeout",
 		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush", "MaxResourceBytes", "SlowTimeout",
-		"MessageRate", "ByteRate")
+		"MessageRate", "ByteRate", "AdminAddr")
 	if diff := cmp.Diff(want, c, own); diff != "" {
 		t.Error(diff)
 	}
@@ -215,6 +215,12 @@ func TestMistakes(t *testing.T) {
 		{"--http-compression -2", "or 0 for none"},
 		// Settings that must not be ignored in silence.
 		{"--profiles", "profiles are served on the metrics port"},
+		{"--admin-port 8080", "adminPort and port are both 8080"},
+		{"--admin-port 9 --metricsport 9", "adminPort and metricsPort are both 9"},
+		{"--admin-port 9 --admin-addr ::", "adminAddr :: can be reached from other machines: set adminTokenFile, or"},
+		{"--admin-addr host", "not an IP address"},
+		{"--admin-tls-cert a", "adminTlsCert and adminTlsKey belong together"},
+		{"--admin-client-ca a", "adminClientCa needs TLS"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			_, err := Load(strings.Fields(tt.args), nil)
@@ -245,6 +251,14 @@ func TestWarnings(t *testing.T) {
 		if got := len(Config{EmbeddedNATS: true, EmbeddedNATSListen: listen}.Warnings()) > 0; got != warns {
 			t.Errorf("embedded NATS on %s: warned %v, want %v", listen, got, warns)
 		}
+	}
+	clear := Config{AdminPort: 9, AdminAddr: "::", AdminTokenFile: "t"}
+	if w := clear.Warnings(); len(w) != 1 || !strings.Contains(w[0], "clear text to [::]:9") {
+		t.Errorf("a token in clear text: %q", w)
+	}
+	clear.AdminTLSCert, clear.AdminTLSKey = "c", "k"
+	if w := clear.Warnings(); len(w) > 0 {
+		t.Errorf("a token over TLS: %q", w)
 	}
 }
 

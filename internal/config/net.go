@@ -4,9 +4,12 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
+	"sluice/internal/httpapi"
 	"sluice/internal/ratelimit"
+	"sluice/internal/session"
 	"sluice/netpoll"
 )
 
@@ -47,6 +50,47 @@ func (c *Config) NetAdjustable(proxies []netip.Prefix, header string) netpoll.Ad
 		DrainWindow:    c.DrainTimeout,
 		ResponseHeader: header,
 		ProxyFrom:      proxies,
+	}
+}
+
+// SessionLimits returns the limits of the sessions. c has its defaults.
+func (c *Config) SessionLimits() session.Limits {
+	return session.Limits{
+		DirectPerRID:  c.MaxSubscriptions,
+		Subscriptions: c.MaxResources,
+		Requests:      c.MaxPending,
+		HeldEvents:    c.HeldEvents,
+		References:    c.ReferenceThrottle,
+	}
+}
+
+// HTTPOptions returns the options of the HTTP API of resources, but for what the gateway makes. c
+// has its defaults.
+func (c *Config) HTTPOptions() httpapi.Options {
+	return httpapi.Options{
+		APIPath:       c.APIPath,
+		Encoding:      c.APIEncoding,
+		PUT:           c.PUTMethod,
+		DELETE:        c.DELETEMethod,
+		PATCH:         c.PATCHMethod,
+		AllowOrigin:   strings.Split(c.AllowOrigin, ";"),
+		HeaderAuth:    c.HeaderAuth != "",
+		MaxBody:       c.MaxBody,
+		MaxBacklog:    c.HTTPBacklogBytes,
+		CompressAbove: c.HTTPCompression,
+		Heartbeat:     c.HeartbeatInterval,
+		StreamBytes:   c.OutboxBytes,
+	}
+}
+
+// HTTPAdjustable returns the options of the HTTP API that a reload may change. c has its defaults.
+func (c *Config) HTTPAdjustable() httpapi.Adjustable {
+	return httpapi.Adjustable{
+		AllowOrigin:   strings.Split(c.AllowOrigin, ";"),
+		MaxBody:       c.MaxBody,
+		MaxBacklog:    c.HTTPBacklogBytes,
+		CompressAbove: c.HTTPCompression,
+		StreamBytes:   c.OutboxBytes,
 	}
 }
 

@@ -67,3 +67,13 @@ func guarded(text string) string {
 	}
 	return text
 }
+
+// Shown returns all settings of c by their keys, as they may be shown: without credentials.
+func Shown(c Config) map[string]json.RawMessage {
+	c = c.WithDefaults()
+	all := make(map[string]json.RawMessage, len(settings))
+	for i := range settings {
+		all[settings[i].key] = settings[i].shown(&c)
+	}
+	return all
+}
