@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"crypto/tls"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -57,6 +58,28 @@ func TestGuard(t *testing.T) {
 	}
 	if locked.log.Count(token) > 0 {
 		t.Error("the token is logged")
+	}
+}
+
+// The page's files need no token, name no other place, and may load nothing from elsewhere.
+func TestPage(t *testing.T) {
+	w := newWorld(t, func(c *gateway.Config) { c.AdminTokenFile = file(t, token) })
+	for path, kind := range map[string]string{"/": "text/html", "/app.js": "text/javascript", "/style.css": "text/css", "/icon.svg": "image/svg+xml"} {
+		resp, err := w.http.Get(w.base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		policy := resp.Header.Get("Content-Security-Policy")
+		if err != nil || resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), kind) ||
+			!strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+			t.Errorf("%s: %v %v %v", path, err, resp.StatusCode, resp.Header)
+		}
+		text := strings.ReplaceAll(string(body), "http://www.w3.org/2000/svg", "")
+		if strings.Contains(text, "http:") || strings.Contains(text, "https:") || strings.Contains(text, "innerHTML") {
+			t.Errorf("%s names another place, or writes markup", path)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/admin/page"
 	"sluice/internal/certs"
 	"sluice/internal/collect"
 	"sluice/internal/config"
@@ -199,5 +200,6 @@ func (s *Server) routes() http.Handler {
 	post("/api/reset", s.reset)
 	post("/api/flush", s.flush)
 	profiles(mux)
+	page.Register(mux)
 	return mux
 }
