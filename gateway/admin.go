@@ -4,6 +4,7 @@ import (
 	"net"
 
 	"sluice/internal/admin"
+	"sluice/internal/metricsserver"
 	"sluice/internal/upstream"
 )
 
@@ -13,7 +14,7 @@ func (g *Gateway) adminOptions() admin.Options {
 	return admin.Options{
 		Config: &g.config, Clock: g.clock, Log: g.log, Level: g.config.Level,
 		Gateway: admin.Gateway{
-			Version: g.config.Version, Counters: g.counters(), IDs: g.ids,
+			Version: g.config.Version, Counters: g.counters(), Metrics: metricsserver.Exposition(g.metrics, g.log), IDs: g.ids,
 			Loops: func() (all []admin.Loop) {
 				g.eachLoop(func(l *loop) {
 					all = append(all, admin.Loop{Net: l.net, Env: &l.env, Post: l.post, Waiting: l.mailbox.Len, Session: l.session})

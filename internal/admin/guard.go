@@ -13,6 +13,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"sluice/internal/admin/page"
 )
 
 // RequestHeader must be in each request that changes something, unless it has a token: no page of
@@ -88,7 +90,7 @@ func crossSite(r *http.Request) bool {
 }
 
 func (s *Server) needsToken(r *http.Request) bool {
-	return s.token != nil && (strings.HasPrefix(r.URL.Path, "/api/") || strings.HasPrefix(r.URL.Path, "/debug/"))
+	return s.token != nil && !page.Has(r.URL.Path)
 }
 
 func (s *Server) hasToken(r *http.Request) bool {

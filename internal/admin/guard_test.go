@@ -38,6 +38,9 @@ func TestGuard(t *testing.T) {
 
 		{"no token", locked, "GET", "/api/overview", nil, 401},
 		{"no token, profiles", locked, "GET", "/debug/pprof/heap", nil, 401},
+		{"no token, metrics", locked, "GET", "/metrics", nil, 401},
+		{"no token, elsewhere", locked, "GET", "/index.html", nil, 401},
+		{"metrics", open, "GET", "/metrics", nil, 200},
 		{"no token, POST", locked, "POST", "/api/reset", map[string]string{"Sluice-Admin": "1"}, 401},
 		{"empty token", locked, "GET", "/api/overview", map[string]string{"Authorization": "Bearer "}, 401},
 		{"wrong token", locked, "GET", "/api/overview", map[string]string{"Authorization": "Bearer " + token + "4"}, 401},

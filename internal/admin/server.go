@@ -45,6 +45,7 @@ type Loop struct {
 type Gateway struct {
 	Version  string
 	Counters *collect.Sources
+	Metrics  http.Handler // of GET /metrics
 	IDs      connid.Maker
 	Loops    func() []Loop // those that have started
 	Shards   func() []*upstream.Shard
@@ -199,6 +200,7 @@ func (s *Server) routes() http.Handler {
 	post("/api/connections/{cid}/disconnect", s.disconnect)
 	post("/api/reset", s.reset)
 	post("/api/flush", s.flush)
+	mux.Handle("GET /metrics", s.gw.Metrics)
 	profiles(mux)
 	page.Register(mux)
 	return mux

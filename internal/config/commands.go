@@ -20,10 +20,14 @@ var commands = []command{
 	{name: "demo", args: options, help: "run a gateway with a demo service and its page"},
 	{name: "check", args: options, help: "print the effective configuration and what is wrong with it"},
 	{name: "config", args: "[--schema]", words: []string{"--schema"}, help: "print a configuration file with the defaults, or its JSON Schema"},
+	{name: "bundle", args: "[-url URL] [-token-file FILE] [-o FILE]", words: adminFlags, help: "collect what a bug report needs from a running gateway's admin port"},
 	{name: "service", args: "new NAME", words: []string{"new"}, help: "write a small service to begin with, in Go or Node"},
 	{name: "completion", args: "bash|zsh|fish", words: shells, help: "print the completions for a shell"},
 	{name: "man", args: "[1|5]", words: sections, help: "print the manual page of the program (1) or of its file (5)"},
 }
+
+// adminFlags are the flags of the commands that ask the admin port.
+var adminFlags = []string{"-url", "-token-file", "-ca", "-cert", "-key"}
 
 // options is what a command has as args that takes the settings' flags.
 const options = "[options]"

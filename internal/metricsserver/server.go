@@ -44,13 +44,18 @@ type Server struct {
 	served  chan struct{}                // closed when the accept loop has ended
 }
 
+// Exposition returns a handler that responds with the metrics of a registry.
+func Exposition(r *metrics.Registry, log *slog.Logger) http.Handler {
+	return promhttp.HandlerFor(r.Gatherer(), promhttp.HandlerOpts{
+		EnableOpenMetrics: true, // if Accept prefers it
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelError),
+	})
+}
+
 // New returns a server that is not started.
 func New(o Options) *Server {
 	mux := http.NewServeMux()
-	exposition := promhttp.HandlerFor(o.Registry.Gatherer(), promhttp.HandlerOpts{
-		EnableOpenMetrics: true, // if Accept prefers it
-		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelError),
-	})
+	exposition := Exposition(o.Registry, o.Log)
 	mux.Handle("GET "+Path, exposition)
 	mux.Handle("POST "+Path, exposition) // Resgate serves POST, too
 	if o.Profiles {

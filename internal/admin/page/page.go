@@ -7,6 +7,7 @@ package page
 import (
 	"embed"
 	"net/http"
+	"strings"
 )
 
 //go:embed web
@@ -19,6 +20,16 @@ var files = []struct{ path, file, kind string }{
 	{"/app.js", "app.js", "text/javascript; charset=utf-8"},
 	{"/icon.svg", "icon.svg", "image/svg+xml"},
 	{"/style.css", "style.css", "text/css; charset=utf-8"},
+}
+
+// Has reports whether a path is one of the page's files.
+func Has(path string) bool {
+	for _, f := range files {
+		if strings.TrimSuffix(f.path, "{$}") == path {
+			return true
+		}
+	}
+	return false
 }
 
 // Register adds the page's files to mux.
