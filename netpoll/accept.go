@@ -41,6 +41,9 @@ func (a *acceptor) newConn(gc gnet.Conn) *Conn {
 	}
 	gc.SetContext(c)
 	l.engine.metrics.OpenAll.Add(1)
+	if int(c.fd) >= l.engine.fdLimit {
+		l.engine.fds.above.Add(1)
+	}
 	return c
 }
 
@@ -57,7 +60,7 @@ func (a *acceptor) accept(gc gnet.Conn) {
 		return
 	}
 	limit := int64(l.opts.Limits.MaxConns)
-	noFDs := int(c.fd) >= e.fdLimit
+	noFDs := a.noFDs(c)
 	noRoom := limit > 0 && e.metrics.OpenAll.Load() > limit
 	if (noFDs || noRoom) && len(l.reaper.conns) < e.reservePerLoop && l.evictor.evict() {
 		noFDs, noRoom = false, false // there is room once this iteration has ended
@@ -82,6 +85,19 @@ func (a *acceptor) accept(gc gnet.Conn) {
 		return
 	}
 	a.refuse(c, 0)
+}
+
+// noFDs reports whether the descriptors for clients are in use. While connections have descriptors
+// of the reserve (they took the place of evicted ones), a lower number does not mean that there is
+// room: then as many clients are admitted as there were when the numbers below the limit ran out.
+func (a *acceptor) noFDs(c *Conn) bool {
+	e := a.loop.engine
+	open, above := e.metrics.OpenAll.Load(), e.fds.above.Load()
+	if int(c.fd) >= e.fdLimit {
+		e.fds.room.Store(open - above)
+		return true
+	}
+	return above > 0 && open > e.fds.room.Load()
 }
 
 // admit has a connection begin with the proxy's header, the TLS handshake or its request.

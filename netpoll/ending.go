@@ -50,6 +50,9 @@ func (c endingConn) finalize() {
 	if c.flags&flagReserve != 0 {
 		l.acceptor.reserveUsed--
 	}
+	if int(c.fd) >= l.engine.fdLimit {
+		l.engine.fds.above.Add(-1)
+	}
 	if c.flags&flagKeepOpen == 0 {
 		l.engine.uncount(key)
 	}

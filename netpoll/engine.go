@@ -52,6 +52,11 @@ type Engine struct {
 	fdLimit        int    // descriptors from this number on are reserved
 	reservePerLoop int    // connections per loop that may use a reserved descriptor to get a 503
 
+	fds struct {
+		above atomic.Int64 // connections of the loops with descriptors from fdLimit on
+		room  atomic.Int64 // connections below it when it was last reached
+	}
+
 	addr  atomic.Pointer[net.TCPAddr] // what is listened on; nil before Start
 	bound sync.Map                    // gnet.EventLoop → *Loop, of the gnet that runs now
 

@@ -80,7 +80,7 @@ func child() {
 			filler = nil
 			fmt.Println("freed")
 		case "metrics":
-			fmt.Println(m.Open.Load(), m.RefusedFDs.Load(), m.Restarts.Load())
+			fmt.Println(m.Open.Load(), m.RefusedFDs.Load(), m.Restarts.Load(), m.Evicted.Load())
 		case "stop":
 			fail(e.Stop(context.Background()))
 			fmt.Println("stopped")
@@ -145,11 +145,44 @@ func (s *childServer) command(c string) string {
 }
 
 func (s *childServer) metrics() (open, refused, restarts int) {
+	open, refused, restarts, _ = s.allMetrics()
+	return open, refused, restarts
+}
+
+func (s *childServer) allMetrics() (open, refused, restarts, evicted int) {
 	s.t.Helper()
-	if _, err := fmt.Sscan(s.command("metrics"), &open, &refused, &restarts); err != nil {
+	if _, err := fmt.Sscan(s.command("metrics"), &open, &refused, &restarts, &evicted); err != nil {
 		s.t.Fatal(err)
 	}
-	return open, refused, restarts
+	return open, refused, restarts, evicted
+}
+
+// Connections that send nothing come without an end: each takes the place of an older one, and the
+// reserve of descriptors does not run out, although each second one has a number of the reserve.
+func TestEvictionKeepsTheReserve(t *testing.T) {
+	s := startChild(t)
+	c := dial(t, s.addr)
+	c.send([]byte(upgradeHead("/ws", "")))
+	if code, _ := c.status(); code != 101 {
+		t.Fatalf("status %d", code)
+	}
+	end := time.Now().Add(patience)
+	for evicted := 0; evicted < 5*childReserve; {
+		if time.Now().After(end) {
+			t.Fatalf("%d evicted within %v", evicted, patience)
+		}
+		silent, err := net.Dial("tcp", s.addr.String())
+		if err != nil {
+			t.Fatalf("after %d evictions: %v", evicted, err)
+		}
+		t.Cleanup(func() { _ = silent.Close() })
+		var restarts int
+		if _, _, restarts, evicted = s.allMetrics(); restarts > 0 {
+			t.Fatalf("gnet has ended after %d evictions", evicted)
+		}
+	}
+	c.text("still here")
+	c.wantText("still here")
 }
 
 // TestDescriptorLimit opens more connections than the child has descriptors for: those over the
