@@ -82,7 +82,7 @@ var locks = map[string]string{
 	"internal/servicelog/servicelog.go": "one log line for the malformed answers of a while, never on the path of an event",
 	"internal/certs/certs.go":           "certificates are read again by one handshake worker; only ever tried, so no worker blocks",
 	"internal/demo/demo.go":             "start and stop",
-	"loadtest/soak/proxy.go":            "between a proxy's goroutines, which are no part of a gateway",
+	"loadtest/wire/relay.go":            "between a relay's goroutines, which are no part of a gateway",
 	"loadtest/soak/services.go":         "one command at a time to a service's process",
 	"internal/demo/link.go":             "a subscription list, used at start and stop",
 }

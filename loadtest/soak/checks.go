@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/loadtest/soak/service"
+	"sluice/loadtest/wire"
 )
 
 const (
@@ -233,7 +234,7 @@ func (j *journal) judgeCloses() (wrong []string) {
 			return slices.Contains(s.gateways, c.gateway) && slices.Contains(s.codes, c.code) &&
 				!c.closed.Before(s.from) && (s.healed.IsZero() || c.opened.Before(s.healed))
 		})
-		if !explained && !(c.slow && (c.code == slowCode || c.code == cutCode)) {
+		if !explained && !(c.slow && (c.code == slowCode || c.code == wire.NoClose)) {
 			wrong = append(wrong, fmt.Sprintf("%s was closed with %d at %.2f s, for no stated reason", c.who, c.code, j.seconds(c.closed)))
 		}
 	}

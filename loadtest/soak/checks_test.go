@@ -10,6 +10,7 @@ import (
 
 	"sluice/internal/resmodel"
 	"sluice/loadtest/soak/service"
+	"sluice/loadtest/wire"
 )
 
 // judged returns a journal with one fault from second 10 to second 20.
@@ -56,7 +57,7 @@ func TestGapsNeedAReason(t *testing.T) {
 }
 
 func TestClosesNeedAReason(t *testing.T) {
-	restart := span{gateways: []int{secured}, codes: []int{1001, cutCode}}
+	restart := span{gateways: []int{secured}, codes: []int{1001, wire.NoClose}}
 	for _, tt := range []struct {
 		name           string
 		closing        closing

@@ -16,6 +16,7 @@ import (
 
 	"sluice/internal/resmodel"
 	"sluice/loadtest/soak/service"
+	"sluice/loadtest/wire"
 )
 
 // path returns the path of a resource ID.
@@ -45,7 +46,7 @@ func (c *client) stream(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	defer reset(raw(conn))
+	defer wire.Reset(raw(conn))
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(conn, "GET "+path(rid)+" HTTP/1.1\r\nHost: soak\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
 		return
@@ -73,7 +74,7 @@ func (c *client) stream(ctx context.Context) {
 			switch {
 			case !ok:
 				if !ending {
-					c.env.journal.closed(kindNames[c.kind], closing{gateway: c.gateway, code: cutCode, opened: c.opened, closed: time.Now(), who: c.name()})
+					c.env.journal.closed(kindNames[c.kind], closing{gateway: c.gateway, code: wire.NoClose, opened: c.opened, closed: time.Now(), who: c.name()})
 				}
 				return
 			case len(c.view.Held()) == 0:
@@ -183,7 +184,7 @@ func (c *client) requests(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	defer reset(raw(conn))
+	defer wire.Reset(raw(conn))
 	h := httpConn{c, conn, in}
 	for ctx.Err() == nil {
 		switch p := phase(c.env.phase.Load()); {

@@ -8,151 +8,37 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"sluice/loadtest/soak/service"
+	"sluice/loadtest/wire"
 	"sluice/wsproto"
 )
 
 const (
 	maxMessage  = 16 << 20 // bytes of a message from the gateway
-	slowBuffer  = 64 << 10 // bytes of a slow client's receive buffer
-	writeLimit  = patience
 	actInterval = time.Second
 )
 
-// frame is a message or control frame from the gateway, or the end of the connection.
-type frame struct {
-	op   wsproto.Op
-	text string
-	code int // of a close frame; 1006 for an end without one
-}
-
-// cutCode stands for the end of a connection without a close frame (RFC 6455 section 7.1.5).
-const cutCode = 1006
-
-// wire is a WebSocket connection. The client's goroutine writes, another reads.
-type wire struct {
-	net.Conn
-	rest    []byte // what came with the response to the upgrade
-	deflate bool
-	out     []byte
-	key     uint32
-}
-
 // upgrade opens a WebSocket.
-func (c *client) upgrade(ctx context.Context) (*wire, error) {
+func (c *client) upgrade(ctx context.Context) (*wire.Conn, error) {
 	conn, err := c.env.gateways[c.gateway].dial(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if c.slow {
-		shrink(conn)
+		wire.Shrink(conn)
 	}
-	extensions := ""
-	if c.rng.IntN(4) == 0 {
-		extensions = "Sec-WebSocket-Extensions: " + wsproto.DeflateOffer + "\r\n"
-	}
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: soak\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+extensions+"\r\n")
-	var head []byte
-	for err == nil {
-		buf := make([]byte, 4<<10)
-		var n int
-		n, err = conn.Read(buf)
-		head = append(head, buf[:n]...)
-		if before, after, ok := strings.Cut(string(head), "\r\n\r\n"); ok {
-			if !strings.HasPrefix(before, "HTTP/1.1 101") {
-				err = fmt.Errorf("upgrade refused: %.40s", before)
-				break
-			}
-			_ = conn.SetDeadline(time.Time{})
-			return &wire{Conn: conn, rest: []byte(after), deflate: strings.Contains(strings.ToLower(before), "permessage-deflate"), key: c.rng.Uint32()}, nil
-		}
-	}
-	reset(conn)
-	return nil, err
-}
-
-// shrink gives a connection a small receive buffer.
-func shrink(c net.Conn) {
-	if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, slowBuffer)
-		})
-	}
-}
-
-// receive passes on what the gateway sends, until the end or until stop is closed. It does not read
-// on before a frame is taken, so a client that takes none is a slow reader.
-func (w *wire) receive(out chan<- frame, stop <-chan struct{}) {
-	var p wsproto.Parser
-	p.FromServer()
-	if w.deflate {
-		p.EnableDeflate()
-	}
-	defer p.Reset()
-	give := func(f frame) bool {
-		select {
-		case out <- f:
-			return true
-		case <-stop:
-			return false
-		}
-	}
-	buf := append(make([]byte, 0, 16<<10), w.rest...)
-	have := len(buf)
-	for {
-		for {
-			m, n, done, err := p.Next(buf[:have], wsproto.Limits{Message: maxMessage})
-			if err != nil {
-				give(frame{op: wsproto.OpClose, code: -1, text: err.Error()})
-				return
-			}
-			if done && !give(frame{op: m.Op, text: string(m.Payload), code: int(m.Code)}) {
-				return
-			}
-			if done && m.Op == wsproto.OpClose {
-				return
-			}
-			if n == 0 {
-				break
-			}
-			have = copy(buf, buf[n:have])
-		}
-		if want := max(have+4<<10, p.Need()); want > len(buf) {
-			buf = append(buf[:have], make([]byte, want)...)
-		}
-		n, err := w.Read(buf[have:])
-		have += n
-		if n == 0 && err != nil {
-			give(frame{op: wsproto.OpClose, code: cutCode, text: err.Error()})
-			return
-		}
-	}
-}
-
-// send sends a frame.
-func (w *wire) send(op wsproto.Op, payload string) error {
-	var key [4]byte
-	w.key = w.key*1664525 + 1013904223
-	binary.LittleEndian.PutUint32(key[:], w.key)
-	w.out = wsproto.AppendMaskedFrame(w.out[:0], true, op, []byte(payload), key)
-	_ = w.SetWriteDeadline(time.Now().Add(writeLimit))
-	_, err := w.Write(w.out)
-	return err
+	return wire.Upgrade(conn, wire.Options{Deflate: c.rng.IntN(4) == 0, Key: c.rng.Uint32(), Limit: maxMessage})
 }
 
 // sockets is the WebSocket of a client and what waits for its responses.
 type sockets struct {
 	*client
-	wire *wire
+	wire *wire.Conn
 }
 
 // socket lives as a WebSocket client until the connection ends.
@@ -162,10 +48,10 @@ func (c *client) socket(ctx context.Context) {
 		return
 	}
 	c.env.journal.connects.Add(1)
-	defer reset(raw(w.Conn))
-	frames, stop := make(chan frame), make(chan struct{})
+	defer wire.Reset(raw(w.Conn))
+	frames, stop := make(chan wire.Frame), make(chan struct{})
 	defer close(stop)
-	go w.receive(frames, stop)
+	go w.Receive(frames, stop)
 	s := sockets{c, w}
 	if s.request("version", `{"protocol":"`+c.version+`"}`) != nil {
 		return
@@ -217,33 +103,33 @@ func (s sockets) request(method, params string) error {
 	s.view.Sent(m)
 	s.note("> " + m)
 	s.env.journal.requests.Add(1)
-	return s.wire.send(wsproto.OpText, m)
+	return s.wire.Send(wsproto.OpText, m)
 }
 
 // take handles a frame. It returns false at the end of the connection.
-func (s sockets) take(f frame) bool {
-	switch f.op {
+func (s sockets) take(f wire.Frame) bool {
+	switch f.Op {
 	case wsproto.OpPing:
-		return s.wire.send(wsproto.OpPong, f.text) == nil
+		return s.wire.Send(wsproto.OpPong, f.Text) == nil
 	case wsproto.OpPong:
 		return true
 	case wsproto.OpClose:
-		if f.code < 0 {
-			s.fail("the gateway broke the WebSocket protocol: %s", f.text)
+		if f.Code < 0 {
+			s.fail("the gateway broke the WebSocket protocol: %s", f.Text)
 		}
-		if f.code != cutCode {
+		if f.Code != wire.NoClose {
 			var code [2]byte
-			binary.BigEndian.PutUint16(code[:], uint16(f.code))
-			_ = s.wire.send(wsproto.OpClose, string(code[:]))
+			binary.BigEndian.PutUint16(code[:], uint16(f.Code))
+			_ = s.wire.Send(wsproto.OpClose, string(code[:]))
 		}
-		s.env.journal.closed(kindNames[s.kind], closing{gateway: s.gateway, code: f.code, opened: s.opened, closed: time.Now(), who: s.name(), slow: s.slow})
+		s.env.journal.closed(kindNames[s.kind], closing{gateway: s.gateway, code: f.Code, opened: s.opened, closed: time.Now(), who: s.name(), slow: s.slow})
 		return false
 	}
-	if !s.fold(f.text, s.view.Received) {
+	if !s.fold(f.Text, s.view.Received) {
 		return false
 	}
-	if !strings.HasPrefix(f.text, `{"event":"`) {
-		s.response(f.text)
+	if !strings.HasPrefix(f.Text, `{"event":"`) {
+		s.response(f.Text)
 	}
 	return true
 }
@@ -293,7 +179,7 @@ func (s sockets) act() bool {
 			err = s.cure()
 		}
 	case leaving:
-		_ = s.wire.send(wsproto.OpClose, "\x03\xe8")
+		_ = s.wire.Send(wsproto.OpClose, "\x03\xe8")
 		return false
 	}
 	return err == nil
@@ -347,7 +233,7 @@ func (s sockets) random() error {
 	case n < 115: // leave without a word
 		return errLeft
 	case n < 120: // leave as a browser does
-		if err := s.wire.send(wsproto.OpClose, "\x03\xe9"); err != nil {
+		if err := s.wire.Send(wsproto.OpClose, "\x03\xe9"); err != nil {
 			return err
 		}
 		return errLeft

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sluice/loadtest/proc"
+	"sluice/loadtest/wire"
 )
 
 // nodes is the number of NATS servers in the cluster.
@@ -66,8 +67,8 @@ func (s *server) close() {
 // cluster is the NATS nodes, each with a proxy for each gateway.
 type cluster struct {
 	nodes   []*server
-	urls    []string           // that services connect to
-	proxies [gateways][]*proxy // between a gateway and a node
+	urls    []string                // that services connect to
+	proxies [gateways][]*wire.Relay // between a gateway and a node
 }
 
 // startCluster starts the nodes of a program, nats-server.
@@ -103,7 +104,7 @@ func startCluster(dir, program string) (c *cluster, err error) {
 			return c, err
 		}
 		for g := range c.proxies {
-			p, err := newProxy(addr)
+			p, err := wire.NewRelay(addr)
 			if err != nil {
 				return c, err
 			}
@@ -123,7 +124,7 @@ func (c *cluster) from(first int) []string {
 func (c *cluster) through(gateway int) string {
 	var urls []string
 	for _, p := range c.proxies[gateway] {
-		urls = append(urls, "nats://"+p.addr())
+		urls = append(urls, "nats://"+p.Addr())
 	}
 	return strings.Join(urls, ",")
 }
@@ -131,7 +132,7 @@ func (c *cluster) through(gateway int) string {
 // setCut begins or ends a cut between a gateway and the nodes.
 func (c *cluster) setCut(gateway int, nodes []int, cut bool) {
 	for _, n := range nodes {
-		c.proxies[gateway][n].setCut(cut)
+		c.proxies[gateway][n].SetCut(cut)
 	}
 }
 
@@ -139,7 +140,7 @@ func (c *cluster) setCut(gateway int, nodes []int, cut bool) {
 func (c *cluster) close() {
 	for _, ps := range c.proxies {
 		for _, p := range ps {
-			p.close()
+			p.Close()
 		}
 	}
 	for _, n := range c.nodes {
@@ -150,7 +151,7 @@ func (c *cluster) close() {
 // attached returns the node that a gateway is connected to; 0 if it is to none.
 func (c *cluster) attached(gateway int) int {
 	for i, p := range c.proxies[gateway] {
-		if p.busy() {
+		if p.Busy() {
 			return i
 		}
 	}

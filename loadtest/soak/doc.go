@@ -10,7 +10,7 @@
 // from outside: sockets, metrics, /proc and exit codes. It never touches the machine's clock and
 // never signals processes of others.
 //
-// The files: schedule.go plans the faults, fault*.go cause them; cluster.go, proxy.go, gateway.go
+// The files: schedule.go plans the faults, fault*.go cause them; cluster.go, gateway.go
 // and services.go hold the processes; client*.go the clients; journal.go collects what is noticed,
 // checks.go judges it, report.go shows it.
 package soak

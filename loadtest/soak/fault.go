@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/loadtest/soak/service"
+	"sluice/loadtest/wire"
 )
 
 // healLimit bounds the time until everything works again after a fault. It is generous, since the
@@ -162,7 +163,7 @@ func (e *env) nodeFault(ctx context.Context, f fault) error {
 func (e *env) cutFault(ctx context.Context, f fault) error {
 	cut := []int{0, 1, 2}
 	s := &span{kind: string(f.kind), detail: fmt.Sprintf("(gateway %s) for %v", gatewayNames[f.gateway], f.lasts), loses: true, gateways: []int{f.gateway},
-		codes: []int{1012, cutCode}} // beyond the grace, clients are to try another gateway; streams just end
+		codes: []int{1012, wire.NoClose}} // beyond the grace, clients are to try another gateway; streams just end
 	if f.kind == cutOne {
 		cut, s.codes = []int{e.cluster.attached(f.gateway)}, nil
 	}
@@ -189,7 +190,7 @@ func (e *env) gatewayFault(ctx context.Context, f fault) error {
 			return err
 		}
 	case gatewayStop:
-		s.codes = []int{1001, cutCode} // what is left at the end of the drain is cut
+		s.codes = []int{1001, wire.NoClose} // what is left at the end of the drain is cut
 		e.journal.begin(s)
 		if err := g.stop(); err != nil {
 			e.journal.fail("%v", err)
@@ -199,7 +200,7 @@ func (e *env) gatewayFault(ctx context.Context, f fault) error {
 			return err
 		}
 	case gatewayKill:
-		s.codes = []int{cutCode}
+		s.codes = []int{wire.NoClose}
 		e.journal.begin(s)
 		g.kill()
 		wait(ctx, f.lasts)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/loadtest/wire"
 	"sluice/wsproto"
 )
 
@@ -76,34 +77,19 @@ func (e *env) garbageTo(ctx context.Context, g *gateway, rng *rand.Rand) {
 	_, _ = io.Copy(io.Discard, c)
 }
 
-// violation is a sequence of bytes on a WebSocket, and the code that it must be closed with; 0 if
-// the connection must stay open.
-type violation struct {
-	name  string
-	bytes []byte
-	code  int
-}
-
-// violations returns each kind once.
-func violations(rng *rand.Rand) []violation {
-	masked := func(fin bool, op wsproto.Op, payload string) []byte {
-		return wsproto.AppendMaskedFrame(nil, fin, op, []byte(payload), [4]byte{1, byte(rng.Uint32()), 3, 4})
+// violations returns each kind once: of WebSocket's rules, and with the code 0 of RES, where the
+// connection must stay open.
+func violations(rng *rand.Rand) []wire.Violation {
+	key := [4]byte{1, byte(rng.Uint32()), 3, 4}
+	masked := func(payload string) []byte {
+		return wsproto.AppendMaskedFrame(nil, true, wsproto.OpText, []byte(payload), key)
 	}
-	bits := masked(true, wsproto.OpText, "{}")
-	bits[0] |= 0x20
-	return []violation{
-		{"unmasked frame", wsproto.AppendFrame(nil, wsproto.OpText, []byte("{}")), 1002},
-		{"reserved opcode", masked(true, 0x0b, "x"), 1002},
-		{"reserved bit", bits, 1002},
-		{"fragmented ping", masked(false, wsproto.OpPing, "x"), 1002},
-		{"continuation of nothing", masked(true, wsproto.OpContinuation, "x"), 1002},
-		{"text that is not UTF-8", masked(true, wsproto.OpText, "\xff\xfe"), 1007},
-		{"frame of 4 EiB", []byte{0x81, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 1009},
-		{"no JSON", masked(true, wsproto.OpText, "certainly not"), 0},
-		{"deep JSON", masked(true, wsproto.OpText, `{"id":1,"method":"call.s0.counter.add","params":`+strings.Repeat("[", 30_000)), 0},
-		{"no method", masked(true, wsproto.OpText, `{"id":1}`), 0},
-		{"wildcards", masked(true, wsproto.OpText, `{"id":1,"method":"subscribe.s0.>"}`), 0},
-	}
+	return append(wire.Violations(key),
+		wire.Violation{Name: "no JSON", Bytes: masked("certainly not")},
+		wire.Violation{Name: "deep JSON", Bytes: masked(`{"id":1,"method":"call.s0.counter.add","params":` + strings.Repeat("[", 30_000))},
+		wire.Violation{Name: "no method", Bytes: masked(`{"id":1}`)},
+		wire.Violation{Name: "wildcards", Bytes: masked(`{"id":1,"method":"subscribe.s0.>"}`)},
+	)
 }
 
 // garbageFrames breaks the rules of WebSocket or RES on a connection, and checks how the gateway
@@ -114,18 +100,18 @@ func (e *env) garbageFrames(ctx context.Context, g *gateway, rng *rand.Rand) {
 	if err != nil {
 		return // down or frozen at the moment
 	}
-	defer reset(raw(w.Conn))
-	frames, stop := make(chan frame), make(chan struct{})
+	defer wire.Reset(raw(w.Conn))
+	frames, stop := make(chan wire.Frame), make(chan struct{})
 	defer close(stop)
-	go w.receive(frames, stop)
+	go w.Receive(frames, stop)
 	all := violations(rng)
 	v := all[rng.IntN(len(all))]
-	if _, err := w.Write(v.bytes); err != nil {
+	if _, err := w.Write(v.Bytes); err != nil {
 		return
 	}
-	if v.code == 0 {
+	if v.Code == 0 {
 		// Open means that it still answers.
-		if w.send(wsproto.OpText, `{"id":77,"method":"version"}`) != nil {
+		if w.Send(wsproto.OpText, `{"id":77,"method":"version"}`) != nil {
 			return
 		}
 	}
@@ -134,17 +120,17 @@ func (e *env) garbageFrames(ctx context.Context, g *gateway, rng *rand.Rand) {
 		select {
 		case f := <-frames:
 			switch {
-			case f.op == wsproto.OpClose:
+			case f.Op == wsproto.OpClose:
 				// The gateway may have been ended by a fault of the other lane.
-				if f.code != v.code && !slices.Contains([]int{1001, 1012, cutCode}, f.code) {
-					e.journal.fail("%s: closed with %d, want %d", v.name, f.code, v.code)
+				if f.Code != v.Code && !slices.Contains([]int{1001, 1012, wire.NoClose}, f.Code) {
+					e.journal.fail("%s: closed with %d, want %d", v.Name, f.Code, v.Code)
 				}
 				return
-			case v.code == 0 && strings.Contains(f.text, `"id":77`):
+			case v.Code == 0 && strings.Contains(f.Text, `"id":77`):
 				return
 			}
 		case <-late:
-			e.journal.fail("%s: neither closed nor answered for %v", v.name, healLimit)
+			e.journal.fail("%s: neither closed nor answered for %v", v.Name, healLimit)
 			return
 		case <-ctx.Done():
 			return

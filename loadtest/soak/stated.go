@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"sluice/loadtest/wire"
 )
 
 // statedKind is the kind of the spans that statedLosses returns.
@@ -40,7 +42,7 @@ func statedLosses(log []byte, gateway int) (all []*span) {
 			}
 		case open == nil:
 		case strings.Contains(line, "did not come back within the grace period"):
-			open.codes = []int{1012, cutCode}
+			open.codes = []int{1012, wire.NoClose}
 		case strings.Contains(line, `msg="NATS messages may have been lost"`):
 			open.until, open.healed = at, at.Add(natsPing)
 			open = nil

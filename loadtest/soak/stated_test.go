@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"sluice/loadtest/wire"
 )
 
 func TestStatedLosses(t *testing.T) {
@@ -23,7 +25,7 @@ time=2026-01-02T03:06:00.000Z level=WARN msg="NATS connection lost" connection=0
 		t.Fatalf("%d losses", len(all))
 	}
 	lost := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	if s := all[0]; !s.loses || !s.from.Before(lost) || !s.healed.After(lost.Add(6*time.Second)) || !slices.Equal(s.codes, []int{1012, cutCode}) || !slices.Equal(s.gateways, []int{secured}) {
+	if s := all[0]; !s.loses || !s.from.Before(lost) || !s.healed.After(lost.Add(6*time.Second)) || !slices.Equal(s.codes, []int{1012, wire.NoClose}) || !slices.Equal(s.gateways, []int{secured}) {
 		t.Errorf("the first: %+v", s)
 	}
 	if s := all[1]; s.codes != nil || s.healed.IsZero() {

@@ -1,6 +1,6 @@
 //go:build linux
 
-package soak
+package wire
 
 import (
 	"net"
@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// proxy relays TCP connections, between a gateway and a NATS node. While it is cut, bytes of both
+// Relay relays TCP connections, between a gateway and a NATS node. While it is cut, bytes of both
 // directions vanish, and no connection is told: there is no FIN and no RST. New connections are
 // accepted and then silent, as one whose first packets get through. When the cut ends, the
 // connections of before and of the cut are reset, as a peer does that no longer knows them.
-type proxy struct {
+type Relay struct {
 	listener net.Listener
 	to       string
 
@@ -25,20 +25,21 @@ type proxy struct {
 // link is one relayed connection.
 type link struct{ client, server net.Conn }
 
-// newProxy relays connections from a free port of the loopback to an address.
-func newProxy(to string) (*proxy, error) {
+// NewRelay relays connections from a free port of the loopback to an address.
+func NewRelay(to string) (*Relay, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{listener: l, to: to, links: map[*link]bool{}}
+	p := &Relay{listener: l, to: to, links: map[*link]bool{}}
 	go p.accept()
 	return p, nil
 }
 
-func (p *proxy) addr() string { return p.listener.Addr().String() }
+// Addr returns the address that it relays from.
+func (p *Relay) Addr() string { return p.listener.Addr().String() }
 
-func (p *proxy) accept() {
+func (p *Relay) accept() {
 	for {
 		c, err := p.listener.Accept()
 		if err != nil {
@@ -49,10 +50,10 @@ func (p *proxy) accept() {
 }
 
 // serve relays a connection until either side ends it.
-func (p *proxy) serve(c net.Conn) {
+func (p *Relay) serve(c net.Conn) {
 	l := &link{client: c}
 	if !p.add(l) {
-		reset(c)
+		Reset(c)
 		return
 	}
 	if !p.isCut() {
@@ -69,8 +70,8 @@ func (p *proxy) serve(c net.Conn) {
 	p.pump(l, c, l.server)
 }
 
-// pump copies bytes from one side to the other; none while the proxy is cut.
-func (p *proxy) pump(l *link, from, to net.Conn) {
+// pump copies bytes from one side to the other; none while the relay is cut.
+func (p *Relay) pump(l *link, from, to net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
@@ -91,21 +92,21 @@ func (p *proxy) pump(l *link, from, to net.Conn) {
 	}
 }
 
-func (p *proxy) isCut() bool {
+func (p *Relay) isCut() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cut
 }
 
-// busy reports whether it relays a connection.
-func (p *proxy) busy() bool {
+// Busy reports whether it relays a connection.
+func (p *Relay) Busy() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.links) > 0
 }
 
-// add registers a connection; false if the proxy is closed.
-func (p *proxy) add(l *link) bool {
+// add registers a connection; false if the relay is closed.
+func (p *Relay) add(l *link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.ended {
@@ -115,17 +116,17 @@ func (p *proxy) add(l *link) bool {
 }
 
 // drop ends both sides of a connection.
-func (p *proxy) drop(l *link) {
+func (p *Relay) drop(l *link) {
 	p.mu.Lock()
 	delete(p.links, l)
 	server := l.server
 	p.mu.Unlock()
-	reset(l.client)
-	reset(server)
+	Reset(l.client)
+	Reset(server)
 }
 
-// setCut begins or ends a cut.
-func (p *proxy) setCut(cut bool) {
+// SetCut begins or ends a cut.
+func (p *Relay) SetCut(cut bool) {
 	p.mu.Lock()
 	p.cut = cut
 	var all []*link
@@ -140,17 +141,17 @@ func (p *proxy) setCut(cut bool) {
 	}
 }
 
-// close ends the proxy and its connections.
-func (p *proxy) close() {
+// Close ends the relay and its connections.
+func (p *Relay) Close() {
 	_ = p.listener.Close()
 	p.mu.Lock()
 	p.ended = true
 	p.mu.Unlock()
-	p.setCut(false)
+	p.SetCut(false)
 }
 
-// reset closes a connection with RST.
-func reset(c net.Conn) {
+// Reset closes a connection with RST.
+func Reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok && tcp != nil {
 		_ = tcp.SetLinger(0)
 	}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package soak
+package wire
 
 import (
 	"errors"
@@ -32,14 +32,14 @@ func echo(t *testing.T) (addr string) {
 }
 
 // During a cut bytes vanish without an error; after it both sides get one.
-func TestProxyCut(t *testing.T) {
-	p, err := newProxy(echo(t))
+func TestRelayCut(t *testing.T) {
+	p, err := NewRelay(echo(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.close)
+	t.Cleanup(p.Close)
 	dial := func() net.Conn {
-		c, err := net.Dial("tcp", p.addr())
+		c, err := net.Dial("tcp", p.Addr())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestProxyCut(t *testing.T) {
 		return c
 	}
 	round := func(c net.Conn) error {
-		_ = c.SetDeadline(time.Now().Add(patience))
+		_ = c.SetDeadline(time.Now().Add(writeLimit))
 		if _, err := c.Write([]byte("hello")); err != nil {
 			return err
 		}
@@ -55,10 +55,10 @@ func TestProxyCut(t *testing.T) {
 		return err
 	}
 	c := dial()
-	if err := round(c); err != nil || !p.busy() {
-		t.Fatalf("through the proxy: %v", err)
+	if err := round(c); err != nil || !p.Busy() {
+		t.Fatalf("through the relay: %v", err)
 	}
-	p.setCut(true)
+	p.SetCut(true)
 	late := dial()
 	for name, c := range map[string]net.Conn{"before": c, "during": late} {
 		if _, err := c.Write([]byte("lost")); err != nil {
@@ -69,9 +69,9 @@ func TestProxyCut(t *testing.T) {
 			t.Errorf("%s the cut: read %v, want silence", name, err)
 		}
 	}
-	p.setCut(false)
+	p.SetCut(false)
 	for name, c := range map[string]net.Conn{"before": c, "during": late} {
-		_ = c.SetReadDeadline(time.Now().Add(patience))
+		_ = c.SetReadDeadline(time.Now().Add(writeLimit))
 		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%s the cut: %v afterwards, want a reset", name, err)
 		}
@@ -81,22 +81,22 @@ func TestProxyCut(t *testing.T) {
 	}
 }
 
-func TestProxyWithoutNode(t *testing.T) {
+func TestRelayWithoutNode(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	addr := l.Addr().String()
 	_ = l.Close()
-	p, err := newProxy(addr)
+	p, err := NewRelay(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.close)
-	c, err := net.Dial("tcp", p.addr())
+	t.Cleanup(p.Close)
+	c, err := net.Dial("tcp", p.Addr())
 	if err == nil {
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(patience))
+		_ = c.SetDeadline(time.Now().Add(writeLimit))
 		_, err = c.Read(make([]byte, 1))
 	}
 	if !errors.Is(err, syscall.ECONNRESET) {
