@@ -51,8 +51,8 @@ type Time interface {
 	Handled() bool
 }
 
-// Advance moves the clock by d once every owner has handled the present time. An owner in the middle
-// of a turn has not set its alarm yet, and would set it too late.
+// Advance moves the clock by d once every owner has handled the present time. An owner in the
+// middle of a turn has not set its alarm yet, and would set it too late.
 func Advance(tb testing.TB, c Time, d time.Duration) {
 	tb.Helper()
 	Until(tb, "the owners have handled the present time", c.Handled)
