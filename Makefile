@@ -15,7 +15,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort resgate-table clean
+.PHONY: help build demo example examples test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort resgate-table clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,15 @@ build: ## build bin/sluice (VERSION=v1.2.3 stamps it)
 
 demo: build ## build and run the demo (ARGS='--port 9000' adds settings)
 	./bin/sluice demo $(ARGS)
+
+example: examples ## run an example on http://localhost:8080/ (NAME=hello, books, chat, login, pages or ticker; ARGS='-port 9000')
+	@test -n "$(NAME)" -a -x "bin/examples/$(NAME)" || { echo "Say which example: make example NAME=books. There are:" $$(ls bin/examples); exit 1; }
+	./bin/examples/$(NAME) $(ARGS)
+
+examples: ## build the examples and install their browser libraries
+	@command -v npm >/dev/null || { echo "The examples' browser libraries come from npm: install Node 20 or later with npm."; exit 1; }
+	$(GO) build -o bin/examples/ ./examples/...
+	cd examples && npm ci --no-audit --no-fund
 
 test: ## run all tests: Go's, fuzz seeds included, then end to end (PKG=./internal/res/... runs a package's only)
 	$(GO) test -timeout $(TIMEOUT) $(PKG)
@@ -78,7 +87,7 @@ fuzz: ## fuzz each target for TIME (10s)
 bench: ## run the benchmarks (PKG=./fanout narrows it)
 	$(GO) test -run '^$$' -bench . -benchmem $(PKG)
 
-e2e: build ## run the end-to-end tests with Node and real clients
+e2e: build examples ## run the end-to-end tests with Node and real clients
 	@command -v npm >/dev/null || { echo "The end-to-end tests need Node 20 or later with npm: install it (Debian: apt-get install nodejs npm), or leave them to CI."; exit 1; }
 	cd $(E2E) && npm ci --no-audit --no-fund && npm test
 
@@ -134,4 +143,4 @@ resgate-table: ## compare the table of what Resgate starts with with the real on
 	$(GO) test -count 1 ./internal/config -run 'Resgate' -resgate $(VERDICT)/resgate $(ARGS)
 
 clean: ## remove what was built
-	rm -rf bin $(E2E)/node_modules
+	rm -rf bin $(E2E)/node_modules examples/node_modules

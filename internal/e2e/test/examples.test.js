@@ -1,0 +1,154 @@
+// Each program below examples/, as a newcomer sees it: in two windows of a browser.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { after, afterEach, before, describe, it } from "node:test";
+
+import { launch, nameless, noBrowser } from "../support/browser.js";
+import { patience, until } from "../support/wait.js";
+
+const root = join(import.meta.dirname, "../../..");
+const folder = join(root, "examples");
+const bin = join(root, "bin", "examples");
+const names = readdirSync(folder).filter((name) => existsSync(join(folder, name, "main.go")));
+
+describe("the examples", { skip: noBrowser }, () => {
+  let browser, example, complaints;
+  const tried = new Set();
+
+  before(async () => {
+    for (const name of names) assert.ok(existsSync(join(bin, name)), `${name} is not built: run "make examples" first`);
+    browser = await launch();
+  });
+  after(async () => {
+    await browser?.close();
+    assert.deepEqual([...tried].sort(), names.sort(), "each example has a test");
+  });
+  afterEach(async () => {
+    await Promise.all(browser.contexts().map((context) => context.close()));
+    assert.equal(await example.stop(), 0, example.output);
+    assert.deepEqual(complaints, [], "the browser has nothing to complain about");
+  });
+
+  /** Runs an example on a free port. */
+  async function run(name) {
+    tried.add(name);
+    complaints = [];
+    const child = spawn(join(bin, name), ["-port", "-1"], { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    const ended = new Promise((done) => child.once("close", (code, signal) => done(code ?? signal)));
+    example = { output: "", stop: () => (child.kill("SIGTERM"), ended) };
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (example.output += text));
+    const address = /http:\/\/\S+/;
+    await until(() => {
+      assert.equal(child.exitCode, null, example.output);
+      return address.test(example.output);
+    }, () => `${name} is ready\n${example.output}`);
+    example.url = address.exec(example.output)[0];
+  }
+
+  /** Opens the example's page in a window of its own. */
+  async function open() {
+    const context = await browser.newContext();
+    context.setDefaultTimeout(patience);
+    context.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+    context.on("weberror", (error) => complaints.push(error.error().stack));
+    const page = await context.newPage();
+    await page.goto(example.url);
+    return page;
+  }
+  const shows = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor();
+  const listed = (page, selector, want) =>
+    until(async () => JSON.stringify(await page.locator(selector).allTextContents()) === JSON.stringify(want), () => `${selector} shows ${want}`);
+
+  it("hello", async () => {
+    await run("hello");
+    const [a, b] = [await open(), await open()];
+    await shows(a, "#count", "0");
+    await shows(b, "#count", "0");
+    await a.getByRole("button").click();
+    await shows(a, "#count", "1");
+    await shows(b, "#count", "1");
+    assert.deepEqual(await a.evaluate(nameless), []);
+  });
+
+  it("books", async () => {
+    await run("books");
+    const [a, b] = [await open(), await open()];
+    const titles = (page) => page.locator("#books input").evaluateAll((all) => all.map((input) => input.value));
+    const both = (want) =>
+      until(async () => [await titles(a), await titles(b)].every((got) => got.join() === want), () => `both show ${want}`);
+    await both("Emma,Walden");
+    await a.getByLabel("Title").first().fill("Persuasion");
+    await a.keyboard.press("Enter");
+    await both("Persuasion,Walden");
+    await b.getByPlaceholder("Title").fill("Dubliners");
+    await b.getByPlaceholder("Author").fill("James Joyce");
+    await b.keyboard.press("Enter");
+    await both("Persuasion,Walden,Dubliners");
+    await a.getByRole("button", { name: "Remove" }).nth(1).click();
+    await both("Persuasion,Dubliners");
+    assert.deepEqual(await a.evaluate(nameless), []);
+  });
+
+  it("chat", async () => {
+    await run("chat");
+    const [a, b] = [await open(), await open()];
+    const join = async (page, name) => {
+      await page.getByLabel("Your name").fill(name);
+      await page.keyboard.press("Enter");
+      await page.locator("#send").waitFor();
+    };
+    await join(a, "Ada");
+    await shows(b, "#people", "Ada");
+    await join(b, "Bob");
+    await shows(a, "#people", "Ada, Bob");
+    await a.getByLabel("Message").fill("<b>Hello</b>");
+    await a.keyboard.press("Enter");
+    await listed(b, "#messages li", ["Ada<b>Hello</b>"]);
+    await listed(a, "#messages li", ["Ada<b>Hello</b>"]);
+    await a.context().close();
+    await until(async () => (await b.locator("#people").textContent()) === "Bob", "who has left is not shown");
+    assert.deepEqual(await b.evaluate(nameless), []);
+  });
+
+  it("login", async () => {
+    await run("login");
+    const page = await open();
+    const signIn = async (password) => {
+      await page.getByLabel("Name", { exact: true }).fill("ada");
+      await page.getByLabel("Password").fill(password);
+      await page.keyboard.press("Enter");
+    };
+    await signIn("wrong");
+    await shows(page, "[role=alert]", "Wrong name or password");
+    await signIn("engine");
+    await shows(page, "#secret", "under the mat");
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await until(async () => (await page.locator("#secret").textContent()) === "", "the secret is gone");
+    assert.deepEqual(await page.evaluate(nameless), []);
+  });
+
+  it("pages", async () => {
+    await run("pages");
+    const [a, b] = [await open(), await open()];
+    await listed(a, "#words li", ["barge", "basin", "bridge", "canal", "eddy"]);
+    await a.getByRole("button", { name: "Next" }).click();
+    await listed(a, "#words li", ["ferry", "ford", "gate", "harbour", "lock"]);
+    await b.getByLabel("A word").fill("anchor");
+    await b.keyboard.press("Enter");
+    await listed(b, "#words li", ["anchor", "barge", "basin", "bridge", "canal"]);
+    await listed(a, "#words li", ["eddy", "ferry", "ford", "gate", "harbour"]);
+    await a.getByLabel("Begins with").fill("mo");
+    await listed(a, "#words li", ["moor"]);
+    assert.deepEqual(await a.evaluate(nameless), []);
+  });
+
+  it("ticker", async () => {
+    await run("ticker");
+    const page = await open();
+    await until(async () => Number(await page.locator("#changes").textContent()) > 3, "prices change");
+    await listed(page, "#stocks td:first-child", ["FORD", "HEAD", "LOCK", "PENS", "WEIR"]);
+  });
+});

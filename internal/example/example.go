@@ -1,0 +1,126 @@
+// Package example runs an example: a gateway with a NATS server inside, the example's service, and
+// its page, in one process.
+//
+// It owns the process. The service and the page are the example's; the service talks to the gateway
+// through NATS only, as a program of its own would. It serves no other files
+// than the page, its style and the libraries in its table; never a folder.
+package example
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"path"
+	"syscall"
+	"time"
+
+	"github.com/jirenius/go-res"
+	"github.com/nats-io/nats.go"
+
+	"sluice/gateway"
+)
+
+//go:embed style.css
+var style []byte
+
+// libraries are the files of npm packages that pages may load, by path below /lib/. They are
+// installed by "npm ci" in the folder examples.
+var libraries = map[string]string{
+	"resclient.js": "resclient/dist/resclient.min.js",
+}
+
+// stopWindow bounds the stop of the gateway.
+const stopWindow = 5 * time.Second
+
+// Run runs an example until Ctrl-C, and returns its exit code. page is the example's index.html.
+func Run(page []byte, service *res.Service) int {
+	port := flag.Int("port", 8080, "port of the page; -1: any free one")
+	modules := flag.String("modules", "examples/node_modules", "folder of npm packages for the pages")
+	flag.Parse()
+	if _, err := fs.Stat(os.DirFS(*modules), "."); err != nil {
+		fmt.Fprintf(os.Stderr, "There is no folder %s: run \"make example NAME=…\" at the top of the tree, or \"npm ci\" in the folder examples.\n", *modules)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *port, pages{page: page, modules: os.DirFS(*modules)}, service); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func run(ctx context.Context, port int, p pages, service *res.Service) (err error) {
+	g, err := gateway.New(gateway.Config{
+		Addr: "127.0.0.1", Port: port, Pages: p,
+		EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
+		DrainTimeout: gateway.Off,
+		Log:          slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		return err
+	}
+	if err := g.Start(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		ending, cancel := context.WithTimeout(context.Background(), stopWindow)
+		defer cancel()
+		err = errors.Join(err, g.Stop(ending))
+	}()
+	nc, err := nats.Connect(g.NATSURL().Reveal(), nats.MaxReconnects(-1))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	serving, served := make(chan struct{}), make(chan error, 1)
+	service.SetOnServe(func(*res.Service) { close(serving) })
+	service.SetLogger(nil)
+	go func() { served <- service.Serve(nc) }()
+	select {
+	case <-serving:
+	case err := <-served:
+		return err
+	}
+	// The server has the subscriptions once it answers a ping that is sent after them.
+	if err := nc.FlushTimeout(stopWindow); err != nil {
+		return err
+	}
+	fmt.Printf("Open http://%s/ in two windows. Ctrl-C ends it.\n", g.Addr())
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-g.Done():
+		return err
+	}
+}
+
+// pages serves an example's page and what it loads.
+type pages struct {
+	page    []byte
+	modules fs.FS
+}
+
+// ServeHTTP implements http.Handler.
+func (p pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch file := libraries[path.Base(r.URL.Path)]; {
+	case r.URL.Path == "/":
+		http.ServeContent(w, r, "index.html", time.Time{}, bytes.NewReader(p.page))
+	case r.URL.Path == "/style.css":
+		http.ServeContent(w, r, "style.css", time.Time{}, bytes.NewReader(style))
+	case file != "" && path.Dir(r.URL.Path) == "/lib":
+		http.ServeFileFS(w, r, p.modules, file)
+	case r.URL.Path == "/favicon.ico":
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		gateway.NotFound(w, r)
+	}
+}
