@@ -15,7 +15,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example examples test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort resgate-table clean
+.PHONY: help build demo example examples picture test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort resgate-table clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ bench: ## run the benchmarks (PKG=./fanout narrows it)
 e2e: build examples ## run the end-to-end tests with Node and real clients
 	@command -v npm >/dev/null || { echo "The end-to-end tests need Node 20 or later with npm: install it (Debian: apt-get install nodejs npm), or leave them to CI."; exit 1; }
 	cd $(E2E) && npm ci --no-audit --no-fund && npm test
+
+picture: build ## make the README's picture of the demo (docs/images)
+	cd $(E2E) && npm ci --no-audit --no-fund && node picture.js
 
 deps: ## install what the end-to-end tests need, where apt-get and root allow it
 	@missing=; \
