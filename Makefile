@@ -15,7 +15,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example examples picture test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort resgate-table clean
+.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort resgate-table clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ e2e: build examples ## run the end-to-end tests with Node and real clients
 picture: build ## make the README's picture of the demo (docs/images)
 	cd $(E2E) && npm ci --no-audit --no-fund && node picture.js
 
+site: ## make the documentation's static site in bin/site, and check its links
+	cd site && $(GO) vet . && $(GO) test . && $(GO) run .
+
 deps: ## install what the end-to-end tests need, where apt-get and root allow it
 	@missing=; \
 	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
@@ -106,7 +109,7 @@ deps: ## install what the end-to-end tests need, where apt-get and root allow it
 	fi
 
 # Ordered so that what is quick and fails often comes first. "race" and "e2e" stand for "test".
-ci: lint cross build alloc race invariants soakshort deps e2e ## everything that .ci/run checks
+ci: lint cross build alloc race invariants soakshort deps e2e site ## everything that .ci/run checks
 
 load: build ## measure the gateway with the load harness (ARGS='-kind fanout -n 5000' chooses; see bin/sluice-load run -h)
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load

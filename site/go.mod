@@ -1,0 +1,7 @@
+// The generator of the documentation's site. It stands in a module of its own so that nothing of it
+// gets into Sluice.
+module sluice/site
+
+go 1.26.0
+
+require github.com/yuin/goldmark v1.8.7
