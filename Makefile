@@ -73,8 +73,8 @@ cross: ## check that the gateway builds elsewhere: macOS, FreeBSD, Linux on ARM
 fmt: ## format all Go files
 	gofmt -w .
 
-docs: ## write the settings into docs/configuration.md
-	$(GO) test -count 1 ./internal/config -run 'TestDocs' -write-docs
+docs: ## write the settings into docs/configuration.md, the metrics into docs/observability.md
+	$(GO) test -count 1 ./internal/config ./internal/collect -run 'TestDocs' -write-docs
 
 fuzz: ## fuzz each target for TIME (10s)
 	@for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' $(CORE) | xargs -n 1 dirname | sort -u); do \
@@ -101,11 +101,12 @@ deps: ## install what the end-to-end tests need, where apt-get and root allow it
 	@missing=; \
 	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing="$$missing chromium"; \
+	command -v prometheus >/dev/null && command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
 	else \
-	  echo "Missing for the end-to-end tests:$$missing. Install it as root; without a browser the page's test is left out."; \
+	  echo "Missing for the end-to-end tests:$$missing. Install it as root; without a browser the page's test is left out, without Prometheus the test of the metrics."; \
 	fi
 
 # Ordered so that what is quick and fails often comes first. "race" and "e2e" stand for "test".

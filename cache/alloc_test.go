@@ -13,7 +13,7 @@ func TestEventAllocations(t *testing.T) {
 	texts := [][]byte{[]byte(`{"values":{"a":5}}`), []byte(`{"values":{"a":6}}`)}
 	i, before := 0, k.posted
 	change := testing.AllocsPerRun(200, func() {
-		s.Event("test.model", "change", texts[i%2])
+		s.Event("test.model", "change", texts[i%2], 0)
 		s.turn()
 		i++
 	})
@@ -24,10 +24,10 @@ func TestEventAllocations(t *testing.T) {
 		t.Errorf("%v allocations for a change", change)
 	}
 	custom := []byte(`{"a":5}`)
-	if n := testing.AllocsPerRun(200, func() { s.Event("test.model", "custom", custom); s.turn() }); n > 1 {
+	if n := testing.AllocsPerRun(200, func() { s.Event("test.model", "custom", custom, 0); s.turn() }); n > 1 {
 		t.Errorf("%v allocations for a custom event", n)
 	}
-	if n := testing.AllocsPerRun(200, func() { s.Event("test.unknown", "change", custom); s.turn() }); n > 0 {
+	if n := testing.AllocsPerRun(200, func() { s.Event("test.unknown", "change", custom, 0); s.turn() }); n > 0 {
 		t.Errorf("%v allocations for an event of an unknown resource", n)
 	}
 }

@@ -54,8 +54,8 @@ func BenchmarkEvent(b *testing.B) {
 			remove := fmt.Appendf(nil, `{"idx":%d}`, size/2)
 			b.ReportAllocs()
 			for b.Loop() {
-				s.Event("test.list", "add", add)
-				s.Event("test.list", "remove", remove)
+				s.Event("test.list", "add", add, 0)
+				s.Event("test.list", "remove", remove, 0)
 				s.turn()
 			}
 		})
@@ -67,7 +67,7 @@ func BenchmarkEvent(b *testing.B) {
 		texts := [][]byte{[]byte(`{"values":{"a":5}}`), []byte(`{"values":{"a":6}}`)}
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			s.Event("test.model", "change", texts[i%2])
+			s.Event("test.model", "change", texts[i%2], 0)
 			s.turn()
 		}
 	})
@@ -78,7 +78,7 @@ func BenchmarkEvent(b *testing.B) {
 		text := []byte(`{"a":5}`)
 		b.ReportAllocs()
 		for b.Loop() {
-			s.Event("test.model", "custom", text)
+			s.Event("test.model", "custom", text, 0)
 			s.turn()
 		}
 	})

@@ -19,8 +19,9 @@ type broadcast struct {
 	metrics  *Metrics
 	timing   *timing
 	doubt    *doubt
-	laggards []laggards  // by loop
-	catchUp  owner.Timer // armed while a sub is behind
+	laggards []laggards    // by loop
+	catchUp  owner.Timer   // armed while a sub is behind
+	arrived  time.Duration // when the event arrived that is handled; 0: none is, or one that was deferred
 }
 
 // laggards are the subs of one loop that have missed events. Some may have ended or caught up
@@ -56,7 +57,7 @@ func (b *broadcast) deliver(e *entry, ev *state.Event) {
 				continue
 			}
 		}
-		b.post(sb, state.Update{Kind: state.Applied, Event: ev})
+		b.post(sb, state.Update{Kind: state.Applied, Event: ev, At: b.arrived})
 	}
 }
 

@@ -86,23 +86,23 @@ func TestPanicsAreContained(t *testing.T) {
 		do       func(h *harness)
 		a, b     string
 	}{
-		{"before the first loop has an event", "post applied", 1, func(h *harness) { h.s.Event("a", "add", []byte(`{"idx":0,"value":0}`)) }, "[0,1,2]", `{"n":1}`},
-		{"between two loops", "post applied", 2, func(h *harness) { h.s.Event("a", "add", []byte(`{"idx":0,"value":0}`)) }, "[0,1,2]", `{"n":1}`},
+		{"before the first loop has an event", "post applied", 1, func(h *harness) { h.s.Event("a", "add", []byte(`{"idx":0,"value":0}`), 0) }, "[0,1,2]", `{"n":1}`},
+		{"between two loops", "post applied", 2, func(h *harness) { h.s.Event("a", "add", []byte(`{"idx":0,"value":0}`), 0) }, "[0,1,2]", `{"n":1}`},
 		{"messages follow", "post applied", 2, func(h *harness) {
-			h.s.Event("a", "remove", []byte(`{"idx":0}`))
-			h.s.Event("a", "remove", []byte(`{"idx":0}`))
-			h.s.Event("b", "change", []byte(`{"values":{"n":2}}`))
+			h.s.Event("a", "remove", []byte(`{"idx":0}`), 0)
+			h.s.Event("a", "remove", []byte(`{"idx":0}`), 0)
+			h.s.Event("b", "change", []byte(`{"values":{"n":2}}`), 0)
 		}, "[]", `{"n":2}`},
 		{"a difference", "post applied", 2, func(h *harness) {
 			h.s.ResetAll()
 			h.answerAll("a", `{"result":{"collection":[5,6,7]}}`)
 		}, "[5,6,7]", `{"n":1}`},
 		{"in the middle of a sweep", "request", 1, func(h *harness) { h.s.ResetAll() }, "[3]", `{"n":3}`},
-		{"access", "post reaccess", 1, func(h *harness) { h.s.Event("a", "reaccess", nil) }, "[1,2]", `{"n":1}`},
+		{"access", "post reaccess", 1, func(h *harness) { h.s.Event("a", "reaccess", nil, 0) }, "[1,2]", `{"n":1}`},
 		{"what a turn has asked for is sent", "flush", 1, func(h *harness) { h.s.ResetAll() }, "[3]", `{"n":3}`},
 		{"a loop is brought up to date", "post synced", 1, func(h *harness) {
 			h.load[1] = 1 << 20
-			h.s.Event("a", "add", []byte(`{"idx":0,"value":0}`))
+			h.s.Event("a", "add", []byte(`{"idx":0,"value":0}`), 0)
 			h.turns()
 			h.load[1] = 0
 			h.advance(time.Second)
@@ -110,7 +110,7 @@ func TestPanicsAreContained(t *testing.T) {
 		{"again and again", "post applied", 1, func(h *harness) {
 			for range 5 {
 				h.bomb = once("post applied", 1)
-				h.s.Event("a", "add", []byte(`{"idx":0,"value":0}`))
+				h.s.Event("a", "add", []byte(`{"idx":0,"value":0}`), 0)
 				h.turns()
 				h.answerAll("a", `{"result":{"collection":[4]}}`)
 				h.advance(time.Minute)
@@ -169,7 +169,7 @@ func TestPanicsForEver(t *testing.T) {
 		t.Errorf("%d panics", n)
 	}
 	h.bomb = nil
-	h.s.Event("b", "change", []byte(`{"values":{"n":2}}`))
+	h.s.Event("b", "change", []byte(`{"values":{"n":2}}`), 0)
 	h.turns()
 	if got := string(h.folded[subKey{0, 2}].JSON(false)); got != `{"n":2}` {
 		t.Errorf("b is at %s", got)

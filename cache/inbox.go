@@ -2,6 +2,7 @@ package cache
 
 import (
 	"sync/atomic"
+	"time"
 
 	"sluice/internal/owner"
 )
@@ -37,6 +38,7 @@ type message struct {
 	name2   string
 	payload []byte
 	do      func()
+	at      time.Duration // when an event arrived
 }
 
 func (b *inbox) init(opt *Options, signal func()) {
@@ -67,10 +69,10 @@ func (b *inbox) Unsubscribe(loop int, ref uint64, name, query string) {
 	b.put(message{kind: msgUnsubscribe, loop: int32(loop), ref: ref, name: name, name2: query})
 }
 
-// Event delivers an event received on event.<name>.<event>. The shard owns payload from then on. If
-// the mailbox is full, the event is dropped; the shard then refetches the resource and has access
-// rechecked.
-func (b *inbox) Event(name, event string, payload []byte) {
+// Event delivers an event received on event.<name>.<event>, which arrived at the time at of the
+// gateway's clock; 0: unknown. The shard owns payload from then on. If the mailbox is full, the
+// event is dropped; the shard then refetches the resource and has access rechecked.
+func (b *inbox) Event(name, event string, payload []byte, at time.Duration) {
 	size := int64(len(payload))
 	full := b.mail.Len() >= b.opt.MailboxLimit || b.queued.Load()+size > int64(b.opt.MailboxBytes)
 	if b.lost.drop(name, full) {
@@ -79,7 +81,7 @@ func (b *inbox) Event(name, event string, payload []byte) {
 		return
 	}
 	b.queued.Add(size)
-	b.put(message{kind: msgEvent, name: name, name2: event, payload: payload})
+	b.put(message{kind: msgEvent, name: name, name2: event, payload: payload, at: at})
 }
 
 // Run runs f on the shard's goroutine, in order with all other messages: replies, for example.

@@ -130,7 +130,7 @@ func TestLossOfEverything(t *testing.T) {
 	}
 	h.said()
 	for i := range maxLost + 10 {
-		h.s.Event(fmt.Sprint("x.", i), "change", nil)
+		h.s.Event(fmt.Sprint("x.", i), "change", nil, 0)
 	}
 	h.turns()
 	if len(h.asked) != 3 {
@@ -178,7 +178,7 @@ func TestManySubsOnOneEntry(t *testing.T) {
 		t.Fatalf("%d subs of %d entries", n, h.s.metrics.Entries.Load())
 	}
 	h.said()
-	h.s.Event("n", "reaccess", nil)
+	h.s.Event("n", "reaccess", nil, 0)
 	h.turns()
 	if n := strings.Count(h.said(), "reaccess"); n != 34 {
 		t.Fatalf("%d subs got the update", n)

@@ -140,7 +140,7 @@ func TestConvergenceWithGoroutines(t *testing.T) {
 	c.s.Start() // harmless
 
 	v := newService(rnd)
-	v.emit = c.s.Event
+	v.emit = func(name, event string, payload []byte) { c.s.Event(name, event, payload, 0) }
 	v.reset = func(pattern string) {
 		p, _ := res.ParsePattern(pattern)
 		c.s.Reset([]res.Pattern{p})

@@ -52,7 +52,7 @@ func newWorld(t *testing.T, seed uint64, faults bool) *world {
 			w.nats = append(w.nats, w.s.ResetAll) // lost, and noticed
 			return
 		}
-		w.nats = append(w.nats, func() { w.s.Event(name, event, payload) })
+		w.nats = append(w.nats, func() { w.s.Event(name, event, payload, 0) })
 	}
 	w.service.reset = func(pattern string) {
 		p, ok := res.ParsePattern(pattern)

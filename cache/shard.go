@@ -102,6 +102,7 @@ func (s *Shard) ResetAll() { s.Run(s.resetAll) }
 
 func (s *Shard) handle(m message) {
 	s.doubt = doubt{handling: true}
+	s.arrived = m.at
 	switch m.kind {
 	case msgSubscribe:
 		s.subscribe(int(m.loop), m.ref, m.name, m.name2, m.do)

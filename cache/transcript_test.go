@@ -270,7 +270,7 @@ func (r *runner) publish(st *transcript.Step) {
 		if dot < 0 {
 			r.errorf(st, "no event")
 		}
-		h.s.Event(event[:dot], event[dot+1:], []byte(payload))
+		h.s.Event(event[:dot], event[dot+1:], []byte(payload), 0)
 	default:
 		r.errorf(st, "not a subject for a shard")
 	}

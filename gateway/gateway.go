@@ -65,7 +65,7 @@ type Gateway struct {
 	scrape    *metricsserver.Server // nil: no metrics port
 	admin     *admin.Server         // nil: no admin port
 	resets    *owner.Throttle
-	budgets   budgets
+	budgets   memory.Budgets
 	limits    *limit.Table // of requests at services; nil: none
 	memory    *memory.Watch
 	life      *lifecycle.Group
@@ -74,6 +74,8 @@ type Gateway struct {
 
 	// Fixed after Start.
 	bus *natsbus.Bus
+
+	connected atomic.Bool // bus and shards are set
 
 	embedded atomic.Pointer[embednats.Server] // set once by Start; nil: NATS is not embedded
 	draining atomic.Bool                      // health checks fail
@@ -117,7 +119,7 @@ func New(c Config) (*Gateway, error) {
 		trace:   framing.Trace{Log: c.Log},
 		owners:  owners{loops: make([]atomic.Pointer[loop], c.LoopCount())},
 		resets:  owner.NewThrottle(c.ResetThrottle),
-		budgets: newBudgets(&c),
+		budgets: memory.NewBudgets(c.CacheBytes, c.BacklogBytes),
 	}
 	if g.clock == nil {
 		g.clock = owner.SystemClock()
@@ -222,11 +224,17 @@ func (g *Gateway) Registry() *metrics.Registry { return g.metrics }
 
 // counters returns the counters of all parts.
 func (g *Gateway) counters() *collect.Sources {
+	var expiry func() time.Time
+	if g.certs != nil {
+		expiry = g.certs.Expiry
+	}
 	return &collect.Sources{
 		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
 		NATS: &g.busMetrics, Limits: &g.limitMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
 		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
 		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory,
+		Owners: &collect.Owners{Loops: g.engine.Measured, Now: g.clock.Now, Mailboxes: g.waiting},
+		Status: &collect.Status{Ready: g.ready, Connected: g.healthy, CertExpiry: expiry, Reloads: &g.reloader.Metrics, Memory: memory.Read, MemoryLimit: g.memory.Limit()},
 	}
 }
 
@@ -276,7 +284,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 
 		Faults:     g.faults,
 		AfterPanic: func(n *netpoll.Loop) { n.Data.(*loop).mend() },
-		Limits:     c.NetLimits(httpExchange, g.budgets.backlog),
+		Limits:     c.NetLimits(httpExchange, g.budgets.Backlog),
 	}
 }
 
@@ -299,7 +307,7 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 		Heartbeat:   c.HeartbeatInterval,
 		Gateway: httpedge.Gateway{
 			IDs:      g.ids,
-			Healthy:  func() bool { return g.bus.Connected() },
+			Healthy:  g.healthy,
 			Draining: g.draining.Load,
 			Ready:    g.ready,
 			Closed:   g.grace.Over,

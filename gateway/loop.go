@@ -144,7 +144,9 @@ func (l *loop) handle(m loopMessage) {
 	case m.reply.Owner != 0:
 		l.upstream.Caller.Deliver(m.reply)
 	default:
+		before := l.net.Sent()
 		l.env.Hub.Apply(m.update)
+		l.net.Time(m.update.At, before)
 	}
 }
 

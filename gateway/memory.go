@@ -7,19 +7,6 @@ import (
 	"sluice/internal/owner"
 )
 
-// budgets are bounds on memory in bytes that depend on the memory limit unless the user sets them.
-type budgets struct {
-	cache   int // resources without subscribers
-	backlog int // output that waits for slow clients
-}
-
-func newBudgets(c *Config) budgets {
-	return budgets{
-		cache:   memory.Share(c.CacheBytes, 8, 8<<20, 1<<30),
-		backlog: memory.Share(c.BacklogBytes, 4, 16<<20, 64<<30),
-	}
-}
-
 // shed gives memory back while it is short, in an order that is stated (docs/reliability.md):
 // first the cached resources that no client subscribes to, then no new clients are let in, then
 // the slowest clients go. What is queued for these is halved with each reading.

@@ -91,13 +91,3 @@ func TestMemoryPressure(t *testing.T) {
 		t.Errorf("the level is %v", g.memory.Level())
 	}
 }
-
-// TestBudgets: defaults that depend on the memory limit stay within their bounds.
-func TestBudgets(t *testing.T) {
-	if b := newBudgets(&Config{CacheBytes: 5, BacklogBytes: 6}); b.cache != 5 || b.backlog != 6 {
-		t.Errorf("what is set: %+v", b)
-	}
-	if b := newBudgets(&Config{}); b.cache < 8<<20 || b.backlog < 16<<20 {
-		t.Errorf("the defaults: %+v", b)
-	}
-}

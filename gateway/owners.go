@@ -94,6 +94,19 @@ func (o *owners) caller(number uint32) (*upstream.Shard, *loop) {
 	return nil, nil
 }
 
+// waiting calls emit with how many messages each owner has yet to handle. Any goroutine may call
+// it.
+func (g *Gateway) waiting(emit func(owner string, index, messages int)) {
+	if !g.connected.Load() {
+		return
+	}
+	g.eachLoop(func(l *loop) { emit("event_loop", l.index, l.mailbox.Len()) })
+	for i, s := range g.shards {
+		emit("cache_shard", i, s.Cache.Pending())
+	}
+	g.bus.Waiting(func(i, n int) { emit("nats_dispatcher", i, n) })
+}
+
 // inOrder calls post after every shard has handled the messages queued in it before. post runs on a
 // shard's goroutine, or immediately if no shard has messages queued.
 func (o *owners) inOrder(post func()) {

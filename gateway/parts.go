@@ -155,6 +155,7 @@ func (g *Gateway) connect(ctx context.Context, fail func(error)) (err error) {
 	for i, s := range g.shards {
 		s.Start(g.bus, uint32(i))
 	}
+	g.connected.Store(true)
 	return nil
 }
 
@@ -184,7 +185,7 @@ const drainSlack = 250 * time.Millisecond
 func (g *Gateway) drain(ctx context.Context) error {
 	c := g.reloader.Running().WithDefaults()
 	window := max(c.DrainTimeout, 0) + c.CloseTimeout + drainSlack
-	delay, end := g.within(ctx, max(c.ShutdownDelay, 0)) // runs when health checks begin to fail
+	delay, end := owner.Within(ctx, g.clock, max(c.ShutdownDelay, 0)) // runs when health checks begin to fail
 	g.draining.Store(true)
 	g.log.Info("draining", "connections", g.netMetrics.OpenAll.Load(), "delay", c.ShutdownDelay, "within", window)
 	if c.ShutdownDelay > 0 {
@@ -195,7 +196,7 @@ func (g *Gateway) drain(ctx context.Context) error {
 	}
 	end()
 	g.grace.Stop()
-	deadline, cut := g.within(ctx, window)
+	deadline, cut := owner.Within(ctx, g.clock, window)
 	defer cut()
 	loops := make(chan error, 1)
 	go func() { loops <- g.engine.Drain(deadline) }()
@@ -208,19 +209,4 @@ func (g *Gateway) drain(ctx context.Context) error {
 		g.log.Warn("connections cut at the deadline of the drain; a longer drainTimeout or closeTimeout gives them more time", "connections", n)
 	}
 	return ctx.Err()
-}
-
-// within returns a context that ends after d on the gateway's clock. If the process did not run at
-// that time, the context ends owner.Grace later, so that clients can catch up.
-func (g *Gateway) within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	end := g.clock.Now() + d
-	alarm := g.clock.AfterFunc(d, func() {
-		if g.clock.Now()-end > owner.Slack {
-			g.clock.AfterFunc(owner.Grace, cancel)
-			return
-		}
-		cancel()
-	})
-	return ctx, func() { alarm.Stop(); cancel() }
 }

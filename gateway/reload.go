@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/internal/certs"
+	"sluice/internal/owner"
 	"sluice/internal/reload"
 	"sluice/internal/upstream"
 )
@@ -83,7 +84,7 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 
 // adjustOwners posts the settings to the loops and shards, and waits until they have taken them.
 func (g *Gateway) adjustOwners(ctx context.Context, c *Config, proxies []netip.Prefix) {
-	ctx, cancel := g.within(ctx, adjustWait)
+	ctx, cancel := owner.Within(ctx, g.clock, adjustWait)
 	defer cancel()
 	adjustable := c.NetAdjustable(proxies, g.rest.Origins().Lines())
 	for _, s := range g.shards {

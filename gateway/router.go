@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"time"
+
 	"sluice/fanout"
 	"sluice/internal/connid"
 	"sluice/internal/natsbus"
@@ -25,8 +27,8 @@ type router struct {
 }
 
 // Event posts an event to the shard of its resource.
-func (r *router) Event(name, event string, data []byte) {
-	r.shardOf(name).Cache.Event(name, event, data)
+func (r *router) Event(name, event string, data []byte, at time.Duration) {
+	r.shardOf(name).Cache.Event(name, event, data, at)
 }
 
 // Token posts a connection's new token to its loop.

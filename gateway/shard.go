@@ -11,7 +11,7 @@ func newShard(g *Gateway, index int) *upstream.Shard {
 		Index:         index,
 		Loops:         len(g.loops),
 		EvictAfter:    g.config.CacheEviction,
-		UnusedBytes:   max(g.budgets.cache/g.config.ShardCount(), 1),
+		UnusedBytes:   max(g.budgets.Cache/g.config.ShardCount(), 1),
 		MaxResource:   g.config.MaxResourceBytes,
 		ResetThrottle: g.resets,
 		Clock:         g.clock,

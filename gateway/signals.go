@@ -55,8 +55,14 @@ func (g *Gateway) natsLost() {
 	}
 }
 
+// healthy reports whether NATS is connected.
+func (g *Gateway) healthy() bool { return g.connected.Load() && g.bus.Connected() }
+
 // ready returns nil if requests can be served in full, otherwise the reason why not.
 func (g *Gateway) ready() error {
+	if !g.connected.Load() {
+		return errors.New("the gateway is starting: NATS has not been reached yet")
+	}
 	if g.grace.Over() {
 		return errors.New("clients are closed: NATS was unreachable for longer than the grace period (natsGrace)")
 	}

@@ -44,6 +44,7 @@ func (o *output) flush() {
 		o.dirty = o.dirty[:0]
 	} else if n > 0 {
 		l.iter.batch, l.iter.queued = o.dirty, false
+		l.measured.Batches.Observe(n)
 		o.flusher.flush(l, o.splitDeferred(o.dirty))
 		l.iter.batch, l.iter.conn = nil, nil
 		// Connections that became dirty during the flush follow the batch.
@@ -54,6 +55,7 @@ func (o *output) flush() {
 	if o.queue.len() > 0 {
 		batch := o.queue.pop(queueBatch)
 		l.iter.batch, l.iter.queued = batch, true
+		l.measured.Batches.Observe(len(batch))
 		o.flusher.flush(l, o.splitDeferred(batch))
 		l.iter.batch, l.iter.conn = nil, nil
 		clear(batch)

@@ -124,6 +124,9 @@ func (i *iteration) do(s step) {
 			l.reaper.reap()
 			o.notifyLagging()
 		}
+		if l.timing.n > 0 {
+			l.timing.written(l)
+		}
 	case stepEnd:
 		l.drain.check()
 		l.ticker.Rearm()

@@ -30,6 +30,8 @@ type Loop struct {
 	clock  owner.Clock
 	tls    *tlsLoop // tls.go; nil: plaintext
 
+	measured *LoopMetrics // load.go; written by the loop only
+
 	opts *Options // the engine's, until Adjust replaces it; what it points to is never written
 
 	// Time.
@@ -45,6 +47,7 @@ type Loop struct {
 	resumption resumption // resume.go
 	drain      drain      // drain.go
 	stats      stats      // metrics.go
+	timing     timing     // load.go
 	arena      pool.Arena
 	started    bool // Handler.Start was called
 	behind     bool // see Behind
@@ -76,7 +79,7 @@ type Loop struct {
 }
 
 func newLoop(e *Engine, index int) *Loop {
-	l := &Loop{engine: e, index: index, clock: e.opts.Clock, opts: &e.opts}
+	l := &Loop{engine: e, index: index, clock: e.opts.Clock, opts: &e.opts, measured: new(LoopMetrics)}
 	l.now = l.clock.Now()
 	l.wheel = owner.NewWheel(tick, l.now)
 	l.ticker = owner.NewTicker(l.clock, l.wheel, l.Wake)

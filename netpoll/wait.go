@@ -152,6 +152,8 @@ func (w *waiting) woken() {
 func (w *waiting) enter() {
 	if w.parker.Load() != nil {
 		w.position.Store(working)
+	} else {
+		w.loop.measured.works(w.loop.clock.Now())
 	}
 	if !w.loop.iter.open {
 		w.loop.begin()
@@ -240,7 +242,10 @@ func (w *waiting) park(p *park.Parker) (ready bool) {
 		w.busyIterations = 0
 		return p.Yield()
 	}
+	m, clock := w.loop.measured, w.loop.clock
+	m.waits(clock.Now())
 	ready, waited := p.Wait()
+	m.works(clock.Now())
 	if waited {
 		w.busyIterations = 0
 	}
@@ -251,6 +256,9 @@ func (w *waiting) park(p *park.Parker) (ready bool) {
 func (w *waiting) continueQueue() {
 	if w.loop.output.queue.len() > 0 && !w.selfWakePending {
 		w.selfWake()
+	}
+	if w.parker.Load() == nil {
+		w.loop.measured.waits(w.loop.clock.Now())
 	}
 }
 

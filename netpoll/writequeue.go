@@ -19,6 +19,8 @@ const (
 type writeQueue struct {
 	conns []*Conn // from head on; the first is the next
 	head  int
+
+	pushed, popped uint64 // how many connections ever were
 }
 
 func (q *writeQueue) len() int { return len(q.conns) - q.head }
@@ -31,12 +33,14 @@ func (q *writeQueue) push(conns []*Conn) {
 		q.conns, q.head = q.conns[:n], 0
 	}
 	q.conns = append(q.conns, conns...)
+	q.pushed += uint64(len(conns))
 }
 
 // pop removes and returns the first n connections. The caller clears the slice when it is done,
 // before the next push.
 func (q *writeQueue) pop(n int) []*Conn {
 	n = min(n, q.len())
+	q.popped += uint64(n)
 	first := q.conns[q.head : q.head+n]
 	if q.head += n; q.head == len(q.conns) {
 		q.conns, q.head = q.conns[:0], 0

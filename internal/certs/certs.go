@@ -73,6 +73,7 @@ type pair struct {
 type set struct {
 	first  *tls.Certificate
 	byName map[string][]*tls.Certificate // lower case; wildcards as "*.example.com"
+	expiry time.Time                     // of the one that expires first
 }
 
 // New reads the certificates. Unlike a reload, it fails on any fault, and reports all of them with
@@ -109,6 +110,9 @@ func (s *Store) Replace(next *Store) {
 	s.current.Store(next.current.Load())
 	s.due.Store(next.due.Load())
 }
+
+// Expiry returns when the first of the certificates in use expires. Any goroutine may call it.
+func (s *Store) Expiry() time.Time { return s.current.Load().expiry }
 
 // Config returns a server configuration with these certificates: TLS 1.2 and 1.3, Go's cipher
 // suites, session tickets, and the given ALPN protocols in order of preference. All connections
@@ -287,6 +291,9 @@ func newSet(pairs []pair) *set {
 	s := &set{first: pairs[0].certificate, byName: map[string][]*tls.Certificate{}}
 	for i := range pairs {
 		c := pairs[i].certificate
+		if i == 0 || c.Leaf.NotAfter.Before(s.expiry) {
+			s.expiry = c.Leaf.NotAfter
+		}
 		for _, name := range names(c.Leaf) {
 			s.byName[name] = append(s.byName[name], c)
 		}

@@ -6,6 +6,7 @@
 package collect
 
 import (
+	"cmp"
 	"fmt"
 	"sync/atomic"
 
@@ -42,6 +43,8 @@ type Sources struct {
 	Draining       func() bool  // reports whether the gateway is being stopped
 	Services       *limit.Table // limits of requests at services; nil: there are none
 	Memory         *memory.Watch
+	Owners         *Owners // nil: not measured
+	Status         *Status // nil: not known
 }
 
 // Register registers the counters of all sources. The error names a metric that exists already.
@@ -116,7 +119,6 @@ func Register(to *metrics.Registry, from *Sources) error {
 	counter("sluice_http_adopted_total", "WebSocket upgrades handed back to an event loop by the HTTP server.", nil, n.Adopted.Load)
 	counter("sluice_http_adopt_failed_total", "WebSocket upgrades lost in the handover from the HTTP server to an event loop.", nil, n.AdoptFailed.Load)
 	counter("sluice_http_half_closed_total", "Connections served on after their client had shut its side down.", nil, n.HalfClosed.Load)
-	counter("sluice_http_discard_cut_total", "Connections cut because too much input followed a last response, in bytes or time.", nil, n.DiscardCut.Load)
 	counter("sluice_proxied_total", "Connections with a client address from a PROXY protocol header.", nil, n.Proxied.Load)
 	counter("sluice_loop_wakes_total", "Wake-ups of event loops by other goroutines.", nil, n.Wakes.Load)
 	counter("sluice_connections_lagged_total", "Times a connection became a slow consumer.", nil, n.Lags.Load)
@@ -142,7 +144,6 @@ func Register(to *metrics.Registry, from *Sources) error {
 	gauge("sluice_tls_handshakes", "TLS handshakes in progress.", n.TLSHandshaking.Load)
 	counter("sluice_tls_resumed_total", "TLS handshakes that resumed a session.", nil, n.TLSResumed.Load)
 	counter("sluice_tls_h2_total", "TLS connections that negotiated HTTP/2.", nil, n.TLSH2.Load)
-	counter("sluice_tls_broken_total", "TLS connections closed because of a malformed record.", nil, n.TLSBroken.Load)
 	counter("sluice_received_bytes_total", "Bytes received from clients on the event loops.", nil, n.BytesIn.Load)
 	counter("sluice_sent_bytes_total", "Bytes sent to clients from the event loops.", nil, n.BytesOut.Load)
 	counter("sluice_writes_total", "Writes to clients, by a system call each or through io_uring; compare with frames sent.", nil, n.Writes.Load)
@@ -150,11 +151,14 @@ func Register(to *metrics.Registry, from *Sources) error {
 	counter("sluice_ws_messages_received_total", "Complete WebSocket messages received.", nil, n.Messages.Load)
 	counter("sluice_ws_frames_sent_total", "WebSocket frames queued for clients.", nil, n.Frames.Load)
 	counter("sluice_ws_compressions_total", "Messages compressed: an event once on each event loop, for all its clients there.", nil, from.Compressions.Load)
-	counter("sluice_connections_overflowed_total", "Connections closed because their write queue exceeded outboxBytes.", nil, n.Overflows.Load)
-	counter("sluice_connections_slow_total", "Connections closed because they read nothing for slowTimeout while output was queued.", nil, n.SlowClosed.Load)
-	counter("sluice_connections_backlog_total", "Connections closed, the worst first, because all slow clients held more than backlogBytes.", nil, n.BacklogClosed.Load)
+	for reason, v := range map[string]*atomic.Uint64{
+		"outbox": &n.Overflows, "slow": &n.SlowClosed, "backlog": &n.BacklogClosed, "ping": &n.PingLost, "tls": &n.TLSBroken, "discard": &n.DiscardCut,
+	} {
+		counter("sluice_connections_closed_total", "Connections closed by the gateway, by reason: outbox (more than outboxBytes queued), slow (nothing read for slowTimeout), "+
+			"backlog (all slow clients held more than backlogBytes), ping (no pong), tls (a malformed record), discard (too much input after a last response).",
+			metrics.Labels{"reason": reason}, v.Load)
+	}
 	gauge("sluice_backlog_bytes", "Output queued for slow clients; backlogBytes bounds it.", n.BacklogBytes.Load)
-	counter("sluice_connections_ping_lost_total", "Connections closed because a pong was missing.", nil, n.PingLost.Load)
 	counter("sluice_engine_restarts_total", "Restarts of the event engine after an accept error.", nil, n.Restarts.Load)
 
 	for p := range owner.Parts {
@@ -223,39 +227,37 @@ func Register(to *metrics.Registry, from *Sources) error {
 	gauge("sluice_nats_subscriptions", "Resource names subscribed on NATS.", b.Subscriptions.Load)
 	gauge("sluice_nats_watched_servers", "Other servers of the NATS cluster that are watched and reach those that the gateway is connected to.", b.Watched.Load)
 	counters("sluice_nats_", map[string]count{
-		"requests":      {"Requests to services, including those that failed immediately.", b.Requests.Load},
-		"replies":       {"Replies received for pending requests.", b.Replies.Load},
-		"pre_responses": {"Pre-responses received, which only extend a timeout.", b.PreResponses.Load},
-		"failed":        {"Requests that the NATS client failed to send.", b.Failed.Load},
-		"unsent":        {"Requests that ended before they were sent.", b.Unsent.Load},
-		"system_events": {"System and token events received.", b.SystemEvents.Load},
-		"timeouts":      {"Requests without a reply in time.", b.Timeouts.Load},
-		"no_responders": {"Requests without a subscribed service.", b.NoResponders.Load},
-		"late_replies":  {"Replies received after their request had ended.", b.LateReplies.Load},
-		"abandoned":     {"Requests given up because their client has gone.", b.Abandoned.Load},
-		"bad_subjects":  {"Requests and subscriptions rejected for an invalid subject.", b.BadSubjects.Load},
-		"too_long":      {"Requests and subscriptions rejected because their subject is too long for NATS.", b.TooLong.Load},
-		"too_large":     {"Requests rejected because their payload is too large for NATS.", b.TooLarge.Load},
-		"overloaded":    {"Requests rejected because a queue was full.", b.Overloaded.Load},
-		"refused":       {"Subscriptions denied by NATS, for lack of permission or for their number.", b.Refused.Load},
-		"forbidden":     {"Requests denied by NATS for lack of permission.", b.Forbidden.Load},
-		"events":        {"Events of resources received.", b.Events.Load},
-		"bytes_in":      {"Payload bytes received.", b.BytesIn.Load},
-		"bytes_out":     {"Payload bytes sent.", b.BytesOut.Load},
-		"gaps":          {"Times messages may have been lost.", b.Gaps.Load},
-		"slow_consumer": {"Times the NATS client reported a slow consumer.", b.SlowConsumer.Load},
-		"disconnects":   {"Connections to NATS lost.", b.Disconnects.Load},
-		"reconnects":    {"Connections to NATS restored.", b.Reconnects.Load},
-		"partitions":    {"Times a server of the NATS cluster was found cut off from the others.", b.Partitions.Load},
+		"requests":       {"Requests to services, including those that failed immediately.", b.Requests.Load},
+		"replies":        {"Replies received for pending requests.", b.Replies.Load},
+		"pre_responses":  {"Pre-responses received, which only extend a timeout.", b.PreResponses.Load},
+		"failed":         {"Requests that the NATS client failed to send.", b.Failed.Load},
+		"unsent":         {"Requests that ended before they were sent.", b.Unsent.Load},
+		"system_events":  {"System and token events received.", b.SystemEvents.Load},
+		"timeouts":       {"Requests without a reply in time.", b.Timeouts.Load},
+		"no_responders":  {"Requests without a subscribed service.", b.NoResponders.Load},
+		"late_replies":   {"Replies received after their request had ended.", b.LateReplies.Load},
+		"abandoned":      {"Requests given up because their client has gone.", b.Abandoned.Load},
+		"bad_subjects":   {"Requests and subscriptions rejected for an invalid subject.", b.BadSubjects.Load},
+		"too_long":       {"Requests and subscriptions rejected because their subject is too long for NATS.", b.TooLong.Load},
+		"too_large":      {"Requests rejected because their payload is too large for NATS.", b.TooLarge.Load},
+		"overloaded":     {"Requests rejected because a queue was full.", b.Overloaded.Load},
+		"refused":        {"Subscriptions denied by NATS, for lack of permission or for their number.", b.Refused.Load},
+		"forbidden":      {"Requests denied by NATS for lack of permission.", b.Forbidden.Load},
+		"events":         {"Events of resources received.", b.Events.Load},
+		"received_bytes": {"Payload bytes received.", b.BytesIn.Load},
+		"sent_bytes":     {"Payload bytes sent.", b.BytesOut.Load},
+		"gaps":           {"Times messages may have been lost.", b.Gaps.Load},
+		"slow_consumer":  {"Times the NATS client reported a slow consumer.", b.SlowConsumer.Load},
+		"disconnects":    {"Connections to NATS lost.", b.Disconnects.Load},
+		"reconnects":     {"Connections to NATS restored.", b.Reconnects.Load},
+		"partitions":     {"Times a server of the NATS cluster was found cut off from the others.", b.Partitions.Load},
 	})
 
 	for r := range natsbus.Reasons {
 		counter("sluice_nats_lost_total", "Connections to NATS lost, by reason.", metrics.Labels{"reason": r.String()}, b.Lost[r].Load)
 	}
 
-	if e := services(to, from.Services); e != nil && err == nil {
-		err = e
-	}
+	err = cmp.Or(err, services(to, from.Services), owners(to, from.Owners, b), status(to, from.Status))
 
 	requests := make(map[string]func() uint64)
 	for _, t := range []res.RequestType{res.Get, res.Subscribe, res.Unsubscribe, res.Call, res.Auth} {

@@ -2,37 +2,20 @@ package collect
 
 import (
 	"fmt"
-	"log/slog"
 	"reflect"
 	"sync/atomic"
 	"testing"
 
-	"sluice/cache"
-	"sluice/fanout"
-	"sluice/internal/httpapi"
-	"sluice/internal/httpedge"
-	"sluice/internal/limit"
-	"sluice/internal/memory"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"sluice/internal/metrics"
-	"sluice/internal/natsbus"
 	"sluice/internal/owner"
-	"sluice/internal/ratelimit"
-	"sluice/internal/session"
-	"sluice/netpoll"
 )
 
 // TestEveryCounterIsExported gives each counter of each part a value of its own and looks for it
 // among the metrics.
 func TestEveryCounterIsExported(t *testing.T) {
-	from := Sources{
-		Net: new(netpoll.Metrics), Fanout: new(fanout.Metrics), Session: new(session.Metrics), Cache: new(cache.Metrics),
-		NATS: new(natsbus.Metrics), Limits: new(ratelimit.Metrics), HTTP: new(httpedge.Metrics), API: new(httpapi.Metrics),
-		Compressions: new(metrics.Counter), CutHTTP: new(metrics.Counter), InvalidAnswers: new(atomic.Uint64),
-		Faults:   owner.NewFaults(owner.NewManualClock(), slog.New(slog.DiscardHandler)),
-		Draining: func() bool { return true },
-		Services: limit.NewTable(limit.Options{Max: 100, Min: 1, Parts: 1}),
-		Memory:   memory.NewWatch(memory.Options{}),
-	}
+	from := *everything()
 	r := metrics.New("1.0.0", "1.2.3")
 	if err := Register(r, &from); err != nil {
 		t.Fatal(err)
@@ -77,11 +60,16 @@ func TestEveryCounterIsExported(t *testing.T) {
 	}
 	for i, v := 0, reflect.ValueOf(from); i < v.NumField(); i++ {
 		f := v.Field(i)
-		if _, ok := f.Interface().(*owner.Faults); ok || f.Kind() != reflect.Pointer {
-			continue // counted by what happens only
+		switch f.Interface().(type) {
+		case *owner.Faults, *Owners, *Status:
+			continue // counted by what happens only, or functions
+		}
+		if f.Kind() != reflect.Pointer {
+			continue
 		}
 		walk(v.Type().Field(i).Name, f.Elem())
 	}
+	walk("Status.Reloads", reflect.ValueOf(from.Status.Reloads).Elem())
 	for name, c := range from.HTTP.Methods() {
 		next += 1 << 20
 		want[float64(next)] = "HTTP.Methods " + name
@@ -99,5 +87,8 @@ func TestEveryCounterIsExported(t *testing.T) {
 	}
 	for _, name := range want {
 		t.Errorf("no metric has the value of %s", name)
+	}
+	if problems, err := testutil.GatherAndLint(r.Gatherer()); err != nil || len(problems) > 0 {
+		t.Error(problems, err)
 	}
 }

@@ -27,7 +27,7 @@ const (
 type control struct {
 	estimate float64
 	min, max float64
-	base     [kinds]time.Duration // latency without a queue; 0: unknown
+	base     [Kinds]time.Duration // latency without a queue; 0: unknown
 	calm     time.Duration        // when the limit was last not needed, or probed
 	trusted  float64              // the estimate at the last probe
 	probe    probe
@@ -46,8 +46,8 @@ const (
 
 // totals is what happened in a window.
 type totals struct {
-	n        [kinds]int
-	lowest   [kinds]time.Duration
+	n        [Kinds]int
+	lowest   [Kinds]time.Duration
 	timeouts int
 	limited  bool // a request had to wait for a place
 	high     int  // most requests in flight

@@ -40,9 +40,12 @@ const (
 	KindGet
 	KindCall
 	KindAuth
-	KindOther
-	kinds
+	KindQuery // all others: a query request has the subject that the service chose
+	// Kinds is their number.
+	Kinds
 )
+
+func (k Kind) String() string { return [...]string{"access", "get", "call", "auth", "query"}[k] }
 
 // KindOf returns the kind of a request by its subject.
 func KindOf(subject string) Kind {
@@ -56,7 +59,7 @@ func KindOf(subject string) Kind {
 	case hasPrefix(subject, "auth."):
 		return KindAuth
 	}
-	return KindOther
+	return KindQuery
 }
 
 func hasPrefix(s, prefix string) bool { return len(s) >= len(prefix) && s[:len(prefix)] == prefix }

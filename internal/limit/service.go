@@ -39,7 +39,7 @@ type window struct {
 	least    atomic.Int64 // time before which it does not end
 	ends     atomic.Int64 // time at which it ends with few replies
 	need     atomic.Int64 // replies with which it ends
-	kinds    [kinds]lowest
+	kinds    [Kinds]lowest
 	timeouts atomic.Int64
 	limited  atomic.Bool
 	high     atomic.Int64

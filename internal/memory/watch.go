@@ -104,6 +104,9 @@ func (w *Watch) Start() {
 // Stop ends the watch: there is no further reading. Any goroutine may call it.
 func (w *Watch) Stop() { w.ended.Store(true) }
 
+// Limit returns the limit in bytes; 0: there is none.
+func (w *Watch) Limit() int64 { return w.o.Limit }
+
 // Level returns the present level. Any goroutine may call it.
 func (w *Watch) Level() Level { return Level(w.level.Load()) }
 

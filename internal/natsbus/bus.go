@@ -75,8 +75,9 @@ func (s Signal) String() string {
 // the connection (with several connections: one goroutine for each), and must not block. data is
 // immutable and may be kept; nats.go makes a new slice for every message.
 type Receiver interface {
-	// Event takes event.<name>.<event>; the name may have dots, the event has none.
-	Event(name, event string, data []byte)
+	// Event takes event.<name>.<event>; the name may have dots, the event has none. It had arrived
+	// at the time at of Options.Clock.
+	Event(name, event string, data []byte, at time.Duration)
 	// System takes system.<event>. It comes from the first connection only.
 	System(event string, data []byte)
 	// Token takes conn.<cid>.token. It comes from the first connection only.
@@ -252,6 +253,13 @@ func (b *Bus) Connected() bool {
 		}
 	}
 	return true
+}
+
+// Waiting calls emit with how many received messages each connection's dispatcher has yet to take.
+func (b *Bus) Waiting(emit func(conn, messages int)) {
+	for i, l := range b.links {
+		emit(i, len(l.msgs))
+	}
 }
 
 // ConnOf returns the number of the connection that carries the events of name and the requests made

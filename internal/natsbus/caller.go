@@ -32,6 +32,8 @@ type Caller struct {
 	batches []*batch
 
 	orphans []orphan // calls given up before they were sent
+
+	metrics *callerMetrics // fixed
 }
 
 const pageSlots = 256
@@ -39,7 +41,7 @@ const pageSlots = 256
 // NewCaller returns the caller of one owner. number identifies the owner in its replies and must be
 // unique on the bus; wheel and now are the owner's own.
 func (b *Bus) NewCaller(number uint32, wheel *owner.Wheel, now func() time.Duration) *Caller {
-	return &Caller{bus: b, owner: number, wheel: wheel, now: now, batches: make([]*batch, len(b.links))}
+	return &Caller{bus: b, owner: number, wheel: wheel, now: now, batches: make([]*batch, len(b.links)), metrics: b.opts.Metrics.addCaller()}
 }
 
 // Subscribe subscribes to the events of a resource, until Unsubscribe. Calls are not counted. The
@@ -174,6 +176,7 @@ func (c *Caller) Deliver(r Reply) {
 		}
 		m.Replies.Inc()
 	}
+	c.measure(s, &r)
 	c.finish(s, r.Data, r.Err)
 }
 
@@ -191,6 +194,7 @@ func (c *Caller) timedOut(s *slot, err error) {
 		}
 	}
 	c.bus.opts.Metrics.Timeouts.Inc()
+	c.measure(s, &Reply{Err: err})
 	c.finish(s, nil, err)
 }
 
@@ -328,6 +332,7 @@ func (c *Caller) Cut(conn int) {
 					continue
 				}
 				if !s.once {
+					c.measure(s, &Reply{Err: ErrCut})
 					c.finish(s, nil, ErrCut)
 				} else {
 					c.leave(s, true)

@@ -14,6 +14,7 @@ type dispatcher struct {
 	*link
 
 	counts    counts
+	arrived   time.Duration    // when the messages at hand had arrived, at the latest; read once for all that wait
 	overrun   int              // messages until the Gap is signalled, at most; 0: none were dropped
 	probation *time.Timer      // armed while a connection has yet to prove that it lasts
 	connected bool             // as signalled last
@@ -53,10 +54,13 @@ func (d *dispatcher) receive() (closed bool) {
 	for {
 		select {
 		case m := <-d.msgs:
+			d.arrived = d.opts.Clock.Now()
 			d.take(m)
-			// Only this goroutine receives, so these receives do not block.
-			for n := len(d.msgs); n > 0; n-- {
-				d.take(<-d.msgs)
+			if n := len(d.msgs); n > 0 {
+				d.arrived = d.opts.Clock.Now() // by now all n have
+				for ; n > 0; n-- {
+					d.take(<-d.msgs) // does not block: only this goroutine receives
+				}
 			}
 			d.flushCounts()
 		case c := <-d.changes:
@@ -67,6 +71,7 @@ func (d *dispatcher) receive() (closed bool) {
 			d.doubt = nil
 			d.signal(Gap)
 		case <-d.stopping:
+			d.arrived = d.opts.Clock.Now()
 			for n := len(d.msgs); n > 0; n-- {
 				d.take(<-d.msgs)
 			}
@@ -141,7 +146,7 @@ func (d *dispatcher) route(m *nats.Msg) {
 		dot := strings.LastIndexByte(rest, '.')
 		if dot > 0 {
 			d.counts.events++
-			d.opts.Receiver.Event(rest[:dot], rest[dot+1:], m.Data)
+			d.opts.Receiver.Event(rest[:dot], rest[dot+1:], m.Data, d.arrived)
 		}
 		return
 	}
@@ -150,10 +155,7 @@ func (d *dispatcher) route(m *nats.Msg) {
 			if int32(r.made-d.confirmed.Load()) > 0 {
 				d.confirm(r.made)
 			}
-			r.Data = m.Data
-			if d.opts.Services != nil {
-				r.at = d.opts.Clock.Now()
-			}
+			r.Data, r.at = m.Data, d.arrived
 			if len(m.Data) == 0 && isNoResponders(m) {
 				r.Err = ErrNoResponders
 			}

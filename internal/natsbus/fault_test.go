@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/internal/owner"
 )
@@ -27,9 +28,9 @@ func (b bomber) at(what string) {
 	}
 }
 
-func (b bomber) Event(name, event string, data []byte) {
+func (b bomber) Event(name, event string, data []byte, at time.Duration) {
 	b.at("event")
-	b.harness.Event(name, event, data)
+	b.harness.Event(name, event, data, at)
 }
 
 func (b bomber) System(event string, data []byte) {

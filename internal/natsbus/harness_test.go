@@ -60,7 +60,7 @@ func (h *harness) put(i item) {
 	}
 }
 
-func (h *harness) Event(name, event string, data []byte) {
+func (h *harness) Event(name, event string, data []byte, _ time.Duration) {
 	if h.gate != nil {
 		<-h.gate
 	}

@@ -42,6 +42,8 @@ type Metrics struct {
 	Partitions   metrics.Counter // times a server of the cluster was found cut off from the others
 
 	Lost [Reasons]metrics.Counter // connections lost, by reason
+
+	callers callers // what each caller measures
 }
 
 // reject counts a request or subscription that failed with err before it reached NATS.

@@ -22,11 +22,11 @@ type sink struct {
 	replies chan Reply
 }
 
-func (s *sink) Event(string, string, []byte) { s.events++ }
-func (s *sink) System(string, []byte)        {}
-func (s *sink) Token(string, []byte)         {}
-func (s *sink) Refused(string, error)        {}
-func (s *sink) Missed(string)                {}
+func (s *sink) Event(string, string, []byte, time.Duration) { s.events++ }
+func (s *sink) System(string, []byte)                       {}
+func (s *sink) Token(string, []byte)                        {}
+func (s *sink) Refused(string, error)                       {}
+func (s *sink) Missed(string)                               {}
 func (s *sink) Reply(r Reply) {
 	if s.replies != nil {
 		s.replies <- r
@@ -254,7 +254,7 @@ type counter struct {
 	reached chan struct{}
 }
 
-func (c *counter) Event(string, string, []byte) {
+func (c *counter) Event(string, string, []byte, time.Duration) {
 	c.events++
 	if c.events == c.total {
 		close(c.reached)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -218,7 +219,7 @@ type keeper struct {
 	all chan []byte
 }
 
-func (k *keeper) Event(_, _ string, data []byte) { k.all <- data }
+func (k *keeper) Event(_, _ string, data []byte, _ time.Duration) { k.all <- data }
 
 func TestReconnectAfterRestart(t *testing.T) {
 	h := newHarness(t)

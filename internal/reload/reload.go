@@ -14,8 +14,10 @@ import (
 	"log/slog"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"sluice/internal/config"
+	"sluice/internal/metrics"
 )
 
 // Errors of a reload that has not been tried. Any other error is a mistake in the new settings.
@@ -52,6 +54,15 @@ type Reloader struct {
 	running atomic.Pointer[config.Config] // settings in use
 	token   chan struct{}                 // holds an element while no reload is in progress
 	open    atomic.Bool                   // the gateway runs
+
+	Metrics Metrics
+}
+
+// Metrics counts reloads that were no dry run. Any goroutine may read it.
+type Metrics struct {
+	Done   metrics.Counter
+	Failed metrics.Counter
+	Latest metrics.Gauge // Unix time of the latest that was done, in seconds; 0: none was
 }
 
 // New returns a Reloader, which rejects every reload before Open.
@@ -104,7 +115,13 @@ func (r *Reloader) exclusively(ctx context.Context, dryRun bool) (Result, error)
 		return Result{}, ErrNotRunning
 	}
 	result, err := r.reload(ctx, dryRun)
-	if err != nil && !dryRun {
+	switch {
+	case dryRun:
+	case err == nil:
+		r.Metrics.Done.Inc()
+		r.Metrics.Latest.Set(time.Now().Unix())
+	default:
+		r.Metrics.Failed.Inc()
 		r.o.Log.Error("reload failed; the settings in use stay", "error", err)
 	}
 	return result, err

@@ -2,6 +2,7 @@ package state
 
 import (
 	"strconv"
+	"time"
 
 	"sluice/internal/res"
 )
@@ -170,7 +171,8 @@ type Update struct {
 	Kind     UpdateKind
 	Snapshot *Snapshot
 	Event    *Event
-	Lost     int      // of Synced: custom events that were dropped
-	Steps    []*Event // of Synced: the events that lead to Snapshot, for a subscription that has skipped none
+	Lost     int           // of Synced: custom events that were dropped
+	At       time.Duration // of Applied: when the event arrived, by the gateway's clock; 0: unknown
+	Steps    []*Event      // of Synced: the events that lead to Snapshot, for a subscription that has skipped none
 	Err      *res.Error
 }
