@@ -34,7 +34,7 @@ export async function freePort() {
 const environment = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("SLUICE_")));
 
 /** A process whose output is kept, to be shown when something fails. */
-class Process {
+export class Process {
   #child = null;
   #exited = null;
   output = "";
