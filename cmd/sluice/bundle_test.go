@@ -85,3 +85,24 @@ func TestBundle(t *testing.T) {
 		t.Error("a file was left behind")
 	}
 }
+
+// Without a gateway to show, top says why and ends.
+func TestTopWithoutGateway(t *testing.T) {
+	url, _ := looked(t)
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"-url", url}, 1, "adminTokenFile"},
+		{[]string{"-url", "http://127.0.0.1:1"}, 1, "must run with adminPort"},
+		{[]string{"-url", "here"}, 2, "the URL must be like"},
+		{[]string{"more"}, 2, "-token-file"},
+		{[]string{"-h"}, 0, "-token-file"},
+	} {
+		code, _, stderr := command(t, nil, append([]string{"top"}, tt.args...)...)
+		if code != tt.code || !strings.Contains(stderr, tt.want) {
+			t.Errorf("%q: exit code %d\n%s", tt.args, code, stderr)
+		}
+	}
+}

@@ -53,6 +53,8 @@ var banned = []struct {
 	{path: "github.com/jirenius/go-res", except: []string{"internal/demo", "internal/example", "examples/books", "examples/chat", "examples/hello", "examples/login", "examples/pages", "examples/ticker"}, why: "a library for services, not for the gateway"},
 	{path: "github.com/valyala/fastjson", except: []string{"internal/res"}, why: "res has the codecs; its values live only until the next parse"},
 	{path: "go.yaml.in/yaml/", except: []string{"internal/config/yaml.go", "loadtest/plan", "cmd/sluice-load"}, why: "it expands aliases and has tags: config reads the little that its file may have"},
+	{path: "github.com/rivo/tview", except: []string{"internal/top"}, why: "top is the one place that knows the terminal"},
+	{path: "github.com/gdamore/tcell/", except: []string{"internal/top"}, why: "top is the one place that knows the terminal"},
 	{path: "github.com/prometheus/", except: []string{"internal/metrics", "internal/metricsserver"}, why: "metrics is the bridge, and the metrics port serves what it gathers in Prometheus's format; others count with its atomics"},
 }
 

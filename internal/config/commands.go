@@ -20,6 +20,7 @@ var commands = []command{
 	{name: "demo", args: options, help: "run a gateway with a demo service and its page"},
 	{name: "check", args: options, help: "print the effective configuration and what is wrong with it"},
 	{name: "config", args: "[--schema]", words: []string{"--schema"}, help: "print a configuration file with the defaults, or its JSON Schema"},
+	{name: "top", args: "[-url URL] [-token-file FILE]", words: adminFlags, help: "show in the terminal what a running gateway is doing"},
 	{name: "bundle", args: "[-url URL] [-token-file FILE] [-o FILE]", words: adminFlags, help: "collect what a bug report needs from a running gateway's admin port"},
 	{name: "service", args: "new NAME", words: []string{"new"}, help: "write a small service to begin with, in Go or Node"},
 	{name: "completion", args: "bash|zsh|fish", words: shells, help: "print the completions for a shell"},
