@@ -125,7 +125,14 @@ func (l *loop) mend() {
 // turn handles what other owners have put into the mailbox.
 func (l *loop) turn() {
 	l.env.Hub.Resume() // continues a fan-out that a panic has interrupted
-	if l.mailbox.Drain(turnBudget, l.handle) {
+	part, more := 16, true
+	if l.net.Full() {
+		part = 1 // the writes of earlier turns go first
+	}
+	for n := 0; more && n < turnBudget && (n == 0 || !l.net.Full()); n += part {
+		more = l.mailbox.Drain(part, l.handle)
+	}
+	if more {
 		l.net.Behind()
 	}
 	l.endTurn()

@@ -14,6 +14,7 @@ type output struct {
 	dirty      []*Conn    // have new output; flagDirty is set
 	queue      writeQueue // wait for their writes since earlier iterations
 	lagChanged []*Conn    // Conn.Lagging has changed since the Handler was notified
+	full       bool       // see Loop.Full
 
 	deferred      []*Conn     // see Conn.Defer; nil: a panic interrupted its flush
 	deferredTimer owner.Timer // armed while there are any
@@ -59,6 +60,9 @@ func (o *output) flush() {
 		o.flusher.flush(l, o.splitDeferred(batch))
 		l.iter.batch, l.iter.conn = nil, nil
 		clear(batch)
+	}
+	if o.queue.len() == 0 {
+		o.full = false
 	}
 }
 

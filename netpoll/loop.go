@@ -134,6 +134,11 @@ func (l *Loop) Wake() { l.wait.wake() }
 // are put off, because the reply or input that they wait for may be among these.
 func (l *Loop) Behind() { l.behind = true }
 
+// Full reports whether a connection has much output that no write has been tried of yet. A Handler
+// should leave its messages to later iterations then: otherwise more events than the loop can write
+// pile up in the outboxes of clients that read.
+func (l *Loop) Full() bool { return l.output.full }
+
 // CloseAll closes every WebSocket connection of the loop after what is queued for it. Streams are
 // finished, pending upgrades rejected with 503. Connections whose request head is incomplete stay,
 // and so do those with a plain request.

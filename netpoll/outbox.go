@@ -22,6 +22,7 @@ const (
 	copyBelow        = 4 << 10               // bytes of a frame from which on it is shared, not copied
 	ownChunk         = 8 << 10               // bytes of a buffer for copies
 	manySlices       = 64                    // slices after which frames are copied though the socket is not full yet
+	fullPart         = 4                     // the part of Limits.OutboxBytes beyond which Loop.Full is true
 	maxFreeBacklogs  = 8192                  // backlogs that a loop keeps for reuse
 	freeBacklogSlots = 16                    // capacity, in slices, up to which a backlog is kept for reuse
 )
@@ -107,6 +108,9 @@ func (c *Conn) push(b []byte) {
 		c.more.push(b)
 	}
 	c.queued += int32(len(b))
+	if m := c.more; m != nil && !m.lagging && (len(m.bufs)-m.head >= manySlices || int(c.queued) >= l.opts.Limits.OutboxBytes/fullPart) {
+		l.output.full = true
+	}
 	if c.more != nil && c.more.slow.listed {
 		l.slow.weigh(c.more, c.more.slow.weight+int64(len(b)))
 	}

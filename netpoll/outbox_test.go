@@ -342,3 +342,33 @@ func TestOutboxBoundAsksOnceMore(t *testing.T) {
 		t.Errorf("closing %v, lagging %v, %d bytes queued", c.Closing(), c.Lagging(), c.Queued())
 	}
 }
+
+// TestFull: a loop is full from when a client has much output that was not tried to be written,
+// until the write queue has been written.
+func TestFull(t *testing.T) {
+	for _, size := range []int{1, 10_000} {
+		l := looseLoop(t, 100_000)
+		var conns []*Conn
+		for range queueBatch + 1 {
+			conns = append(conns, looseConn(l, -1))
+		}
+		l.output.flusher = &moodySocket{free: true}
+		frames := 0
+		for ; !l.Full() && frames < 1000; frames++ {
+			for _, c := range conns {
+				c.Send(make([]byte, size))
+			}
+		}
+		if want := map[int]int{1: manySlices + 1, 10_000: 3}[size]; frames != want {
+			t.Errorf("full after %d frames of %d bytes, want %d", frames, size, want)
+		}
+		l.output.flush()
+		if !l.Full() {
+			t.Error("not full though a connection waits for its write")
+		}
+		l.output.flush()
+		if l.Full() {
+			t.Error("full after all have been written")
+		}
+	}
+}
