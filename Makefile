@@ -26,14 +26,14 @@ build: ## build bin/sluice (VERSION=v1.2.3 stamps it)
 demo: build ## build and run the demo (ARGS='--port 9000' adds settings)
 	./bin/sluice demo $(ARGS)
 
-example: examples ## run an example on http://localhost:8080/ (NAME=hello, books, chat, login, pages or ticker; ARGS='-port 9000')
+example: examples ## run an example on http://localhost:8080/ (NAME=hello, books, chat, login, pages, ticker or todo; ARGS='-port 9000')
 	@test -n "$(NAME)" -a -x "bin/examples/$(NAME)" || { echo "Say which example: make example NAME=books. There are:" $$(ls bin/examples); exit 1; }
 	./bin/examples/$(NAME) $(ARGS)
 
 examples: ## build the examples and install their browser libraries
 	@command -v npm >/dev/null || { echo "The examples' browser libraries come from npm: install Node 20 or later with npm."; exit 1; }
-	$(GO) build -o bin/examples/ ./examples/...
-	cd examples && npm ci --no-audit --no-fund
+	$(GO) build -ldflags=-w -o bin/examples/ ./examples/...
+	cd examples && npm ci --no-audit --no-fund --prefer-offline --ignore-scripts && npm run --silent build
 
 test: ## run all tests: Go's, fuzz seeds included, then end to end (PKG=./internal/res/... runs a package's only)
 	$(GO) test -timeout $(TIMEOUT) $(PKG)

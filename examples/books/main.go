@@ -4,7 +4,7 @@
 package main
 
 import (
-	_ "embed"
+	"embed"
 	"os"
 	"slices"
 	"strconv"
@@ -16,7 +16,7 @@ import (
 )
 
 //go:embed index.html
-var page []byte
+var web embed.FS
 
 // maxBooks bounds the list: whatever clients can make longer needs a limit.
 const maxBooks = 100
@@ -116,4 +116,4 @@ func service() *res.Service {
 
 func valid(text string) bool { return strings.TrimSpace(text) != "" && len(text) <= 100 }
 
-func main() { os.Exit(example.Run(page, service())) }
+func main() { os.Exit(example.Run(web, service())) }

@@ -5,7 +5,7 @@
 package main
 
 import (
-	_ "embed"
+	"embed"
 	"os"
 	"slices"
 	"strings"
@@ -17,7 +17,7 @@ import (
 )
 
 //go:embed index.html
-var page []byte
+var web embed.FS
 
 const (
 	maxMessages = 50
@@ -170,4 +170,4 @@ func service() *res.Service {
 	return s
 }
 
-func main() { os.Exit(example.Run(page, service())) }
+func main() { os.Exit(example.Run(web, service())) }

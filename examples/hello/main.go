@@ -4,7 +4,7 @@
 package main
 
 import (
-	_ "embed"
+	"embed"
 	"os"
 
 	"github.com/jirenius/go-res"
@@ -13,7 +13,7 @@ import (
 )
 
 //go:embed index.html
-var page []byte
+var web embed.FS
 
 func service() *res.Service {
 	count := 0
@@ -30,4 +30,4 @@ func service() *res.Service {
 	return s
 }
 
-func main() { os.Exit(example.Run(page, service())) }
+func main() { os.Exit(example.Run(web, service())) }

@@ -9,7 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	_ "embed"
+	"embed"
 	"os"
 
 	"github.com/jirenius/go-res"
@@ -18,7 +18,7 @@ import (
 )
 
 //go:embed index.html
-var page []byte
+var web embed.FS
 
 // token is a connection's token. A guest has one too, without a name: what replaces a token makes
 // the gateway ask for access again, and a first token does not.
@@ -80,4 +80,4 @@ func service() *res.Service {
 	return s
 }
 
-func main() { os.Exit(example.Run(page, service())) }
+func main() { os.Exit(example.Run(web, service())) }

@@ -4,7 +4,7 @@
 package main
 
 import (
-	_ "embed"
+	"embed"
 	"net/url"
 	"os"
 	"slices"
@@ -17,7 +17,7 @@ import (
 )
 
 //go:embed index.html
-var page []byte
+var web embed.FS
 
 // maxWords bounds the list.
 const maxWords = 1000
@@ -87,4 +87,4 @@ func service() *res.Service {
 	return s
 }
 
-func main() { os.Exit(example.Run(page, service())) }
+func main() { os.Exit(example.Run(web, service())) }

@@ -6,7 +6,7 @@
 package main
 
 import (
-	_ "embed"
+	"embed"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -19,7 +19,7 @@ import (
 )
 
 //go:embed index.html
-var page []byte
+var web embed.FS
 
 // interval is the time between two changes of a price.
 const interval = 50 * time.Millisecond
@@ -61,4 +61,4 @@ func service() *res.Service {
 	return s
 }
 
-func main() { os.Exit(example.Run(page, service())) }
+func main() { os.Exit(example.Run(web, service())) }

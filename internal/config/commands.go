@@ -33,9 +33,6 @@ var adminFlags = []string{"-url", "-token-file", "-ca", "-cert", "-key"}
 // options is what a command has as args that takes the settings' flags.
 const options = "[options]"
 
-// takesFlags reports whether the settings' flags may follow.
-func (c *command) takesFlags() bool { return c.args == options }
-
 // synopsis returns how the command is written.
 func (c *command) synopsis() string {
 	return strings.Join(slices.DeleteFunc([]string{"sluice", c.name, c.args}, func(s string) bool { return s == "" }), " ")

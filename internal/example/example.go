@@ -2,8 +2,8 @@
 // its page, in one process.
 //
 // It owns the process. The service and the page are the example's; the service talks to the gateway
-// through NATS only, as a program of its own would. It serves no other files
-// than the page, its style and the libraries in its table; never a folder.
+// through NATS only, as a program of its own would. It serves pages, their
+// style and the libraries in its table, and never another file.
 package example
 
 import (
@@ -31,27 +31,30 @@ import (
 //go:embed style.css
 var style []byte
 
-// libraries are the files of npm packages that pages may load, by path below /lib/. They are
-// installed by "npm ci" in the folder examples.
+// libraries are the files of npm packages that pages may load, by path below /lib/. They come from
+// "npm ci" and "npm run build" in the folder examples.
 var libraries = map[string]string{
 	"resclient.js": "resclient/dist/resclient.min.js",
+	"react.js":     ".browser/react.js", // bundled by "npm run build"
+	"vue.js":       "vue/dist/vue.esm-browser.prod.js",
 }
 
 // stopWindow bounds the stop of the gateway.
 const stopWindow = 5 * time.Second
 
-// Run runs an example until Ctrl-C, and returns its exit code. page is the example's index.html.
-func Run(page []byte, service *res.Service) int {
+// Run runs an example until Ctrl-C, and returns its exit code. web has the example's pages, with
+// index.html as the first.
+func Run(web fs.FS, service *res.Service) int {
 	port := flag.Int("port", 8080, "port of the page; -1: any free one")
 	modules := flag.String("modules", "examples/node_modules", "folder of npm packages for the pages")
 	flag.Parse()
 	if _, err := fs.Stat(os.DirFS(*modules), "."); err != nil {
-		fmt.Fprintf(os.Stderr, "There is no folder %s: run \"make example NAME=…\" at the top of the tree, or \"npm ci\" in the folder examples.\n", *modules)
+		fmt.Fprintf(os.Stderr, "There is no folder %s: run \"make example NAME=…\" at the top of the tree, or \"npm ci && npm run build\" in the folder examples.\n", *modules)
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *port, pages{page: page, modules: os.DirFS(*modules)}, service); err != nil {
+	if err := run(ctx, *port, pages{web: web, modules: os.DirFS(*modules)}, service); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -103,24 +106,34 @@ func run(ctx context.Context, port int, p pages, service *res.Service) (err erro
 	}
 }
 
-// pages serves an example's page and what it loads.
-type pages struct {
-	page    []byte
-	modules fs.FS
-}
+// pages serves an example's pages and what they load.
+type pages struct{ web, modules fs.FS }
 
 // ServeHTTP implements http.Handler.
 func (p pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch file := libraries[path.Base(r.URL.Path)]; {
+	base := path.Base(r.URL.Path)
+	switch file := libraries[base]; {
 	case r.URL.Path == "/":
-		http.ServeContent(w, r, "index.html", time.Time{}, bytes.NewReader(p.page))
+		serve(w, r, p.web, "index.html")
+	case path.Ext(base) == ".html" && r.URL.Path == "/"+base:
+		serve(w, r, p.web, base)
 	case r.URL.Path == "/style.css":
 		http.ServeContent(w, r, "style.css", time.Time{}, bytes.NewReader(style))
 	case file != "" && path.Dir(r.URL.Path) == "/lib":
-		http.ServeFileFS(w, r, p.modules, file)
+		serve(w, r, p.modules, file)
 	case r.URL.Path == "/favicon.ico":
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		gateway.NotFound(w, r)
 	}
+}
+
+// serve serves a file. It is not http.ServeFileFS, which redirects from index.html.
+func serve(w http.ResponseWriter, r *http.Request, from fs.FS, file string) {
+	content, err := fs.ReadFile(from, file)
+	if err != nil {
+		gateway.NotFound(w, r)
+		return
+	}
+	http.ServeContent(w, r, file, time.Time{}, bytes.NewReader(content))
 }

@@ -49,13 +49,13 @@ describe("the examples", { skip: noBrowser }, () => {
   }
 
   /** Opens the example's page in a window of its own. */
-  async function open() {
+  async function open(path = "") {
     const context = await browser.newContext();
     context.setDefaultTimeout(patience);
     context.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
     context.on("weberror", (error) => complaints.push(error.error().stack));
     const page = await context.newPage();
-    await page.goto(example.url);
+    await page.goto(example.url + path);
     return page;
   }
   const shows = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor();
@@ -143,6 +143,24 @@ describe("the examples", { skip: noBrowser }, () => {
     await a.getByLabel("Begins with").fill("mo");
     await listed(a, "#words li", ["moor"]);
     assert.deepEqual(await a.evaluate(nameless), []);
+  });
+
+  it("todo", async () => {
+    await run("todo");
+    const [react, vue] = [await open("react.html"), await open("vue.html")];
+    const both = async (want) => {
+      for (const page of [react, vue]) await listed(page, "#app li span", want);
+    };
+    await both(["Oil the gate", "Read the gauge"]);
+    await react.getByLabel("Item").fill("<Paint>");
+    await react.keyboard.press("Enter");
+    await both(["Oil the gate", "Read the gauge", "<Paint>"]);
+    await vue.getByRole("button", { name: "Done" }).first().click();
+    await both(["Read the gauge", "<Paint>"]);
+    await vue.getByLabel("Item").fill("Close");
+    await vue.keyboard.press("Enter");
+    await both(["Read the gauge", "<Paint>", "Close"]);
+    assert.deepEqual([...(await react.evaluate(nameless)), ...(await vue.evaluate(nameless))], []);
   });
 
   it("ticker", async () => {
