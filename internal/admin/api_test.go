@@ -32,7 +32,7 @@ func TestLookingInside(t *testing.T) {
 
 	var o admin.Overview
 	w.get("/api/overview", &o)
-	if o.Connections.WebSocket != 2 || o.Totals.Deliveries < 6 || len(o.Loops) != 2 || len(o.Shards) != 2 || o.NotReady != "" || o.LogLevel != "debug" || o.Memory.Live == 0 {
+	if o.Connections.WebSocket != 2 || o.Totals.Deliveries < 6 || len(o.Loops) != 2 || len(o.Shards) != 2 || o.NotReady != "" || o.LogLevel != "debug" || o.Memory.Live == 0 || o.Totals.TimedEvents == 0 || o.Totals.EventsSeconds <= 0 {
 		t.Errorf("overview: %+v", o)
 	}
 	for _, l := range o.Loops {

@@ -9,6 +9,7 @@ import (
 	"sluice/internal/config"
 	"sluice/internal/limit"
 	"sluice/internal/memory"
+	"sluice/internal/metrics"
 )
 
 // Overview is the response of GET /api/overview: the gateway as a whole. Totals only grow.
@@ -51,6 +52,11 @@ type Totals struct {
 	ServiceRequests uint64 `json:"serviceRequests"`
 	Timeouts        uint64 `json:"timeouts"` // service requests without a reply in time
 	Accepted        uint64 `json:"accepted"`
+
+	// The time from an event's arrival until it is written to the last client, of TimedEvents of
+	// the events, added up.
+	TimedEvents   uint64  `json:"timedEvents"`
+	EventsSeconds float64 `json:"eventsSeconds"`
 }
 
 // Levels go up and down.
@@ -78,6 +84,7 @@ type LoopState struct {
 	Index       int   `json:"index"`
 	Connections int   `json:"connections"`
 	Topics      int   `json:"topics"`
+	BusyMs      int64 `json:"busyMs"` // time in which it did not wait, since the start
 	Requests    int   `json:"requests"`
 	Mailbox     int   `json:"mailbox"`     // messages that wait
 	DelayMicros int64 `json:"delayMicros"` // how long a message waited just now
@@ -139,7 +146,28 @@ func (s *Server) look(ctx context.Context) *Overview {
 	}
 	o.Services = s.services()
 	o.Loops, o.Shards = s.owners(ctx)
+	s.measured(o)
 	return o
+}
+
+// measured adds what the event loops measure themselves.
+func (s *Server) measured(o *Overview) {
+	from := s.gw.Counters.Owners
+	if from == nil {
+		return
+	}
+	loops := from.Loops()
+	latency := new(metrics.Histogram)
+	for _, m := range loops {
+		latency.AddDurations(&m.Latency)
+	}
+	o.Totals.TimedEvents, o.Totals.EventsSeconds = latency.Count(), latency.Sum()
+	now := from.Now()
+	for i := range o.Loops {
+		if l := &o.Loops[i]; l.Index < len(loops) {
+			l.BusyMs = loops[l.Index].Busy(now).Milliseconds()
+		}
+	}
 }
 
 func (s *Server) services() []ServiceState {

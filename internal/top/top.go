@@ -180,8 +180,6 @@ func (t *Top) show(r *round) {
 		per(func(n *admin.Totals) uint64 { return n.BytesOut }),
 		o.Connections.WebSocket, o.Connections.Streams, o.Connections.Slow, o.Now.Subscriptions,
 		bytes(o.Memory.Live), bytes(o.Now.CacheBytes), bytes(o.Now.BacklogBytes), keys))
-	t.before = o
-
 	hot := [][]string{{"DELIVERIES/S", "SUBSCRIBERS", "RESOURCE"}}
 	for _, x := range r.hot.Resources {
 		name := x.Name
@@ -196,7 +194,7 @@ func (t *Top) show(r *round) {
 			bytes(int64(c.Queued)), (time.Duration(c.StalledMs) * time.Millisecond).String(), fmt.Sprint(c.Requests), count(float64(c.Subscriptions)), c.Remote, c.CID,
 		})
 	}
-	owners := [][]string{{"ANSWERS AFTER", "MAILBOX", "CONNECTIONS", "TOPICS", "OWNER"}}
+	owners := [][]string{{"LOAD", "ANSWERS AFTER", "MAILBOX", "CONNECTIONS", "TOPICS", "OWNER"}}
 	answer := func(micros int64, late bool) string {
 		if late {
 			return "late"
@@ -204,14 +202,28 @@ func (t *Top) show(r *round) {
 		return (time.Duration(micros) * time.Microsecond).String()
 	}
 	for _, l := range o.Loops {
-		owners = append(owners, []string{answer(l.DelayMicros, l.Late), fmt.Sprint(l.Mailbox), count(float64(l.Connections)), count(float64(l.Topics)), fmt.Sprintf("event loop %d", l.Index)})
+		owners = append(owners, []string{t.load(o, l.Index, l.BusyMs), answer(l.DelayMicros, l.Late), fmt.Sprint(l.Mailbox), count(float64(l.Connections)), count(float64(l.Topics)), fmt.Sprintf("event loop %d", l.Index)})
 	}
 	for _, s := range o.Shards {
-		owners = append(owners, []string{answer(s.DelayMicros, s.Late), fmt.Sprint(s.Mailbox), "", "", fmt.Sprintf("cache shard %d", s.Index)})
+		owners = append(owners, []string{"", answer(s.DelayMicros, s.Late), fmt.Sprint(s.Mailbox), "", "", fmt.Sprintf("cache shard %d", s.Index)})
 	}
 	for i, table := range [][][]string{hot, slow, owners} {
 		fill(t.lists[i], table)
 	}
+	t.before = o
+}
+
+// load returns the part of the time since the round before in which a loop was busy.
+func (t *Top) load(o *admin.Overview, index int, busyMs int64) string {
+	if t.before == nil || o.Time <= t.before.Time {
+		return "–"
+	}
+	for _, l := range t.before.Loops {
+		if l.Index == index && busyMs >= l.BusyMs {
+			return fmt.Sprintf("%d%%", min(100*(busyMs-l.BusyMs)/(o.Time-t.before.Time), 100))
+		}
+	}
+	return "–"
 }
 
 // fill replaces the rows of a list, of which the first is the head. The selection stays.

@@ -104,7 +104,7 @@ func TestLists(t *testing.T) {
 	d.waitFor("Sluice v1 · ready · up 1m1s", "3 WebSockets, 0 streams, 1 slow", // the head
 		"1.2k", "20k", "a.[red]b?q?]0;x", "quiet", // resources
 		"2 KiB", "1.5s", "192.0.2.1:5", "abc", // clients
-		"12k", "event loop 0", "late", "cache shard 2")
+		"0%", "12k", "event loop 0", "late", "cache shard 2")
 	api.broken.Store(true)
 	d.waitFor("no ?[31manswer", "quiet")
 	api.broken.Store(false)

@@ -62,6 +62,16 @@ function time(ms) {
 // Charts.
 
 const perSecond = (name) => (now, before) => before && now.time > before.time ? ((now.totals[name] - before.totals[name]) * 1000) / (now.time - before.time) : null;
+const latency = (now, before) => {
+  const n = before ? now.totals.timedEvents - before.totals.timedEvents : 0;
+  return n > 0 ? Math.round(((now.totals.eventsSeconds - before.totals.eventsSeconds) * 1e6) / n) : null;
+};
+/** The part of the time in which a loop was busy, from 0 to 1; null if it is not known. */
+function load(loop, now, before) {
+  const last = before?.loops.find((l) => l.index === loop.index);
+  return last && now.time > before.time ? Math.min(Math.max((loop.busyMs - last.busyMs) / (now.time - before.time), 0), 1) : null;
+}
+const percent = (n) => `${(100 * n).toFixed(0)}%`;
 const slowest = (owners) => owners.reduce((max, o) => Math.max(max, o.delayMicros), 0);
 
 const charts = [
@@ -73,6 +83,8 @@ const charts = [
   { name: "Connections", value: (now) => now.connections.all, show: count },
   { name: "Memory in use", value: (now) => now.memory.live, show: bytes },
   { name: "Backlog of slow clients", value: (now) => now.now.backlogBytes, show: bytes },
+  { name: "Load of the busiest event loop", value: (now, last) => (last ? Math.max(0, ...now.loops.map((l) => load(l, now, last))) : null), show: percent },
+  { name: "Latency of events, average", value: latency, show: micros },
   { name: "Latency: wait for an event loop", value: (now) => slowest(now.loops), show: micros },
   { name: "Latency: wait for a cache shard", value: (now) => slowest(now.shards), show: micros },
 ];
@@ -137,6 +149,7 @@ const connectionColumns = [
 const ownerColumns = [
   column("Owner", (o) => o.name),
   number("Answers after", (o) => (o.late ? "late" : micros(o.delayMicros)), { bad: (o) => o.late }),
+  number("Load", (o) => (o.load === null ? "–" : percent(o.load))),
   number("Mailbox", (o) => count(o.mailbox)),
   number("Connections", (o) => (o.connections === undefined ? "–" : count(o.connections))),
   number("Topics", (o) => (o.topics === undefined ? "–" : count(o.topics))),
@@ -157,6 +170,7 @@ let before = null;
 function show(o) {
   const uptime = before && o.uptimeMs < before.uptimeMs ? null : before; // null: it was started again
   for (const c of charts) draw(c, c.value(o, uptime));
+  const loads = o.loops.map((l) => load(l, o, uptime));
   before = o;
   $("state").textContent = o.draining ? "draining" : o.notReady ? `not ready: ${o.notReady}` : "ready";
   $("state").dataset.state = o.draining || o.notReady ? "unready" : "ready";
@@ -168,7 +182,7 @@ function show(o) {
     $("level").value = o.logLevel;
     $("level").disabled = false;
   }
-  const owners = [...o.loops.map((l) => ({ name: `event loop ${l.index}`, ...l })), ...o.shards.map((s) => ({ name: `cache shard ${s.index}`, ...s }))];
+  const owners = [...o.loops.map((l, i) => ({ name: `event loop ${l.index}`, load: loads[i], ...l })), ...o.shards.map((s) => ({ name: `cache shard ${s.index}`, load: null, ...s }))];
   table($("owners"), ownerColumns, owners, "none has started");
   table($("services"), serviceColumns, o.services, "no request was sent yet");
 }
