@@ -244,12 +244,7 @@ func (g *Gateway) Addr() net.Addr { return g.engine.Addr() }
 
 // MetricsAddr returns the address that metrics are served on; nil before Start, and if they are not
 // served.
-func (g *Gateway) MetricsAddr() net.Addr {
-	if g.scrape == nil {
-		return nil
-	}
-	return g.scrape.Addr()
-}
+func (g *Gateway) MetricsAddr() net.Addr { return g.scrape.Addr() }
 
 // NATSURL returns the address of the NATS server that the gateway uses: Config.NATSURL, or the
 // embedded server's once it runs.

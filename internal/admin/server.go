@@ -165,8 +165,11 @@ func (s *Server) Start(fail func(error)) error {
 	return nil
 }
 
-// Addr returns the address that Start listens on; nil before.
+// Addr returns the address that Start listens on; nil before. A nil Server has none.
 func (s *Server) Addr() net.Addr {
+	if s == nil {
+		return nil
+	}
 	if l := s.listens.Load(); l != nil {
 		return (*l).Addr()
 	}

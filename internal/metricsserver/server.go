@@ -107,8 +107,11 @@ func (s *Server) Start(fail func(error)) error {
 	return nil
 }
 
-// Addr returns the address that the server listens on; nil before Start.
+// Addr returns the address that the server listens on; nil before Start. A nil Server has none.
 func (s *Server) Addr() net.Addr {
+	if s == nil {
+		return nil
+	}
 	if l := s.listens.Load(); l != nil {
 		return (*l).Addr()
 	}
