@@ -62,6 +62,8 @@ func (p *process) run(args []string) int {
 			build, args = p.demo, args[1:]
 		case "check":
 			return p.check(args[1:])
+		case "health":
+			return p.health(args[1:])
 		case "config":
 			return p.config(args[1:])
 		case "completion":

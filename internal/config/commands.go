@@ -19,6 +19,7 @@ var commands = []command{
 	{args: options, help: "run the gateway"},
 	{name: "demo", args: options, help: "run a gateway with a demo service and its page"},
 	{name: "check", args: options, help: "print the effective configuration and what is wrong with it"},
+	{name: "health", args: options, help: "ask the gateway with these settings whether it is healthy"},
 	{name: "config", args: "[--schema]", words: []string{"--schema"}, help: "print a configuration file with the defaults, or its JSON Schema"},
 	{name: "top", args: "[-url URL] [-token-file FILE]", words: adminFlags, help: "show in the terminal what a running gateway is doing"},
 	{name: "bundle", args: "[-url URL] [-token-file FILE] [-o FILE]", words: adminFlags, help: "collect what a bug report needs from a running gateway's admin port"},
