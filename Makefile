@@ -15,10 +15,10 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort resgate-table clean
+.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort resgate-table release packages package-test clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/sluice (VERSION=v1.2.3 stamps it)
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/sluice ./cmd/sluice
@@ -97,20 +97,26 @@ picture: build ## make the README's picture of the demo (docs/images)
 site: ## make the documentation's static site in bin/site, and check its links
 	cd site && $(GO) vet . && $(GO) test . && $(GO) run .
 
-deps: ## install what the end-to-end tests need, where apt-get and root allow it
+# Programs and the Debian packages that have them. Packages of servers must not start them: policy-rc.d refuses that.
+PROGRAMS := nginx=nginx-light haproxy=haproxy caddy=caddy rpm=rpm zsh=zsh fish=fish systemd-analyze=systemd man=man-db
+
+deps: ## install what the tests of end to end and of packages need, where apt-get and root allow it
 	@missing=; \
 	command -v npm >/dev/null || missing="$$missing nodejs npm"; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing="$$missing chromium"; \
 	command -v prometheus >/dev/null && command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	for p in $(PROGRAMS); do command -v $${p%=*} >/dev/null || missing="$$missing $${p#*=}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  policy=/usr/sbin/policy-rc.d; \
+	  if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' >$$policy && chmod 755 $$policy && trap 'rm -f '$$policy EXIT; fi; \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
 	else \
-	  echo "Missing for the end-to-end tests:$$missing. Install it as root; without a browser the page's test is left out, without Prometheus the test of the metrics."; \
+	  echo "Missing for some tests:$$missing. Install it as root; without a browser the page's test is left out, without Prometheus that of the metrics, without a shell or proxy its own."; \
 	fi
 
 # Ordered so that what is quick and fails often comes first. "race" and "e2e" stand for "test".
-ci: lint cross build alloc race invariants soakshort deps e2e site ## everything that .ci/run checks
+ci: lint cross build alloc race invariants soakshort deps packages e2e site ## everything that .ci/run checks
 
 load: build ## measure the gateway with the load harness (ARGS='-kind fanout -n 5000' chooses; see bin/sluice-load run -h)
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
@@ -148,6 +154,20 @@ resgate-table: ## compare the table of what Resgate starts with with the real on
 	$(GO) mod edit -replace github.com/resgateio/resgate=$(VERDICT)/src $(VERDICT)/go.mod && \
 	$(GO) build -modfile=$(VERDICT)/go.mod -o $(VERDICT)/resgate github.com/resgateio/resgate
 	$(GO) test -count 1 ./internal/config -run 'Resgate' -resgate $(VERDICT)/resgate $(ARGS)
+
+# What makes and tests packages is a module of its own, so that the gateway's stays small.
+DEPLOY := cd deploy/tools && SLUICE=$(CURDIR)/bin/sluice $(GO)
+
+release: ## make archives, packages, chart, SBOM and checksums of this commit in bin/release (VERSION=v1.2.3 names it)
+	$(DEPLOY) run ./release -tree $(CURDIR) $(if $(VERSION),-version $(VERSION))
+
+packages: build ## test the release for this machine, its packages, the unit, the chart and the proxies' configurations
+	@gofmt -l deploy | (! grep .)
+	$(DEPLOY) vet ./...
+	$(DEPLOY) test -count 1 -timeout $(TIMEOUT) ./...
+
+package-test: build ## the same for all targets, and compile everything twice to compare (some minutes)
+	export ALL=1; $(DEPLOY) test -count 1 -timeout $(TIMEOUT) ./...
 
 clean: ## remove what was built
 	rm -rf bin $(E2E)/node_modules examples/node_modules
