@@ -128,7 +128,7 @@ func TestCommandsOfTheHelp(t *testing.T) {
 		}
 		count++
 		code, stdout, stderr := command(t, []string{"SLUICE_PORT=none"}, word, "--help")
-		if code != 0 || !strings.HasPrefix(stdout, "Usage: sluice") {
+		if code != 0 || !strings.HasPrefix(stdout+stderr, "Usage") {
 			t.Errorf("%s: exit code %d\n%s%s", word, code, stdout, stderr)
 		}
 	}
