@@ -27,6 +27,7 @@ import (
 	"sluice/internal/grace"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
+	"sluice/internal/jwtauth"
 	"sluice/internal/lifecycle"
 	"sluice/internal/limit"
 	"sluice/internal/memory"
@@ -61,6 +62,7 @@ type Gateway struct {
 	ids       connid.Maker
 	http      *httpedge.Edge
 	rest      *httpapi.Handler // of http
+	tokens    *jwtauth.Auth
 	engine    *netpoll.Engine
 	scrape    *metricsserver.Server // nil: no metrics port
 	admin     *admin.Server         // nil: no admin port
@@ -94,6 +96,7 @@ type Gateway struct {
 	cacheMetrics   cache.Metrics
 	busMetrics     natsbus.Metrics
 	httpMetrics    httpedge.Metrics
+	tokenMetrics   jwtauth.Metrics
 	restMetrics    httpapi.Metrics
 	services       *servicelog.Log
 
@@ -160,6 +163,7 @@ func New(c Config) (*Gateway, error) {
 		Log:     c.Log,
 		Expired: g.natsLost,
 	})
+	g.tokens = jwtauth.New(c.JWT(), jwtauth.Env{Clock: g.clock, Wall: jwtauth.WallClock(c.Clock), Metrics: &g.tokenMetrics, Faults: g.faults, Log: g.log})
 	g.http = httpedge.New(g.httpOptions(networks.Trusted))
 	g.rest = g.http.API()
 	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
@@ -232,7 +236,7 @@ func (g *Gateway) counters() *collect.Sources {
 		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
 		NATS: &g.busMetrics, Limits: &g.limitMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
 		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
-		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory,
+		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory, Tokens: &g.tokenMetrics,
 		Owners: &collect.Owners{Loops: g.engine.Measured, Now: g.clock.Now, Mailboxes: g.waiting},
 		Status: &collect.Status{Ready: g.ready, Connected: g.healthy, CertExpiry: expiry, Reloads: &g.reloader.Metrics, Memory: memory.Read, MemoryLimit: g.memory.Limit()},
 	}
@@ -246,8 +250,7 @@ func (g *Gateway) Addr() net.Addr { return g.engine.Addr() }
 // served.
 func (g *Gateway) MetricsAddr() net.Addr { return g.scrape.Addr() }
 
-// NATSURL returns the address of the NATS server that the gateway uses: Config.NATSURL, or the
-// embedded server's once it runs.
+// NATSURL returns Config.NATSURL, or the address of the embedded NATS server once it runs.
 func (g *Gateway) NATSURL() NATSURL {
 	if e := g.embedded.Load(); e != nil {
 		return NATSURL(e.URL())
@@ -297,6 +300,7 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 		HeadTimeout: c.HeadTimeout,
 		Exchange:    httpExchange,
 		Addresses:   g.addresses,
+		Tokens:      g.tokens,
 		Clock:       g.clock,
 		IdleTimeout: c.HTTPIdleTimeout,
 		Heartbeat:   c.HeartbeatInterval,

@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	"sluice/fanout"
-	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
 	"sluice/internal/natsbus"
 	"sluice/internal/res"
@@ -53,7 +52,7 @@ func (h handler) Start(n *netpoll.Loop) {
 }
 
 // Upgrade rejects pages of foreign origins, and every client after the grace period without NATS.
-// With wsHeaderAuth, it first sends an auth request to a service.
+// It has tokens verified, and with wsHeaderAuth it then sends an auth request to a service.
 func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 	g := h.g
 	if !g.rest.Origins().Allow(head.Get("Origin")) {
@@ -71,34 +70,20 @@ func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 		l.http.Refuse(c, refusal)
 		return netpoll.Pending
 	}
-	if g.config.WSHeaderAuth == "" && extension == "" {
+	if g.config.WSHeaderAuth == "" && extension == "" && !g.tokens.On() {
 		return 0 // Open makes the session
 	}
-	cl := h.newSession(c, head, extension != "")
-	if g.config.WSHeaderAuth == "" {
-		c.Accept(func(dst []byte) []byte { return append(dst, extension...) })
-		return netpoll.Pending
-	}
-	rid, method := httpedge.SplitMethod(g.config.WSHeaderAuth)
-	cl.session.Authenticate(rid, method, func(resource string, meta *res.Meta, err *res.Error) {
-		resp := httpapi.Response{Header: make(http.Header)}
-		if g.rest.Direct(&resp, meta, resource, err) {
-			c.Refuse(resp.Status, string(httpapi.AppendFields(nil, resp.Header)), string(resp.Body))
-			return
-		}
-		g.rest.CheckStatus(meta, cl.URI())
-		httpapi.MergeHeader(resp.Header, meta)
-		c.Accept(func(dst []byte) []byte { return httpapi.AppendFields(append(dst, extension...), resp.Header) })
-	})
+	cl, token := h.newSession(c, head, extension != "")
+	l.http.Upgrade(&cl.Peer, cl.session, token, g.config.WSHeaderAuth, extension)
 	return netpoll.Pending
 }
 
-// newSession makes the session of a new WebSocket client, with permessage-deflate if deflate is
-// set.
-func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) *client {
+// newSession makes the session of a WebSocket client, and returns the token that it has sent.
+func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) (cl *client, token string) {
 	g := h.g
 	l := c.Loop().Data.(*loop)
-	cl := &client{Peer: l.http.Peer(c, head)}
+	cl = new(client)
+	cl.Peer, token = l.http.Peer(c, head)
 	form := fanout.Message
 	if deflate {
 		form = fanout.Deflated
@@ -106,7 +91,7 @@ func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) *
 	}
 	cl.session = session.New(&l.env, cl, g.trace.Frames(c), form, g.ids.Conn(c.Handle()))
 	c.Session = cl
-	return cl
+	return cl, token
 }
 
 // Open makes the session of a new client, unless Upgrade has made it.

@@ -61,6 +61,7 @@ func (g *Gateway) parts() []lifecycle.Part {
 			Start: func(_ context.Context, fail func(error)) error { return g.admin.Start(fail) },
 			Stop:  func(context.Context) error { return g.admin.Stop() },
 		},
+		{Name: "tokens", Start: g.tokens.Start, Stop: g.tokens.Stop},
 		{
 			Name: "HTTP server",
 			Start: func(_ context.Context, fail func(error)) error {

@@ -68,7 +68,12 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 			return nil, err
 		}
 	}
+	tokens, err := g.tokens.Prepare(context.Background(), c.JWT())
+	if err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context) {
+		tokens()
 		if c.Level != nil {
 			c.Level.Set(c.LogLevel())
 		}

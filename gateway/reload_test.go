@@ -258,8 +258,39 @@ var reloadCases = map[string]struct {
 	"drainTimeout":  {to: func(c *Config) { c.DrainTimeout = time.Minute }, proof: windowIs(time.Minute + 5*time.Second)},
 	"debug":         {to: func(c *Config) { c.Debug = true }, proof: levelIs(slog.LevelDebug)},
 	"trace":         {to: func(c *Config) { c.Trace = true }, proof: levelIs(LevelTrace)},
-	"tlsCert":       {base: useCertificate(1), to: useCertificate(2), also: []string{"tlsKey"}, proof: serialIs(2)},
-	"tlsKey":        {base: useCertificate(1), to: useCertificate(3), also: []string{"tlsCert"}, proof: serialIs(3)},
+	"jwtJwks":       {base: useSecret, to: func(c *Config) { c.JWTJWKS = "testdata/jwks.json" }, proof: bearerGets(esToken, 200)},
+	"jwtSecret":     {base: useSecret, to: func(c *Config) { c.JWTSecret = tokenSecret2 }, proof: bearerGets(signed(tokenSecret2, `{}`), 200)},
+	"jwtSecretFile": {base: useSecretFile(""), to: useSecretFile("-2"), proof: bearerGets(signed(tokenSecret2, `{}`), 200)},
+	"jwtIssuer":     {base: useSecret, to: func(c *Config) { c.JWTIssuer = "x" }, proof: bearerGets(signed(tokenSecret, `{"iss":"y"}`), 401)},
+	"jwtAudience":   {base: useSecret, to: func(c *Config) { c.JWTAudience = []string{"x"} }, proof: bearerGets(signed(tokenSecret, `{"aud":["y"]}`), 401)},
+	"jwtAlgorithms": {base: useSecret, to: func(c *Config) { c.JWTAlgorithms = []string{"HS512"} }, proof: bearerGets(signed(tokenSecret, `{}`), 401)},
+	"jwtClockSkew":  {base: useSecret, to: func(c *Config) { c.JWTClockSkew = time.Hour }, proof: bearerGets(endsIn(-10*time.Minute), 200)},
+	"jwtCookie": {base: useSecret, to: func(c *Config) { c.JWTCookie = "jwt" }, proof: func(t *testing.T, r *reloadable) {
+		if status, head := r.tokenRequest("/api/test/a", "Cookie: jwt="+signed(tokenSecret, `{}`)); status != 200 || !strings.Contains(head, "Access-Control-Allow-Credentials: true") {
+			t.Error(head)
+		}
+	}},
+	"jwtQuery": {base: useSecret, to: func(c *Config) { c.JWTQuery = "t" }, proof: func(t *testing.T, r *reloadable) {
+		if status, head := r.tokenRequest("/api/test/a?t="+signed(tokenSecret, `{}`), "A: b"); status != 200 {
+			t.Error(head)
+		}
+	}},
+	"jwtAnonymous": {base: useSecret, to: func(c *Config) { c.JWTAnonymous = "invalid" }, proof: bearerGets("nonsense", 200)},
+	"jwtClaims":    {base: useSecret, to: func(c *Config) { c.JWTClaims = []string{"id=sub"} }, proof: serviceSees(`"token":{"id":"ada"}`)},
+	"jwtTid":       {base: useSecret, to: func(c *Config) { c.JWTTID = "sub" }, proof: tokenIDIs("ada")},
+	"jwtRefresh": {base: useSecret, to: func(c *Config) { c.JWTRefresh = time.Hour }, proof: func(t *testing.T, r *reloadable) {
+		if c := r.reloader.Running().WithDefaults(); c.JWT().Refresh != time.Hour { // jwtauth tests the rest
+			t.Error(c.JWT().Refresh)
+		}
+	}},
+	"jwtMethod": {base: useSecret, to: func(c *Config) { c.JWTMethod = "gateway.login" }, proof: func(t *testing.T, r *reloadable) {
+		c := r.dialWith(signed(tokenSecret, `{}`))
+		if answer, _ := c.ask("auth.gateway.login", `{"token":"x"}`); !strings.Contains(answer, "the token is malformed") {
+			t.Error(answer)
+		}
+	}},
+	"tlsCert": {base: useCertificate(1), to: useCertificate(2), also: []string{"tlsKey"}, proof: serialIs(2)},
+	"tlsKey":  {base: useCertificate(1), to: useCertificate(3), also: []string{"tlsCert"}, proof: serialIs(3)},
 }
 
 func windowIs(want time.Duration) func(*testing.T, *reloadable) {

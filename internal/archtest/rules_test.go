@@ -83,6 +83,7 @@ var locks = map[string]string{
 	"internal/grace/grace.go":           "a NATS connection's loss and return",
 	"internal/servicelog/servicelog.go": "one log line for the malformed answers of a while, never on the path of an event",
 	"internal/certs/certs.go":           "certificates are read again by one handshake worker; only ever tried, so no worker blocks",
+	"internal/jwtauth/source.go":        "fetches of keys: between the workers that verify tokens, never an event loop",
 	"internal/demo/demo.go":             "start and stop",
 	"loadtest/wire/relay.go":            "between a relay's goroutines, which are no part of a gateway",
 	"loadtest/soak/services.go":         "one command at a time to a service's process",

@@ -14,6 +14,7 @@ import (
 	"sluice/fanout"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
+	"sluice/internal/jwtauth"
 	"sluice/internal/limit"
 	"sluice/internal/memory"
 	"sluice/internal/metrics"
@@ -45,6 +46,7 @@ type Sources struct {
 	Memory         *memory.Watch
 	Owners         *Owners // nil: not measured
 	Status         *Status // nil: not known
+	Tokens         *jwtauth.Metrics
 }
 
 // Register registers the counters of all sources. The error names a metric that exists already.
@@ -160,6 +162,14 @@ func Register(to *metrics.Registry, from *Sources) error {
 	}
 	gauge("sluice_backlog_bytes", "Output queued for slow clients; backlogBytes bounds it.", n.BacklogBytes.Load)
 	counter("sluice_engine_restarts_total", "Restarts of the event engine after an accept error.", nil, n.Restarts.Load)
+
+	for o := range jwtauth.Outcomes {
+		counter("sluice_tokens_total", "Clients' tokens, by what became of them; missing: no token was sent.", metrics.Labels{"outcome": o.String()}, from.Tokens.Outcomes[o].Load)
+	}
+	gauge("sluice_tokens_waiting_bytes", "Tokens that wait for their verification.", from.Tokens.Waiting.Load)
+	gauge("sluice_token_keys", "Public keys in use for tokens.", from.Tokens.Keys.Load)
+	counter("sluice_token_key_fetches_total", "Fetches of the keys of tokens.", nil, from.Tokens.Fetches.Load)
+	counter("sluice_token_key_fetch_failures_total", "Fetches of the keys of tokens that failed.", nil, from.Tokens.FetchFailures.Load)
 
 	for p := range owner.Parts {
 		counter("sluice_panics_total", "Panics recovered, by the kind of goroutine. Each is a bug to report.",

@@ -17,6 +17,7 @@ import (
 	"sluice/fanout"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
+	"sluice/internal/jwtauth"
 	"sluice/internal/limit"
 	"sluice/internal/memory"
 	"sluice/internal/metrics"
@@ -47,6 +48,7 @@ func everything() *Sources {
 		Memory:   memory.NewWatch(memory.Options{}),
 		Owners:   testOwners(),
 		Status:   testStatus(),
+		Tokens:   new(jwtauth.Metrics),
 	}
 }
 

@@ -116,6 +116,23 @@ type Config struct {
 	MaxResourceBytes int // bytes of one resource
 	CacheBytes       int // bytes of cached resources without subscribers; 0: by the memory limit
 
+	// Tokens of clients (JSON Web Tokens) that the gateway verifies itself. It does if there is a
+	// JWKS or a secret.
+	JWTJWKS       string // URL or file of the public keys
+	JWTSecret     secret.Key
+	JWTSecretFile string
+	JWTIssuer     string   // empty: any
+	JWTAudience   []string // one of them; empty: any
+	JWTAlgorithms []string // empty: all that the keys are for
+	JWTClockSkew  time.Duration
+	JWTCookie     string // cookie that may have the token; empty: none
+	JWTQuery      string // query parameter that may have it; empty: none
+	JWTAnonymous  string // never, missing or invalid
+	JWTClaims     []string
+	JWTTID        string        // claim that is the token ID; empty: none
+	JWTRefresh    time.Duration // between fetches of the keys
+	JWTMethod     string        // auth method that takes a token; empty: none
+
 	// Metrics.
 	MetricsPort int  // 0: off; or FreePort
 	Profiles    bool // serve pprof on that port
@@ -260,6 +277,7 @@ func (c Config) checkTogether() []error {
 			errs = append(errs, err)
 		}
 	}
+	errs = append(errs, c.checkJWT()...)
 	if c.EmbeddedNATS && c.NATSURL != DefaultNATSURL {
 		fail("embeddedNats and natsUrl (%v) exclude each other: leave one out", c.NATSURL)
 	}
@@ -281,6 +299,7 @@ func (c Config) Warnings() []string {
 	if n := c.NATSURL.OtherSchemes(); n > 0 {
 		out = append(out, "natsUrl has a scheme that is not one of nats, tls, ws and wss: it is taken for nats")
 	}
+	out = append(out, c.jwtWarnings()...)
 	for _, p := range []struct{ key, path, lost string }{
 		{"wsPath", c.WSPath, "no client can open a WebSocket"}, {"apiPath", c.APIPath, "no resource is served over HTTP"},
 	} {

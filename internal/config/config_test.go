@@ -48,7 +48,7 @@ func TestResgateDefaults(t *testing.T) {
 		"NATSGrace", "NATSClusterPing", "NATSPing", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
 		"MaxServiceRequests", "MinServiceRequests", "ServiceNameParts", "QueueTimeout",
 		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush", "MaxResourceBytes", "SlowTimeout",
-		"MessageRate", "ByteRate", "AdminAddr")
+		"MessageRate", "ByteRate", "AdminAddr", "JWTClockSkew", "JWTAnonymous", "JWTRefresh")
 	if diff := cmp.Diff(want, c, own); diff != "" {
 		t.Error(diff)
 	}
@@ -337,8 +337,9 @@ func TestNamesAreUniqueAndRegular(t *testing.T) {
 		if s.help == "" || s.group == "" {
 			t.Errorf("%s has no help or group", s.key)
 		}
-		_, isSecret := s.value.(*typed[secret.URLs])
-		if isSecret != s.has(secretValue) {
+		_, isURL := s.value.(*typed[secret.URLs])
+		_, isKey := s.value.(*typed[secret.Key])
+		if (isURL || isKey) != s.has(secretValue) {
 			t.Errorf("%s: the trait secretValue belongs to the types of internal/secret", s.key)
 		}
 		if isSwitch := s.kind() == onOff; isSwitch != (s.arg == "") && s.flag != "" {

@@ -75,6 +75,7 @@ func (c *Config) HTTPOptions() httpapi.Options {
 		PATCH:         c.PATCHMethod,
 		AllowOrigin:   strings.Split(c.AllowOrigin, ";"),
 		HeaderAuth:    c.HeaderAuth != "",
+		Cookies:       c.JWTCookie != "",
 		MaxBody:       c.MaxBody,
 		MaxBacklog:    c.HTTPBacklogBytes,
 		CompressAbove: c.HTTPCompression,
@@ -87,6 +88,7 @@ func (c *Config) HTTPOptions() httpapi.Options {
 func (c *Config) HTTPAdjustable() httpapi.Adjustable {
 	return httpapi.Adjustable{
 		AllowOrigin:   strings.Split(c.AllowOrigin, ";"),
+		Cookies:       c.JWTCookie != "",
 		MaxBody:       c.MaxBody,
 		MaxBacklog:    c.HTTPBacklogBytes,
 		CompressAbove: c.HTTPCompression,

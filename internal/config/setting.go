@@ -31,8 +31,8 @@ type alias struct {
 type traits uint8
 
 const (
-	// secretValue: the value is a secret.URLs, which may contain credentials. It is printed through
-	// its String method only, which redacts.
+	// secretValue: the value is of a type of package secret, and may contain credentials. It is
+	// printed through its String method only, which redacts.
 	secretValue traits = 1 << iota
 	// reloadable: a reload applies a new value to the running gateway. Without it a new value is
 	// reported as one that needs a restart. A test of package gateway demands a case for each such

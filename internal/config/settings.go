@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/internal/jwtauth"
 	"sluice/internal/secret"
 	"sluice/netpoll"
 )
@@ -132,6 +133,46 @@ var settings = []setting{
 		value: text(func(c *Config) *string { return &c.AdminClientCA }, "", valid(checkFile))},
 	{key: "allowOrigin", flag: "alloworigin", arg: "origin", group: groupSecurity, help: "allowed origins: *, or <scheme>://<host>[:<port>]; repeat or separate by ; for several",
 		traits: nullResets | reloadable, value: text(func(c *Config) *string { return &c.AllowOrigin }, "*", valid(checkOrigins), joinedBy(";"), zeroIsWrong[string])},
+
+	{key: "jwtJwks", flag: "jwt-jwks", arg: "url|file", group: groupSecurity, help: "public keys of clients' tokens (JWT): URL or file of a JWKS",
+		more:   "With it or a secret, the gateway verifies tokens itself: docs/authentication.md explains it. Only the host of the URL is asked.",
+		traits: reloadable, value: text(func(c *Config) *string { return &c.JWTJWKS }, "", valid(checkJWKS))},
+	{key: "jwtSecret", group: groupSecurity, help: "HMAC secret of clients' tokens, of at least 32 bytes",
+		traits: reloadable | secretValue, value: text(func(c *Config) *secret.Key { return &c.JWTSecret }, "")},
+	{key: "jwtSecretFile", flag: "jwt-secret-file", arg: "file", group: groupSecurity, help: "file of the HMAC secret of clients' tokens",
+		more:   "A line end at its end does not count. It is read again by a reload.",
+		traits: reloadable, value: text(func(c *Config) *string { return &c.JWTSecretFile }, "", valid(checkFile))},
+	{key: "jwtIssuer", flag: "jwt-issuer", arg: "name", group: groupSecurity, help: "required issuer of tokens (iss); empty: any",
+		traits: reloadable, value: text(func(c *Config) *string { return &c.JWTIssuer }, "")},
+	{key: "jwtAudience", flag: "jwt-audience", arg: "name", group: groupSecurity, help: "audience of tokens (aud); repeat for several; empty: any",
+		more:   "A token must be for one of them. Without it a token that the issuer has given to another service is valid here, too.",
+		traits: reloadable, value: list(func(c *Config) *[]string { return &c.JWTAudience }, checkNotEmpty)},
+	{key: "jwtAlgorithms", flag: "jwt-algorithms", arg: "name", group: groupSecurity, help: "permitted algorithms of tokens; repeat for several; empty: those of the keys",
+		more:   "RS256 to PS512, ES256 to ES512, EdDSA, and with a secret HS256 to HS512. A key serves only the algorithms of its kind.",
+		traits: reloadable, value: list(func(c *Config) *[]string { return &c.JWTAlgorithms }, checkNotEmpty)},
+	{key: "jwtClockSkew", flag: "jwt-clock-skew", arg: "duration", group: groupSecurity, help: "tolerance for the dates of tokens; 0: none",
+		traits: reloadable, value: duration(func(c *Config) *time.Duration { return &c.JWTClockSkew }, 30*time.Second, time.Millisecond, time.Hour, zeroIs(Off))},
+	{key: "jwtCookie", flag: "jwt-cookie", arg: "name", group: groupSecurity, help: "cookie that has the token, if no header has; empty: none",
+		more:   "Set allowOrigin with it: browsers send cookies with the requests of any page.",
+		traits: reloadable, value: text(func(c *Config) *string { return &c.JWTCookie }, "", valid(checkParameter))},
+	{key: "jwtQuery", flag: "jwt-query", arg: "name", group: groupSecurity, help: "query parameter that has the token; empty: none",
+		more:   "For WebSocket and EventSource in browsers, which cannot set header fields. Addresses with tokens end up in the logs of proxies: let the tokens be short-lived.",
+		traits: reloadable, value: text(func(c *Config) *string { return &c.JWTQuery }, "", valid(checkParameter))},
+	{key: "jwtAnonymous", flag: "jwt-anonymous", arg: "who", group: groupSecurity, help: "clients admitted without a valid token: never, missing, invalid",
+		more:   "never: none; missing: those that send no token; invalid: those whose token is rejected, too. Their token is null in requests to services. Others get 401.",
+		traits: reloadable, value: text(func(c *Config) *string { return &c.JWTAnonymous }, jwtauth.AnonymousNever, choice[string](jwtauth.AnonymousNever, jwtauth.AnonymousMissing, jwtauth.AnonymousInvalid))},
+	{key: "jwtClaims", flag: "jwt-claims", arg: "claim", group: groupSecurity, help: "claims that services see; repeat for several; empty: all",
+		more:   "Each is the name of a claim, name=claim to rename it, or name=/json/pointer for one inside another.",
+		traits: reloadable, value: list(func(c *Config) *[]string { return &c.JWTClaims }, nil)},
+	{key: "jwtTid", flag: "jwt-tid", arg: "claim", group: groupSecurity, help: "claim that is the token ID; empty: none",
+		more:   "By it a service finds the client for system.tokenReset. It may be a JSON Pointer.",
+		traits: reloadable, value: text(func(c *Config) *string { return &c.JWTTID }, "")},
+	{key: "jwtRefresh", flag: "jwt-refresh", arg: "duration", group: groupSecurity, help: "interval of fetches of the JWKS",
+		more:   "A token with an unknown key has it fetched earlier, once in 10 s at most.",
+		traits: reloadable, value: duration(func(c *Config) *time.Duration { return &c.JWTRefresh }, 15*time.Minute, 10*time.Second, 24*time.Hour)},
+	{key: "jwtMethod", flag: "jwt-method", arg: "method", group: groupSecurity, help: "auth method that takes a token, such as gateway.login; empty: none",
+		more:   "A WebSocket client calls it with params {\"token\": …}, and the gateway responds itself. It replaces the token of a live connection, and lets a page authenticate that cannot set header fields.",
+		traits: reloadable, value: text(func(c *Config) *string { return &c.JWTMethod }, "", valid(checkResourceMethod))},
 
 	{key: "maxConnections", flag: "max-connections", arg: "n", group: groupLimits, help: "open client connections; 0: as many as the descriptor limit allows",
 		more:   "Beyond it a client receives 503 and is closed.",

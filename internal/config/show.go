@@ -43,7 +43,7 @@ func (s *setting) shown(c *Config) json.RawMessage {
 	value := s.toJSON(c)
 	if s.has(secretValue) {
 		if text, ok := value.(string); ok {
-			value = secret.URLs(text).String()
+			value = s.redacted(text)
 		}
 		return jsonOf(value)
 	}
@@ -58,6 +58,14 @@ func (s *setting) shown(c *Config) json.RawMessage {
 		value = all
 	}
 	return jsonOf(value)
+}
+
+// redacted returns the text of a secretValue without its credentials.
+func (s *setting) redacted(text string) string {
+	if _, whole := s.value.(*typed[secret.Key]); whole {
+		return secret.Key(text).String()
+	}
+	return secret.URLs(text).String()
 }
 
 // guarded returns a text unless it may be or contain a credential.

@@ -104,10 +104,11 @@ func equalASCII(lower string, b []byte) bool {
 // CORS sets the fields that tell a browser which pages may read the response, and whether they may
 // send credentials. It reports whether a request from origin is allowed (RES.md section 4).
 func (h *Handler) CORS(header http.Header, origin string) (allowed bool) {
-	if h.o.HeaderAuth {
+	live := h.live.Load()
+	if h.o.HeaderAuth || live.Cookies {
 		header["Access-Control-Allow-Credentials"] = credentials
 	}
-	return h.live.Load().origins.Set(header, origin)
+	return live.origins.Set(header, origin)
 }
 
 // Origins returns the handler's origin policy.

@@ -46,6 +46,7 @@ type Options struct {
 
 	AllowOrigin []string // origins of pages that may read responses; none or "*": all
 	HeaderAuth  bool     // header authentication is on, so pages may send credentials
+	Cookies     bool     // cookies authenticate clients, so pages may send credentials
 
 	MaxBody       int // bytes of a request's body; 1 MiB
 	MaxResponse   int // bytes of a resource with all that it refers to; 32 MiB
@@ -141,7 +142,7 @@ func New(o Options, b Backend) *Handler {
 		flat:    strings.EqualFold(o.Encoding, encodingFlat),
 		methods: map[string]string{},
 	}
-	h.Adjust(Adjustable{AllowOrigin: o.AllowOrigin, MaxBody: o.MaxBody, MaxBacklog: o.MaxBacklog, CompressAbove: o.CompressAbove, StreamBytes: o.StreamBytes})
+	h.Adjust(Adjustable{AllowOrigin: o.AllowOrigin, Cookies: o.Cookies, MaxBody: o.MaxBody, MaxBacklog: o.MaxBacklog, CompressAbove: o.CompressAbove, StreamBytes: o.StreamBytes})
 	allow := "GET, HEAD, OPTIONS, POST"
 	for _, m := range [...]struct{ http, call string }{
 		{http.MethodPut, o.PUT}, {http.MethodDelete, o.DELETE}, {http.MethodPatch, o.PATCH},
@@ -159,6 +160,7 @@ func New(o Options, b Backend) *Handler {
 // meaning that they have in Options.
 type Adjustable struct {
 	AllowOrigin   []string
+	Cookies       bool // cookies authenticate clients, so pages may send credentials
 	MaxBody       int
 	MaxBacklog    int
 	CompressAbove int

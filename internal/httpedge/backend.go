@@ -26,13 +26,7 @@ func (c *httpClient) Fault() { c.fault() }
 
 // Describe implements session.Peer.
 func (c *httpClient) Describe(a *res.AuthRequest) {
-	a.Header = string(res.AppendHeader(nil, func(f func(name, value []byte)) {
-		for name, values := range c.request.Header {
-			for _, v := range values {
-				f([]byte(name), []byte(v))
-			}
-		}
-	}))
+	a.Header = string(res.AppendHeader(nil, headerFields(c.request.Header).Each))
 	a.Host, a.URI, a.RemoteAddr = c.request.Host, c.request.RequestURI, c.remote
 }
 
@@ -103,19 +97,12 @@ func (q *backend) open(x *exchange, open func(c *httpClient, cid string) *sessio
 	c.number = l.requests.number()
 	c.session = open(c, e.o.Gateway.IDs.Request(l.net.Index(), c.number))
 	l.requests.add(c.number, c.session)
-	if e.o.HeaderAuth == "" {
+	l.authenticate(c.session, tokenOf(c.request), func(meta *res.Meta, err *res.Error) {
+		x.meta, x.err = meta, err
+		x.finish()
+	}, func(meta *res.Meta) {
+		x.meta = meta
 		start(x)
-		return
-	}
-	rid, method := SplitMethod(e.o.HeaderAuth)
-	c.session.Authenticate(rid, method, func(resource string, meta *res.Meta, err *res.Error) {
-		x.meta = e.api.Redirected(meta, resource)
-		if httpapi.Ends(meta) {
-			x.err = err
-			x.finish()
-			return
-		}
-		start(x) // also without a token: access decides
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"sluice/fanout"
 	"sluice/internal/config"
 	"sluice/internal/httpapi"
+	"sluice/internal/jwtauth"
 	"sluice/internal/owner"
 	"sluice/internal/ratelimit"
 	"sluice/internal/res"
@@ -66,6 +67,7 @@ type Options struct {
 	Heartbeat   time.Duration // how long a stream is idle before a comment is sent; <= 0: never
 
 	Addresses *ratelimit.Addresses // limits by address; nil: none
+	Tokens    *jwtauth.Auth        // verifies the tokens of clients; nil: they are none
 	Clock     owner.Clock          // of the loops
 
 	Gateway Gateway
@@ -94,6 +96,9 @@ type Edge struct {
 func New(o Options) *Edge {
 	if o.Metrics == nil {
 		o.Metrics = new(Metrics)
+	}
+	if o.Tokens == nil {
+		o.Tokens = new(jwtauth.Auth)
 	}
 	if o.MaxEncoding == 0 {
 		o.MaxEncoding = maxEncoding
@@ -171,11 +176,13 @@ type Loop struct {
 	hosts, uris memo
 }
 
-// NewLoop returns the state of an event loop. env is that of its sessions, post runs a function on
+// NewLoop returns the state of an event loop. env is that of its sessions, of which it sets what
+// concerns tokens; post runs a function on
 // the loop, and outbox returns the outbox of a stream.
 func (e *Edge) NewLoop(n *netpoll.Loop, env *session.Env, post func(f func()), outbox func(c *netpoll.Conn) fanout.Outbox) *Loop {
 	l := &Loop{edge: e, net: n, env: env, post: post, outbox: outbox}
 	l.response.Header = make(http.Header)
+	env.Wheel, env.Now, env.Login = n.Wheel(), n.Now, l.login
 	e.loops[n.Index()].Store(l)
 	return l
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"unique"
 
+	"sluice/internal/jwtauth"
 	"sluice/internal/res"
 	"sluice/netpoll"
 	"sluice/wsproto"
@@ -19,13 +20,15 @@ type Peer struct {
 	remote string // address from a trusted proxy; empty: the connection's
 }
 
-// Peer returns the description of a client from its request's head.
-func (l *Loop) Peer(c *netpoll.Conn, head *wsproto.Head) Peer {
-	p := Peer{
+// Peer returns the description of a client from its request's head, and the token that the request
+// carries, which is no part of the description.
+func (l *Loop) Peer(c *netpoll.Conn, head *wsproto.Head) (p Peer, token string) {
+	found := l.edge.o.Tokens.Find(head.Target, head)
+	p = Peer{
 		conn:   c,
-		header: l.headers.of(head),
+		header: l.headers.of(head, &found),
 		host:   l.hosts.of(head.Get("Host")),
-		uri:    l.uris.of(head.Target),
+		uri:    l.uris.of(found.Target(head.Target)),
 	}
 	if f := &l.edge.forwarding; len(f.networks()) > 0 {
 		peer := c.RemoteAddr()
@@ -33,7 +36,7 @@ func (l *Loop) Peer(c *netpoll.Conn, head *wsproto.Head) Peer {
 			p.remote = remote
 		}
 	}
-	return p
+	return p, found.Token
 }
 
 // Conn returns the client's connection.
@@ -71,24 +74,35 @@ type headerMemo struct {
 	last          unique.Handle[string]
 }
 
-// of returns the header of a request without Sec-WebSocket-Key, a nonce that says nothing about the
-// client and would keep clients from sharing the header.
-func (m *headerMemo) of(head *wsproto.Head) unique.Handle[string] {
+// of returns the header of a request without its token, and without Sec-WebSocket-Key, a nonce that
+// says nothing about the client and would keep clients from sharing the header.
+func (m *headerMemo) of(head *wsproto.Head, found *jwtauth.Found) unique.Handle[string] {
 	m.scratch = m.scratch[:0]
-	fields := func(f func(name, value []byte)) {
-		head.Each(func(name, value []byte) {
-			if !bytes.EqualFold(name, []byte("Sec-WebSocket-Key")) {
-				f(name, value)
-			}
-		})
+	from := found.Fields(head)
+	if from == jwtauth.Fields(head) {
+		head.Each(m.add) // without an allocation, unlike a call through the interface
+	} else {
+		from.Each(m.add)
 	}
-	fields(func(name, value []byte) {
-		m.scratch = append(append(m.scratch, name...), ':') // which no name contains
-		m.scratch = append(append(m.scratch, value...), '\n')
-	})
 	if m.last == (unique.Handle[string]{}) || !bytes.Equal(m.scratch, m.sent) {
-		m.last = unique.Make(string(res.AppendHeader(nil, fields)))
+		m.last = unique.Make(string(res.AppendHeader(nil, func(f func(name, value []byte)) {
+			from.Each(func(name, value []byte) {
+				if !isNonce(name) {
+					f(name, value)
+				}
+			})
+		})))
 		m.sent, m.scratch = m.scratch, m.sent
 	}
 	return m.last
 }
+
+// add adds a field to scratch.
+func (m *headerMemo) add(name, value []byte) {
+	if !isNonce(name) {
+		m.scratch = append(append(m.scratch, name...), ':') // which no name contains
+		m.scratch = append(append(m.scratch, value...), '\n')
+	}
+}
+
+func isNonce(name []byte) bool { return bytes.EqualFold(name, []byte("Sec-WebSocket-Key")) }

@@ -3,6 +3,7 @@ package httpedge
 import (
 	"testing"
 
+	"sluice/internal/jwtauth"
 	"sluice/wsproto"
 )
 
@@ -27,13 +28,14 @@ func TestHeaderMemo(t *testing.T) {
 		{"A: bC: d\r\n", `{"A":["bC: d"]}`},
 		{"", `{}`},
 	} {
-		if got := m.of(parse(step.fields)).Value(); got != step.want {
+		if got := m.of(parse(step.fields), new(jwtauth.Found)).Value(); got != step.want {
 			t.Errorf("%q: %s, want %s", step.fields, got, step.want)
 		}
 	}
+	var found jwtauth.Found
 	first, second := parse("Cookie: a\r\nSec-WebSocket-Key: 1\r\n"), parse("Cookie: a\r\nSec-WebSocket-Key: 2\r\n")
-	m.of(first)
-	if n := testing.AllocsPerRun(100, func() { m.of(second) }); n > 0 {
+	m.of(first, &found)
+	if n := testing.AllocsPerRun(100, func() { m.of(second, &found) }); n > 0 {
 		t.Errorf("%v allocations for a header that is known, want none", n)
 	}
 }

@@ -66,6 +66,8 @@ func (l *Loop) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
 	}
 	p := &plainRequest{l: l, conn: c}
 	readQuery(&p.query, head)
+	found := e.o.Tokens.Find(head.Target, head)
+	p.query.RawQuery = found.Query(p.query.RawQuery)
 	resp := l.newResponse()
 	p.plan = e.api.Plan(resp, &p.query)
 	switch p.plan.Do {
@@ -75,7 +77,7 @@ func (l *Loop) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
 		params, ok := e.api.Params(resp, l.env.Parser, body, nil)
 		if !ok {
 			p.plan.Do = httpapi.Nothing
-		} else if e.o.HeaderAuth != "" {
+		} else if l.authenticates(e.o.HeaderAuth) {
 			params = bytes.Clone(params) // the parser's memory is reused before the call
 		}
 		p.params = params
@@ -94,29 +96,28 @@ func (l *Loop) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
 	p.number = l.requests.number()
 	p.session = session.NewHTTP(l.env, p, e.o.Gateway.IDs.Request(l.net.Index(), p.number))
 	l.requests.add(p.number, p.session)
-	if e.o.HeaderAuth == "" {
+	if !l.authenticates(e.o.HeaderAuth) {
 		p.start()
 		return true
 	}
-	p.header, p.host, p.uri = l.headers.of(head), l.hosts.of(head.Get("Host")), l.uris.of(head.Target)
-	p.remote = e.forwarding.ofHead(c.RemoteAddr(), head)
-	p.authenticate()
+	if e.o.HeaderAuth != "" {
+		p.header, p.host, p.uri = l.headers.of(head, &found), l.hosts.of(head.Get("Host")), l.uris.of(found.Target(head.Target))
+		p.remote = e.forwarding.ofHead(c.RemoteAddr(), head)
+	}
+	l.authenticate(p.session, found.Token, p.rejected, func(meta *res.Meta) {
+		p.meta = meta
+		p.start()
+	})
 	return true
 }
 
-// authenticate sends the auth request of headerAuth, and starts after its reply.
-func (p *plainRequest) authenticate() {
-	e := p.l.edge
-	rid, method := SplitMethod(e.o.HeaderAuth)
-	p.session.Authenticate(rid, method, func(resource string, meta *res.Meta, err *res.Error) {
-		if p.meta = e.api.Redirected(meta, resource); !httpapi.Ends(meta) {
-			p.start() // also without a token: access decides
-		} else if p.plan.Do == httpapi.Get {
-			p.got(nil, nil, err)
-		} else {
-			p.called(res.CallResult{}, nil, err)
-		}
-	})
+// rejected responds to a request that authentication ends.
+func (p *plainRequest) rejected(meta *res.Meta, err *res.Error) {
+	if p.meta = meta; p.plan.Do == httpapi.Get {
+		p.got(nil, nil, err)
+	} else {
+		p.called(res.CallResult{}, nil, err)
+	}
 }
 
 // start fetches the resource or calls the method.

@@ -73,7 +73,7 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case e.api.Below([]byte(r.URL.EscapedPath())) || e.api.IsAPIPath(r.URL.EscapedPath()):
 		e.o.Metrics.count(r.Method)
-		e.api.ServeHTTP(w, r)
+		e.api.ServeHTTP(w, e.takeToken(r))
 	case e.o.Pages != nil:
 		e.o.Pages.ServeHTTP(w, r)
 	case r.URL.Path == e.o.WSPath:

@@ -77,8 +77,9 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	if string(head.Method) != http.MethodGet || string(head.Proto) != "HTTP/1.1" || !httpapi.WantsStream(accepts(head)) {
 		return false
 	}
+	found := e.o.Tokens.Find(head.Target, head)
 	path, query := splitTarget(head)
-	rid, ok := e.api.RID(path, query)
+	rid, ok := e.api.RID(path, found.Query(query))
 	header := make(http.Header)
 	if !ok || !e.api.CORS(header, string(head.Get("Origin"))) || e.o.Gateway.Closed() {
 		return false
@@ -88,7 +89,8 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	if why == nil {
 		why = l.Admit(c, head)
 	}
-	s := &stream{Peer: l.Peer(c, head), loop: l}
+	s := &stream{loop: l}
+	s.Peer, _ = l.Peer(c, head)
 	if why != nil {
 		header.Set("Retry-After", strconv.Itoa(why.RetryAfter()))
 		s.respond(header, nil, res.TooActive(why.Why))
@@ -96,18 +98,8 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	}
 	s.session = session.NewStream(l.env, s, l.outbox(c), e.o.Gateway.IDs.Conn(c.Handle()))
 	c.Session = s
-	if e.o.HeaderAuth == "" {
-		s.begin(header, nil, rid)
-		return true
-	}
-	auth, method := SplitMethod(e.o.HeaderAuth)
-	s.session.Authenticate(auth, method, func(resource string, meta *res.Meta, err *res.Error) {
-		if meta = e.api.Redirected(meta, resource); httpapi.Ends(meta) {
-			s.respond(header, meta, err)
-			return
-		}
-		s.begin(header, meta, rid)
-	})
+	l.authenticate(s.session, found.Token, func(meta *res.Meta, err *res.Error) { s.respond(header, meta, err) },
+		func(meta *res.Meta) { s.begin(header, meta, rid) })
 	return true
 }
 

@@ -48,14 +48,32 @@ func (c *call) send(a *access) {
 	s.env.Bus.Request(limit.Call, name, c.kind+name+"."+c.method, s.env.payload, c.reply)
 }
 
-// auth sends an auth request to the service; it needs no access.
+// auth sends an auth request to the service, unless the gateway handles it; it
+// needs no access.
 func (s *Session) auth(r *res.Request) {
 	c := &call{s: s, id: r.ID, kind: "auth.", rid: r.RID, method: r.Method}
+	if s.env.Login != nil && s.env.Login(s, r.RID, r.Method, r.Params, c.loggedIn) {
+		return
+	}
 	name, query := s.resolve(r.RID)
 	a := res.AuthRequest{CallRequest: s.callRequest(query, r.Params)}
 	s.peer.Describe(&a)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], a)
 	s.env.Bus.Request(limit.Call, name, c.kind+name+"."+c.method, s.env.payload, c.reply)
+}
+
+// loggedIn responds to an auth request that the gateway has handled.
+func (c *call) loggedIn(err *res.Error) {
+	s := c.s
+	switch {
+	case s.closed:
+	case err != nil:
+		s.fail(c.id, err)
+	case s.version < res.V1_2_0:
+		s.result(c.id, []byte("null"))
+	default:
+		s.result(c.id, []byte(`{"payload":null}`))
+	}
 }
 
 // reply handles the service's reply, or the error that replaces it.

@@ -6,12 +6,20 @@ import "sluice/internal/res"
 type identity struct {
 	cid   string
 	token string // raw JSON; "" without a token
-	tid   string // token ID; "" without one
+	grant *grant // of the token; nil: it has no ID and no end
 	http  bool   // access requests say that the client speaks HTTP
 }
 
 // CID returns the connection ID, by which services know the client.
 func (c *identity) CID() string { return c.cid }
+
+// tid returns the ID of the client's token; "" without one.
+func (c *identity) tid() string {
+	if c.grant == nil {
+		return ""
+	}
+	return c.grant.tid
+}
 
 // resolve returns the resource name and query that services know rid by.
 func (c *identity) resolve(rid string) (name, query string) {

@@ -83,6 +83,14 @@ type Env struct {
 	Log     *slog.Logger
 	Warn    func(name string) // a service replied to "new" in the legacy form
 
+	// Wheel and Now time the ends of tokens, see Session.Grant.
+	Wheel *owner.Wheel
+	Now   func() time.Duration
+	// Login handles an auth request itself and returns true, or returns false: then the service
+	// gets the request. It calls done once, on the loop, with the error for the client, or with nil
+	// after Session.Grant. params are valid during the call. It may be nil.
+	Login func(s *Session, rid, method string, params []byte, done func(err *res.Error)) bool
+
 	// Relieved is called when the condition of Session.Await holds. It must only
 	// schedule work: the session may be in the middle of a change.
 	Relieved func(Peer)
@@ -156,7 +164,7 @@ func (s *Session) Close() {
 	for s.places > 0 {
 		s.releasePlace()
 	}
-	s.setTID("")
+	s.env.setGrant(s, "", 0)
 	s.subs.each(leave)
 	s.subs = table{}
 	s.clearItems(false, &s.env.spare)

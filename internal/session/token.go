@@ -1,21 +1,53 @@
 package session
 
 import (
+	"time"
+
 	"sluice/fanout"
 	"sluice/internal/limit"
+	"sluice/internal/owner"
 	"sluice/internal/res"
 )
 
+// grant is what a token has beside its content. Only few sessions have one.
+type grant struct {
+	s     *Session
+	tid   string      // token ID; "": none
+	timer owner.Timer // end of the token, on Env.Wheel; idle: a service says when it ends
+}
+
+// Expire implements owner.Expirer.
+func (g *grant) Expire(time.Duration) { g.s.SetToken("", "") }
+
 // SetToken sets the client's token, raw JSON, or removes it if it is "". If the
 // client had a token before, access to its direct subscriptions is rechecked.
+// The token has no end: it is for those of services, which remove them.
 func (s *Session) SetToken(token, tid string) {
 	if s.closed {
 		return
 	}
-	before := s.env.Enter(s)
+	s.env.setGrant(s, tid, 0)
+	s.env.setToken(s, token)
+}
+
+// Grant is SetToken for a token that the gateway itself has verified: it ends
+// after ttl, as if a service had removed it; 0: it has no end. One that says the
+// same as the present token only prolongs it.
+func (s *Session) Grant(token, tid string, ttl time.Duration) {
+	if s.closed {
+		return
+	}
+	same := token == s.token && tid == s.tid()
+	s.env.setGrant(s, tid, ttl)
+	if !same {
+		s.env.setToken(s, token)
+	}
+}
+
+func (env *Env) setToken(s *Session, token string) {
+	before := env.Enter(s)
 	had := s.token != ""
 	s.token = token
-	s.setTID(tid)
 	if had {
 		for _, b := range s.subs.all() {
 			if b.state != subDisposed {
@@ -23,7 +55,7 @@ func (s *Session) SetToken(token, tid string) {
 			}
 		}
 	}
-	s.env.Enter(before)
+	env.Enter(before)
 }
 
 // ResetToken sends an auth request to subject for each session of the loop
@@ -51,7 +83,18 @@ func (s *Session) renewToken(subject string) {
 	})
 }
 
-func (s *Session) setTID(tid string) {
-	s.env.tokens.move(s, s.tid, tid)
-	s.tid = tid
+// setGrant sets the ID of a session's token, and when it ends; zero values: none.
+func (env *Env) setGrant(s *Session, tid string, ttl time.Duration) {
+	env.tokens.move(s, s.tid(), tid)
+	if s.grant != nil {
+		env.Wheel.Cancel(&s.grant.timer)
+		s.grant = nil
+	}
+	if tid == "" && ttl <= 0 {
+		return
+	}
+	s.grant = &grant{s: s, tid: tid}
+	if ttl > 0 {
+		env.Wheel.Schedule(&s.grant.timer, env.Now()+ttl, s.grant)
+	}
 }
