@@ -266,6 +266,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		Loops:      len(g.loops),
 		WSPath:     httpedge.EscapedPath(c.WSPath),
 		Handler:    handler{g},
+		Holder:     httpedge.Held{Metrics: &g.sessionMetrics},
 		HTTP:       func(c net.Conn) { g.http.Handover(c) },
 		Clock:      g.clock,
 		Metrics:    &g.netMetrics,

@@ -35,12 +35,6 @@ var _ upstream.Grouper = (*client)(nil)
 // InFlight implements upstream.Grouper.
 func (c *client) InFlight() *natsbus.Group { return &c.inFlight }
 
-// attached is what a connection's Session holds: a WebSocket client, a stream or an HTTP request.
-type attached interface {
-	Session() *session.Session
-	Closed()
-}
-
 // handler is what the event loops call (netpoll.Handler).
 type handler struct{ g *Gateway }
 
@@ -156,16 +150,14 @@ func (h handler) parseAway(c *netpoll.Conn, cl *client, payload []byte) {
 // Lagging is called when a client becomes a slow consumer, and when its socket has drained: its
 // session holds events in between, and then sends them, or the difference that they make.
 func (h handler) Lagging(c *netpoll.Conn) {
-	if a, ok := c.Session.(attached); ok {
-		if s := a.Session(); s != nil {
-			s.Lag(c.Lagging())
-		}
+	if s := httpedge.SessionOf(c); s != nil {
+		s.Lag(c.Lagging())
 	}
 }
 
 // Closed ends the session of a connection that is closed.
 func (h handler) Closed(c *netpoll.Conn) {
-	if a, ok := c.Session.(attached); ok {
+	if a, ok := c.Session.(interface{ Closed() }); ok {
 		a.Closed()
 	}
 }

@@ -181,8 +181,5 @@ func (l *loop) session(who connid.ID) *session.Session {
 	if c == nil {
 		return nil
 	}
-	if a, ok := c.Session.(attached); ok {
-		return a.Session()
-	}
-	return nil
+	return httpedge.SessionOf(c)
 }

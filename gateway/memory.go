@@ -9,7 +9,7 @@ import (
 
 // shed gives memory back while it is short, in an order that is stated (docs/reliability.md):
 // first the cached resources that no client subscribes to, then no new clients are let in, then
-// the slowest clients go. What is queued for these is halved with each reading.
+// the slowest clients go. What is queued and held for these is halved with each reading.
 func (g *Gateway) shed(level memory.Level) {
 	for _, s := range g.shards {
 		s.Cache.Shed(level >= memory.Tight)
@@ -17,7 +17,7 @@ func (g *Gateway) shed(level memory.Level) {
 	g.engine.Refuse(level >= memory.Short)
 	limit := int64(math.MaxInt64)
 	if level >= memory.Scarce {
-		limit = g.netMetrics.BacklogBytes.Load() / 2
+		limit = (g.netMetrics.BacklogBytes.Load() + g.sessionMetrics.HeldBytes.Load()) / 2
 	}
 	g.engine.SetBacklogLimit(limit)
 }

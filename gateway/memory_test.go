@@ -91,3 +91,41 @@ func TestMemoryPressure(t *testing.T) {
 		t.Errorf("the level is %v", g.memory.Level())
 	}
 }
+
+// TestHeldEventsAreShed: events that are held for a client that does not read count for
+// backlogBytes. Beyond it the client goes, and the events with it.
+func TestHeldEventsAreShed(t *testing.T) {
+	g := start(t, create(t, func(c *Config) {
+		c.PingInterval, c.OutboxBytes, c.BacklogBytes = Off, 256<<20, 16<<20
+	}))
+	g.serve("access.>", always(`{"result":{"get":true}}`))
+	g.serve("get.>", always(`{"result":{"model":{"n":1}}}`))
+	reader, slow := g.dial(), g.dial()
+	for _, c := range []*wsClient{reader, slow} {
+		c.send(`{"id":1,"method":"subscribe.test.model"}`)
+		if m := c.next(); !strings.Contains(m, `"models"`) {
+			t.Fatal(m)
+		}
+	}
+	event := `"` + strings.Repeat("x", 200_000) + `"`
+	publish := func() {
+		g.publish("event.test.model.custom", event)
+		if m := reader.next(); !strings.Contains(m, "test.model.custom") {
+			t.Fatalf("%.200s", m)
+		}
+	}
+	held := false
+	for n := 0; n < 300 && g.netMetrics.BacklogClosed.Load() == 0; n++ {
+		publish()
+		held = held || g.sessionMetrics.HeldBytes.Load() > 0
+	}
+	if !held {
+		t.Error("no event was held")
+	}
+	testkit.Until(t, "the slow client goes", func() bool { return g.netMetrics.BacklogClosed.Load() == 1 })
+	testkit.Until(t, "nothing is held", func() bool { return g.sessionMetrics.HeldBytes.Load() == 0 })
+	publish()
+	if n := g.netMetrics.BacklogClosed.Load(); n != 1 {
+		t.Errorf("%d clients were closed", n)
+	}
+}

@@ -64,6 +64,19 @@ type Handler interface {
 	Iterate(l *Loop)
 }
 
+// Holder knows what is held back for connections that lag, instead of being sent. It counts for
+// Limits.BacklogBytes.
+type Holder interface {
+	// Held returns how many bytes are held back for all connections, and how many they would be if
+	// connections did not share them. Any goroutine may call it.
+	Held() (bytes, shares int64)
+	// HeldFor returns c's part of shares, in bytes.
+	HeldFor(c *Conn) int64
+	// Drop is called when c is being closed because it lags: nothing more should be held for it.
+	// Closed follows.
+	Drop(c *Conn)
+}
+
 // Limits bounds what clients can take. Zero values mean the defaults given.
 type Limits struct {
 	MaxConns     int           // concurrent connections, plain HTTP included; 0: as many as descriptors allow
@@ -100,6 +113,7 @@ type Options struct {
 	Loops   int            // event loops; 0: GOMAXPROCS
 	WSPath  string         // path of WebSocket upgrades; "/" by default
 	Handler Handler        // required
+	Holder  Holder         // nil: nothing is held back
 	HTTP    func(net.Conn) // gets each plain HTTP connection that the Handler does not keep, on a goroutine of its own; nil: they get 404
 	Clock   owner.Clock    // nil: the system's
 	Metrics *Metrics       // nil: its own

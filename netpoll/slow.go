@@ -14,7 +14,8 @@ import (
 // What slow clients hold is bounded for each (Limits.OutboxBytes), in time (Limits.SlowTimeout) and
 // for all of an engine together (Limits.BacklogBytes). A loop lists its lagging connections, counts
 // what they hold, and checks the last two bounds while there are any. WebSockets, streams and
-// responses to plain requests count alike, with TLS also the sealed records.
+// responses to plain requests count alike, with TLS also the sealed records, and what is held back
+// (Holder).
 //
 // Beyond the bound of all, each loop closes the worst of its own: those with the largest backlog,
 // and among equals those that have taken nothing for longest, until its share of the excess is
@@ -143,30 +144,61 @@ func (s *slowList) endStalled(now time.Duration) {
 	}
 }
 
+// held returns what is held back for all connections, in bytes, and which part of it is
+// that of one for each byte of Holder.HeldFor. Connections share what is held: a part may be larger
+// than what is free without its connection, which the next tick makes up for.
+func (e *Engine) held() (bytes int64, part float64) {
+	if e.opts.Holder == nil {
+		return 0, 0
+	}
+	bytes, shares := e.opts.Holder.Held()
+	if bytes <= 0 || shares <= 0 {
+		return 0, 0
+	}
+	return bytes, float64(bytes) / float64(shares)
+}
+
+// weighed is a lagging connection with all that is queued or held for it.
+type weighed struct {
+	q     *backlog
+	bytes int64
+}
+
 // shed closes the worst of the loop's lagging connections if all loops' together hold more than
 // they may.
 func (s *slowList) shed() {
 	l := s.loop
 	e := l.engine
 	s.publish()
-	all, limit := e.metrics.BacklogBytes.Load(), e.backlogLimit.Load()
-	if all <= limit || s.bytes <= 0 {
+	held, part := e.held()
+	all, limit := e.metrics.BacklogBytes.Load()+held, e.backlogLimit.Load()
+	if all <= limit {
 		return
 	}
-	share := int64(float64(all-limit) * float64(s.bytes) / float64(all))
-	var worst []*backlog
+	var worst []weighed
+	var own, gone int64
 	for q := s.first; q != nil; q = q.slow.next {
-		worst = append(worst, q)
+		w := weighed{q, q.slow.weight}
+		if part > 0 {
+			w.bytes += int64(part * float64(e.opts.Holder.HeldFor(q.conn)))
+		}
+		worst = append(worst, w)
+		own += w.bytes
 	}
+	if own <= 0 {
+		return
+	}
+	share := int64(float64(all-limit) * float64(own) / float64(all))
 	// They are in the order of their waiting already.
-	slices.SortStableFunc(worst, func(a, b *backlog) int { return cmp.Compare(b.slow.weight, a.slow.weight) })
-	before, closed := s.bytes, 0
-	for _, q := range worst {
-		if before-s.bytes > share {
+	slices.SortStableFunc(worst, func(a, b weighed) int { return cmp.Compare(b.bytes, a.bytes) })
+	closed := 0
+	for _, w := range worst {
+		if gone > share {
 			break
 		}
-		l.iter.conn = q.conn
-		q.conn.ending().endSlow()
+		l.iter.conn = w.q.conn
+		gone += w.bytes
+		w.q.conn.ending().endSlow()
 		closed++
 	}
 	e.metrics.BacklogClosed.Add(uint64(closed))
@@ -193,6 +225,9 @@ func (c endingConn) endSlow() {
 		return
 	}
 	c.cutOutbox()
+	if h := c.loop.engine.opts.Holder; h != nil {
+		h.Drop(c.Conn)
+	}
 	c.Close(wsproto.CloseTryAgainLater, "too slow")
 }
 

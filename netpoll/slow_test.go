@@ -3,6 +3,8 @@ package netpoll
 import (
 	"crypto/tls"
 	"io"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -216,6 +218,71 @@ func TestWorstGoFirst(t *testing.T) {
 		if n := s.m.BacklogClosed.Load(); n != 2 || s.m.BacklogBytes.Load() > 8<<20 {
 			t.Errorf("%d closed, %d bytes are left", n, s.m.BacklogBytes.Load())
 		}
+	})
+}
+
+// testHolder says what its test sets.
+type testHolder struct {
+	bytes, shares atomic.Int64
+	parts         sync.Map   // *Conn → int64, of shares
+	dropped       chan *Conn // calls of Drop
+}
+
+func (h *testHolder) Held() (bytes, shares int64) { return h.bytes.Load(), h.shares.Load() }
+
+func (h *testHolder) HeldFor(c *Conn) int64 {
+	n, _ := h.parts.Load(c)
+	part, _ := n.(int64)
+	return part
+}
+
+// Drop frees half of c's part: the rest is held for others as well.
+func (h *testHolder) Drop(c *Conn) {
+	h.bytes.Add(-h.HeldFor(c) / 2)
+	h.shares.Add(-h.HeldFor(c))
+	h.parts.Delete(c)
+	h.dropped <- c
+}
+
+// TestHeldCounts: what is held back for slow clients counts like their output, and is
+// dropped at once when one is closed.
+func TestHeldCounts(t *testing.T) {
+	slowKinds(t, func(t *testing.T, change func(*Options, *testHandler), connect func(s *server) (*client, *Conn)) {
+		holder := &testHolder{dropped: make(chan *Conn, 16)}
+		s := serveSlow(t, func(o *Options, h *testHandler) {
+			change(o, h)
+			o.Holder = holder
+			o.Limits.BacklogBytes = 16 << 20
+		})
+		var conns []*Conn
+		for range 3 {
+			_, sc := connect(s)
+			s.fill(sc, 2<<20)
+			conns = append(conns, sc)
+		}
+		s.advance(slowTick)
+		if n := s.m.BacklogClosed.Load(); n != 0 {
+			t.Fatalf("%d closed below the bound", n)
+		}
+		holder.parts.Store(conns[0], int64(4<<20))
+		holder.parts.Store(conns[1], int64(20<<20))
+		holder.bytes.Store(12 << 20)
+		holder.shares.Store(24 << 20)
+		s.advance(slowTick)
+		s.advance(slowTick)
+		if n := s.m.BacklogClosed.Load(); n != 1 {
+			t.Errorf("%d closed", n)
+		}
+		if c := await(t, holder.dropped, "Drop"); c != conns[1] {
+			t.Error("another connection than that with the most was closed")
+		}
+		s.on(0, func(*Loop) {
+			for i, c := range conns {
+				if c.Closing() != (i == 1) {
+					t.Errorf("connection %d closing: %v", i, c.Closing())
+				}
+			}
+		})
 	})
 }
 

@@ -20,6 +20,7 @@ type backlog struct {
 	at        int             // events of script that have been sent
 	conflated bool            // events were dropped; the difference to latest replaces them
 	lost      int             // custom events that were dropped
+	bytes     int             // the sizes of the events in queue
 }
 
 // pending reports whether there is something to send before the next event.
@@ -48,6 +49,35 @@ func (l *backlog) push(e *state.Event, max int, m *Metrics) {
 		l.dropOldest(max, m)
 	}
 	l.queue = append(l.queue, e)
+	l.hold(e, m)
+}
+
+// unshift puts events before those in the queue.
+func (l *backlog) unshift(events []*state.Event, m *Metrics) {
+	l.queue = append(events, l.queue...)
+	for _, e := range events {
+		l.hold(e, m)
+	}
+}
+
+// hold counts an event that has come into the queue. Queues share events.
+func (l *backlog) hold(e *state.Event, m *Metrics) {
+	n := e.Size()
+	l.bytes += n
+	m.HeldShares.Add(int64(n))
+	if e.Hold() {
+		m.HeldBytes.Add(int64(n))
+	}
+}
+
+// release counts an event that has left the queue.
+func (l *backlog) release(e *state.Event, m *Metrics) {
+	n := e.Size()
+	l.bytes -= n
+	m.HeldShares.Add(-int64(n))
+	if e.Release() {
+		m.HeldBytes.Add(-int64(n))
+	}
 }
 
 // dropOldest makes room in a queue of custom events, behind which a Delete may stand. The events
@@ -57,7 +87,7 @@ func (l *backlog) dropOldest(max int, m *Metrics) {
 		l.conflate(m)
 	}
 	for len(l.queue) >= 2*max && l.queue[0].Kind == state.Custom {
-		e := l.pop()
+		e := l.pop(m)
 		if e.Lost == 0 {
 			m.Lost.Add(1)
 		}
@@ -74,6 +104,7 @@ func (l *backlog) conflate(m *Metrics) {
 			rest = append(rest, e)
 		} else {
 			m.Conflated.Add(1)
+			l.release(e, m)
 		}
 	}
 	clear(l.queue[len(rest):])
@@ -91,15 +122,19 @@ func (l *backlog) takeLost(events []*state.Event) []*state.Event {
 }
 
 // pop removes the first queued event and returns it.
-func (l *backlog) pop() *state.Event {
+func (l *backlog) pop(m *Metrics) *state.Event {
 	e := l.queue[0]
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
+	l.release(e, m)
 	return e
 }
 
 // dropEvents drops all that is to be sent.
-func (l *backlog) dropEvents() {
+func (l *backlog) dropEvents(m *Metrics) {
+	for _, e := range l.queue {
+		l.release(e, m)
+	}
 	l.script, l.queue, l.latest, l.conflated, l.lost = nil, nil, nil, false, 0
 }
 

@@ -71,7 +71,7 @@ func (s *Session) unsend(b *Sub, loose []*Sub) []*Sub {
 	loose = s.unlinkBlocked(b, loose)
 	old := b.snapshot()
 	w := b.ensureWork()
-	w.dropEvents()
+	w.dropEvents(s.env.Metrics)
 	b.holds = 0
 	b.cancelReaccess()
 	b.SetReady(false)
@@ -105,6 +105,7 @@ func (s *Session) dispose(b *Sub, loose []*Sub) []*Sub {
 		loose = s.unlinkBlocked(b, loose)
 		loose = s.unlinkStale(b, loose)
 		w.slot.free()
+		w.dropEvents(s.env.Metrics)
 	}
 	s.env.Hub.Leave(&b.Member)
 	s.subs.remove(b)

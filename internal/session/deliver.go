@@ -27,7 +27,8 @@ func (b *Sub) Event(e *state.Event, prev *state.Snapshot) {
 // resume sends what is queued until something holds it, and returns b to the
 // hub's fast path when nothing is left.
 func (b *Sub) resume() {
-	if b.s.lagging {
+	s := b.s
+	if s.lagging {
 		b.lag()
 	}
 	for b.state == subSent && b.holds == 0 {
@@ -46,21 +47,21 @@ func (b *Sub) resume() {
 		if w != nil && w.conflated {
 			w.conflated = false
 			if events, err := state.Diff(w.snap, w.latest); err == nil {
-				if w.script, w.at = b.s.env.Hub.NewScript(b.rid, events), 0; w.script == nil {
-					w.queue = append(w.takeLost(events), w.queue...)
+				if w.script, w.at = s.env.Hub.NewScript(b.rid, events), 0; w.script == nil {
+					w.unshift(w.takeLost(events), s.env.Metrics)
 				}
 			}
 			continue
 		}
 		if w != nil && w.lost > 0 {
-			w.queue = append(w.takeLost(nil), w.queue...)
+			w.unshift(w.takeLost(nil), s.env.Metrics)
 			continue
 		}
 		if w == nil || len(w.queue) == 0 {
 			b.idle()
 			return
 		}
-		b.process(w.pop())
+		b.process(w.pop(s.env.Metrics))
 	}
 }
 
@@ -83,6 +84,17 @@ func (s *Session) Lag(lagging bool) {
 		}
 	}
 	s.env.Enter(before)
+}
+
+// HeldBytes returns the size of the events that are held for the client, in bytes. Other clients
+// share them.
+func (s *Session) HeldBytes() (n int64) {
+	s.subs.each(func(b *Sub) {
+		if b.work != nil {
+			n += int64(b.work.bytes)
+		}
+	})
+	return n
 }
 
 // lag holds b's events for a slow consumer.
@@ -179,7 +191,7 @@ func (b *Sub) sendDelete(e *state.Event) {
 		s.out.Send(s.env.Hub.Event(b.rid, e, s.variant(), nil))
 	}
 	b.to(subDeleted)
-	b.ensureWork().dropEvents()
+	b.ensureWork().dropEvents(s.env.Metrics)
 	b.holds = 0
 	b.leave()
 	if b.direct > 0 {

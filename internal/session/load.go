@@ -67,6 +67,7 @@ func (s *Session) reload(b *Sub, loads *throttle, first func()) {
 	if b.state == subDeleted {
 		stale = w.snap
 	}
+	w.dropEvents(s.env.Metrics)
 	*w = work{onAccess: w.onAccess, granted: w.granted, err: w.err, staleCopy: stale}
 	s.load(b, loads, first)
 }
@@ -79,6 +80,7 @@ func (s *Session) cancelReload(b *Sub, loose []*Sub) []*Sub {
 	}
 	w := b.ensureWork()
 	w.slot.free()
+	w.dropEvents(s.env.Metrics)
 	b.leave()
 	if w.staleCopy != nil {
 		b.to(subDeleted)

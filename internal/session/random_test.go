@@ -619,6 +619,9 @@ func TestRandom(t *testing.T) {
 		for _, c := range w.clients {
 			c.s.Close()
 		}
+		if n, shares := w.env.Metrics.HeldBytes.Load(), w.env.Metrics.HeldShares.Load(); n != 0 || shares != 0 {
+			t.Fatalf("seed %d: %d bytes of events are held after all clients have disconnected, in shares %d", seed, n, shares)
+		}
 		if n := w.env.Hub.Len(); n != 0 {
 			t.Fatalf("seed %d: %d topics are left after all clients have disconnected", seed, n)
 		}

@@ -24,6 +24,9 @@ type responder struct {
 // Peer returns the client as New was given it.
 func (r *responder) Peer() Peer { return r.peer }
 
+// Closed reports whether the session has ended.
+func (r *responder) Closed() bool { return r.closed }
+
 // Requests returns how many of the client's requests are in progress.
 func (r *responder) Requests() int { return int(r.requests) }
 

@@ -67,6 +67,8 @@ type Metrics struct {
 	Held          atomic.Uint64                   // events queued until they may be sent
 	Conflated     atomic.Uint64                   // events replaced by a later difference
 	Lost          atomic.Uint64                   // custom events dropped from a full queue
+	HeldBytes     atomic.Int64                    // the events that are queued, each counted once
+	HeldShares    atomic.Int64                    // the same, counted for each queue that has it
 	Revoked       atomic.Uint64                   // direct subscriptions ended by the gateway
 }
 
@@ -152,7 +154,7 @@ func New(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, cid string) *
 
 // Close ends the session: it leaves all topics, and replies to requests in
 // flight are dropped when they arrive. A panic about one subscription does not
-// keep it from leaving the topics of the others.
+// keep it from leaving the topics of the others. It may be called again.
 func (s *Session) Close() {
 	if s.closed {
 		return
@@ -179,12 +181,10 @@ func leave(b *Sub) {
 	b.to(subDisposed)
 	if b.work != nil {
 		b.work.slot.free()
+		b.work.dropEvents(b.s.env.Metrics)
 	}
 	b.s.env.Hub.Leave(&b.Member)
 }
-
-// Closed reports whether the session has ended.
-func (s *Session) Closed() bool { return s.closed }
 
 // Message handles one message from the client. msg is not kept.
 func (s *Session) Message(msg []byte) {
@@ -196,6 +196,9 @@ func (s *Session) Message(msg []byte) {
 // Request handles one message from the client that has been parsed: r and err are what
 // res.Parser.Request made of it.
 func (s *Session) Request(r *res.Request, err error) {
+	if s.closed {
+		return
+	}
 	before := s.env.Enter(s)
 	s.request(r, err)
 	s.env.Enter(before)

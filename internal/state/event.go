@@ -2,6 +2,7 @@ package state
 
 import (
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"sluice/internal/res"
@@ -32,7 +33,8 @@ type PropChange struct {
 	HadOld bool
 }
 
-// Event is a step from one snapshot to the next. It is immutable and shared by all subscribers.
+// Event is a step from one snapshot to the next. It is immutable, but for the count of its holders,
+// and shared by all subscribers.
 type Event struct {
 	Kind Kind
 	// Name is the name of a Custom event.
@@ -62,6 +64,28 @@ type Event struct {
 	// removes, once per occurrence. A rid may be in both, or occur elsewhere in the resource too:
 	// the receiver counts. A Delete lists none.
 	AddedRefs, RemovedRefs []string
+
+	holders atomic.Int32
+}
+
+// Hold records that one more queue has e, and reports whether it is the first. Any goroutine may
+// call it.
+func (e *Event) Hold() bool { return e.holders.Add(1) == 1 }
+
+// Release records that a queue has e no more, and reports whether it was the last. Any goroutine
+// may call it.
+func (e *Event) Release() bool { return e.holders.Add(-1) == 0 }
+
+// eventBytes is about what an Event takes up without its values.
+const eventBytes = 256
+
+// Size returns about how many bytes e takes up, the snapshot after it not counted.
+func (e *Event) Size() int {
+	n := eventBytes + len(e.Payload) + len(e.Value.Raw) + len(e.Old.Raw)
+	for i := range e.Changes {
+		n += eventBytes + len(e.Changes[i].New.Raw) + len(e.Changes[i].Old.Raw)
+	}
+	return n
 }
 
 // NewCustom returns a custom event on a resource whose state is at. It retains payload.
