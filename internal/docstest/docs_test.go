@@ -27,6 +27,7 @@ var guides = []struct {
 	{name: "resgate", pages: "docs/resgate.md"},
 	{name: "troubleshooting", pages: "docs/troubleshooting.md"},
 	{name: "extensions", pages: "docs/extensions.md"},
+	{name: "authentication", pages: "docs/authentication.md"},
 	{name: "clients", pages: "docs/clients.md", npm: true},
 	{name: "node", pages: "docs/services/node.md", npm: true},
 }
