@@ -15,7 +15,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort resgate-table release packages package-test clean
+.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort reliability resgate-table release packages package-test clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -144,6 +144,14 @@ soak: build ## let everything go wrong for TIME (10m) with CLIENTS (5000), repor
 
 soakshort: ## the soak that is part of ci: each fault once, with few clients
 	@$(MAKE) --no-print-directory soak TIME=1s CLIENTS=300 SEED=$(SEED) ARGS=-quiet
+
+reliability: build ## cause faults under clients of Sluice, Resgate and Centrifugo, and write the table into docs/reliability.md
+	$(GO) build -o bin/sluice-load ./cmd/sluice-load
+	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
+	mkdir -p bin/peers
+	cd bench/peers && $(GO) build -o ../../bin/peers/ github.com/resgateio/resgate
+	cd bench/peers/centrifugo && $(GO) build -o ../../../bin/peers/centrifugo github.com/centrifugal/centrifugo/v6
+	./bin/sluice-load faults -plan bench/faults.yaml -into docs/reliability.md $(ARGS)
 
 # A copy of Resgate whose main prints what it made of its settings.
 VERDICT := $(CURDIR)/bin/verdict

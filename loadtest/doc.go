@@ -13,8 +13,8 @@
 // few epoll threads. service publishes events and answers requests. floor is the
 // fastest possible server, to compare with. proc starts processes and reads their
 // CPU and memory. hist is the latency histogram. soak does not measure: it checks that
-// clients are exact after faults of all kinds. wire has the connections that
-// its faults need.
+// clients are exact after faults of all kinds. faults causes one fault at a time, against any
+// gateway; wire has the connections of both.
 //
 // The harness observes a gateway only from outside: by its sockets, and by what
 // the kernel accounts to its process. So a figure means the same for each gateway.

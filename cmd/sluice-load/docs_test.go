@@ -102,6 +102,9 @@ func parses(args []string) error {
 		f.SetOutput(io.Discard)
 		r.outputs(f)
 		return f.Parse(args[2:])
+	case "faults":
+		_, err := parseFaults(args[1:])
+		return err
 	case "floor", "kinds":
 		return nil
 	}

@@ -31,6 +31,7 @@ const usage = `sluice-load measures realtime gateways.
 
   sluice-load run [flags]       run scenarios; "run -h" lists the flags
   sluice-load soak [flags]      everything goes wrong for a while, and then all clients must be exact
+  sluice-load faults [flags]    cause faults one by one, and say what became of a gateway's clients
   sluice-load report FILE.json  render the page, the tables and the charts of a run again
   sluice-load floor [flags]     serve the floor: one write per event and connection
   sluice-load kinds             list the kinds of scenarios
@@ -60,6 +61,8 @@ func command(args []string, out io.Writer) error {
 		return runCommand(args, out)
 	case "soak":
 		return soakCommand(args, out)
+	case "faults":
+		return faultsCommand(args, out)
 	case "soak-service": // a soak starts its services with it
 		return service.Worker(os.Stdin, os.Stdout)
 	case "report":
