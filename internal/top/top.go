@@ -121,19 +121,32 @@ func (t *Top) poll(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		// It does not wait: after Stop nothing would take the update.
-		go t.app.QueueUpdateDraw(func() {
-			if err != nil {
-				t.head.SetText(fmt.Sprintf("%s\n%s\n\n%s", time.Now().Format(time.TimeOnly), tame(err.Error()), keys))
-				return
-			}
-			t.show(r)
-		})
-		select {
-		case <-next.C:
-		case <-ctx.Done():
+		// The next round waits for the terminal to show this one, so that a slow terminal has one
+		// to show. After the end nothing takes it.
+		shown := make(chan struct{})
+		go func() {
+			defer close(shown)
+			t.app.QueueUpdateDraw(func() {
+				if err != nil {
+					t.head.SetText(fmt.Sprintf("%s\n%s\n\n%s", time.Now().Format(time.TimeOnly), tame(err.Error()), keys))
+					return
+				}
+				t.show(r)
+			})
+		}()
+		if !await(ctx, shown) || !await(ctx, next.C) {
 			return
 		}
+	}
+}
+
+// await returns when c yields or is closed, or with false when ctx ends.
+func await[T any](ctx context.Context, c <-chan T) bool {
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
