@@ -179,6 +179,7 @@ func New(c Config) (*Gateway, error) {
 			Profiles: c.Profiles,
 			NotFound: http.HandlerFunc(NotFound),
 			Reload:   g.reloadHandler(),
+			Health:   g.http.Health(),
 			Log:      g.log,
 		})
 	}

@@ -1,12 +1,12 @@
 package gateway
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
 	"sluice/fanout"
 	"sluice/internal/grace"
+	"sluice/internal/health"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/wsproto"
@@ -58,13 +58,11 @@ func (g *Gateway) natsLost() {
 // healthy reports whether NATS is connected.
 func (g *Gateway) healthy() bool { return g.connected.Load() && g.bus.Connected() }
 
-// ready returns nil if requests can be served in full, otherwise the reason why not.
+// ready returns nil if new clients are served in full, otherwise the reason why not.
 func (g *Gateway) ready() error {
-	if !g.connected.Load() {
-		return errors.New("the gateway is starting: NATS has not been reached yet")
-	}
-	if g.grace.Over() {
-		return errors.New("clients are closed: NATS was unreachable for longer than the grace period (natsGrace)")
-	}
-	return g.bus.Ready()
+	c := health.Checks{Started: g.connected.Load, Lost: g.grace.Over, NATS: func() error { return g.bus.Ready() }, Memory: g.memory.Level,
+		Connections: func() (open, limit int64) {
+			return g.netMetrics.OpenAll.Load(), int64(g.reloader.Running().MaxConnections)
+		}}
+	return c.Ready()
 }

@@ -129,6 +129,17 @@ func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
 	send(w, r, &resp)
 }
 
+// Health returns the handler of health checks on another port: of both paths.
+func (e *Edge) Health() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == config.ReadyPath {
+			e.ready(w, r)
+			return
+		}
+		e.health(w, r)
+	})
+}
+
 // asksHealth reports whether the method is one of health checks, and responds with 405 if it is
 // not. OPTIONS is the default of some load balancers.
 func asksHealth(w http.ResponseWriter, r *http.Request) bool {

@@ -1,6 +1,6 @@
 // Package metricsserver owns the HTTP server on the metrics port: metrics for Prometheus, in its
-// text format or as OpenMetrics, profiles if enabled, and reloads of the settings. It has a port of
-// its own, which clients need not be able to reach.
+// text format or as OpenMetrics, health checks, profiles if enabled, and reloads of the settings.
+// It has a port of its own, which clients need not be able to reach.
 //
 // It never counts anything itself, and never serves clients of the gateway.
 package metricsserver
@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"sluice/internal/config"
 	"sluice/internal/metrics"
 )
 
@@ -32,6 +33,7 @@ type Options struct {
 	Registry *metrics.Registry
 	Profiles bool         // serve pprof, too
 	Reload   http.Handler // of POST /reload; nil: there is none
+	Health   http.Handler // of /healthz and /readyz
 	NotFound http.Handler // handles every other path
 	Log      *slog.Logger
 }
@@ -69,6 +71,8 @@ func New(o Options) *Server {
 		// A page that someone with access to this port opens must not reload the gateway.
 		mux.Handle("POST /reload", http.NewCrossOriginProtection().Handler(o.Reload))
 	}
+	mux.Handle(config.HealthPath, o.Health)
+	mux.Handle(config.ReadyPath, o.Health)
 	mux.Handle("/", o.NotFound)
 	return &Server{
 		options: o,

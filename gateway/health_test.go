@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/internal/testkit"
+)
+
+// probe sends text to an address, and returns the response: all until the peer closes.
+func probe(t *testing.T, addr net.Addr, text string) (head, body string) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(testkit.Patience))
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+	all, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	h, b, _ := bytes.Cut(all, []byte("\r\n\r\n"))
+	return string(h), string(b)
+}
+
+// Load balancers probe in many ways, on the port for clients or on that of the metrics.
+func TestProbes(t *testing.T) {
+	g := create(t, func(c *Config) { c.MetricsPort = FreePort })
+	if err := g.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := g.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	const healthy, ready = `{"status":"ok","nats":"connected"}`, "ready\n"
+	for _, p := range []struct {
+		text   string
+		status int
+		body   string
+	}{
+		{"GET /healthz HTTP/1.0\r\n\r\n", 200, healthy}, // without Host, as HTTP/1.0 permits
+		{"GET /readyz HTTP/1.0\r\n\r\n", 200, ready},
+		{"GET /readyz HTTP/1.0\r\nUser-Agent: x\r\n\r\n", 200, ready},
+		{"HEAD /healthz HTTP/1.0\r\n\r\n", 200, ""},
+		{"HEAD /readyz HTTP/1.0\r\n\r\n", 200, ""},
+		{"OPTIONS /healthz HTTP/1.0\r\n\r\n", 200, healthy},
+		{"OPTIONS /readyz HTTP/1.0\r\n\r\n", 200, ready},
+		{"GET /healthz HTTP/1.1\r\nHost: \r\nConnection: close\r\n\r\n", 200, healthy}, // an empty host is one
+		{"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 200, ready},
+		{"HEAD /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 200, ""},
+		{"OPTIONS /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 200, healthy},
+		{"GET http://a/healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 200, healthy},
+		{"GET /healthz?x=1 HTTP/1.0\r\n\r\n", 200, healthy},
+		{"POST /healthz HTTP/1.0\r\nContent-Length: 0\r\n\r\n", 405, "-"},
+		{"DELETE /readyz HTTP/1.0\r\n\r\n", 405, "-"},
+		{"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", 400, "-"}, // RFC 9112 section 3.2 demands it
+	} {
+		for name, addr := range map[string]net.Addr{"clients": g.Addr(), "metrics": g.MetricsAddr()} {
+			head, body := probe(t, addr, p.text)
+			if _, status, _ := strings.Cut(head, " "); !strings.HasPrefix(status, strconv.Itoa(p.status)+" ") {
+				t.Errorf("port for %s: %q gets %.40q, want %d", name, p.text, head, p.status)
+			}
+			if p.body != "-" && body != p.body {
+				t.Errorf("port for %s: %q gets %q, want %q", name, p.text, body, p.body)
+			}
+			if p.status == 200 && !strings.Contains(head, "Cache-Control: no-store") {
+				t.Errorf("port for %s: %q may be cached", name, p.text)
+			}
+		}
+	}
+	g.draining.Store(true)
+	for name, addr := range map[string]net.Addr{"clients": g.Addr(), "metrics": g.MetricsAddr()} {
+		if head, body := probe(t, addr, "GET /readyz HTTP/1.0\r\n\r\n"); !strings.Contains(head, " 503 ") || body != "the gateway is stopping\n" {
+			t.Errorf("port for %s, while draining: %.40q, %q", name, head, body)
+		}
+		if head, _ := probe(t, addr, "HEAD /healthz HTTP/1.0\r\n\r\n"); !strings.Contains(head, " 503 ") {
+			t.Errorf("port for %s, while draining: %.40q", name, head)
+		}
+	}
+	g.draining.Store(false)
+}
