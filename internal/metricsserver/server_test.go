@@ -18,7 +18,8 @@ func start(t *testing.T, profiles bool) *Server {
 	if err := r.Counter("things_total", "Things counted.", nil, func() uint64 { return 7 }); err != nil {
 		t.Fatal(err)
 	}
-	s := New(Options{Addr: "127.0.0.1:0", Registry: r, Profiles: profiles, NotFound: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler)})
+	health := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "healthy at "+r.URL.Path) })
+	s := New(Options{Addr: "127.0.0.1:0", Registry: r, Profiles: profiles, Health: health, NotFound: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler)})
 	if s.Addr() != nil {
 		t.Error("an address before the start")
 	}
@@ -68,6 +69,15 @@ func TestFormats(t *testing.T) {
 	}
 	if resp, _ := ask(t, s, "GET", "/", ""); resp.StatusCode != 404 {
 		t.Errorf("/: %d", resp.StatusCode)
+	}
+}
+
+func TestHealthOfTheMetricsPort(t *testing.T) {
+	s := start(t, false)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if resp, body := ask(t, s, "GET", path, ""); resp.StatusCode != 200 || body != "healthy at "+path {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, body)
+		}
 	}
 }
 
