@@ -55,6 +55,7 @@ func Rows() []Row {
 		{Name: "overload", Fault: "a model of 500 clients changes 2,000 times per second for 8 s, 1 KB each", Kept: "all clients stay and have the newest state at most 60 s after the last change", run: overload},
 		{Name: "flood", Fault: "one client makes calls as fast as it can for 5 s", Kept: allRight + ", the calls of others during it too", run: flood},
 		{Name: "unread", Fault: "one client asks for 16 KB again and again for 10 s and reads no response", Kept: allRight, run: unread},
+		{Name: "stalled", Fault: "20 of 60 clients stop reading, while models change 100 times per second, 16 KB each, for 40 s", Kept: "the clients that read stay, hold the newest state and are served", run: stalled},
 		{Name: "garbage", Fault: "clients break each rule of WebSocket", Kept: allRight, run: garbage},
 		{Name: "message", Fault: "one client sends a message of 1 GB", Kept: allRight, run: message},
 		{Name: "silent", Fault: "600 connections send nothing, the gateway may have 300 descriptors", Kept: allRight + ", new clients too", prefix: "prlimit --nofile=300:300 ", run: silent},
@@ -238,6 +239,26 @@ func unread(s *stand) (Outcome, error) {
 	}()
 	s.until(length, func() bool { return !s.gateway.Running() })
 	flooder.release(done)
+	return s.verdict().and(s.memory()), nil
+}
+
+// stalled lets some clients read no more while much changes. They may be closed.
+func stalled(s *stand) (Outcome, error) {
+	if err := s.connect(s.size(40, 5)); err != nil {
+		return Outcome{}, err
+	}
+	for i := range s.size(20, 3) {
+		c, err := connect(s.ctx, s.addr(), s.dialect(), true)
+		if err != nil {
+			return Outcome{}, err
+		}
+		defer c.leave()
+		if err := c.subscribe(fmt.Sprintf("load.t%d", i%topics), limit); err != nil {
+			return Outcome{}, fmt.Errorf("before the fault: %w", err)
+		}
+		c.pause()
+	}
+	s.load(100, topics, 16<<10, s.time(40*time.Second, 3*time.Second))
 	return s.verdict().and(s.memory()), nil
 }
 
