@@ -95,7 +95,7 @@ picture: build ## make the README's picture of the demo (docs/images)
 	cd $(E2E) && npm ci --no-audit --no-fund && node picture.js
 
 site: ## make the documentation's static site in bin/site, and check its links
-	cd site && $(GO) vet . && $(GO) test . && $(GO) run .
+	cd docs/site && $(GO) vet . && $(GO) test . && $(GO) run .
 
 # Programs and the Debian packages that have them. Packages of servers must not start them: policy-rc.d refuses that.
 PROGRAMS := nginx=nginx-light haproxy=haproxy caddy=caddy rpm=rpm zsh=zsh fish=fish systemd-analyze=systemd man=man-db

@@ -35,8 +35,8 @@ import (
 var layout string
 
 func main() {
-	from := flag.String("from", "..", "top of the tree")
-	to := flag.String("to", "../bin/site", "folder for the site; what is in it is replaced")
+	from := flag.String("from", "../..", "top of the tree")
+	to := flag.String("to", "../../bin/site", "folder for the site; what is in it is replaced")
 	flag.Parse()
 	if err := build(*from, *to); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -1,6 +1,6 @@
 // The generator of the documentation's site. It stands in a module of its own so that nothing of it
 // gets into Sluice.
-module sluice/site
+module sluice/docs/site
 
 go 1.26.0
 
