@@ -291,7 +291,7 @@ func (c Config) Warnings() []string {
 	var out []string
 	if c.EmbeddedNATS && !loopback(c.EmbeddedNATSListen) {
 		out = append(out, "the embedded NATS server listens on "+c.EmbeddedNATSListen+
-			" without authentication: whoever reaches it can act as a service")
+			" without authentication: anyone who reaches it can act as a service")
 	}
 	if c.AdminPort != 0 && c.AdminTokenFile != "" && c.AdminTLSCert == "" && !loopback(c.AdminListenAddr()) {
 		out = append(out, "the admin token is sent in clear text to "+c.AdminListenAddr()+": set adminTlsCert and adminTlsKey")

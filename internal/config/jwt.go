@@ -51,7 +51,7 @@ func (c *Config) jwtWarnings() (out []string) {
 		return nil
 	}
 	if u, err := url.Parse(o.JWKS); err == nil && u.Scheme == "http" && !loopbackHost(u.Hostname()) {
-		out = append(out, "jwtJwks is fetched without TLS: whoever can change the response on its way can sign tokens")
+		out = append(out, "jwtJwks is fetched without TLS: anyone who can change the response on its way can sign tokens")
 	}
 	if len(o.Audience) == 0 {
 		out = append(out, "jwtAudience is not set: tokens that the issuer has given to other services are valid here, too")

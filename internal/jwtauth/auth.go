@@ -184,8 +184,8 @@ func (a *Auth) Verify(token string, done func(Grant, Outcome)) (o Outcome, decid
 	return a.submit(a.current.Load(), token, done)
 }
 
-// Renew is Verify for a client that sends a token in a request. The token must be valid, whoever
-// else is admitted.
+// Renew is Verify for a client that sends a token in a request. The token must be valid, even if
+// clients without one are admitted.
 func (a *Auth) Renew(token string, done func(Grant, Outcome)) (o Outcome, decided bool) {
 	p := a.current.Load()
 	if p != nil && p.o.Anonymous != AnonymousNever {

@@ -255,7 +255,7 @@ func TestThrottleConcurrently(t *testing.T) {
 	}
 }
 
-// TestTickerTellsTheTimeFirst: whoever is fired finds the present time with the owner.
+// TestTickerTellsTheTimeFirst: a timer that fires finds the present time with the owner.
 func TestTickerTellsTheTimeFirst(t *testing.T) {
 	clock := NewManualClock()
 	w := NewWheel(5*time.Millisecond, clock.Now())

@@ -190,7 +190,7 @@ class Row {
     this.#remove.title = "Remove";
   }
 
-  /** A change by whoever: perhaps the echo of our own. */
+  /** A change by any client: perhaps the echo of our own. */
   #changed(changed) {
     for (const field of this.#fields) {
       if (!(field.name in changed)) continue;

@@ -377,7 +377,7 @@ export class Client extends Emitter {
       // uses: by our own callers. held: direct subscriptions that the gateway counts for us.
       sub = { rid, uses: 0, held: 0, resource: null };
       sub.ready = new Promise((resolve, reject) => Object.assign(sub, { resolve, reject }));
-      sub.ready.catch(() => {}); // whoever called subscribe hears of it by their own copy
+      sub.ready.catch(() => {}); // the caller of subscribe has a promise of its own
       this.#direct.set(rid, sub);
     }
     return sub;
