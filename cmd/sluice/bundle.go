@@ -12,6 +12,9 @@ import (
 	"sluice/internal/bundle"
 )
 
+// needsAdmin says what commands need that ask a running gateway.
+const needsAdmin = "The gateway must run with adminPort; -url, -token-file say where and how."
+
 // bundle does "sluice bundle": it collects what a bug report needs from the admin port of a running
 // gateway into one zip file.
 func (p *process) bundle(args []string) int {
@@ -41,7 +44,7 @@ func (p *process) bundle(args []string) int {
 	problems, err := bundle.Write(context.Background(), f, from, *seconds)
 	if err = errors.Join(err, f.Close()); err != nil {
 		_ = os.Remove(*file)
-		fmt.Fprintf(p.stderr, "sluice: no bundle: %v\nThe gateway must run with adminPort; -url, -token-file say where and how.\n", err)
+		fmt.Fprintf(p.stderr, "sluice: no bundle: %v\n%s\n", err, needsAdmin)
 		return exitFailure
 	}
 	for _, m := range problems {

@@ -32,7 +32,7 @@ func (p *process) top(args []string) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if _, err := api.Get(ctx, "/api/overview"); err != nil {
-		fmt.Fprintf(p.stderr, "sluice: %v\nThe gateway must run with adminPort; -url, -token-file say where and how.\n", err)
+		fmt.Fprintf(p.stderr, "sluice: %v\n%s\n", err, needsAdmin)
 		return exitFailure
 	}
 	go func() {
