@@ -117,6 +117,12 @@ func TestGatewayEndToEnd(t *testing.T) {
 	if c := rep.Cells[0]; c.Overload == nil || c.Overload.Converged < 0 || c.Overload.Offered != 40000 || c.Live != 20 {
 		t.Errorf("overload: %+v", c.Overload)
 	}
+	rep = measure(t, "-start", start, "-kind", "reconnect", "-n", "20", "-duration", "300ms", "-work", "1ms", "-workers", "2", "-callers", "3")
+	// Each client has 5 of 5 resources, and access is checked for each of them.
+	if c := rep.Cells[0].Reconnect; c == nil || c.Access != 100 || c.Gets > 5 || c.Calls == 0 || c.Most == 0 || c.Ideal < 0.05 || c.Failed != 0 ||
+		c.Before.Count == 0 || c.Meanwhile.Count == 0 {
+		t.Errorf("reconnect: %+v", c)
+	}
 	rep = measure(t, "-start", start, "-kind", "storm", "-kill", "-n", "20")
 	if c := rep.Cells[0]; c.Live != 20 {
 		t.Errorf("after the kill: %+v", c)

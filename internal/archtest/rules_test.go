@@ -75,6 +75,7 @@ var locks = map[string]string{
 	"netpoll/handover.go":               "a connection that has left the loops for net/http",
 	"netpoll/deadline.go":               "deadlines of a connection at net/http, which cuts a read of one goroutine short from another",
 	"internal/natsbus/publish.go":       "a pool of batches between owners and the publisher",
+	"loadtest/service/service.go":       "the harness's service, whose requests come on several goroutines of nats.go",
 	"cache/loss.go":                     "written when a loop is overloaded, off the path of an event",
 	"internal/httpapi/share.go":         "bodies that responses share, found on goroutines off the event loops",
 	"internal/httpapi/encode.go":        "a pool of buffers between requests, off the event loops",

@@ -41,6 +41,9 @@ type Scenario struct {
 	Inflight    int           `yaml:"inflight,omitempty" json:"inflight"`       // connects in flight; 0: 128
 	ConnectRate float64       `yaml:"connectRate,omitempty" json:"connectRate"` // connections per second; 0: as fast as Inflight allows
 	Kill        bool          `yaml:"kill,omitempty" json:"kill"`               // storm: kill the server and start it again first
+	Workers     int           `yaml:"workers,omitempty" json:"workers"`         // reconnect: how many requests the service works on at a time; 0: 8
+	Work        time.Duration `yaml:"work,omitempty" json:"work"`               // reconnect: how long on each access and call request; 0: 2ms
+	Callers     int           `yaml:"callers,omitempty" json:"callers"`         // reconnect: clients that stay and make calls; 0: 16
 	TLS         bool          `yaml:"tls,omitempty" json:"tls"`
 	Compression bool          `yaml:"compression,omitempty" json:"compression"`
 	Fresh       bool          `yaml:"fresh,omitempty" json:"fresh"` // do not share a stage with the scenario before
@@ -61,12 +64,13 @@ const (
 	KindCollection = "collection" // adds to a collection of a given size
 	KindGrowth     = "growth"     // fanout over a list of client counts
 	KindOverload   = "overload"   // more changes of a model than the server can deliver
+	KindReconnect  = "reconnect"  // all clients lose their connections, and subscribe again to a service that has work to do
 	KindTLS        = "tls"        // fanout over TLS
 	KindCompressed = "compressed" // fanout with permessage-deflate
 )
 
 // Kinds lists all kinds.
-var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindTLS, KindCompressed}
+var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindTLS, KindCompressed}
 
 // maxClients bounds a scenario: source addresses and memory are finite.
 const maxClients = 2_000_000
@@ -115,6 +119,18 @@ func (s *Scenario) setDefaults() {
 		if s.Duration == 0 {
 			s.Duration = time.Minute
 		}
+	case KindReconnect:
+		def(&s.PerClient, 5)
+		def(&s.Topics, s.PerClient)
+		def(&s.Workers, 8)
+		def(&s.Callers, 16)
+		def(&s.Inflight, s.N)
+		if s.Work == 0 {
+			s.Work = 2 * time.Millisecond
+		}
+		if s.Rate == 0 {
+			s.Rate = 200
+		}
 	case KindGrowth:
 		if len(s.Grow) == 0 {
 			s.Grow = []int{1000, 5000, 10000, 19000}
@@ -150,7 +166,7 @@ func (s *Scenario) check() error {
 	}
 	for name, v := range map[string]float64{
 		"topics": float64(s.Topics), "perClient": float64(s.PerClient), "burst": float64(s.Burst), "trials": float64(s.Trials), "window": float64(s.Window),
-		"slowRate": float64(s.SlowRate), "collection": float64(s.Collection), "models": float64(s.Models), "inflight": float64(s.Inflight), "rounds": float64(s.Rounds), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
+		"slowRate": float64(s.SlowRate), "workers": float64(s.Workers), "work": float64(s.Work), "callers": float64(s.Callers), "collection": float64(s.Collection), "models": float64(s.Models), "inflight": float64(s.Inflight), "rounds": float64(s.Rounds), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
 	} {
 		if v < 0 {
 			return fmt.Errorf("%s must not be negative", name)
@@ -167,6 +183,8 @@ func (s *Scenario) check() error {
 		return fmt.Errorf("%d subscriptions per client, but only %d topics", s.PerClient, s.Topics)
 	case s.Duration < 100*time.Millisecond || s.Duration > 5*time.Minute:
 		return errors.New("a duration must be between 100ms and 5m")
+	case s.Work > time.Second:
+		return errors.New("work must be at most 1s for each request")
 	case s.Settle > 5*time.Minute:
 		return errors.New("the time to settle must be at most 5m")
 	case s.Rate < 0 || s.Deliveries < 0 || s.Payload < 64 || s.Payload > 512<<10:
@@ -219,7 +237,7 @@ func (s Scenario) Unsupported(t Target) string {
 		can = t.Protocol != client.ProtocolNATS
 	case KindHTTP:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolFloor
-	case KindMixed, KindCollection, KindOverload:
+	case KindMixed, KindCollection, KindOverload, KindReconnect:
 		can = t.Protocol == client.ProtocolRES
 	}
 	switch {

@@ -114,7 +114,10 @@ type Cell struct {
 	Shrunk   int64     `json:"shrunk"` // messages received compressed
 	Slow     *Slow     `json:"slow,omitempty"`
 	Overload *Overload `json:"overload,omitempty"` // of a scenario of that kind
-	Message  string    `json:"message,omitempty"`  // the last error of a client
+
+	Reconnect *Reconnect `json:"reconnect,omitempty"` // of a scenario of that kind
+
+	Message string `json:"message,omitempty"` // the last error of a client
 
 	// Rejected maps each figure that is not the server's to the reason. The keys are of
 	// Figures.
@@ -153,6 +156,20 @@ type Overload struct {
 	Converged float64 `json:"converged"` // seconds from the last change to when all clients had it; -1: not all got it
 	Before    int64   `json:"before"`    // RSS of the server with its clients before, bytes
 	Highest   int64   `json:"highest"`   // and its highest during the overload
+}
+
+// Reconnect is what happened while all clients connected again.
+type Reconnect struct {
+	Ideal  float64 `json:"ideal"` // seconds that the service's workers needed for their requests, if none was ever idle
+	Access int64   `json:"access"`
+	Gets   int64   `json:"gets"`
+	Calls  int64   `json:"calls"`
+	Most   int64   `json:"most"` // access and call requests that were at the service at a time
+
+	// Of the clients that stayed: their calls before and meanwhile, µs.
+	Before    hist.Summary `json:"before"`
+	Meanwhile hist.Summary `json:"meanwhile"`
+	Failed    int64        `json:"failed"` // calls that got an error
 }
 
 // Point is a sample during a measurement.

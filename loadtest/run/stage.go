@@ -35,7 +35,8 @@ type stage struct {
 	nats    *proc.Process // nil if the target needs none, or it ran already
 	service service.Service
 	clients client.Group
-	workers []int // process ids of the clients
+	config  client.Config // of the clients, without which of them a process has
+	workers []int         // process ids of the clients
 	addr    string
 	params  map[string]string // values of the placeholders in command lines
 
@@ -58,15 +59,20 @@ type layout struct {
 	n, topics, perClient, collection, models, inflight, slowRate int
 	slow, connectRate                                            float64
 	http, tls, compression, changes                              bool
+	work                                                         service.Work
 }
 
 func layoutOf(s plan.Scenario, n int) layout {
-	return layout{
+	l := layout{
 		n: n, topics: s.Topics, perClient: s.PerClient, collection: s.Collection, models: s.Models,
 		inflight: s.Inflight, slow: s.Slow, slowRate: s.SlowRate, connectRate: s.ConnectRate,
 		http: s.Kind == plan.KindHTTP, tls: s.TLS, compression: s.Compression,
 		changes: s.Kind == plan.KindOverload,
 	}
+	if s.Kind == plan.KindReconnect {
+		l.work = service.Work{Workers: s.Workers, Each: s.Work}
+	}
+	return l
 }
 
 // open starts a stage. Its clients are not connected yet.
@@ -107,6 +113,13 @@ func (st *stage) start() error {
 	}
 	if err := st.startService(); err != nil {
 		return err
+	}
+	if st.layout.work.Workers > 0 {
+		w, ok := st.service.(worker)
+		if !ok {
+			return errors.New("this target's service has no workers")
+		}
+		w.Begin(st.layout.work)
 	}
 	if err := st.startClients(); err != nil {
 		return err
@@ -252,6 +265,7 @@ func (st *stage) startClients() error {
 	}
 	cfg.Inflight = max(cfg.Inflight/processes, 1)
 	cfg.ConnectRate = l.connectRate / float64(processes)
+	st.config = cfg
 	for first := 0; first < l.n; first += per {
 		cfg.First, cfg.Count = first, min(per, l.n-first)
 		if st.run.options.Worker == nil {

@@ -7,6 +7,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -74,6 +76,9 @@ type NATS struct {
 	changes    bool     // events are changes of a model
 	subjects   []string // of topics' events
 	buf        []byte
+
+	mu   sync.Mutex
+	shop *workshop // nil: replies take no time
 }
 
 var _ Service = (*NATS)(nil)
@@ -119,9 +124,14 @@ const leaves = 100
 // serve subscribes to access, get and call requests for the harness's resources.
 func (s *NATS) serve() error {
 	collection := s.collectionReply()
-	_, err1 := s.conn.Subscribe("access.load.>", func(m *nats.Msg) { _ = m.Respond(accessReply) })
-	_, err2 := s.conn.Subscribe("call.load.>", func(m *nats.Msg) { _ = m.Respond(callReply) })
+	_, err1 := s.conn.Subscribe("access.load.>", func(m *nats.Msg) {
+		s.answer(m, accessReply, func(w *workshop) *atomic.Int64 { return &w.access })
+	})
+	_, err2 := s.conn.Subscribe("call.load.>", func(m *nats.Msg) {
+		s.answer(m, callReply, func(w *workshop) *atomic.Int64 { return &w.calls })
+	})
 	_, err3 := s.conn.Subscribe("get.load.*", func(m *nats.Msg) {
+		s.got()
 		_ = m.Respond(getReply(strings.TrimPrefix(m.Subject, "get.load."), collection))
 	})
 	return errors.Join(err1, err2, err3, s.conn.FlushTimeout(timeout))

@@ -1,0 +1,123 @@
+//go:build linux
+
+package service
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Work is what a service does for each access and call request: one of Workers is busy for Each.
+type Work struct {
+	Workers int
+	Each    time.Duration
+}
+
+// Worked is what a service was asked for, and how long its workers were busy in sum. Timers are
+// late on a busy machine, so that may be more than Work says.
+type Worked struct {
+	Access, Calls, Gets int64
+	Most                int64 // access and call requests that were at the service at a time
+	Busy                time.Duration
+}
+
+// workshop is the workers of a service. Any goroutine may use it.
+type workshop struct {
+	work  Work
+	queue chan request
+	done  sync.WaitGroup
+
+	access, calls, gets, waiting, most, busy atomic.Int64
+}
+
+// request is a message that a worker replies to.
+type request struct {
+	msg   *nats.Msg
+	reply []byte
+}
+
+// queued bounds the requests at a service: far more than any gateway may have in flight.
+const queued = 1 << 20
+
+func newWorkshop(w Work) *workshop {
+	s := &workshop{work: w, queue: make(chan request, queued)}
+	for range w.Workers {
+		s.done.Go(s.run)
+	}
+	return s
+}
+
+func (s *workshop) run() {
+	for r := range s.queue {
+		began := time.Now()
+		time.Sleep(s.work.Each)
+		s.busy.Add(int64(time.Since(began)))
+		s.waiting.Add(-1)
+		_ = r.msg.Respond(r.reply)
+	}
+}
+
+// do queues a request. One goroutine at a time may call it, and not after close.
+func (s *workshop) do(count *atomic.Int64, r request) {
+	count.Add(1)
+	for n := s.waiting.Add(1); ; {
+		most := s.most.Load()
+		if n <= most || s.most.CompareAndSwap(most, n) {
+			break
+		}
+	}
+	s.queue <- r
+}
+
+// close ends the workers, and returns what they have done.
+func (s *workshop) close() Worked {
+	close(s.queue)
+	s.done.Wait()
+	return Worked{
+		Access: s.access.Load(), Calls: s.calls.Load(), Gets: s.gets.Load(),
+		Most: s.most.Load(), Busy: time.Duration(s.busy.Load()),
+	}
+}
+
+// Begin gives the service workers, and counts its requests from now on. Without it replies take no
+// time.
+func (s *NATS) Begin(w Work) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shop = newWorkshop(w)
+}
+
+// End takes the workers away again. It returns what was asked since Begin.
+func (s *NATS) End() Worked {
+	s.mu.Lock()
+	shop := s.shop
+	s.shop = nil
+	s.mu.Unlock()
+	if shop == nil {
+		return Worked{}
+	}
+	return shop.close()
+}
+
+// answer replies to a request, or gives it to a worker. which returns the count of its kind.
+func (s *NATS) answer(m *nats.Msg, reply []byte, which func(*workshop) *atomic.Int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock() // so that a workshop is not closed meanwhile
+	if s.shop == nil {
+		_ = m.Respond(reply)
+		return
+	}
+	s.shop.do(which(s.shop), request{m, reply})
+}
+
+// got counts a get request.
+func (s *NATS) got() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shop != nil {
+		s.shop.gets.Add(1)
+	}
+}
