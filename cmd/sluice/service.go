@@ -11,11 +11,12 @@ import (
 	"sluice/internal/scaffold"
 )
 
-const serviceUsage = `Usage: sluice service new NAME [-lang go|node]
+const serviceUsage = `Usage: sluice service new NAME [-lang go|node|python]
 
 Writes a small service into the new folder NAME: one model that clients follow and change. It
-runs immediately, in Go with the go-res library (the default) or in Node with the NATS client.
-NAME begins the names of the service's resources: letters a to z, digits and hyphens.
+runs immediately, in Go with the go-res library (the default), in Node with the NATS client, or in
+Python without a package. NAME begins the names of the service's resources: letters a to z,
+digits and hyphens.
 `
 
 // service does "sluice service new".
@@ -35,7 +36,7 @@ func (p *process) service(args []string) int {
 		fmt.Fprintf(p.stderr, "sluice: %v\nTry sluice service -h for the options.\n", err)
 		return exitUsage
 	}
-	run := map[string]string{"go": "go run .", "node": "npm install && npm start"}[*lang]
+	run := map[string]string{"go": "go run .", "node": "npm install && npm start", "python": "python3 service.py"}[*lang]
 	fmt.Fprintf(p.stdout, `The service is in %s. To run it, start each of these in a terminal of its own:
 
   sluice --embedded-nats

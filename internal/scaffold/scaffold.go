@@ -19,7 +19,7 @@ import (
 var templates embed.FS
 
 // Languages are those that a service can be written in.
-var Languages = []string{"go", "node"}
+var Languages = []string{"go", "node", "python"}
 
 // suffix of templates that Go's tools must not take for files of this module.
 const suffix = ".tmpl"
@@ -57,7 +57,7 @@ func Write(dir, name, language string) error {
 		return err
 	}
 	if !slices.Contains(Languages, language) {
-		return fmt.Errorf("there is no template for the language %q: use %s", language, strings.Join(Languages, " or "))
+		return fmt.Errorf("there is no template for the language %q: use %s", language, strings.Join(Languages[:len(Languages)-1], ", ")+" or "+Languages[len(Languages)-1])
 	}
 	folder := filepath.Join(dir, name)
 	if err := os.Mkdir(folder, 0o755); errors.Is(err, fs.ErrExist) {

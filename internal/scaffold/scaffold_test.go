@@ -38,7 +38,7 @@ func TestCheck(t *testing.T) {
 // Nothing that exists is changed, and nothing half written stays.
 func TestWriteOverwritesNothing(t *testing.T) {
 	dir := t.TempDir()
-	if err := Write(dir, "books", "cobol"); err == nil || !strings.Contains(err.Error(), `"cobol": use go or node`) {
+	if err := Write(dir, "books", "cobol"); err == nil || !strings.Contains(err.Error(), `"cobol": use go, node or python`) {
 		t.Error(err)
 	}
 	file := filepath.Join(dir, "taken")
