@@ -11,6 +11,9 @@
 //	```yaml settings                 the block is a configuration file that "sluice check" accepts
 //	```sh show                       the block is not tested: it needs another machine, or root
 //
+// A block with for=LANG belongs to the session in that language: the chapters on services are run
+// once in each.
+//
 // Comment lines that directly follow a command are its output; in them "…" stands for any text, and
 // a line of "…" alone for any lines. A block of JSON must be valid. A line
 //

@@ -17,20 +17,25 @@ import (
 var guides = []struct {
 	name  string
 	pages string // a pattern
+	lang  string // of the blocks with for=LANG that are run
 	npm   bool
 	needs string // a program without which the session is left out
 }{
 	{name: "start", pages: "docs/start.md"},
-	{name: "services", pages: "docs/services/[0-9]*.md"},
-	{name: "python", pages: "docs/services/python.md", needs: "python3"},
+	{name: "services in Go", pages: chapters, lang: "go"},
+	{name: "services in Python", pages: chapters, lang: "python", needs: "python3"},
+	{name: "services in Node", pages: chapters, lang: "node", npm: true},
 	{name: "tuning", pages: "docs/tuning.md"},
 	{name: "resgate", pages: "docs/resgate.md"},
 	{name: "troubleshooting", pages: "docs/troubleshooting.md"},
 	{name: "extensions", pages: "docs/extensions.md"},
 	{name: "authentication", pages: "docs/authentication.md"},
 	{name: "clients", pages: "docs/clients.md", npm: true},
-	{name: "node", pages: "docs/services/node.md", npm: true},
 }
+
+// chapters are the pages of the guide to services. Their programs are there in each language, and
+// the same commands are run with each.
+const chapters = "docs/services/[0-9]*.md"
 
 // tested returns the pages of all guides.
 func tested(t *testing.T) (all []string) {
@@ -77,7 +82,9 @@ func TestGuides(t *testing.T) {
 			s := newSession(t, bin)
 			for _, page := range match(t, g.pages) {
 				for _, b := range blocks(t, page) {
-					s.do(b)
+					if !b.has("for") || b.words["for"] == g.lang {
+						s.do(b)
+					}
 				}
 			}
 		})
@@ -102,6 +109,31 @@ func TestBlocksSayHowTheyAreTested(t *testing.T) {
 				}
 			case b.lang != "" && b.lang != "text" && b.kind() == "":
 				t.Errorf("%s: say how the block is tested: run, background, file=…, settings or show", b)
+			}
+		}
+	}
+}
+
+// Each chapter of the guide to services has a program, and the command that runs it, in each
+// language.
+func TestChaptersInEachLanguage(t *testing.T) {
+	languages := []string{"go", "node", "python"}
+	for _, page := range match(t, chapters) {
+		programs, commands := map[string]int{}, map[string]int{}
+		for _, b := range blocks(t, page) {
+			switch lang := b.words["for"]; {
+			case !b.has("for"):
+			case !slices.Contains(languages, lang):
+				t.Errorf("%s: for=%s is none of %v", b, lang, languages)
+			case b.kind() == "file":
+				programs[lang]++
+			default:
+				commands[lang]++
+			}
+		}
+		for _, lang := range languages {
+			if programs[lang] != programs["go"] || commands[lang] != commands["go"] || commands[lang] == 0 {
+				t.Errorf("%s: %d programs and %d commands in %s, %d and %d in Go", page, programs[lang], commands[lang], lang, programs["go"], commands["go"])
 			}
 		}
 	}
