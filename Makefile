@@ -9,7 +9,7 @@ VERSION ?=
 
 LDFLAGS := $(if $(VERSION),-X main.stamped=$(VERSION))
 # The packages that own state or parse what comes from outside.
-CORE    := ./pool ./wsproto ./netpoll ./netpoll/tlsrecord ./cache ./fanout ./gateway $(addprefix ./internal/,owner proxyproto res state natsbus session config secret)
+CORE    := ./pool ./wsproto ./netpoll ./netpoll/tlsrecord ./cache ./fanout ./gateway $(addprefix ./internal/,owner owners proxyproto res state natsbus session config secret)
 E2E     := internal/e2e
 # What no program calls and yet stays, as deadcode prints it: the clock that tests of all packages advance.
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)

@@ -5,26 +5,25 @@ import (
 
 	"sluice/internal/admin"
 	"sluice/internal/metricsserver"
-	"sluice/internal/upstream"
+	"sluice/internal/owners"
 )
 
 // adminOptions returns the options of the admin server.
 func (g *Gateway) adminOptions() admin.Options {
-	system := &upstream.SystemEvents{Log: g.log, Clock: g.clock}
 	return admin.Options{
 		Config: &g.config, Clock: g.clock, Log: g.log, Level: g.config.Level,
 		Gateway: admin.Gateway{
 			Version: g.config.Version, Counters: g.counters(), Metrics: metricsserver.Exposition(g.metrics, g.log), IDs: g.ids,
 			Loops: func() (all []admin.Loop) {
-				g.eachLoop(func(l *loop) {
-					all = append(all, admin.Loop{Net: l.net, Env: &l.env, Post: l.post, Waiting: l.mailbox.Len, Session: l.session})
+				g.owners.EachLoop(func(l *owners.Loop) {
+					all = append(all, admin.Loop{Net: l.Net, Env: &l.Env, Post: l.Post, Waiting: l.Waiting, Session: l.Session})
 				})
 				return all
 			},
-			Shards:  func() []*upstream.Shard { return g.shards },
-			ShardOf: g.shardOf,
+			Shards:  g.owners.Shards,
+			ShardOf: g.owners.ShardOf,
 			Ready:   g.ready,
-			System:  (&router{owners: &g.owners, system: system}).System,
+			System:  g.owners.System,
 			Running: g.reloader.Running,
 		},
 	}

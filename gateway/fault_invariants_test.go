@@ -18,9 +18,9 @@ func TestPanicsAreNotContained(t *testing.T) {
 		bomb := func() { panic("bomb: " + owner) }
 		switch owner {
 		case "loop":
-			g.loop(0).post(bomb)
+			g.firstLoop().Post(bomb)
 		case "shard":
-			g.shards[0].Cache.Run(bomb)
+			g.owners.Shards()[0].Cache.Run(bomb)
 		}
 		select {}
 	}

@@ -142,8 +142,8 @@ func TestPanicInTheDispatcher(t *testing.T) {
 // A panic in a loop's mailbox that is not on behalf of a client closes none.
 func TestPanicInALoop(t *testing.T) {
 	g, _, a, b := startFaulty(t)
-	l := g.loop(0)
-	l.post(func() { panic("bomb: mailbox") })
+	l := g.firstLoop()
+	l.Post(func() { panic("bomb: mailbox") })
 	g.served(a, "5")
 	b.until(`"n":5`)
 	if n := g.faults.Count(owner.Loop); n != 1 {

@@ -35,12 +35,12 @@ import (
 	"sluice/internal/metricsserver"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/owners"
 	"sluice/internal/ratelimit"
 	"sluice/internal/reload"
 	"sluice/internal/res"
 	"sluice/internal/servicelog"
 	"sluice/internal/session"
-	"sluice/internal/upstream"
 	"sluice/netpoll"
 )
 
@@ -63,6 +63,7 @@ type Gateway struct {
 	http      *httpedge.Edge
 	rest      *httpapi.Handler // of http
 	tokens    *jwtauth.Auth
+	owners    *owners.Set
 	engine    *netpoll.Engine
 	scrape    *metricsserver.Server // nil: no metrics port
 	admin     *admin.Server         // nil: no admin port
@@ -74,16 +75,9 @@ type Gateway struct {
 
 	reloader *reload.Reloader
 
-	// Fixed after Start.
-	bus *natsbus.Bus
-
-	connected atomic.Bool // bus and shards are set
-
 	embedded atomic.Pointer[embednats.Server] // set once by Start; nil: NATS is not embedded
 	draining atomic.Bool                      // health checks fail
 	cutHTTP  metrics.Counter                  // connections of net/http closed at the deadline of the drain
-
-	owners
 
 	faults *owner.Faults // logs and counts contained panics
 
@@ -120,7 +114,6 @@ func New(c Config) (*Gateway, error) {
 		metrics: c.Metrics,
 		ids:     connid.New(),
 		trace:   framing.Trace{Log: c.Log},
-		owners:  owners{loops: make([]atomic.Pointer[loop], c.LoopCount())},
 		resets:  owner.NewThrottle(c.ResetThrottle),
 		budgets: memory.NewBudgets(c.CacheBytes, c.BacklogBytes),
 	}
@@ -166,6 +159,7 @@ func New(c Config) (*Gateway, error) {
 	g.tokens = jwtauth.New(c.JWT(), jwtauth.Env{Clock: g.clock, Wall: jwtauth.WallClock(c.Clock), Metrics: &g.tokenMetrics, Faults: g.faults, Log: g.log})
 	g.http = httpedge.New(g.httpOptions(networks.Trusted))
 	g.rest = g.http.API()
+	g.owners = owners.New(g.ownersOptions())
 	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
 		return nil, err
 	}
@@ -205,7 +199,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 	for _, w := range g.config.Warnings() {
 		g.log.Warn(w)
 	}
-	g.log.Info("listening", "addr", g.config.ListeningOn(g.engine.Addr()), "loops", len(g.loops), "shards", len(g.shards), "flush", g.engine.Flush(), "nats", g.NATSURL())
+	g.log.Info("listening", "addr", g.config.ListeningOn(g.engine.Addr()), "loops", g.config.LoopCount(), "shards", g.config.ShardCount(), "flush", g.engine.Flush(), "nats", g.NATSURL())
 	return nil
 }
 
@@ -217,7 +211,7 @@ func (g *Gateway) Stop(ctx context.Context) error { return g.life.Stop(ctx) }
 // Alive returns nil once every event loop and cache shard has handled a message, or ctx's error. It
 // is for a watchdog: an owner that hangs keeps it waiting.
 func (g *Gateway) Alive(ctx context.Context) error {
-	return g.eachOwner(ctx, func(*loop) {}, func(*upstream.Shard) {})
+	return g.owners.Each(ctx, func(*owners.Loop) {})
 }
 
 // Done returns a channel that yields the error of a part that failed after Start, if one does,
@@ -238,7 +232,7 @@ func (g *Gateway) counters() *collect.Sources {
 		NATS: &g.busMetrics, Limits: &g.limitMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
 		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
 		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory, Tokens: &g.tokenMetrics,
-		Owners: &collect.Owners{Loops: g.engine.Measured, Now: g.clock.Now, Mailboxes: g.waiting},
+		Owners: &collect.Owners{Loops: g.engine.Measured, Now: g.clock.Now, Mailboxes: g.owners.Waiting},
 		Status: &collect.Status{Ready: g.ready, Connected: g.healthy, CertExpiry: expiry, Reloads: &g.reloader.Metrics, Memory: memory.Read, MemoryLimit: g.memory.Limit()},
 	}
 }
@@ -264,9 +258,9 @@ func (g *Gateway) engineOptions() netpoll.Options {
 	c := &g.config
 	return netpoll.Options{
 		Addr:       c.ListenAddr(),
-		Loops:      len(g.loops),
+		Loops:      c.LoopCount(),
 		WSPath:     httpedge.EscapedPath(c.WSPath),
-		Handler:    handler{g},
+		Handler:    g.owners.Handler(),
 		Holder:     httpedge.Held{Metrics: &g.sessionMetrics},
 		HTTP:       func(c net.Conn) { g.http.Handover(c) },
 		Clock:      g.clock,
@@ -283,8 +277,17 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		TooManyRequests: string(res.TooActive("too many connections from this address").AppendJSON(nil)),
 
 		Faults:     g.faults,
-		AfterPanic: func(n *netpoll.Loop) { n.Data.(*loop).mend() },
+		AfterPanic: g.owners.Mend,
 		Limits:     c.NetLimits(httpExchange, g.budgets.Backlog),
+	}
+}
+
+// ownersOptions returns the options of the event loops' and shards' glue.
+func (g *Gateway) ownersOptions() owners.Options {
+	return owners.Options{
+		Config: &g.config, UnusedBytes: g.budgets.Cache, IDs: g.ids, HTTP: g.http, Tokens: g.tokens, Grace: g.grace,
+		Resets: g.resets, Services: g.services, Trace: g.trace, Faults: g.faults, Clock: g.clock, Log: g.log,
+		Compressions: &g.compressions, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
 	}
 }
 
@@ -297,7 +300,7 @@ func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
 		WSPath:      c.WSPath,
 		Pages:       c.Pages,
 		Trusted:     trusted,
-		Loops:       len(g.loops),
+		Loops:       c.LoopCount(),
 		MaxHead:     c.MaxHead,
 		HeadTimeout: c.HeadTimeout,
 		Exchange:    httpExchange,

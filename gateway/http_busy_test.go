@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"sluice/internal/httpedge"
+	"sluice/internal/owners"
 	"sluice/internal/testkit"
+	"sluice/netpoll"
 )
 
 // While as many long responses are being encoded as may be, a request for another gets 503 with
@@ -18,6 +20,11 @@ func TestBusyWithLongResponses(t *testing.T) {
 	o.MaxEncoding = -1
 	stopped.http = httpedge.New(o)
 	stopped.rest = stopped.http.API()
+	stopped.owners = owners.New(stopped.ownersOptions())
+	var err error
+	if stopped.engine, err = netpoll.New(stopped.engineOptions()); err != nil {
+		t.Fatal(err)
+	}
 	g := start(t, stopped)
 	g.serve("access.*", always(`{"result":{"get":true}}`))
 	g.serve("get.long", always(`{"result":{"model":{"text":"`+strings.Repeat("x", 64<<10)+`"}}}`))

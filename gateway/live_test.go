@@ -17,6 +17,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/nats-io/nats.go"
 
+	"sluice/internal/owners"
 	"sluice/internal/testkit"
 )
 
@@ -77,6 +78,16 @@ func (g *live) serve(subject string, answer func(m *nats.Msg) string) {
 		g.tb.Fatal(err)
 	}
 	g.flush()
+}
+
+// firstLoop returns a loop that has started.
+func (g *live) firstLoop() (first *owners.Loop) {
+	g.owners.EachLoop(func(l *owners.Loop) {
+		if first == nil {
+			first = l
+		}
+	})
+	return first
 }
 
 // always returns a handler for serve that gives the same reply.

@@ -10,6 +10,9 @@ import (
 	"sluice/internal/res"
 )
 
+// parseHere is the longest message, in bytes, that a loop parses itself (internal/owners).
+const parseHere = 32 << 10
+
 // Long messages are parsed off the loop, with the order, the responses and the errors of short
 // ones.
 func TestLongMessages(t *testing.T) {

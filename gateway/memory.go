@@ -11,7 +11,7 @@ import (
 // first the cached resources that no client subscribes to, then no new clients are let in, then
 // the slowest clients go. What is queued and held for these is halved with each reading.
 func (g *Gateway) shed(level memory.Level) {
-	for _, s := range g.shards {
+	for _, s := range g.owners.Shards() {
 		s.Cache.Shed(level >= memory.Tight)
 	}
 	g.engine.Refuse(level >= memory.Short)

@@ -25,11 +25,11 @@ func TestRequestsOfGoneClients(t *testing.T) {
 		}
 		c.conn.Close()
 	}
-	loop := g.owners.loop(0)
+	loop := g.firstLoop()
 	done := make(chan string)
 	ask := func() string {
-		loop.post(func() {
-			done <- fmt.Sprint(loop.upstream.Caller.Pending(), g.netMetrics.Open.Load())
+		loop.Post(func() {
+			done <- fmt.Sprint(loop.Upstream.Caller.Pending(), g.netMetrics.Open.Load())
 		})
 		return <-done
 	}
@@ -38,7 +38,7 @@ func TestRequestsOfGoneClients(t *testing.T) {
 			t.Fatal(ask())
 		}
 	}
-	if n := g.bus.Metrics().Abandoned.Load(); n != clients*each {
+	if n := g.busMetrics.Abandoned.Load(); n != clients*each {
 		t.Errorf("%d requests were abandoned", n)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"sluice/internal/lifecycle"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
-	"sluice/internal/upstream"
 )
 
 // minPending is the least length of a dispatcher's queue, in messages, whatever bufferSize is: its
@@ -117,16 +116,13 @@ func (g *Gateway) parts() []lifecycle.Part {
 }
 
 // connect connects the shards to NATS.
-func (g *Gateway) connect(ctx context.Context, fail func(error)) (err error) {
+func (g *Gateway) connect(ctx context.Context, fail func(error)) error {
 	g.natsFailed = fail
 	var inProcess func() (net.Conn, error)
 	if e := g.embedded.Load(); e != nil {
 		inProcess = e.InProcessConn
 	}
-	for i := range g.config.ShardCount() {
-		g.shards = append(g.shards, newShard(g, i))
-	}
-	g.bus, err = natsbus.Connect(ctx, natsbus.Options{
+	err := g.owners.Connect(ctx, natsbus.Options{
 		URL:            g.NATSURL(),
 		InProcess:      inProcess,
 		Name:           "sluice",
@@ -135,8 +131,6 @@ func (g *Gateway) connect(ctx context.Context, fail func(error)) (err error) {
 		Key:            g.config.NATSKey,
 		RootCAs:        g.config.NATSRootCAs,
 		Conns:          g.config.NATSConnections,
-		Receiver:       &router{owners: &g.owners, ids: g.ids, system: &upstream.SystemEvents{Log: g.log, Clock: g.clock}},
-		Signal:         signals{&g.owners, g.grace, g.log}.handle,
 		Log:            g.log,
 		Metrics:        &g.busMetrics,
 		Faults:         g.faults,
@@ -151,22 +145,14 @@ func (g *Gateway) connect(ctx context.Context, fail func(error)) (err error) {
 	})
 	if err != nil {
 		g.grace.Stop()
-		return err
 	}
-	for i, s := range g.shards {
-		s.Start(g.bus, uint32(i))
-	}
-	g.connected.Store(true)
-	return nil
+	return err
 }
 
 // disconnect undoes connect.
 func (g *Gateway) disconnect() {
 	g.grace.Stop()
-	g.bus.Close()
-	for _, s := range g.shards {
-		s.Cache.Stop()
-	}
+	g.owners.Disconnect()
 }
 
 // drainSlack extends the drain beyond its windows, for timers that are due at their end.

@@ -11,7 +11,6 @@ import (
 	"sluice/internal/certs"
 	"sluice/internal/owner"
 	"sluice/internal/reload"
-	"sluice/internal/upstream"
 )
 
 // adjustWait bounds how long a reload waits for the owners to take the new settings. They take them
@@ -91,24 +90,8 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 func (g *Gateway) adjustOwners(ctx context.Context, c *Config, proxies []netip.Prefix) {
 	ctx, cancel := owner.Within(ctx, g.clock, adjustWait)
 	defer cancel()
-	adjustable := c.NetAdjustable(proxies, g.rest.Origins().Lines())
-	for _, s := range g.shards {
-		s.Cache.Adjust(c.CacheEviction, c.MaxResourceBytes)
-	}
-	err := g.eachOwner(ctx, func(l *loop) {
-		l.adjust(c)
-		l.net.Adjust(adjustable)
-	}, func(*upstream.Shard) {})
+	err := g.owners.Adjust(ctx, c, c.NetAdjustable(proxies, g.rest.Origins().Lines()))
 	if err != nil {
 		g.log.Warn("event loops or cache shards are late: they take the new settings when they come to it")
-	}
-}
-
-// adjust gives the loop the settings that a reload may change.
-func (l *loop) adjust(c *Config) {
-	l.maxPending = c.MaxPending
-	l.env.Limits = c.SessionLimits()
-	if c.ResetThrottle > 0 {
-		l.env.Reset = l.g.resets // and it stays: sessions release their places there
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/internal/config"
+	"sluice/internal/owners"
 	"sluice/internal/reload"
 	"sluice/internal/testkit"
 )
@@ -67,11 +68,11 @@ func startReloadable(t *testing.T, change func(*Config)) *reloadable {
 }
 
 // onLoops runs f on each loop.
-func (r *reloadable) onLoops(f func(*loop)) {
+func (r *reloadable) onLoops(f func(*owners.Loop)) {
 	r.tb.Helper()
-	r.eachLoop(func(l *loop) {
+	r.owners.EachLoop(func(l *owners.Loop) {
 		done := make(chan struct{})
-		l.post(func() {
+		l.Post(func() {
 			defer close(done)
 			f(l)
 		})
@@ -101,23 +102,23 @@ var reloadCases = map[string]struct {
 		}
 	}},
 	"maxPending": {to: func(c *Config) { c.MaxPending = 7 }, proof: func(t *testing.T, r *reloadable) {
-		r.onLoops(func(l *loop) {
-			if l.maxPending != 7 || l.env.Limits.Requests != 7 {
-				t.Error(l.maxPending, l.env.Limits.Requests)
+		r.onLoops(func(l *owners.Loop) {
+			if l.Env.Limits.Requests != 7 {
+				t.Error(l.Env.Limits.Requests)
 			}
 		})
 	}},
 	"heldEvents": {to: func(c *Config) { c.HeldEvents = 7 }, proof: func(t *testing.T, r *reloadable) {
-		r.onLoops(func(l *loop) {
-			if l.env.Limits.HeldEvents != 7 {
-				t.Error(l.env.Limits.HeldEvents)
+		r.onLoops(func(l *owners.Loop) {
+			if l.Env.Limits.HeldEvents != 7 {
+				t.Error(l.Env.Limits.HeldEvents)
 			}
 		})
 	}},
 	"referenceThrottle": {to: func(c *Config) { c.ReferenceThrottle = 7 }, proof: func(t *testing.T, r *reloadable) {
-		r.onLoops(func(l *loop) {
-			if l.env.Limits.References != 7 {
-				t.Error(l.env.Limits.References)
+		r.onLoops(func(l *owners.Loop) {
+			if l.Env.Limits.References != 7 {
+				t.Error(l.Env.Limits.References)
 			}
 		})
 	}},
@@ -130,8 +131,8 @@ var reloadCases = map[string]struct {
 		}
 		r.resets.Release()
 		r.resets.Release()
-		r.onLoops(func(l *loop) {
-			if l.env.Reset == nil {
+		r.onLoops(func(l *owners.Loop) {
+			if l.Env.Reset == nil {
 				t.Error("a loop does not use the throttle")
 			}
 		})
@@ -465,9 +466,9 @@ func TestReloadByHTTP(t *testing.T) {
 	}
 	pendingIs := func(want int) {
 		t.Helper()
-		r.onLoops(func(l *loop) {
-			if l.maxPending != want {
-				t.Errorf("maxPending is %d, want %d", l.maxPending, want)
+		r.onLoops(func(l *owners.Loop) {
+			if l.Env.Limits.Requests != want {
+				t.Errorf("maxPending is %d, want %d", l.Env.Limits.Requests, want)
 			}
 		})
 	}
@@ -516,9 +517,9 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 			if !strings.Contains(r.log.String(), `level=ERROR msg="reload failed; the settings in use stay"`) {
 				t.Errorf("no log line:\n%s", r.log)
 			}
-			r.onLoops(func(l *loop) {
-				if l.maxPending != 1024 {
-					t.Errorf("maxPending is %d", l.maxPending)
+			r.onLoops(func(l *owners.Loop) {
+				if l.Env.Limits.Requests != 1024 {
+					t.Errorf("maxPending is %d", l.Env.Limits.Requests)
 				}
 			})
 			levelIs(slog.LevelInfo)(t, r)

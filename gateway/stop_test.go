@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/internal/owner"
+	"sluice/internal/owners"
 	"sluice/internal/testkit"
 )
 
@@ -122,17 +123,15 @@ func (f *stopFixture) health() int {
 
 // turns waits until each loop has had a turn, or the stop has ended.
 func (f *stopFixture) turns(stopped chan error) {
-	for i := range f.loops {
-		l := f.loops[i].Load()
+	f.owners.EachLoop(func(l *owners.Loop) {
 		done := make(chan struct{})
-		l.post(func() { close(done) })
+		l.Post(func() { close(done) })
 		select {
 		case <-done:
 		case err := <-stopped:
 			stopped <- err
-			return
 		}
-	}
+	})
 }
 
 // TestDrain: all steps of a drain. With connections in all states, WebSockets are closed in order,

@@ -1,10 +1,9 @@
-package gateway
+package owners
 
 import (
 	"time"
 
 	"sluice/fanout"
-	"sluice/internal/connid"
 	"sluice/internal/natsbus"
 	"sluice/internal/upstream"
 )
@@ -20,20 +19,16 @@ import (
 //
 // Two messages for loops keep their order as well: every shard that still delays the first delays
 // the second.
-type router struct {
-	*owners
-	ids    connid.Maker
-	system *upstream.SystemEvents
-}
+type router struct{ *Set }
 
 // Event posts an event to the shard of its resource.
-func (r *router) Event(name, event string, data []byte, at time.Duration) {
-	r.shardOf(name).Cache.Event(name, event, data, at)
+func (r router) Event(name, event string, data []byte, at time.Duration) {
+	r.ShardOf(name).Cache.Event(name, event, data, at)
 }
 
 // Token posts a connection's new token to its loop.
-func (r *router) Token(cid string, data []byte) {
-	who, ok := r.ids.Parse(cid)
+func (r router) Token(cid string, data []byte) {
+	who, ok := r.o.IDs.Parse(cid)
 	if !ok {
 		return // another gateway's client
 	}
@@ -42,13 +37,13 @@ func (r *router) Token(cid string, data []byte) {
 		return // the ID is forged: this gateway made none for such a loop
 	}
 	r.inOrder(func() {
-		l.post(func() { l.token(who, data) })
+		l.Post(func() { l.token(who, data) })
 	})
 }
 
 // System passes a system event to all owners that it concerns: resource resets to the shards,
 // access resets and token resets to the loops.
-func (r *router) System(event string, data []byte) {
+func (r router) System(event string, data []byte) {
 	switch event {
 	case "reset":
 		resources, access := r.system.Reset(data)
@@ -66,8 +61,8 @@ func (r *router) System(event string, data []byte) {
 			return
 		}
 		r.inOrder(func() {
-			r.eachLoop(func(l *loop) {
-				l.post(func() { l.env.ResetToken(tids, subject) })
+			r.EachLoop(func(l *Loop) {
+				l.Post(func() { l.Env.ResetToken(tids, subject) })
 			})
 		})
 	}
@@ -75,7 +70,7 @@ func (r *router) System(event string, data []byte) {
 
 // Reply posts a reply to the owner of its request. The owner's number comes from the reply's
 // subject, which any client of NATS can forge.
-func (r *router) Reply(reply natsbus.Reply) {
+func (r router) Reply(reply natsbus.Reply) {
 	s, l := r.caller(reply.Owner)
 	switch {
 	case s != nil:
@@ -86,18 +81,18 @@ func (r *router) Reply(reply natsbus.Reply) {
 }
 
 // Refused notifies a resource's shard that NATS has refused the subscription to its events.
-func (r *router) Refused(name string, err error) {
-	r.shardOf(name).Cache.Refused(name, upstream.Error(err))
+func (r router) Refused(name string, err error) {
+	r.ShardOf(name).Cache.Refused(name, upstream.Error(err))
 }
 
 // Missed notifies a resource's shard that it may have missed events.
-func (r *router) Missed(name string) { r.shardOf(name).Cache.Missed(name) }
+func (r router) Missed(name string) { r.ShardOf(name).Cache.Missed(name) }
 
 // resetAccess requests access again for every direct subscription whose resource matches.
-func (o *owners) resetAccess(why fanout.Reason, match func(name string) bool) {
-	o.inOrder(func() {
-		o.eachLoop(func(l *loop) {
-			l.post(func() { l.env.Hub.ResetAccess(why, match) })
+func (s *Set) resetAccess(why fanout.Reason, match func(name string) bool) {
+	s.inOrder(func() {
+		s.EachLoop(func(l *Loop) {
+			l.Post(func() { l.Env.Hub.ResetAccess(why, match) })
 		})
 	})
 }

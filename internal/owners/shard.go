@@ -1,4 +1,4 @@
-package gateway
+package owners
 
 import (
 	"sluice/cache"
@@ -6,24 +6,25 @@ import (
 	"sluice/internal/upstream"
 )
 
-func newShard(g *Gateway, index int) *upstream.Shard {
+func newShard(s *Set, index int) *upstream.Shard {
+	c := s.o.Config
 	return upstream.NewShard(cache.Options{
 		Index:         index,
-		Loops:         len(g.loops),
-		EvictAfter:    g.config.CacheEviction,
-		UnusedBytes:   max(g.budgets.Cache/g.config.ShardCount(), 1),
-		MaxResource:   g.config.MaxResourceBytes,
-		ResetThrottle: g.resets,
-		Clock:         g.clock,
-		Log:           g.log,
-		Metrics:       &g.cacheMetrics,
-		Invalid:       g.services.InvalidReply,
-		Faults:        g.faults,
-	}, mailboxes{&g.owners})
+		Loops:         len(s.loops),
+		EvictAfter:    c.CacheEviction,
+		UnusedBytes:   max(s.o.UnusedBytes/c.ShardCount(), 1),
+		MaxResource:   c.MaxResourceBytes,
+		ResetThrottle: s.o.Resets,
+		Clock:         s.o.Clock,
+		Log:           s.o.Log,
+		Metrics:       s.o.Cache,
+		Invalid:       s.o.Services.InvalidReply,
+		Faults:        s.o.Faults,
+	}, mailboxes{s})
 }
 
 // mailboxes posts the shards' updates to the loops (cache.Loops).
-type mailboxes struct{ *owners }
+type mailboxes struct{ *Set }
 
 // Post drops an update for a loop that has not started: it has no subscriptions.
 func (m mailboxes) Post(i int, u state.Update) {

@@ -1,4 +1,4 @@
-package gateway
+package owners
 
 import (
 	"net/http"
@@ -27,7 +27,7 @@ func (c *client) Session() *session.Session { return c.session }
 // Closed ends the session of a client that has disconnected.
 func (c *client) Closed() {
 	c.session.Close()
-	c.Conn().Loop().Data.(*loop).http.Leave(&c.Peer)
+	c.Conn().Loop().Data.(*Loop).http.Leave(&c.Peer)
 }
 
 var _ upstream.Grouper = (*client)(nil)
@@ -36,46 +36,44 @@ var _ upstream.Grouper = (*client)(nil)
 func (c *client) InFlight() *natsbus.Group { return &c.inFlight }
 
 // handler is what the event loops call (netpoll.Handler).
-type handler struct{ g *Gateway }
+type handler struct{ *Set }
 
 // Start makes the state of a loop that starts.
 func (h handler) Start(n *netpoll.Loop) {
-	l := newLoop(h.g, n)
+	l := newLoop(h.Set, n)
 	n.Data = l
-	h.g.loops[l.index].Store(l)
+	h.loops[l.index].Store(l)
 }
 
 // Upgrade rejects pages of foreign origins, and every client after the grace period without NATS.
 // It has tokens verified, and with wsHeaderAuth it then sends an auth request to a service.
 func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
-	g := h.g
-	if !g.rest.Origins().Allow(head.Get("Origin")) {
+	if !h.o.HTTP.API().Origins().Allow(head.Get("Origin")) {
 		return http.StatusForbidden
 	}
-	if g.grace.Over() {
+	if h.o.Grace.Over() {
 		return http.StatusServiceUnavailable
 	}
 	extension := ""
-	if g.config.WSCompression {
+	if h.o.Config.WSCompression {
 		extension = wsproto.NegotiateDeflate(head)
 	}
-	l := c.Loop().Data.(*loop)
+	l := c.Loop().Data.(*Loop)
 	if refusal := l.http.Admit(c, head); refusal != nil {
 		l.http.Refuse(c, refusal)
 		return netpoll.Pending
 	}
-	if g.config.WSHeaderAuth == "" && extension == "" && !g.tokens.On() {
+	if h.o.Config.WSHeaderAuth == "" && extension == "" && !h.o.Tokens.On() {
 		return 0 // Open makes the session
 	}
 	cl, token := h.newSession(c, head, extension != "")
-	l.http.Upgrade(&cl.Peer, cl.session, token, g.config.WSHeaderAuth, extension)
+	l.http.Upgrade(&cl.Peer, cl.session, token, h.o.Config.WSHeaderAuth, extension)
 	return netpoll.Pending
 }
 
 // newSession makes the session of a WebSocket client, and returns the token that it has sent.
 func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) (cl *client, token string) {
-	g := h.g
-	l := c.Loop().Data.(*loop)
+	l := c.Loop().Data.(*Loop)
 	cl = new(client)
 	cl.Peer, token = l.http.Peer(c, head)
 	form := fanout.Message
@@ -83,7 +81,7 @@ func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) (
 		form = fanout.Deflated
 		c.EnableDeflate()
 	}
-	cl.session = session.New(&l.env, cl, g.trace.Frames(c), form, g.ids.Conn(c.Handle()))
+	cl.session = session.New(&l.Env, cl, h.o.Trace.Frames(c), form, h.o.IDs.Conn(c.Handle()))
 	c.Session = cl
 	return cl, token
 }
@@ -99,7 +97,7 @@ func (h handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 // may be batched with the response to one that does: one write instead of two for a client that
 // sends version and subscribe together.
 func (h handler) Message(c *netpoll.Conn, payload []byte) {
-	h.g.trace.Received(c.Handle(), payload)
+	h.o.Trace.Received(c.Handle(), payload)
 	cl := c.Session.(*client)
 	if len(payload) > parseHere {
 		h.parseAway(c, cl, payload)
@@ -118,7 +116,7 @@ func (h handler) asked(c *netpoll.Conn, cl *client, before int) {
 	if pending <= before {
 		return
 	}
-	l := c.Loop().Data.(*loop)
+	l := c.Loop().Data.(*Loop)
 	l.asking = append(l.asking, c)
 	if most := l.allowance(); pending >= most {
 		c.Pause()
@@ -164,17 +162,17 @@ func (h handler) Closed(c *netpoll.Conn) {
 
 // Stream handles a request if it asks for server-sent events.
 func (h handler) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
-	return c.Loop().Data.(*loop).http.Stream(c, head)
+	return c.Loop().Data.(*Loop).http.Stream(c, head)
 }
 
 // Request handles a plain HTTP request.
 func (h handler) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
-	return c.Loop().Data.(*loop).http.Request(c, head, body)
+	return c.Loop().Data.(*Loop).http.Request(c, head, body)
 }
 
 // Iterate handles a loop's mailbox, once per loop iteration.
 func (h handler) Iterate(n *netpoll.Loop) {
-	l := n.Data.(*loop)
+	l := n.Data.(*Loop)
 	for _, c := range l.asking {
 		c.Defer() // before the mailbox is drained: the reply may be in it
 	}
