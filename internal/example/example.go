@@ -43,8 +43,8 @@ var libraries = map[string]string{
 const stopWindow = 5 * time.Second
 
 // Run runs an example until Ctrl-C, and returns its exit code. web has the example's pages, with
-// index.html as the first.
-func Run(web fs.FS, service *res.Service) int {
+// index.html as the first. Each change may alter the gateway's settings.
+func Run(web fs.FS, service *res.Service, change ...func(*gateway.Config)) int {
 	port := flag.Int("port", 8080, "port of the page; -1: any free one")
 	modules := flag.String("modules", "examples/node_modules", "folder of npm packages for the pages")
 	flag.Parse()
@@ -54,20 +54,24 @@ func Run(web fs.FS, service *res.Service) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *port, pages{web: web, modules: os.DirFS(*modules)}, service); err != nil {
+	c := gateway.Config{
+		Addr: "127.0.0.1", Port: *port, Pages: pages{web: web, modules: os.DirFS(*modules)},
+		EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
+		DrainTimeout: gateway.Off,
+		Log:          slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	if err := run(ctx, c, service); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
 }
 
-func run(ctx context.Context, port int, p pages, service *res.Service) (err error) {
-	g, err := gateway.New(gateway.Config{
-		Addr: "127.0.0.1", Port: port, Pages: p,
-		EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0",
-		DrainTimeout: gateway.Off,
-		Log:          slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-	})
+func run(ctx context.Context, c gateway.Config, service *res.Service) (err error) {
+	g, err := gateway.New(c)
 	if err != nil {
 		return err
 	}

@@ -33,10 +33,10 @@ describe("the examples", { skip: noBrowser }, () => {
   });
 
   /** Runs an example on a free port. */
-  async function run(name) {
+  async function run(name, ...args) {
     tried.add(name);
     complaints = [];
-    const child = spawn(join(bin, name), ["-port", "-1"], { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(join(bin, name), ["-port", "-1", ...args], { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
     const ended = new Promise((done) => child.once("close", (code, signal) => done(code ?? signal)));
     example = { output: "", stop: () => (child.kill("SIGTERM"), ended) };
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (text) => (example.output += text));
@@ -128,6 +128,50 @@ describe("the examples", { skip: noBrowser }, () => {
     await page.getByRole("button", { name: "Sign out" }).click();
     await until(async () => (await page.locator("#secret").textContent()) === "", "the secret is gone");
     assert.deepEqual(await page.evaluate(nameless), []);
+  });
+
+  it("jwt", async () => {
+    await run("jwt", "-lifetime", "2s");
+    const [ada, bob] = [await open(), await open()];
+    const signIn = async (page, name, password) => {
+      await page.getByLabel("Name", { exact: true }).fill(name);
+      await page.getByLabel("Password").fill(password);
+      await page.keyboard.press("Enter");
+    };
+    const plan = (page, want) => until(async () => (await page.getByLabel("Plan").inputValue()) === want, () => `the plan is ${want}`);
+    const save = async (page, text) => {
+      await page.getByLabel("Plan").fill(text);
+      await page.getByRole("button", { name: "Save" }).click();
+    };
+    await signIn(ada, "ada", "wrong");
+    await shows(ada, "[role=alert]", "Wrong name or password");
+    await until(() => complaints.length > 0, "the browser mentions the status");
+    assert.match(complaints.pop(), /403/);
+    assert.ok(await ada.locator("#plan").isHidden());
+    await signIn(ada, "ada", "engine");
+    await signIn(bob, "bob", "bridge");
+    await plan(bob, "Repair the upper gate.");
+    await plan(ada, "Repair the upper gate.");
+    await save(ada, "Paint the lower gate.");
+    await plan(bob, "Paint the lower gate.");
+    await save(bob, "Nothing");
+    await shows(bob, "[role=alert]", "Access denied");
+
+    // Ada's page renews its token. Bob's does not from now on, and loses the plan.
+    await bob.getByLabel("Renew").uncheck();
+    await bob.locator("#plan").waitFor({ state: "hidden" });
+    await until(async () => Number(await ada.locator("#renewals").textContent()) > 3, "the token is renewed");
+    await ada.locator("#plan").waitFor();
+    const again = await ada.context().newPage(); // with the login server's cookie
+    await again.goto(example.url);
+    await again.locator("#plan").waitFor();
+    await until(async () => {
+      await save(ada, "Fill the basin.");
+      return (await again.getByLabel("Plan").inputValue()) === "Fill the basin.";
+    }, "the plan may still be edited");
+    await ada.getByRole("button", { name: "Sign out" }).click();
+    await ada.locator("#plan").waitFor({ state: "hidden" });
+    assert.deepEqual(await ada.evaluate(nameless), []);
   });
 
   it("pages", async () => {
