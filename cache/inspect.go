@@ -119,3 +119,8 @@ func (s *Shard) Discard(name string, done func(evicted, refetched int)) {
 		done(evicted, refetched)
 	})
 }
+
+// Trace has f called on the shard's goroutine for each event that arrives, whether or not the
+// resource is cached; nil ends that. f must not keep the payload. Only the shard's goroutine may
+// call Trace: see Run.
+func (s *Shard) Trace(f func(name, event string, payload []byte)) { s.traced = f }

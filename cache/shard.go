@@ -49,7 +49,8 @@ type Shard struct {
 	step       int  // of the turn
 	backlogged bool // the turn has left messages to the next one
 	doubt      doubt
-	sweepAgain owner.Timer // armed while a sweep that panicked waits for its retry
+	sweepAgain owner.Timer                              // armed while a sweep that panicked waits for its retry
+	traced     func(name, event string, payload []byte) // nil: no trace is on; see Trace
 }
 
 // NewShard returns a shard that begins to work at Start.
@@ -111,6 +112,9 @@ func (s *Shard) handle(m message) {
 	case msgEvent:
 		s.queued.Add(-int64(len(m.payload)))
 		s.metrics.Events.Add(1)
+		if s.traced != nil {
+			s.traced(m.name, m.name2, m.payload)
+		}
 		if r := s.resources[m.name]; r != nil {
 			s.doubt.r = r
 			r.event(m.name2, m.payload)

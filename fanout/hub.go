@@ -59,6 +59,9 @@ type Hub struct {
 	// Now returns the owner's time, from which the rates of deliveries follow. It may
 	// be set before the first topic.
 	Now func() time.Duration
+	// Traced is called for each event that the subscribers of a resource get, and with the name ""
+	// for a long difference; nil: no trace is on. It may be set at any time.
+	Traced func(name, query, event string, subscribers int)
 
 	// Fixed after construction.
 	source    Source
@@ -226,6 +229,9 @@ func (h *Hub) applyEvent(t *Topic, e *state.Event) {
 		t.snap = e.Next
 	}
 	h.metrics.Events.Add(1)
+	if h.Traced != nil {
+		h.Traced(t.key.name, t.key.query, eventName(e), len(t.members))
+	}
 	t.deliver(e, prev)
 	d.topic, d.event, d.prev = nil, nil, nil
 }
@@ -250,6 +256,9 @@ func (h *Hub) sync(t *Topic, u state.Update) {
 		prev := t.snap
 		t.snap = script.End()
 		h.metrics.Events.Add(uint64(len(events)))
+		if h.Traced != nil {
+			h.Traced(t.key.name, t.key.query, "", len(t.members))
+		}
 		t.each(func(s Subscriber) { s.Script(script, prev) })
 		return
 	}

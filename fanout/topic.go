@@ -106,6 +106,13 @@ func (m *Member) SetVariant(v Variant) {
 	}
 }
 
+// SetOutbox sets where the hub sends the client's events.
+func (m *Member) SetOutbox(out Outbox) {
+	if m.topic != nil {
+		m.topic.members[m.pos].out = out
+	}
+}
+
 // member is what delivery needs of a membership. Members are adjacent in memory,
 // so that a fan-out reads it in order.
 type member struct {

@@ -16,7 +16,7 @@ func (g *Gateway) adminOptions() admin.Options {
 			Version: g.config.Version, Counters: g.counters(), Metrics: metricsserver.Exposition(g.metrics, g.log), IDs: g.ids,
 			Loops: func() (all []admin.Loop) {
 				g.owners.EachLoop(func(l *owners.Loop) {
-					all = append(all, admin.Loop{Net: l.Net, Env: &l.Env, Post: l.Post, Waiting: l.Waiting, Session: l.Session})
+					all = append(all, admin.Loop{Net: l.Net, Env: &l.Env, Out: l.Upstream, Post: l.Post, Waiting: l.Waiting, Session: l.Session})
 				})
 				return all
 			},

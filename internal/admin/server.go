@@ -32,10 +32,11 @@ import (
 	"sluice/netpoll"
 )
 
-// Loop is an event loop, as the API asks it. Net and Env may be used on the loop only.
+// Loop is an event loop, as the API asks it. Net, Env and Out may be used on the loop only.
 type Loop struct {
 	Net     *netpoll.Loop
 	Env     *session.Env
+	Out     *upstream.Loop
 	Post    func(f func())                       // runs f on the loop; any goroutine may call it
 	Waiting func() int                           // messages in the loop's mailbox; any goroutine may call it
 	Session func(who connid.ID) *session.Session // on the loop; nil: there is none
@@ -83,6 +84,7 @@ type Server struct {
 
 	slots   chan struct{} // one for each question in progress
 	recent  answers
+	traces  traces
 	listens atomic.Pointer[net.Listener] // nil before Start
 	served  chan struct{}                // closed when the accept loop has ended
 }
@@ -197,6 +199,7 @@ func (s *Server) routes() http.Handler {
 	get("/api/connections/{cid}", s.showConnection)
 	get("/api/resources", s.listResources)
 	get("/api/resource", s.showResource)
+	mux.HandleFunc("GET /api/trace", s.trace)
 	get("/api/config", s.showConfig)
 	get("/api/log", s.showLevel)
 	post("/api/log", s.setLevel)

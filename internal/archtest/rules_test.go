@@ -63,6 +63,7 @@ var banned = []struct {
 var locks = map[string]string{
 	"internal/ratelimit/table.go":       "shared by the loops and net/http; taken once per connection or HTTP request, and only if addresses are limited",
 	"internal/admin/recent.go":          "answers for the pages that ask the same, on goroutines of the admin port",
+	"internal/admin/trace.go":           "which traces are on, for requests to the admin port; owners get lists of them by message",
 	"internal/owner/throttle.go":        "shared by the shards; taken per reset request, never per event",
 	"internal/owner/clock.go":           "the manual clock of tests",
 	"internal/owner/mailbox.go":         "a pool of nodes, which producers of any owner take from",

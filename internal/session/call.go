@@ -65,6 +65,8 @@ func (s *Session) auth(r *res.Request) {
 // loggedIn responds to an auth request that the gateway has handled.
 func (c *call) loggedIn(err *res.Error) {
 	s := c.s
+	s.private = true
+	defer func() { s.private = false }()
 	switch {
 	case s.closed:
 	case err != nil:
@@ -78,6 +80,12 @@ func (c *call) loggedIn(err *res.Error) {
 
 // reply handles the service's reply, or the error that replaces it.
 func (c *call) reply(payload []byte, err *res.Error) {
+	c.s.private = c.kind == "auth."
+	c.respond(payload, err)
+	c.s.private = false
+}
+
+func (c *call) respond(payload []byte, err *res.Error) {
 	s := c.s
 	if s.closed {
 		return

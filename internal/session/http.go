@@ -76,6 +76,7 @@ func (s *Session) Authenticate(rid, method string, done func(rid string, meta *r
 // Fetch gets a resource with all that it refers to. If the status of meta ends the request, there
 // may be neither a graph nor an error.
 func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res.Error)) {
+	showHTTP(s, res.Get, rid, "", nil)
 	before := s.env.Enter(s)
 	s.open(rid, false, func(b *Sub, meta *res.Meta, err *res.Error) {
 		if err != nil || b == nil {
@@ -104,6 +105,7 @@ func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res
 // through the outbox. Without a set there is no stream; meta or err has the reason. ended is called
 // when the gateway has ended the subscription, after the event that tells the client why.
 func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error), ended func()) {
+	showHTTP(s, res.Subscribe, rid, "", nil)
 	before := s.env.Enter(s)
 	s.ended = ended
 	s.open(rid, true, func(b *Sub, meta *res.Meta, err *res.Error) {
@@ -152,6 +154,7 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 // owns the result's payload. If the status of the last meta ends the request, there may be neither
 // a result nor an error.
 func (s *Session) Invoke(rid, method string, params []byte, done func(r res.CallResult, metas []*res.Meta, err *res.Error)) {
+	showHTTP(s, res.Call, rid, method, params)
 	before := s.env.Enter(s)
 	name, query := s.resolve(rid)
 	params = bytes.Clone(params)

@@ -19,6 +19,7 @@ type responder struct {
 	faulty   bool // a panic has left the session in doubt
 	lagging  bool // the client is a slow consumer; its events are held
 	tellLost bool // the client asked to be told of dropped custom events
+	private  bool // the messages that are sent now respond to an auth request: see Tap
 }
 
 // Peer returns the client as New was given it.

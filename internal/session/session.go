@@ -99,6 +99,9 @@ type Env struct {
 	// Invalid is called for an invalid reply, with the subject of the request.
 	Invalid func(subject string, err *res.Error)
 	Faults  *owner.Faults // takes note of panics contained here; may be nil
+	// Traced is called for each request of a client, and for its error if it is not valid; nil: no
+	// trace is on. It must not keep the parameters.
+	Traced func(s *Session, r res.Request, err error)
 	// Ended is called when a session has closed: Bus need not wait for the replies to its requests.
 	Ended func(*Session)
 
@@ -198,6 +201,9 @@ func (s *Session) Message(msg []byte) {
 func (s *Session) Request(r *res.Request, err error) {
 	if s.closed {
 		return
+	}
+	if s.env.Traced != nil {
+		s.env.Traced(s, *r, err)
 	}
 	before := s.env.Enter(s)
 	s.request(r, err)

@@ -18,6 +18,11 @@ type Loop struct {
 	Shard  func(name string) *Shard // the owner of a resource; any goroutine may call it
 	Post   func(f func())           // runs f later on the loop; any goroutine may call it
 
+	// Traced is called for each request of a session, nil for one that has none, and returns
+	// what is called with the reply in place of done; nil: no trace is on. It must not keep the
+	// payloads.
+	Traced func(s *session.Session, name, subject string, payload []byte, done func([]byte, *res.Error)) func([]byte, *res.Error)
+
 	// The requests in flight of each session that has any, if its Peer is no Grouper.
 	groups map[*session.Session]*natsbus.Group
 }
@@ -29,6 +34,9 @@ type Grouper interface{ InFlight() *natsbus.Group }
 // Request implements session.Bus, as RequestSubscribed and Ahead do.
 func (l *Loop) Request(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
 	s := l.Env.Current()
+	if l.Traced != nil {
+		done = l.Traced(s, name, subject, payload, done)
+	}
 	r := natsbus.Request{Name: name, Subject: subject, Payload: payload, Priority: p, Client: l.client(s), Group: l.group(s)}
 	l.Caller.Request(r, func(data []byte, err error) {
 		l.over(s)
@@ -53,6 +61,9 @@ func (l *Loop) Ahead(name, subject string, payload []byte, done func([]byte, *re
 
 func (l *Loop) byShard(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
 	shard, s := l.Shard(name), l.Env.Current()
+	if l.Traced != nil {
+		done = l.Traced(s, name, subject, payload, done)
+	}
 	r := natsbus.Request{Name: name, Subject: subject, Payload: bytes.Clone(payload), Priority: p, Client: l.client(s)}
 	return func() {
 		shard.Caller.Request(r, func(data []byte, err error) {

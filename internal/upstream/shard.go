@@ -15,6 +15,10 @@ type Shard struct {
 	Cache  *cache.Shard
 	Caller *natsbus.Caller // from Start on
 
+	// Traced is called for each request that is of no client, and returns what is called with the
+	// reply in place of done; nil: no trace is on. It must not keep the payloads.
+	Traced func(name, subject string, payload []byte, done func([]byte, *res.Error)) func([]byte, *res.Error)
+
 	// The client that a first get is for, so that it follows the access request before it, and so
 	// that clients take turns with their gets; 0: none.
 	client uint64
@@ -49,6 +53,9 @@ const maxCuts = 3
 // Request sends a request. A shard's requests are idempotent, so one that was in flight when its
 // connection was lost is sent again: it is queued for the next connection.
 func (s *Shard) Request(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
+	if s.Traced != nil {
+		done = s.Traced(name, subject, payload, done)
+	}
 	client := s.client
 	s.client = 0
 	if client == 0 {
