@@ -73,8 +73,9 @@ cross: ## check that the gateway builds elsewhere: macOS, FreeBSD, Linux on ARM
 fmt: ## format all Go files
 	gofmt -w .
 
-docs: ## write the settings into docs/configuration.md, the metrics into docs/observability.md
+docs: ## write the settings into docs/configuration.md, the metrics into docs/observability.md, docs/websocket-cases.md
 	$(GO) test -count 1 ./internal/config ./internal/collect -run 'TestDocs' -write-docs
+	$(GO) test -count 1 ./netpoll -run 'TestAutobahn' -write-docs
 
 fuzz: ## fuzz each target for TIME (10s)
 	@for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' $(CORE) | xargs -n 1 dirname | sort -u); do \
