@@ -19,6 +19,7 @@ var files = []struct{ path, file, kind string }{
 	{"/{$}", "index.html", "text/html; charset=utf-8"},
 	{"/app.js", "app.js", "text/javascript; charset=utf-8"},
 	{"/icon.svg", "icon.svg", "image/svg+xml"},
+	{"/trace.js", "trace.js", "text/javascript; charset=utf-8"},
 	{"/style.css", "style.css", "text/css; charset=utf-8"},
 }
 

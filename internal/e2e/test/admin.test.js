@@ -106,6 +106,42 @@ describe("the admin page", { skip: noBrowser }, () => {
     await until(() => left, "the client connects again");
   });
 
+  it("traces a resource and a connection while messages pass, filters and stops", async () => {
+    const user = await client();
+    const page = await admin();
+    const state = page.locator("#trace-state");
+    const rows = page.locator("#trace-lines tbody tr");
+    await page.locator("#hot button", { hasText: "demo.ticker." }).first().click();
+    await page.getByRole("button", { name: "Trace", exact: true }).click();
+    await state.getByText(/^on, \d+ s left/).waitFor();
+    await rows.filter({ hasText: "event.demo.ticker." }).filter({ hasText: '"price"' }).first().waitFor();
+    await rows.filter({ hasText: "fanout" }).filter({ hasText: "1 clients" }).first().waitFor();
+
+    await page.locator("#trace-filter").fill("fanout");
+    await until(async () => (await rows.filter({ visible: true }).count()) > 0, "some lines pass the filter");
+    assert.equal(await rows.filter({ hasText: "event.demo." }).filter({ visible: true }).count(), 0);
+    await page.locator("#trace-filter").fill("");
+    await page.locator("#trace-stop").click();
+    await state.getByText("stopped").waitFor();
+
+    await page.getByRole("button", { name: "Its clients" }).click();
+    await page.locator("#found button").first().click();
+    await page.locator("#details-title", { hasText: "Connection " }).waitFor();
+    await page.getByRole("button", { name: "Trace", exact: true }).click();
+    await rows.filter({ hasText: "out" }).filter({ hasText: "demo.ticker." }).first().waitFor();
+    assert.deepEqual(await page.evaluate(poorContrast), []);
+    assert.deepEqual(await page.evaluate(nameless), []);
+    await screenshot(page, "admin-trace");
+    await user.close();
+    await state.getByText("the connection is closed").waitFor();
+
+    expected = /404|400/;
+    await page.locator("#trace-by").selectOption("resource");
+    await page.locator("#trace-what").fill("a..b");
+    await page.getByRole("button", { name: "Start" }).click();
+    await page.locator("#message.error", { hasText: "must be a pattern" }).waitFor();
+  });
+
   it("finds connections, and says when there is none", async () => {
     await client();
     const page = await admin();

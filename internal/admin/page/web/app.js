@@ -1,5 +1,7 @@
 // The admin page: it asks the API beside it, and shows what it gets as text, never as markup.
 
+import { filterTrace, startTrace, stopTrace } from "./trace.js";
+
 const overviewEvery = 2000; // milliseconds
 const listsEvery = 4000;
 const points = 150; // of a chart: five minutes
@@ -272,7 +274,14 @@ async function showConnection(cid, field = "") {
       ["Requests", c.requests], ["Token", connectionColumns[9].cell(c)]),
     made(requests, c.inFlight, "Requests in flight at services", "none"),
     made(subscriptions, c.list, c.more ? `The first ${c.list.length} of ${c.subscriptions} subscriptions` : "Subscriptions", "none"),
-    make("p", {}, refresh, " ", close));
+    make("p", {}, refresh, " ", traceButton("cid", cid), " ", close));
+}
+
+function traceButton(by, what) {
+  return make("button", { type: "button", onclick: () => {
+    $("trace").scrollIntoView({ block: "nearest" });
+    attempt(() => startTrace(by, what, request));
+  } }, "Trace");
 }
 
 async function showResource(name) {
@@ -287,7 +296,7 @@ async function showResource(name) {
   ]);
   const subscribers = make("button", { type: "button", onclick: () => attempt(() => find("resource", name)) }, "Its clients");
   const refresh = make("button", { type: "button", onclick: () => attempt(() => showResource(name)) }, "Refresh");
-  details(`Resource ${r.name}`, make("p", {}, `${count(r.queries)} cached ${r.queries === 1 ? "value" : "values"}`), ...values, make("p", {}, refresh, " ", subscribers));
+  details(`Resource ${r.name}`, make("p", {}, `${count(r.queries)} cached ${r.queries === 1 ? "value" : "values"}`), ...values, make("p", {}, refresh, " ", traceButton("resource", name), " ", subscribers));
 }
 
 async function find(by, what) {
@@ -346,6 +355,9 @@ form("flush", async () => {
   const f = await ask("api/flush", { name: $("flush-name").value.trim() });
   say(`flushed: ${f.evicted} evicted, ${f.refetched} fetched again`);
 });
+form("trace-form", () => startTrace($("trace-by").value, $("trace-what").value.trim(), request));
+$("trace-stop").addEventListener("click", stopTrace);
+$("trace-filter").addEventListener("input", filterTrace);
 form("profile", () => profile($("profile-kind").value));
 $("level").addEventListener("change", () => attempt(async () => say(`log level: ${(await ask("api/log", { level: $("level").value })).level}`)));
 
