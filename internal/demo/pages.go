@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"path"
 	"time"
+
+	"sluice/docs/client"
 )
 
 //go:embed web
@@ -49,6 +51,7 @@ func newPages(wsPath string, notFound http.HandlerFunc) (*pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("demo: embedded files: %w", err)
 	}
+	p.add("/client.js", client.Source, contentTypes[".js"])
 	for _, e := range entries {
 		content, err := web.ReadFile("web/" + e.Name())
 		if err != nil {
@@ -63,10 +66,14 @@ func newPages(wsPath string, notFound http.HandlerFunc) (*pages, error) {
 			url = "/"
 			content = bytes.ReplaceAll(content, []byte(wsPathMark), []byte(html.EscapeString(wsPath)))
 		}
-		sum := sha256.Sum256(content)
-		p.files[url] = file{content: content, kind: kind, etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
+		p.add(url, content, kind)
 	}
 	return p, nil
+}
+
+func (p *pages) add(url string, content []byte, kind string) {
+	sum := sha256.Sum256(content)
+	p.files[url] = file{content: content, kind: kind, etag: `"` + hex.EncodeToString(sum[:12]) + `"`}
 }
 
 // Pages returns a handler for the demo's page at "/" and its files; NotFound handles other paths.

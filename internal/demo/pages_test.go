@@ -34,7 +34,7 @@ func TestPagesAnswers(t *testing.T) {
 	for path, kind := range map[string]string{
 		"/":            "text/html; charset=utf-8",
 		"/app.js":      "text/javascript; charset=utf-8",
-		"/res.js":      "text/javascript; charset=utf-8",
+		"/client.js":   "text/javascript; charset=utf-8",
 		"/style.css":   "text/css; charset=utf-8",
 		"/favicon.svg": "image/svg+xml; charset=utf-8",
 	} {

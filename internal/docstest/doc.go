@@ -21,6 +21,6 @@
 //
 // runs a command that readers do not see.
 //
-// Pages say the default ports, 8080 and 4222. The tests run on free ports of the loopback interface
-// and replace these numbers.
+// On a page, ../sluice/ is this tree. Pages say the default ports, 8080 and 4222. The tests run on
+// free ports of the loopback interface and replace these numbers.
 package docstest

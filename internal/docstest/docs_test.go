@@ -31,6 +31,7 @@ var guides = []struct {
 	{name: "extensions", pages: "docs/extensions.md"},
 	{name: "authentication", pages: "docs/authentication.md"},
 	{name: "clients", pages: "docs/clients.md", npm: true},
+	{name: "sluice-client", pages: "docs/client/README.md", npm: true},
 }
 
 // chapters are the pages of the guide to services. Their programs are there in each language, and

@@ -41,7 +41,11 @@ type process struct {
 
 func newSession(t *testing.T, bin string) *session {
 	dir := t.TempDir()
-	s := &session{t: t, dir: dir, top: dir, procs: map[string]*process{}, replace: map[string]string{}, env: map[string]string{
+	tree, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{t: t, dir: dir, top: dir, procs: map[string]*process{}, replace: map[string]string{"../sluice/": tree + "/"}, env: map[string]string{
 		"PATH": bin + ":" + os.Getenv("PATH"),
 		// Free ports: the gateway's log says which.
 		"SLUICE_ADDR": "127.0.0.1", "SLUICE_PORT": "-1", "SLUICE_EMBEDDED_NATS_LISTEN": "127.0.0.1:0", "SLUICE_DRAIN_TIMEOUT": "0",

@@ -1,6 +1,6 @@
 // The page: connects, shows who one is and how many are here, and gives the two boards their resources.
 
-import { Client } from "/res.js";
+import { Client } from "/client.js";
 import { Books } from "/books.js";
 import { Market } from "/market.js";
 import { Wire } from "/wire.js";

@@ -87,7 +87,7 @@ describe("the demo", { skip: noBrowser }, () => {
     assert.equal(await readOnly(page), true);
     // Not only the page thinks so.
     const codes = await page.evaluate(async () => {
-      const { Client } = await import("/res.js");
+      const { Client } = await import("/client.js");
       const client = new Client(location.href.replace("http", "ws"));
       client.connect();
       await client.subscribe("demo.books");

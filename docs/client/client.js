@@ -1,10 +1,10 @@
-// A small client for the RES protocol, version 1.2.3, without dependencies. Made to be read: the comments tell the
-// protocol as it comes up.
+// A client of the RES protocol 1.2.3, without dependencies: for browsers, and for Node. It is written to be read: the
+// comments explain the protocol where it is used.
 //
-// The idea of RES. A *resource* has an ID, such as "demo.book.4", and is either a *model* (named values) or
-// a *collection* (a list of values). A client subscribes to a resource, is given its content, and from then on gets the
-// events that change it, for as long as it stays subscribed. Whoever applies the events in order holds what the
-// service holds. To change something one calls a method; what it changed comes back as events, to everyone alike.
+// A *resource* has an ID, such as "demo.book.4", and is either a *model* (named values) or a *collection* (a list of
+// values). A client subscribes to a resource, receives its content, and from then on the events that change it, for as
+// long as it stays subscribed. A client that applies the events in order holds what the service holds. To change
+// something, a client calls a method; what has changed arrives as events, at all clients alike.
 //
 //   const client = new Client("ws://localhost:8080/");
 //   client.connect();
@@ -12,7 +12,7 @@
 //   books.on("add", ({ value, idx }) => …);
 //   await client.call("demo.book.4", "set", { title: "Dune" });
 
-/** What the gateway, the service, or (codes beginning with "client.") this module has to say against a request. */
+/** An error response of the gateway or the service, or (codes that begin with "client.") of this module. */
 export class ResError extends Error {
   constructor({ code, message, data }) {
     super(message);
@@ -21,6 +21,10 @@ export class ResError extends Error {
     this.data = data;
   }
 }
+
+// A client states the version that it speaks; one that does not counts as older than 1.2. eventsLost is an extension:
+// the gateway reports custom events that it had to drop.
+const version = { protocol: "1.2.3", eventsLost: true };
 
 const disconnected = () => new ResError({ code: "client.disconnected", message: "Not connected" });
 
@@ -47,15 +51,15 @@ class Emitter {
   }
 }
 
-/** A soft reference names a resource that one is not subscribed to by it. */
+/** A soft reference names a resource, and does not subscribe the client to it. */
 export class SoftRef {
   constructor(rid) {
     this.rid = rid;
   }
 }
 
-/** Common to all resources: the ID, and an event "unsubscribe" when the gateway ended the subscription. */
-class Resource extends Emitter {
+/** Common to all resources: the ID, and an event "unsubscribe" with {reason} when the gateway ends the subscription. */
+export class Resource extends Emitter {
   constructor(rid) {
     super();
     this.rid = rid;
@@ -67,7 +71,7 @@ class Resource extends Emitter {
   }
 }
 
-/** Stands in for a referenced resource that could not be loaded. */
+/** Stands for a referenced resource that could not be loaded. */
 export class Failed extends Resource {
   error = null;
 
@@ -77,7 +81,7 @@ export class Failed extends Resource {
   }
 }
 
-/** A model. Emits "change" with {changed: {key: old value}}, "delete", and whatever custom events the service sends. */
+/** A model. Emits "change" with {changed: {key: old value}}, "delete", and the service's custom events. */
 export class Model extends Resource {
   props = Object.create(null);
 
@@ -94,7 +98,7 @@ export class Model extends Resource {
     return this.change(all, valueOf);
   }
 
-  /** A change event names the properties that changed. A property that is gone has the value {"action":"delete"}. */
+  /** A change event has the properties that changed. A property that is gone has the value {"action":"delete"}. */
   change(values, valueOf) {
     const changed = Object.create(null);
     for (const [key, raw] of Object.entries(values)) {
@@ -147,7 +151,7 @@ function same(a, b) {
   return JSON.stringify(a) === JSON.stringify(b) && a instanceof SoftRef === b instanceof SoftRef;
 }
 
-/** The steps from list a to list b: "keep", "remove", "add". By longest common subsequence, after cutting off equal ends. */
+/** Returns the steps from list a to list b, "keep", "remove" and "add": a longest common subsequence between equal ends. */
 function diff(a, b) {
   let head = 0;
   while (head < a.length && head < b.length && same(a[head], b[head])) head++;
@@ -157,10 +161,10 @@ function diff(a, b) {
   const m = b.length - head - tail;
   const steps = Array(head).fill("keep");
   if (n * m > 1_000_000) {
-    // Too different for a table of this size: take the middle out and put the new one in.
+    // The table would be too large: all between the equal ends is replaced.
     steps.push(...Array(n).fill("remove"), ...Array(m).fill("add"));
   } else {
-    // common[i][j]: how much a from i on and b from j on have in common.
+    // common[i][j]: what a from i on and b from j on have in common.
     const common = Array.from({ length: n + 1 }, () => new Uint32Array(m + 1));
     for (let i = n - 1; i >= 0; i--) {
       for (let j = m - 1; j >= 0; j--) {
@@ -188,11 +192,14 @@ function diff(a, b) {
   return steps.concat(Array(tail).fill("keep"));
 }
 
+/** Close codes of a gateway that restarts, stops, or has closed a slow client: all clients come back, so not immediately. */
+const busy = new Set([1001, 1012, 1013]);
+
 /**
- * A connection to a gateway that comes back by itself, with everything one has subscribed to.
+ * A connection to a gateway, which is made again when it is lost, with all subscriptions.
  *
- * Emits "state" with {state, retryAt}: "connecting", "online", "offline" (the next try is at retryAt, in the
- * milliseconds of Date.now), "closed"; and "message" with {sent, text} for each frame, for those who want to watch.
+ * Emits "state" with {state, retryAt}: "connecting", "online", "offline" (the next attempt is at retryAt, in the
+ * milliseconds of Date.now), "closed"; and "message" with {sent, text} for each message, for debugging.
  */
 export class Client extends Emitter {
   state = "closed";
@@ -200,47 +207,61 @@ export class Client extends Emitter {
 
   #url;
   #onConnect;
+  #WebSocket;
   #socket = null;
-  #heard = 0; // when the last message came
+  #heard = 0; // when the last message arrived
   #lastID = 0;
-  #pending = new Map(); // request id → {resolve, reject}
-  #attempts = 0; // failed ones since we were last online
+  #pending = new Map(); // request ID → function of (error, result)
+  #attempts = 0; // since a connection has lasted
+  #since = 0; // when this connection came online
+  #retryAfter = 0; // milliseconds that the gateway's response to the handshake demands
   #retry = 0; // timer
 
-  // The cache: every resource that the gateway has sent and that is still within reach of a subscription. Each
-  // rid has one object, so a reference to it is simply that object.
+  // The cache: each resource that the gateway has sent and that is still reachable from a subscription. Each ID has one
+  // object, so a reference to it is that object.
   #cache = new Map();
-  // Direct subscriptions by rid: those that somebody asked for, as opposed to what came along by reference.
+  // Direct subscriptions by ID: those that a caller has requested, as opposed to those by reference.
   #direct = new Map();
-  // Those that were given back, until the gateway has said so.
+  // Subscriptions that have ended here, until the gateway has confirmed it.
   #leaving = new Set();
-  // How many direct subscriptions of before a reconnect are still to be answered.
+  // How many subscriptions from before a reconnect have no response yet.
   #returning = 0;
 
-  /** onConnect is awaited on each new connection before subscriptions are made: the place to sign in. */
-  constructor(url, { onConnect = async () => {} } = {}) {
+  /**
+   * onConnect is awaited on each new connection before subscriptions are made: the place to sign in. WebSocket is the
+   * class to use, that of the package ws in Node before version 22.
+   */
+  constructor(url, { onConnect = async () => {}, WebSocket = globalThis.WebSocket } = {}) {
     super();
+    if (!WebSocket) throw new TypeError('there is no WebSocket: pass that of the package "ws", as in new Client(url, { WebSocket })');
     this.#url = url;
     this.#onConnect = onConnect;
+    this.#WebSocket = WebSocket;
   }
 
   // ── The connection ────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Connects now, and whenever the connection is lost, until close. */
+  /** Connects now, and after each loss of the connection, until close. */
   connect() {
     clearTimeout(this.#retry);
     if (this.#socket) return;
     this.#setState("connecting");
-    const socket = new WebSocket(this.#url);
+    const socket = new this.#WebSocket(this.#url);
     this.#socket = socket;
     socket.onopen = () => this.#begin(socket);
     socket.onmessage = (event) => this.#socket === socket && this.#receive(event.data);
-    socket.onclose = () => this.#lose(socket);
+    socket.onclose = (event) => this.#lose(socket, event.code);
+    socket.onerror = () => {}; // "close" follows
+    // A browser does not show the status of a rejected handshake. The package ws does.
+    socket.on?.("unexpected-response", (request, response) => {
+      this.#retryAfter = 1000 * (Number(response.headers["retry-after"]) || 0);
+      request.destroy();
+      this.#lose(socket);
+    });
   }
 
-  /** Ends the connection and forgets all subscriptions. */
+  /** Ends the connection and all subscriptions. */
   close() {
-    clearTimeout(this.#retry);
     for (const sub of this.#direct.values()) sub.reject(disconnected());
     this.#direct.clear();
     this.#lose(this.#socket);
@@ -249,26 +270,26 @@ export class Client extends Emitter {
     this.#setState("closed");
   }
 
-  /** Finds out whether the connection still lives. Worth a call when the computer woke up or found a network. */
+  /** Finds out whether the connection still works. Call it when the computer wakes up or has a network again. */
   check() {
     if (this.state === "offline") this.connect();
-    else if (this.state === "online") this.#request("version", { protocol: "1.2.3" }, 5_000).catch(() => {});
+    else if (this.state === "online") this.#request("version", version, 5_000).catch(() => {});
   }
 
-  /** The first words on a new connection. */
+  /** Begins a new connection: the version first, then what onConnect sends, then the subscriptions. */
   async #begin(socket) {
     try {
-      // A client says which version it speaks. One that does not is treated like it was made before 1.2.
-      await this.#request("version", { protocol: "1.2.3" });
+      await this.#request("version", version);
       await this.#onConnect(this);
     } catch (error) {
       if (this.#socket !== socket) return;
       console.error(error);
-      if (error.code === "system.unsupportedProtocol") return socket.close();
+      if (error.code === "system.unsupportedProtocol") return this.#lose(socket);
     }
     if (this.#socket !== socket) return;
-    this.#attempts = 0;
-    // The gateway knows nothing of what this client was subscribed to on an earlier connection.
+    this.#since = Date.now();
+    this.#retryAfter = 0;
+    // The gateway does not know the subscriptions of an earlier connection.
     for (const sub of this.#direct.values()) {
       if (sub.resource) this.#returning++;
       this.#load(sub);
@@ -276,7 +297,7 @@ export class Client extends Emitter {
     this.#setState("online");
   }
 
-  #lose(socket) {
+  #lose(socket, code) {
     if (!socket || this.#socket !== socket) return;
     this.#socket = null;
     socket.onopen = socket.onmessage = socket.onclose = null;
@@ -286,14 +307,17 @@ export class Client extends Emitter {
     this.#leaving.clear();
     this.#returning = 0;
     for (const sub of this.#direct.values()) sub.held = 0;
-    // When a gateway goes, all its clients are back at the same time. So each waits longer than the time before,
-    // and by chance not as long as the others.
+    // When a gateway ends, all its clients come back at the same time. So each waits longer from attempt to attempt, and
+    // a random part of it. A connection must last for ten seconds before the pause is short again.
+    if (this.#since && Date.now() - this.#since > 10_000) this.#attempts = 0;
+    this.#since = 0;
+    if (busy.has(code)) this.#attempts = Math.max(this.#attempts, 2);
     const most = Math.min(30_000, 500 * 2 ** this.#attempts++);
-    const wait = most * (0.5 + Math.random() / 2);
+    const wait = Math.max(most * (0.5 + Math.random() / 2), this.#retryAfter);
     this.retryAt = Date.now() + wait;
     this.#retry = setTimeout(() => this.connect(), wait);
     this.#setState("offline");
-    for (const { reject } of pending) reject(disconnected());
+    for (const done of pending) done(disconnected());
   }
 
   #setState(state) {
@@ -304,56 +328,71 @@ export class Client extends Emitter {
 
   // ── Requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Sends {"id", "method", "params"} and waits for the {"id", "result"} or {"id", "error"} that has the same id. */
-  #request(method, params, patience = 15_000) {
+  /**
+   * Sends {"id", "method", "params"}. It calls done with the error or result of the response of the same ID, before the
+   * next message is handled: so what done notes down is known to the events after the response.
+   */
+  #send(method, params, done, patience = 15_000) {
+    const socket = this.#socket;
+    if (socket?.readyState !== 1) return done(disconnected()); // 1: open
+    const id = ++this.#lastID;
+    const text = JSON.stringify({ id, method, params });
+    const sent = Date.now();
+    // A cut cable is silent. If no message arrives for so long after a request, the connection is given up.
+    const timer = setTimeout(() => this.#heard <= sent && this.#lose(socket), patience);
+    this.#pending.set(id, (error, result) => {
+      clearTimeout(timer);
+      done(error, result);
+    });
+    socket.send(text);
+    this.emit("message", { sent: true, text });
+  }
+
+  #request(method, params, patience) {
     return new Promise((resolve, reject) => {
-      if (this.#socket?.readyState !== WebSocket.OPEN) return reject(disconnected());
-      const id = ++this.#lastID;
-      const text = JSON.stringify({ id, method, params });
-      const socket = this.#socket;
-      const sent = Date.now();
-      // A cut cable is silent. When nothing at all comes for so long after a request, the connection is given up.
-      const timer = setTimeout(() => this.#heard < sent && this.#lose(socket), patience);
-      const settle = (f) => (value) => {
-        clearTimeout(timer);
-        f(value);
-      };
-      this.#pending.set(id, { resolve: settle(resolve), reject: settle(reject) });
-      socket.send(text);
-      this.emit("message", { sent: true, text });
+      this.#send(method, params, (error, result) => (error ? reject(error) : resolve(result)), patience);
     });
   }
 
   /**
-   * Calls a method of a resource. Resolves with what the method returns. If that is a resource, one is subscribed to it,
-   * as if by subscribe.
+   * Calls a method of a resource. Resolves with what the method returns. If that is a resource, the client is subscribed
+   * to it, as by subscribe.
    */
   call(rid, method, params) {
     return this.#perform(`call.${rid}.${method}`, params);
   }
 
-  /** As call, but for methods that sign somebody in or out: these need no access. */
+  /** As call, for methods that sign in or out: these need no access. */
   auth(rid, method, params) {
     return this.#perform(`auth.${rid}.${method}`, params);
   }
 
   #perform(method, params) {
-    return this.#request(method, params).then((result) => {
-      if (!result?.rid) return result?.payload;
-      const sub = this.#directSub(result.rid);
-      sub.uses++;
-      sub.held++;
-      sub.resource = this.#cache.get(result.rid);
-      sub.resolve(sub.resource);
-      return sub.resource;
+    return new Promise((resolve, reject) => {
+      this.#send(method, params, (error, result) => {
+        if (error) return reject(error);
+        if (!result?.rid) return resolve(result?.payload);
+        const resource = this.#cache.get(result.rid);
+        if (resource instanceof Failed) {
+          // The method has succeeded, and its resource cannot be loaded: there is no subscription.
+          this.#sweep();
+          return resolve(resource);
+        }
+        const sub = this.#directSub(result.rid);
+        sub.uses++;
+        sub.held++;
+        sub.resource = resource;
+        sub.resolve(resource);
+        resolve(resource);
+      });
     });
   }
 
   // ── Subscriptions ─────────────────────────────────────────────────────────────────────────────────────────────
 
   /**
-   * Subscribes to a resource and resolves with it. Later calls share the subscription; each needs its unsubscribe.
-   * A lost connection is no error here: the promise waits for the next one.
+   * Subscribes to a resource and resolves with it. Later calls share the subscription; each needs its unsubscribe. A lost
+   * connection is no error: the promise waits for the next one.
    */
   subscribe(rid) {
     const known = this.#direct.has(rid);
@@ -363,7 +402,7 @@ export class Client extends Emitter {
     return sub.ready;
   }
 
-  /** Gives back one subscribe. */
+  /** Ends one subscribe. */
   unsubscribe(rid) {
     const sub = this.#direct.get(rid);
     if (!sub || --sub.uses > 0) return;
@@ -374,31 +413,32 @@ export class Client extends Emitter {
   #directSub(rid) {
     let sub = this.#direct.get(rid);
     if (!sub) {
-      // uses: by our own callers. held: direct subscriptions that the gateway counts for us.
+      // uses: by callers. held: direct subscriptions that the gateway counts.
       sub = { rid, uses: 0, held: 0, resource: null };
       sub.ready = new Promise((resolve, reject) => Object.assign(sub, { resolve, reject }));
-      sub.ready.catch(() => {}); // the caller of subscribe has a promise of its own
+      sub.ready.catch(() => {}); // the caller of subscribe has the promise, too
       this.#direct.set(rid, sub);
     }
     return sub;
   }
 
-  /** Asks the gateway for the resource, for the first time or on a new connection. */
-  async #load(sub) {
+  /** Requests the resource, for the first time or on a new connection. */
+  #load(sub) {
     const returning = sub.resource !== null;
-    try {
-      await this.#request(`subscribe.${sub.rid}`);
-      sub.held++;
-      sub.resource = this.#cache.get(sub.rid);
-      sub.resolve(sub.resource);
-      if (!this.#isCurrent(sub)) this.#leave(sub); // not wanted any more
-    } catch (error) {
-      if (error.code === "client.disconnected") return; // the next connection tries again
-      if (this.#isCurrent(sub)) this.#direct.delete(sub.rid);
-      sub.reject(error);
-      sub.resource?.emit("unsubscribe", { reason: error });
-    }
-    if (returning && --this.#returning === 0) this.#sweep();
+    this.#send(`subscribe.${sub.rid}`, undefined, (error) => {
+      if (error?.code === "client.disconnected") return; // the next connection tries again
+      if (error) {
+        if (this.#isCurrent(sub)) this.#direct.delete(sub.rid);
+        sub.reject(error);
+        sub.resource?.emit("unsubscribe", { reason: error });
+      } else {
+        sub.held++;
+        sub.resource = this.#cache.get(sub.rid);
+        sub.resolve(sub.resource);
+        if (!this.#isCurrent(sub)) this.#leave(sub); // it has ended while the request was in flight
+      }
+      if (returning && --this.#returning === 0) this.#sweep();
+    });
   }
 
   #isCurrent(sub) {
@@ -406,22 +446,21 @@ export class Client extends Emitter {
   }
 
   /**
-   * Tells the gateway. Until it has answered, it may still send events that refer to what is subscribed here,
-   * so nothing is dropped before.
+   * Unsubscribes at the gateway. Until that responds, its events may refer to what is subscribed here, so nothing is
+   * dropped before.
    */
   #leave(sub) {
     this.#leaving.add(sub);
-    this.#request(`unsubscribe.${sub.rid}`, { count: sub.held })
-      .catch(() => {}) // disconnected, or the gateway ended the subscription first
-      .then(() => {
-        this.#leaving.delete(sub);
-        this.#sweep();
-      });
+    // An error means that the subscription has ended already.
+    this.#send(`unsubscribe.${sub.rid}`, { count: sub.held }, () => {
+      this.#leaving.delete(sub);
+      this.#sweep();
+    });
   }
 
   /**
-   * Forgets what cannot be reached from a direct subscription by references. The gateway does the same, at the same
-   * place in the order of messages: so it knows what we hold, and sends again what we forgot.
+   * Drops what cannot be reached from a direct subscription by references. The gateway does the same, at the same place in
+   * the order of messages: so it knows what the client holds, and sends again what was dropped.
    */
   #sweep() {
     if (this.#returning > 0) return; // the old content is kept until its successor is here
@@ -441,20 +480,25 @@ export class Client extends Emitter {
   #receive(text) {
     this.#heard = Date.now();
     this.emit("message", { sent: false, text });
-    const message = JSON.parse(text);
+    let message;
+    try {
+      message = JSON.parse(text);
+    } catch {
+      return this.#lose(this.#socket); // no gateway sends that
+    }
     if (message.event !== undefined) return this.#apply(message.event, message.data);
-    const pending = this.#pending.get(message.id);
-    if (!pending) return;
+    const done = this.#pending.get(message.id);
+    if (!done) return;
     this.#pending.delete(message.id);
-    if (message.error) return pending.reject(new ResError(message.error));
+    if (message.error) return done(new ResError(message.error));
     this.#merge(message.result);
-    pending.resolve(message.result);
+    done(null, message.result);
   }
 
   /**
-   * Takes in a *resource set*: {"models": {rid: {…}}, "collections": {rid: […]}, "errors": {rid: {…}}}, with what an
-   * answer or event makes us subscribe to and we do not hold yet. First all resources are made, then filled: they
-   * may refer to each other in circles.
+   * Adds a *resource set*: {"models": {rid: {…}}, "collections": {rid: […]}, "errors": {rid: {…}}}, what a response or
+   * event subscribes the client to and it does not hold yet. First all resources are made, then filled: references may
+   * form cycles.
    */
   #merge(set) {
     const kinds = [
@@ -470,7 +514,7 @@ export class Client extends Emitter {
     const events = [];
     for (const [, group] of kinds) {
       for (const [rid, content] of Object.entries(group ?? {})) {
-        // What was here before a reconnect is brought up to date, and the difference told as events.
+        // A resource from before a reconnect is brought up to date, and the difference emitted as events.
         const resource = this.#cache.get(rid);
         for (const event of resource.fill(content, this.#valueOf)) events.push([resource, event]);
       }
@@ -488,7 +532,7 @@ export class Client extends Emitter {
     return raw.data;
   };
 
-  /** Applies an event. Its name is "<rid>.<event>": the last dot parts the two. */
+  /** Applies an event. Its name is "<rid>.<event>": the last dot separates the two. */
   #apply(name, data) {
     const dot = name.lastIndexOf(".");
     const rid = name.slice(0, dot);
@@ -517,13 +561,13 @@ export class Client extends Emitter {
         return this.#sweep();
       }
       case "unsubscribe": {
-        // {"reason": {…}}: the right to see it was withdrawn, or it was deleted. All direct subscriptions are gone.
+        // {"reason": {…}}: access has ended, or it was deleted. All direct subscriptions have ended.
         const sub = this.#direct.get(rid);
         if (sub?.held > 0) this.#direct.delete(rid);
         resource.emit("unsubscribe", { reason: new ResError(data.reason) });
         return this.#sweep();
       }
-      default: // "delete", and the service's own events, which are no part of the state
+      default: // "delete", the service's custom events, and "eventsLost" with {"count"} in the place of some of them
         return resource.emit(event, data);
     }
   }

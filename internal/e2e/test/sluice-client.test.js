@@ -1,9 +1,17 @@
-// The demo page's client module against the gateway: what it teaches is what works.
+// Our own client, the npm package in docs/client: against a gateway with the WebSocket of the package ws, which has no
+// pause between messages, and alone. The demo's page has it in a browser.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, describe, it, mock } from "node:test";
 
-import { Client, Collection, Failed, Model, ResError, SoftRef } from "../support/page.js";
+import WebSocket from "ws";
+
+import { Client, Collection, Failed, Model, ResError, SoftRef } from "../../../docs/client/client.js";
 import { Gateway, Service } from "../support/process.js";
 import { random, seed } from "../support/random.js";
 import { failure, next, until } from "../support/wait.js";
@@ -16,11 +24,11 @@ const heard = (target, name) => {
 
 const online = (client) => until(() => client.state === "online", "the client is online");
 
-describe(`the page's client (E2E_SEED=${seed})`, () => {
+describe(`sluice-client (E2E_SEED=${seed})`, () => {
   let service, gateway, clients, client, other;
 
   const open = (options) => {
-    const c = new Client(gateway.url, options);
+    const c = new Client(gateway.url, { WebSocket, ...options });
     clients.push(c);
     c.connect();
     return c;
@@ -233,7 +241,7 @@ describe(`the page's client (E2E_SEED=${seed})`, () => {
 
   it("converges after a restart of the gateway, with moves during it", async () => {
     const second = await new Gateway(["--nats", service.nats]).run();
-    const editor = new Client(second.url);
+    const editor = new Client(second.url, { WebSocket });
     clients.push(editor);
     editor.connect();
     try {
@@ -255,6 +263,200 @@ describe(`the page's client (E2E_SEED=${seed})`, () => {
       }
     } finally {
       await second.stop();
+    }
+  });
+});
+
+/** A WebSocket that the test plays the gateway for. */
+class Scripted extends EventTarget {
+  static all = [];
+  readyState = 0;
+  sent = [];
+
+  constructor() {
+    super();
+    Scripted.all.push(this);
+  }
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+  close() {
+    this.readyState = 3;
+  }
+  open() {
+    this.readyState = 1;
+    this.onopen();
+  }
+  says(message) {
+    this.onmessage({ data: typeof message === "string" ? message : JSON.stringify(message) });
+  }
+  /** Responds to the oldest request without a response; resolves when what follows from it has been done. */
+  async answers(result) {
+    this.says({ id: this.sent.shift().id, result });
+    await new Promise(setImmediate);
+  }
+}
+
+describe("sluice-client alone", () => {
+  let client;
+
+  beforeEach(() => {
+    Scripted.all = [];
+    mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    client = new Client("ws://example.com/", { WebSocket: Scripted });
+  });
+  afterEach(() => {
+    client.close();
+    mock.timers.reset();
+    mock.restoreAll();
+  });
+
+  const socket = () => Scripted.all.at(-1);
+  const wait = () => client.retryAt - Date.now();
+  const comeOnline = async () => {
+    socket().open();
+    await socket().answers({ protocol: "1.2.3" });
+    assert.equal(client.state, "online");
+  };
+
+  it("waits longer from attempt to attempt, at random, and not more than 30 s", () => {
+    client.connect();
+    for (const random of [0, 1]) {
+      mock.method(Math, "random", () => random);
+      for (let n = 0; n < 9; n++) {
+        socket().onclose({ code: 1006 });
+        const most = Math.min(30_000, 500 * 2 ** (n + 9 * random));
+        assert.equal(wait(), most * (0.5 + random / 2));
+        const sockets = Scripted.all.length;
+        mock.timers.tick(wait() - 1);
+        assert.equal(Scripted.all.length, sockets);
+        mock.timers.tick(1);
+        assert.equal(Scripted.all.length, sockets + 1);
+      }
+    }
+  });
+
+  it("waits longer for a gateway that restarts, stops, or has closed a slow client", async () => {
+    mock.method(Math, "random", () => 0);
+    for (const code of [1001, 1012, 1013]) {
+      client.connect();
+      await comeOnline();
+      mock.timers.tick(10_001); // it has lasted
+      socket().onclose({ code });
+      assert.equal(wait(), 1000, `${code}`);
+    }
+  });
+
+  it("counts only connections that last", async () => {
+    mock.method(Math, "random", () => 0);
+    client.connect();
+    for (const want of [250, 500, 1000]) {
+      await comeOnline();
+      socket().onclose({ code: 1006 });
+      assert.equal(wait(), want);
+      mock.timers.tick(wait());
+    }
+    await comeOnline();
+    mock.timers.tick(10_001);
+    socket().onclose({ code: 1006 });
+    assert.equal(wait(), 250);
+  });
+
+  it("gives up a connection on which nothing arrives", async () => {
+    client.connect();
+    await comeOnline();
+    const call = client.call("a.b", "c").catch((error) => error.code);
+    mock.timers.tick(15_000);
+    assert.equal(client.state, "offline");
+    assert.equal(await call, "client.disconnected");
+  });
+
+  it("subscribes again on a new connection, and emits only what has changed", async () => {
+    client.connect();
+    await comeOnline();
+    const subscribed = client.subscribe("a.list");
+    await socket().answers({ collections: { "a.list": [1, 2, { rid: "a.m" }] }, models: { "a.m": { x: 1 } } });
+    const list = await subscribed;
+    const m = list.items[2];
+    const events = [];
+    list.on("add", ({ value, idx }) => events.push(["add", value, idx]));
+    list.on("remove", ({ value, idx }) => events.push(["remove", value, idx]));
+    m.on("change", ({ changed }) => events.push(["change", { ...changed }]));
+    socket().onclose({ code: 1006 });
+    client.connect();
+    await comeOnline();
+    assert.deepEqual(socket().sent.map((r) => r.method), ["subscribe.a.list"]);
+    await socket().answers({ collections: { "a.list": [2, 3, { rid: "a.m" }] }, models: { "a.m": { x: 2 } } });
+    assert.deepEqual(events.sort(), [["add", 3, 1], ["change", { x: 1 }], ["remove", 1, 0]]);
+    assert.deepEqual(list.items, [2, 3, m]);
+  });
+
+  it("asks for the report of lost custom events, and emits it", async () => {
+    client.connect();
+    socket().open();
+    assert.deepEqual(socket().sent[0], { id: 1, method: "version", params: { protocol: "1.2.3", eventsLost: true } });
+    await socket().answers({ protocol: "1.2.3", eventsLost: true });
+    const subscribed = client.subscribe("a.m");
+    await socket().answers({ models: { "a.m": {} } });
+    const lost = [];
+    (await subscribed).on("eventsLost", (data) => lost.push(data));
+    socket().says({ event: "a.m.eventsLost", data: { count: 17 } });
+    assert.deepEqual(lost, [{ count: 17 }]);
+  });
+
+  it("resolves with a resource that could not be loaded, and is not subscribed to it", async () => {
+    client.connect();
+    await comeOnline();
+    const made = client.call("a.list", "new");
+    await socket().answers({ rid: "a.m", errors: { "a.m": { code: "system.accessDenied", message: "Access denied" } } });
+    assert.equal((await made).error.code, "system.accessDenied");
+    client.unsubscribe("a.m");
+    assert.deepEqual(socket().sent, []);
+  });
+
+  it("ends a connection on which no JSON arrives", async () => {
+    client.connect();
+    await comeOnline();
+    socket().says("{");
+    assert.equal(client.state, "offline");
+  });
+
+  it("needs a WebSocket", () => {
+    assert.throws(() => new Client("ws://example.com/", { WebSocket: null }), /pass that of the package "ws"/);
+  });
+});
+
+describe("the package sluice-client", () => {
+  const folder = join(import.meta.dirname, "../../../docs/client");
+
+  it("waits as long as Retry-After says, where the WebSocket shows it", async () => {
+    const server = createServer((request, response) => response.writeHead(503, { "Retry-After": "7" }).end());
+    await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+    server.on("upgrade", (request, stream) => stream.end("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"));
+    const client = new Client(`ws://127.0.0.1:${server.address().port}/`, { WebSocket });
+    const began = Date.now();
+    client.connect();
+    await until(() => client.state === "offline", "the handshake is rejected");
+    assert.ok(client.retryAt >= began + 7000);
+    client.close();
+    server.closeAllConnections();
+    server.close();
+  });
+
+  it("has what it says, and is small", () => {
+    const dir = mkdtempSync(join(tmpdir(), "sluice-e2e-"));
+    try {
+      const [packed] = JSON.parse(execFileSync("npm", ["pack", "--json", "--pack-destination", dir], { cwd: folder, encoding: "utf8" }));
+      const files = packed.files.map(({ path }) => path).sort();
+      assert.deepEqual(files, ["LICENSE", "README.md", "client.d.ts", "client.js", "package.json"]);
+      assert.equal(readFileSync(join(folder, "LICENSE"), "utf8"), readFileSync(join(folder, "../../LICENSE"), "utf8"));
+      const small = execFileSync("npx", ["--no-install", "esbuild", "--minify", join(folder, "client.js")], { cwd: join(folder, "../../examples"), encoding: "utf8" });
+      assert.ok(small.length < 10_000, `${small.length} bytes`);
+      // Everything that the module exports has a type, and nothing else.
+      const names = (file) => [...readFileSync(join(folder, file), "utf8").matchAll(/^export class (\w+)/gm)].map((m) => m[1]).sort();
+      assert.deepEqual(names("client.d.ts"), names("client.js"));
+    } finally {
+      rmSync(dir, { recursive: true, force: true });
     }
   });
 });
