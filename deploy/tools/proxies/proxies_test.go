@@ -31,7 +31,8 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 	"github.com/nats-io/nats.go"
-	"sigs.k8s.io/yaml"
+
+	"sluice/deploy/tools/testkit"
 )
 
 const (
@@ -99,42 +100,17 @@ var proxies = []proxy{
 // clients' addresses, and loses nothing when a gateway is stopped.
 func TestProxies(t *testing.T) {
 	for _, p := range proxies {
-		if _, err := exec.LookPath(p.program); err != nil {
-			t.Logf("Left out: %s is not installed.", p.program)
-			continue
-		}
 		t.Run(p.file, func(t *testing.T) {
 			t.Parallel()
+			if !testkit.Installed(t, p.program) {
+				return
+			}
 			s := newSetup(t, p)
 			t.Run("rest", s.rest)
 			t.Run("websocket", s.webSocket)
 			t.Run("events", s.events)
 			t.Run("draining", s.draining)
 		})
-	}
-}
-
-// The configurations of proxies that Debian does not have are at least YAML with the same content:
-// a check of /readyz, both gateways, and nothing that lets a client choose its address.
-func TestOtherConfigurations(t *testing.T) {
-	for file, want := range map[string][]string{
-		"envoy.yaml":   {`"path":"/readyz"`, `"address":"10.0.0.11"`, `"address":"10.0.0.12"`, `"use_remote_address":true`, `"request_headers_to_remove":["forwarded"]`, `"upgrade_type":"websocket"`},
-		"traefik.yaml": {`"path":"/readyz"`, `"url":"http://10.0.0.11:8080"`, `"url":"http://10.0.0.12:8080"`, `"Forwarded":""`, `"flushInterval":"-1ms"`},
-		"aws.yaml":     {`"HealthCheckPath":"/readyz"`, `{"Key":"proxy_protocol_v2.enabled","Value":"true"}`, `{"Key":"routing.http.xff_header_processing.mode","Value":"append"}`},
-	} {
-		text, err := os.ReadFile(filepath.Join("../../proxies", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		form, err := yaml.YAMLToJSONStrict(text)
-		if err != nil {
-			t.Errorf("%s: %v", file, err)
-		}
-		for _, w := range want {
-			if !bytes.Contains(form, []byte(w)) {
-				t.Errorf("%s: %s is missing", file, w)
-			}
-		}
 	}
 }
 
@@ -289,7 +265,7 @@ func newSetup(t *testing.T, p proxy) *setup {
 
 	// Another program may take the free port before the proxy does: then there is another try.
 	until(t, p.program+" runs", func() bool {
-		port := freePort(t)
+		port := testkit.FreePort(t)
 		s.base = "127.0.0.1:" + port
 		all := strings.NewReplacer("DIR", dir, "PORT", port, "CONFIG", file)
 		if err := os.WriteFile(file, []byte(all.Replace(config)), 0o600); err != nil {
@@ -317,17 +293,6 @@ func newSetup(t *testing.T, p proxy) *setup {
 		return up
 	})
 	return s
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // certificate writes a certificate for host, and returns what a client needs to verify it.

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/deploy/tools/testkit"
 )
 
 // instructions returns the arguments of an instruction of the Dockerfile, one text for each time
@@ -32,12 +34,50 @@ func instructions(t *testing.T, name string) (all []string) {
 	return all
 }
 
-// The steps of the Dockerfile give a root in which the gateway runs as its user, with nothing else
-// there, and the health check answers. Images themselves need a builder, which tests do not have
-// everywhere; the kernel does the same for them.
-func TestImage(t *testing.T) {
+// namespaces reports whether this process may make a control group hierarchy of its own, which
+// containers and systemd need. Root in a container often may not.
+func namespaces(t *testing.T) bool {
+	t.Helper()
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
-		t.Log("Left out: only root on Linux can change the root folder.")
+		testkit.Note(t, "only root on Linux can make namespaces")
+		return false
+	}
+	if !testkit.Installed(t, "unshare") {
+		return false
+	}
+	out, err := exec.Command("unshare", "--mount", "--cgroup", "--pid", "--fork", "sh", "-c", "umount -R /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup").CombinedOutput()
+	if err != nil {
+		testkit.Note(t, "the kernel gives no namespaces and control groups here: %v: %s", err, bytes.TrimSpace(out))
+	}
+	return err == nil
+}
+
+// A builder makes the image from the Dockerfile, and it runs as a container: as its user, on a root
+// that cannot be written to, without capabilities. Its health check succeeds, and a stop is clean.
+func TestImage(t *testing.T) {
+	t.Parallel()
+	if !testkit.Installed(t, "buildah", "podman", "crun", "unshare") || !namespaces(t) {
+		testkit.Note(t, "no image was built: TestImageSteps alone runs what the Dockerfile says")
+		return
+	}
+	context := filepath.Dir(unpacked(t, runtime.GOARCH))
+	// What a failure leaves behind ends with the namespace of processes.
+	out, err := exec.Command("unshare", "--mount", "--cgroup", "--pid", "--fork", "--mount-proc", "--kill-child",
+		"sh", "testdata/image.sh", t.TempDir(), "../../Dockerfile", context).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+	if !bytes.Contains(out, []byte("sluice v1.2.3\n")) {
+		t.Errorf("the container does not run this release:\n%s", out)
+	}
+	testkit.Note(t, "built by buildah, run by podman")
+}
+
+// The steps of the Dockerfile give a root in which the gateway runs as its user, with nothing else
+// there, and the health check answers. This needs no builder.
+func TestImageSteps(t *testing.T) {
+	if runtime.GOOS != "linux" || os.Getuid() != 0 {
+		testkit.Note(t, "left out: only root on Linux can change the root folder")
 		return
 	}
 	if from := instructions(t, "FROM"); len(from) != 1 || from[0] != "scratch" {
@@ -79,7 +119,7 @@ func TestImage(t *testing.T) {
 	// Another program may take the free port first: then there is another try.
 	deadline := time.Now().Add(2 * time.Minute)
 	for {
-		environ := []string{"SLUICE_ADDR=127.0.0.1", "SLUICE_PORT=" + freePort(t), "SLUICE_EMBEDDED_NATS=true", "SLUICE_EMBEDDED_NATS_LISTEN=127.0.0.1:0"}
+		environ := []string{"SLUICE_ADDR=127.0.0.1", "SLUICE_PORT=" + testkit.FreePort(t), "SLUICE_EMBEDDED_NATS=true", "SLUICE_EMBEDDED_NATS_LISTEN=127.0.0.1:0"}
 		gateway := in(environ, entry...)
 		output, err := gateway.StderrPipe()
 		if err != nil {
@@ -122,15 +162,4 @@ func command(t *testing.T, text string) (words []string) {
 		words = append(words, strings.Trim(strings.TrimSpace(w), `"`))
 	}
 	return words
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }

@@ -8,20 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-)
 
-// installed reports whether the programs that a test needs are there. "make deps" installs them on
-// Debian; elsewhere the test is left out.
-func installed(t *testing.T, programs ...string) bool {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Logf("Left out: %s is not installed.", p)
-			return false
-		}
-	}
-	return true
-}
+	"sluice/deploy/tools/testkit"
+)
 
 // file returns the file of the release that a pattern matches.
 func file(t *testing.T, r *release, pattern string) string {
@@ -59,11 +48,12 @@ func later(t *testing.T) string {
 // The deb is installed, upgraded, removed and purged by dpkg, on a copy of this machine that is
 // thrown away: the machine stays as it is.
 func TestDeb(t *testing.T) {
-	if !installed(t, "dpkg", "unshare", "setpriv", "systemd-analyze", "man") {
+	t.Parallel()
+	if !testkit.Installed(t, "dpkg", "unshare", "setpriv", "systemd-analyze", "man") {
 		return
 	}
 	if os.Getuid() != 0 {
-		t.Log("Left out: only root can install packages.")
+		testkit.Note(t, "left out: only root can install packages")
 		return
 	}
 	script, err := filepath.Abs("testdata/deb.sh")
@@ -90,7 +80,7 @@ func machine(t *testing.T) string {
 
 // The rpm has the same files as the deb, at the places that Fedora and others have for them.
 func TestRPM(t *testing.T) {
-	if !installed(t, "rpm") {
+	if !testkit.Installed(t, "rpm") {
 		return
 	}
 	r := made(t)
@@ -130,7 +120,7 @@ func TestRPM(t *testing.T) {
 
 // Bash completes commands, flags, values and files, and nothing after a flag that takes any value.
 func TestBashCompletion(t *testing.T) {
-	if !installed(t, "bash") || runtime.GOOS != "linux" {
+	if !testkit.Installed(t, "bash") || runtime.GOOS != "linux" {
 		return
 	}
 	for _, tt := range []struct {
@@ -157,7 +147,7 @@ func TestBashCompletion(t *testing.T) {
 func TestOtherCompletions(t *testing.T) {
 	dir := filepath.Join(made(t).stage, "completions")
 	for shell, args := range map[string][]string{"zsh": {"-n", "_sluice"}, "fish": {"--no-execute", "sluice.fish"}} {
-		if !installed(t, shell) {
+		if !testkit.Installed(t, shell) {
 			continue
 		}
 		cmd := exec.Command(shell, args...)
@@ -166,7 +156,7 @@ func TestOtherCompletions(t *testing.T) {
 			t.Errorf("%s: %v\n%s", shell, err, out)
 		}
 	}
-	if installed(t, "fish") {
+	if testkit.Installed(t, "fish") {
 		cmd := exec.Command("fish", "--no-config", "-c", "source sluice.fish; complete -C 'sluice --log-format '")
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "HOME="+t.TempDir())

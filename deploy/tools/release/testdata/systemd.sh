@@ -1,0 +1,115 @@
+# Runs the package's units under systemd: start, readiness, reload, watchdog, crash, wrong settings, socket activation,
+# stop. Every line that fails ends the script; the test shows the output.
+set -ex
+conf=/etc/sluice/sluice.yaml
+drop=/run/systemd/system/sluice.service.d
+show() { systemctl show --value --property "$1" sluice; }
+set_to() { sed -i "s|^$1: .*|$1: $2|" $conf; }
+# Waits until a property of the service matches: two minutes at most.
+await() {
+	set +x
+	tries=0
+	until show "$1" | grep -qE "$2"; do
+		tries=$((tries + 1))
+		test $tries -lt 1200 || { echo "$1 is $(show "$1"), not $2"; exit 1; }
+		sleep 0.1
+	done
+	set -x
+}
+trap 'grep -v "^goroutine\|^	" /var/log/gateway.log | tail -n 200; systemctl status --no-pager --full sluice || true' EXIT
+
+# Neither the network nor a NATS server of this copy is there.
+mkdir -p $drop
+cat >$drop/test.conf <<END
+[Unit]
+DefaultDependencies=no
+Wants=
+After=
+[Service]
+StandardOutput=append:/var/log/gateway.log
+StandardError=append:/var/log/gateway.log
+RestartSec=100ms
+END
+sed -i '/^natsUrl/d' $conf
+cat >>$conf <<END
+embeddedNats: true
+allowOrigin: https://example.com
+drainTimeout: 1s
+END
+systemctl daemon-reload
+
+: the start ends when clients are served, as the user, without a capability
+systemctl start sluice
+test "$(show ActiveState)" = active
+test "$(show StatusText)" = 'clients are served'
+/usr/bin/sluice health --config $conf
+pid=$(show MainPID)
+grep -q "^Uid:.*$(id -u sluice)" /proc/$pid/status
+grep -q '^CapEff:.*0000000000000000$' /proc/$pid/status
+grep -q '^NoNewPrivs:.*1$' /proc/$pid/status
+grep -q '^Seccomp:.*2$' /proc/$pid/status
+
+: a reload applies settings, and wrong ones change nothing
+set_to allowOrigin https://www.example.com
+systemctl reload sluice
+await StatusText '^reloaded; clients are served$'
+set_to drainTimeout soon
+systemctl reload sluice
+await StatusText '^the reload failed'
+set_to drainTimeout 1s
+systemctl reload sluice
+await StatusText '^reloaded; clients are served$'
+test "$(show MainPID)" = "$pid"
+
+: a process that ends by itself is started again, also after a Go panic, which this signal is like
+kill -ABRT "$pid"
+await NRestarts '^1$'
+await ActiveState '^active$'
+kill -KILL "$(show MainPID)"
+await NRestarts '^2$'
+await ActiveState '^active$'
+/usr/bin/sluice health --config $conf
+
+: a process that hangs is started again by the watchdog
+printf '[Service]\nWatchdogSec=3s\n' >$drop/watchdog.conf
+systemctl daemon-reload
+systemctl restart sluice
+kill -STOP "$(show MainPID)"
+await NRestarts '^[1-9]'
+rm $drop/watchdog.conf
+systemctl daemon-reload
+systemctl restart sluice
+/usr/bin/sluice health --config $conf
+
+: a stop drains, and is a success
+systemctl stop sluice
+test "$(show ActiveState)" = inactive
+test "$(show Result)" = success
+test "$(show ExecMainStatus)" = 0
+
+: wrong settings end it for good
+set_to drainTimeout soon
+! systemctl start sluice
+await ActiveState '^failed$'
+test "$(show ExecMainStatus)" = 2
+test "$(show NRestarts)" = 0
+set_to drainTimeout 1s
+systemctl reset-failed sluice
+
+: systemd opens the port, and the port of the settings does not count
+set_to port 9999
+mkdir -p /run/systemd/system/sluice.socket.d
+printf '[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=\nListenStream=443\n' >/run/systemd/system/sluice.socket.d/test.conf
+systemctl daemon-reload
+systemctl start sluice.socket
+test "$(show ActiveState)" = inactive
+/usr/bin/sluice health --config $conf --port 443 # its connection starts the service
+test "$(show ActiveState)" = active
+! /usr/bin/sluice health --config $conf
+systemctl stop sluice.socket sluice
+
+: removing the package stops the service
+systemctl start sluice
+dpkg --remove sluice
+! systemctl is-active sluice
+trap - EXIT
