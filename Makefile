@@ -99,7 +99,7 @@ site: ## make the documentation's static site in bin/site, and check its links
 	cd docs/site && $(GO) vet . && $(GO) test . && $(GO) run .
 
 # Programs and the Debian packages that have them. Packages of servers must not start them: policy-rc.d refuses that.
-PROGRAMS := nginx=nginx-light haproxy=haproxy caddy=caddy rpm=rpm zsh=zsh fish=fish systemd-analyze=systemd man=man-db python3=python3
+PROGRAMS := nginx=nginx-light haproxy=haproxy caddy=caddy rpm=rpm zsh=zsh fish=fish systemd-analyze=systemd man=man-db ip=iproute2 buildah=buildah podman=podman crun=crun python3=python3
 
 deps: ## install what the tests of end to end and of packages need, where apt-get and root allow it
 	@missing=; \
@@ -170,13 +170,19 @@ DEPLOY := cd deploy/tools && SLUICE=$(CURDIR)/bin/sluice $(GO)
 release: ## make archives, packages, chart, SBOM and checksums of this commit in bin/release (VERSION=v1.2.3 names it)
 	$(DEPLOY) run ./release -tree $(CURDIR) $(if $(VERSION),-version $(VERSION))
 
+# What tests tell of this machine: which way they took, and what they left out.
+NOTES  = rm -f $(CURDIR)/bin/notes; export NOTES=$(CURDIR)/bin/notes
+NOTED  = if [ -s $(CURDIR)/bin/notes ]; then sort $(CURDIR)/bin/notes; fi
+
 packages: build ## test the release for this machine, its packages, the unit, the chart and the proxies' configurations
 	@gofmt -l deploy | (! grep .)
 	$(DEPLOY) vet ./...
-	$(DEPLOY) test -count 1 -timeout $(TIMEOUT) ./...
+	cd deploy/tools/traefik && $(GO) test ./...
+	@$(NOTES); $(DEPLOY) test -count 1 -timeout $(TIMEOUT) ./... && $(NOTED)
 
 package-test: build ## the same for all targets, and compile everything twice to compare (some minutes)
-	export ALL=1; $(DEPLOY) test -count 1 -timeout $(TIMEOUT) ./...
+	cd deploy/tools/traefik && $(GO) test ./...
+	@$(NOTES) ALL=1; $(DEPLOY) test -count 1 -timeout $(TIMEOUT) ./... && $(NOTED)
 
 clean: ## remove what was built
 	rm -rf bin $(E2E)/node_modules examples/node_modules

@@ -53,9 +53,27 @@ func get[T any](t *testing.T, all objects, name string) *T {
 	return o
 }
 
+// kubernetes is the version that manifests are for.
+func kubernetes(t *testing.T, version string) *chartutil.Capabilities {
+	t.Helper()
+	parsed, err := chartutil.ParseKubeVersion(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := chartutil.DefaultCapabilities.Copy()
+	c.KubeVersion = *parsed
+	return c
+}
+
 // render does what "helm template" does, and decodes the manifests: a field that the kind does not
 // have, or one of another type, is an error.
 func render(t *testing.T, values string) (objects, error) {
+	t.Helper()
+	return renderFor(t, values, "v1.35.0")
+}
+
+// renderFor renders for a version of Kubernetes.
+func renderFor(t *testing.T, values, version string) (objects, error) {
 	t.Helper()
 	chart, err := loader.Load(folder)
 	if err != nil {
@@ -65,7 +83,7 @@ func render(t *testing.T, values string) (objects, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := chartutil.ToRenderValues(chart, v, chartutil.ReleaseOptions{Name: "edge", Namespace: "realtime", IsInstall: true}, nil)
+	all, err := chartutil.ToRenderValues(chart, v, chartutil.ReleaseOptions{Name: "edge", Namespace: "realtime", IsInstall: true}, kubernetes(t, version))
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +140,7 @@ var valueSets = map[string]struct {
 	"default": {[]string{"ConfigMap/edge", "Deployment/edge", "PodDisruptionBudget/edge", "Service/edge", "Service/edge-metrics"}, 10 + 60 + 5 + 10},
 	"trial":   {[]string{"ConfigMap/edge", "Deployment/edge", "Service/edge", "Service/edge-metrics", "Service/edge-nats", "StatefulSet/edge-nats"}, 10 + 0 + 5 + 10},
 	"production": {[]string{"ConfigMap/edge", "Deployment/edge", "HorizontalPodAutoscaler/edge", "Ingress/edge", "PodDisruptionBudget/edge", "Service/edge",
-		"Service/edge-metrics", "ServiceMonitor/edge"}, 15 + 150 + 3 + 10},
+		"Service/edge-metrics", "ServiceMonitor/edge"}, 5 + 15 + 150 + 3 + 10},
 }
 
 func TestLint(t *testing.T) {
@@ -131,7 +149,7 @@ func TestLint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range lint.All(folder, values, "realtime", true).Messages {
+		for _, m := range lint.AllWithKubeVersion(folder, values, "realtime", &kubernetes(t, "v1.35.0").KubeVersion).Messages {
 			if m.Severity > support.InfoSev {
 				t.Errorf("%s: %v", name, m)
 			}
@@ -155,6 +173,9 @@ func TestRendered(t *testing.T) {
 			pod := d.Spec.Template
 			if got := *pod.Spec.TerminationGracePeriodSeconds; got != want.grace {
 				t.Errorf("a pod has %d seconds to stop, want %d", got, want.grace)
+			}
+			if hook := pod.Spec.Containers[0].Lifecycle; (hook != nil) != (name == "production") || hook != nil && hook.PreStop.Sleep.Seconds != 5 {
+				t.Errorf("the hook before the stop is %v", hook)
 			}
 			matches := func(what string, selector map[string]string) {
 				t.Helper()
@@ -249,6 +270,16 @@ func TestNATSURL(t *testing.T) {
 	}
 }
 
+// A hook that sleeps is refused where Kubernetes does not know it, and nothing else is.
+func TestOlderKubernetes(t *testing.T) {
+	if _, err := renderFor(t, "preStopSeconds: 5", "v1.29.0"); err == nil || !strings.Contains(err.Error(), "preStopSeconds needs Kubernetes 1.30") {
+		t.Error(err)
+	}
+	if _, err := renderFor(t, "", "v1.27.0"); err != nil {
+		t.Error(err)
+	}
+}
+
 // Wrong values are refused with the reason.
 func TestWrongValues(t *testing.T) {
 	for values, want := range map[string]string{
@@ -258,6 +289,7 @@ func TestWrongValues(t *testing.T) {
 		"config: {port: 80}":              "config.port is set by the chart",
 		"config: {drainTimeout: a while}": `"a while" is not a duration`,
 		"nats: {url: ''}":                 "nats.url must name a NATS server",
+		"preStopSeconds: -1":              "preStopSeconds",
 	} {
 		if _, err := render(t, values); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", values, err, want)

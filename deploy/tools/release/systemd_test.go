@@ -10,8 +10,8 @@ import (
 	"sluice/deploy/tools/testkit"
 )
 
-// The units of the package run under a systemd that is booted for it, on a copy of this machine that
-// is thrown away: start, reload, watchdog, crash, wrong settings, socket activation, stop, removal.
+// The units of the package run under a systemd that is booted for it, on a copy of this machine
+// that is thrown away: start, reload, crash, watchdog, wrong settings, socket activation, removal.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
 	if !testkit.Installed(t, "dpkg", "systemctl", "ip", "pivot_root", "unshare") || !namespaces(t) {

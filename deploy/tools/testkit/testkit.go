@@ -1,4 +1,5 @@
-// Package testkit has what the tests of packages, charts and proxies share.
+// Package testkit has what the tests of packages, charts and proxies share. It never knows what
+// they test.
 package testkit
 
 import (

@@ -38,5 +38,5 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $delay := include "sluice.seconds" (.Values.config.shutdownDelay | default "0s") -}}
 {{- $drain := include "sluice.seconds" (hasKey .Values.config "drainTimeout" | ternary .Values.config.drainTimeout "5s") -}}
 {{- $close := include "sluice.seconds" (.Values.config.closeTimeout | default "5s") -}}
-{{- add (int64 $delay) (int64 $drain) (int64 $close) 10 -}}
+{{- add (int64 .Values.preStopSeconds) (int64 $delay) (int64 $drain) (int64 $close) 10 -}}
 {{- end }}
