@@ -30,4 +30,9 @@ func (g *Gateway) adminOptions() admin.Options {
 }
 
 // AdminAddr returns the address of the admin port; nil before Start, and if there is none.
-func (g *Gateway) AdminAddr() net.Addr { return g.admin.Addr() }
+func (g *Gateway) AdminAddr() net.Addr {
+	if g.admin == nil {
+		return nil
+	}
+	return g.admin.Addr()
+}

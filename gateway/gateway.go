@@ -27,6 +27,7 @@ import (
 	"sluice/internal/grace"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
+	"sluice/internal/httpserver"
 	"sluice/internal/jwtauth"
 	"sluice/internal/lifecycle"
 	"sluice/internal/limit"
@@ -56,20 +57,20 @@ type Gateway struct {
 	log       *slog.Logger
 	metrics   *metrics.Registry
 	proxies   []netip.Prefix
-	addresses *ratelimit.Addresses // nil: no limits by address
-	tls       *tls.Config          // nil: plaintext
-	certs     *certs.Store         // of tls
+	addresses *ratelimit.Addresses
+	tls       *tls.Config  // nil: plaintext
+	certs     *certs.Store // of tls
 	ids       connid.Maker
 	http      *httpedge.Edge
 	rest      *httpapi.Handler // of http
 	tokens    *jwtauth.Auth
 	owners    *owners.Set
 	engine    *netpoll.Engine
-	scrape    *metricsserver.Server // nil: no metrics port
-	admin     *admin.Server         // nil: no admin port
+	scrape    *httpserver.Server // nil: no metrics port
+	admin     *admin.Server      // nil: no admin port
 	resets    *owner.Throttle
 	budgets   memory.Budgets
-	limits    *limit.Table // of requests at services; nil: none
+	limits    *limit.Table // of requests at services
 	memory    *memory.Watch
 	life      *lifecycle.Group
 
@@ -120,9 +121,7 @@ func New(c Config) (*Gateway, error) {
 	if g.clock == nil {
 		g.clock = owner.SystemClock()
 	}
-	if c.MaxServiceRequests > 0 {
-		g.limits = limit.NewTable(limit.Options{Max: c.MaxServiceRequests, Min: c.MinServiceRequests, Parts: c.ServiceNameParts})
-	}
+	g.limits = limit.NewTable(c.ServiceLimits())
 	g.reloader = g.newReloader(c)
 	g.services = servicelog.New(c.Log, g.clock)
 	g.faults = owner.NewFaults(g.clock, g.log)
@@ -134,14 +133,9 @@ func New(c Config) (*Gateway, error) {
 		return nil, err
 	}
 	g.proxies = networks.Proxies
-	g.addresses = ratelimit.New(ratelimit.Options{
-		Connections: c.MaxConnectionsPerIP,
-		Handshakes:  ratelimit.Rate(c.HandshakeRatePerIP),
-		Requests:    ratelimit.Rate(c.RequestRatePerIP),
-		Exempt:      networks.Exempt,
-		Proxies:     networks.Intermediate(),
-		Metrics:     &g.limitMetrics,
-	})
+	limits := c.AddressLimits(&networks)
+	limits.Metrics = &g.limitMetrics
+	g.addresses = ratelimit.New(limits)
 	if c.TLS {
 		files, keys := c.CertificateFiles()
 		g.certs, err = certs.New(certs.Options{Certs: files, Keys: keys, Log: c.Log, Clock: g.clock})
@@ -157,7 +151,7 @@ func New(c Config) (*Gateway, error) {
 		Expired: g.natsLost,
 	})
 	g.tokens = jwtauth.New(c.JWT(), jwtauth.Env{Clock: g.clock, Wall: jwtauth.WallClock(c.Clock), Metrics: &g.tokenMetrics, Faults: g.faults, Log: g.log})
-	g.http = httpedge.New(g.httpOptions(networks.Trusted))
+	g.http = httpedge.New(g.httpOptions(&g.config, networks.Trusted))
 	g.rest = g.http.API()
 	g.owners = owners.New(g.ownersOptions())
 	if g.engine, err = netpoll.New(g.engineOptions()); err != nil {
@@ -291,11 +285,10 @@ func (g *Gateway) ownersOptions() owners.Options {
 	}
 }
 
-// httpOptions returns the options of the HTTP side.
-func (g *Gateway) httpOptions(trusted []netip.Prefix) httpedge.Options {
-	c := &g.config
+// httpOptions returns the options of the HTTP side. c has its defaults.
+func (g *Gateway) httpOptions(c *Config, trusted []netip.Prefix) httpedge.Options {
 	return httpedge.Options{
-		API:         g.restOptions(),
+		API:         g.restOptions(c),
 		HeaderAuth:  c.HeaderAuth,
 		WSPath:      c.WSPath,
 		Pages:       c.Pages,
@@ -331,8 +324,8 @@ func (g *Gateway) adopt(c net.Conn, head []byte) {
 }
 
 // restOptions returns the options of the HTTP API of resources.
-func (g *Gateway) restOptions() httpapi.Options {
-	o := g.config.HTTPOptions()
+func (g *Gateway) restOptions(c *Config) httpapi.Options {
+	o := c.HTTPOptions()
 	o.Backlog, o.Metrics, o.Log = g.netMetrics.ResponseBytes.Load, &g.restMetrics, g.log
 	return o
 }

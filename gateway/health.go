@@ -11,8 +11,8 @@ import (
 func (g *Gateway) natsLost() {
 	defer g.faults.Contain(owner.Alarms)
 	g.owners.CloseClients()
-	if g.config.NATSLossExit {
-		g.natsFailed(fmt.Errorf("lost, and not back within %v (natsGrace); natsLossExit ends the gateway", max(g.config.NATSGrace, 0)))
+	if c := g.reloader.Running().WithDefaults(); c.NATSLossExit {
+		g.natsFailed(fmt.Errorf("lost, and not back within %v (natsGrace); natsLossExit ends the gateway", max(c.NATSGrace, 0)))
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // Retry-After. A short response is sent, and the connection is kept.
 func TestBusyWithLongResponses(t *testing.T) {
 	stopped := create(t, nil)
-	o := stopped.httpOptions(nil)
+	o := stopped.httpOptions(&stopped.config, nil)
 	o.MaxEncoding = -1
 	stopped.http = httpedge.New(o)
 	stopped.rest = stopped.http.API()

@@ -9,6 +9,7 @@ import (
 	"sluice/internal/lifecycle"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/owners"
 )
 
 // minPending is the least length of a dispatcher's queue, in messages, whatever bufferSize is: its
@@ -136,8 +137,7 @@ func (g *Gateway) connect(ctx context.Context, fail func(error)) error {
 		Faults:         g.faults,
 		Services:       g.limits,
 		Clock:          g.clock,
-		RequestTimeout: g.config.RequestTimeout,
-		QueueTimeout:   g.config.QueueTimeout,
+		Timeouts:       owners.Timeouts(&g.config),
 		ConnectTimeout: g.config.NATSTimeout,
 		Ping:           g.config.NATSPing,
 		Beat:           g.config.NATSClusterPing,

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"sluice/internal/certs"
+	"sluice/internal/memory"
 	"sluice/internal/owner"
 	"sluice/internal/reload"
+	"sluice/netpoll"
 )
 
 // adjustWait bounds how long a reload waits for the owners to take the new settings. They take them
@@ -71,8 +73,13 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 	if err != nil {
 		return nil, err
 	}
+	port, err := g.admin.Prepare(&c)
+	if err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context) {
 		tokens()
+		port()
 		if c.Level != nil {
 			c.Level.Set(c.LogLevel())
 		}
@@ -80,8 +87,9 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 			g.certs.Replace(store)
 		}
 		g.resets.SetLimit(c.ResetThrottle)
-		g.addresses.SetProxies(networks.Intermediate())
-		g.http.Adjust(c.HTTPAdjustable(), networks.Trusted)
+		g.grace.SetLength(max(c.NATSGrace, 0))
+		g.addresses.Adjust(c.AddressLimits(&networks))
+		g.http.Adjust(g.httpOptions(&c, networks.Trusted))
 		g.adjustOwners(ctx, &c, networks.Proxies)
 	}, nil
 }
@@ -90,7 +98,9 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 func (g *Gateway) adjustOwners(ctx context.Context, c *Config, proxies []netip.Prefix) {
 	ctx, cancel := owner.Within(ctx, g.clock, adjustWait)
 	defer cancel()
-	err := g.owners.Adjust(ctx, c, c.NetAdjustable(proxies, g.rest.Origins().Lines()))
+	budgets := memory.NewBudgets(c.CacheBytes, c.BacklogBytes)
+	net := netpoll.Adjustable{Limits: c.NetLimits(httpExchange, budgets.Backlog), ResponseHeader: g.rest.Origins().Lines(), ProxyFrom: proxies}
+	err := g.owners.Adjust(ctx, c, net, budgets.Cache)
 	if err != nil {
 		g.log.Warn("event loops or cache shards are late: they take the new settings when they come to it")
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -80,13 +81,16 @@ func (r *reloadable) onLoops(f func(*owners.Loop)) {
 	})
 }
 
-// reloadCases prove for each reloadable setting that the running gateway has the new value, where
-// clients see it if that is possible.
-var reloadCases = map[string]struct {
+// reloadCase is a change of a setting.
+type reloadCase struct {
 	base, to func(*Config)
 	also     []string // settings that change with it
 	proof    func(t *testing.T, r *reloadable)
-}{
+}
+
+// reloadCases prove for each reloadable setting that the running gateway has the new value, where
+// clients see it if that is possible.
+var reloadCases = map[string]reloadCase{
 	"maxSubscriptions": {to: func(c *Config) { c.MaxSubscriptions = 1 }, proof: func(t *testing.T, r *reloadable) {
 		c := r.dial()
 		c.ask("subscribe.test.a", "")
@@ -169,13 +173,13 @@ var reloadCases = map[string]struct {
 	}},
 	"outboxBytes": {to: func(c *Config) { c.OutboxBytes = 1 << 20 }, proof: func(t *testing.T, r *reloadable) {
 		c := r.reloader.Running().WithDefaults() // netpoll and httpapi test the rest
-		if c.NetAdjustable(nil, "").OutboxBytes != 1<<20 || c.HTTPAdjustable().StreamBytes != 1<<20 {
+		if c.NetLimits(0, 0).OutboxBytes != 1<<20 || c.HTTPOptions().StreamBytes != 1<<20 {
 			t.Error(c.OutboxBytes)
 		}
 	}},
 	"httpBacklogBytes": {to: func(c *Config) { c.HTTPBacklogBytes = 2 << 20 }, proof: func(t *testing.T, r *reloadable) {
 		c := r.reloader.Running().WithDefaults() // httpapi tests the rest
-		if c.HTTPAdjustable().MaxBacklog != 2<<20 {
+		if c.HTTPOptions().MaxBacklog != 2<<20 {
 			t.Error(c.HTTPBacklogBytes)
 		}
 	}},
@@ -401,11 +405,18 @@ func reloadableKeys(t *testing.T) (keys []string) {
 	return keys
 }
 
+// allReloadCases returns the cases of both tables.
+func allReloadCases() map[string]reloadCase {
+	all := maps.Clone(reloadCases)
+	maps.Copy(all, reloadPressureCases)
+	return all
+}
+
 // Every setting that the table calls reloadable takes effect in a running gateway.
 func TestReloadableSettings(t *testing.T) {
-	keys := reloadableKeys(t)
+	keys, cases := reloadableKeys(t), allReloadCases()
 	for _, key := range keys {
-		tc, ok := reloadCases[key]
+		tc, ok := cases[key]
 		if !ok {
 			t.Errorf("%s is reloadable: prove it with a case in reloadCases", key)
 			continue
@@ -433,7 +444,7 @@ func TestReloadableSettings(t *testing.T) {
 			tc.proof(t, r)
 		})
 	}
-	for key := range reloadCases {
+	for key := range cases {
 		if !slices.Contains(keys, key) {
 			t.Errorf("%s is not reloadable", key)
 		}

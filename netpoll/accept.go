@@ -155,7 +155,7 @@ func (a *acceptor) adopt(gc gnet.Conn, from *adopted) {
 	}
 	a.returnAddress(c, from.key)
 	e.metrics.Adopted.Add(1)
-	l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c)
+	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.HeadTimeout, c)
 	if from.link != nil {
 		c.tls().adoptTLS(from)
 	} else {

@@ -18,6 +18,7 @@ type standing uint8
 const (
 	counted standing = 1 << iota // Addresses.Leave is due
 	exempt                       // the client has no rates
+	named                        // see SetNamed
 )
 
 // countAddress counts a connection whose client's address is known now. It reports whether the
@@ -65,6 +66,16 @@ func (s *standing) SetExempt(is bool) {
 		*s |= exempt
 	}
 }
+
+// SetNamed notes whether the Handler has counted the client by an address that a proxy has named.
+func (s *standing) SetNamed(is bool) {
+	if *s &^= named; is {
+		*s |= named
+	}
+}
+
+// Named returns what SetNamed has noted.
+func (s *standing) Named() bool { return *s&named != 0 }
 
 // takeKey returns the key that the connection is counted with, 0 if it is not. The caller takes it
 // over, for uncount.

@@ -74,8 +74,9 @@ type Engine struct {
 
 	lingers lingerers // connections that net/http has closed and that linger
 
-	backlogLimit atomic.Int64 // bytes that slow clients may hold now
-	refusing     atomic.Bool  // see Refuse
+	limits       atomic.Pointer[Limits] // the present ones, for goroutines that are no loop's
+	backlogLimit atomic.Int64           // bytes that slow clients may hold now, if that is less
+	refusing     atomic.Bool            // see Refuse
 
 	draining atomic.Bool    // no new clients; those connected are being closed
 	quitting atomic.Bool    // gnet is to end, and not to be restarted
@@ -106,6 +107,7 @@ func New(o Options) (*Engine, error) {
 		ended:    make(chan struct{}),
 	}
 	e.runGnet = e.gnetRun
+	e.limits.Store(&e.opts.Limits)
 	e.SetBacklogLimit(math.MaxInt64)
 	e.inflating = inflateSlots()
 	if o.TLS != nil {

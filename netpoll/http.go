@@ -26,7 +26,7 @@ func (c httpConn) consumeHead(b []byte) int {
 	idle := c.flags&flagIdle != 0
 	c.flags &^= flagIdle
 	h := &l.head
-	n, err := c.scan.Parse(b, e.opts.Limits.MaxHead, h)
+	n, err := c.scan.Parse(b, l.opts.Limits.MaxHead, h)
 	if err != nil {
 		e.metrics.RefusedHead.Add(1)
 		c.reject(err.(*wsproto.HandshakeError))
@@ -39,7 +39,7 @@ func (c httpConn) consumeHead(b []byte) int {
 		return c.request(b, h, n)
 	}
 	if idle {
-		l.wheel.Expect(&c.timer, l.now+e.opts.Limits.HeadTimeout, c.Conn)
+		l.wheel.Expect(&c.timer, l.now+l.opts.Limits.HeadTimeout, c.Conn)
 	}
 	if n == 0 {
 		return 0

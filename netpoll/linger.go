@@ -137,7 +137,7 @@ func (h *handed) CloseWrite() error {
 
 // discard reads a connection until its end or one of the bounds.
 func (e *Engine) discard(c net.Conn) {
-	l := &e.opts.Limits
+	l := e.limits.Load()
 	until := time.Now().Add(l.ReadTimeout)
 	b := make([]byte, discardBuffer)
 	for left := maxDiscard; left >= 0; {

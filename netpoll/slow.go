@@ -130,7 +130,7 @@ func (s *slowList) Expire(now time.Duration) {
 // so the kernel is asked whether the peer has read anything.
 func (s *slowList) endStalled(now time.Duration) {
 	e := s.loop.engine
-	limit := e.opts.Limits.SlowTimeout
+	limit := s.loop.opts.Limits.SlowTimeout
 	for q := s.first; q != nil && limit > 0 && now >= q.slow.since+limit; q = s.first {
 		c := q.conn
 		s.loop.iter.conn = c
@@ -171,7 +171,7 @@ func (s *slowList) shed() {
 	e := l.engine
 	s.publish()
 	held, part := e.held()
-	all, limit := e.metrics.BacklogBytes.Load()+held, e.backlogLimit.Load()
+	all, limit := e.metrics.BacklogBytes.Load()+held, min(e.backlogLimit.Load(), int64(l.opts.Limits.BacklogBytes))
 	if all <= limit {
 		return
 	}
@@ -254,7 +254,7 @@ func (c endingConn) cutOutbox() {
 // SetBacklogLimit bounds what slow clients of all loops may hold, in bytes, from now on. A limit
 // above Limits.BacklogBytes is that one. Any goroutine may call it.
 func (e *Engine) SetBacklogLimit(bytes int64) {
-	e.backlogLimit.Store(min(bytes, int64(e.opts.Limits.BacklogBytes)))
+	e.backlogLimit.Store(bytes)
 }
 
 // Refuse has new connections refused with 503, or no longer, because memory is short. Any goroutine

@@ -28,7 +28,7 @@ func (c httpConn) stream(h *wsproto.Head) bool {
 		return true
 	}
 	l.wheel.Cancel(&c.timer)
-	if limits := &e.opts.Limits; limits.PingInterval > 0 {
+	if limits := &l.opts.Limits; limits.PingInterval > 0 {
 		// The kernel ends the connection if the peer acknowledges or accepts no data for as long as
 		// a WebSocket may be idle. Kernels without that option do so later.
 		setUserTimeout(int(c.fd), limits.PingInterval+limits.PongTimeout)

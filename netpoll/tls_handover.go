@@ -45,7 +45,7 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *tlsSocket, out *pool.Buffer, pr
 	a.Conn = raw
 	t.socket = a
 	if out != nil { // for example the end of the handshake
-		_ = raw.SetWriteDeadline(time.Now().Add(e.opts.Limits.HandshakeTimeout))
+		_ = raw.SetWriteDeadline(time.Now().Add(e.limits.Load().HandshakeTimeout))
 		_, _ = raw.Write(out.B) // the next write will fail, too
 		_ = raw.SetWriteDeadline(time.Time{})
 		out.Put()

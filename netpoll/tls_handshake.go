@@ -44,6 +44,8 @@ type handshakes struct {
 	laterFlights chan struct{} // semaphore of those that have waited for the peer since
 
 	mu         sync.Mutex
+	max        int       // workers; guarded by mu, as all that follows
+	maxQueue   int       // handshakes in queue
 	workers    int       // that exist
 	queue      list.List // of *handshake: they have no worker yet
 	idle       list.List // of *handshake: their workers wait for the peer, longest first
@@ -51,8 +53,7 @@ type handshakes struct {
 	alarm      owner.Alarm
 	armed      bool // whether alarm is
 
-	max, maxQueue int // fixed
-	faults        *owner.Faults
+	faults *owner.Faults // fixed
 }
 
 func newHandshakes(o *Options) *handshakes {
@@ -75,6 +76,29 @@ func newHandshakes(o *Options) *handshakes {
 	p.alarm = o.Clock.AfterFunc(time.Hour, p.alarmed)
 	p.alarm.Stop()
 	return p
+}
+
+// adjust changes how many workers there may be, and how long the queue. Workers beyond that end
+// with their handshakes.
+func (p *handshakes) adjust(workers, queue int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.max, p.maxQueue = workers, queue
+	for p.workers < p.max && p.queue.Len() > 0 {
+		p.workers++
+		go p.work(p.next())
+	}
+}
+
+// next removes the first of the queue, nil if it is empty. p.mu is held.
+func (p *handshakes) next() *handshake {
+	first := p.queue.Front()
+	if first == nil {
+		return nil
+	}
+	h := p.queue.Remove(first).(*handshake)
+	h.queued = nil
+	return h
 }
 
 // take starts or queues h; it returns false if all workers and the queue are taken.
@@ -168,11 +192,10 @@ func (p *handshakes) work(h *handshake) {
 		if h.reclaiming {
 			p.reclaiming--
 		}
-		if first := p.queue.Front(); first != nil {
-			h = p.queue.Remove(first).(*handshake)
-			h.queued = nil
-		} else {
-			h = nil
+		if h = nil; p.workers <= p.max {
+			h = p.next()
+		}
+		if h == nil {
 			p.workers--
 		}
 		p.mu.Unlock()

@@ -110,7 +110,7 @@ func (c httpConn) upgrade(b []byte, h *wsproto.Head, n int) int {
 // it is done with.
 func (c httpConn) await(b []byte) int {
 	e := c.loop.engine
-	if len(b) <= e.opts.Limits.MaxHead+maxPipelined {
+	if len(b) <= c.loop.opts.Limits.MaxHead+maxPipelined {
 		return 0
 	}
 	c.refusePending(&e.metrics.RefusedUpgrade, c.errorResponse(http.StatusBadRequest))

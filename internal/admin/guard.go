@@ -2,8 +2,6 @@ package admin
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,15 +49,18 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-		switch {
-		case s.token == nil && !knownHost(r.Host, s.mutual):
+		switch a := s.access.Load(); {
+		case a.outdated(r):
+			h.Set("Connection", "close")
+			fail(w, refuse(http.StatusMisdirectedRequest, "the admin port has other settings of TLS now: connect again"))
+		case a.token == nil && !knownHost(r.Host, a.mutual()):
 			fail(w, refuse(http.StatusMisdirectedRequest, "host %q is not the admin port: use localhost or an IP address", r.Host))
 		case foreign.Check(r) != nil, crossSite(r):
 			fail(w, refuse(http.StatusForbidden, "the request comes from a page of another origin"))
-		case s.needsToken(r) && !s.hasToken(r):
+		case a.token != nil && !page.Has(r.URL.Path) && !a.has(r):
 			h.Set("WWW-Authenticate", "Bearer")
 			fail(w, refuse(http.StatusUnauthorized, "the header Authorization: Bearer with the token of adminTokenFile is needed"))
-		case r.Method == http.MethodPost && s.token == nil && r.Header.Get(RequestHeader) == "":
+		case r.Method == http.MethodPost && a.token == nil && r.Header.Get(RequestHeader) == "":
 			fail(w, refuse(http.StatusForbidden, "a POST needs the header %s: 1", RequestHeader))
 		default:
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -87,16 +88,6 @@ func knownHost(host string, mutual bool) bool {
 func crossSite(r *http.Request) bool {
 	site := r.Header.Get("Sec-Fetch-Site")
 	return site == "cross-site" || site == "same-site"
-}
-
-func (s *Server) needsToken(r *http.Request) bool {
-	return s.token != nil && !page.Has(r.URL.Path)
-}
-
-func (s *Server) hasToken(r *http.Request) bool {
-	kind, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	hash := sha256.Sum256([]byte(strings.TrimSpace(token)))
-	return strings.EqualFold(kind, "Bearer") && subtle.ConstantTimeCompare(hash[:], s.token[:]) == 1
 }
 
 // answer returns a handler that responds with f's value as JSON, or with its error. At most

@@ -8,24 +8,18 @@ package admin
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"sluice/internal/admin/page"
-	"sluice/internal/certs"
 	"sluice/internal/collect"
 	"sluice/internal/config"
 	"sluice/internal/connid"
+	"sluice/internal/httpserver"
 	"sluice/internal/owner"
 	"sluice/internal/session"
 	"sluice/internal/upstream"
@@ -65,28 +59,21 @@ type Options struct {
 	Level   *slog.LevelVar // of Log; nil: it cannot be changed
 }
 
-// minToken is the least length of the token, in bytes.
-const minToken = 16
-
 // Server is the HTTP server of the admin port.
 type Server struct {
 	// Fixed after New.
-	addr   string
-	gw     Gateway
-	clock  owner.Clock
-	log    *slog.Logger
-	level  *slog.LevelVar
-	token  *[sha256.Size]byte // hash of the token; nil: none is needed
-	mutual bool               // clients need a certificate
-	tls    *tls.Config        // nil: plaintext
-	server *http.Server
-	begun  time.Duration
+	*httpserver.Server
+	gw    Gateway
+	clock owner.Clock
+	log   *slog.Logger
+	level *slog.LevelVar
+	begun time.Duration
 
-	slots   chan struct{} // one for each question in progress
-	recent  answers
-	traces  traces
-	listens atomic.Pointer[net.Listener] // nil before Start
-	served  chan struct{}                // closed when the accept loop has ended
+	access   atomic.Pointer[access]
+	accepted *tls.Config   // of the connection accepted last; owned by the accept loop
+	slots    chan struct{} // one for each question in progress
+	recent   answers
+	traces   traces
 }
 
 // maxQuestions is how many requests to the API are handled at a time.
@@ -95,94 +82,30 @@ const maxQuestions = 16
 // New returns a server that Start makes listen. The error names the setting of a file that cannot
 // be used.
 func New(o Options) (*Server, error) {
-	c := o.Config
 	s := &Server{
-		addr: c.AdminListenAddr(), gw: o.Gateway, clock: o.Clock, log: o.Log, level: o.Level,
-		begun: o.Clock.Now(), slots: make(chan struct{}, maxQuestions), served: make(chan struct{}),
+		gw: o.Gateway, clock: o.Clock, log: o.Log, level: o.Level,
+		begun: o.Clock.Now(), slots: make(chan struct{}, maxQuestions),
 	}
-	if c.AdminTokenFile != "" {
-		token, err := readToken(c.AdminTokenFile)
-		if err != nil {
-			return nil, fmt.Errorf("adminTokenFile: %w", err)
-		}
-		hash := sha256.Sum256([]byte(token))
-		s.token = &hash
+	a, err := newAccess(o.Config, nil, o.Clock, o.Log)
+	if err != nil {
+		return nil, err
 	}
-	if c.AdminTLSCert != "" {
-		store, err := certs.New(certs.Options{Certs: []string{c.AdminTLSCert}, Keys: []string{c.AdminTLSKey}, Log: o.Log, Clock: o.Clock})
-		if err != nil {
-			return nil, fmt.Errorf("adminTlsCert, adminTlsKey: %w", err)
-		}
-		s.tls = store.Config("http/1.1")
-	}
-	if c.AdminClientCA != "" {
-		text, err := os.ReadFile(c.AdminClientCA)
-		if err != nil {
-			return nil, fmt.Errorf("adminClientCa: %w: name a file that can be read", err)
-		}
-		s.tls.ClientCAs, s.tls.ClientAuth, s.mutual = x509.NewCertPool(), tls.RequireAndVerifyClientCert, true
-		if !s.tls.ClientCAs.AppendCertsFromPEM(text) {
-			return nil, errors.New("adminClientCa: the file has no certificate in PEM form")
-		}
-	}
-	s.server = &http.Server{
-		Handler: s.guard(s.routes()), ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-	}
+	s.access.Store(a)
+	s.Server = httpserver.New(httpserver.Options{
+		Setting: "adminPort", Addr: o.Config.AdminListenAddr(), Handler: s.guard(s.routes()), Log: o.Log,
+		Listening: s.announce, ConnContext: s.connContext,
+		Wrap: func(l net.Listener) net.Listener { return listener{l, s} },
+	})
 	return s, nil
 }
 
-// readToken reads the token from a file. The error does not quote it.
-func readToken(file string) (string, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", fmt.Errorf("%w: name a file that can be read", err)
+// announce logs where the server listens.
+func (s *Server) announce(addr net.Addr) {
+	a, scheme := s.access.Load(), "http"
+	if a.tls != nil {
+		scheme = "https"
 	}
-	token := strings.TrimSpace(string(text))
-	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", fmt.Errorf("the file must have one token of at least %d characters without white space: openssl rand -hex 24 makes one", minToken)
-	}
-	return token, nil
-}
-
-// Start listens. fail gets the error if the server ends before Stop.
-func (s *Server) Start(fail func(error)) error {
-	l, err := net.Listen("tcp", s.addr)
-	if err != nil {
-		return fmt.Errorf("adminPort: cannot listen on %s: %w; choose another port, or 0 for none", s.addr, err)
-	}
-	scheme := "http"
-	serving := l
-	if s.tls != nil {
-		scheme, serving = "https", tls.NewListener(l, s.tls)
-	}
-	s.listens.Store(&l)
-	s.log.Info("admin server listening", "url", scheme+"://"+l.Addr().String()+"/", "token", s.token != nil, "clientCertificates", s.mutual)
-	go func() {
-		defer close(s.served)
-		if err := s.server.Serve(serving); !errors.Is(err, http.ErrServerClosed) {
-			fail(err)
-		}
-	}()
-	return nil
-}
-
-// Addr returns the address that Start listens on; nil before. A nil Server has none.
-func (s *Server) Addr() net.Addr {
-	if s == nil {
-		return nil
-	}
-	if l := s.listens.Load(); l != nil {
-		return (*l).Addr()
-	}
-	return nil
-}
-
-// Stop ends all requests and the server.
-func (s *Server) Stop() error {
-	err := s.server.Close()
-	<-s.served
-	return err
+	s.log.Info("admin server listening", "url", scheme+"://"+addr.String()+"/", "token", a.token != nil, "clientCertificates", a.mutual())
 }
 
 // routes returns the handler of requests that the guard has let through.

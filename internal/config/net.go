@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/internal/httpapi"
+	"sluice/internal/limit"
 	"sluice/internal/ratelimit"
 	"sluice/internal/session"
 	"sluice/netpoll"
@@ -35,21 +36,6 @@ func (c *Config) NetLimits(exchange time.Duration, backlog int) netpoll.Limits {
 		ReadTimeout:      exchange,
 		HandshakeTimeout: c.HandshakeTimeout,
 		MaxHandshakes:    c.MaxHandshakes,
-	}
-}
-
-// NetAdjustable returns the options of the event loops that a reload may change. header has the
-// field lines of every response. c has its defaults.
-func (c *Config) NetAdjustable(proxies []netip.Prefix, header string) netpoll.Adjustable {
-	return netpoll.Adjustable{
-		MessageRate:    ratelimit.Rate(max(c.MessageRate, 0)),
-		ByteRate:       ratelimit.Rate(max(c.ByteRate, 0)),
-		MaxConns:       c.MaxConnections,
-		MaxMessage:     c.MaxMessage,
-		OutboxBytes:    c.OutboxBytes,
-		DrainWindow:    c.DrainTimeout,
-		ResponseHeader: header,
-		ProxyFrom:      proxies,
 	}
 }
 
@@ -84,16 +70,20 @@ func (c *Config) HTTPOptions() httpapi.Options {
 	}
 }
 
-// HTTPAdjustable returns the options of the HTTP API that a reload may change. c has its defaults.
-func (c *Config) HTTPAdjustable() httpapi.Adjustable {
-	return httpapi.Adjustable{
-		AllowOrigin:   strings.Split(c.AllowOrigin, ";"),
-		Cookies:       c.JWTCookie != "",
-		MaxBody:       c.MaxBody,
-		MaxBacklog:    c.HTTPBacklogBytes,
-		CompressAbove: c.HTTPCompression,
-		StreamBytes:   c.OutboxBytes,
+// AddressLimits returns the limits by address, and what is exempt from them. c has its defaults.
+func (c *Config) AddressLimits(n *Networks) ratelimit.Options {
+	return ratelimit.Options{
+		Connections: c.MaxConnectionsPerIP,
+		Handshakes:  ratelimit.Rate(c.HandshakeRatePerIP),
+		Requests:    ratelimit.Rate(c.RequestRatePerIP),
+		Exempt:      n.Exempt,
+		Proxies:     slices.Concat(n.Proxies, n.Trusted), // whose addresses are not those of clients
 	}
+}
+
+// ServiceLimits returns the bounds of the limits of requests at services. c has its defaults.
+func (c *Config) ServiceLimits() limit.Options {
+	return limit.Options{Max: max(c.MaxServiceRequests, 0), Min: c.MinServiceRequests, Parts: c.ServiceNameParts}
 }
 
 // Networks are the settings that are lists of networks.
@@ -115,9 +105,6 @@ func (c *Config) Networks() (n Networks, err error) {
 	}
 	return n, nil
 }
-
-// Intermediate returns the networks whose addresses are not those of clients.
-func (n *Networks) Intermediate() []netip.Prefix { return slices.Concat(n.Proxies, n.Trusted) }
 
 // ListeningOn returns the address for the log: the host as configured (addr has [::] for 0.0.0.0),
 // and the port of addr, which is in use.

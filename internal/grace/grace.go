@@ -16,7 +16,7 @@ import (
 
 // Options configure a Period. All are required.
 type Options struct {
-	Length  time.Duration // of the grace period; 0: it ends with the first loss
+	Length  time.Duration // of the grace period, until SetLength; 0: it ends with the first loss
 	Clock   owner.Clock
 	Log     *slog.Logger
 	Expired func() // closes all clients; called on the clock's goroutine, must not block
@@ -29,6 +29,7 @@ type Period struct {
 	over atomic.Bool
 
 	mu     sync.Mutex
+	length time.Duration
 	lost   map[int]bool  // connections that are lost
 	alarm  owner.Alarm   // ends the period; nil while it does not run
 	end    time.Duration // of the running period
@@ -37,7 +38,19 @@ type Period struct {
 }
 
 // New returns a period that does not run.
-func New(o Options) *Period { return &Period{o: o, lost: make(map[int]bool)} }
+func New(o Options) *Period { return &Period{o: o, length: o.Length, lost: make(map[int]bool)} }
+
+// SetLength changes the length, also of a period that runs.
+func (p *Period) SetLength(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.alarm != nil && !p.putOff && d != p.length {
+		now := p.o.Clock.Now()
+		p.end = max(p.end+d-p.length, now)
+		p.alarm.Reset(p.end - now)
+	}
+	p.length = d
+}
 
 // Over reports whether the period has expired and NATS is not back: clients are to be rejected.
 func (p *Period) Over() bool { return p.over.Load() }
@@ -50,9 +63,9 @@ func (p *Period) Lost(conn int) {
 	if p.ended || p.alarm != nil {
 		return
 	}
-	p.end, p.putOff = p.o.Clock.Now()+p.o.Length, false
-	p.alarm = p.o.Clock.AfterFunc(p.o.Length, p.expire)
-	p.o.Log.Error("connection to NATS lost; clients are kept while it is restored", "grace", p.o.Length)
+	p.end, p.putOff = p.o.Clock.Now()+p.length, false
+	p.alarm = p.o.Clock.AfterFunc(p.length, p.expire)
+	p.o.Log.Error("connection to NATS lost; clients are kept while it is restored", "grace", p.length)
 }
 
 // Restored ends the period when no connection is lost any more.
@@ -86,7 +99,7 @@ func (p *Period) expire() {
 	}
 	p.alarm = nil
 	p.over.Store(true)
-	p.o.Log.Error("NATS did not come back within the grace period; clients are closed", "grace", p.o.Length)
+	p.o.Log.Error("NATS did not come back within the grace period; clients are closed", "grace", p.length)
 	p.o.Expired()
 }
 

@@ -39,6 +39,32 @@ func TestPeriod(t *testing.T) {
 	}
 }
 
+// A new length holds for the period that runs, and for later ones.
+func TestSetLength(t *testing.T) {
+	p, clock, expired := start(time.Minute)
+	p.Lost(0)
+	clock.Advance(50 * time.Second)
+	p.SetLength(2 * time.Minute)
+	if clock.Advance(69 * time.Second); p.Over() {
+		t.Fatal("a longer period expired early")
+	}
+	if clock.Advance(time.Second); !p.Over() || *expired != 1 {
+		t.Fatal("a longer period did not expire")
+	}
+	p.Restored(0)
+	p.Lost(0)
+	clock.Advance(time.Minute)
+	p.SetLength(30 * time.Second) // it has passed already
+	if clock.Advance(0); !p.Over() || *expired != 2 {
+		t.Error("a shorter period did not expire")
+	}
+	p.Restored(0)
+	p.Lost(0)
+	if clock.Advance(30 * time.Second); *expired != 3 {
+		t.Error("the next period has another length")
+	}
+}
+
 // A period of no length expires with the loss.
 func TestNoGrace(t *testing.T) {
 	p, clock, expired := start(0)

@@ -53,7 +53,7 @@ type Options struct {
 	MaxBacklog    int // bytes of responses queued for writing; beyond it a GET with a large body gets 503; 256 MiB
 	CompressAbove int // bytes from which on a body is compressed for clients that accept it; negative: never; 1400
 
-	Heartbeat      time.Duration // how long a stream is idle before a comment is sent; 15 s
+	Heartbeat      time.Duration // how long a stream is idle before a comment is sent; negative: never; 15 s
 	StreamWrite    time.Duration // timeout of one write to a stream's client; 10 s
 	StreamMessages int           // frames in the backlog of a stream; 256
 	StreamBytes    int           // bytes in the backlog of a stream, which may exceed it with a single frame; 4 MiB
@@ -111,17 +111,12 @@ type Handler struct {
 func New(o Options, b Backend) *Handler {
 	orDefault(&o.APIPath, DefaultAPIPath)
 	orDefault(&o.Encoding, encodingJSON)
-	orDefault(&o.MaxBody, DefaultMaxBody)
 	orDefault(&o.MaxResponse, DefaultMaxResponse)
-	orDefault(&o.MaxBacklog, DefaultMaxBacklog)
 	if o.Backlog == nil {
 		o.Backlog = func() int64 { return 0 }
 	}
-	orDefault(&o.CompressAbove, DefaultCompressAbove)
-	orDefault(&o.Heartbeat, DefaultHeartbeat)
 	orDefault(&o.StreamWrite, DefaultStreamWrite)
 	orDefault(&o.StreamMessages, DefaultStreamMessages)
-	orDefault(&o.StreamBytes, DefaultStreamBytes)
 	if o.Metrics == nil {
 		o.Metrics = new(Metrics)
 	}
@@ -142,7 +137,7 @@ func New(o Options, b Backend) *Handler {
 		flat:    strings.EqualFold(o.Encoding, encodingFlat),
 		methods: map[string]string{},
 	}
-	h.Adjust(Adjustable{AllowOrigin: o.AllowOrigin, Cookies: o.Cookies, MaxBody: o.MaxBody, MaxBacklog: o.MaxBacklog, CompressAbove: o.CompressAbove, StreamBytes: o.StreamBytes})
+	h.Adjust(o)
 	allow := "GET, HEAD, OPTIONS, POST"
 	for _, m := range [...]struct{ http, call string }{
 		{http.MethodPut, o.PUT}, {http.MethodDelete, o.DELETE}, {http.MethodPatch, o.PATCH},
@@ -156,30 +151,26 @@ func New(o Options, b Backend) *Handler {
 	return h
 }
 
-// Adjustable is the part of Options that can change while requests are handled. Values have the
-// meaning that they have in Options.
-type Adjustable struct {
-	AllowOrigin   []string
-	Cookies       bool // cookies authenticate clients, so pages may send credentials
+// live is the part of the options that Adjust changes. It is immutable.
+type live struct {
+	Cookies       bool
 	MaxBody       int
 	MaxBacklog    int
 	CompressAbove int
+	Heartbeat     time.Duration
 	StreamBytes   int
+	origins       Origins
 }
 
-// live is what an Adjustable says, for requests. It is immutable.
-type live struct {
-	Adjustable
-	origins Origins
-}
-
-// Adjust replaces what requests from now on find. Any goroutine may call it.
-func (h *Handler) Adjust(a Adjustable) {
-	orDefault(&a.MaxBody, DefaultMaxBody)
-	orDefault(&a.MaxBacklog, DefaultMaxBacklog)
-	orDefault(&a.CompressAbove, DefaultCompressAbove)
-	orDefault(&a.StreamBytes, DefaultStreamBytes)
-	h.live.Store(&live{a, NewOrigins(a.AllowOrigin)})
+// Adjust replaces AllowOrigin, Cookies, MaxBody, MaxBacklog, CompressAbove, Heartbeat and
+// StreamBytes for requests from now on, Heartbeat for open streams, too. Any goroutine may call it.
+func (h *Handler) Adjust(o Options) {
+	orDefault(&o.MaxBody, DefaultMaxBody)
+	orDefault(&o.MaxBacklog, DefaultMaxBacklog)
+	orDefault(&o.CompressAbove, DefaultCompressAbove)
+	orDefault(&o.Heartbeat, DefaultHeartbeat)
+	orDefault(&o.StreamBytes, DefaultStreamBytes)
+	h.live.Store(&live{o.Cookies, o.MaxBody, o.MaxBacklog, o.CompressAbove, o.Heartbeat, o.StreamBytes, NewOrigins(o.AllowOrigin)})
 }
 
 func orDefault[T comparable](v *T, def T) {

@@ -118,7 +118,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rid string) {
 	// The read deadline would end the context of a stream that lasts longer. An error means that
 	// the writer supports no deadlines, as in tests.
 	_ = s.control.SetReadDeadline(time.Time{})
-	s.run(ctx, h.o.Heartbeat)
+	s.run(ctx, func() time.Duration { return h.live.Load().Heartbeat })
 	if q.cut.Load() {
 		h.o.Metrics.StreamsCut.Add(1)
 	}
@@ -132,14 +132,23 @@ type streamWriter struct {
 	queue   *queue
 }
 
-func (s *streamWriter) run(ctx context.Context, silence time.Duration) {
+// recheck is when a stream without heartbeats finds out whether it is to have them now.
+const recheck = time.Minute
+
+func (s *streamWriter) run(ctx context.Context, heartbeats func() time.Duration) {
 	// Send the head immediately, also if there is no frame yet.
 	if s.flush(nil) != nil {
 		return
 	}
-	timer := time.NewTimer(silence)
+	timer := time.NewTimer(recheck)
 	defer timer.Stop()
 	for {
+		silence := heartbeats()
+		beats := silence > 0
+		if !beats {
+			silence = recheck
+		}
+		timer.Reset(silence)
 		var err error
 		select {
 		case <-ctx.Done():
@@ -147,7 +156,9 @@ func (s *streamWriter) run(ctx context.Context, silence time.Duration) {
 		case frame := <-s.queue.frames:
 			err = s.flush(frame)
 		case <-timer.C:
-			err = s.flush(heartbeat)
+			if beats {
+				err = s.flush(heartbeat)
+			}
 		case <-s.queue.closed:
 			s.rest(ctx)
 			return
@@ -155,7 +166,6 @@ func (s *streamWriter) run(ctx context.Context, silence time.Duration) {
 		if err != nil {
 			return
 		}
-		timer.Reset(silence)
 	}
 }
 

@@ -92,6 +92,30 @@ func startStream(t *testing.T, o Options, meta *res.Meta, early ...string) *runn
 	return s
 }
 
+// A stream without heartbeats gets none, until Adjust sets an interval.
+func TestHeartbeatsBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{Heartbeat: -1}
+		s := startStream(t, o, nil)
+		s.client.expect(t, "flush")
+		<-time.After(3 * recheck / 2)
+		select {
+		case got := <-s.client.got:
+			t.Fatalf("got %q", got)
+		default:
+		}
+		o.Heartbeat = time.Second
+		s.h.Adjust(o)
+		start := time.Now()
+		s.client.expect(t, ":\n\n", "flush", ":\n\n", "flush")
+		if d := time.Since(start); d > recheck {
+			t.Errorf("two comments within %v", d)
+		}
+		s.cancel()
+		<-s.ended
+	})
+}
+
 func TestStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startStream(t, Options{Heartbeat: time.Second, HeaderAuth: true},

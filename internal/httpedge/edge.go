@@ -117,11 +117,14 @@ func New(o Options) *Edge {
 	return e
 }
 
-// Adjust replaces what can change while requests are handled. Any goroutine may call it.
-func (e *Edge) Adjust(a httpapi.Adjustable, trusted []netip.Prefix) {
-	list := ratelimit.Networks(trusted)
+// Adjust replaces Trusted, MaxHead, HeadTimeout and IdleTimeout for connections from now on, and
+// what Handler.Adjust of httpapi says. It follows Start; any goroutine may call it. For streams on
+// the loops, Loop.Adjust replaces Heartbeat.
+func (e *Edge) Adjust(o Options) {
+	list := ratelimit.Networks(o.Trusted)
 	e.forwarding.trusted.Store(&list)
-	e.api.Adjust(a)
+	e.api.Adjust(o.API)
+	e.server.adjust(e.newGeneration(&o))
 }
 
 // API returns the handler of requests for resources.
@@ -171,6 +174,8 @@ type Loop struct {
 	date     dateLine
 	outbox   func(c *netpoll.Conn) fanout.Outbox
 
+	heartbeat time.Duration // Options.Heartbeat
+
 	// Of the newest clients: the next one often sends the same.
 	headers     headerMemo
 	hosts, uris memo
@@ -180,7 +185,7 @@ type Loop struct {
 // concerns tokens; post runs a function on
 // the loop, and outbox returns the outbox of a stream.
 func (e *Edge) NewLoop(n *netpoll.Loop, env *session.Env, post func(f func()), outbox func(c *netpoll.Conn) fanout.Outbox) *Loop {
-	l := &Loop{edge: e, net: n, env: env, post: post, outbox: outbox}
+	l := &Loop{edge: e, net: n, env: env, post: post, outbox: outbox, heartbeat: e.o.Heartbeat}
 	l.response.Header = make(http.Header)
 	env.Wheel, env.Now, env.Login = n.Wheel(), n.Now, l.login
 	e.loops[n.Index()].Store(l)

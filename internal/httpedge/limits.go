@@ -40,7 +40,7 @@ func addrOf(remote string) netip.Addr {
 // if a trusted proxy has forwarded its request. Leave must follow, unless it is refused.
 func (l *Loop) Admit(c *netpoll.Conn, head *wsproto.Head) *ratelimit.Refusal {
 	a := l.edge.o.Addresses
-	if a == nil {
+	if !a.Limiting() {
 		return nil
 	}
 	addr, forwarded := l.address(c, head)
@@ -48,7 +48,8 @@ func (l *Loop) Admit(c *netpoll.Conn, head *wsproto.Head) *ratelimit.Refusal {
 		return nil // counted by netpoll
 	}
 	c.SetExempt(a.Exempt(addr))
-	_, why := a.Admit(addr, l.net.Now())
+	key, why := a.Admit(addr, l.net.Now())
+	c.SetNamed(key != 0)
 	return why
 }
 
@@ -61,16 +62,15 @@ func (l *Loop) Refuse(c *netpoll.Conn, why *ratelimit.Refusal) {
 
 // Leave is called when a client that was admitted has gone.
 func (l *Loop) Leave(p *Peer) {
-	if p.remote != "" {
-		a := l.edge.o.Addresses
-		a.Leave(a.Counted(addrOf(p.remote)))
+	if p.conn.Named() {
+		l.edge.o.Addresses.Leave(ratelimit.KeyOf(addrOf(p.remote)))
 	}
 }
 
 // limit counts a plain HTTP request or a stream against the limit of its client's address.
 func (l *Loop) limit(c *netpoll.Conn, head *wsproto.Head) *ratelimit.Refusal {
 	a := l.edge.o.Addresses
-	if a == nil {
+	if !a.Limiting() {
 		return nil
 	}
 	addr, _ := l.address(c, head)
@@ -81,7 +81,7 @@ func (l *Loop) limit(c *netpoll.Conn, head *wsproto.Head) *ratelimit.Refusal {
 // Addresses.Leave when the request has ended.
 func (e *Edge) limit(r *http.Request) (ratelimit.Key, *ratelimit.Refusal) {
 	a := e.o.Addresses
-	if a == nil {
+	if !a.Limiting() {
 		return 0, nil
 	}
 	remote := e.forwarding.ofHeader(r.RemoteAddr, r.Header)

@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/internal/owner"
@@ -22,34 +24,101 @@ const (
 	refuseTimeout = 10 * time.Millisecond
 )
 
-// server is net/http on connections that the event loops hand over.
+// server is net/http on connections that the event loops hand over. The settings of an http.Server
+// cannot change while it runs: each change makes a new generation, which takes the connections from
+// then on.
 type server struct {
 	listener *handoverListener
-	http     *http.Server
-	served   chan struct{} // closed when the accept loop has ended
+	fail     func(error)
+
+	mu          sync.Mutex
+	generations []*generation // the last one is current; guarded by mu
+}
+
+// generation is an http.Server with its part of the listener.
+type generation struct {
+	http   *http.Server
+	over   chan struct{} // closed when it is not current any more
+	end    sync.Once     // closes over
+	served chan struct{} // closed when the accept loop has ended
+	open   atomic.Int64  // connections
+	*handoverListener
 }
 
 // Start starts the net/http server for the connections passed to Handover. addr is the address that
 // the loops listen on. fail is called with the reason if the server ends before Stop.
 func (e *Edge) Start(addr net.Addr, fail func(error)) {
-	o := &e.o
 	e.server = &server{
 		listener: newHandoverListener(addr, func() string { return e.api.Origins().Lines() }),
-		served:   make(chan struct{}),
-		http: &http.Server{
-			ConnContext:                  withServerConn,
-			ConnState:                    responded,
-			Handler:                      http.HandlerFunc(e.contained),
-			DisableGeneralOptionsHandler: true, // ServeHTTP rejects the target "*"
-			ReadHeaderTimeout:            o.HeadTimeout,
-			ReadTimeout:                  o.HeadTimeout + o.Exchange,
-			WriteTimeout:                 o.Exchange,
-			IdleTimeout:                  o.IdleTimeout,
-			MaxHeaderBytes:               o.MaxHead,
-			ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
-		},
+		fail:     fail,
 	}
-	go e.server.serve(fail)
+	e.server.adjust(e.newGeneration(&e.o))
+}
+
+// newGeneration returns an http.Server with the settings of o.
+func (e *Edge) newGeneration(o *Options) *generation {
+	g := &generation{over: make(chan struct{}), served: make(chan struct{}), handoverListener: e.server.listener}
+	g.http = &http.Server{
+		ConnContext: withServerConn,
+		ConnState: func(c net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				g.open.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				g.open.Add(-1)
+			}
+			responded(c, state)
+		},
+		Handler:                      http.HandlerFunc(e.contained),
+		DisableGeneralOptionsHandler: true, // ServeHTTP rejects the target "*"
+		ReadHeaderTimeout:            o.HeadTimeout,
+		ReadTimeout:                  o.HeadTimeout + e.o.Exchange,
+		WriteTimeout:                 e.o.Exchange,
+		IdleTimeout:                  o.IdleTimeout,
+		MaxHeaderBytes:               o.MaxHead,
+		ErrorLog:                     slog.NewLogLogger(e.o.Log.Handler(), slog.LevelDebug),
+	}
+	return g
+}
+
+// adjust makes g current, unless its settings are those of the present one. Earlier generations
+// stay until their connections have ended.
+func (s *server) adjust(g *generation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.generations); n > 0 {
+		now := s.generations[n-1]
+		if now.same(g) {
+			return
+		}
+		_ = now.Close()
+		<-now.served
+	}
+	s.generations = slices.DeleteFunc(s.generations, func(g *generation) bool { return g.open.Load() == 0 })
+	s.generations = append(s.generations, g)
+	go g.serve(s.fail)
+}
+
+// all returns the generations.
+func (s *server) all() []*generation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.generations)
+}
+
+// same reports whether two generations have the same settings.
+func (g *generation) same(other *generation) bool {
+	a, b := g.http, other.http
+	return a.ReadHeaderTimeout == b.ReadHeaderTimeout && a.IdleTimeout == b.IdleTimeout && a.MaxHeaderBytes == b.MaxHeaderBytes
+}
+
+// Accept implements net.Listener for the generation's http.Server.
+func (g *generation) Accept() (net.Conn, error) { return g.accept(g.over) }
+
+// Close implements net.Listener: it ends Accept, and leaves the queue to the next generation.
+func (g *generation) Close() error {
+	g.end.Do(func() { close(g.over) })
+	return nil
 }
 
 // contained is ServeHTTP that contains a panic: it ends the request and closes its connection.
@@ -65,10 +134,10 @@ func (e *Edge) contained(w http.ResponseWriter, r *http.Request) {
 	done = true
 }
 
-// serve runs the accept loop until Stop.
-func (s *server) serve(fail func(error)) {
-	defer close(s.served)
-	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+// serve runs the accept loop until the generation is over.
+func (g *generation) serve(fail func(error)) {
+	defer close(g.served)
+	if err := g.http.Serve(g); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		fail(err)
 	}
 }
@@ -91,7 +160,17 @@ func (e *Edge) Drain(ctx context.Context) error {
 	if e.server == nil {
 		return nil
 	}
-	return e.server.http.Shutdown(ctx)
+	_ = e.server.listener.Close()
+	all := e.server.all()
+	ended := make(chan error, len(all))
+	for _, g := range all {
+		go func() { ended <- g.http.Shutdown(ctx) }()
+	}
+	var err error
+	for range all {
+		err = errors.Join(err, <-ended)
+	}
+	return err
 }
 
 // Stop ends the server, if it was started: it drains, and then closes the remaining connections. It
@@ -99,9 +178,10 @@ func (e *Edge) Drain(ctx context.Context) error {
 func (e *Edge) Stop(ctx context.Context) error {
 	err := e.Drain(ctx)
 	if s := e.server; s != nil {
-		_ = s.http.Close()
-		_ = s.listener.Close()
-		<-s.served
+		for _, g := range s.all() {
+			_ = g.http.Close()
+			<-g.served
+		}
 	}
 	return err
 }
@@ -167,11 +247,13 @@ func (l *handoverListener) drain() {
 	}
 }
 
-// Accept implements net.Listener.
-func (l *handoverListener) Accept() (net.Conn, error) {
+// accept returns the next connection; an error once over or the listener is closed.
+func (l *handoverListener) accept(over <-chan struct{}) (net.Conn, error) {
 	select {
 	case c := <-l.conns:
 		return newServerConn(c, l.lines()), nil
+	case <-over:
+		return nil, net.ErrClosed
 	case <-l.done:
 		return nil, net.ErrClosed
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/internal/httpapi"
+	"sluice/internal/testkit"
 )
 
 // httpFixture is an HTTP side fed by a plain listener in place of event loops.
@@ -323,6 +324,54 @@ func TestHandoverNeverWaits(t *testing.T) {
 	_ = h.server.listener.Close()
 	if n := len(h.server.listener.conns); n != 0 {
 		t.Errorf("%d connections left open", n)
+	}
+}
+
+// New settings hold for connections from then on; those that are there are served on with theirs.
+func TestAdjust(t *testing.T) {
+	var options Options
+	f := newHTTPFixture(t, func(o *Options) { options = *o })
+	ask := func(c *rawClient, size int) int {
+		t.Helper()
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: h\r\nX: "+strings.Repeat("x", size)+"\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	early := f.dial(t)
+	if status := ask(early, 15<<10); status != 200 {
+		t.Fatalf("status %d", status)
+	}
+	options.MaxHead = 1 << 10
+	f.Adjust(options)
+	f.Adjust(options) // the same again
+	late := f.dial(t)
+	if status := ask(late, 8<<10); status != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("a head beyond the new limit: status %d", status)
+	}
+	if status := ask(early, 15<<10); status != 200 {
+		t.Errorf("on the earlier connection: status %d", status)
+	}
+	if n := len(f.server.all()); n != 2 {
+		t.Errorf("%d generations, want the one with a connection and the new one", n)
+	}
+	_ = early.Close()
+	testkit.Until(t, "the connection has ended", func() bool { return f.server.all()[0].open.Load() == 0 })
+	options.IdleTimeout = time.Hour
+	f.Adjust(options)
+	for _, g := range f.server.all()[1:] {
+		if g.http.MaxHeaderBytes != 1<<10 {
+			t.Error("an old generation without connections is left")
+		}
+	}
+	if status := ask(f.dial(t), 100); status != 200 {
+		t.Errorf("status %d", status)
 	}
 }
 

@@ -2,6 +2,7 @@ package httpedge
 
 import (
 	"bytes"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -64,8 +65,25 @@ func (s *stream) Expire(now time.Duration) {
 
 // beat schedules the next heartbeat.
 func (s *stream) beat(now time.Duration) {
-	if every := s.loop.edge.o.Heartbeat; every > 0 {
+	if every := s.loop.heartbeat; every > 0 {
 		s.loop.net.Wheel().Schedule(&s.timer, now+every, s)
+	} else {
+		s.loop.net.Wheel().Cancel(&s.timer)
+	}
+}
+
+// Adjust replaces Options.Heartbeat of the loop's streams.
+func (l *Loop) Adjust(heartbeat time.Duration) {
+	if heartbeat == l.heartbeat {
+		return
+	}
+	l.heartbeat = heartbeat
+	for next := 0; next >= 0; {
+		next = l.net.Walk(next, math.MaxInt32, func(c *netpoll.Conn) {
+			if s, ok := c.Session.(*stream); ok && s.begun {
+				s.beat(l.net.Now())
+			}
+		})
 	}
 }
 

@@ -57,6 +57,12 @@ func newControl(low, high int) control {
 	return control{estimate: float64(min(max(start, low), high)), min: float64(low), max: float64(high), calm: never}
 }
 
+// bound changes the bounds of the limit.
+func (c *control) bound(low, high int) {
+	c.min, c.max = float64(low), float64(high)
+	c.estimate = min(max(c.estimate, c.min), c.max)
+}
+
 const never time.Duration = -1
 
 // limit returns how many requests may be in flight.

@@ -223,6 +223,44 @@ func TestExtended(t *testing.T) {
 	}
 }
 
+// New bounds hold for the services that are known, with the next request; without a limit every
+// request has a place.
+func TestAdjust(t *testing.T) {
+	table := NewTable(Options{Max: 4, Min: 4, Parts: 1})
+	s := table.Get("a.b")
+	places := func() (n int) {
+		for s.TryAcquire(0) {
+			if n++; n == 100 {
+				return n
+			}
+		}
+		return n
+	}
+	if n := places(); n != 4 {
+		t.Fatalf("%d places, want 4", n)
+	}
+	table.Adjust(Options{Max: 10, Min: 10})
+	if n := places(); n != 6 || s.State().Limit != 10 {
+		t.Errorf("%d further places, limit %d, want 10 in all", n, s.State().Limit)
+	}
+	table.Adjust(Options{Max: 2, Min: 8})
+	if n := places(); n != 0 || s.State().Limit != 2 {
+		t.Errorf("%d places of a full service, limit %d", n, s.State().Limit)
+	}
+	table.Adjust(Options{})
+	if n := places(); n != 100 || table.Get("c") != nil {
+		t.Errorf("%d places without a limit", n)
+	}
+	table.Each(func(*Service) { t.Error("a service without a limit is listed") })
+	for range 110 {
+		s.Release()
+	}
+	table.Adjust(Options{Max: 3, Min: 3})
+	if n := places(); n != 3 {
+		t.Errorf("%d places, want 3 again", n)
+	}
+}
+
 func TestTable(t *testing.T) {
 	table := NewTable(Options{Max: 10, Min: 1, Parts: 2})
 	a := table.Get("a.b.c.d")

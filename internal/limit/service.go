@@ -19,9 +19,10 @@ type Service struct {
 	lost     atomic.Int64 // timed out or given up, and perhaps queued at the service
 
 	limit   atomic.Int64
-	most    int64         // fixed: maximum in flight
-	newest  atomic.Int64  // when the newest of the replied requests was sent
-	waiting atomic.Uint64 // publishers with requests queued, a bit for each
+	bounds  *atomic.Pointer[Options] // fixed: the table's
+	heeded  atomic.Pointer[Options]  // the bounds that control goes by
+	newest  atomic.Int64             // when the newest of the replied requests was sent
+	waiting atomic.Uint64            // publishers with requests queued, a bit for each
 
 	window  window
 	busy    atomic.Bool // taken by the goroutine that closes a window
@@ -48,10 +49,24 @@ type window struct {
 // lowest is the number of latencies of a kind, and the lowest of them; 0: none.
 type lowest struct{ n, at atomic.Int64 }
 
-func newService(name string, o *Options) *Service {
-	s := &Service{name: name, most: int64(o.Max), control: newControl(o.Min, o.Max)}
+func newService(name string, bounds *atomic.Pointer[Options]) *Service {
+	o := bounds.Load()
+	s := &Service{name: name, bounds: bounds, control: newControl(o.Min, o.Max)}
+	s.heeded.Store(o)
 	s.publish()
 	return s
+}
+
+// heed has the limit keep to the present bounds. They are those of before for a moment if another
+// goroutine is adapting the limit.
+func (s *Service) heed(o *Options) {
+	if !s.busy.CompareAndSwap(false, true) {
+		return
+	}
+	defer s.busy.Store(false)
+	s.control.bound(o.Min, o.Max)
+	s.heeded.Store(o)
+	s.publish()
 }
 
 // Name returns the leading parts of resource names that the service is known by. It is empty for
@@ -77,11 +92,19 @@ func (s *Service) hold() bool {
 // TryAcquire takes a place for a request that is about to be sent, and reports false if there is
 // none.
 func (s *Service) TryAcquire(now time.Duration) bool {
+	o := s.bounds.Load()
+	if o.Max == 0 {
+		s.inFlight.Add(1)
+		return true
+	}
+	if o != s.heeded.Load() {
+		s.heed(o)
+	}
 	s.adapt(now)
 	for {
 		n := s.inFlight.Load()
 		counted := n - s.extended.Load()
-		if n >= s.most || counted >= s.limit.Load() && counted > s.lost.Load() {
+		if n >= int64(o.Max) || counted >= s.limit.Load() && counted > s.lost.Load() {
 			s.window.limited.Store(true)
 			return false
 		}

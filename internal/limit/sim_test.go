@@ -124,8 +124,8 @@ func (s *sim) send(j *job) {
 	})
 	inFlight := int(s.service.State().InFlight)
 	s.most = max(s.most, inFlight)
-	if inFlight > s.table.opts.Max {
-		s.t.Fatalf("%d requests in flight, the maximum is %d", inFlight, s.table.opts.Max)
+	if inFlight > s.table.bounds.Load().Max {
+		s.t.Fatalf("%d requests in flight, the maximum is %d", inFlight, s.table.bounds.Load().Max)
 	}
 	s.work()
 }

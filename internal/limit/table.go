@@ -11,35 +11,48 @@ import (
 // table is full, idle ones make room. Without room, services share one limit.
 const maxServices = 256
 
-// Options are the bounds of the limits. All are required.
+// Options are the bounds of the limits.
 type Options struct {
-	Max   int // requests in flight per service, at most
-	Min   int // requests in flight that the slowest service still gets
-	Parts int // leading parts of a resource name that name its service
+	Max   int // requests in flight per service, at most; 0: there is no limit
+	Min   int // requests in flight that the slowest service still gets, 1 at least
+	Parts int // leading parts of a resource name that name its service, 1 at least; Adjust leaves it
 }
 
 // Table is the services. Any goroutine may use it.
 type Table struct {
-	opts     Options // fixed
+	parts    int // fixed
+	bounds   atomic.Pointer[Options]
 	services atomic.Pointer[map[string]*Service]
 	other    *Service
 }
 
 // NewTable returns an empty table.
 func NewTable(o Options) *Table {
-	o.Min = min(o.Min, o.Max)
-	t := &Table{opts: o, other: newService("", &o)}
+	t := &Table{parts: o.Parts}
+	t.Adjust(o)
+	t.other = newService("", &t.bounds)
 	t.services.Store(&map[string]*Service{})
 	return t
+}
+
+// Adjust changes the bounds. Requests that wait for a place may have one then: their publishers are
+// to be told.
+func (t *Table) Adjust(o Options) {
+	o.Min = min(o.Min, o.Max)
+	t.bounds.Store(&o)
 }
 
 // maxName bounds the names of services with a limit of their own, in bytes: they are labels of
 // metrics.
 const maxName = 64
 
-// Get returns the service of a resource. The caller calls Drop when it has no more use for it.
+// Get returns the service of a resource; nil if there is no limit. The caller calls Drop when it
+// has no more use for it.
 func (t *Table) Get(resource string) *Service {
-	name := leading(resource, t.opts.Parts)
+	if t.bounds.Load().Max == 0 {
+		return nil
+	}
+	name := leading(resource, t.parts)
 	if len(name) > maxName {
 		t.other.hold()
 		return t.other
@@ -79,7 +92,7 @@ func (t *Table) add(name string) *Service {
 		}
 		s := t.other
 		if len(all) < maxServices {
-			s = newService(name, &t.opts)
+			s = newService(name, &t.bounds)
 			all[name] = s
 		}
 		s.hold()
@@ -100,9 +113,9 @@ func evict(all map[string]*Service, match func(*Service) bool) {
 }
 
 // Each calls f with every service that has been heard of, or was to be: in no order, last with that
-// of the services without a limit of their own. A nil table has none.
+// of the services without a limit of their own. Without limits there is none, nor in a nil table.
 func (t *Table) Each(f func(*Service)) {
-	if t == nil {
+	if t == nil || t.bounds.Load().Max == 0 {
 		return
 	}
 	real := func(s *Service) {

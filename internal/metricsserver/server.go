@@ -6,27 +6,24 @@
 package metricsserver
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"os"
-	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"sluice/internal/config"
+	"sluice/internal/httpserver"
 	"sluice/internal/metrics"
 )
 
 // Path is the path of the metrics.
 const Path = "/metrics"
 
-// Options are the settings of a Server. All are required, but Profiles, Reload and Listener.
+// Options are the settings of the server. All are required, but Profiles, Reload and Listener.
 type Options struct {
 	Addr     string       // host:port; port 0: a free one
 	Listener net.Listener // passed to the process, used in place of Addr; nil: none
@@ -38,14 +35,6 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Server serves metrics from Start to Stop. Its methods may be called from any goroutine.
-type Server struct {
-	options Options
-	server  *http.Server
-	listens atomic.Pointer[net.Listener] // nil before Start
-	served  chan struct{}                // closed when the accept loop has ended
-}
-
 // Exposition returns a handler that responds with the metrics of a registry.
 func Exposition(r *metrics.Registry, log *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(r.Gatherer(), promhttp.HandlerOpts{
@@ -55,7 +44,7 @@ func Exposition(r *metrics.Registry, log *slog.Logger) http.Handler {
 }
 
 // New returns a server that is not started.
-func New(o Options) *Server {
+func New(o Options) *httpserver.Server {
 	mux := http.NewServeMux()
 	exposition := Exposition(o.Registry, o.Log)
 	mux.Handle("GET "+Path, exposition)
@@ -74,13 +63,12 @@ func New(o Options) *Server {
 	mux.Handle(config.HealthPath, o.Health)
 	mux.Handle(config.ReadyPath, o.Health)
 	mux.Handle("/", o.NotFound)
-	return &Server{
-		options: o,
-		// There is no write timeout, since the client chooses the duration of a profile.
-		server: &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-			ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug)},
-		served: make(chan struct{}),
-	}
+	return httpserver.New(httpserver.Options{
+		Setting: "metricsPort", Addr: o.Addr, Listener: o.Listener, Handler: mux, Log: o.Log,
+		Listening: func(addr net.Addr) {
+			o.Log.Info("metrics server listening", "addr", addr.String(), "path", Path)
+		},
+	})
 }
 
 // program responds with the program's name only. Package pprof would show the whole command line,
@@ -88,43 +76,4 @@ func New(o Options) *Server {
 func program(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = io.WriteString(w, os.Args[0])
-}
-
-// Start listens and serves. Its error says what to do. fail is called with the reason if the server
-// ends before Stop. A server can be started once.
-func (s *Server) Start(fail func(error)) error {
-	l, err := s.options.Listener, error(nil)
-	if l == nil {
-		l, err = net.Listen("tcp", s.options.Addr)
-	}
-	if err != nil {
-		return fmt.Errorf("metricsPort: cannot listen on %s: %w; choose another port, or 0 for none", s.options.Addr, err)
-	}
-	s.listens.Store(&l)
-	s.options.Log.Info("metrics server listening", "addr", l.Addr().String(), "path", Path)
-	go func() {
-		defer close(s.served)
-		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			fail(err)
-		}
-	}()
-	return nil
-}
-
-// Addr returns the address that the server listens on; nil before Start. A nil Server has none.
-func (s *Server) Addr() net.Addr {
-	if s == nil {
-		return nil
-	}
-	if l := s.listens.Load(); l != nil {
-		return (*l).Addr()
-	}
-	return nil
-}
-
-// Stop ends a started server without waiting for requests: a scrape can be repeated.
-func (s *Server) Stop() error {
-	err := s.server.Close()
-	<-s.served
-	return err
 }

@@ -3,16 +3,16 @@ package metricsserver
 import (
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 
+	"sluice/internal/httpserver"
 	"sluice/internal/metrics"
 )
 
 // start returns a running server with one counter.
-func start(t *testing.T, profiles bool) *Server {
+func start(t *testing.T, profiles bool) *httpserver.Server {
 	t.Helper()
 	r := metrics.New("1.2.3", "9.8.7")
 	if err := r.Counter("things_total", "Things counted.", nil, func() uint64 { return 7 }); err != nil {
@@ -31,7 +31,7 @@ func start(t *testing.T, profiles bool) *Server {
 }
 
 // ask sends a request and returns the response with its body.
-func ask(t *testing.T, s *Server, method, path, accept string) (*http.Response, string) {
+func ask(t *testing.T, s *httpserver.Server, method, path, accept string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequest(method, "http://"+s.Addr().String()+path, nil)
 	if err != nil {
@@ -85,41 +85,6 @@ func TestProfilesIfEnabled(t *testing.T) {
 	for profiles, want := range map[bool]int{true: 200, false: 404} {
 		if resp, _ := ask(t, start(t, profiles), "GET", "/debug/pprof/cmdline", ""); resp.StatusCode != want {
 			t.Errorf("profiles %v: %d, want %d", profiles, resp.StatusCode, want)
-		}
-	}
-}
-
-func TestPortInUse(t *testing.T) {
-	s := start(t, false)
-	o := s.options
-	o.Addr = s.Addr().String()
-	if err := New(o).Start(nil); err == nil || !strings.Contains(err.Error(), "choose another port") {
-		t.Errorf("got %v", err)
-	}
-}
-
-// A server that ends by itself reports the reason; Stop is not a failure.
-func TestEnd(t *testing.T) {
-	o := start(t, false).options
-	for _, broken := range []bool{true, false} {
-		failed := make(chan error, 1)
-		s := New(o)
-		if err := s.Start(func(err error) { failed <- err }); err != nil {
-			t.Fatal(err)
-		}
-		if broken {
-			_ = (*s.listens.Load()).Close()
-			if err := <-failed; err == nil {
-				t.Error("no reason reported")
-			}
-			_ = s.Stop()
-			continue
-		}
-		if err := s.Stop(); err != nil || len(failed) > 0 {
-			t.Errorf("stop: %v, %d failures", err, len(failed))
-		}
-		if _, err := net.Dial("tcp", s.Addr().String()); err == nil {
-			t.Error("open after Stop")
 		}
 	}
 }

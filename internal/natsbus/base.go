@@ -97,7 +97,7 @@ func (p *publisher) probe() {
 	case subject != nil:
 		problem = refused(*subject).Error()
 	case result == markSilent:
-		problem = fmt.Sprintf("no reply from NATS within %v", p.opts.RequestTimeout)
+		problem = fmt.Sprintf("no reply from NATS within %v", time.Duration(p.patience.Load()))
 	}
 	before := b.problem.Load()
 	if problem == "" {
@@ -211,7 +211,7 @@ func (p *publisher) mark() markResult {
 			return markLost
 		}
 	}
-	timeout := time.NewTimer(p.opts.RequestTimeout)
+	timeout := time.NewTimer(time.Duration(p.patience.Load()))
 	defer timeout.Stop()
 	select {
 	case <-m.back:

@@ -108,6 +108,12 @@ type Reply struct {
 // HashName returns the hash that spreads names over connections.
 func HashName(name string) uint64 { return xxhash.Sum64String(name) }
 
+// Timeouts of requests. Bus.Adjust and Caller.Adjust change them.
+type Timeouts struct {
+	RequestTimeout time.Duration // from when a request is sent until it fails with ErrTimeout (3 s)
+	QueueTimeout   time.Duration // a request waits so long for its service's limit: ErrQueueTimeout (1 min)
+}
+
 // Options are fixed when Connect is called. Zero values mean the default in parentheses.
 type Options struct {
 	URL       secret.URLs              // one address or several, comma-separated (nats://127.0.0.1:4222)
@@ -127,8 +133,7 @@ type Options struct {
 	Services *limit.Table
 	Clock    owner.Clock // that of the callers (owner.SystemClock)
 
-	RequestTimeout time.Duration // from when a request is sent until it fails with ErrTimeout (3 s)
-	QueueTimeout   time.Duration // a request waits so long for its service's limit: ErrQueueTimeout (1 min)
+	Timeouts
 	ConnectTimeout time.Duration // all attempts of Connect together (30 s)
 	WriteTimeout   time.Duration // a write that takes longer cuts the connection, which then reconnects (10 s)
 	Ping           time.Duration // interval of pings; two without a pong end the connection (10 s)
@@ -226,6 +231,18 @@ func Connect(ctx context.Context, o Options) (*Bus, error) {
 		b.cluster.start()
 	}
 	return b, nil
+}
+
+// Adjust changes the timeouts of what is not an owner's, and the bounds of the services' limits:
+// requests that may be sent by them are.
+func (b *Bus) Adjust(t Timeouts, services limit.Options) {
+	if b.opts.Services != nil {
+		b.opts.Services.Adjust(services)
+	}
+	for _, l := range b.links {
+		l.patience.Store(int64(t.RequestTimeout))
+		poke(l.work)
+	}
 }
 
 // Close publishes what is queued if NATS accepts it, and closes the connections. When it returns,

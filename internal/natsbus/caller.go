@@ -21,6 +21,8 @@ type Caller struct {
 	wheel *owner.Wheel
 	now   func() time.Duration
 
+	timeouts Timeouts
+
 	// Requests in flight. Slots live in pages because a timer must not move while armed, and
 	// because the publisher reads a slot's generation.
 	pages   []*[pageSlots]slot
@@ -41,8 +43,12 @@ const pageSlots = 256
 // NewCaller returns the caller of one owner. number identifies the owner in its replies and must be
 // unique on the bus; wheel and now are the owner's own.
 func (b *Bus) NewCaller(number uint32, wheel *owner.Wheel, now func() time.Duration) *Caller {
-	return &Caller{bus: b, owner: number, wheel: wheel, now: now, batches: make([]*batch, len(b.links)), metrics: b.opts.Metrics.addCaller()}
+	return &Caller{bus: b, owner: number, wheel: wheel, now: now, timeouts: b.opts.Timeouts, batches: make([]*batch, len(b.links)), metrics: b.opts.Metrics.addCaller()}
 }
+
+// Adjust changes the timeouts. Requests in flight have the new ones if these end later than the
+// old. Bus.Adjust is for what is not an owner's.
+func (c *Caller) Adjust(t Timeouts) { c.timeouts = t }
 
 // Subscribe subscribes to the events of a resource, until Unsubscribe. Calls are not counted. The
 // error is ErrBadSubject, ErrSubjectTooLong or ErrClosed.
@@ -96,10 +102,12 @@ func (c *Caller) Request(r Request, done func(data []byte, err error)) {
 		o.Receiver.Reply(Reply{Owner: c.owner, Err: err, slot: s.index, gen: s.gen()})
 		return
 	}
-	wait := o.RequestTimeout
+	wait := c.timeouts.RequestTimeout
 	if o.Services != nil {
 		s.service = o.Services.Get(r.limited())
-		wait = min(wait, o.QueueTimeout)
+	}
+	if s.service != nil {
+		wait = min(wait, c.timeouts.QueueTimeout)
 	}
 	c.wheel.Expect(&s.timer, s.made+wait, s)
 	b := c.batch(conn)

@@ -200,6 +200,45 @@ func TestQueueTimeout(t *testing.T) {
 	}
 }
 
+// New bounds of the limits and new timeouts hold for requests that are there.
+func TestAdjust(t *testing.T) {
+	h, d := limited(t, 1, func(o *Options) { o.RequestTimeout, o.QueueTimeout = time.Minute, time.Hour })
+	var all []*outcome
+	for i := range 6 {
+		all = append(all, h.ask(fmt.Sprintf("get.s.%d", i), limit.Load, uint64(i), nil))
+	}
+	h.caller.Flush()
+	h.sync()
+	if got := d.await(1); len(got) != 1 {
+		t.Fatalf("at the service: %v", got)
+	}
+	timeouts := Timeouts{RequestTimeout: time.Minute, QueueTimeout: time.Hour}
+	h.bus.Adjust(timeouts, limit.Options{Max: 3, Min: 3})
+	if got := d.await(3); len(got) != 3 {
+		t.Fatalf("at the service: %v", got)
+	}
+	h.bus.Adjust(timeouts, limit.Options{})
+	d.await(6)
+	timeouts.RequestTimeout = 3 * time.Minute
+	h.bus.Adjust(timeouts, limit.Options{})
+	h.caller.Adjust(timeouts)
+	h.advance(2 * time.Minute)
+	h.sync()
+	for i, o := range all {
+		if o.calls != 0 {
+			t.Errorf("request %d has ended: %v", i, o.err)
+		}
+	}
+	free := h.ask("get.s.free", limit.Load, 9, nil) // it has no limit
+	h.caller.Flush()
+	d.await(7)
+	h.advance(61 * time.Second)
+	h.handle(func() bool { return all[5].calls > 0 })
+	if all[5].err != ErrTimeout || free.calls != 0 {
+		t.Errorf("%v, %v", all[5].err, free.err)
+	}
+}
+
 // A request that timed out is still queued at its service, and so keeps its place: until it is
 // replied to, or a later one is.
 func TestLostRequests(t *testing.T) {

@@ -50,6 +50,8 @@ type link struct {
 	// Owned by the dialling goroutine: openLink's, then nats.go's reconnect loop or the publisher.
 	dialError error // of the newest dial
 
+	patience atomic.Int64 // Timeouts.RequestTimeout; written by Bus.Adjust
+
 	up      atomic.Bool
 	epoch   atomic.Uint32              // number of the connection, from 1
 	flaps   atomic.Int32               // consecutive short-lived connections, up to now
@@ -115,6 +117,7 @@ func openLink(ctx context.Context, o *Options, number int, watch chan<- beat) (*
 		dispatched: make(chan struct{}),
 		first:      make(chan struct{}),
 	}
+	l.patience.Store(int64(o.RequestTimeout))
 	l.base.init(l)
 	l.marks.init()
 	l.lineLimit.Store(maxControlLine)

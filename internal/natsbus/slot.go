@@ -116,7 +116,7 @@ func (c *Caller) postpone(s *slot, now time.Duration) bool {
 		return false
 	}
 	if queued { // once it is sent, its timeout is another one, and not before this
-		due = min(due, now+c.bus.opts.RequestTimeout)
+		due = min(due, now+c.timeouts.RequestTimeout)
 	}
 	c.wheel.Expect(&s.timer, due, s)
 	return true
@@ -126,7 +126,7 @@ func (c *Caller) postpone(s *slot, now time.Duration) bool {
 // counts from when the request is sent. One that waits has a longer one; NATS's return is awaited
 // no longer than a reply.
 func (c *Caller) due(s *slot) (at time.Duration, queued bool) {
-	o := &c.bus.opts
+	o := &c.timeouts
 	switch stage := s.stage(); {
 	case s.extended:
 		return 0, false // the deadline was set by the service
@@ -209,7 +209,7 @@ func (c *Caller) lose(s *slot) bool {
 func (c *Caller) recheckLost(s *slot, now time.Duration) {
 	sent := time.Duration(s.sentAt.Load())
 	age := now - sent
-	if s.service.Passed(sent) || age > lostFor*c.bus.opts.RequestTimeout {
+	if s.service.Passed(sent) || age > lostFor*c.timeouts.RequestTimeout {
 		c.free(s)
 		c.wake()
 		return

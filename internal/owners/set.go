@@ -160,15 +160,23 @@ func (s *Set) Each(ctx context.Context, onLoop func(*Loop)) error {
 }
 
 // Adjust posts the settings that a reload may change to the loops and shards, and waits until they
-// have taken them, or for ctx.
-func (s *Set) Adjust(ctx context.Context, c *config.Config, n netpoll.Adjustable) error {
+// have taken them, or for ctx. It follows Connect. unusedBytes are Options.UnusedBytes.
+func (s *Set) Adjust(ctx context.Context, c *config.Config, n netpoll.Adjustable, unusedBytes int) error {
 	for _, shard := range s.shards {
-		shard.Cache.Adjust(c.CacheEviction, c.MaxResourceBytes)
+		shard.Cache.Adjust(c.CacheEviction, c.MaxResourceBytes, s.unusedBytes(unusedBytes))
 	}
+	s.bus.Adjust(Timeouts(c), c.ServiceLimits())
+	s.eachCaller(func(caller *natsbus.Caller) { caller.Adjust(Timeouts(c)) })
 	return s.Each(ctx, func(l *Loop) {
 		l.adjust(c)
 		l.Net.Adjust(n)
+		l.http.Adjust(c.HeartbeatInterval)
 	})
+}
+
+// Timeouts returns those of requests. c has its defaults.
+func Timeouts(c *config.Config) natsbus.Timeouts {
+	return natsbus.Timeouts{RequestTimeout: c.RequestTimeout, QueueTimeout: c.QueueTimeout}
 }
 
 // eachCaller runs f with every owner's Caller, on the owner's goroutine.

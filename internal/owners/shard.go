@@ -12,7 +12,7 @@ func newShard(s *Set, index int) *upstream.Shard {
 		Index:         index,
 		Loops:         len(s.loops),
 		EvictAfter:    c.CacheEviction,
-		UnusedBytes:   max(s.o.UnusedBytes/c.ShardCount(), 1),
+		UnusedBytes:   s.unusedBytes(s.o.UnusedBytes),
 		MaxResource:   c.MaxResourceBytes,
 		ResetThrottle: s.o.Resets,
 		Clock:         s.o.Clock,
@@ -22,6 +22,9 @@ func newShard(s *Set, index int) *upstream.Shard {
 		Faults:        s.o.Faults,
 	}, mailboxes{s})
 }
+
+// unusedBytes returns a shard's part of what all may keep of resources without subscribers.
+func (s *Set) unusedBytes(all int) int { return max(all/s.o.Config.ShardCount(), 1) }
 
 // mailboxes posts the shards' updates to the loops (cache.Loops).
 type mailboxes struct{ *Set }

@@ -11,6 +11,7 @@ import (
 const DefaultTracked = 1 << 20
 
 // Options are the limits of an address: an IPv4 address or a /64 of IPv6. Zero values do not limit.
+// Adjust changes all but Tracked and Metrics.
 type Options struct {
 	Connections int  // open connections
 	Handshakes  Rate // new connections
@@ -44,20 +45,17 @@ type Refusal struct {
 }
 
 // Addresses limits clients by their address. Any goroutine may call its methods. A nil *Addresses
-// limits nothing, exempts nobody and costs nothing.
+// limits nothing and exempts nobody.
 type Addresses struct {
-	o          Options
+	now        atomic.Pointer[Options]
+	metrics    *Metrics // fixed
 	open       counts
 	handshakes buckets
 	requests   buckets
-	proxies    atomic.Pointer[Networks]
 }
 
-// New returns the limits that Options describe, nil if there are none and no network is exempt.
+// New returns the limits that Options describe.
 func New(o Options) *Addresses {
-	if o.Connections == 0 && o.Handshakes == 0 && o.Requests == 0 && len(o.Exempt) == 0 {
-		return nil
-	}
 	if o.Tracked == 0 {
 		o.Tracked = DefaultTracked
 	}
@@ -66,62 +64,65 @@ func New(o Options) *Addresses {
 	}
 	seed, most := maphash.MakeSeed(), (o.Tracked+shards-1)/shards
 	a := &Addresses{
-		o:          o,
+		metrics:    o.Metrics,
 		open:       counts{seed: seed},
-		handshakes: buckets{seed: seed, rate: o.Handshakes, most: most},
-		requests:   buckets{seed: seed, rate: o.Requests, most: most},
+		handshakes: buckets{seed: seed, most: most},
+		requests:   buckets{seed: seed, most: most},
 	}
-	a.SetProxies(o.Proxies)
+	a.now.Store(&o)
 	return a
 }
 
-// SetProxies replaces Options.Proxies. Connections that are counted stay so.
-func (a *Addresses) SetProxies(n Networks) {
-	if a != nil {
-		a.proxies.Store(&n)
+// Adjust replaces the limits. Connections that are counted stay so; those that were admitted while
+// there was no limit of connections do not count.
+func (a *Addresses) Adjust(o Options) { a.now.Store(&o) }
+
+// Limiting reports whether there is any limit, or network that is exempt from others.
+func (a *Addresses) Limiting() bool {
+	if a == nil {
+		return false
 	}
+	o := a.now.Load()
+	return o.Connections > 0 || o.Handshakes > 0 || o.Requests > 0 || len(o.Exempt) > 0
 }
 
 // limited returns the key of an address, 0 if it is not limited.
-func (a *Addresses) limited(addr netip.Addr) Key {
-	if a == nil || a.o.Exempt.Contain(addr) || a.proxies.Load().Contain(addr) {
+func (o *Options) limited(addr netip.Addr) Key {
+	if o.Exempt.Contain(addr) || o.Proxies.Contain(addr) {
 		return 0
 	}
 	return KeyOf(addr)
 }
 
-// Counted returns the key that Admit has counted a connection from an address with, for Leave; 0 if
-// connections from it are not counted. It goes by the present proxies. If an address has become or
-// ceased to be a proxy's since Admit, its count is wrong by the connections of that time.
-func (a *Addresses) Counted(addr netip.Addr) Key {
-	if k := a.limited(addr); k != 0 && a.o.Connections > 0 {
-		return k
-	}
-	return 0
-}
-
 // Admit counts a new connection from an address. Leave must follow with the key when it has ended,
 // unless it is 0.
 func (a *Addresses) Admit(addr netip.Addr, now time.Duration) (Key, *Refusal) {
-	k := a.limited(addr)
+	if a == nil {
+		return 0, nil
+	}
+	o := a.now.Load()
+	if o.Handshakes == 0 && o.Connections == 0 {
+		return 0, nil
+	}
+	k := o.limited(addr)
 	if k == 0 {
 		return 0, nil
 	}
-	if a.o.Handshakes > 0 {
-		wait, tracked := a.handshakes.take(k, now)
+	if o.Handshakes > 0 {
+		wait, tracked := a.handshakes.take(k, now, o.Handshakes)
 		if wait > 0 {
-			a.o.Metrics.Handshakes.Add(1)
+			a.metrics.Handshakes.Add(1)
 			return 0, &Refusal{"too many new connections from this address", wait}
 		}
 		if !tracked {
-			a.o.Metrics.Untracked.Add(1)
+			a.metrics.Untracked.Add(1)
 		}
 	}
-	if a.o.Connections == 0 {
+	if o.Connections == 0 {
 		return 0, nil
 	}
-	if !a.enter(k, a.o.Connections) {
-		a.o.Metrics.Connections.Add(1)
+	if !a.enter(k, o.Connections) {
+		a.metrics.Connections.Add(1)
 		return 0, &Refusal{"too many open connections from this address", Window}
 	}
 	return k, nil
@@ -138,7 +139,7 @@ func (a *Addresses) Return(k Key) {
 func (a *Addresses) enter(k Key, limit int) bool {
 	n := a.open.enter(k, limit)
 	if n == 1 {
-		a.o.Metrics.Addresses.Add(1)
+		a.metrics.Addresses.Add(1)
 	}
 	return n > 0
 }
@@ -146,29 +147,38 @@ func (a *Addresses) enter(k Key, limit int) bool {
 // Leave ends what Admit or Return has counted.
 func (a *Addresses) Leave(k Key) {
 	if k != 0 && a.open.leave(k) {
-		a.o.Metrics.Addresses.Add(-1)
+		a.metrics.Addresses.Add(-1)
 	}
 }
 
 // Request counts an HTTP request from an address.
 func (a *Addresses) Request(addr netip.Addr, now time.Duration) *Refusal {
-	k := a.limited(addr)
-	if k == 0 || a.o.Requests == 0 {
+	if a == nil {
 		return nil
 	}
-	wait, tracked := a.requests.take(k, now)
+	o := a.now.Load()
+	if o.Requests == 0 {
+		return nil
+	}
+	k := o.limited(addr)
+	if k == 0 {
+		return nil
+	}
+	wait, tracked := a.requests.take(k, now, o.Requests)
 	if wait > 0 {
-		a.o.Metrics.Requests.Add(1)
+		a.metrics.Requests.Add(1)
 		return &Refusal{"too many requests from this address", wait}
 	}
 	if !tracked {
-		a.o.Metrics.Untracked.Add(1)
+		a.metrics.Untracked.Add(1)
 	}
 	return nil
 }
 
 // Exempt reports whether clients from an address have no limits.
-func (a *Addresses) Exempt(addr netip.Addr) bool { return a != nil && a.o.Exempt.Contain(addr) }
+func (a *Addresses) Exempt(addr netip.Addr) bool {
+	return a != nil && a.now.Load().Exempt.Contain(addr)
+}
 
 // RetryAfter returns the field line of a response to what was refused (RFC 9110 §10.2.3), in whole
 // seconds, 1 at least.

@@ -98,6 +98,50 @@ func TestHandshakesAndRequests(t *testing.T) {
 	}
 }
 
+// TestAdjust: limits begin, change and end while clients are there, and no count is left over.
+func TestAdjust(t *testing.T) {
+	a := New(Options{})
+	early, no := a.Admit(addr(1), start)
+	if early != 0 || no != nil {
+		t.Fatalf("without limits: key %x, %v", early, no)
+	}
+	a.Adjust(Options{Connections: 2, Handshakes: 1, Requests: 1})
+	first, no1 := a.Admit(addr(1), start)
+	second, no2 := a.Admit(addr(1), start)
+	if no1 != nil || no2 != nil || first == 0 || second == 0 {
+		t.Fatalf("within the limit: %v, %v", no1, no2)
+	}
+	if _, no := a.Admit(addr(1), start); no == nil {
+		t.Error("a third connection is admitted")
+	}
+	for range 10 {
+		if no := a.Request(addr(1), start); no != nil {
+			t.Fatal(no)
+		}
+	}
+	if no := a.Request(addr(1), start); no == nil || no.After != time.Second {
+		t.Errorf("beyond the rate: %+v", no)
+	}
+	a.Adjust(Options{Connections: 3, Requests: 10})
+	if no := a.Request(addr(1), start); no == nil || no.After > 100*time.Millisecond {
+		t.Errorf("the bucket is still full at another rate: %+v", no)
+	}
+	third, no := a.Admit(addr(1), start)
+	if no != nil {
+		t.Errorf("the third at the higher limit: %+v", no)
+	}
+	a.Adjust(Options{Exempt: Networks{netip.MustParsePrefix("0.0.0.0/8")}})
+	if !a.Exempt(addr(1)) || a.Request(addr(1), start) != nil {
+		t.Error("the network is not exempt")
+	}
+	for _, k := range []Key{early, first, second, third} {
+		a.Leave(k)
+	}
+	if n := len(a.open.shard[shardOf(a.open.seed, first)].n); n != 0 || a.metrics.Addresses.Load() != 0 {
+		t.Errorf("%d addresses are left", n)
+	}
+}
+
 // TestExempt: neither exempt networks nor proxies are limited, and only the former have no limits
 // at all.
 func TestExempt(t *testing.T) {
@@ -123,17 +167,18 @@ func TestExempt(t *testing.T) {
 	}
 }
 
-// TestNoLimits: without limits there is nothing.
+// TestNoLimits: without limits nothing is counted.
 func TestNoLimits(t *testing.T) {
-	a := New(Options{Proxies: Networks{netip.MustParsePrefix("10.0.0.0/8")}})
-	if a != nil {
-		t.Fatal("there are Addresses without limits")
-	}
-	k, no := a.Admit(addr(1), start)
-	a.Return(k)
-	a.Leave(k)
-	if k != 0 || no != nil || a.Request(addr(1), start) != nil || a.Exempt(addr(1)) {
-		t.Error("no limits limit")
+	for _, a := range []*Addresses{nil, New(Options{Proxies: Networks{netip.MustParsePrefix("10.0.0.0/8")}})} {
+		k, no := a.Admit(addr(1), start)
+		a.Return(k)
+		a.Leave(k)
+		if k != 0 || no != nil || a.Request(addr(1), start) != nil || a.Exempt(addr(1)) || a.Limiting() {
+			t.Error("no limits limit")
+		}
+		if a != nil && a.entries() != 0 {
+			t.Error("there are entries")
+		}
 	}
 	if a := New(Options{Exempt: Networks{netip.MustParsePrefix("10.0.0.0/8")}}); !a.Exempt(netip.MustParseAddr("10.0.0.1")) {
 		t.Error("no network is exempt from limits that are not by address")
@@ -154,7 +199,7 @@ func TestBucketsAsWithoutRotation(t *testing.T) {
 			}
 			now += pause
 			ip := addr(uint32(random.IntN(6)))
-			r := a.o.Requests
+			r := a.now.Load().Requests
 			wait := r.Wait(want[ip], now, 1)
 			if wait == 0 {
 				want[ip] = r.Spend(want[ip], now, 1)

@@ -70,7 +70,6 @@ func (c *counts) leave(k Key) (last bool) {
 // and forgets the old. They are full by then, since no bucket takes longer than a Window to fill.
 // So nothing is swept, and an address that is idle has no entry.
 type buckets struct {
-	rate  Rate
 	seed  maphash.Seed
 	most  int // entries of young per shard
 	shard [shards]struct {
@@ -80,9 +79,10 @@ type buckets struct {
 	}
 }
 
-// take takes a token out of the bucket of k. If it is empty, take does nothing and returns how long
-// to wait for a token. tracked is false if there was no room for the bucket.
-func (b *buckets) take(k Key, now time.Duration) (wait time.Duration, tracked bool) {
+// take takes a token out of the bucket of k, which fills at a rate. If it is empty, take does
+// nothing and returns how long to wait for a token. tracked is false if there was no room for the
+// bucket.
+func (b *buckets) take(k Key, now time.Duration, rate Rate) (wait time.Duration, tracked bool) {
 	s := &b.shard[shardOf(b.seed, k)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +96,7 @@ func (b *buckets) take(k Key, now time.Duration) (wait time.Duration, tracked bo
 	if !found {
 		full = s.old[k]
 	}
-	if wait = b.rate.Wait(full, now, 1); wait > 0 {
+	if wait = rate.Wait(full, now, 1); wait > 0 {
 		return wait, true
 	}
 	if !found && len(s.young) >= b.most {
@@ -105,7 +105,7 @@ func (b *buckets) take(k Key, now time.Duration) (wait time.Duration, tracked bo
 	if s.young == nil {
 		s.young = make(map[Key]time.Duration)
 	}
-	s.young[k] = b.rate.Spend(full, now, 1)
+	s.young[k] = rate.Spend(full, now, 1)
 	return 0, true
 }
 

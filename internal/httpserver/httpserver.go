@@ -1,0 +1,93 @@
+// Package httpserver owns the start and the end of the HTTP servers that are not for clients: the
+// metrics port's and the admin port's.
+//
+// It never knows what they serve. Requests of clients go through package httpedge.
+package httpserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Options configure a Server. All are required, but Listener and those that may be nil.
+type Options struct {
+	Setting   string       // the setting that has the port, for errors
+	Addr      string       // host:port; port 0: a free one
+	Listener  net.Listener // passed to the process, used in place of Addr; nil: none
+	Handler   http.Handler
+	Listening func(addr net.Addr) // called by Start
+
+	// Wrap returns what connections are accepted from; nil: the listener itself. ConnContext is
+	// http.Server's: it is called after each Accept, on its goroutine.
+	Wrap        func(net.Listener) net.Listener
+	ConnContext func(ctx context.Context, c net.Conn) context.Context
+
+	Log *slog.Logger
+}
+
+// Server serves from Start to Stop. Its methods may be called from any goroutine.
+type Server struct {
+	o       Options
+	http    *http.Server
+	listens atomic.Pointer[net.Listener] // nil before Start
+	served  chan struct{}                // closed when the accept loop has ended
+}
+
+// New returns a server that is not started.
+func New(o Options) *Server {
+	return &Server{
+		o: o, served: make(chan struct{}),
+		// There is no write timeout, since the client chooses the duration of a profile.
+		http: &http.Server{Handler: o.Handler, ConnContext: o.ConnContext, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+			ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug)},
+	}
+}
+
+// Start listens and serves. Its error says what to do. fail is called with the reason if the server
+// ends before Stop. A server can be started once.
+func (s *Server) Start(fail func(error)) error {
+	l, err := s.o.Listener, error(nil)
+	if l == nil {
+		l, err = net.Listen("tcp", s.o.Addr)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: cannot listen on %s: %w; choose another port, or 0 for none", s.o.Setting, s.o.Addr, err)
+	}
+	s.listens.Store(&l)
+	s.o.Listening(l.Addr())
+	serving := l
+	if s.o.Wrap != nil {
+		serving = s.o.Wrap(l)
+	}
+	go func() {
+		defer close(s.served)
+		if err := s.http.Serve(serving); !errors.Is(err, http.ErrServerClosed) {
+			fail(err)
+		}
+	}()
+	return nil
+}
+
+// Addr returns the address that the server listens on; nil before Start. A nil Server has none.
+func (s *Server) Addr() net.Addr {
+	if s == nil {
+		return nil
+	}
+	if l := s.listens.Load(); l != nil {
+		return (*l).Addr()
+	}
+	return nil
+}
+
+// Stop ends a started server without waiting for requests: what they ask for can be asked again.
+func (s *Server) Stop() error {
+	err := s.http.Close()
+	<-s.served
+	return err
+}
