@@ -9,7 +9,7 @@
 //	                                 goes on when it has printed TEXT, a gateway when it listens
 //	```go file=PATH                  the block becomes that file in the session's folder
 //	```yaml settings                 the block is a configuration file that "sluice check" accepts
-//	```sh show                       the block is not tested: it needs another machine, or root
+//	```sh show="REASON"              the block is not tested: it needs root, another machine …
 //
 // A block with for=LANG belongs to the session in that language: the chapters on services are run
 // once in each.
@@ -17,10 +17,12 @@
 // Comment lines that directly follow a command are its output; in them "…" stands for any text, and
 // a line of "…" alone for any lines. A block of JSON must be valid. A line
 //
-//	<!-- sh background: COMMAND -->
+//	<!-- sh WORDS: COMMAND -->
 //
-// runs a command that readers do not see.
+// is a block that readers do not see. Every block of a page says how it is tested, and those that run
+// are on a page of the table of guides.
 //
 // On a page, ../sluice/ is this tree. Pages say the default ports, 8080 and 4222. The tests run on
-// free ports of the loopback interface and replace these numbers.
+// free ports of the loopback interface and replace these numbers, as those of the metrics port, 9100,
+// and the admin port, 8090. What "make demo" and "make build" make is there already.
 package docstest

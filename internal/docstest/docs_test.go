@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,7 +22,11 @@ var guides = []struct {
 	npm   bool
 	needs string // a program without which the session is left out
 }{
+	{name: "readme", pages: "README.md"},
 	{name: "start", pages: "docs/start.md"},
+	{name: "configuration", pages: "docs/configuration.md"},
+	{name: "admin", pages: "docs/admin.md"},
+	{name: "performance", pages: "docs/performance.md"},
 	{name: "services in Go", pages: chapters, lang: "go"},
 	{name: "services in Python", pages: chapters, lang: "python", needs: "python3"},
 	{name: "services in Node", pages: chapters, lang: "node", npm: true},
@@ -92,12 +97,18 @@ func TestGuides(t *testing.T) {
 	}
 }
 
-// Each block of a guide says how it is tested.
+// command matches a line of a block without a language that should say how it is tested.
+var command = regexp.MustCompile(`(?m)^\s*(\$|curl|sluice|make|go|npm|node|docker|helm|systemctl|apt|(\./)?bin/\S+) `)
+
+// Each block says how it is tested, and those that are run are on the page of a guide.
 func TestBlocksSayHowTheyAreTested(t *testing.T) {
-	for _, page := range tested(t) {
+	guided := tested(t)
+	pages := slices.Concat(match(t, "*.md"), match(t, "*/README.md"), match(t, "docs/*.md"), match(t, "docs/*/*.md"))
+	slices.Sort(pages)
+	for _, page := range slices.Compact(pages) {
 		for _, b := range blocks(t, page) {
-			switch {
-			case b.lang == "json":
+			switch kind := b.kind(); {
+			case b.lang == "json" && kind == "":
 				d := json.NewDecoder(strings.NewReader(b.text))
 				for {
 					var v any
@@ -108,8 +119,12 @@ func TestBlocksSayHowTheyAreTested(t *testing.T) {
 						break
 					}
 				}
-			case b.lang != "" && b.lang != "text" && b.kind() == "":
-				t.Errorf("%s: say how the block is tested: run, background, file=…, settings or show", b)
+			case kind == "show" && b.words["show"] == "":
+				t.Errorf(`%s: say why the block is not tested: show="…"`, b)
+			case kind != "" && kind != "show" && !slices.Contains(guided, page):
+				t.Errorf("%s: the block is not run: its page is not in the table of guides", b)
+			case b.lang == "" && command.MatchString(b.text), b.lang != "" && b.lang != "text" && kind == "":
+				t.Errorf(`%s: say how the block is tested: run, background, file=…, settings or show="…"`, b)
 			}
 		}
 	}

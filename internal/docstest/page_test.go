@@ -24,7 +24,7 @@ func (b block) String() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
 
 var (
 	fence  = regexp.MustCompile("^```+(\\w*)(.*)$")
-	hidden = regexp.MustCompile(`^<!-- sh background: (.*) -->$`)
+	hidden = regexp.MustCompile(`^<!-- sh (.+?): (.*) -->$`)
 	// word matches a word after a block's language; a value may be in double quotes.
 	word = regexp.MustCompile(`(\w+)(?:=(?:"([^"]*)"|(\S+)))?`)
 )
@@ -44,12 +44,12 @@ func blocks(t *testing.T, page string) (all []block) {
 		case m != nil:
 			open = &block{page: page, line: i + 2, lang: m[1], words: map[string]string{}}
 			end = line[:len(line)-len(strings.TrimLeft(line, "`"))]
-			for _, w := range word.FindAllStringSubmatch(m[2], -1) {
-				open.words[w[1]] = w[2] + w[3]
-			}
+			open.say(m[2])
 		default:
 			if m := hidden.FindStringSubmatch(line); m != nil {
-				all = append(all, block{page: page, line: i + 1, lang: "sh", words: map[string]string{"background": ""}, text: m[1]})
+				b := block{page: page, line: i + 1, lang: "sh", words: map[string]string{}, text: m[2]}
+				b.say(m[1])
+				all = append(all, b)
 			}
 		}
 	}
@@ -57,6 +57,13 @@ func blocks(t *testing.T, page string) (all []block) {
 		t.Fatalf("%s: the block is not closed", open)
 	}
 	return all
+}
+
+// say sets the words of a block.
+func (b *block) say(words string) {
+	for _, w := range word.FindAllStringSubmatch(words, -1) {
+		b.words[w[1]] = w[2] + w[3]
+	}
 }
 
 func read(t *testing.T, page string) string {

@@ -45,7 +45,10 @@ func newSession(t *testing.T, bin string) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &session{t: t, dir: dir, top: dir, procs: map[string]*process{}, replace: map[string]string{"../sluice/": tree + "/"}, env: map[string]string{
+	s := &session{t: t, dir: dir, top: dir, procs: map[string]*process{}, replace: map[string]string{
+		"../sluice/": tree + "/", "make build": ":", "make demo": "sluice demo", "./bin/sluice ": "sluice ",
+		"--port 9000": "--port -1", "--metricsport 9100": "--metricsport -1", "--admin-port 8090": "--admin-port -1",
+	}, env: map[string]string{
 		"PATH": bin + ":" + os.Getenv("PATH"),
 		// Free ports: the gateway's log says which.
 		"SLUICE_ADDR": "127.0.0.1", "SLUICE_PORT": "-1", "SLUICE_EMBEDDED_NATS_LISTEN": "127.0.0.1:0", "SLUICE_DRAIN_TIMEOUT": "0",
@@ -182,7 +185,14 @@ func matchLine(want, got string) bool {
 	return regexp.MustCompile("^" + strings.Join(parts, ".*") + "$").MatchString(got)
 }
 
-var listening = regexp.MustCompile(`msg=listening addr=(\S+) .*nats=nats://(\S+)`)
+var (
+	listening = regexp.MustCompile(`msg=listening addr=(\S+) .*nats=nats://(\S+)`)
+	// others are further ports of a gateway, by their addresses on the pages.
+	others = map[string]*regexp.Regexp{
+		"8090": regexp.MustCompile(`msg="admin server listening" url=http://(\S+)/ `),
+		"9100": regexp.MustCompile(`msg="metrics server listening" addr=(\S+)`),
+	}
+)
 
 // background starts a block's command and waits until it has printed what the block says.
 func (s *session) background(b block) {
@@ -207,7 +217,7 @@ func (s *session) background(b block) {
 	s.order = append(s.order, name)
 
 	until := s.substitute(b.words["until"])
-	gateway := until == "" && strings.HasPrefix(b.text, "sluice ")
+	gateway := until == "" && strings.Contains(s.substitute(b.text), "sluice ")
 	if gateway {
 		until = "msg=listening"
 	}
@@ -244,6 +254,11 @@ func (s *session) gateway(p *process) {
 	_, port, err := net.SplitHostPort(m[1])
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	for number, re := range others {
+		if m := re.FindStringSubmatch(p.output.String()); m != nil {
+			s.replace["localhost:"+number], s.replace["127.0.0.1:"+number] = m[1], m[1]
+		}
 	}
 	nats := strings.Trim(m[2], `"`)
 	s.replace["localhost:8080"], s.replace["127.0.0.1:8080"] = "127.0.0.1:"+port, "127.0.0.1:"+port
