@@ -25,11 +25,12 @@ const (
 	HTTP                   // a request or a connection at net/http
 	Alarms                 // what a clock calls
 	Verifier               // a worker for clients' tokens, or a fetch of their keys
+	Exporter               // of spans
 	Parts                  // how many there are
 )
 
 func (p Part) String() string {
-	return [Parts]string{"loop", "shard", "dispatcher", "publisher", "handshake", "encoder", "http", "alarm", "verifier"}[p]
+	return [Parts]string{"loop", "shard", "dispatcher", "publisher", "handshake", "encoder", "http", "alarm", "verifier", "exporter"}[p]
 }
 
 // faultsEvery is how often panics of one part are logged. All are counted.
