@@ -26,6 +26,7 @@ import (
 	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/secret"
+	"sluice/internal/tracing"
 )
 
 // The errors that end a request without a reply.
@@ -131,7 +132,8 @@ type Options struct {
 
 	// Services limits the requests in flight at each service. nil: there is no limit.
 	Services *limit.Table
-	Clock    owner.Clock // that of the callers (owner.SystemClock)
+	Clock    owner.Clock     // that of the callers (owner.SystemClock)
+	Tracer   *tracing.Tracer // records a span of each request with a Request.Trace (none)
 
 	Timeouts
 	ConnectTimeout time.Duration // all attempts of Connect together (30 s)

@@ -7,6 +7,7 @@ import (
 	"sluice/internal/invariants"
 	"sluice/internal/limit"
 	"sluice/internal/owner"
+	"sluice/internal/tracing"
 )
 
 // Caller is one owner's side of the bus: its requests in flight, their timeouts on the owner's
@@ -36,6 +37,8 @@ type Caller struct {
 	orphans []orphan // calls given up before they were sent
 
 	metrics *callerMetrics // fixed
+
+	recorder *tracing.Recorder // nil: requests are not traced
 }
 
 const pageSlots = 256
@@ -43,12 +46,15 @@ const pageSlots = 256
 // NewCaller returns the caller of one owner. number identifies the owner in its replies and must be
 // unique on the bus; wheel and now are the owner's own.
 func (b *Bus) NewCaller(number uint32, wheel *owner.Wheel, now func() time.Duration) *Caller {
-	return &Caller{bus: b, owner: number, wheel: wheel, now: now, timeouts: b.opts.Timeouts, batches: make([]*batch, len(b.links)), metrics: b.opts.Metrics.addCaller()}
+	return &Caller{bus: b, owner: number, wheel: wheel, now: now, timeouts: b.opts.Timeouts, batches: make([]*batch, len(b.links)), metrics: b.opts.Metrics.addCaller(), recorder: b.opts.Tracer.NewRecorder(now)}
 }
 
 // Adjust changes the timeouts. Requests in flight have the new ones if these end later than the
 // old. Bus.Adjust is for what is not an owner's.
 func (c *Caller) Adjust(t Timeouts) { c.timeouts = t }
+
+// Recorder returns the recorder of the owner's spans; nil if requests are not traced.
+func (c *Caller) Recorder() *tracing.Recorder { return c.recorder }
 
 // Subscribe subscribes to the events of a resource, until Unsubscribe. Calls are not counted. The
 // error is ErrBadSubject, ErrSubjectTooLong or ErrClosed.
@@ -81,6 +87,9 @@ type Request struct {
 	Priority limit.Priority
 	Client   uint64
 	Group    *Group // the request belongs to it until it ends; nil: none
+
+	// Trace is the span of the client's request that causes this one; nil: this one is not traced.
+	Trace *tracing.Context
 }
 
 // Request makes a request. It calls done exactly once, later, on the owner's goroutine, with the
@@ -98,6 +107,9 @@ func (c *Caller) Request(r Request, done func(data []byte, err error)) {
 	s.line, s.size = int32(publishLine(r.Subject, len(l.inbox)+replyTokenLen, len(r.Payload))), int32(len(r.Payload))
 	s.kind, s.priority, s.made, s.subject = limit.KindOf(r.Subject), r.Priority, c.now(), r.Subject
 	s.once = s.kind == limit.KindCall || s.kind == limit.KindAuth
+	if r.Trace != nil && c.recorder != nil {
+		c.trace(s, &r)
+	}
 	if err := c.admit(l, s, r.Subject); err != nil {
 		o.Receiver.Reply(Reply{Owner: c.owner, Err: err, slot: s.index, gen: s.gen()})
 		return
@@ -115,7 +127,7 @@ func (c *Caller) Request(r Request, done func(data []byte, err error)) {
 	b.payloads = append(b.payloads, r.Payload...)
 	b.ops = append(b.ops, op{
 		kind: opRequest, subject: r.Subject, slot: s, gen: s.gen(), owner: c.owner, once: s.once, start: start, end: len(b.payloads),
-		service: s.service, client: r.Client, priority: r.Priority,
+		service: s.service, client: r.Client, priority: r.Priority, span: s.span,
 	})
 }
 
@@ -244,6 +256,9 @@ func (c *Caller) finish(s *slot, data []byte, err error) {
 		invariants.Check(s.done != nil && c.pending > 0, "request in slot %d ended twice, %d pending", s.index, c.pending)
 	}
 	done := s.done
+	if s.span != nil {
+		c.traced(s, data, err)
+	}
 	c.wheel.Cancel(&s.timer)
 	s.group.remove(s)
 	s.done, s.expiring = nil, false

@@ -11,6 +11,7 @@ import (
 	"sluice/internal/invariants"
 	"sluice/internal/limit"
 	"sluice/internal/owner"
+	"sluice/internal/tracing"
 )
 
 type opKind uint8
@@ -37,6 +38,8 @@ type op struct {
 	service  *limit.Service
 	client   uint64
 	priority limit.Priority
+
+	span *tracing.Span // its Context is sent with the request; nil: none
 }
 
 // batch is the operations of one owner's turn for one connection. The owner owns it until it is
@@ -210,7 +213,12 @@ func (p *publisher) request(o *op, payload []byte, now time.Duration) {
 			return
 		}
 		nc, epoch := p.nc.Load(), p.epoch.Load()
-		err := nc.PublishRequest(o.subject, reply, payload)
+		var err error
+		if o.span == nil {
+			err = nc.PublishRequest(o.subject, reply, payload)
+		} else {
+			err = p.publishTraced(nc, o, reply, payload)
+		}
 		switch {
 		case err == nil:
 			p.opts.Metrics.BytesOut.Add(uint64(len(payload)))

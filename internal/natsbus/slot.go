@@ -6,6 +6,7 @@ import (
 
 	"sluice/internal/limit"
 	"sluice/internal/owner"
+	"sluice/internal/tracing"
 )
 
 // slot holds one request. Its generation is part of the reply subject and changes when the request
@@ -33,7 +34,8 @@ type slot struct {
 	next  *slot // free list
 	made  time.Duration
 
-	subject string // while it is in flight
+	subject string        // while it is in flight
+	span    *tracing.Span // the same; nil: it is not traced
 
 	expiring bool // timed out; the timeout is queued for the dispatcher
 

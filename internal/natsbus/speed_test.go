@@ -14,6 +14,7 @@ import (
 	"sluice/internal/natstest"
 	"sluice/internal/owner"
 	"sluice/internal/secret"
+	"sluice/internal/tracing"
 )
 
 // sink is a receiver that only counts, and hands replies to a caller.
@@ -68,6 +69,7 @@ type asker struct {
 	payload []byte
 	done    func([]byte, error)
 	ended   int
+	trace   *tracing.Context // of all requests
 }
 
 const perTurn = 64
@@ -107,7 +109,7 @@ func (a *asker) limit(n int) {
 
 func (a *asker) turn() {
 	for range perTurn {
-		a.c.Request(Request{Name: "library.book.42", Subject: "get.library.book.42", Payload: a.payload}, a.done)
+		a.c.Request(Request{Name: "library.book.42", Subject: "get.library.book.42", Payload: a.payload, Trace: a.trace}, a.done)
 	}
 	a.c.Flush()
 	a.send()
@@ -142,8 +144,23 @@ func BenchmarkDispatch(b *testing.B) {
 }
 
 // BenchmarkRequest is the owner's share of a request and its answer, without publishing: what the
-// limit of an unloaded service costs.
+// limit of an unloaded service costs, and what a trace costs that is recorded, or is not.
 func BenchmarkRequest(b *testing.B) {
+	for name, parent := range map[string]string{"recorded": clientParent + "1", "unrecorded": clientParent + "0"} {
+		b.Run(name, func(b *testing.B) {
+			a := newAsker()
+			clock := owner.NewManualClock()
+			log := slog.New(slog.DiscardHandler)
+			tracer := tracing.New(tracing.Options{Endpoint: "http://127.0.0.1:1"}, tracing.Env{Clock: clock, Wall: time.Now, Metrics: new(tracing.Metrics), Faults: owner.NewFaults(clock, log), Log: log})
+			a.c.recorder = tracer.NewRecorder(clock.Now)
+			trace := tracing.Parse(parent, "")
+			a.trace = &trace
+			b.ReportAllocs()
+			for n := 0; n < b.N; n += perTurn {
+				a.turn()
+			}
+		})
+	}
 	for _, most := range []int{0, 1000} {
 		b.Run(fmt.Sprint("limit", most), func(b *testing.B) {
 			a := newAsker()
