@@ -42,6 +42,7 @@ import (
 	"sluice/internal/res"
 	"sluice/internal/servicelog"
 	"sluice/internal/session"
+	"sluice/internal/tracing"
 	"sluice/netpoll"
 )
 
@@ -64,6 +65,7 @@ type Gateway struct {
 	http      *httpedge.Edge
 	rest      *httpapi.Handler // of http
 	tokens    *jwtauth.Auth
+	tracer    *tracing.Tracer // nil: off
 	owners    *owners.Set
 	engine    *netpoll.Engine
 	scrape    *httpserver.Server // nil: no metrics port
@@ -92,6 +94,7 @@ type Gateway struct {
 	busMetrics     natsbus.Metrics
 	httpMetrics    httpedge.Metrics
 	tokenMetrics   jwtauth.Metrics
+	traceMetrics   tracing.Metrics
 	restMetrics    httpapi.Metrics
 	services       *servicelog.Log
 
@@ -151,6 +154,7 @@ func New(c Config) (*Gateway, error) {
 		Expired: g.natsLost,
 	})
 	g.tokens = jwtauth.New(c.JWT(), jwtauth.Env{Clock: g.clock, Wall: jwtauth.WallClock(c.Clock), Metrics: &g.tokenMetrics, Faults: g.faults, Log: g.log})
+	g.tracer = tracing.New(c.Tracing(), tracing.Env{Clock: g.clock, Wall: jwtauth.WallClock(c.Clock), Metrics: &g.traceMetrics, Faults: g.faults, Log: g.log})
 	g.http = httpedge.New(g.httpOptions(&g.config, networks.Trusted))
 	g.rest = g.http.API()
 	g.owners = owners.New(g.ownersOptions())
@@ -225,7 +229,7 @@ func (g *Gateway) counters() *collect.Sources {
 		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
 		NATS: &g.busMetrics, Limits: &g.limitMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
 		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
-		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory, Tokens: &g.tokenMetrics,
+		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory, Tokens: &g.tokenMetrics, Traces: &g.traceMetrics,
 		Owners: &collect.Owners{Loops: g.engine.Measured, Now: g.clock.Now, Mailboxes: g.owners.Waiting},
 		Status: &collect.Status{Ready: g.ready, Connected: g.healthy, CertExpiry: expiry, Reloads: &g.reloader.Metrics, Memory: memory.Read, MemoryLimit: g.memory.Limit()},
 	}

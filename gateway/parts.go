@@ -47,6 +47,7 @@ func (g *Gateway) parts() []lifecycle.Part {
 			Start: func(_ context.Context, fail func(error)) error { return g.scrape.Start(fail) },
 			Stop:  func(context.Context) error { return g.scrape.Stop() },
 		},
+		{Name: "traces", Off: g.tracer == nil, Start: g.tracer.Start, Stop: g.tracer.Stop},
 		{
 			Name:  "NATS",
 			Start: g.connect,
@@ -136,6 +137,7 @@ func (g *Gateway) connect(ctx context.Context, fail func(error)) error {
 		Metrics:        &g.busMetrics,
 		Faults:         g.faults,
 		Services:       g.limits,
+		Tracer:         g.tracer,
 		Clock:          g.clock,
 		Timeouts:       owners.Timeouts(&g.config),
 		ConnectTimeout: g.config.NATSTimeout,

@@ -23,6 +23,7 @@ import (
 	"sluice/internal/ratelimit"
 	"sluice/internal/res"
 	"sluice/internal/session"
+	"sluice/internal/tracing"
 	"sluice/netpoll"
 )
 
@@ -47,6 +48,7 @@ type Sources struct {
 	Owners         *Owners // nil: not measured
 	Status         *Status // nil: not known
 	Tokens         *jwtauth.Metrics
+	Traces         *tracing.Metrics
 }
 
 // Register registers the counters of all sources. The error names a metric that exists already.
@@ -166,6 +168,10 @@ func Register(to *metrics.Registry, from *Sources) error {
 	for o := range jwtauth.Outcomes {
 		counter("sluice_tokens_total", "Clients' tokens, by what became of them; missing: no token was sent.", metrics.Labels{"outcome": o.String()}, from.Tokens.Outcomes[o].Load)
 	}
+	counter("sluice_spans_exported_total", "Spans that the collector has taken.", nil, from.Traces.Exported.Load)
+	counter("sluice_spans_dropped_total", "Spans dropped because too many waited for the collector.", nil, from.Traces.Dropped.Load)
+	counter("sluice_spans_failed_total", "Spans that the collector did not take.", nil, from.Traces.Failed.Load)
+	gauge("sluice_spans_queued", "Spans that wait for the collector.", from.Traces.Queued.Load)
 	gauge("sluice_tokens_waiting_bytes", "Tokens that wait for their verification.", from.Tokens.Waiting.Load)
 	gauge("sluice_token_keys", "Public keys in use for tokens.", from.Tokens.Keys.Load)
 	counter("sluice_token_key_fetches_total", "Fetches of the keys of tokens.", nil, from.Tokens.Fetches.Load)

@@ -25,6 +25,7 @@ import (
 	"sluice/internal/owner"
 	"sluice/internal/ratelimit"
 	"sluice/internal/session"
+	"sluice/internal/tracing"
 	"sluice/netpoll"
 )
 
@@ -49,6 +50,7 @@ func everything() *Sources {
 		Owners:   testOwners(),
 		Status:   testStatus(),
 		Tokens:   new(jwtauth.Metrics),
+		Traces:   new(tracing.Metrics),
 	}
 }
 

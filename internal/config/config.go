@@ -196,6 +196,12 @@ type Config struct {
 	CompressionThreshold int // bytes from which WebSocket messages are compressed, with WSCompression
 	HTTPCompression      int // bytes from which HTTP answers are compressed; negative: never
 
+	OTLPEndpoint    string     // URL of the collector of spans; empty: no traces
+	OTLPHeaders     secret.Key // name=value,name=value
+	TraceRatio      string     // a number from 0 to 1
+	TraceService    string
+	TraceAttributes []string // name=value
+
 	// For programs that embed a gateway; no flag or key.
 	Pages   http.Handler      // answers plain HTTP requests other than /healthz; nil: 404
 	Log     *slog.Logger      // nil: slog.Default()

@@ -65,6 +65,7 @@ func readSources(args, environ []string, r reader) (Setup, error) {
 	}
 	r.sources = map[*setting]string{}
 	r.strict = r.strict || line.strict
+	r.fromOTel(environ)
 	env := readEnviron(environ)
 	r.fromFile(cmp.Or(line.config, env.values[envConfig]))
 	r.fromEnvironment(env)

@@ -7,6 +7,7 @@ import (
 
 	"sluice/internal/jwtauth"
 	"sluice/internal/secret"
+	"sluice/internal/tracing"
 	"sluice/netpoll"
 )
 
@@ -17,6 +18,7 @@ const (
 	groupLimits   = "Limits"
 	groupTuning   = "Tuning"
 	groupLogs     = "Logging options"
+	groupTraces   = "Traces"
 
 	defaultAPIPath     = "/api"
 	defaultAPIEncoding = "json"
@@ -291,4 +293,18 @@ var settings = []setting{
 		traits: reloadable, value: toggle(func(c *Config) *bool { return &c.Trace })},
 	{key: "logFormat", flag: "log-format", arg: "name", group: groupLogs, help: "text or json",
 		value: text(func(c *Config) *string { return &c.LogFormat }, "text", choice[string]("text", "json"))},
+
+	{key: "otlpEndpoint", flag: "otlp-endpoint", arg: "url", group: groupTraces, help: "send spans of requests to this collector, by OTLP over HTTP; empty: off",
+		more:  "Without a path in it, /v1/traces is added. Without it, OTEL_EXPORTER_OTLP_ENDPOINT counts: docs/observability.md explains traces.",
+		value: text(func(c *Config) *string { return &c.OTLPEndpoint }, "", valid(tracing.CheckEndpoint))},
+	{key: "otlpHeaders", group: groupTraces, help: "header fields for the collector: name=value,name=value",
+		more:   "For its credentials. Names and values are percent-encoded.",
+		traits: secretValue, value: text(func(c *Config) *secret.Key { return &c.OTLPHeaders }, "", valid(func(k secret.Key) error { return tracing.CheckHeaders(k.Reveal()) }))},
+	{key: "traceRatio", flag: "trace-ratio", arg: "number", group: groupTraces, help: "part of the traces that is recorded, from 0 to 1",
+		more:  "It decides on traces that begin at the gateway. One that an HTTP request continues is recorded if its caller records it.",
+		value: text(func(c *Config) *string { return &c.TraceRatio }, "1", valid(checkRatio))},
+	{key: "traceService", flag: "trace-service", arg: "name", group: groupTraces, help: "name of the gateway in traces (service.name)",
+		value: text(func(c *Config) *string { return &c.TraceService }, "sluice")},
+	{key: "traceAttributes", flag: "trace-attribute", arg: "name=value", group: groupTraces, help: "attribute of the gateway in traces; repeat for several",
+		value: list(func(c *Config) *[]string { return &c.TraceAttributes }, checkAttribute)},
 }

@@ -9,6 +9,8 @@ import (
 	"sluice/internal/jwtauth"
 	"sluice/internal/res"
 	"sluice/internal/session"
+	"sluice/internal/tracing"
+	"sluice/wsproto"
 )
 
 // authenticates reports whether clients are authenticated before they are served, by a token or by
@@ -36,16 +38,23 @@ func (l *Loop) Authenticate(s *session.Session, token, method string, done func(
 
 // Upgrade authenticates a client by Authenticate, and accepts or rejects its upgrade to WebSocket,
 // which the Handler has left pending. extension are field lines for the response.
-func (l *Loop) Upgrade(p *Peer, s *session.Session, token, method, extension string) {
+func (l *Loop) Upgrade(p *Peer, s *session.Session, head *wsproto.Head, token, method, extension string) {
 	api := l.edge.api
+	var span *tracing.Span
+	if l.env.Recorder != nil {
+		span = l.beginSpan(http.MethodGet, l.edge.o.WSPath, headField(head), "", s.CID())
+		defer l.env.Within(l.env.Within(span))
+	}
 	l.Authenticate(s, token, method, func(resource string, meta *res.Meta, err *res.Error) {
 		resp := httpapi.Response{Header: make(http.Header)}
 		if api.Direct(&resp, meta, resource, err) {
+			l.endSpan(&span, resp.Status)
 			p.conn.Refuse(resp.Status, string(httpapi.AppendFields(nil, resp.Header)), string(resp.Body))
 			return
 		}
 		api.CheckStatus(meta, p.URI())
 		httpapi.MergeHeader(resp.Header, meta)
+		l.endSpan(&span, http.StatusSwitchingProtocols)
 		p.conn.Accept(func(dst []byte) []byte { return httpapi.AppendFields(append(dst, extension...), resp.Header) })
 	})
 }
@@ -53,16 +62,19 @@ func (l *Loop) Upgrade(p *Peer, s *session.Session, token, method, extension str
 // verify has a token verified by check, and gives a valid one to the session before it calls done,
 // on the loop.
 func (l *Loop) verify(s *session.Session, check checker, token string, done func(jwtauth.Outcome)) {
+	span := l.env.Span()
 	o, decided := check(token, func(g jwtauth.Grant, o jwtauth.Outcome) {
 		l.post(func() {
 			if s.Closed() {
 				return
 			}
 			before := l.env.Enter(s)
+			l.env.Within(span)
 			if g.Token != "" {
 				s.Grant(g.Token, g.TID, g.TTL)
 			}
 			done(o)
+			l.env.Within(nil)
 			l.env.Enter(before)
 		})
 	})

@@ -8,6 +8,7 @@ import (
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
+	"sluice/internal/tracing"
 )
 
 // httpClient describes a request on net/http to services (session.Peer). The request's goroutine
@@ -43,6 +44,8 @@ type exchange struct {
 	err      *res.Error
 	finished chan struct{}
 	ended    bool
+	rid      string
+	span     *tracing.Span // nil: it is not traced
 }
 
 // finish ends the exchange and its session. It may be called again.
@@ -52,6 +55,7 @@ func (x *exchange) finish() {
 	}
 	x.ended = true
 	x.client.l.requests.end(x.client.number)
+	x.endSpan()
 	close(x.finished)
 }
 
@@ -66,7 +70,7 @@ func (x *exchange) metaOrNil() *res.Meta {
 // begin posts r to one of the loops, which makes a session with open, authenticates it if
 // headerAuth is set, and then calls start. The exchange lasts until finish is called. It returns
 // nil if no loop has started.
-func (q *backend) begin(r *http.Request, open func(c *httpClient, cid string) *session.Session, start func(x *exchange)) *exchange {
+func (q *backend) begin(r *http.Request, rid string, open func(c *httpClient, cid string) *session.Session, start func(x *exchange)) *exchange {
 	e := q.edge
 	l := e.someLoop()
 	if l == nil {
@@ -75,6 +79,7 @@ func (q *backend) begin(r *http.Request, open func(c *httpClient, cid string) *s
 	x := &exchange{
 		client:   &httpClient{l: l, request: r, remote: e.forwarding.ofHeader(r.RemoteAddr, r.Header)},
 		finished: make(chan struct{}),
+		rid:      rid,
 	}
 	x.client.fault = func() {
 		if !x.ended {
@@ -97,6 +102,10 @@ func (q *backend) open(x *exchange, open func(c *httpClient, cid string) *sessio
 	c.number = l.requests.number()
 	c.session = open(c, e.o.Gateway.IDs.Request(l.net.Index(), c.number))
 	l.requests.add(c.number, c.session)
+	if l.env.Recorder != nil {
+		x.span = l.beginSpan(c.request.Method, e.route, c.request.Header.Get, x.rid, c.session.CID())
+		defer l.env.Within(l.env.Within(x.span))
+	}
 	l.authenticate(c.session, tokenOf(c.request), func(meta *res.Meta, err *res.Error) {
 		x.meta, x.err = meta, err
 		x.finish()
@@ -137,7 +146,7 @@ func (q *backend) wait(r *http.Request, x *exchange) *res.Error {
 // Get implements httpapi.Backend.
 func (q *backend) Get(r *http.Request, rid string) (*session.Graph, *res.Meta, *res.Error) {
 	var graph *session.Graph
-	x := q.begin(r, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(c.l.env, c, cid) }, func(x *exchange) {
+	x := q.begin(r, rid, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(c.l.env, c, cid) }, func(x *exchange) {
 		x.client.session.Fetch(rid, func(g *session.Graph, meta *res.Meta, err *res.Error) {
 			graph, x.meta, x.err = g, httpapi.MergeMeta(x.meta, meta), err
 			x.finish()
@@ -153,7 +162,7 @@ func (q *backend) Get(r *http.Request, rid string) (*session.Graph, *res.Meta, *
 // Call implements httpapi.Backend.
 func (q *backend) Call(r *http.Request, rid, method string, params []byte) (res.CallResult, *res.Meta, *res.Error) {
 	var result res.CallResult
-	x := q.begin(r, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(c.l.env, c, cid) }, func(x *exchange) {
+	x := q.begin(r, rid, func(c *httpClient, cid string) *session.Session { return session.NewHTTP(c.l.env, c, cid) }, func(x *exchange) {
 		x.client.session.Invoke(rid, method, params, func(res res.CallResult, metas []*res.Meta, err *res.Error) {
 			for _, m := range metas {
 				x.meta = httpapi.MergeMeta(x.meta, m)
@@ -180,7 +189,7 @@ var _ fanout.Outbox = sink{}
 // Stream has returned.
 func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Meta, *res.Error) {
 	begun := make(chan struct{})
-	x := q.begin(r, func(c *httpClient, cid string) *session.Session {
+	x := q.begin(r, rid, func(c *httpClient, cid string) *session.Session {
 		return session.NewStream(c.l.env, c, sink{out}, cid)
 	}, func(x *exchange) {
 		x.client.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
@@ -191,6 +200,7 @@ func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Me
 			}
 			out.Send(x.client.l.env.Hub.Frame(set, fanout.Stream))
 			x.client.fault = out.Close
+			x.endSpan()
 			close(begun)
 		}, out.Close)
 	})

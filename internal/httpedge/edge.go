@@ -81,6 +81,7 @@ type Edge struct {
 	// Fixed after New.
 	o          Options
 	api        *httpapi.Handler
+	route      string // see routeOf
 	forwarding forwarding
 	server     *server
 	encoding   encoding
@@ -112,6 +113,7 @@ func New(o Options) *Edge {
 	trusted := ratelimit.Networks(o.Trusted)
 	e.forwarding.log = o.Log
 	e.forwarding.trusted.Store(&trusted)
+	e.route = routeOf(o.API.APIPath)
 	e.api = httpapi.New(o.API, &backend{e})
 	e.encoding.init(o.MaxEncoding, &o.Metrics.Busy)
 	return e

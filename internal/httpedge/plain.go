@@ -14,6 +14,7 @@ import (
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
+	"sluice/internal/tracing"
 	"sluice/netpoll"
 	"sluice/wsproto"
 )
@@ -40,6 +41,8 @@ type plainRequest struct {
 	plan    httpapi.Plan
 	params  []byte    // of a call, until it is made
 	meta    *res.Meta // of header authentication
+
+	span *tracing.Span // until the response; nil: it is not traced
 
 	// Set if there is header authentication.
 	header, host, uri unique.Handle[string]
@@ -96,6 +99,10 @@ func (l *Loop) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
 	p.number = l.requests.number()
 	p.session = session.NewHTTP(l.env, p, e.o.Gateway.IDs.Request(l.net.Index(), p.number))
 	l.requests.add(p.number, p.session)
+	if l.env.Recorder != nil {
+		p.span = l.beginSpan(p.query.Method, e.route, headField(head), p.plan.RID, p.session.CID())
+		defer l.env.Within(l.env.Within(p.span))
+	}
 	if !l.authenticates(e.o.HeaderAuth) {
 		p.start()
 		return true
@@ -166,7 +173,10 @@ func (p *plainRequest) called(result res.CallResult, metas []*res.Meta, err *res
 func (p *plainRequest) Session() *session.Session { return p.session }
 
 // Closed ends the session of a request whose client has disconnected.
-func (p *plainRequest) Closed() { p.leave() }
+func (p *plainRequest) Closed() {
+	p.leave()
+	p.l.endSpan(&p.span, 0)
+}
 
 // leave ends the session.
 func (p *plainRequest) leave() { p.l.requests.end(p.number) }
@@ -189,6 +199,7 @@ func (p *plainRequest) newResponse() *httpapi.Response {
 // respond sends the response, and frees it.
 func (p *plainRequest) respond(resp *httpapi.Response) {
 	p.conn.Session = nil
+	p.l.endSpan(&p.span, resp.Status)
 	keep := p.conn.KeepAlive()
 	arena := p.l.net.Arena()
 	dst := resp.AppendHead(arena.Begin(), p.query.Method, p.l.date.at(p.l.net.Now()), keep)

@@ -13,6 +13,7 @@ import (
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
+	"sluice/internal/tracing"
 	"sluice/netpoll"
 	"sluice/wsproto"
 )
@@ -24,7 +25,8 @@ type stream struct {
 	loop    *Loop
 	session *session.Session
 	timer   owner.Timer
-	begun   bool // the response's head has been sent
+	span    *tracing.Span // until it begins; nil: it is not traced
+	begun   bool          // the response's head has been sent
 }
 
 // Session returns the session of the stream.
@@ -33,6 +35,7 @@ func (s *stream) Session() *session.Session { return s.session }
 // Closed ends the session of a stream whose client has disconnected.
 func (s *stream) Closed() {
 	s.session.Close()
+	s.loop.endSpan(&s.span, 0)
 	s.loop.Leave(&s.Peer)
 	s.loop.net.Wheel().Cancel(&s.timer)
 }
@@ -116,6 +119,10 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	}
 	s.session = session.NewStream(l.env, s, l.outbox(c), e.o.Gateway.IDs.Conn(c.Handle()))
 	c.Session = s
+	if l.env.Recorder != nil {
+		s.span = l.beginSpan(http.MethodGet, e.route, headField(head), rid, s.session.CID())
+		defer l.env.Within(l.env.Within(s.span))
+	}
 	l.authenticate(s.session, found.Token, func(meta *res.Meta, err *res.Error) { s.respond(header, meta, err) },
 		func(meta *res.Meta) { s.begin(header, meta, rid) })
 	return true
@@ -140,6 +147,7 @@ func (s *stream) respond(header http.Header, meta *res.Meta, err *res.Error) boo
 	l := s.loop
 	resp := httpapi.Response{Header: header}
 	begins := l.edge.api.Streamed(&resp, s.URI(), meta, httpError(err))
+	l.endSpan(&s.span, resp.Status)
 	arena := l.net.Arena()
 	dst := resp.AppendHead(arena.Begin(), http.MethodGet, l.date.at(l.net.Now()), false)
 	s.conn.Send(arena.Commit(append(dst, resp.Body...)))

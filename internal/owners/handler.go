@@ -67,7 +67,7 @@ func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 		return 0 // Open makes the session
 	}
 	cl, token := h.newSession(c, head, extension != "")
-	l.http.Upgrade(&cl.Peer, cl.session, token, h.o.Config.WSHeaderAuth, extension)
+	l.http.Upgrade(&cl.Peer, cl.session, head, token, h.o.Config.WSHeaderAuth, extension)
 	return netpoll.Pending
 }
 

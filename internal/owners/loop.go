@@ -80,6 +80,8 @@ func newLoop(s *Set, n *netpoll.Loop) *Loop {
 		Invalid: s.o.Services.InvalidReply,
 		Ended:   l.Upstream.Abandon,
 		Faults:  s.o.Faults,
+
+		Recorder: l.Upstream.Caller.Recorder(),
 	}
 	l.Env.Hub.Now = n.Now
 	framing.Share(l.Env.Hub, c.CompressionThreshold)

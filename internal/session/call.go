@@ -5,6 +5,7 @@ import (
 
 	"sluice/internal/limit"
 	"sluice/internal/res"
+	"sluice/internal/tracing"
 )
 
 // call is a call, new or auth request in progress.
@@ -15,11 +16,12 @@ type call struct {
 	rid, method string
 	params      []byte
 	isNew       bool
+	span        *tracing.Span // of the request; nil: it is not traced
 }
 
 // call asks for access and then sends a call or new request to the service.
 func (s *Session) call(r *res.Request) {
-	c := &call{s: s, id: r.ID, kind: "call.", rid: r.RID, method: r.Method, params: bytes.Clone(r.Params), isNew: r.Type == res.New}
+	c := &call{s: s, id: r.ID, kind: "call.", rid: r.RID, method: r.Method, params: bytes.Clone(r.Params), isNew: r.Type == res.New, span: s.env.span}
 	if c.isNew {
 		c.method = "new"
 	}
@@ -45,7 +47,9 @@ func (c *call) send(a *access) {
 	}
 	name, query := s.resolve(c.rid)
 	s.env.payload = res.AppendCallRequest(s.env.payload[:0], s.callRequest(query, c.params))
+	before := s.env.Within(c.span) // the access result may be that of another request
 	s.env.Bus.Request(limit.Call, name, c.kind+name+"."+c.method, s.env.payload, c.reply)
+	s.env.Within(before)
 }
 
 // auth sends an auth request to the service, unless the gateway handles it; it

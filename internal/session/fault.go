@@ -19,7 +19,7 @@ func (env *Env) Current() *Session { return env.current }
 // and its client. The caller then continues an interrupted fan-out with Hub.Resume.
 func (env *Env) Mend() {
 	s := env.current
-	env.current = nil
+	env.current, env.span = nil, nil
 	sub := env.Hub.Mend()
 	if b, ok := sub.(*Sub); ok && s == nil {
 		s = b.s
@@ -31,14 +31,14 @@ func (env *Env) Mend() {
 // that has no session yet, and for each of several clients' part of some work. The
 // panic is contained; the session that Enter has named since is to blame.
 func (env *Env) Attempt(f func()) bool {
-	before := env.current
+	before, span := env.current, env.span
 	env.current = nil
 	if env.contained(f) {
 		env.current = before
 		return true
 	}
 	s := env.current
-	env.current = before
+	env.current, env.span = before, span
 	env.blame(s)
 	return false
 }

@@ -24,7 +24,7 @@ func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Erro
 	alone := b != nil && (b.granted && (b.acc == nil || b.acc.canGet() != nil) ||
 		keep && int(b.direct)+int(b.pending) >= s.env.Limits.DirectPerRID)
 	if s.mustQueue(rid, alone) {
-		s.ensureItems(&s.env.spare).enqueue(rid, queuedRequest{alone: alone, run: f.start})
+		s.ensureItems(&s.env.spare).enqueue(rid, queuedRequest{alone: alone, run: s.env.keep(f.start)})
 		return
 	}
 	f.start()

@@ -41,6 +41,9 @@ func (s *Session) want(b *Sub, loads *throttle, first func()) {
 // load joins b's topic, immediately or when the throttle has a free place.
 func (s *Session) load(b *Sub, loads *throttle, first func()) {
 	b.to(subLoading)
+	if s.env.span != nil {
+		s.env.loads(b)
+	}
 	if loads != nil {
 		b.ensureWork().loads = loads
 		name, query := s.resolve(b.rid)
@@ -52,6 +55,9 @@ func (s *Session) load(b *Sub, loads *throttle, first func()) {
 }
 
 func (s *Session) join(b *Sub, first func()) {
+	if s.env.Recorder != nil {
+		defer s.env.Within(s.env.Within(s.env.loader(b)))
+	}
 	name, query := s.resolve(b.rid)
 	t := s.env.Hub.Join(b, &b.Member, s.out, s.variant(), b.rid, name, query, first)
 	if t.Settled() {

@@ -62,6 +62,9 @@ func (r *responder) variant() fanout.Variant {
 // result sends the response to a request; a nil result is omitted.
 func (r *responder) result(id string, result []byte) {
 	r.over()
+	if r.env.Recorder != nil {
+		r.endSpan(id, nil)
+	}
 	r.env.msg = res.AppendResult(r.env.msg[:0], id, result)
 	r.send(r.env.msg)
 }
@@ -69,6 +72,9 @@ func (r *responder) result(id string, result []byte) {
 // fail sends an error as the response to a request.
 func (r *responder) fail(id string, err *res.Error) {
 	r.over()
+	if r.env.Recorder != nil {
+		r.endSpan(id, err)
+	}
 	r.env.msg = res.AppendError(r.env.msg[:0], id, err)
 	r.send(r.env.msg)
 }
@@ -89,6 +95,9 @@ func (r *responder) send(message []byte) {
 // more, if any, precede it. The caller must not use set afterwards.
 func (r *responder) resultSet(id string, set []fanout.Resource, more []byte) {
 	r.over()
+	if r.env.Recorder != nil {
+		r.endSpan(id, nil)
+	}
 	if !r.closed {
 		// The id comes first: the rest may be the same as other clients'.
 		head := append(append(r.env.msg[:0], `{"id":`...), id...)

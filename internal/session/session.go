@@ -18,6 +18,7 @@ import (
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
+	"sluice/internal/tracing"
 )
 
 // Bus sends requests to services. It calls done on the session's loop, after Request has returned,
@@ -105,6 +106,11 @@ type Env struct {
 	// Ended is called when a session has closed: Bus need not wait for the replies to its requests.
 	Ended func(*Session)
 
+	// Recorder records a span of each request of a client, which Bus finds as Env.Span. nil:
+	// requests are not traced.
+	Recorder *tracing.Recorder
+	traces
+
 	requests int               // in progress, of all open sessions
 	current  *Session          // the session that the loop works for; see Enter
 	tokens   tokenIndex        // sessions by token ID
@@ -170,6 +176,9 @@ func (s *Session) Close() {
 		s.releasePlace()
 	}
 	s.env.setGrant(s, "", 0)
+	if s.env.Recorder != nil {
+		s.env.endSpans(&s.responder)
+	}
 	s.subs.each(leave)
 	s.subs = table{}
 	s.clearItems(false, &s.env.spare)
@@ -207,6 +216,7 @@ func (s *Session) Request(r *res.Request, err error) {
 	}
 	before := s.env.Enter(s)
 	s.request(r, err)
+	s.env.span = nil
 	s.env.Enter(before)
 }
 
@@ -240,6 +250,9 @@ func (s *Session) request(r *res.Request, err error) {
 	}
 	s.env.Metrics.Requests[r.Type].Add(1)
 	s.began()
+	if s.env.Recorder != nil {
+		s.env.beginSpan(s, r)
+	}
 	if max := s.env.Limits.Requests; max > 0 && int(s.requests) > max {
 		s.env.Metrics.Refused.Add(1)
 		s.fail(r.ID, res.InternalError("too many requests in progress"))
@@ -315,7 +328,7 @@ func (s *Session) unsubscribe(id, rid string, params []byte) {
 		return
 	}
 	if s.mustQueue(rid, true) {
-		s.ensureItems(&s.env.spare).enqueue(rid, queuedRequest{alone: true, run: func() { s.endDirect(id, rid, count) }})
+		s.ensureItems(&s.env.spare).enqueue(rid, queuedRequest{alone: true, run: s.env.keep(func() { s.endDirect(id, rid, count) })})
 		return
 	}
 	s.endDirect(id, rid, count)

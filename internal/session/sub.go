@@ -138,6 +138,9 @@ func (b *Sub) topicSettled() {
 // the place in the throttle, and steps the waiters.
 func (b *Sub) settle() {
 	s, w := b.s, b.ensureWork()
+	if s.env.Recorder != nil {
+		defer s.env.Within(s.env.Within(s.env.loader(b))) // for the references
+	}
 	w.slot.free()
 	if err := b.Topic().Error(); err != nil {
 		w.err = err

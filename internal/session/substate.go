@@ -53,5 +53,8 @@ func (b *Sub) to(next subState) {
 	if invariants.Enabled {
 		invariants.Check(next.follows(b.state), "%s: subscription cannot go from %s to %s", b.rid, b.state, next)
 	}
+	if b.state == subLoading && b.s.env.loading != nil {
+		delete(b.s.env.loading, b)
+	}
 	b.state = next
 }

@@ -7,6 +7,7 @@ import (
 	"sluice/internal/natsbus"
 	"sluice/internal/res"
 	"sluice/internal/session"
+	"sluice/internal/tracing"
 )
 
 // Loop sends the requests of an event loop's sessions (session.Bus), and gets resources for it from
@@ -33,11 +34,27 @@ type Grouper interface{ InFlight() *natsbus.Group }
 
 // Request implements session.Bus, as RequestSubscribed and Ahead do.
 func (l *Loop) Request(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
-	s := l.Env.Current()
+	trace, done := l.traced(name, subject, payload, done)
+	l.request(p, name, subject, payload, trace, done)
+}
+
+// traced returns what is passed on in a request's message, nil for nothing, and the callback that
+// replaces done.
+func (l *Loop) traced(name, subject string, payload []byte, done func([]byte, *res.Error)) (*tracing.Context, func([]byte, *res.Error)) {
 	if l.Traced != nil {
-		done = l.Traced(s, name, subject, payload, done)
+		done = l.Traced(l.Env.Current(), name, subject, payload, done)
 	}
-	r := natsbus.Request{Name: name, Subject: subject, Payload: payload, Priority: p, Client: l.client(s), Group: l.group(s)}
+	span := l.Env.Span()
+	if span == nil {
+		return nil, done
+	}
+	return &span.Context, l.within(span, done)
+}
+
+// request is Request within a trace; nil: none.
+func (l *Loop) request(p limit.Priority, name, subject string, payload []byte, trace *tracing.Context, done func([]byte, *res.Error)) {
+	s := l.Env.Current()
+	r := natsbus.Request{Name: name, Subject: subject, Payload: payload, Priority: p, Client: l.client(s), Group: l.group(s), Trace: trace}
 	l.Caller.Request(r, func(data []byte, err error) {
 		l.over(s)
 		before := l.Env.Enter(s)
@@ -59,12 +76,24 @@ func (l *Loop) Ahead(name, subject string, payload []byte, done func([]byte, *re
 	return l.byShard(limit.Load, name, subject, payload, done)
 }
 
-func (l *Loop) byShard(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
-	shard, s := l.Shard(name), l.Env.Current()
-	if l.Traced != nil {
-		done = l.Traced(s, name, subject, payload, done)
+// within returns done, within a span.
+func (l *Loop) within(span *tracing.Span, done func([]byte, *res.Error)) func([]byte, *res.Error) {
+	return func(payload []byte, err *res.Error) {
+		before := l.Env.Within(span)
+		done(payload, err)
+		l.Env.Within(before)
 	}
-	r := natsbus.Request{Name: name, Subject: subject, Payload: bytes.Clone(payload), Priority: p, Client: l.client(s)}
+}
+
+func (l *Loop) byShard(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) (send func()) {
+	trace, done := l.traced(name, subject, payload, done)
+	return l.askShard(p, name, subject, payload, trace, done)
+}
+
+// askShard is byShard within a trace; nil: none.
+func (l *Loop) askShard(p limit.Priority, name, subject string, payload []byte, trace *tracing.Context, done func([]byte, *res.Error)) (send func()) {
+	shard, s := l.Shard(name), l.Env.Current()
+	r := natsbus.Request{Name: name, Subject: subject, Payload: bytes.Clone(payload), Priority: p, Client: l.client(s), Trace: trace}
 	return func() {
 		shard.Caller.Request(r, func(data []byte, err error) {
 			l.Post(func() {
@@ -131,12 +160,21 @@ func (l *Loop) Subscribe(ref uint64, name, query string, first func()) {
 		l.Caller.Flush() // the shard's request must not overtake this loop's earlier ones
 	}
 	shard, client := l.Shard(name), l.client(l.Env.Current())
-	shard.Cache.Subscribe(l.Index, ref, name, query, func() {
+	ahead := func() {
 		if first != nil {
 			first()
 		}
 		shard.client = client
-	})
+	}
+	if l.Env.Recorder != nil {
+		var trace *tracing.Context
+		if span := l.Env.Span(); span != nil {
+			trace = &span.Context
+		}
+		shard.Cache.Subscribe(l.Index, ref, name, query, func() { ahead(); shard.trace = trace })
+		return
+	}
+	shard.Cache.Subscribe(l.Index, ref, name, query, ahead)
 }
 
 // Refetch makes the resource's shard bring the loop up to date.

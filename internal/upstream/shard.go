@@ -7,6 +7,7 @@ import (
 	"sluice/internal/limit"
 	"sluice/internal/natsbus"
 	"sluice/internal/res"
+	"sluice/internal/tracing"
 )
 
 // Shard is a cache shard with its requests and subscriptions. It implements cache.Bus for the
@@ -22,6 +23,7 @@ type Shard struct {
 	// The client that a first get is for, so that it follows the access request before it, and so
 	// that clients take turns with their gets; 0: none.
 	client uint64
+	trace  *tracing.Context // the client's request that the get is part of; nil: it is not traced
 }
 
 // NewShard returns a shard that posts updates to loops.
@@ -56,12 +58,15 @@ func (s *Shard) Request(p limit.Priority, name, subject string, payload []byte, 
 	if s.Traced != nil {
 		done = s.Traced(name, subject, payload, done)
 	}
-	client := s.client
-	s.client = 0
+	client, trace := s.client, s.trace
+	s.client, s.trace = 0, nil
+	if p != limit.Load {
+		trace = nil // a refetch is not part of the request that came last
+	}
 	if client == 0 {
 		client = natsbus.HashName(name)
 	}
-	s.request(natsbus.Request{Name: name, Subject: subject, Payload: payload, Priority: p, Client: client}, maxCuts, done)
+	s.request(natsbus.Request{Name: name, Subject: subject, Payload: payload, Priority: p, Client: client, Trace: trace}, maxCuts, done)
 }
 
 func (s *Shard) request(r natsbus.Request, left int, done func([]byte, *res.Error)) {
