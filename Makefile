@@ -92,7 +92,7 @@ e2e: build examples ## run the end-to-end tests with Node and real clients
 	@command -v npm >/dev/null || { echo "The end-to-end tests need Node 20 or later with npm: install it (Debian: apt-get install nodejs npm), or leave them to CI."; exit 1; }
 	cd $(E2E) && npm ci --no-audit --no-fund && npm test
 
-picture: build ## make the README's picture of the demo (docs/images)
+picture: build ## make the README's moving picture of the demo (docs/images)
 	cd $(E2E) && npm ci --no-audit --no-fund && node picture.js
 
 site: ## make the documentation's static site in bin/site, and check its links
