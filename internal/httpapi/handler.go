@@ -276,10 +276,12 @@ func (h *Handler) Plan(resp *Response, q *Query) Plan {
 	ok := false
 	switch q.Method {
 	case http.MethodGet, http.MethodHead:
-		p.Do = Get
-		if p.RID, ok = h.RID(q.Path, q.RawQuery); q.Method == http.MethodGet && WantsStream(q.Accept) {
+		query := q.RawQuery
+		if p.Do = Get; q.Method == http.MethodGet && WantsStream(q.Accept) {
 			p.Do = Stream
+			query, _ = CutLost(query)
 		}
+		p.RID, ok = h.RID(q.Path, query)
 	case http.MethodPost:
 		p.RID, p.Method, ok = h.Method(q.Path, q.RawQuery)
 	default:

@@ -3,6 +3,8 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,21 @@ var (
 	typeStream  = []string{"text/event-stream; charset=utf-8"}
 	noBuffering = []string{"no"}
 )
+
+// askLost is the query parameter by which the client of a stream asks to be told of custom events
+// that were dropped. A page's EventSource can set neither a header field nor its Accept.
+const askLost = "eventsLost=true"
+
+// CutLost returns the query of a stream's request without the parameter that asks for eventsLost,
+// which is not part of the resource ID, and whether it was there.
+func CutLost(query string) (rest string, asked bool) {
+	if !strings.Contains(query, askLost) {
+		return query, false
+	}
+	parts := strings.Split(query, "&")
+	kept := slices.DeleteFunc(parts, func(part string) bool { return part == askLost })
+	return strings.Join(kept, "&"), len(kept) < len(parts)
+}
 
 // Streamed builds the response to a GET that asks for server-sent events from what a Backend's
 // Stream returned; resp has the fields of Handler.CORS. It reports whether the stream begins: then

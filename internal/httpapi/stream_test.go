@@ -353,3 +353,33 @@ func TestStreamOverNetHTTP(t *testing.T) {
 		server.Close()
 	}
 }
+
+// The parameter that asks for eventsLost is not part of a stream's resource ID.
+func TestCutLost(t *testing.T) {
+	for query, want := range map[string]struct {
+		rest  string
+		asked bool
+	}{
+		"":                                {"", false},
+		"a=b":                             {"a=b", false},
+		"eventsLost=true":                 {"", true},
+		"eventsLost=true&b=2&a=1":         {"b=2&a=1", true},
+		"b=2&eventsLost=true&a=1":         {"b=2&a=1", true},
+		"b=2&a=%20&eventsLost=true":       {"b=2&a=%20", true},
+		"eventsLost=true&eventsLost=true": {"", true},
+		"eventsLost=1":                    {"eventsLost=1", false},
+		"xeventsLost=true":                {"xeventsLost=true", false},
+		"eventsLost=trueish":              {"eventsLost=trueish", false},
+	} {
+		if rest, asked := CutLost(query); rest != want.rest || asked != want.asked {
+			t.Errorf("%q: %q, %v", query, rest, asked)
+		}
+	}
+	h := New(Options{}, &fakeBackend{})
+	for accept, rid := range map[string]string{"text/event-stream": "test.list?a=1", "application/json": "test.list?a=1&eventsLost=true"} {
+		resp := Response{Header: http.Header{}}
+		if p := h.Plan(&resp, &Query{Method: "GET", Path: "/api/test/list", RawQuery: "a=1&eventsLost=true", Accept: []string{accept}}); p.RID != rid {
+			t.Errorf("%s: resource %q", accept, p.RID)
+		}
+	}
+}

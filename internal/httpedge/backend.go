@@ -189,8 +189,9 @@ var _ fanout.Outbox = sink{}
 // Stream has returned.
 func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Meta, *res.Error) {
 	begun := make(chan struct{})
+	_, lost := httpapi.CutLost(r.URL.RawQuery)
 	x := q.begin(r, rid, func(c *httpClient, cid string) *session.Session {
-		return session.NewStream(c.l.env, c, sink{out}, cid)
+		return session.NewStream(c.l.env, c, sink{out}, cid, lost)
 	}, func(x *exchange) {
 		x.client.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
 			x.meta, x.err = httpapi.MergeMeta(x.meta, meta), err

@@ -187,7 +187,7 @@ func TestPanicOfAHeartbeat(t *testing.T) {
 	f := startLooped(t, nil)
 	f.on(func(l *Loop) {
 		s := &stream{loop: l} // without a connection
-		s.session = session.NewStream(l.env, s, nil, "c")
+		s.session = session.NewStream(l.env, s, nil, "c", false)
 		func() {
 			defer func() {
 				if recover() == nil {

@@ -100,7 +100,8 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 	}
 	found := e.o.Tokens.Find(head.Target, head)
 	path, query := splitTarget(head)
-	rid, ok := e.api.RID(path, found.Query(query))
+	query, lost := httpapi.CutLost(found.Query(query))
+	rid, ok := e.api.RID(path, query)
 	header := make(http.Header)
 	if !ok || !e.api.CORS(header, string(head.Get("Origin"))) || e.o.Gateway.Closed() {
 		return false
@@ -117,7 +118,7 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 		s.respond(header, nil, res.TooActive(why.Why))
 		return true
 	}
-	s.session = session.NewStream(l.env, s, l.outbox(c), e.o.Gateway.IDs.Conn(c.Handle()))
+	s.session = session.NewStream(l.env, s, l.outbox(c), e.o.Gateway.IDs.Conn(c.Handle()), lost)
 	c.Session = s
 	if l.env.Recorder != nil {
 		s.span = l.beginSpan(http.MethodGet, e.route, headField(head), rid, s.session.CID())

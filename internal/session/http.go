@@ -37,10 +37,11 @@ func NewHTTP(env *Env, peer Peer, cid string) *Session {
 
 // NewStream returns the session of a client that gets a stream of server-sent events through out.
 // Call Stream once.
-func NewStream(env *Env, peer Peer, out fanout.Outbox, cid string) *Session {
+func NewStream(env *Env, peer Peer, out fanout.Outbox, cid string, tellLost bool) *Session {
 	s := New(env, peer, out, fanout.Stream, cid)
 	s.http = true
 	s.version = res.Current
+	s.tellLost = tellLost
 	return s
 }
 
