@@ -92,6 +92,7 @@ type Gateway struct {
 	sessionMetrics session.Metrics
 	cacheMetrics   cache.Metrics
 	busMetrics     natsbus.Metrics
+	leafMetrics    embednats.Metrics
 	httpMetrics    httpedge.Metrics
 	tokenMetrics   jwtauth.Metrics
 	traceMetrics   tracing.Metrics
@@ -130,6 +131,11 @@ func New(c Config) (*Gateway, error) {
 	g.faults = owner.NewFaults(g.clock, g.log)
 	if g.metrics == nil {
 		g.metrics = metrics.New(c.Version, Protocol)
+	}
+	if c.EmbeddedNATS {
+		if err := embednats.Check(c.EmbeddedNATSOptions(c.Log)); err != nil {
+			return nil, err
+		}
 	}
 	networks, err := c.Networks()
 	if err != nil {
@@ -227,7 +233,7 @@ func (g *Gateway) counters() *collect.Sources {
 	}
 	return &collect.Sources{
 		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
-		NATS: &g.busMetrics, Limits: &g.limitMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
+		NATS: &g.busMetrics, Leaf: &g.leafMetrics, Limits: &g.limitMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
 		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
 		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory, Tokens: &g.tokenMetrics, Traces: &g.traceMetrics,
 		Owners: &collect.Owners{Loops: g.engine.Measured, Now: g.clock.Now, Mailboxes: g.owners.Waiting},

@@ -7,16 +7,9 @@ import (
 
 	"sluice/internal/embednats"
 	"sluice/internal/lifecycle"
-	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/internal/owners"
 )
-
-// minPending is the least length of a dispatcher's queue, in messages, whatever bufferSize is: its
-// default is Resgate's 8192, which files written by Resgate have. When thousands of clients
-// reconnect, that many replies arrive in one burst. A full queue is a gap, after which everything
-// cached is refetched. A place in the queue costs a pointer.
-const minPending = 1 << 16
 
 // parts returns the gateway's parts in the order of their start. They stop in the reverse order:
 // clients leave first, while everything that serves them still runs. The port for clients opens
@@ -27,7 +20,9 @@ func (g *Gateway) parts() []lifecycle.Part {
 			Name: "embedded NATS server",
 			Off:  !g.config.EmbeddedNATS,
 			Start: func(ctx context.Context, fail func(error)) error {
-				e, err := embednats.Start(ctx, embednats.Options{Listen: g.config.EmbeddedNATSListen, Log: g.log, Trace: LevelTrace})
+				o := g.config.EmbeddedNATSOptions(g.log)
+				o.Metrics = &g.leafMetrics
+				e, err := embednats.Start(ctx, o)
 				if err != nil {
 					return err
 				}
@@ -120,31 +115,10 @@ func (g *Gateway) parts() []lifecycle.Part {
 // connect connects the shards to NATS.
 func (g *Gateway) connect(ctx context.Context, fail func(error)) error {
 	g.natsFailed = fail
-	var inProcess func() (net.Conn, error)
-	if e := g.embedded.Load(); e != nil {
-		inProcess = e.InProcessConn
-	}
-	err := g.owners.Connect(ctx, natsbus.Options{
-		URL:            g.NATSURL(),
-		InProcess:      inProcess,
-		Name:           "sluice",
-		Creds:          g.config.NATSCreds,
-		Cert:           g.config.NATSCert,
-		Key:            g.config.NATSKey,
-		RootCAs:        g.config.NATSRootCAs,
-		Conns:          g.config.NATSConnections,
-		Log:            g.log,
-		Metrics:        &g.busMetrics,
-		Faults:         g.faults,
-		Services:       g.limits,
-		Tracer:         g.tracer,
-		Clock:          g.clock,
-		Timeouts:       owners.Timeouts(&g.config),
-		ConnectTimeout: g.config.NATSTimeout,
-		Ping:           g.config.NATSPing,
-		Beat:           g.config.NATSClusterPing,
-		PendingLimit:   max(g.config.BufferSize, minPending),
-	})
+	o := g.config.NATSOptions(g.embedded.Load())
+	o.URL, o.Timeouts = g.NATSURL(), owners.Timeouts(&g.config)
+	o.Log, o.Metrics, o.Faults, o.Services, o.Tracer, o.Clock = g.log, &g.busMetrics, g.faults, g.limits, g.tracer, g.clock
+	err := g.owners.Connect(ctx, o)
 	if err != nil {
 		g.grace.Stop()
 	}

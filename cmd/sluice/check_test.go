@@ -34,7 +34,7 @@ func TestCheck(t *testing.T) {
 			[]string{"port: 81 ", "# " + file + ":1\n", "…@h:1", "# --max-pending\n", "# SLUICE_DEBUG\n"},
 			[]string{"note: config file " + file + ":4:1: the key certFile is deprecated: write tlsCert\n", "warning: wsPath does not begin with a slash"}},
 		{[]string{"-r", "5"}, nil, 0, []string{"requestTimeout: 5000 "}, []string{"warning: requestTimeout 5 is taken as seconds"}},
-		{[]string{"--embedded-nats", "--embedded-nats-listen", "0.0.0.0:0"}, nil, 0, nil, []string{"warning: the embedded NATS server listens on 0.0.0.0:0 without authentication"}},
+		{[]string{"--embedded-nats", "--embedded-nats-listen", "0.0.0.0:0", "--embedded-nats-insecure"}, nil, 0, nil, []string{"warning: the embedded NATS server listens on 0.0.0.0:0 without authentication"}},
 		{[]string{"--tls", "--tlscert", "none", "--tlskey", "none"}, nil, 2, []string{`tlsCert: "none"`},
 			[]string{"error: tlsCert: open none: no such file or directory: name a file that is there\n", "error: tlsKey: open none: "}},
 		{[]string{"--loops", "many", "--port", "99999"}, []string{"SLUICE_PROT=1"}, 2, nil,

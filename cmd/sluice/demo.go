@@ -44,7 +44,7 @@ func (p *process) demo(c gateway.Config) (service, error) {
 	if c.Addr == "" || c.Addr == gateway.AllAddresses || c.Addr == "0.0.0.0" || c.Addr == "::" {
 		s.host = "localhost"
 	}
-	options, err := natsbus.Credentials(c.NATSCreds, c.NATSCert, c.NATSKey, c.NATSRootCAs)
+	options, err := natsbus.Credentials(c.NATSCreds, c.NATSNkey, c.NATSCert, c.NATSKey, c.NATSRootCAs)
 	if err != nil {
 		return nil, err
 	}

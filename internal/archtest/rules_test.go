@@ -84,6 +84,7 @@ var locks = map[string]string{
 	"internal/httpapi/compress.go":      "pools of compressors between requests, off the event loops",
 	"internal/lifecycle/lifecycle.go":   "start and stop",
 	"internal/httpedge/server.go":       "reloads, start and stop",
+	"internal/embednats/leaf.go":        "between the server's goroutines, whose log it reads, and those that connect; never on the path of an event",
 	"internal/grace/grace.go":           "a NATS connection's loss and return",
 	"internal/servicelog/servicelog.go": "one log line for the malformed answers of a while, never on the path of an event",
 	"internal/certs/certs.go":           "certificates are read again by one handshake worker; only ever tried, so no worker blocks",

@@ -12,6 +12,7 @@ import (
 
 	"sluice/cache"
 	"sluice/fanout"
+	"sluice/internal/embednats"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
 	"sluice/internal/jwtauth"
@@ -34,6 +35,7 @@ type Sources struct {
 	Session *session.Metrics
 	Cache   *cache.Metrics
 	NATS    *natsbus.Metrics
+	Leaf    *embednats.Metrics
 	Limits  *ratelimit.Metrics
 	HTTP    *httpedge.Metrics
 	API     *httpapi.Metrics
@@ -269,6 +271,12 @@ func Register(to *metrics.Registry, from *Sources) error {
 		"disconnects":    {"Connections to NATS lost.", b.Disconnects.Load},
 		"reconnects":     {"Connections to NATS restored.", b.Reconnects.Load},
 		"partitions":     {"Times a server of the NATS cluster was found cut off from the others.", b.Partitions.Load},
+	})
+
+	gauge("sluice_nats_leaf_links", "Leaf links of the embedded NATS server to its hub that are up.", from.Leaf.Links.Load)
+	counters("sluice_nats_leaf_", map[string]count{
+		"ups":    {"Times that the leaf links to the hub were all up again.", from.Leaf.Ups.Load},
+		"losses": {"Times that a leaf link to the hub was lost.", from.Leaf.Losses.Load},
 	})
 
 	for r := range natsbus.Reasons {

@@ -15,6 +15,7 @@ import (
 
 	"sluice/cache"
 	"sluice/fanout"
+	"sluice/internal/embednats"
 	"sluice/internal/httpapi"
 	"sluice/internal/httpedge"
 	"sluice/internal/jwtauth"
@@ -41,7 +42,7 @@ func everything() *Sources {
 	library.Replied(1) // services that were never heard of have no series
 	return &Sources{
 		Net: new(netpoll.Metrics), Fanout: new(fanout.Metrics), Session: new(session.Metrics), Cache: new(cache.Metrics),
-		NATS: new(natsbus.Metrics), Limits: new(ratelimit.Metrics), HTTP: new(httpedge.Metrics), API: new(httpapi.Metrics),
+		NATS: new(natsbus.Metrics), Leaf: new(embednats.Metrics), Limits: new(ratelimit.Metrics), HTTP: new(httpedge.Metrics), API: new(httpapi.Metrics),
 		Compressions: new(metrics.Counter), CutHTTP: new(metrics.Counter), InvalidAnswers: new(atomic.Uint64),
 		Faults:   owner.NewFaults(owner.NewManualClock(), slog.New(slog.DiscardHandler)),
 		Draining: func() bool { return true },

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"sluice/internal/res"
+	"sluice/internal/secret"
 )
 
 func checkIP(s string) error {
@@ -28,6 +29,24 @@ func checkHostPort(s string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s is not an address: write host:port, such as 127.0.0.1:4222", show(s))
+	}
+	return nil
+}
+
+// checkLeaf quotes nothing of an address: it may have a password.
+func checkLeaf(urls secret.URLs) error {
+	for _, s := range urls.List() {
+		u, err := url.Parse(s)
+		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
+			return errors.New("write each address as nats://host:port, tls://host:port, ws://host:port or wss://host:port; the port is that of the hub's leafnodes, 7422 by default")
+		}
+	}
+	return urls.Check()
+}
+
+func checkUserKey(s string) error {
+	if len(s) != 56 || s[0] != 'U' {
+		return errors.New("write the public key of a user: 56 characters, of which the first is U") // it may be a seed
 	}
 	return nil
 }

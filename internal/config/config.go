@@ -154,6 +154,7 @@ type Config struct {
 	// Services.
 	NATSURL            secret.URLs // one URL, or several separated by ","
 	NATSCreds          string      // user credentials file
+	NATSNkey           string      // file of a user's nkey seed
 	NATSCert           string      // client certificate file
 	NATSKey            string      // key file of NATSCert
 	NATSRootCAs        []string
@@ -165,6 +166,18 @@ type Config struct {
 	NATSPing           time.Duration // between pings to NATS; two unanswered ones end the connection
 	EmbeddedNATS       bool          // run a NATS server inside the process
 	EmbeddedNATSListen string        // host:port where other services reach it; port 0: a free one
+	NATSLeaf           secret.URLs   // leaf node ports of the hub that the embedded server is a leaf node of; empty: none
+
+	// The embedded server.
+	EmbeddedNATSConfig   string     // configuration file of nats-server; empty: none
+	EmbeddedNATSInsecure bool       // listen beyond loopback without authentication
+	EmbeddedNATSUsers    secret.Key // name:password, several separated by ";"
+	EmbeddedNATSToken    secret.Key
+	EmbeddedNATSNkeys    []string // public keys of users
+	EmbeddedNATSTLSCert  string   // certificate file
+	EmbeddedNATSTLSKey   string   // file of its key
+	EmbeddedNATSClientCA string   // file of the authorities of the certificates that its clients need
+
 	RequestTimeout     time.Duration // wait for a service's answer
 	BufferSize         int           // messages from NATS waiting per connection
 	MaxServiceRequests int           // in flight per service; negative: no limit
@@ -275,19 +288,13 @@ func (c Config) checkTogether() []error {
 		fail("profiles are served on the metrics port: set metricsPort, too")
 	}
 	errs = append(errs, c.checkAdmin()...)
-	if (c.NATSCert == "") != (c.NATSKey == "") {
-		fail("natsCert and natsKey belong together: set both or none")
-	}
 	if c.TLS {
 		if err := checkFileLists(c.TLSCert, c.TLSKey); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	errs = append(errs, c.checkJWT()...)
-	if c.EmbeddedNATS && c.NATSURL != DefaultNATSURL {
-		fail("embeddedNats and natsUrl (%v) exclude each other: leave one out", c.NATSURL)
-	}
-	return errs
+	return append(errs, c.checkNATS()...)
 }
 
 // Warnings returns what a user should know about a valid configuration: the
@@ -295,9 +302,9 @@ func (c Config) checkTogether() []error {
 func (c Config) Warnings() []string {
 	c = c.WithDefaults()
 	var out []string
-	if c.EmbeddedNATS && !loopback(c.EmbeddedNATSListen) {
+	if c.EmbeddedNATS && c.EmbeddedNATSInsecure && !loopback(c.EmbeddedNATSListen) && !c.embeddedAuth() {
 		out = append(out, "the embedded NATS server listens on "+c.EmbeddedNATSListen+
-			" without authentication: anyone who reaches it can act as a service")
+			" without authentication (embeddedNatsInsecure): anyone who reaches it can act as a service")
 	}
 	if c.AdminPort != 0 && c.AdminTokenFile != "" && c.AdminTLSCert == "" && !loopback(c.AdminListenAddr()) {
 		out = append(out, "the admin token is sent in clear text to "+c.AdminListenAddr()+": set adminTlsCert and adminTlsKey")

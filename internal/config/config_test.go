@@ -124,6 +124,10 @@ func TestFlags(t *testing.T) {
 		{"--wspath ws --apipath /a?b", Config{WSPath: "ws", APIPath: "/a?b"}},
 
 		{"--embedded-nats --embedded-nats-listen 127.0.0.1:0", Config{EmbeddedNATS: true, EmbeddedNATSListen: "127.0.0.1:0"}},
+		{"--embedded-nats --nats-leaf tls://u:p@h:7422,nats://i --embedded-nats-insecure", Config{EmbeddedNATS: true, NATSLeaf: "tls://u:p@h:7422,nats://i", EmbeddedNATSInsecure: true}},
+		{"--embedded-nats --embedded-nats-config f --nats-nkey n", Config{EmbeddedNATS: true, EmbeddedNATSConfig: "f", NATSNkey: "n"}},
+		{"--embedded-nats --embedded-nats-tls-cert c --embedded-nats-tls-key k --embedded-nats-client-ca a", Config{EmbeddedNATS: true, EmbeddedNATSTLSCert: "c", EmbeddedNATSTLSKey: "k", EmbeddedNATSClientCA: "a"}},
+		{"--embedded-nats --embedded-nats-nkey UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4", Config{EmbeddedNATS: true, EmbeddedNATSNkeys: []string{"UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"}}},
 		{"--loops 2 --shards 8", Config{Loops: 2, Shards: 8}},
 		{"--flush io_uring", Config{Flush: "io_uring"}},
 		{"--nats-connections 2 --nats-timeout 1m --nats-grace 0 --nats-ping 5s --nats-loss-exit --nats-cluster-ping 0", Config{NATSConnections: 2, NATSTimeout: time.Minute, NATSGrace: Off, NATSPing: 5 * time.Second, NATSLossExit: true, NATSClusterPing: Off}},
@@ -193,6 +197,14 @@ func TestMistakes(t *testing.T) {
 		{"--embedded-nats --nats nats://h:1", "exclude each other"},
 		{"--embedded-nats-listen 4222", "write host:port"},
 		{"--embedded-nats-listen h:http", "write host:port"},
+		{"--embedded-nats --embedded-nats-listen 0.0.0.0:4222", "embeddedNatsInsecure"},
+		{"--embedded-nats --nats-leaf h:7422", "write each address as nats://host:port"},
+		{"--embedded-nats --embedded-nats-nkey SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY", "the first is U"},
+		{"--embedded-nats --embedded-nats-tls-cert c", "set both or none"},
+		{"--embedded-nats --embedded-nats-client-ca c", "needs TLS"},
+		{"--nats-leaf nats://h", "natsLeaf is for the embedded server: set embeddedNats, too"},
+		{"--embedded-nats-config f", "embeddedNatsConfig is for the embedded server"},
+		{"--creds a --nats-nkey b", "exclude each other"},
 		{"--shards 6", "choose 4 or 8"},
 		{"--loops 1000", "choose from 0 to 256"},
 		{"--flush send", "choose auto or write or io_uring"},
@@ -248,8 +260,17 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	for listen, warns := range map[string]bool{"127.0.0.1:1": false, "[::1]:1": false, "localhost:1": false, "0.0.0.0:1": true, ":1": true} {
-		if got := len(Config{EmbeddedNATS: true, EmbeddedNATSListen: listen}.Warnings()) > 0; got != warns {
-			t.Errorf("embedded NATS on %s: warned %v, want %v", listen, got, warns)
+		c := Config{EmbeddedNATS: true, EmbeddedNATSListen: listen}
+		if got := c.Validate() != nil; got != warns {
+			t.Errorf("embedded NATS on %s: refused %v, want %v", listen, got, warns)
+		}
+		c.EmbeddedNATSInsecure = true
+		if got := len(c.Warnings()) > 0; got != warns || c.Validate() != nil {
+			t.Errorf("insecure embedded NATS on %s: warned %v, want %v; %v", listen, got, warns, c.Validate())
+		}
+		c.EmbeddedNATSInsecure, c.EmbeddedNATSToken = false, "x"
+		if w, err := c.Warnings(), c.Validate(); len(w) > 0 || err != nil {
+			t.Errorf("embedded NATS with a token on %s: %v, %v", listen, w, err)
 		}
 	}
 	clear := Config{AdminPort: 9, AdminAddr: "::", AdminTokenFile: "t"}

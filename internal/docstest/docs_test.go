@@ -34,6 +34,7 @@ var guides = []struct {
 	{name: "resgate", pages: "docs/resgate.md"},
 	{name: "troubleshooting", pages: "docs/troubleshooting.md"},
 	{name: "extensions", pages: "docs/extensions.md"},
+	{name: "edge", pages: "docs/edge.md"},
 	{name: "authentication", pages: "docs/authentication.md"},
 	{name: "clients", pages: "docs/clients.md", npm: true},
 	{name: "sluice-client", pages: "docs/client/README.md", npm: true},

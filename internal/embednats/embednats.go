@@ -1,8 +1,9 @@
-// Package embednats owns the NATS server inside the gateway's process, for installations on one
-// machine.
+// Package embednats owns the NATS server inside the gateway's process: for installations on one
+// machine, and for sites whose server is a leaf node of a cluster elsewhere.
 //
-// It never authenticates clients, stores nothing, and leaves signals and the process's exit to the
-// caller.
+// It never listens beyond loopback without authentication unless told to, and never stores anything
+// unless a configuration file of nats-server turns JetStream on. It leaves signals and the end of
+// the process to the caller.
 package embednats
 
 import (
@@ -11,18 +12,52 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
+
+	"sluice/internal/metrics"
+	"sluice/internal/secret"
 )
 
 // Options configure the server.
 type Options struct {
-	Listen string       // host:port that services connect to; port 0: any free one
-	Log    *slog.Logger // the server's messages
-	Trace  slog.Level   // their level for single protocol messages
+	Listen   string // host:port that services connect to, unless File has one; port 0: any free one
+	File     string // a configuration file of nats-server; empty: none
+	Insecure bool   // listen beyond loopback without authentication
+
+	// Who may connect. All empty: anyone, unless File says otherwise.
+	Users     secret.Key // name:password, several separated by ;
+	Token     secret.Key
+	Nkeys     []string // public keys of users
+	Cert, Key string   // certificate and key files for TLS
+	ClientCA  string   // file of the authorities whose certificates clients must have
+
+	Leaf Leaf
+
+	Ping time.Duration // interval of pings to the hub and to clients; two without a pong end a connection
+
+	Metrics *Metrics     // nil: of its own
+	Log     *slog.Logger // the server's messages
+	Trace   slog.Level   // their level for single protocol messages
+}
+
+// Leaf is what the server needs to be a leaf node of another. Without URLs it is none, unless the
+// configuration file has remotes.
+type Leaf struct {
+	URLs      secret.URLs // of one hub: the leaf node ports of its servers
+	Creds     string      // file of user credentials
+	Nkey      string      // file of a user's nkey seed
+	Cert, Key string      // files of a client certificate and its key
+	RootCAs   []string    // files of authorities of the hub's certificate
+}
+
+// Metrics are the counters of a server that is a leaf node. Any goroutine may read them.
+type Metrics struct {
+	Links  metrics.Gauge   // links to the hub that are up
+	Ups    metrics.Counter // times that all links were up
+	Losses metrics.Counter // times that one was lost
 }
 
 // Server is a running NATS server. The gateway reaches it through an in-process
@@ -31,40 +66,49 @@ type Options struct {
 type Server struct {
 	srv    *server.Server
 	failed chan string // the server's first fatal error
+	leaf   *leaf       // nil: it is no leaf node
+
+	user  nkeys.KeyPair // of the gateway; nil: it needs no authentication of its own
+	key   string        // public key of user
+	creds bool          // the gateway needs a credentials file
 }
 
 // startTimeout bounds how long the listener may take to open.
 const startTimeout = 10 * time.Second
 
-// Start runs a server and returns when clients can connect. Its error says what to do. ctx bounds
-// the wait.
+// Check returns the error of Start that needs no socket to be found: of the options and the files.
+func Check(o Options) error {
+	_, err := new(Server).settings(&o)
+	if err != nil {
+		return fmt.Errorf("embedded NATS server: %w", err)
+	}
+	return nil
+}
+
+// Start runs a server and returns when clients can connect; a leaf node's link may take longer, see
+// InProcessConn. Its error says what to do. ctx bounds the wait.
 func Start(ctx context.Context, o Options) (*Server, error) {
-	host, portText, err := net.SplitHostPort(o.Listen)
+	e := &Server{}
+	settings, err := e.settings(&o)
 	if err != nil {
-		return nil, fmt.Errorf("embeddedNatsListen: %w", err)
+		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
-	port, err := strconv.Atoi(portText)
-	if err != nil {
-		return nil, fmt.Errorf("embeddedNatsListen: %q is not a port number", portText)
-	}
-	if port == 0 {
-		port = server.RANDOM_PORT
-	}
-	srv, err := server.NewServer(&server.Options{
-		ServerName: "sluice",
-		Host:       host,
-		Port:       port,
-		NoSigs:     true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("embedded NATS: %w", err)
+	if e.srv, err = server.NewServer(settings); err != nil {
+		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
 	l := &serverLog{log: o.Log.With("part", "nats-server"), trace: o.Trace, failed: make(chan string, 1)}
-	srv.SetLogger(l, o.Log.Enabled(ctx, slog.LevelDebug), o.Log.Enabled(ctx, o.Trace))
-	srv.Start()
+	e.failed = l.failed
+	if n := len(settings.LeafNode.Remotes); n > 0 {
+		e.leaf = newLeaf(e.srv, n, &o)
+		l.leaf = e.leaf
+	}
+	e.srv.SetLogger(l, o.Log.Enabled(ctx, slog.LevelDebug), o.Log.Enabled(ctx, o.Trace))
+	e.srv.Start()
+	if e.leaf != nil {
+		go e.leaf.watch()
+	}
 	ready := make(chan bool, 1)
-	go func() { ready <- srv.ReadyForConnections(startTimeout) }()
-	e := &Server{srv: srv, failed: l.failed}
+	go func() { ready <- e.srv.ReadyForConnections(startTimeout) }()
 	select {
 	case ok := <-ready:
 		if ok {
@@ -78,11 +122,33 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, ctx.Err()
 	}
 	e.Stop()
-	return nil, fmt.Errorf("embedded NATS server on %s: %w (is another NATS server running there? choose another address with embeddedNatsListen, port 0 for a free one)", o.Listen, err)
+	return nil, fmt.Errorf("embedded NATS server on %s: %w (is another NATS server running there? choose another address with embeddedNatsListen, port 0 for a free one)",
+		net.JoinHostPort(settings.Host, fmt.Sprint(settings.Port)), err)
 }
 
 // InProcessConn opens a connection to the server that uses no socket.
-func (e *Server) InProcessConn() (net.Conn, error) { return e.srv.InProcessConn() }
+//
+// A leaf node's connection ends when a link to the hub is lost, however short: what the hub sent in
+// between is missing, as if the connection itself had been lost. There is none before all links are
+// up and what the hub subscribes to is known. InProcessConn waits for that, for 5 s at most; it
+// does not wait for what needs a change of the settings (see LinkError).
+func (e *Server) InProcessConn(ctx context.Context) (net.Conn, error) {
+	if e.leaf == nil {
+		return e.srv.InProcessConn()
+	}
+	return e.leaf.connect(ctx)
+}
+
+// UserKey returns the public nkey as which the gateway has to authenticate itself on in-process
+// connections; empty if the server needs no authentication or takes credentials files.
+func (e *Server) UserKey() string { return e.key }
+
+// Sign signs a nonce with the key of UserKey.
+func (e *Server) Sign(nonce []byte) ([]byte, error) { return e.user.Sign(nonce) }
+
+// NeedsCreds reports whether only a credentials file authenticates the gateway, because an operator
+// manages the server's accounts.
+func (e *Server) NeedsCreds() bool { return e.creds }
 
 // URL is where services connect to.
 func (e *Server) URL() string { return e.srv.ClientURL() }
@@ -104,42 +170,9 @@ func (e *Server) Wait() error {
 
 // Stop ends the server and every connection to it, and waits for that.
 func (e *Server) Stop() {
+	if e.leaf != nil {
+		e.leaf.stop()
+	}
 	e.srv.Shutdown()
 	e.srv.WaitForShutdown()
-}
-
-// serverLog is the server's logger (server.Logger). Notices are for debugging, so they get that
-// level. A fatal error goes to Start or Wait, since the server must not end the process.
-type serverLog struct {
-	log    *slog.Logger
-	trace  slog.Level
-	failed chan string
-}
-
-func (l *serverLog) print(level slog.Level, format string, args []any) {
-	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, strings.TrimSpace(fmt.Sprintf(format, args...)))
-	}
-}
-
-func (l *serverLog) Noticef(format string, args ...any) { l.print(slog.LevelDebug, format, args) }
-func (l *serverLog) Warnf(format string, args ...any)   { l.print(slog.LevelWarn, format, args) }
-func (l *serverLog) Errorf(format string, args ...any)  { l.print(slog.LevelError, format, args) }
-func (l *serverLog) Debugf(format string, args ...any)  { l.print(slog.LevelDebug, format, args) }
-
-// Tracef logs a message of the server's protocol. Payloads are omitted: auth
-// requests have the client's header in theirs, with its cookies.
-func (l *serverLog) Tracef(format string, args ...any) {
-	if before, _, ok := strings.Cut(format, " MSG_PAYLOAD:"); ok && len(args) > 0 {
-		l.print(l.trace, before+" MSG_PAYLOAD omitted", args[:1])
-		return
-	}
-	l.print(l.trace, format, args)
-}
-
-func (l *serverLog) Fatalf(format string, args ...any) {
-	select {
-	case l.failed <- fmt.Sprintf(format, args...):
-	default: // the first one is the cause
-	}
 }

@@ -21,7 +21,7 @@ func TestServesBothSides(t *testing.T) {
 	}
 	t.Cleanup(e.Stop)
 
-	inside, err := nats.Connect("", nats.InProcessServer(e))
+	inside, err := nats.Connect("", nats.InProcessServer(inside{e}))
 	if err != nil {
 		t.Fatalf("in-process connection: %v", err)
 	}
@@ -58,7 +58,7 @@ func TestStopEndsItsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed := make(chan struct{})
-	nc, err := nats.Connect("", nats.InProcessServer(e), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+	nc, err := nats.Connect("", nats.InProcessServer(inside{e}), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,3 +107,8 @@ func TestWait(t *testing.T) {
 		e.Stop() // it was ready before the context was checked
 	}
 }
+
+// inside is a server as nats.go takes it.
+type inside struct{ e *Server }
+
+func (i inside) InProcessConn() (net.Conn, error) { return i.e.InProcessConn(context.Background()) }

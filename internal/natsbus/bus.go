@@ -118,9 +118,9 @@ type Timeouts struct {
 // Options are fixed when Connect is called. Zero values mean the default in parentheses.
 type Options struct {
 	URL       secret.URLs              // one address or several, comma-separated (nats://127.0.0.1:4222)
-	InProcess func() (net.Conn, error) // when set, connections come from it and URL only names them
 	Name      string                   // shown by the NATS server ("sluice")
 	Creds     string                   // user credentials file
+	Nkey      string                   // file of a user's nkey seed
 	Cert, Key string                   // client certificate and key files, both or none
 	RootCAs   []string                 // CA files the server's certificate is checked against
 	Conns     int                      // connections (1); a name's traffic is always on one of them
@@ -129,6 +129,14 @@ type Options struct {
 	Log       *slog.Logger             // (none)
 	Metrics   *Metrics                 // (one of its own)
 	Faults    *owner.Faults            // records recovered panics (none)
+
+	// InProcess makes connections without a socket, and URL only names them; nil: URL is dialled.
+	// It may wait until ctx ends. If its error has a method Advice() string that returns a text,
+	// waiting does not help: the text says what does.
+	InProcess func(ctx context.Context) (net.Conn, error)
+	// UserKey is the public nkey of the user on such connections; empty: none. Sign signs with it.
+	UserKey string
+	Sign    func(nonce []byte) ([]byte, error)
 
 	// Services limits the requests in flight at each service. nil: there is no limit.
 	Services *limit.Table

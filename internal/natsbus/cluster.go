@@ -328,7 +328,7 @@ func (l *link) beat(token string, data []byte) {
 // witness connects to one server of the cluster with the credentials of the link.
 func (l *link) witness(ctx context.Context, host string) (*nats.Conn, error) {
 	settings := nats.GetDefaultOptions()
-	options, err := Credentials(l.opts.Creds, l.opts.Cert, l.opts.Key, l.opts.RootCAs)
+	options, err := Credentials(l.opts.Creds, l.opts.Nkey, l.opts.Cert, l.opts.Key, l.opts.RootCAs)
 	if err != nil {
 		return nil, err
 	}

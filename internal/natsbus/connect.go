@@ -167,7 +167,10 @@ func permanent(err error) string {
 	var badURL *url.Error
 	var notTLS tls.RecordHeaderError
 	var remote *net.OpError
+	var advised interface{ Advice() string }
 	switch {
+	case errors.As(err, &advised):
+		return advised.Advice()
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAccountAuthExpired):
 		return "check the user in the address or the credentials file"
 	case errors.As(err, &unknownCA), errors.As(err, &badHost):
@@ -195,6 +198,12 @@ func (l *link) Dial(network, address string) (net.Conn, error) {
 	return l.keep(c, err)
 }
 
+func (l *link) dialInProcess() (net.Conn, error) {
+	c, err := l.opts.InProcess(l.dials)
+	l.dialError = err
+	return l.keep(c, err)
+}
+
 func (l *link) keep(c net.Conn, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
@@ -207,7 +216,7 @@ func (l *link) keep(c net.Conn, err error) (net.Conn, error) {
 // configure sets nats.go's options. An error is one of the files named in ours.
 func (l *link) configure(settings *nats.Options) error {
 	o := l.opts
-	credentials, err := Credentials(o.Creds, o.Cert, o.Key, o.RootCAs)
+	credentials, err := Credentials(o.Creds, o.Nkey, o.Cert, o.Key, o.RootCAs)
 	if err != nil {
 		return err
 	}
@@ -239,7 +248,10 @@ func (l *link) configure(settings *nats.Options) error {
 		nats.ClosedHandler(func(nc *nats.Conn) { contained(l, func() { l.onClosed(nc) }) }),
 	}
 	if o.InProcess != nil {
-		options = append(options, nats.InProcessServer(inProcess(func() (net.Conn, error) { return l.keep(o.InProcess()) })))
+		options = append(options, nats.InProcessServer(inProcess(l.dialInProcess)))
+	}
+	if o.UserKey != "" {
+		options = append(options, nats.Nkey(o.UserKey, o.Sign))
 	}
 	for _, apply := range append(options, credentials...) {
 		if err := apply(settings); err != nil {

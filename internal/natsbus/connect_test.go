@@ -195,7 +195,7 @@ func TestPermanentErrorsFailAtOnce(t *testing.T) {
 func TestInProcess(t *testing.T) {
 	h := &harness{t: t, nats: natstest.Start(t)}
 	h.connect(func(h *harness, o *Options) {
-		o.InProcess = h.nats.InProcess
+		o.InProcess = func(context.Context) (net.Conn, error) { return h.nats.InProcess() }
 		o.URL = "nats://nowhere.invalid:1"
 	})
 	if err := h.caller.Subscribe("a"); err != nil {

@@ -3,6 +3,7 @@ package natsbus
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -128,7 +129,7 @@ func stalled(t *testing.T, change func(*Options)) (*harness, *stalling) {
 	s := &stalling{ends: make(chan net.Conn, 100), stalled: make(chan struct{}, 100), blocked: make(chan struct{}, 1)}
 	h := &harness{t: t}
 	h.connect(func(_ *harness, o *Options) {
-		o.InProcess = s.connect
+		o.InProcess = func(context.Context) (net.Conn, error) { return s.connect() }
 		change(o)
 	})
 	return h, s

@@ -2,11 +2,12 @@ package natstest
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -21,8 +22,8 @@ type Cluster struct {
 }
 
 // StartCluster runs a cluster of n servers until the test ends. When it returns, each has a route
-// to each other.
-func StartCluster(tb testing.TB, n int) *Cluster {
+// to each other. Each change may alter the options of the server with the index i before it starts.
+func StartCluster(tb testing.TB, n int, change ...func(i int, o *server.Options)) *Cluster {
 	tb.Helper()
 	c := new(Cluster)
 	var routes []*url.URL
@@ -50,6 +51,9 @@ func StartCluster(tb testing.TB, n int) *Cluster {
 				if j != i {
 					o.Routes = append(o.Routes, r)
 				}
+			}
+			for _, f := range change {
+				f(i, o)
 			}
 		})
 		c.Nodes = append(c.Nodes, s)
@@ -96,9 +100,11 @@ func (c *Cluster) Heal(tb testing.TB) {
 type proxy struct {
 	listener net.Listener
 	target   string // set before serve
+	slow     slow   // set before serve
 
 	mu     sync.Mutex
 	closed bool
+	frozen chan struct{} // closed by the thaw; nil: it is not frozen
 	conns  map[net.Conn]bool
 }
 
@@ -127,11 +133,89 @@ func (p *proxy) serve() {
 			}
 			defer p.drop(out)
 			go func() {
-				_, _ = io.Copy(out, in) // the end of either direction ends both
+				p.pass(out, in) // the end of either direction ends both
 				p.drop(out)
 			}()
-			_, _ = io.Copy(in, out)
+			p.pass(in, out)
 		}()
+	}
+}
+
+// pass copies until either connection ends. What is read while the proxy is frozen waits.
+func (p *proxy) pass(to, from net.Conn) {
+	type packet struct {
+		data []byte
+		due  time.Time
+	}
+	sent := make(chan packet, 1024)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for k := range sent {
+			if d := time.Until(k.due); d > 0 {
+				<-time.After(d)
+			}
+			if thawed := p.thawed(); thawed != nil {
+				<-thawed
+			}
+			if _, err := to.Write(k.data); err != nil {
+				from.Close()
+				for range sent { // until from's end
+				}
+				return
+			}
+		}
+	}()
+	due := time.Now()
+	for {
+		buffer := make([]byte, 1400)
+		n, err := from.Read(buffer)
+		if n > 0 {
+			if d := time.Now().Add(p.slow.next()); d.After(due) {
+				due = d // TCP keeps the order: what is behind a lost packet waits for it
+			}
+			sent <- packet{buffer[:n], due}
+		}
+		if err != nil {
+			close(sent)
+			<-done
+			return
+		}
+	}
+}
+
+// slow is a network far away that loses packets.
+type slow struct {
+	delay time.Duration // one way
+	lost  int           // every so many packets one is lost, and sent again
+	count atomic.Int64
+}
+
+// next returns how long the next packet takes.
+func (s *slow) next() time.Duration {
+	if s.lost > 0 && s.count.Add(1)%int64(s.lost) == 0 {
+		return 4 * s.delay // its sender notices after a round trip and more
+	}
+	return s.delay
+}
+
+// thawed returns a channel that is closed when the proxy is frozen no more; nil: it is not frozen.
+func (p *proxy) thawed() chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.frozen
+}
+
+// freeze keeps all bytes back, and the ends of connections, or ends that.
+func (p *proxy) freeze(freeze bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case freeze && p.frozen == nil:
+		p.frozen = make(chan struct{})
+	case !freeze && p.frozen != nil:
+		close(p.frozen)
+		p.frozen = nil
 	}
 }
 
@@ -167,5 +251,6 @@ func (p *proxy) cut(cut bool) {
 
 func (p *proxy) close() {
 	p.listener.Close()
+	p.freeze(false)
 	p.cut(true)
 }
