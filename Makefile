@@ -15,7 +15,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort reliability resgate-table release packages package-test clean
+.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort differential reliability resgate-table release packages package-test clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,7 @@ fmt: ## format all Go files
 docs: ## write the settings into docs/configuration.md, the metrics into docs/observability.md, docs/websocket-cases.md
 	$(GO) test -count 1 ./internal/config ./internal/collect -run 'TestDocs' -write-docs
 	$(GO) test -count 1 ./netpoll -run 'TestAutobahn' -write-docs
+	$(GO) test -count 1 ./loadtest/differential -run 'TestDocs' -write-docs
 
 fuzz: ## fuzz each target for TIME (10s)
 	@for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' $(CORE) | xargs -n 1 dirname | sort -u); do \
@@ -145,6 +146,13 @@ soak: build ## let everything go wrong for TIME (10m) with CLIENTS (5000), repor
 
 soakshort: ## the soak that is part of ci: each fault once, with few clients
 	@$(MAKE) --no-print-directory soak TIME=1s CLIENTS=300 SEED=$(SEED) ARGS=-quiet
+
+differential: build ## hold random conversations with Sluice and Resgate for TIME (1m), and compare what clients receive
+	$(GO) build -o bin/sluice-load ./cmd/sluice-load
+	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
+	mkdir -p bin/peers
+	cd bench/peers && $(GO) build -o ../../bin/peers/ github.com/resgateio/resgate
+	./bin/sluice-load differential -time $(if $(filter file,$(origin TIME)),1m,$(TIME)) $(ARGS)
 
 reliability: build ## cause faults under clients of Sluice, Resgate and Centrifugo, and write the table into docs/reliability.md
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load

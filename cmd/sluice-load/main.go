@@ -32,6 +32,7 @@ const usage = `sluice-load measures realtime gateways.
   sluice-load run [flags]       run scenarios; "run -h" lists the flags
   sluice-load soak [flags]      everything goes wrong for a while, and then all clients must be exact
   sluice-load faults [flags]    cause faults one by one, and say what became of a gateway's clients
+  sluice-load differential      hold the same conversations with two gateways, and compare what clients receive
   sluice-load report FILE.json  render the page, the tables and the charts of a run again
   sluice-load floor [flags]     serve the floor: one write per event and connection
   sluice-load kinds             list the kinds of scenarios
@@ -63,6 +64,8 @@ func command(args []string, out io.Writer) error {
 		return soakCommand(args, out)
 	case "faults":
 		return faultsCommand(args, out)
+	case "differential":
+		return differentialCommand(args, out)
 	case "soak-service": // a soak starts its services with it
 		return service.Worker(os.Stdin, os.Stdout)
 	case "report":

@@ -289,6 +289,8 @@ func (h *Handler) Plan(resp *Response, q *Query) Plan {
 		p.RID, ok = h.RID(q.Path, q.RawQuery)
 	}
 	switch {
+	case len(q.Path) > len(h.prefix) && strings.HasSuffix(q.Path, "/"): // whatever the method is
+		resp.Fail(res.ErrNotFound)
 	case !known:
 		resp.Header["Allow"] = h.allow
 		resp.Fail(res.ErrMethodNotAllowed)
