@@ -80,6 +80,7 @@ type Gateway struct {
 
 	embedded atomic.Pointer[embednats.Server] // set once by Start; nil: NATS is not embedded
 	draining atomic.Bool                      // health checks fail
+	left     atomic.Bool                      // see Leave
 	cutHTTP  metrics.Counter                  // connections of net/http closed at the deadline of the drain
 
 	faults *owner.Faults // logs and counts contained panics

@@ -131,6 +131,10 @@ func (g *Gateway) disconnect() {
 	g.owners.Disconnect()
 }
 
+// leaveDelay is for how long clients whose connection was accepted at the last moment before Leave
+// are served, so that the drain finds them in order.
+const leaveDelay = 500 * time.Millisecond
+
 // drainSlack extends the drain beyond its windows, for timers that are due at their end.
 const drainSlack = 250 * time.Millisecond
 
@@ -138,6 +142,8 @@ const drainSlack = 250 * time.Millisecond
 //
 //  1. Health checks fail from the beginning. For Config.ShutdownDelay, clients are
 //     served as before, new ones too, since load balancers need time to notice.
+//     After Leave it is leaveDelay, and health checks do not fail yet: they are those of clients
+//     that the other process has not got.
 //  2. Listening ends. WebSockets are closed with 1001, spread over
 //     Config.DrainTimeout. Meanwhile in-flight requests get their responses, and
 //     streams end, on the loops and on net/http. Idle connections are closed. Each
@@ -148,16 +154,21 @@ const drainSlack = 250 * time.Millisecond
 func (g *Gateway) drain(ctx context.Context) error {
 	c := g.reloader.Running().WithDefaults()
 	window := max(c.DrainTimeout, 0) + c.CloseTimeout + drainSlack
-	delay, end := owner.Within(ctx, g.clock, max(c.ShutdownDelay, 0)) // runs when health checks begin to fail
-	g.draining.Store(true)
-	g.log.Info("draining", "connections", g.netMetrics.OpenAll.Load(), "delay", c.ShutdownDelay, "within", window)
-	if c.ShutdownDelay > 0 {
+	wait := max(c.ShutdownDelay, 0)
+	if g.left.Load() {
+		wait = leaveDelay
+	}
+	delay, end := owner.Within(ctx, g.clock, wait) // runs when health checks begin to fail
+	g.draining.Store(!g.left.Load())
+	g.log.Info("draining", "connections", g.netMetrics.OpenAll.Load(), "delay", wait, "within", window)
+	if wait > 0 {
 		select {
 		case <-delay.Done():
 		case <-g.engine.Ended():
 		}
 	}
 	end()
+	g.draining.Store(true)
 	g.grace.Stop()
 	deadline, cut := owner.Within(ctx, g.clock, window)
 	defer cut()

@@ -92,11 +92,16 @@ func (e *Engine) Close() {
 // advance closes the connections that are due, once Engine.Drain was called.
 func (d *drain) advance() {
 	l := d.loop
-	if !l.engine.draining.Load() {
-		return
+	draining, left := l.engine.draining.Load(), l.engine.left.Load()
+	if p := l.wait.parker.Load(); p != nil && (draining || left) {
+		late := l.engine.acceptLate
+		if left {
+			late = nil // the kernel's queue is the other process's
+		}
+		p.StopListening(late) // in each iteration: gnet may have been restarted
 	}
-	if p := l.wait.parker.Load(); p != nil {
-		p.StopListening(l.engine.acceptLate) // in each iteration: gnet may have been restarted
+	if !draining {
+		return
 	}
 	if d.empty {
 		return

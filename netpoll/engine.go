@@ -78,6 +78,7 @@ type Engine struct {
 	backlogLimit atomic.Int64           // bytes that slow clients may hold now, if that is less
 	refusing     atomic.Bool            // see Refuse
 
+	left     atomic.Bool    // see Leave
 	draining atomic.Bool    // no new clients; those connected are being closed
 	quitting atomic.Bool    // gnet is to end, and not to be restarted
 	quit     chan struct{}  // closed with quitting

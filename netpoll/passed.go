@@ -35,8 +35,9 @@ func (e passed) use() error {
 
 // accept begins to accept from the passed listeners.
 func (e passed) accept() {
+	each := (len(e.loops) + len(e.opts.Listeners) - 1) / max(len(e.opts.Listeners), 1)
 	for _, l := range e.opts.Listeners {
-		for range e.loops {
+		for range each {
 			go e.from(l)
 		}
 	}

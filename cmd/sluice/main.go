@@ -23,6 +23,8 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	hangups := make(chan os.Signal, 1) // one that is pending stands for all
 	signal.Notify(hangups, syscall.SIGHUP)
-	p := process{environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, signals: signals, hangups: hangups}
+	upgrades := make(chan os.Signal, 1) // as for hangups
+	signal.Notify(upgrades, syscall.SIGUSR2)
+	p := process{environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, signals: signals, hangups: hangups, upgrades: upgrades}
 	os.Exit(p.run(os.Args[1:]))
 }

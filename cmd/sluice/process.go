@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"sluice/internal/config"
 	"sluice/internal/memory"
 	"sluice/internal/systemd"
+	"sluice/internal/takeover"
 )
 
 // Exit codes.
@@ -28,12 +30,18 @@ const stopMargin = 5 * time.Second
 
 // process is what the operating system gives to a run.
 type process struct {
-	environ []string
-	stdout  io.Writer
-	stderr  io.Writer
-	signals <-chan os.Signal
-	hangups <-chan os.Signal  // SIGHUP, which reloads the settings
-	manager *systemd.Notifier // nil: there is no service manager
+	environ  []string
+	stdout   io.Writer
+	stderr   io.Writer
+	signals  <-chan os.Signal
+	hangups  <-chan os.Signal  // SIGHUP, which reloads the settings
+	upgrades <-chan os.Signal  // SIGUSR2, which has a new process take over
+	manager  *systemd.Notifier // nil: there is no service manager
+
+	args        []string              // after the program's name
+	predecessor *takeover.Predecessor // that this process takes over from; nil: none
+	// The service manager has chosen the addresses of these sockets.
+	activatedClients, activatedMetrics bool
 }
 
 // service is what a process runs: a gateway, alone or with the demo.
@@ -55,6 +63,7 @@ type service interface {
 // run does what args, the arguments after the program's name, ask for. It
 // returns the exit code.
 func (p *process) run(args []string) int {
+	p.args = args
 	build := p.gateway
 	if len(args) > 0 {
 		switch args[0] {
@@ -80,7 +89,13 @@ func (p *process) run(args []string) int {
 			return p.bundle(args[1:])
 		case "service":
 			return p.service(args[1:])
+		case "upgrade":
+			return p.upgrade(args[1:])
 		}
+	}
+	var err error
+	if p.predecessor, err = takeover.Inherit(p.environ, version()); err != nil {
+		return p.misused(err)
 	}
 	setup, err := config.Load(args, p.environ)
 	switch {
@@ -113,12 +128,26 @@ func (p *process) run(args []string) int {
 		return p.misused(err)
 	}
 	setup.Config.Listeners, setup.Config.MetricsListener = sockets.Clients, sockets.Metrics
+	p.activatedClients, p.activatedMetrics = sockets.Clients != nil, sockets.Metrics != nil
+	p.inherited(&setup.Config)
 	memory.Set(int64(setup.Config.MemoryLimit), log)
 	s, err := build(setup.Config)
 	if err != nil {
 		return p.misused(err)
 	}
-	return p.serve(s, log)
+	if p.predecessor != nil && p.predecessor.Check {
+		p.predecessor.Ready()
+		return exitOK
+	}
+	orders, err := p.listenForOrders(setup.Config.UpgradeSocket)
+	if err != nil {
+		return p.misused(err)
+	}
+	if orders != nil {
+		defer func() { _ = orders.Close() }()
+	}
+	p.predecessor.Step("settings read; connecting to NATS")
+	return p.serve(s, c, orders, log)
 }
 
 func (p *process) gateway(c gateway.Config) (service, error) { return gateway.New(c) }
@@ -138,13 +167,14 @@ func (p *process) inform(setup config.Setup) int {
 
 // misused reports a mistake in the settings.
 func (p *process) misused(err error) int {
+	p.predecessor.Fail(err)
 	fmt.Fprintf(p.stderr, "sluice: %v\nTry sluice -h for the settings.\n", err)
 	return exitUsage
 }
 
 // serve runs s from start to stop. The first signal ends it gently within the
 // given window, a further one at once.
-func (p *process) serve(s service, log *slog.Logger) int {
+func (p *process) serve(s service, c gateway.Config, orders net.Listener, log *slog.Logger) int {
 	ctx, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
 	started := make(chan error, 1)
@@ -153,10 +183,12 @@ func (p *process) serve(s service, log *slog.Logger) int {
 	case err := <-started:
 		if err != nil {
 			log.Error("cannot start", "error", err)
+			p.predecessor.Fail(err)
 			return exitFailure
 		}
 	case sig := <-p.signals:
 		log.Info("stopped before the start was complete", "signal", sig.String())
+		p.predecessor.Fail(errors.New("stopped by a signal"))
 		giveUp()
 		select {
 		case err := <-started:
@@ -169,7 +201,12 @@ func (p *process) serve(s service, log *slog.Logger) int {
 		}
 	}
 
+	p.predecessor.Ready()
 	p.manager.Ready("clients are served")
+	up := &upgrades{p: p, service: s, config: c, log: log, orders: orders, requests: make(chan upgradeRequest), succeeded: make(chan struct{})}
+	upgrading, endUpgrades := context.WithCancel(ctx)
+	defer endUpgrades()
+	go up.run(upgrading)
 	reloading, endReloads := context.WithCancel(ctx)
 	defer endReloads()
 	go p.reloads(reloading, s)
@@ -182,8 +219,12 @@ func (p *process) serve(s service, log *slog.Logger) int {
 		log.Error("the gateway failed", "error", err)
 		p.stop(s, log)
 		return exitFailure
+	case <-up.succeeded:
+		endReloads()
+		return p.stop(s, log)
 	case sig := <-p.signals:
 		endReloads()
+		endUpgrades()
 		log.Info("stopping; a second signal leaves at once", "signal", sig.String())
 		return p.stop(s, log)
 	}

@@ -116,7 +116,7 @@ func (s *scripted) Alive(ctx context.Context) error {
 func serve(s *scripted) (signals chan os.Signal, exit chan int, log *testkit.Log) {
 	signals, exit, log = make(chan os.Signal, 2), make(chan int, 1), new(testkit.Log)
 	p := process{stdout: io.Discard, stderr: io.Discard, signals: signals}
-	go func() { exit <- p.serve(s, log.Logger()) }()
+	go func() { exit <- p.serve(s, gateway.Config{}, nil, log.Logger()) }()
 	return signals, exit, log
 }
 

@@ -92,7 +92,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.access.Store(a)
 	s.Server = httpserver.New(httpserver.Options{
-		Setting: "adminPort", Addr: o.Config.AdminListenAddr(), Handler: s.guard(s.routes()), Log: o.Log,
+		Setting: "adminPort", Addr: o.Config.AdminListenAddr(), Listener: o.Config.AdminListener, Handler: s.guard(s.routes()), Log: o.Log,
 		Listening: s.announce, ConnContext: s.connContext,
 		Wrap: func(l net.Listener) net.Listener { return listener{l, s} },
 	})

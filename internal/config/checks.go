@@ -169,6 +169,15 @@ func looksSecret(s string) bool {
 // seed matches the seed of an NKEY.
 var seed = regexp.MustCompile(`\bS[NCOAUX][A-Z2-7]{20,}\b`)
 
+// checkSocket refuses what cannot be the path of a Unix socket (unix(7): 108 bytes with the final
+// zero, 104 on other systems).
+func checkSocket(path string) error {
+	if len(path) > 103 || path != "" && path[0] != '/' {
+		return errors.New("must be an absolute path of at most 103 bytes")
+	}
+	return nil
+}
+
 // checkFile refuses what is the content of a file rather than its name, so that
 // no later message quotes it.
 func checkFile(name string) error {

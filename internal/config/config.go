@@ -145,6 +145,10 @@ type Config struct {
 	AdminTLSKey    string // file of its key
 	AdminClientCA  string // file of the authorities of the certificates that clients need; empty: they need none
 
+	// UpgradeSocket is the path of the Unix socket for "sluice upgrade"; empty: none. Only the
+	// process uses it, not the gateway.
+	UpgradeSocket string
+
 	// Owners.
 	Loops  int // event loops; 0: one per core
 	Shards int // cache shards, a power of two; 0: by the number of cores
@@ -223,10 +227,11 @@ type Config struct {
 	Clock   owner.Clock       // nil: the system's
 
 	// Listeners are listening TCP sockets for clients that were passed to the process, used in
-	// place of Addr and Port; MetricsListener likewise in place of MetricsPort. The gateway takes
-	// them over.
+	// place of Addr and Port; MetricsListener likewise in place of MetricsPort, AdminListener in
+	// place of AdminPort if that is not 0. The gateway takes them over.
 	Listeners       []net.Listener
 	MetricsListener net.Listener
+	AdminListener   net.Listener
 
 	// Level is the level of Log, which a reload sets to LogLevel; nil: a reload does not change it.
 	Level *slog.LevelVar

@@ -85,6 +85,24 @@ func (s *Server) Addr() net.Addr {
 	return nil
 }
 
+// Listener returns what the server listens on; nil before Start. A nil Server has none.
+func (s *Server) Listener() net.Listener {
+	if s != nil {
+		if l := s.listens.Load(); l != nil {
+			return *l
+		}
+	}
+	return nil
+}
+
+// Leave ends listening, because another process serves on the same socket, but no request. A nil
+// Server does nothing.
+func (s *Server) Leave() {
+	if s.Listener() != nil {
+		go func() { _ = s.http.Shutdown(context.Background()) }() // ends with Stop at the latest
+	}
+}
+
 // Stop ends a started server without waiting for requests: what they ask for can be asked again.
 func (s *Server) Stop() error {
 	err := s.http.Close()

@@ -15,6 +15,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +24,7 @@ import (
 type Notifier struct {
 	conn     *net.UnixConn
 	watchdog time.Duration
+	over     atomic.Bool // another process is the main one
 }
 
 // NewNotifier returns the Notifier that the environment asks for, nil if it does not. pid is the
@@ -70,12 +72,20 @@ func (n *Notifier) Stopping(within time.Duration) {
 	n.send("STOPPING=1", "EXTEND_TIMEOUT_USEC="+strconv.FormatInt(within.Microseconds(), 10))
 }
 
+// HandOver says that another process is the main one from now on. This Notifier sends nothing more.
+func (n *Notifier) HandOver(pid int) {
+	n.send("MAINPID=" + strconv.Itoa(pid))
+	if n != nil {
+		n.over.Store(true)
+	}
+}
+
 // Alive restarts the watchdog's timer.
 func (n *Notifier) Alive() { n.send("WATCHDOG=1") }
 
 // send sends one notification. A manager that does not take it is no reason to do anything else.
 func (n *Notifier) send(lines ...string) {
-	if n != nil {
+	if n != nil && !n.over.Load() {
 		_, _ = n.conn.Write([]byte(strings.Join(lines, "\n")))
 	}
 }

@@ -30,7 +30,8 @@ type Parker struct {
 	selfWake func()                // makes inner readable
 	check    func(fd uintptr) bool // begun, for raw.Read
 
-	listeners []int // gnet's, watched by inner
+	listeners []int // gnet's, watched by inner; until StopListening
+	all       []int // the same numbers, always
 
 	noticed bool // outer watches inner
 	checked bool // inner was checked since Wait began
@@ -51,6 +52,7 @@ func New(fd int, selfWake func()) (*Parker, error) {
 			p.listeners = append(p.listeners, fd)
 		}
 	}
+	p.all = slices.Clone(p.listeners)
 	if p.outer, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
@@ -102,17 +104,22 @@ func epollOf(fd int) (epoll int, watched []int, err error) {
 	return -1, nil, errors.New("/proc names no epoll for it")
 }
 
+// Listeners returns the descriptors on which gnet listens, or has listened. Any goroutine may call
+// it.
+func (p *Parker) Listeners() []int { return p.all }
+
 // StopListening closes gnet's listeners. late receives the connections that the kernel has
-// completed and gnet has not accepted. gnet keeps the descriptors' numbers, may be about to accept,
-// and ends as a whole if an accept fails. So each number gets a socket at which nothing ever
-// arrives. A listener stays open if no descriptor is free for that.
+// completed and gnet has not accepted; nil: they are left to another process with the same sockets.
+// gnet keeps the descriptors' numbers, may be about to accept, and ends as a whole if an accept
+// fails. So each number gets a socket at which nothing ever arrives. A listener stays open if no
+// descriptor is free for that.
 func (p *Parker) StopListening(late func(fd int)) {
 	for _, fd := range p.listeners {
 		silent, err := silentListener()
 		if err != nil {
 			continue
 		}
-		for {
+		for late != nil {
 			c, _, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 			if err != nil {
 				break

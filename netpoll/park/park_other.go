@@ -35,3 +35,6 @@ func (*Parker) Watch(int, bool) bool { return false }
 
 // StopListening closes the listeners.
 func (*Parker) StopListening(func(fd int)) {}
+
+// Listeners implements the Linux Parker's method: there are none.
+func (*Parker) Listeners() []int { return nil }

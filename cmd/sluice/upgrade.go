@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/gateway"
+	"sluice/internal/config"
+	"sluice/internal/takeover"
+	"sluice/netpoll"
+)
+
+// startMargin is what a new process may take to serve, beside the wait for NATS.
+const startMargin = 30 * time.Second
+
+// replaceable is a service whose place a new process can take.
+type replaceable interface {
+	Sockets() (gateway.Sockets, error)
+	Leave()
+}
+
+// upgrades replaces the process by a new one on SIGUSR2, and on orders at upgradeSocket.
+type upgrades struct {
+	p         *process
+	service   service
+	config    gateway.Config // with its defaults
+	log       *slog.Logger
+	orders    net.Listener // nil: there is no upgradeSocket
+	requests  chan upgradeRequest
+	succeeded chan struct{} // closed when a new process is in charge
+}
+
+// upgradeRequest asks for a new process.
+type upgradeRequest struct {
+	check bool
+	step  func(text string)
+	done  chan error // one result
+}
+
+// listenForOrders opens upgradeSocket, unless the predecessor's is at the same path.
+func (p *process) listenForOrders(path string) (net.Listener, error) {
+	if path == "" {
+		return nil, nil
+	}
+	if l := p.predecessor.Take(takeover.Control, func(a net.Addr) bool { return a.String() == path }); len(l) > 0 {
+		takeover.Keep(l[0])
+		return l[0], nil
+	}
+	l, err := takeover.Listen(path)
+	if err != nil {
+		return nil, fmt.Errorf("upgradeSocket: %w", err)
+	}
+	return l, nil
+}
+
+// inherited takes the listening sockets that the predecessor has and the settings ask for.
+func (p *process) inherited(c *gateway.Config) {
+	always := func(net.Addr) bool { return true }
+	d := c.WithDefaults()
+	if l := p.predecessor.Take(takeover.ActivatedClients, always); len(l) > 0 {
+		c.Listeners, p.activatedClients = l, true
+	} else if len(c.Listeners) == 0 {
+		c.Listeners = p.predecessor.Take(takeover.Clients, sameAddress(d.ListenAddr()))
+	}
+	if l := p.predecessor.Take(takeover.ActivatedMetrics, always); len(l) > 0 {
+		c.MetricsListener, p.activatedMetrics = l[0], true
+	} else if host, _, err := net.SplitHostPort(d.ListenAddr()); err == nil && d.MetricsPort != 0 && c.MetricsListener == nil {
+		if l := p.predecessor.Take(takeover.Metrics, sameAddress(net.JoinHostPort(host, fmt.Sprint(max(d.MetricsPort, 0))))); len(l) > 0 {
+			c.MetricsListener = l[0]
+		}
+	}
+	if d.AdminPort != 0 {
+		if l := p.predecessor.Take(takeover.Admin, sameAddress(d.AdminListenAddr())); len(l) > 0 {
+			c.AdminListener = l[0]
+		}
+	}
+}
+
+// sameAddress returns whether a socket listens at an address, as host:port. Port 0 is any.
+func sameAddress(addr string) func(net.Addr) bool {
+	want, err := net.ResolveTCPAddr("tcp", addr)
+	return func(a net.Addr) bool {
+		got, ok := a.(*net.TCPAddr)
+		if !ok || err != nil || want.Port != 0 && want.Port != got.Port {
+			return false
+		}
+		if want.IP == nil {
+			return got.IP.Equal(net.IPv6unspecified)
+		}
+		return got.IP.Equal(want.IP)
+	}
+}
+
+// run serves requests until ctx ends, one after the other.
+func (u *upgrades) run(ctx context.Context) {
+	if u.orders != nil {
+		go takeover.Serve(u.orders, u.request)
+	}
+	for {
+		var r upgradeRequest
+		select {
+		case <-ctx.Done():
+			return
+		case <-u.p.upgrades:
+			r = upgradeRequest{step: func(string) {}, done: make(chan error, 1)}
+		case r = <-u.requests:
+		}
+		err := u.do(ctx, r)
+		r.done <- err
+		if err == nil && !r.check {
+			close(u.succeeded)
+			return
+		}
+	}
+}
+
+// request is an order at upgradeSocket.
+func (u *upgrades) request(check bool, step func(text string)) error {
+	r := upgradeRequest{check: check, step: step, done: make(chan error, 1)}
+	select {
+	case u.requests <- r:
+	case <-u.succeeded:
+		return errors.New("another process has taken over: ask it")
+	}
+	return <-r.done
+}
+
+// do starts a new process and lets it take over. After an error nothing has changed.
+func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
+	began := time.Now()
+	what := "upgrade"
+	if r.check {
+		what = "check of an upgrade"
+	}
+	u.log.Info(what + " begins")
+	defer func() {
+		if err != nil {
+			u.log.Error(what+" failed; this process goes on", "error", err)
+		}
+	}()
+	sockets, err := u.sockets()
+	defer func() {
+		for _, s := range sockets {
+			_ = unix.Close(s.FD)
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	successor, err := takeover.Start(ctx, takeover.Options{
+		Path: path, Args: u.p.args, Environ: u.p.environ, Version: version(), Sockets: sockets, Check: r.check,
+		Within: u.config.NATSTimeout + startMargin,
+		Step: func(text string) {
+			u.log.Info(what, "step", text)
+			r.step(text)
+		},
+	})
+	if err != nil || r.check {
+		return err
+	}
+	if err := successor.Commit(); err != nil {
+		successor.Abandon()
+		return fmt.Errorf("the new process has ended again: %w", err)
+	}
+	u.p.manager.HandOver(successor.PID)
+	u.service.(replaceable).Leave()
+	successor.Close()
+	text := fmt.Sprintf("process %d serves new clients; those of process %d leave within %v", successor.PID, os.Getpid(), u.service.StopWindow())
+	u.log.Info(what+" done", "pid", successor.PID, "took", time.Since(began))
+	r.step(text)
+	return nil
+}
+
+// sockets returns duplicates of all listening sockets, which the caller closes.
+func (u *upgrades) sockets() (all []takeover.Socket, err error) {
+	s, ok := u.service.(replaceable)
+	if !ok {
+		return nil, errors.New("this service cannot be handed over: restart it")
+	}
+	own, err := s.Sockets()
+	if err != nil {
+		return nil, err
+	}
+	clients, metrics := takeover.Clients, takeover.Metrics
+	if u.p.activatedClients {
+		clients = takeover.ActivatedClients
+	}
+	if u.p.activatedMetrics {
+		metrics = takeover.ActivatedMetrics
+	}
+	for _, fd := range own.Clients {
+		all = append(all, takeover.Socket{Role: clients, FD: fd})
+	}
+	if own.Metrics >= 0 {
+		all = append(all, takeover.Socket{Role: metrics, FD: own.Metrics})
+	}
+	if own.Admin >= 0 {
+		all = append(all, takeover.Socket{Role: takeover.Admin, FD: own.Admin})
+	}
+	if u.orders != nil {
+		fd, err := netpoll.DupSocket(u.orders)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, takeover.Socket{Role: takeover.Control, FD: fd})
+	}
+	return all, nil
+}
+
+// upgrade does "sluice upgrade": it has the gateway that the same settings start replaced by a new
+// process. It exits with 0 when that serves, with 1 if nothing has changed, and with 2 if the
+// settings are wrong.
+func (p *process) upgrade(args []string) int {
+	check := len(args) > 0 && (args[0] == "--check" || args[0] == "-check")
+	if check {
+		args = args[1:]
+	}
+	setup, err := config.Reload(args, p.environ)
+	switch {
+	case setup.Help || setup.Version:
+		return p.inform(setup)
+	case err != nil:
+		return p.misused(err)
+	case setup.Config.UpgradeSocket == "":
+		return p.misused(errors.New("upgradeSocket is not set: name the socket in the gateway's settings, or send it SIGUSR2"))
+	}
+	began := time.Now()
+	err = takeover.Ask(setup.Config.UpgradeSocket, check, func(text string) {
+		fmt.Fprintf(p.stdout, "%6.1f s  %s\n", time.Since(began).Seconds(), text)
+	})
+	if err != nil {
+		fmt.Fprintf(p.stderr, "sluice: nothing has changed: %v\n", err)
+		return exitFailure
+	}
+	if check {
+		fmt.Fprintln(p.stdout, "the new process could take over")
+	}
+	return exitOK
+}

@@ -1,0 +1,218 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"sluice/internal/natstest"
+	"sluice/internal/testkit"
+)
+
+// lineage is a gateway and the processes that take over from it, all with one log.
+type lineage struct {
+	t      *testing.T
+	first  *exec.Cmd
+	exited chan struct{} // closed when the first has ended
+	path   string        // of the log
+	socket string
+	file   string // of the settings
+	addr   string
+}
+
+// startLineage starts a gateway with a settings file that has the given lines, too.
+func startLineage(t *testing.T, settings string) *lineage {
+	t.Helper()
+	nats := natstest.Start(t)
+	dir := t.TempDir()
+	l := &lineage{t: t, exited: make(chan struct{}), path: filepath.Join(dir, "log"), socket: filepath.Join(dir, "socket"), file: filepath.Join(dir, "sluice.yaml")}
+	l.write(fmt.Sprintf("natsUrl: %s\naddr: 127.0.0.1\nport: -1\nmetricsPort: -1\nadminPort: -1\nupgradeSocket: %s\ndrainTimeout: 100ms\ncloseTimeout: 1s\n%s", nats.URL(), l.socket, settings))
+	log, err := os.Create(l.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	l.first = exec.Command(os.Args[0], "-c", l.file)
+	l.first.Env = []string{asProgram + "=1", "PATH=" + os.Getenv("PATH")}
+	l.first.Stdout, l.first.Stderr = log, log
+	if err := l.first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = l.first.Wait()
+		close(l.exited)
+	}()
+	t.Cleanup(func() {
+		for _, pid := range append(l.pids(), l.first.Process.Pid) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		<-l.exited
+		if t.Failed() {
+			t.Log(l.log())
+		}
+	})
+	l.until("msg=listening", 1)
+	l.addr = value(l.log(), "msg=listening addr=")
+	return l
+}
+
+func (l *lineage) write(settings string) {
+	l.t.Helper()
+	if err := os.WriteFile(l.file, []byte(settings), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *lineage) log() string {
+	text, err := os.ReadFile(l.path)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// until waits until the log has text n times.
+func (l *lineage) until(text string, n int) {
+	l.t.Helper()
+	testkit.Until(l.t, fmt.Sprintf("%q is logged %d times", text, n), func() bool { return strings.Count(l.log(), text) >= n })
+}
+
+// value returns the word that follows text in a log.
+func value(log, text string) string {
+	_, rest, _ := strings.Cut(log, text)
+	return rest[:max(strings.IndexAny(rest, " \n\""), 0)]
+}
+
+// pids returns the processes that have taken over, in their order.
+func (l *lineage) pids() (all []int) {
+	for _, part := range strings.Split(l.log(), `msg="upgrade done" pid=`)[1:] {
+		pid, _ := strconv.Atoi(part[:strings.IndexAny(part, " \n")])
+		all = append(all, pid)
+	}
+	return all
+}
+
+// upgrade runs "sluice upgrade".
+func (l *lineage) upgrade(args ...string) (code int, stdout, stderr string) {
+	l.t.Helper()
+	var out, errs testkit.Log
+	p := process{stdout: &out, stderr: &errs}
+	code = p.run(append(append([]string{"upgrade"}, args...), "-c", l.file))
+	return code, out.String(), errs.String()
+}
+
+// healthy returns the status of a health check on a connection of its own.
+func (l *lineage) healthy() (int, error) {
+	r, err := http.NewRequest(http.MethodGet, "http://"+l.addr+"/healthz", nil)
+	if err != nil {
+		return 0, err
+	}
+	r.Close = true
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode, nil
+}
+
+// While processes take over from each other, every new connection is served, as healthy.
+func TestUpgrade(t *testing.T) {
+	l := startLineage(t, "")
+	var served, failed atomic.Int64
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			if status, err := l.healthy(); status != http.StatusOK {
+				failed.Add(1)
+				t.Errorf("status %d: %v", status, err)
+			}
+			served.Add(1)
+		}
+	}()
+	before := func() {
+		t.Helper()
+		n := served.Load()
+		testkit.Until(t, "clients are served", func() bool { return served.Load() > n+20 || failed.Load() > 0 })
+	}
+	before()
+	code, stdout, stderr := l.upgrade()
+	if code != 0 || !strings.Contains(stdout, "serves new clients") {
+		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	testkit.Await(t, l.exited, "the end of the first process")
+	if code := l.first.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("the first process ends with exit code %d", code)
+	}
+	before()
+	// The next one, by a signal to the process that is in charge.
+	if err := syscall.Kill(l.pids()[0], syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	l.until(`msg="upgrade done"`, 2)
+	l.until("msg=stopped", 2)
+	before()
+	if code, _, stderr := l.upgrade("--check"); code != 0 {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	before()
+	close(end)
+	testkit.Await(t, ended, "the last client")
+	if err := syscall.Kill(l.pids()[1], syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	l.until("msg=stopped", 3)
+	if code, _, stderr := l.upgrade(); code != 1 || !strings.Contains(stderr, "no gateway takes orders") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+// A new process that cannot start changes nothing.
+func TestUpgradeFails(t *testing.T) {
+	l := startLineage(t, "")
+	good, err := os.ReadFile(l.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ settings, want string }{
+		{string(good) + "maxMessage: 1\n", "maxMessage"},
+		{strings.Replace(string(good), "natsUrl: nats://127.0.0.1:", "natsTimeout: 200ms\nnatsUrl: nats://127.0.0.2:", 1), "NATS"},
+		{string(good) + "unreadable", "could not find expected"},
+	} {
+		l.write(tt.settings)
+		code, stdout, stderr := func() (int, string, string) {
+			var out, errs testkit.Log
+			p := process{stdout: &out, stderr: &errs}
+			return p.run([]string{"upgrade", "--upgrade-socket", l.socket}), out.String(), errs.String()
+		}()
+		if code != 1 || !strings.Contains(stderr, "nothing has changed") || !strings.Contains(stderr, tt.want) {
+			t.Errorf("%s: exit code %d\n%s%s", tt.settings, code, stdout, stderr)
+		}
+		if status, err := l.healthy(); status != http.StatusOK {
+			t.Errorf("status %d: %v", status, err)
+		}
+	}
+	l.write(string(good))
+	if code, _, stderr := l.upgrade(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	testkit.Await(t, l.exited, "the end of the first process")
+	if status, err := l.healthy(); status != http.StatusOK {
+		t.Errorf("status %d: %v", status, err)
+	}
+}

@@ -1,0 +1,134 @@
+package takeover
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// A running gateway takes orders on a Unix socket: one line of JSON with an order, answered with
+// lines of progress, of which the last one has Done.
+
+// order is what sluice upgrade asks for.
+type order struct{ Check bool }
+
+// progress is a line of the answer.
+type progress struct {
+	Text  string `json:",omitempty"`
+	Done  bool   `json:",omitempty"`
+	Error string `json:",omitempty"` // with Done: why nothing has changed
+}
+
+const (
+	orderWait = 10 * time.Second // for an order
+	maxOrder  = 4 << 10          // bytes of a line
+	// stepWait bounds the wait for the next line of progress: a new process may wait for NATS for a
+	// day.
+	stepWait = 25 * time.Hour
+)
+
+// Listen returns the listener for orders at path, with access for this user only. It replaces a
+// socket at which nobody listens any more.
+func Listen(path string) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("another process listens on %s: choose another path", path)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
+		_ = os.Remove(path)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	// Until then the credentials of peers are what keeps others out, as they do afterwards.
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	Keep(l)
+	return l, nil
+}
+
+// Keep has the socket's file stay when its listener is closed: another process may have it by then.
+func Keep(l net.Listener) {
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+}
+
+// Serve handles orders from processes of the same user, one after the other, until the listener is
+// closed. do carries one out, reports progress with step, and returns why nothing has changed.
+func Serve(l net.Listener, do func(check bool, step func(text string)) error) {
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		serveOne(c, do)
+		_ = c.Close()
+	}
+}
+
+func serveOne(c net.Conn, do func(check bool, step func(text string)) error) {
+	out := json.NewEncoder(c)
+	if err := sameUser(c); err != nil {
+		_ = out.Encode(progress{Done: true, Error: err.Error()})
+		return
+	}
+	_ = c.SetDeadline(time.Now().Add(orderWait))
+	line, err := bufio.NewReaderSize(c, maxOrder).ReadSlice('\n')
+	var o order
+	if err == nil {
+		err = json.Unmarshal(line, &o)
+	}
+	if err != nil {
+		_ = out.Encode(progress{Done: true, Error: "the order is malformed"})
+		return
+	}
+	_ = c.SetDeadline(time.Time{})
+	last := progress{Done: true}
+	if err := do(o.Check, func(text string) { _ = out.Encode(progress{Text: text}) }); err != nil {
+		last.Error = err.Error()
+	}
+	_ = out.Encode(last)
+}
+
+// Ask gives an order to the gateway that listens at path, calls step with its progress, and returns
+// why nothing has changed.
+func Ask(path string, check bool, step func(text string)) error {
+	c, err := net.DialTimeout("unix", path, orderWait)
+	if err != nil {
+		return fmt.Errorf("no gateway takes orders at %s: %w", path, err)
+	}
+	defer func() { _ = c.Close() }()
+	if err := json.NewEncoder(c).Encode(order{Check: check}); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(c)
+	for {
+		_ = c.SetReadDeadline(time.Now().Add(stepWait))
+		if !lines.Scan() {
+			return errors.New("the gateway has ended before it was done: see its log")
+		}
+		var p progress
+		if err := json.Unmarshal(lines.Bytes(), &p); err != nil {
+			return fmt.Errorf("the gateway's answer is malformed: %w", err)
+		}
+		switch {
+		case !p.Done:
+			step(p.Text)
+		case p.Error != "":
+			return errors.New(p.Error)
+		default:
+			return nil
+		}
+	}
+}

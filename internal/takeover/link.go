@@ -1,0 +1,219 @@
+package takeover
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Protocol is the version of the protocol between the two processes. A process refuses a peer that
+// speaks another one.
+const Protocol = 1
+
+// Bounds of a record.
+const (
+	maxBody  = 1 << 20 // bytes
+	maxFiles = 253     // SCM_MAX_FD of Linux: more descriptors do not fit one message (unix(7))
+)
+
+// headLen is the length of a record's head: two bytes of magic, the kind, the number of
+// descriptors, and the length of the body (big endian). The descriptors come with the head.
+const headLen = 8
+
+// sendWait bounds the wait for a peer that does not read.
+const sendWait = 10 * time.Second
+
+var magic = [2]byte{'S', 'u'}
+
+// kind is what a record says.
+type kind uint8
+
+const (
+	kindHello   kind = iota + 1 // both: who I am; the old process begins
+	kindSockets                 // old: the listening sockets, in the order of their descriptors
+	kindStep                    // new: what it is doing, for people
+	kindReady                   // new: I serve, or with Hello.Check: I could
+	kindFailed                  // new: I cannot, and why
+	kindCommit                  // old: I stop accepting; you are in charge
+	kindEnd                     // the number of kinds
+)
+
+var kindNames = [kindEnd]string{kindHello: "hello", kindSockets: "sockets", kindStep: "step", kindReady: "ready", kindFailed: "failed", kindCommit: "commit"}
+
+func (k kind) String() string {
+	if k > 0 && k < kindEnd {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// record is a message between the two processes. The files belong to the receiver.
+type record struct {
+	kind  kind
+	body  []byte
+	files []*os.File
+}
+
+func (r *record) close() {
+	for _, f := range r.files {
+		_ = f.Close()
+	}
+	r.files = nil
+}
+
+// errTruncated says that the kernel has dropped descriptors on their way.
+var errTruncated = errors.New("descriptors were lost on their way: is the limit of open files (ulimit -n) reached?")
+
+// link is one end of the connection between the two processes. One goroutine may send while another
+// receives.
+type link struct{ conn *net.UnixConn }
+
+// newLink returns the link of a connected stream socket, which it owns.
+func newLink(f *os.File) (*link, error) {
+	defer func() { _ = f.Close() }()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		_ = c.Close()
+		return nil, fmt.Errorf("a %T is no Unix socket", c)
+	}
+	return &link{conn: u}, nil
+}
+
+func (l *link) close() { _ = l.conn.Close() }
+
+// send sends a record with a body in JSON. The descriptors stay the caller's.
+func (l *link) send(k kind, body any, fds ...int) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	if len(text) > maxBody || len(fds) > maxFiles {
+		return fmt.Errorf("a record of %d bytes and %d descriptors is too large", len(text), len(fds))
+	}
+	b := make([]byte, headLen, headLen+len(text))
+	copy(b, magic[:])
+	b[2], b[3] = byte(k), byte(len(fds))
+	binary.BigEndian.PutUint32(b[4:], uint32(len(text)))
+	b = append(b, text...)
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	_ = l.conn.SetWriteDeadline(time.Now().Add(sendWait))
+	n, _, err := l.conn.WriteMsgUnix(b, rights, nil)
+	if err == nil && n < len(b) {
+		_, err = l.conn.Write(b[n:])
+	}
+	if errors.Is(err, unix.EPIPE) {
+		return errEnded
+	}
+	return err
+}
+
+// receive returns the next record, of one of the kinds that are due.
+func (l *link) receive(within time.Duration, due ...kind) (r record, err error) {
+	_ = l.conn.SetReadDeadline(time.Now().Add(within))
+	defer func() {
+		if err != nil {
+			r.close()
+			r = record{}
+		}
+	}()
+	var head [headLen]byte
+	if err = l.read(&r, head[:]); err != nil {
+		return r, err
+	}
+	r.kind = kind(head[2])
+	size := binary.BigEndian.Uint32(head[4:])
+	switch {
+	case [2]byte(head[:2]) != magic:
+		return r, errors.New("the peer speaks another protocol")
+	case size > maxBody:
+		return r, fmt.Errorf("a record of %d bytes is too large", size)
+	case len(r.files) != int(head[3]):
+		return r, errTruncated
+	}
+	r.body = make([]byte, size)
+	if err = l.read(&r, r.body); err != nil {
+		return r, err
+	}
+	if len(r.files) != int(head[3]) {
+		return r, errors.New("descriptors come in the middle of a record")
+	}
+	for _, k := range due {
+		if r.kind == k {
+			return r, nil
+		}
+	}
+	return r, fmt.Errorf("the record %q is not due", r.kind)
+}
+
+// read fills b, and adds the descriptors that come with it to r.
+func (l *link) read(r *record, b []byte) error {
+	oob := make([]byte, unix.CmsgSpace(maxFiles*4))
+	for len(b) > 0 {
+		n, m, flags, _, err := l.conn.ReadMsgUnix(b, oob)
+		if err := r.take(oob[:m]); err != nil {
+			return err
+		}
+		switch {
+		case flags&unix.MSG_CTRUNC != 0:
+			return errTruncated
+		case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET): // reset: it has not read everything
+			return errEnded
+		case err != nil:
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// errEnded says that the peer has closed its end.
+var errEnded = errors.New("the other process has ended")
+
+// take adds the descriptors of control messages to r.
+func (r *record) take(oob []byte) error {
+	if len(oob) == 0 {
+		return nil
+	}
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return err
+	}
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			continue // not descriptors
+		}
+		for _, fd := range fds {
+			syscall.CloseOnExec(fd)
+			r.files = append(r.files, os.NewFile(uintptr(fd), "passed"))
+		}
+	}
+	return nil
+}
+
+// decode reads a record's body. Members that this version does not know are refused: what they ask
+// for would not be done.
+func (r *record) decode(v any) error {
+	d := json.NewDecoder(bytes.NewReader(r.body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("the record %q is malformed: %w", r.kind, err)
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package takeover
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// commitWait bounds the wait for the old process's last word. After it the new one serves on: it
+// cannot know whether the old one still accepts, and both may.
+const commitWait = time.Minute
+
+// Listener is a listening socket that was handed over.
+type Listener struct {
+	Role string
+	net.Listener
+}
+
+// Predecessor is the process that this one takes over from. A nil Predecessor is none. Its methods
+// are called one after the other.
+type Predecessor struct {
+	Version   string // of its program, for people
+	Check     bool   // it only asks whether this process could take over
+	Listeners []Listener
+	link      *link
+}
+
+// Inherit returns the process that has started this one to take over, nil if none has, or why that
+// is not possible. environ is like os.Environ.
+func Inherit(environ []string, version string) (*Predecessor, error) {
+	number := ""
+	for _, e := range environ {
+		if n, v, _ := strings.Cut(e, "="); n == variable {
+			number = v
+		}
+	}
+	if number == "" {
+		return nil, nil
+	}
+	fd, err := strconv.Atoi(number)
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("%s=%s: it is set by a process that starts its successor, and must not be set otherwise", variable, number)
+	}
+	l, err := newLink(os.NewFile(uintptr(fd), "takeover"))
+	if err != nil {
+		return nil, fmt.Errorf("%s=%s is no socket of a process to take over from: %w", variable, number, err)
+	}
+	p, err := l.inherit(version)
+	if err != nil {
+		_ = l.send(kindFailed, failure{err.Error()})
+		l.close()
+	}
+	return p, err
+}
+
+// inherit receives what comes before the new process knows its settings.
+func (l *link) inherit(version string) (*Predecessor, error) {
+	r, err := l.receive(helloWait, kindHello)
+	if err != nil {
+		return nil, fmt.Errorf("the old process does not introduce itself: %w", err)
+	}
+	var peer hello
+	if err := r.decode(&peer); err != nil {
+		return nil, err
+	}
+	if peer.Protocol != Protocol {
+		return nil, fmt.Errorf("the old process (%s) speaks version %d of the take-over protocol, this one (%s) %d: restart instead", peer.Version, peer.Protocol, version, Protocol)
+	}
+	if err := l.send(kindHello, hello{Protocol: Protocol, Version: version}); err != nil {
+		return nil, err
+	}
+	p := &Predecessor{Version: peer.Version, Check: peer.Check, link: l}
+	if r, err = l.receive(helloWait, kindSockets); err != nil {
+		return nil, fmt.Errorf("the listening sockets do not arrive: %w", err)
+	}
+	defer r.close() // the listeners have duplicates
+	var s sockets
+	if err := r.decode(&s); err != nil {
+		return nil, err
+	}
+	if len(s.Roles) != len(r.files) {
+		return nil, fmt.Errorf("%d roles for %d listening sockets", len(s.Roles), len(r.files))
+	}
+	for i, role := range s.Roles {
+		switch role {
+		case Clients, Metrics, Admin, Control, ActivatedClients, ActivatedMetrics:
+		default:
+			p.closeListeners()
+			return nil, fmt.Errorf("a listening socket has the unknown role %q", role)
+		}
+		listener, err := net.FileListener(r.files[i])
+		if err != nil {
+			p.closeListeners()
+			return nil, fmt.Errorf("the socket for %s does not listen: %w", role, err)
+		}
+		p.Listeners = append(p.Listeners, Listener{role, listener})
+	}
+	return p, nil
+}
+
+// Take returns the listeners of a role that have one of the addresses that match accepts. They
+// belong to the caller.
+func (p *Predecessor) Take(role string, match func(net.Addr) bool) (taken []net.Listener) {
+	if p == nil {
+		return nil
+	}
+	rest := p.Listeners[:0]
+	for _, l := range p.Listeners {
+		if l.Role == role && match(l.Addr()) {
+			taken = append(taken, l.Listener)
+		} else {
+			rest = append(rest, l)
+		}
+	}
+	p.Listeners = rest
+	return taken
+}
+
+// Step tells the old process what this one is doing.
+func (p *Predecessor) Step(text string) {
+	if p != nil {
+		_ = p.link.send(kindStep, step{text})
+	}
+}
+
+// Ready says that this process serves, or with Check that it could, and waits until the old process
+// has left the rest to this one. The old process may be gone: then this one is in charge all the
+// more. Listeners that were not taken are closed.
+func (p *Predecessor) Ready() {
+	if p == nil {
+		return
+	}
+	p.closeListeners()
+	if p.link.send(kindReady, struct{}{}) == nil && !p.Check {
+		if _, err := p.link.receive(commitWait, kindCommit); err == nil {
+			_, _ = p.link.receive(commitWait) // until the end
+		}
+	}
+	p.link.close()
+}
+
+// Fail says why this process cannot take over.
+func (p *Predecessor) Fail(err error) {
+	if p == nil {
+		return
+	}
+	p.closeListeners()
+	if err == nil {
+		err = errors.New("stopped")
+	}
+	_ = p.link.send(kindFailed, failure{err.Error()})
+	p.link.close()
+}
+
+func (p *Predecessor) closeListeners() {
+	for _, l := range p.Listeners {
+		_ = l.Close()
+	}
+	p.Listeners = nil
+}

@@ -1,0 +1,361 @@
+package takeover
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/internal/testkit"
+)
+
+// asChild is the environment variable that makes the test binary a new process, and says how it
+// behaves.
+const asChild = "TAKEOVER_TEST"
+
+func TestMain(m *testing.M) {
+	if behaviour := os.Getenv(asChild); behaviour != "" {
+		os.Exit(behave(behaviour))
+	}
+	os.Exit(m.Run())
+}
+
+// behave is a new process.
+func behave(how string) int {
+	if how == "gone at once" {
+		return 7
+	}
+	if l, r := oddLink(how); l != nil {
+		_, _ = l.conn.Write(r)
+		_, _ = l.receive(testkit.Patience, kindCommit) // until the old process is fed up
+		return 0
+	}
+	p, err := Inherit(os.Environ(), "v2")
+	if err != nil {
+		return 2
+	}
+	switch how {
+	case "gone with the sockets":
+		return 7
+	case "fails":
+		p.Fail(errors.New("the moon is full"))
+	case "fails for no reason":
+		p.Fail(nil)
+	case "serves":
+		l := p.Take(Clients, func(net.Addr) bool { return true })
+		p.Step(fmt.Sprintf("%d for clients, %d others", len(l), len(p.Listeners)))
+		p.Ready()
+		if p.Check {
+			break
+		}
+		c, err := l[0].Accept()
+		if err != nil {
+			return 3
+		}
+		_, _ = c.Write([]byte("new"))
+	}
+	return 0
+}
+
+// oddLink returns the link of a new process that sends odd bytes first.
+func oddLink(how string) (*link, []byte) {
+	answers := map[string][]byte{
+		"another protocol":  []byte("GET / HTTP/1.1\r\n\r\n"),
+		"a large record":    append([]byte{'S', 'u', byte(kindHello), 0}, 0xff, 0xff, 0xff, 0xff),
+		"files are missing": append([]byte{'S', 'u', byte(kindHello), 3}, 0, 0, 0, 0),
+		"not due":           append([]byte{'S', 'u', byte(kindReady), 0}, 0, 0, 0, 0),
+		"unknown":           append([]byte{'S', 'u', 99, 0}, 0, 0, 0, 0),
+		"another version":   frame(kindHello, `{"Protocol":9,"Version":"v9"}`),
+		"unknown member":    frame(kindHello, `{"Protocol":1,"Version":"v9","Quick":true}`),
+	}
+	b, ok := answers[how]
+	if !ok {
+		return nil, nil
+	}
+	l, err := newLink(os.NewFile(3, "link"))
+	if err != nil {
+		os.Exit(4)
+	}
+	return l, b
+}
+
+func frame(k kind, body string) []byte {
+	b := binary.BigEndian.AppendUint32([]byte{'S', 'u', byte(k), 0}, uint32(len(body)))
+	return append(b, body...)
+}
+
+// options start the test binary as a new process.
+func options(how string, steps *[]string, sockets ...Socket) Options {
+	return Options{
+		Path: os.Args[0], Environ: append(os.Environ(), asChild+"="+how, "LISTEN_PID=1"), Version: "v1", Sockets: sockets,
+		Within: testkit.Patience, Step: func(text string) { *steps = append(*steps, text) },
+	}
+}
+
+func listen(t *testing.T) (*net.TCPListener, Socket) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return l.(*net.TCPListener), Socket{Clients, int(f.Fd())}
+}
+
+func TestTakeOver(t *testing.T) {
+	l, socket := listen(t)
+	_, metrics := listen(t)
+	metrics.Role = Metrics
+	var steps []string
+	s, err := Start(context.Background(), options("serves", &steps, socket, metrics))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"version v2 has started", "1 for clients, 1 others"}; fmt.Sprint(steps) != fmt.Sprint(want) {
+		t.Errorf("steps %q", steps)
+	}
+	if err := s.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	_ = l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(testkit.Patience))
+	b := make([]byte, 3)
+	if _, err := c.Read(b); err != nil || string(b) != "new" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	_, socket := listen(t)
+	var steps []string
+	o := options("serves", &steps, socket)
+	o.Check = true
+	if s, err := Start(context.Background(), o); s != nil || err != nil {
+		t.Error(s, err)
+	}
+}
+
+// Whatever the new process does wrong, the old one learns why, and the new one is gone.
+func TestNewProcessMisbehaves(t *testing.T) {
+	for how, want := range map[string]string{
+		"gone at once":          "the other process has ended",
+		"gone with the sockets": "exit status 7",
+		"fails":                 "the moon is full",
+		"fails for no reason":   "stopped",
+		"another protocol":      "another protocol",
+		"a large record":        "4294967295 bytes is too large",
+		"files are missing":     "lost on their way",
+		"not due":               `"ready" is not due`,
+		"unknown":               `"kind 99" is not due`,
+		"another version":       "version 9 of the take-over protocol, this one 1",
+		"unknown member":        `unknown field "Quick"`,
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			_, socket := listen(t)
+			var steps []string
+			if s, err := Start(context.Background(), options(how, &steps, socket)); s != nil || err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q", err, want)
+			}
+		})
+	}
+	t.Run("it does not exist", func(t *testing.T) {
+		var steps []string
+		o := options("", &steps)
+		o.Path = filepath.Join(t.TempDir(), "none")
+		if _, err := Start(context.Background(), o); err == nil || !strings.Contains(err.Error(), "cannot be started") {
+			t.Error(err)
+		}
+	})
+}
+
+// A new process that does not come to serve is ended with the context.
+func TestGivenUp(t *testing.T) {
+	_, socket := listen(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	var steps []string
+	o := options("serves", &steps, socket)
+	o.Step = func(string) { cancel() }
+	if s, err := Start(ctx, o); s != nil || err == nil {
+		t.Error(s, err)
+	}
+}
+
+// twoLinks returns both ends of a connection.
+func twoLinks(tb testing.TB) (a, b *link) {
+	tb.Helper()
+	x, y, err := pair()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if a, err = newLink(x); err != nil {
+		tb.Fatal(err)
+	}
+	if b, err = newLink(y); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(a.close)
+	tb.Cleanup(b.close)
+	return a, b
+}
+
+func TestRecordsWithDescriptors(t *testing.T) {
+	a, b := twoLinks(t)
+	_, socket := listen(t)
+	for _, n := range []int{0, 1, maxFiles} {
+		fds := make([]int, n)
+		for i := range fds {
+			fds[i] = socket.FD
+		}
+		text := strings.Repeat("x", 1000*n)
+		sent := make(chan error, 1)
+		go func() { sent <- a.send(kindStep, step{text}, fds...) }() // it is longer than the socket's buffer
+		r, err := b.receive(testkit.Patience, kindStep)
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+		if err != nil || len(r.files) != n {
+			t.Fatal(len(r.files), err)
+		}
+		var got step
+		if err := r.decode(&got); err != nil || got.Text != text {
+			t.Errorf("%d descriptors: %d bytes, %v", n, len(got.Text), err)
+		}
+		for _, f := range r.files {
+			if is, err := unix.GetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_ACCEPTCONN); is == 0 || err != nil {
+				t.Error("not the socket that was sent", err)
+			}
+		}
+		r.close()
+	}
+	if err := a.send(kindStep, step{}, make([]int, maxFiles+1)...); err == nil {
+		t.Error("too many descriptors are sent")
+	}
+	if err := a.send(kindStep, step{strings.Repeat("x", maxBody)}); err == nil {
+		t.Error("too long a body is sent")
+	}
+}
+
+func TestOrders(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Error(info, err)
+	}
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another process listens") {
+		t.Error(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		Serve(l, func(check bool, step func(string)) error {
+			step("one")
+			step("two")
+			if check {
+				return errors.New("not today")
+			}
+			return nil
+		})
+	}()
+	var steps []string
+	if err := Ask(path, false, func(text string) { steps = append(steps, text) }); err != nil || fmt.Sprint(steps) != "[one two]" {
+		t.Error(steps, err)
+	}
+	if err := Ask(path, true, func(string) {}); err == nil || err.Error() != "not today" {
+		t.Error(err)
+	}
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = c.Write([]byte("nonsense\n"))
+	_ = c.SetDeadline(time.Now().Add(testkit.Patience))
+	b := make([]byte, 100)
+	if n, _ := c.Read(b); !strings.Contains(string(b[:n]), "malformed") {
+		t.Errorf("%q", b[:n])
+	}
+	_ = c.Close()
+	_ = l.Close()
+	<-ended
+	if err := Ask(path, false, func(string) {}); err == nil || !strings.Contains(err.Error(), "no gateway takes orders") {
+		t.Error(err)
+	}
+	if l, err = Listen(path); err != nil { // the file is left over
+		t.Error(err)
+	} else {
+		_ = l.Close()
+	}
+}
+
+func TestNotInherited(t *testing.T) {
+	if p, err := Inherit([]string{"X=" + variable}, "v"); p != nil || err != nil {
+		t.Error(p, err)
+	}
+	for _, number := range []string{"x", "-1", "0", "99999"} {
+		if _, err := Inherit([]string{variable + "=" + number}, "v"); err == nil {
+			t.Errorf("%s is accepted", number)
+		}
+	}
+	var none *Predecessor
+	none.Step("")
+	none.Fail(nil)
+	none.Ready()
+	if l := none.Take(Clients, func(net.Addr) bool { return true }); l != nil {
+		t.Error(l)
+	}
+}
+
+// FuzzReceive has a peer send anything. What is received is a record of a kind that is due, and no
+// more memory is used than the bytes are worth.
+func FuzzReceive(f *testing.F) {
+	f.Add(frame(kindHello, `{"Protocol":1}`))
+	f.Add(frame(kindSockets, `{"Roles":["clients"]}`))
+	f.Add(frame(kindFailed, `{"Reason":"x"}`)[:9])
+	f.Add([]byte("Su\x01\x00\xff\xff\xff\xff"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 1<<16 { // more than the socket's buffer would block
+			return
+		}
+		a, b := twoLinks(t)
+		_, _ = a.conn.Write(data)
+		a.close()
+		for {
+			r, err := b.receive(testkit.Patience, kindHello, kindFailed)
+			if err != nil {
+				if r.files != nil || r.body != nil {
+					t.Error("an error comes with a record")
+				}
+				return
+			}
+			if !bytes.Contains(data, r.body) || r.kind != kindHello && r.kind != kindFailed {
+				t.Errorf("%v", r)
+			}
+			var h hello
+			_ = r.decode(&h)
+		}
+	})
+}
