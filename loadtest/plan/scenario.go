@@ -237,7 +237,9 @@ func (s Scenario) Unsupported(t Target) string {
 		can = t.Protocol != client.ProtocolNATS
 	case KindHTTP:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolFloor
-	case KindMixed, KindCollection, KindOverload, KindReconnect:
+	case KindReconnect:
+		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolCentrifuge && t.NATS != ""
+	case KindMixed, KindCollection, KindOverload:
 		can = t.Protocol == client.ProtocolRES
 	}
 	switch {

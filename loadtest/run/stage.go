@@ -186,16 +186,20 @@ func (st *stage) startServer() error {
 
 // startService connects the harness's service to the server or its NATS.
 func (st *stage) startService() (err error) {
-	switch st.target.Protocol {
-	case client.ProtocolFloor, client.ProtocolCentrifuge:
+	url := st.target.NATSURL
+	if url == "" {
+		url = "nats://127.0.0.1:" + st.params["nats"]
+	}
+	switch {
+	case st.target.Protocol == client.ProtocolCentrifuge && st.target.NATS != "":
+		st.service, err = st.dialService(func() (service.Service, error) {
+			return service.DialProxied(url, st.layout.topics, "127.0.0.1:"+st.params["feed"])
+		})
+	case st.target.Protocol == client.ProtocolFloor, st.target.Protocol == client.ProtocolCentrifuge:
 		st.service, err = st.dialService(func() (service.Service, error) {
 			return service.DialFeed("127.0.0.1:" + st.params["feed"])
 		})
 	default:
-		url := st.target.NATSURL
-		if url == "" {
-			url = "nats://127.0.0.1:" + st.params["nats"]
-		}
 		st.service, err = st.dialService(func() (service.Service, error) {
 			s, err := service.DialNATS(url, st.layout.topics, st.target.Protocol == client.ProtocolRES, st.layout.collection, st.layout.changes)
 			if err != nil {

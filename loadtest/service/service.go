@@ -125,10 +125,10 @@ const leaves = 100
 func (s *NATS) serve() error {
 	collection := s.collectionReply()
 	_, err1 := s.conn.Subscribe("access.load.>", func(m *nats.Msg) {
-		s.answer(m, accessReply, func(w *workshop) *atomic.Int64 { return &w.access })
+		s.answer(func() { _ = m.Respond(accessReply) }, func(w *workshop) *atomic.Int64 { return &w.access })
 	})
 	_, err2 := s.conn.Subscribe("call.load.>", func(m *nats.Msg) {
-		s.answer(m, callReply, func(w *workshop) *atomic.Int64 { return &w.calls })
+		s.answer(func() { _ = m.Respond(callReply) }, func(w *workshop) *atomic.Int64 { return &w.calls })
 	})
 	_, err3 := s.conn.Subscribe("get.load.*", func(m *nats.Msg) {
 		s.got()

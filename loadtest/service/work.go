@@ -6,8 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // Work is what a service does for each access and call request: one of Workers is busy for Each.
@@ -27,23 +25,17 @@ type Worked struct {
 // workshop is the workers of a service. Any goroutine may use it.
 type workshop struct {
 	work  Work
-	queue chan request
+	queue chan func()
 	done  sync.WaitGroup
 
 	access, calls, gets, waiting, most, busy atomic.Int64
-}
-
-// request is a message that a worker replies to.
-type request struct {
-	msg   *nats.Msg
-	reply []byte
 }
 
 // queued bounds the requests at a service: far more than any gateway may have in flight.
 const queued = 1 << 20
 
 func newWorkshop(w Work) *workshop {
-	s := &workshop{work: w, queue: make(chan request, queued)}
+	s := &workshop{work: w, queue: make(chan func(), queued)}
 	for range w.Workers {
 		s.done.Go(s.run)
 	}
@@ -51,17 +43,17 @@ func newWorkshop(w Work) *workshop {
 }
 
 func (s *workshop) run() {
-	for r := range s.queue {
+	for reply := range s.queue {
 		began := time.Now()
 		time.Sleep(s.work.Each)
 		s.busy.Add(int64(time.Since(began)))
 		s.waiting.Add(-1)
-		_ = r.msg.Respond(r.reply)
+		reply()
 	}
 }
 
 // do queues a request. One goroutine at a time may call it, and not after close.
-func (s *workshop) do(count *atomic.Int64, r request) {
+func (s *workshop) do(count *atomic.Int64, reply func()) {
 	count.Add(1)
 	for n := s.waiting.Add(1); ; {
 		most := s.most.Load()
@@ -69,7 +61,7 @@ func (s *workshop) do(count *atomic.Int64, r request) {
 			break
 		}
 	}
-	s.queue <- r
+	s.queue <- reply
 }
 
 // close ends the workers, and returns what they have done.
@@ -102,15 +94,15 @@ func (s *NATS) End() Worked {
 	return shop.close()
 }
 
-// answer replies to a request, or gives it to a worker. which returns the count of its kind.
-func (s *NATS) answer(m *nats.Msg, reply []byte, which func(*workshop) *atomic.Int64) {
+// answer replies to a request, or has a worker do it. which returns the count of its kind.
+func (s *NATS) answer(reply func(), which func(*workshop) *atomic.Int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock() // so that a workshop is not closed meanwhile
 	if s.shop == nil {
-		_ = m.Respond(reply)
+		reply()
 		return
 	}
-	s.shop.do(which(s.shop), request{m, reply})
+	s.shop.do(which(s.shop), reply)
 }
 
 // got counts a get request.
