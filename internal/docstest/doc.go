@@ -19,10 +19,10 @@
 //
 //	<!-- sh WORDS: COMMAND -->
 //
-// is a block that readers do not see. Every block of a page says how it is tested, and those that run
-// are on a page of the table of guides.
+// is a block that readers do not see. Every block of a page says how it is tested, and those that
+// run are on a page of the table of guides.
 //
 // On a page, ../sluice/ is this tree. Pages say the default ports, 8080 and 4222. The tests run on
-// free ports of the loopback interface and replace these numbers, as those of the metrics port, 9100,
-// and the admin port, 8090. What "make demo" and "make build" make is there already.
+// free ports of the loopback interface and replace these numbers, as those of the metrics port,
+// 9100, and the admin port, 8090. What "make demo" and "make build" make is there already.
 package docstest
