@@ -175,6 +175,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 	counter("sluice_spans_failed_total", "Spans that the collector did not take.", nil, from.Traces.Failed.Load)
 	gauge("sluice_spans_queued", "Spans that wait for the collector.", from.Traces.Queued.Load)
 	gauge("sluice_tokens_waiting_bytes", "Tokens that wait for their verification.", from.Tokens.Waiting.Load)
+	counter("sluice_token_cache_hits_total", "Tokens that needed no verification, since they were verified before.", nil, from.Tokens.CacheHits.Load)
 	gauge("sluice_token_keys", "Public keys in use for tokens.", from.Tokens.Keys.Load)
 	counter("sluice_token_key_fetches_total", "Fetches of the keys of tokens.", nil, from.Tokens.Fetches.Load)
 	counter("sluice_token_key_fetch_failures_total", "Fetches of the keys of tokens that failed.", nil, from.Tokens.FetchFailures.Load)

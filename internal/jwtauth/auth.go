@@ -25,7 +25,8 @@ const (
 // Metrics counts what becomes of tokens, and fetches of keys. Any goroutine may read it.
 type Metrics struct {
 	Outcomes      [Outcomes]metrics.Counter
-	Waiting       metrics.Gauge // bytes of tokens that wait for their verification
+	Waiting       metrics.Gauge   // bytes of tokens that wait for their verification
+	CacheHits     metrics.Counter // tokens that were verified before
 	Fetches       metrics.Counter
 	FetchFailures metrics.Counter
 	Keys          metrics.Gauge // public keys in use
@@ -270,9 +271,13 @@ func (a *Auth) verify(j job) {
 	j.done(g, a.settle(j.policy, o, key))
 }
 
-// contained is policy.verify, with the outcome Failed after a panic.
+// contained is policy.check, with the outcome Failed after a panic.
 func (a *Auth) contained(j job) (g Grant, o Outcome, key string) {
 	o = Failed
 	defer a.env.Faults.Contain(owner.Verifier)
-	return j.policy.verify(j.token, a.env.Wall)
+	g, o, key, hit := j.policy.check(j.token, a.env.Wall)
+	if hit {
+		a.env.Metrics.CacheHits.Inc()
+	}
+	return g, o, key
 }

@@ -105,7 +105,7 @@ func checkSecret(secret []byte) error {
 	return nil
 }
 
-// policy is what the settings mean. It is immutable.
+// policy is what the settings mean. It is immutable but for its cache.
 type policy struct {
 	o          Options
 	parser     *jwt.Parser
@@ -114,12 +114,13 @@ type policy struct {
 	keys       *source // nil: no public keys
 	fields     []field
 	tid        path
+	cache      *cache
 }
 
 // newPolicy returns the policy of valid settings, which are on. keys are those of o.JWKS. It reads
 // the secret's file.
 func newPolicy(o Options, keys *source, wall func() time.Time) (*policy, error) {
-	p := &policy{o: o, keys: keys, secret: []byte(o.Secret.Reveal())}
+	p := &policy{o: o, keys: keys, secret: []byte(o.Secret.Reveal()), cache: newCache()}
 	if o.SecretFile != "" {
 		text, err := readFile(o.SecretFile, maxSecretFile)
 		if err != nil {

@@ -487,5 +487,13 @@ func BenchmarkVerify(b *testing.B) {
 				}
 			}
 		})
+		b.Run(algorithm+"/again", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, o, _, _ := p.check(token, wall); o != Valid {
+					b.Fatal(o)
+				}
+			}
+		})
 	}
 }
