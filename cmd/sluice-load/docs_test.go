@@ -16,7 +16,7 @@ import (
 )
 
 // documents are the files that tell users how to call the harness.
-var documents = []string{"README.md", "CONTRIBUTING.md", "docs/performance.md", "bench/README.md", "bench/compare.yaml", "bench/quick.yaml"}
+var documents = []string{"README.md", "CONTRIBUTING.md", "docs/performance.md", "docs/scaling.md", "bench/README.md", "bench/compare.yaml", "bench/quick.yaml"}
 
 var (
 	// harnessCommand matches a call of the harness in a code block, continued lines
@@ -104,6 +104,12 @@ func parses(args []string) error {
 		return f.Parse(args[2:])
 	case "faults":
 		_, err := parseFaults(args[1:])
+		return err
+	case "scale":
+		_, err := parseScale(args[1:])
+		return err
+	case "plan":
+		_, err := parsePlan(args[1:])
 		return err
 	case "floor", "kinds":
 		return nil

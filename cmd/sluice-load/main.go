@@ -33,6 +33,8 @@ const usage = `sluice-load measures realtime gateways.
   sluice-load soak [flags]      everything goes wrong for a while, and then all clients must be exact
   sluice-load faults [flags]    cause faults one by one, and say what became of a gateway's clients
   sluice-load differential      hold the same conversations with two gateways, and compare what clients receive
+  sluice-load scale [flags]     measure several gateways on a NATS cluster, and what a unit of work costs
+  sluice-load plan [flags]      compute how many gateways and NATS servers a number of clients needs
   sluice-load report FILE.json  render the page, the tables and the charts of a run again
   sluice-load floor [flags]     serve the floor: one write per event and connection
   sluice-load kinds             list the kinds of scenarios
@@ -66,6 +68,10 @@ func command(args []string, out io.Writer) error {
 		return faultsCommand(args, out)
 	case "differential":
 		return differentialCommand(args, out)
+	case "scale":
+		return scaleCommand(args, out)
+	case "plan":
+		return planCommand(args, out)
 	case "soak-service": // a soak starts its services with it
 		return service.Worker(os.Stdin, os.Stdout)
 	case "report":

@@ -151,6 +151,17 @@ func SocketMemory() int64 {
 	return -1
 }
 
+// KernelMemory returns what the kernel uses for objects that it cannot give up, sockets among them,
+// and for what TCP has queued, in bytes of the whole machine; -1 if the kernel does not report it.
+func KernelMemory() int64 {
+	objects, err := value("/proc/meminfo", "SUnreclaim:")
+	queued := SocketMemory()
+	if err != nil || queued < 0 {
+		return -1
+	}
+	return objects<<10 + queued
+}
+
 // Machine is the CPU time of all cores together since the machine started.
 type Machine struct {
 	Busy  time.Duration `json:"busy"`  // user, system, interrupts

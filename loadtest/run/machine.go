@@ -37,8 +37,8 @@ func chooseCores(p *plan.Plan, cores []int) {
 	}
 }
 
-// pinSelf pins all threads of this process to cores. Threads created later inherit that.
-func pinSelf(cores []int) {
+// PinSelf pins all threads of this process to cores. Threads created later inherit that.
+func PinSelf(cores []int) {
 	if len(cores) == 0 {
 		return
 	}
@@ -54,9 +54,9 @@ func pinSelf(cores []int) {
 	}
 }
 
-// describeMachine describes this machine without its host name.
-func describeMachine(p plan.Plan) result.Machine {
-	m := result.Machine{Cores: len(proc.Cores()), Go: runtime.Version(), Server: p.ServerCores, Clients: p.ClientCores}
+// Describe describes this machine without its host name, and which cores servers and clients use.
+func Describe(server, clients []int) result.Machine {
+	m := result.Machine{Cores: len(proc.Cores()), Go: runtime.Version(), Server: server, Clients: clients}
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(b)) {
 			name, value, _ := strings.Cut(line, ":")

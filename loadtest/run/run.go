@@ -55,7 +55,7 @@ func Run(ctx context.Context, p plan.Plan, o Options) (*result.Report, error) {
 	chooseCores(&p, proc.Cores())
 	r := &runner{plan: p, options: o, began: time.Now(), report: result.New()}
 	r.report.Title, r.report.Date = p.Title, r.began.UTC().Truncate(time.Second)
-	r.report.Machine, r.report.Plan, r.report.Versions = describeMachine(p), p.Redacted(), versions(p)
+	r.report.Machine, r.report.Plan, r.report.Versions = Describe(p.ServerCores, p.ClientCores), p.Redacted(), versions(p)
 	defer func() {
 		r.report.Seconds = result.Round(time.Since(r.began).Seconds(), 1)
 		if r.dir != "" {
@@ -63,7 +63,7 @@ func Run(ctx context.Context, p plan.Plan, o Options) (*result.Report, error) {
 		}
 	}()
 	if o.Worker != nil {
-		pinSelf(p.ClientCores)
+		PinSelf(p.ClientCores)
 	}
 	for _, s := range p.Scenarios {
 		for _, t := range p.Targets {
