@@ -265,6 +265,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 		"refused":        {"Subscriptions denied by NATS, for lack of permission or for their number.", b.Refused.Load},
 		"forbidden":      {"Requests denied by NATS for lack of permission.", b.Forbidden.Load},
 		"events":         {"Events of resources received.", b.Events.Load},
+		"unwanted":       {"Events of natsWildcards for resources that are not cached.", b.Unwanted.Load},
 		"received_bytes": {"Payload bytes received.", b.BytesIn.Load},
 		"sent_bytes":     {"Payload bytes sent.", b.BytesOut.Load},
 		"gaps":           {"Times messages may have been lost.", b.Gaps.Load},

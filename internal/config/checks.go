@@ -44,6 +44,13 @@ func checkLeaf(urls secret.URLs) error {
 	return urls.Check()
 }
 
+func checkWildcard(s string) error {
+	if p, ok := res.ParsePattern(s); !ok || !p.Wild() {
+		return fmt.Errorf("%s is not a pattern of resource names: write one such as ticker.> (all below) or ticker.*.price", show(s))
+	}
+	return nil
+}
+
 func checkUserKey(s string) error {
 	if len(s) != 56 || s[0] != 'U' {
 		return errors.New("write the public key of a user: 56 characters, of which the first is U") // it may be a seed

@@ -162,6 +162,7 @@ type Config struct {
 	NATSCert           string      // client certificate file
 	NATSKey            string      // key file of NATSCert
 	NATSRootCAs        []string
+	NATSWildcards      []string // patterns of resource names whose events come by one subscription each
 	NATSConnections    int
 	NATSTimeout        time.Duration // give up connecting at start
 	NATSGrace          time.Duration // keep clients while NATS is away; Off: close them at once

@@ -93,6 +93,7 @@ func (c *Config) NATSOptions(e *embednats.Server) natsbus.Options {
 		Key:            c.NATSKey,
 		RootCAs:        c.NATSRootCAs,
 		Conns:          c.NATSConnections,
+		Wildcards:      c.NATSWildcards,
 		ConnectTimeout: c.NATSTimeout,
 		Ping:           c.NATSPing,
 		Beat:           c.NATSClusterPing,

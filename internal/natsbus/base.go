@@ -34,6 +34,9 @@ func (b *base) init(l *link) {
 	if l.number == 0 {
 		b.subjects = append(b.subjects, "system.>", "conn.*.token")
 	}
+	if l.wild != nil {
+		b.subjects = append(b.subjects, l.wild.subjects...)
+	}
 	b.doubt = make(chan struct{}, 1)
 	b.retry = time.NewTimer(0)
 	b.retry.Stop()
@@ -59,6 +62,7 @@ func (b *base) refuse(subject string) bool {
 // subscribeBase subscribes to the base subjects. It fails only if the connection is closed.
 func (p *publisher) subscribeBase(nc *nats.Conn) error {
 	p.base.subs = p.base.subs[:0]
+	p.wild.renew()
 	for _, s := range p.base.subjects {
 		sub, err := nc.ChanSubscribe(s, p.msgs)
 		if err != nil {

@@ -124,6 +124,7 @@ type Options struct {
 	Cert, Key string                   // client certificate and key files, both or none
 	RootCAs   []string                 // CA files the server's certificate is checked against
 	Conns     int                      // connections (1); a name's traffic is always on one of them
+	Wildcards []string                 // patterns of names whose events come by one subscription each (none)
 	Receiver  Receiver                 // required
 	Signal    func(conn int, s Signal) // called by the connection's dispatcher, in order with messages; must not block
 	Log       *slog.Logger             // (none)

@@ -118,13 +118,16 @@ func (d *dispatcher) take(m *nats.Msg) {
 
 // counts are added to the shared metrics once per batch of messages.
 type counts struct {
-	events, system, bytes uint64
+	events, unwanted, system, bytes uint64
 }
 
 func (d *dispatcher) flushCounts() {
 	m := d.opts.Metrics
 	if d.counts.events > 0 {
 		m.Events.Add(d.counts.events)
+	}
+	if d.counts.unwanted > 0 {
+		m.Unwanted.Add(d.counts.unwanted)
 	}
 	if d.counts.system > 0 {
 		m.SystemEvents.Add(d.counts.system)
@@ -145,6 +148,10 @@ func (d *dispatcher) route(m *nats.Msg) {
 	if rest, ok := strings.CutPrefix(subject, "event."); ok {
 		dot := strings.LastIndexByte(rest, '.')
 		if dot > 0 {
+			if d.wild != nil && !d.wild.passes(rest[:dot], m.Sub.Subject) {
+				d.counts.unwanted++
+				return
+			}
 			d.counts.events++
 			d.opts.Receiver.Event(rest[:dot], rest[dot+1:], m.Data, d.arrived)
 		}

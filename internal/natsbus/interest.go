@@ -55,6 +55,10 @@ func eventSubject(name string) string { return "event." + name + ".*" }
 // subscribe and unsubscribe work without a connection too: nats.go repeats all subscriptions when
 // it reconnects, before anything else is published.
 func (p *publisher) subscribe(name string) {
+	if subject := p.wild.subject(name); subject != "" {
+		p.subscribeWild(name, subject)
+		return
+	}
 	if _, known := p.subs[name]; known {
 		return
 	}
@@ -93,6 +97,12 @@ func (p *publisher) ask(nc *nats.Conn, name string) error {
 }
 
 func (p *publisher) unsubscribe(name string) {
+	if p.wild.subject(name) != "" {
+		if p.wild.want(name, false) {
+			p.opts.Metrics.Subscriptions.Dec()
+		}
+		return
+	}
 	in, known := p.subs[name]
 	if !known {
 		return
@@ -165,6 +175,9 @@ func (l *link) violation(err error) {
 	if subject, ok := quotedAfter(text, "Subscription to "); ok {
 		l.opts.Metrics.Refused.Inc()
 		l.logDenial("NATS refuses a subscription; permit it in the server's configuration", subject, err)
+		if l.wild.refuse(subject) {
+			l.post(opRefuseWildcards, "") // before the owner can subscribe again
+		}
 		if l.base.refuse(subject) {
 			l.marks.giveUp()
 			return

@@ -70,6 +70,7 @@ type link struct {
 
 	base  base
 	marks marks
+	wild  *wildcards // nil: there are none
 
 	// Subscriptions are numbered in the order in which they are made; a new connection adds one
 	// number.
@@ -118,6 +119,7 @@ func openLink(ctx context.Context, o *Options, number int, watch chan<- beat) (*
 		first:      make(chan struct{}),
 	}
 	l.patience.Store(int64(o.RequestTimeout))
+	l.wild = newWildcards(o.Wildcards, number, o.Conns)
 	l.base.init(l)
 	l.marks.init()
 	l.lineLimit.Store(maxControlLine)
@@ -178,6 +180,7 @@ func (l *link) onReconnect(nc *nats.Conn) {
 func (l *link) stands(nc *nats.Conn) {
 	l.maxPayload.Store(nc.MaxPayload())
 	l.base.refused.Store(nil)
+	l.wild.renew()
 	l.renewed.Store(l.made.Add(1))
 	hold := l.hold()
 	l.since, l.why, l.cut = time.Now(), nil, false

@@ -25,6 +25,7 @@ type Metrics struct {
 	Pending      metrics.Gauge   // requests in flight
 
 	Events        metrics.Counter // events of resources received
+	Unwanted      metrics.Counter // events of wildcards for names that are not subscribed, or come twice
 	SystemEvents  metrics.Counter // system and token events received
 	BytesIn       metrics.Counter // payload bytes received
 	BytesOut      metrics.Counter // payload bytes published

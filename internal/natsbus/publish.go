@@ -20,8 +20,9 @@ const (
 	opRequest opKind = iota
 	opSubscribe
 	opUnsubscribe
-	opForget  // NATS has denied the subscription
-	opResolve // NATS has denied subscriptions for their number
+	opForget          // NATS has denied the subscription
+	opRefuseWildcards // NATS has denied one of a wildcard
+	opResolve         // NATS has denied subscriptions for their number
 )
 
 // op is one operation for the publisher. For (un)subscribe, subject is the resource name.
@@ -168,6 +169,8 @@ func (p *publisher) perform() {
 			p.unsubscribe(o.subject)
 		case opResolve:
 			p.resolve()
+		case opRefuseWildcards:
+			p.refuseWildcards()
 		case opRequest:
 			p.admit(o, b.payloads[o.start:o.end])
 		}
