@@ -109,6 +109,7 @@ func TestProxies(t *testing.T) {
 			t.Run("rest", s.rest)
 			t.Run("websocket", s.webSocket)
 			t.Run("events", s.events)
+			t.Run("smuggling", s.smuggling)
 			t.Run("draining", s.draining)
 		})
 	}
