@@ -100,7 +100,7 @@ site: ## make the documentation's static site in bin/site, and check its links
 	cd docs/site && $(GO) vet . && $(GO) test . && $(GO) run .
 
 # Programs and the Debian packages that have them. Packages of servers must not start them: policy-rc.d refuses that.
-PROGRAMS := nginx=nginx-light haproxy=haproxy caddy=caddy varnishd=varnish rpm=rpm zsh=zsh fish=fish systemd-analyze=systemd man=man-db ip=iproute2 buildah=buildah podman=podman crun=crun python3=python3
+PROGRAMS := tmux=tmux nginx=nginx-light haproxy=haproxy caddy=caddy varnishd=varnish rpm=rpm zsh=zsh fish=fish systemd-analyze=systemd man=man-db ip=iproute2 buildah=buildah podman=podman crun=crun python3=python3
 
 deps: ## install what the tests of end to end and of packages need, where apt-get and root allow it
 	@missing=; \

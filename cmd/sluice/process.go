@@ -85,6 +85,8 @@ func (p *process) run(args []string) int {
 			return p.print(args, page, "the pages are 1, of the program, and 5, of its configuration file")
 		case "top":
 			return p.top(args[1:])
+		case "trace":
+			return p.trace(args[1:])
 		case "bundle":
 			return p.bundle(args[1:])
 		case "service":

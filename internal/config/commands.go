@@ -22,6 +22,7 @@ var commands = []command{
 	{name: "health", args: options, help: "ask the gateway with these settings whether it is healthy"},
 	{name: "config", args: "[--schema]", words: []string{"--schema"}, help: "print a configuration file with the defaults, or its JSON Schema"},
 	{name: "top", args: "[-url URL] [-token-file FILE]", words: adminFlags, help: "show in the terminal what a running gateway is doing"},
+	{name: "trace", args: "-cid CID|-resource PATTERN [-url URL]", words: append(adminFlags[:len(adminFlags):len(adminFlags)], "-cid", "-resource", "-seconds", "-rate", "-bytes", "-json"), help: "show the messages of a connection, or about resources, as they pass"},
 	{name: "bundle", args: "[-url URL] [-token-file FILE] [-o FILE]", words: adminFlags, help: "collect what a bug report needs from a running gateway's admin port"},
 	{name: "upgrade", args: "[--check] [options]", words: []string{"--check"}, help: "have a new process take over from the gateway with these settings"},
 	{name: "service", args: "new NAME", words: []string{"new"}, help: "write a small service to begin with, in Go or Node"},

@@ -1,7 +1,7 @@
 // Package top shows in a terminal what a gateway is doing: the lists of the admin page, over the
 // same API.
 //
-// It never changes anything in the gateway. What it shows comes from outside, so it is printed
+// It never changes what the gateway does. What it shows comes from outside, so it is printed
 // without control characters and without tview's markup.
 package top
 
@@ -21,6 +21,7 @@ import (
 // API answers as the admin port does.
 type API interface {
 	GetJSON(ctx context.Context, path string, v any) error
+	Stream(ctx context.Context, path string, f func(line []byte) error) error
 }
 
 const (
@@ -40,8 +41,19 @@ type Top struct {
 
 	head   *tview.TextView
 	lists  []*tview.Table
+	pages  *tview.Pages    // the lists, or a trace
 	before *admin.Overview // of the last round
+	shown  *round          // the last round; nil: none yet
+	at     int             // the list that keys move in
+	ctx    context.Context // of Run
+
+	tracing tracing
 }
+
+const (
+	listPage  = "lists"
+	tracePage = "trace"
+)
 
 // New returns a display that asks every so often. screen is the terminal; nil: that of the process.
 func New(api API, every time.Duration, screen tcell.Screen) *Top {
@@ -56,14 +68,25 @@ func New(api API, every time.Duration, screen tcell.Screen) *Top {
 		t.lists = append(t.lists, list)
 		page.AddItem(list, 0, 3-i/2, i == 0)
 	}
-	t.app.SetRoot(page, true)
+	t.pages = tview.NewPages().AddPage(listPage, page, true, true)
+	t.app.SetRoot(t.pages, true)
 	t.app.SetInputCapture(func(e *tcell.EventKey) *tcell.EventKey {
+		on := t.tracing.end != nil
 		switch {
 		case e.Rune() == 'q':
 			t.app.Stop()
 			return nil
+		case on && e.Key() == tcell.KeyEsc:
+			t.endTrace()
+			return nil
+		case on:
 		case e.Key() == tcell.KeyTab:
-			t.app.SetFocus(t.lists[(t.focus()+1)%len(t.lists)])
+			t.at = (t.focus() + 1) % len(t.lists)
+			t.app.SetFocus(t.lists[t.at])
+			return nil
+		case e.Rune() == 't':
+			t.at = t.focus()
+			t.startTrace()
 			return nil
 		}
 		return e
@@ -85,6 +108,7 @@ func (t *Top) focus() int {
 // Run shows the display until q or Ctrl-C, or the end of ctx.
 func (t *Top) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	t.ctx = ctx
 	asked := make(chan struct{})
 	go func() {
 		defer close(asked)
@@ -166,7 +190,7 @@ func (t *Top) ask(ctx context.Context) (r *round, err error) {
 	return r, nil
 }
 
-const keys = "q quits · Tab changes the list · arrows scroll"
+const keys = "q quits · Tab changes the list · arrows scroll · t traces what is selected"
 
 // show replaces what the views show.
 func (t *Top) show(r *round) {
@@ -223,7 +247,7 @@ func (t *Top) show(r *round) {
 	for i, table := range [][][]string{hot, slow, owners} {
 		fill(t.lists[i], table)
 	}
-	t.before = o
+	t.before, t.shown = o, r
 }
 
 // load returns the part of the time since the round before in which a loop was busy.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gdamore/tcell/v2"
 
+	"sluice/internal/livetrace"
 	"sluice/internal/testkit"
 )
 
@@ -19,6 +20,7 @@ import (
 type canned struct {
 	asked  atomic.Int64
 	broken atomic.Bool
+	ended  atomic.Int64 // streams
 }
 
 func (c *canned) GetJSON(_ context.Context, path string, v any) error {
@@ -34,6 +36,20 @@ func (c *canned) GetJSON(_ context.Context, path string, v any) error {
 		"/api/connections": `{"connections":[{"cid":"abc","remote":"192.0.2.1:5","queued":2048,"stalledMs":1500,"requests":4}]}`,
 	}[path]
 	return json.Unmarshal([]byte(text), v)
+}
+
+// Stream yields a line that names the request, and then goes on until ctx ends.
+func (c *canned) Stream(ctx context.Context, path string, f func(line []byte) error) error {
+	if c.broken.Load() {
+		return errors.New("no \x1b[31manswer")
+	}
+	defer c.ended.Add(1)
+	line, _ := json.Marshal(livetrace.Line{Kind: livetrace.Event, RID: path, Payload: "[red]\x1b"})
+	if err := f(line); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 // display is a Top on a simulated terminal.
@@ -126,6 +142,38 @@ func TestKeys(t *testing.T) {
 	d.screen.InjectKey(tcell.KeyTab, 0, tcell.ModNone)
 	focused(1)
 	d.screen.InjectKey(tcell.KeyRune, 'q', tcell.ModNone)
+	if err := testkit.Await(t, d.ended, "the end after q"); err != nil {
+		t.Error(err)
+	}
+}
+
+// t traces the resource or the connection that is selected; Esc leads back to the list.
+func TestTrace(t *testing.T) {
+	api := &canned{}
+	d := newDisplay(t, api)
+	d.waitFor("quiet", "abc")
+	press := func(k tcell.Key, r rune) { d.screen.InjectKey(k, r, tcell.ModNone) }
+	press(tcell.KeyDown, 0)
+	press(tcell.KeyRune, 't')
+	d.waitFor("Trace of quiet", "event   /api/trace?resource=quiet&seconds=600 [red]?")
+	press(tcell.KeyEsc, 0)
+	d.waitFor("Hottest resources")
+	press(tcell.KeyTab, 0)
+	press(tcell.KeyRune, 't')
+	d.waitFor("Trace of abc", "/api/trace?cid=abc&seconds=600")
+	press(tcell.KeyEsc, 0)
+	testkit.Until(t, "both traces have ended", func() bool { return api.ended.Load() == 2 })
+	press(tcell.KeyTab, 0) // loops cannot be traced
+	press(tcell.KeyRune, 't')
+	press(tcell.KeyTab, 0)
+	api.broken.Store(true)
+	press(tcell.KeyRune, 't')
+	d.waitFor("Trace of quiet", "no ?[31manswer")
+	press(tcell.KeyEsc, 0)
+	press(tcell.KeyUp, 0)
+	press(tcell.KeyRune, 't')
+	d.waitFor("Trace of a.[red]b")
+	press(tcell.KeyRune, 'q')
 	if err := testkit.Await(t, d.ended, "the end after q"); err != nil {
 		t.Error(err)
 	}

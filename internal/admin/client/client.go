@@ -4,6 +4,7 @@
 package client
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -94,6 +95,16 @@ const maxResponse = 256 << 20
 // Get returns the response to a GET of a path, such as /api/overview. A status other than 200 is an
 // error with the reason that the gateway gives.
 func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
+	body, err := c.open(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	return readAll(body, path)
+}
+
+// open sends a GET. The caller closes the body of the response, whose status is 200.
+func (c *Client) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
 	if err != nil {
 		return nil, err
@@ -105,21 +116,48 @@ func (c *Client) Get(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(body) > maxResponse:
-		return nil, fmt.Errorf("%s: the response is longer than %d bytes", path, maxResponse)
-	case resp.StatusCode != http.StatusOK:
-		var e struct{ Error string }
-		if json.Unmarshal(body, &e) != nil || e.Error == "" {
-			e.Error = "is this the admin port of a gateway?"
-		}
-		return nil, fmt.Errorf("%s: %s", resp.Status, e.Error)
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
 	}
-	return body, nil
+	defer resp.Body.Close()
+	body, err := readAll(resp.Body, path)
+	if err != nil {
+		return nil, err
+	}
+	var e struct{ Error string }
+	if json.Unmarshal(body, &e) != nil || e.Error == "" {
+		e.Error = "is this the admin port of a gateway?"
+	}
+	return nil, fmt.Errorf("%s: %s", resp.Status, e.Error)
+}
+
+func readAll(from io.Reader, path string) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(from, maxResponse+1))
+	if err == nil && len(body) > maxResponse {
+		err = fmt.Errorf("%s: the response is longer than %d bytes", path, maxResponse)
+	}
+	return body, err
+}
+
+// maxLine bounds a line of a stream, in bytes.
+const maxLine = 1 << 20
+
+// Stream calls f with each line of the response to a GET, as it comes, until the end, or until f
+// returns an error, which it returns. f must not keep the line.
+func (c *Client) Stream(ctx context.Context, path string, f func(line []byte) error) error {
+	body, err := c.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		if err := f(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
 }
 
 // GetJSON reads the response to a GET into v.
