@@ -64,6 +64,7 @@ func parseRun(args []string) (*runFlags, error) {
 	f.StringVar(&t.Protocol, "protocol", "res", "res, centrifuge, nats or floor")
 	f.IntVar(&t.PID, "pid", 0, "process id of a gateway that runs already, to measure its CPU and memory")
 	f.StringVar(&t.Name, "name", "gateway", "the gateway's name in tables")
+	f.StringVar(&t.TokenFile, "token-file", "", "file of a token that all clients send, in Authorization: Bearer")
 	f.StringVar(&r.floor, "floor", "", "measure the harness's own server as well: single, batched or both")
 
 	f.StringVar(&r.kinds, "kind", "fanout", "kinds of scenarios, separated by commas; see sluice-load kinds")
@@ -181,7 +182,7 @@ func (r *runFlags) checkCombination(f *flag.FlagSet) error {
 	case r.planFile != "":
 		file, keep = "-plan", append(keep, "plan")
 	case r.scenarioFile != "":
-		file, keep = "-scenarios", append(keep, "scenarios", "start", "nats-server", "url", "nats", "protocol", "pid", "name", "floor")
+		file, keep = "-scenarios", append(keep, "scenarios", "start", "nats-server", "url", "nats", "protocol", "pid", "name", "token-file", "floor")
 	default:
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // Config describes the clients of one process. It is sent to client processes as JSON. An
@@ -19,6 +20,7 @@ type Config struct {
 	Compression bool   `json:"compression,omitempty"` // offer permessage-deflate
 	HTTP        bool   `json:"http,omitempty"`        // plain HTTP connections instead of WebSocket
 	HTTPTarget  string // of GET requests
+	Token       string `json:"token,omitempty"` // in Authorization: Bearer; empty: none
 
 	First int `json:"first"` // index of the first client among all clients of the run
 	Count int `json:"count"` // clients of this process
@@ -46,6 +48,8 @@ func (c Config) check() (netip.AddrPort, error) {
 		return addr, errors.New("there must be at least one client")
 	case c.PerClient > c.Topics:
 		return addr, fmt.Errorf("a client cannot have %d different subscriptions of %d topics", c.PerClient, c.Topics)
+	case strings.ContainsAny(c.Token, "\r\n"):
+		return addr, errors.New("the token has a line end")
 	case c.Slow < 0 || c.Slow > 1:
 		return addr, errors.New("the share of slow clients must be between 0 and 1")
 	}

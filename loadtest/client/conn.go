@@ -75,6 +75,9 @@ func (c *Conn) opened() {
 	if sub != "" {
 		b = append(append(append(b, "Sec-WebSocket-Protocol: "...), sub...), crlf...)
 	}
+	if c.t.cfg.Token != "" {
+		b = append(append(append(b, "Authorization: Bearer "...), c.t.cfg.Token...), crlf...)
+	}
 	if c.t.cfg.Compression {
 		b = append(b, "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n"...)
 	}

@@ -3,11 +3,14 @@
 package client
 
 import (
+	"bufio"
 	"net"
+	"net/http"
 	"runtime"
 	"testing"
 	"time"
 
+	"sluice/internal/testkit"
 	"sluice/loadtest/floor"
 )
 
@@ -214,5 +217,43 @@ func TestSourceAddresses(t *testing.T) {
 			t.Fatalf("client %d: %v", i, from)
 		}
 		seen[key] = true
+	}
+}
+
+// Clients send their token with the upgrade.
+func TestToken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	heads := make(chan http.Header, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			close(heads)
+			return
+		}
+		defer func() { _ = c.Close() }()
+		r, err := http.ReadRequest(bufio.NewReader(c))
+		if err != nil {
+			close(heads)
+			return
+		}
+		heads <- r.Header
+	}()
+	e, err := New(Config{Protocol: ProtocolFloor, Addr: l.Addr().String(), Count: 1, Topics: 1, PerClient: 1, Token: "a.b.c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if err := e.Connect(); err != nil {
+		t.Fatal(err)
+	}
+	if got := testkit.Await(t, heads, "an upgrade").Get("Authorization"); got != "Bearer a.b.c" {
+		t.Errorf("Authorization %q", got)
+	}
+	if _, err := New(Config{Protocol: ProtocolFloor, Addr: l.Addr().String(), Count: 1, Topics: 1, PerClient: 1, Token: "a\r\nX: y"}); err == nil {
+		t.Error("a token with a line end is sent")
 	}
 }

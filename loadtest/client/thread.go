@@ -68,7 +68,11 @@ func newThread(cfg Config, to netip.AddrPort, number int) (*Thread, error) {
 	if t.driver, err = NewDriver(cfg.Protocol, cfg.Path); err != nil {
 		return nil, err
 	}
-	t.get = []byte("GET " + cfg.HTTPTarget + " HTTP/1.1\r\nHost: " + cfg.Addr + "\r\nAccept: application/json\r\n\r\n")
+	t.get = []byte("GET " + cfg.HTTPTarget + " HTTP/1.1\r\nHost: " + cfg.Addr + "\r\nAccept: application/json\r\n")
+	if cfg.Token != "" {
+		t.get = append(append(append(t.get, "Authorization: Bearer "...), cfg.Token...), crlf...)
+	}
+	t.get = append(t.get, crlf...)
 	for k := range t.hists {
 		t.hists[k] = hist.New()
 	}

@@ -50,6 +50,8 @@ type Target struct {
 	Env      []string `yaml:"env,omitempty" json:"env,omitempty"`           // name=value, added to the environment; placeholders as in commands
 	Kinds    []string `yaml:"kinds,omitempty" json:"kinds,omitempty"`       // kinds of scenarios to run on it, apart from those that name it; empty: all that its protocol has
 	Version  string   `yaml:"version,omitempty" json:"version,omitempty"`   // for the report
+
+	TokenFile string `yaml:"tokenFile,omitempty" json:"tokenFile,omitempty"` // file of the token that all clients send as Authorization: Bearer; empty: none
 }
 
 // Label returns the target's title, or its name if it has none.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -261,6 +262,13 @@ func (st *stage) startClients() error {
 		TLS: l.tls, Compression: l.compression, HTTP: l.http, HTTPTarget: api + "load/t0",
 		Topics: l.topics, PerClient: l.perClient, Models: l.models, Threads: p.Threads,
 		Slow: l.slow, SlowRate: l.slowRate,
+	}
+	if st.target.TokenFile != "" {
+		token, err := os.ReadFile(st.target.TokenFile)
+		if err != nil {
+			return fmt.Errorf("the file of the token: %w", err)
+		}
+		cfg.Token = strings.TrimSpace(string(token))
 	}
 	processes := (l.n + per - 1) / per
 	cfg.Inflight = l.inflight
