@@ -9,6 +9,7 @@
 //	                                 goes on when it has printed TEXT, a gateway when it listens
 //	```go file=PATH                  the block becomes that file in the session's folder
 //	```yaml settings                 the block is a configuration file that "sluice check" accepts
+//	```text nats                     the block configures a NATS server, which runs until the end
 //	```sh show="REASON"              the block is not tested: it needs root, another machine …
 //
 // A block with for=LANG belongs to the session in that language: the chapters on services are run
