@@ -35,6 +35,7 @@ var guides = []struct {
 	{name: "troubleshooting", pages: "docs/troubleshooting.md"},
 	{name: "extensions", pages: "docs/extensions.md"},
 	{name: "edge", pages: "docs/edge.md"},
+	{name: "security", pages: "docs/security.md"},
 	{name: "authentication", pages: "docs/authentication.md"},
 	{name: "clients", pages: "docs/clients.md", npm: true},
 	{name: "sluice-client", pages: "docs/client/README.md", npm: true},
@@ -125,7 +126,7 @@ func TestBlocksSayHowTheyAreTested(t *testing.T) {
 			case kind != "" && kind != "show" && !slices.Contains(guided, page):
 				t.Errorf("%s: the block is not run: its page is not in the table of guides", b)
 			case b.lang == "" && command.MatchString(b.text), b.lang != "" && b.lang != "text" && kind == "":
-				t.Errorf(`%s: say how the block is tested: run, background, file=…, settings or show="…"`, b)
+				t.Errorf(`%s: say how the block is tested: run, background, file=…, settings, nats or show="…"`, b)
 			}
 		}
 	}

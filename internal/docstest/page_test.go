@@ -82,7 +82,7 @@ func (b block) has(word string) bool {
 
 // kind returns how the block is tested; "" if it does not say.
 func (b block) kind() string {
-	for _, k := range []string{"run", "background", "file", "settings", "show"} {
+	for _, k := range []string{"run", "background", "file", "settings", "nats", "show"} {
 		if b.has(k) {
 			return k
 		}

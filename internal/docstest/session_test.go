@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
+	"sluice/internal/natstest"
 	"sluice/internal/testkit"
 )
 
@@ -82,6 +85,8 @@ func (s *session) do(b block) {
 		if err := os.WriteFile(path, []byte(s.substitute(b.text)), 0o644); err != nil {
 			s.t.Fatal(err)
 		}
+	case "nats":
+		s.nats(b)
 	case "settings":
 		path := filepath.Join(s.t.TempDir(), "settings."+b.lang)
 		if err := os.WriteFile(path, []byte(b.text), 0o600); err != nil {
@@ -91,6 +96,27 @@ func (s *session) do(b block) {
 			s.t.Errorf("%s: sluice check: %v\n%s", b, err, out)
 		}
 	}
+}
+
+// nats runs a NATS server with the configuration of a block.
+func (s *session) nats(b block) {
+	s.t.Helper()
+	path := filepath.Join(s.t.TempDir(), "nats.conf")
+	if err := os.WriteFile(path, []byte(b.text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	conf, err := server.ProcessConfigFile(path)
+	if err != nil {
+		s.t.Fatalf("%s: %v", b, err)
+	}
+	ns := natstest.Start(s.t, func(o *server.Options) { o.Users = conf.Users })
+	s.setNATS(strings.TrimPrefix(ns.URL(), "nats://"))
+}
+
+// setNATS sets the address of the NATS server in use.
+func (s *session) setNATS(addr string) {
+	s.replace["localhost:4222"], s.replace["127.0.0.1:4222"] = addr, addr
+	s.env["NATS_URL"] = "nats://" + addr
 }
 
 // substitute replaces the addresses that the pages use by those that are in use.
@@ -186,7 +212,8 @@ func matchLine(want, got string) bool {
 }
 
 var (
-	listening = regexp.MustCompile(`msg=listening addr=(\S+) .*nats=nats://(\S+)`)
+	runsSluice = regexp.MustCompile(`(^|\s)sluice(\s|$)`)
+	listening  = regexp.MustCompile(`msg=listening addr=(\S+) .*nats=nats://(\S+)`)
 	// others are further ports of a gateway, by their addresses on the pages.
 	others = map[string]*regexp.Regexp{
 		"8090": regexp.MustCompile(`msg="admin server listening" url=http://(\S+)/ `),
@@ -217,7 +244,7 @@ func (s *session) background(b block) {
 	s.order = append(s.order, name)
 
 	until := s.substitute(b.words["until"])
-	gateway := until == "" && strings.Contains(s.substitute(b.text), "sluice ")
+	gateway := until == "" && runsSluice.MatchString(s.substitute(b.text))
 	if gateway {
 		until = "msg=listening"
 	}
@@ -260,10 +287,12 @@ func (s *session) gateway(p *process) {
 			s.replace["localhost:"+number], s.replace["127.0.0.1:"+number] = m[1], m[1]
 		}
 	}
-	nats := strings.Trim(m[2], `"`)
 	s.replace["localhost:8080"], s.replace["127.0.0.1:8080"] = "127.0.0.1:"+port, "127.0.0.1:"+port
-	s.replace["localhost:4222"], s.replace["127.0.0.1:4222"] = nats, nats
-	s.env["NATS_URL"] = "nats://" + nats
+	_, addr, ok := strings.Cut(m[2], "@") // behind a user that is not shown
+	if !ok {
+		addr = m[2]
+	}
+	s.setNATS(strings.Trim(addr, `"`))
 }
 
 // stop ends a background command and its children.
