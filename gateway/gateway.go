@@ -267,6 +267,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		WSPath:     httpedge.EscapedPath(c.WSPath),
 		Handler:    g.owners.Handler(),
 		Holder:     httpedge.Held{Metrics: &g.sessionMetrics},
+		Others:     g.rest.Waiting,
 		HTTP:       func(c net.Conn) { g.http.Handover(c) },
 		Clock:      g.clock,
 		Metrics:    &g.netMetrics,
@@ -337,6 +338,10 @@ func (g *Gateway) adopt(c net.Conn, head []byte) {
 // restOptions returns the options of the HTTP API of resources.
 func (g *Gateway) restOptions(c *Config) httpapi.Options {
 	o := c.HTTPOptions()
-	o.Backlog, o.Metrics, o.Log = g.netMetrics.ResponseBytes.Load, &g.restMetrics, g.log
+	o.Backlog, o.Metrics, o.Log, o.Clock = g.netMetrics.ResponseBytes.Load, &g.restMetrics, g.log, g.clock
+	o.Shed = func(bytes int64, cut func(int64) int) {
+		defer g.faults.Contain(owner.Alarms)
+		g.engine.ShedOthers(bytes, cut)
+	}
 	return o
 }

@@ -17,7 +17,7 @@ func (g *Gateway) shed(level memory.Level) {
 	g.engine.Refuse(level >= memory.Short)
 	limit := int64(math.MaxInt64)
 	if level >= memory.Scarce {
-		limit = (g.netMetrics.BacklogBytes.Load() + g.sessionMetrics.HeldBytes.Load()) / 2
+		limit = (g.netMetrics.BacklogBytes.Load() + g.sessionMetrics.HeldBytes.Load() + g.rest.Waiting()) / 2
 	}
 	g.engine.SetBacklogLimit(limit)
 }

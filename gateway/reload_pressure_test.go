@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -249,13 +248,7 @@ func (r *reloadable) refusedWith(t *testing.T, status string, most int) {
 // stall has a client ask for 15 MB and not read them.
 func (r *reloadable) stall(t *testing.T) {
 	t.Helper()
-	r.serve("access.large.a", always(`{"result":{"get":true}}`))
-	r.serve("get.part.>", always(`{"result":{"model":{"s":"`+strings.Repeat("x", 900<<10)+`"}}}`))
-	var parts []string
-	for i := range 16 {
-		parts = append(parts, fmt.Sprintf(`{"rid":"part.%d"}`, i))
-	}
-	r.serve("get.large.a", always(`{"result":{"collection":[`+strings.Join(parts, ",")+`]}}`))
+	serveLong(r.live)
 	_, _ = io.WriteString(r.connect(t), "GET /api/large/a HTTP/1.1\r\nHost: x\r\n\r\n")
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
+	"sluice/internal/loglimit"
 	"sluice/internal/owner"
 )
 
@@ -77,6 +78,7 @@ type Engine struct {
 	limits       atomic.Pointer[Limits] // the present ones, for goroutines that are no loop's
 	backlogLimit atomic.Int64           // bytes that slow clients may hold now, if that is less
 	refusing     atomic.Bool            // see Refuse
+	logShed      loglimit.Limiter       // of ShedOthers
 
 	left     atomic.Bool    // see Leave
 	draining atomic.Bool    // no new clients; those connected are being closed

@@ -114,6 +114,7 @@ type Options struct {
 	WSPath  string         // path of WebSocket upgrades; "/" by default
 	Handler Handler        // required
 	Holder  Holder         // nil: nothing is held back
+	Others  func() int64   // bytes that wait for slow clients elsewhere, for Limits.BacklogBytes; any loop calls it; nil: none
 	HTTP    func(net.Conn) // gets each plain HTTP connection that the Handler does not keep, on a goroutine of its own; nil: they get 404
 	Clock   owner.Clock    // nil: the system's
 	Metrics *Metrics       // nil: its own

@@ -24,6 +24,8 @@ import (
 // slowTick is the interval at which a loop with lagging connections checks their bounds.
 const slowTick = 100 * time.Millisecond
 
+const shedText = "slow clients are closed: what is queued for all of them exceeds its bound (backlogBytes, memory limit)"
+
 // slowList has a loop's lagging connections in the order in which they last took something, the one
 // that has waited longest first. Owned by the loop.
 type slowList struct {
@@ -147,7 +149,7 @@ func (s *slowList) endStalled(now time.Duration) {
 // held returns what is held back for all connections, in bytes, and which part of it is
 // that of one for each byte of Holder.HeldFor. Connections share what is held: a part may be larger
 // than what is free without its connection, which the next tick makes up for.
-func (e *Engine) held() (bytes int64, part float64) {
+func held(e *Engine) (bytes int64, part float64) {
 	if e.opts.Holder == nil {
 		return 0, 0
 	}
@@ -170,8 +172,8 @@ func (s *slowList) shed() {
 	l := s.loop
 	e := l.engine
 	s.publish()
-	held, part := e.held()
-	all, limit := e.metrics.BacklogBytes.Load()+held, min(e.backlogLimit.Load(), int64(l.opts.Limits.BacklogBytes))
+	heldBytes, part := held(e)
+	all, limit := backlogOf(e, heldBytes), min(e.backlogLimit.Load(), int64(l.opts.Limits.BacklogBytes))
 	if all <= limit {
 		return
 	}
@@ -202,9 +204,32 @@ func (s *slowList) shed() {
 		closed++
 	}
 	e.metrics.BacklogClosed.Add(uint64(closed))
-	s.logShed.Log(e.log, slog.LevelWarn, l.now, warnEvery, "slow clients are closed: what is queued for all of them exceeds its bound (backlogBytes, memory limit)",
-		"bytes", all, "limit", limit, "clients", closed)
+	s.logShed.Log(e.log, slog.LevelWarn, l.now, warnEvery, shedText, "bytes", all, "limit", limit, "clients", closed)
 	s.publish()
+}
+
+// backlogOf returns all that waits for slow clients, held bytes of which are held back.
+func backlogOf(e *Engine, held int64) int64 {
+	all := e.metrics.BacklogBytes.Load() + held
+	if e.opts.Others != nil {
+		all += e.opts.Others()
+	}
+	return all
+}
+
+// ShedOthers does for clients that are not on a loop what a loop does for its own: bytes wait for
+// them (a part of Options.Others). If all clients together have more than they may, it calls cut
+// with the share of the excess, which closes the worst and returns how many. It is called by one
+// goroutine at a time.
+func (e *Engine) ShedOthers(bytes int64, cut func(share int64) int) {
+	heldBytes, _ := held(e)
+	all, limit := backlogOf(e, heldBytes), min(e.backlogLimit.Load(), int64(e.limits.Load().BacklogBytes))
+	if all <= limit || bytes <= 0 {
+		return
+	}
+	closed := cut(int64(float64(all-limit) * min(float64(bytes)/float64(all), 1)))
+	e.metrics.BacklogClosed.Add(uint64(closed))
+	e.logShed.Log(e.log, slog.LevelWarn, e.opts.Clock.Now(), warnEvery, shedText, "bytes", all, "limit", limit, "clients", closed)
 }
 
 // publish adds the loop's change to the sum of all loops.

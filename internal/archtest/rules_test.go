@@ -79,6 +79,7 @@ var locks = map[string]string{
 	"examples/jwt/login.go":             "sessions of the example's login server, whose requests come on goroutines of net/http",
 	"loadtest/service/service.go":       "the harness's service, whose requests come on several goroutines of nats.go",
 	"cache/loss.go":                     "written when a loop is overloaded, off the path of an event",
+	"internal/httpapi/writing.go":       "responses being written by net/http, off the event loops",
 	"internal/httpapi/share.go":         "bodies that responses share, found on goroutines off the event loops",
 	"internal/httpapi/encode.go":        "a pool of buffers between requests, off the event loops",
 	"internal/httpapi/compress.go":      "pools of compressors between requests, off the event loops",

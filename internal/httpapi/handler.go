@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
 )
@@ -62,6 +63,12 @@ type Options struct {
 	// net/http; nil: there is no other. Any goroutine may call it.
 	Backlog func() int64
 
+	// Shed is told every 100 ms how many bytes wait to be written at net/http, while there are any.
+	// It calls cut if clients must go: for as many bytes as their share. cut returns how many have
+	// gone. nil: all stay.
+	Shed  func(bytes int64, cut func(share int64) int)
+	Clock owner.Clock // nil: the system's
+
 	Metrics *Metrics     // nil: not counted
 	Log     *slog.Logger // nil: no log
 }
@@ -93,6 +100,8 @@ type Metrics struct {
 
 // Handler serves everything below the API path. It is safe for concurrent use.
 type Handler struct {
+	writing
+
 	// Fixed after New.
 	o       Options
 	backend Backend
@@ -123,6 +132,12 @@ func New(o Options, b Backend) *Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Shed == nil {
+		o.Shed = func(int64, func(int64) int) {}
+	}
+	if o.Clock == nil {
+		o.Clock = owner.SystemClock()
+	}
 	if !ValidEncoding(o.Encoding) {
 		panic("httpapi: unknown encoding " + o.Encoding)
 	}
@@ -137,6 +152,7 @@ func New(o Options, b Backend) *Handler {
 		flat:    strings.EqualFold(o.Encoding, encodingFlat),
 		methods: map[string]string{},
 	}
+	h.writing.clock, h.writing.shed = o.Clock, o.Shed
 	h.Adjust(o)
 	allow := "GET, HEAD, OPTIONS, POST"
 	for _, m := range [...]struct{ http, call string }{
@@ -218,6 +234,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if n := int64(len(resp.Body)); n >= largeBody && q.Method != http.MethodHead {
 		h.o.Metrics.Backlog.Add(n)
 		defer h.o.Metrics.Backlog.Add(-n)
+		resp.sendHead(w)
+		h.writing.send(w, resp.Body)
+		return
 	}
 	resp.Send(w, r.Method)
 }

@@ -71,13 +71,17 @@ func (resp *Response) JSON(status int, body []byte) {
 
 // Send writes the response with net/http. It ignores write errors: the client has gone.
 func (resp *Response) Send(w http.ResponseWriter, method string) {
+	resp.sendHead(w)
+	if method != http.MethodHead && len(resp.Body) > 0 {
+		_, _ = w.Write(resp.Body)
+	}
+}
+
+func (resp *Response) sendHead(w http.ResponseWriter) {
 	if resp.sized {
 		resp.Header["Content-Length"] = []string{strconv.Itoa(len(resp.Body))}
 	}
 	w.WriteHeader(resp.Status)
-	if method != http.MethodHead && len(resp.Body) > 0 {
-		_, _ = w.Write(resp.Body)
-	}
 }
 
 // AppendHead appends the response's head as net/http would write it, with the fields in

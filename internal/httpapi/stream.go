@@ -135,6 +135,9 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, rid string) {
 	// The read deadline would end the context of a stream that lasts longer. An error means that
 	// the writer supports no deadlines, as in tests.
 	_ = s.control.SetReadDeadline(time.Time{})
+	x := h.writing.add(w, &q.bytes)
+	defer h.writing.remove(x)
+	s.written = func() { h.writing.progress(x) }
 	s.run(ctx, func() time.Duration { return h.live.Load().Heartbeat })
 	if q.cut.Load() {
 		h.o.Metrics.StreamsCut.Add(1)
@@ -147,6 +150,7 @@ type streamWriter struct {
 	control *http.ResponseController
 	limit   time.Duration
 	queue   *queue
+	written func() // called after each flush
 }
 
 // recheck is when a stream without heartbeats finds out whether it is to have them now.
@@ -216,5 +220,6 @@ func (s *streamWriter) flush(frame []byte) error {
 		}
 		frame = <-s.queue.frames // does not block: no other goroutine receives
 	}
+	s.written()
 	return s.control.Flush()
 }
