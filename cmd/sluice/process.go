@@ -180,6 +180,7 @@ func (p *process) serve(s service, c gateway.Config, orders net.Listener, log *s
 	ctx, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
 	started := make(chan error, 1)
+	p.manager.Starting("waiting for NATS; the log says why it takes long")
 	go func() { started <- s.Start(ctx) }()
 	select {
 	case err := <-started:

@@ -58,6 +58,7 @@ func TestNotifications(t *testing.T) {
 		m := newManager(t, name)
 		p := spawn(t, []string{"NOTIFY_SOCKET=" + name, "WATCHDOG_USEC=60000000"},
 			"-i", "127.0.0.1", "-p", "-1", "--embedded-nats", "--embedded-nats-listen", "127.0.0.1:0", "--drain-timeout", "0", "--close-timeout", "1s")
+		m.until("STATUS=waiting for NATS")
 		if text := m.until("READY=1"); !strings.Contains(text, "STATUS=clients are served") {
 			t.Error(text)
 		}

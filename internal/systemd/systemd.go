@@ -58,6 +58,9 @@ func (n *Notifier) Watchdog() time.Duration {
 	return n.watchdog
 }
 
+// Starting says what the start waits for.
+func (n *Notifier) Starting(status string) { n.send("STATUS=" + status) }
+
 // Ready says that the service has started, or has reloaded.
 func (n *Notifier) Ready(status string) { n.send("READY=1", "STATUS="+status) }
 

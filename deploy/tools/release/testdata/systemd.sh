@@ -1,5 +1,5 @@
-# Runs the package's units under systemd: start, readiness, reload, watchdog, crash, wrong settings, socket activation,
-# stop. Every line that fails ends the script; the test shows the output.
+# Runs the package's units under systemd: start, readiness, reload, a new process that takes over, crash, watchdog, wrong
+# settings, socket activation, removal. Every line that fails ends the script; the test shows the output.
 set -ex
 conf=/etc/sluice/sluice.yaml
 drop=/run/systemd/system/sluice.service.d
@@ -18,7 +18,7 @@ await() {
 }
 trap 'grep -v "^goroutine\|^	" /var/log/gateway.log | tail -n 200; systemctl status --no-pager --full sluice || true' EXIT
 
-# Neither the network nor a NATS server of this copy is there.
+# The network of this copy is not there, nor a NATS server: that of another gateway takes its place.
 mkdir -p $drop
 cat >$drop/test.conf <<END
 [Unit]
@@ -30,16 +30,19 @@ StandardOutput=append:/var/log/gateway.log
 StandardError=append:/var/log/gateway.log
 RestartSec=100ms
 END
-sed -i '/^natsUrl/d' $conf
 cat >>$conf <<END
-embeddedNats: true
 allowOrigin: https://example.com
 drainTimeout: 1s
 END
 systemctl daemon-reload
 
-: the start ends when clients are served, as the user, without a capability
+: the start waits for NATS, says so, and ends when clients are served
+systemctl start --no-block sluice
+await StatusText '^waiting for NATS'
+/usr/bin/sluice --embedded-nats --port -1 2>/var/log/nats.log &
 systemctl start sluice
+
+: it runs as the user, without a capability
 test "$(show ActiveState)" = active
 test "$(show StatusText)" = 'clients are served'
 /usr/bin/sluice health --config $conf
@@ -60,6 +63,19 @@ set_to drainTimeout 1s
 systemctl reload sluice
 await StatusText '^reloaded; clients are served$'
 test "$(show MainPID)" = "$pid"
+
+: a new process takes over, and the service goes on
+systemctl kill -s USR2 --kill-whom=main sluice
+tries=0
+until test "$(show MainPID)" != "$pid"; do
+	tries=$((tries + 1))
+	test $tries -lt 1200
+	sleep 0.1
+done
+test "$(show ActiveState)" = active
+test "$(show NRestarts)" = 0
+pid=$(show MainPID)
+/usr/bin/sluice health --config $conf
 
 : a process that ends by itself is started again, also after a Go panic, which this signal is like
 kill -ABRT "$pid"
