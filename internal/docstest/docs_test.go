@@ -36,6 +36,7 @@ var guides = []struct {
 	{name: "extensions", pages: "docs/extensions.md"},
 	{name: "edge", pages: "docs/edge.md"},
 	{name: "security", pages: "docs/security.md"},
+	{name: "clusters", pages: "docs/clusters.md"},
 	{name: "authentication", pages: "docs/authentication.md"},
 	{name: "clients", pages: "docs/clients.md", npm: true},
 	{name: "sluice-client", pages: "docs/client/README.md", npm: true},

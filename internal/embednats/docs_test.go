@@ -14,17 +14,21 @@ import (
 	"sluice/internal/testkit"
 )
 
-// example returns the block of docs/edge.md with the given name, as a file. Pairs of replacements
-// give it free ports.
+// example returns the block with the given name of docs/edge.md or docs/clusters.md, as a file.
+// Pairs of replacements give it free ports.
 func example(t *testing.T, name string, replace ...string) string {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/edge.md")
+	file := "edge.md"
+	if name == "node" {
+		file = "clusters.md"
+	}
+	page, err := os.ReadFile("../../docs/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := regexp.MustCompile("(?s)```conf file=" + name + "\\.conf\n(.*?)```").FindSubmatch(page)
 	if m == nil {
-		t.Fatalf("docs/edge.md has no block conf file=%s.conf", name)
+		t.Fatalf("the page has no block conf file=%s.conf", name)
 	}
 	text := string(m[1])
 	for i := 0; i < len(replace); i += 2 {
@@ -88,4 +92,25 @@ func TestDocumentedConfigurations(t *testing.T) {
 	if err := testkit.Await(t, denied, "the denial"); !strings.Contains(err.Error(), "event.till.change") {
 		t.Errorf("denied: %v", err)
 	}
+}
+
+// Three servers with the configuration of docs/clusters.md are a cluster.
+func TestDocumentedCluster(t *testing.T) {
+	c := natstest.StartCluster(t, 3, func(i int, o *server.Options) {
+		conf, err := server.ProcessConfigFile(example(t, "node"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Users, o.LameDuckDuration = conf.Users, conf.LameDuckDuration
+		o.Cluster.Name, o.Cluster.Username, o.Cluster.Password = conf.Cluster.Name, conf.Cluster.Username, conf.Cluster.Password
+		for _, r := range o.Routes {
+			r.User = conf.Routes[i].User
+		}
+	})
+	serve(t, c.Nodes[0].Client(nats.UserInfo("service", "change-me-too")))
+	gateway := c.Nodes[2].Client(nats.UserInfo("gateway", "change-me"))
+	testkit.Until(t, "the service is known at the other servers", func() bool {
+		m, err := gateway.Request("get.test", nil, testkit.Patience)
+		return err == nil && string(m.Data) == "here"
+	})
 }

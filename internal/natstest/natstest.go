@@ -202,3 +202,14 @@ func (s *Server) Client(options ...nats.Option) *nats.Conn {
 	s.tb.Cleanup(nc.Close)
 	return nc
 }
+
+// Retire puts the server into lame duck mode: it refuses new connections, announces its end, closes
+// its connections one by one and ends. It returns when the server has ended. The options must have
+// short lame duck times.
+func (s *Server) Retire() {
+	s.tb.Helper()
+	srv := s.Server()
+	srv.LameDuckShutdown()
+	srv.WaitForShutdown()
+	s.Stop()
+}

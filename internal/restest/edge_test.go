@@ -47,7 +47,10 @@ func newEdgeAt(t *testing.T, ports []*natstest.LeafPort) *edge {
 	if n := len(ports); n == 1 {
 		e.home = []*natstest.Server{natstest.Start(t, e.ports[0].Open)}
 	} else {
-		e.home = natstest.StartCluster(t, n, func(i int, o *server.Options) { e.ports[i].Open(o) }).Nodes
+		e.home = natstest.StartCluster(t, n, func(i int, o *server.Options) {
+			e.ports[i].Open(o)
+			o.LameDuckDuration, o.LameDuckGracePeriod = time.Second, time.Millisecond
+		}).Nodes
 	}
 	for _, s := range e.home {
 		nc := s.Client()
