@@ -136,9 +136,9 @@ const (
 	historyEach   = 2 // clients of each kind at each gateway
 )
 
-// TestHistory: WebSocket clients and plain GETs at two gateways observe a model while NATS restarts,
-// connections to it are cut, and a gateway is replaced. Each observation fits the order of versions,
-// and all clients end with the last one.
+// TestHistory: WebSocket clients and plain GETs at two gateways observe a model while NATS
+// restarts, connections to it are cut, and a gateway is replaced. Each observation fits the order
+// of versions, and all clients end with the last one.
 func TestHistory(t *testing.T) {
 	h := &history{began: time.Now()}
 	ns := natstest.Start(t)
