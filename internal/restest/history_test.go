@@ -33,8 +33,8 @@ type access struct {
 type seen struct{ written, read int }
 
 // versions is how a client may see a resource that has versions: it never goes back, it never sees
-// what was not written yet, and in the end it has the last version. It may miss versions in between.
-// There is a history for each connection of a client, with all writes.
+// what was not written yet, and in the end it has the last version. It may miss versions in
+// between. There is a history for each connection of a client, with all writes.
 var versions = porcupine.Model{
 	Partition: func(history []porcupine.Operation) (parts [][]porcupine.Operation) {
 		of := map[int][]porcupine.Operation{}
