@@ -62,7 +62,7 @@ func parseScale(args []string) (*scaleFlags, error) {
 	f.StringVar(&r.options.NATS, "nats-server", "bin/nats-server", "the NATS server's program")
 	f.StringVar(&gateways, "gateways", "1,2,4,5", "numbers of gateways, ascending from 1")
 	f.StringVar(&topics, "topics", "1,1000", "numbers of topics")
-	f.StringVar(&topologies, "topologies", "cluster,leaf", "how gateways reach NATS: cluster (directly), leaf (over a leaf node)")
+	f.StringVar(&topologies, "topologies", "cluster,leaf,within", "how gateways reach NATS: cluster (directly), leaf (over a leaf node), within (each is a leaf node itself)")
 	f.IntVar(&r.options.Clients, "clients", 19_000, "clients of each gateway")
 	f.Float64Var(&r.options.Rate, "rate", 2, "events per topic and second")
 	f.IntVar(&r.options.Payload, "payload", 128, "bytes of an event's payload")

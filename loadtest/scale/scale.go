@@ -27,6 +27,7 @@ import (
 const (
 	Cluster = "cluster" // each is a client of one of its nodes
 	Leaf    = "leaf"    // each is a client of one leaf node
+	Within  = "within"  // each has a leaf node within its process
 )
 
 // Options say what to run.
@@ -54,7 +55,7 @@ func (o *Options) Check() error {
 		o.Topics = []int{1, 1000}
 	}
 	if len(o.Topologies) == 0 {
-		o.Topologies = []string{Cluster, Leaf}
+		o.Topologies = []string{Cluster, Leaf, Within}
 	}
 	o.Clients = max(o.Clients, 0)
 	if o.Clients == 0 {
@@ -73,8 +74,8 @@ func (o *Options) Check() error {
 		o.Limit = 15 * time.Minute
 	}
 	for _, t := range o.Topologies {
-		if t != Cluster && t != Leaf {
-			return fmt.Errorf("there is no topology %q: use cluster or leaf", t)
+		if t != Cluster && t != Leaf && t != Within {
+			return fmt.Errorf("there is no topology %q: use cluster, leaf or within", t)
 		}
 	}
 	switch {

@@ -47,6 +47,7 @@ func TestMeasure(t *testing.T) {
 	for _, c := range []Cell{
 		{Topology: Cluster, Gateways: 2, Clients: 20, Topics: 30},
 		{Topology: Leaf, Gateways: 2, Clients: 20, Topics: 1},
+		{Topology: Within, Gateways: 2, Clients: 20, Topics: 30},
 	} {
 		if err := o.measure(t.Context(), t.TempDir(), result.Machine{}, &c); err != nil {
 			t.Fatalf("%s: %v", c.Topology, err)
@@ -211,7 +212,7 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	var o Options
-	if err := o.Check(); err != nil || o.Clients != 19_000 || len(o.plan()) != 16 {
+	if err := o.Check(); err != nil || o.Clients != 19_000 || len(o.plan()) != 18 {
 		t.Errorf("%v: %+v, %d cells", err, o, len(o.plan()))
 	}
 }

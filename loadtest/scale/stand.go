@@ -66,13 +66,16 @@ func (o *Options) newStand(dir string, m result.Machine, c *Cell) (s *stand, err
 		return s, err
 	}
 	urls := hub
-	if c.Topology == Leaf {
+	switch c.Topology {
+	case Leaf:
 		if urls, err = s.startLeaf(o.NATS, leaves); err != nil {
 			return s, err
 		}
+	case Within:
+		urls = leaves
 	}
 	for i := range c.Gateways {
-		if err := s.startGateway(o.Gateway, i, urls); err != nil {
+		if err := s.startGateway(o.Gateway, i, c.Topology, urls); err != nil {
 			return s, err
 		}
 	}
@@ -149,7 +152,7 @@ func (s *stand) startNATS(program, name, config, url string) error {
 }
 
 // startGateway starts the i-th gateway, which prefers the i-th of the URLs.
-func (s *stand) startGateway(program string, i int, urls []string) error {
+func (s *stand) startGateway(program string, i int, topology string, urls []string) error {
 	addr, err1 := address()
 	metrics, err2 := address()
 	if err := errors.Join(err1, err2); err != nil {
@@ -158,7 +161,11 @@ func (s *stand) startGateway(program string, i int, urls []string) error {
 	_, port, _ := net.SplitHostPort(addr)
 	_, metricsPort, _ := net.SplitHostPort(metrics)
 	first := i % len(urls)
-	line := fmt.Sprintf("%s --addr 127.0.0.1 --port %s --metricsport %s --nats %s", program, port, metricsPort,
+	nats := "--nats"
+	if topology == Within {
+		nats = "--embedded-nats --embedded-nats-listen 127.0.0.1:0 --nats-leaf"
+	}
+	line := fmt.Sprintf("%s --addr 127.0.0.1 --port %s --metricsport %s %s %s", program, port, metricsPort, nats,
 		strings.Join(append(append([]string{}, urls[first:]...), urls[:first]...), ","))
 	p, err := proc.Start(fmt.Sprintf("gateway %d", i), line, s.machine.Server, nil)
 	if err != nil {
