@@ -72,7 +72,7 @@ func parseFaults(args []string) (*faultsFlags, error) {
 	return &r, r.options.Check()
 }
 
-// faultsCommand causes faults, prints the table and writes it into a file.
+// faultsCommand causes faults, prints the table and writes it into a file, row by row.
 func faultsCommand(args []string, out io.Writer) error {
 	r, err := parseFaults(args)
 	if err != nil {
@@ -81,27 +81,39 @@ func faultsCommand(args []string, out io.Writer) error {
 	r.options.Say = func(line string) { fmt.Fprintln(os.Stderr, line) }
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
+	r.options.Row = func(t *faults.Table) error { return r.row(t, out) }
 	t, err := faults.Run(ctx, r.options)
 	if err != nil {
 		return err
 	}
-	if _, err := io.WriteString(out, t.Markdown()); err != nil {
+	if _, err := io.WriteString(out, t.Legend()); err != nil {
 		return err
-	}
-	if r.into != "" {
-		text, err := os.ReadFile(r.into)
-		if err == nil {
-			text, err = t.Insert(text)
-		}
-		if err == nil {
-			err = os.WriteFile(r.into, text, 0o644)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", r.into, err)
-		}
 	}
 	if !t.OK(0) {
 		return fmt.Errorf("%s did not keep all its clients: the table says how", t.Targets[0].Name)
+	}
+	return nil
+}
+
+// row prints the newest row of a table, and writes the table so far into the file.
+func (r *faultsFlags) row(t *faults.Table, out io.Writer) error {
+	last := len(t.Rows) - 1
+	line := t.Line(last)
+	if last == 0 {
+		line = t.Head() + line
+	}
+	if _, err := io.WriteString(out, line); err != nil || r.into == "" {
+		return err
+	}
+	text, err := os.ReadFile(r.into)
+	if err == nil {
+		text, err = t.Insert(text)
+	}
+	if err == nil {
+		err = os.WriteFile(r.into, text, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.into, err)
 	}
 	return nil
 }

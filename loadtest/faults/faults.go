@@ -59,6 +59,10 @@ type Options struct {
 	Short   bool          // sizes that suit a test
 	Say     func(string)  // progress; nil: none
 
+	// Row is called with the table so far when its last row has been measured, so that a run that is
+	// interrupted keeps what it has. An error ends the run; nil: it is not called.
+	Row func(*Table) error
+
 	dir string // of temporary files
 }
 
@@ -120,6 +124,11 @@ func Run(ctx context.Context, o Options) (*Table, error) {
 			cells = append(cells, out)
 		}
 		t.Rows, t.Cells = append(t.Rows, r), append(t.Cells, cells)
+		if o.Row != nil {
+			if err := o.Row(t); err != nil {
+				return t, err
+			}
+		}
 	}
 	return t, nil
 }
@@ -152,22 +161,43 @@ func (t *Table) OK(target int) bool {
 // Markdown renders the table.
 func (t *Table) Markdown() string {
 	var b strings.Builder
+	b.WriteString(t.Head())
+	for i := range t.Rows {
+		b.WriteString(t.Line(i))
+	}
+	b.WriteString(t.Legend())
+	return b.String()
+}
+
+// Head renders the head of the table.
+func (t *Table) Head() string {
+	var b strings.Builder
 	b.WriteString("| fault | kept means |")
 	for _, target := range t.Targets {
 		b.WriteString(" " + strings.TrimSpace(target.Label()+" "+target.Version) + " |")
 	}
 	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(t.Targets)) + "\n")
-	for i, r := range t.Rows {
-		fmt.Fprintf(&b, "| %s | %s |", r.Fault, r.Kept)
-		for _, c := range t.Cells[i] {
-			text := "**" + c.Word + "**"
-			if c.Detail != "" {
-				text += ": " + c.Detail
-			}
-			b.WriteString(" " + text + " |")
+	return b.String()
+}
+
+// Line renders a row.
+func (t *Table) Line(i int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| %s | %s |", t.Rows[i].Fault, t.Rows[i].Kept)
+	for _, c := range t.Cells[i] {
+		text := "**" + c.Word + "**"
+		if c.Detail != "" {
+			text += ": " + c.Detail
 		}
-		b.WriteString("\n")
+		b.WriteString(" " + text + " |")
 	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// Legend renders what the words of the table mean.
+func (t *Table) Legend() string {
+	var b strings.Builder
 	fmt.Fprintf(&b, "\nA gateway may use %d MiB; a Go runtime's limit is 80%% of that. The words:\n\n", t.Memory>>20)
 	for _, w := range words {
 		fmt.Fprintf(&b, "- **%s**: %s.\n", w[0], w[1])
