@@ -104,6 +104,17 @@ func TestConnectionsOfAnAddressTLS(t *testing.T) {
 	s.until("it is not counted", func() bool { return m.Addresses.Load() == 0 })
 }
 
+// Beyond acceptRate a connection is closed before its TLS handshake, which would cost more than a
+// response saves.
+func TestAcceptRateTLS(t *testing.T) {
+	s := serveTLS(t, func(o *Options, _ *testHandler) { o.Limits.AcceptRate = 1 })
+	dialTLS(t, s.Addr(), clientTLS(0))
+	over := dial(t, s.Addr())
+	if _, err := over.Read(make([]byte, 1)); err == nil || s.m.RefusedRate.Load() != 1 || s.m.TLSStarted.Load() != 1 {
+		t.Errorf("read: %v; %d refused, %d handshakes", err, s.m.RefusedRate.Load(), s.m.TLSStarted.Load())
+	}
+}
+
 func TestHandshakesOfAnAddress(t *testing.T) {
 	m := new(ratelimit.Metrics)
 	s := serve(t, limited(ratelimit.Options{Handshakes: 1}, m))

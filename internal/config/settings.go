@@ -211,7 +211,7 @@ var settings = []setting{
 		more:   "Beyond it a client receives 503 and is closed.",
 		traits: reloadable, value: number(func(c *Config) *int { return &c.MaxConnections }, 0, 0, 1<<24)},
 	{key: "acceptRate", flag: "accept-rate", arg: "n", group: groupLimits, help: "new client connections per second; 0: no limit",
-		more:   "Others get 503 with a Retry-After of 1 to 10 s. Set it when thousands of clients that come back at once are more than the machine can greet.",
+		more:   "Others get 503 with a Retry-After of 1 to 10 s; with TLS they are closed before the handshake. Set it when thousands of clients that come back at once are more than the machine can greet.",
 		traits: reloadable, value: number(func(c *Config) *int { return &c.AcceptRate }, 0, 0, 1<<20)},
 	{key: "maxSubscriptions", flag: "max-subscriptions", arg: "n", group: groupLimits, help: "direct subscriptions per resource and client",
 		traits: reloadable, value: number(func(c *Config) *int { return &c.MaxSubscriptions }, 256, 1, 1<<20)},
