@@ -45,11 +45,19 @@ func (g *Gateway) servers(s *Sockets) map[*httpserver.Server]*int {
 }
 
 // Leave ends listening, because another process serves on the same sockets (Sockets). Clients are
-// served until Stop, which does not wait for Config.ShutdownDelay then.
-func (g *Gateway) Leave() {
+// served until Stop, which does not wait for Config.ShutdownDelay then. give gets the connections
+// at rest, which that process is to go on with (Arrive); any goroutine may call it.
+func (g *Gateway) Leave(give func([]netpoll.Departed)) {
 	g.left.Store(true)
 	for server := range g.servers(new(Sockets)) {
 		server.Leave()
 	}
-	netpoll.Leave(g.engine)
+	netpoll.Leave(g.engine, give)
+}
+
+// Arrive goes on with a connection of another process, which has left it. It owns the descriptor.
+func (g *Gateway) Arrive(d netpoll.Departed) {
+	if err := netpoll.Arrive(g.engine, d); err != nil {
+		g.log.Debug("a connection of the old process is lost", "error", err)
+	}
 }

@@ -139,7 +139,7 @@ func (a *acceptor) warn(kind *loglimit.Limiter, text string, attrs ...any) {
 }
 
 // adopt takes a connection back from net/http and handles its latest request as if it had just been
-// received.
+// received, or goes on with one from another process.
 func (a *acceptor) adopt(gc gnet.Conn, from *adopted) {
 	l := a.loop
 	e := l.engine
@@ -153,6 +153,10 @@ func (a *acceptor) adopt(gc gnet.Conn, from *adopted) {
 	if from.client.IsValid() {
 		c.SetRemoteAddr(from.client)
 	}
+	if from.arrived {
+		a.arrive(c, from.idle)
+		return
+	}
 	a.returnAddress(c, from.key)
 	e.metrics.Adopted.Add(1)
 	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.HeadTimeout, c)
@@ -161,4 +165,19 @@ func (a *acceptor) adopt(gc gnet.Conn, from *adopted) {
 	} else {
 		c.receive(from.head)
 	}
+}
+
+// arrive goes on with a connection at rest that another process has accepted.
+func (a *acceptor) arrive(c *Conn, idle bool) {
+	l := a.loop
+	l.engine.metrics.Arrived.Add(1)
+	if !a.countAddress(c) {
+		return
+	}
+	wait := l.opts.Limits.HeadTimeout
+	if idle {
+		c.flags |= flagIdle
+		wait = l.opts.Limits.IdleTimeout
+	}
+	l.wheel.Expect(&c.timer, l.now+wait, c)
 }

@@ -20,6 +20,8 @@ type drain struct {
 	start time.Duration
 	next  int // slots below have been visited
 	timer owner.Timer
+
+	departAt time.Duration // when the next connections may depart
 }
 
 // Stop ends the engine: Drain, then Close. It returns Drain's error.
@@ -100,10 +102,12 @@ func (d *drain) advance() {
 		}
 		p.StopListening(late) // in each iteration: gnet may have been restarted
 	}
-	if !draining {
-		return
+	if left && !d.empty && l.now >= d.departAt {
+		d.departAt = l.now + drainInterval
+		d.depart()
+		d.again()
 	}
-	if d.empty {
+	if !draining || d.empty {
 		return
 	}
 	if !d.begun {
@@ -129,9 +133,13 @@ func (e *Engine) acceptLate(fd int) {
 
 // check reports the loop as empty once the last client has left.
 func (d *drain) check() {
-	if d.begun && !d.empty && d.loop.held == 0 && !d.midRequest() {
-		d.reportEmpty()
+	if !d.begun || d.empty || d.loop.held > 0 || d.midRequest() {
+		return
 	}
+	if d.loop.engine.left.Load() && d.depart() > 0 {
+		d.loop.Wake() // to close our descriptors
+	}
+	d.reportEmpty()
 }
 
 // unfinished reports whether the client would miss something if the connection were closed now.
@@ -177,13 +185,18 @@ func (d *drain) closeShare() {
 		case stateProxy, stateTLS:
 			c.scheduleClose()
 		case stateHead:
-			if c.in.empty() {
+			switch {
+			case c.in.empty() && d.closesIdle():
 				c.scheduleClose()
 				continue
+			case c.in.empty():
+				continue // it departs
 			}
 			l.wheel.Schedule(&c.timer, l.now+limits.CloseTimeout, c) // for the rest of the request
 		case stateRequest, stateAnswered:
-			c.flags |= flagLast
+			if d.closesIdle() {
+				c.flags |= flagLast
+			}
 			l.wheel.Expect(&c.timer, l.now+limits.CloseTimeout, c)
 		case statePending:
 			c.http().refusePending(&l.engine.metrics.RefusedDrain, c.http().errorResponse(http.StatusServiceUnavailable))
@@ -192,7 +205,14 @@ func (d *drain) closeShare() {
 		}
 	}
 	l.iter.conn = nil
-	if d.next < len(l.table.slots) && !d.timer.Armed() {
+	if d.next < len(l.table.slots) {
+		d.again()
+	}
+}
+
+// again has another iteration follow.
+func (d *drain) again() {
+	if l := d.loop; !d.timer.Armed() {
 		l.wheel.Schedule(&d.timer, l.now+drainInterval, owner.Func(func(time.Duration) {}))
 	}
 }

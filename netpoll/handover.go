@@ -163,6 +163,9 @@ type adopted struct {
 	key    ratelimit.Key  // as in handed
 	link   *tlsLink       // nil: plaintext
 	sealed []byte         // input that link has not been given yet
+
+	arrived bool // from another process, at rest: see Departed
+	idle    bool // a request was answered on it
 }
 
 // Adopt takes back a connection whose latest request asks for a WebSocket or a stream, after an

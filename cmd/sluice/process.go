@@ -205,6 +205,9 @@ func (p *process) serve(s service, c gateway.Config, orders net.Listener, log *s
 	}
 
 	p.predecessor.Ready()
+	if p.predecessor != nil {
+		go p.receive(s, log)
+	}
 	p.manager.Ready("clients are served")
 	up := &upgrades{p: p, service: s, config: c, log: log, orders: orders, requests: make(chan upgradeRequest), succeeded: make(chan struct{})}
 	upgrading, endUpgrades := context.WithCancel(ctx)

@@ -23,7 +23,8 @@ const startMargin = 30 * time.Second
 // replaceable is a service whose place a new process can take.
 type replaceable interface {
 	Sockets() (gateway.Sockets, error)
-	Leave()
+	Leave(give func([]netpoll.Departed))
+	Arrive(d netpoll.Departed)
 }
 
 // upgrades replaces the process by a new one on SIGUSR2, and on orders at upgradeSocket.
@@ -174,12 +175,38 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 		return fmt.Errorf("the new process has ended again: %w", err)
 	}
 	u.p.manager.HandOver(successor.PID)
-	u.service.(replaceable).Leave()
-	successor.Close()
+	if err := successor.Give(); err != nil {
+		u.log.Warn("the new process does not take connections", "error", err)
+	}
+	u.service.(replaceable).Leave(func(conns []netpoll.Departed) { u.give(successor, conns) })
 	text := fmt.Sprintf("process %d serves new clients; those of process %d leave within %v", successor.PID, os.Getpid(), u.service.StopWindow())
 	u.log.Info(what+" done", "pid", successor.PID, "took", time.Since(began))
 	r.step(text)
 	return nil
+}
+
+// give sends connections at rest to the new process. They are closed here in any case.
+func (u *upgrades) give(to *takeover.Successor, conns []netpoll.Departed) {
+	all := make([]takeover.Conn, len(conns))
+	for i, c := range conns {
+		all[i] = takeover.Conn{FD: c.FD, Client: c.Client, Idle: c.Idle}
+	}
+	if err := to.Give(all...); err != nil {
+		u.log.Warn("connections at rest are closed: the new process does not take them", "connections", len(all), "error", err)
+	}
+	for _, c := range conns {
+		_ = unix.Close(c.FD)
+	}
+}
+
+// receive goes on with the connections of the old process, until that has ended.
+func (p *process) receive(s service, log *slog.Logger) {
+	err := p.predecessor.Receive(func(c takeover.Conn) {
+		s.(replaceable).Arrive(netpoll.Departed{FD: c.FD, Client: c.Client, Idle: c.Idle})
+	})
+	if err != nil {
+		log.Warn("connections of the old process may be lost", "error", err)
+	}
 }
 
 // sockets returns duplicates of all listening sockets, which the caller closes.

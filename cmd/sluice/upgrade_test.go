@@ -3,7 +3,10 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"sluice/internal/natstest"
 	"sluice/internal/testkit"
@@ -179,6 +183,61 @@ func TestUpgrade(t *testing.T) {
 	l.until("msg=stopped", 3)
 	if code, _, stderr := l.upgrade(); code != 1 || !strings.Contains(stderr, "no gateway takes orders") {
 		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+// httpClient is a connection for HTTP requests.
+type httpClient struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (l *lineage) client() *httpClient {
+	l.t.Helper()
+	c, err := net.Dial("tcp", l.addr)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(testkit.Patience))
+	return &httpClient{c, bufio.NewReader(c)}
+}
+
+// get makes a request that no service answers, and returns the status.
+func (c *httpClient) get() (int, error) {
+	if _, err := io.WriteString(c, "GET /api/none HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		return 0, err
+	}
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+// Connections at rest, with and without a request before, go on in each new process.
+func TestConnectionsAtRestAreKept(t *testing.T) {
+	l := startLineage(t, "")
+	var used, fresh []*httpClient
+	for range 300 { // more than fit one record
+		c := l.client()
+		if status, err := c.get(); status != http.StatusNotFound {
+			t.Fatal(status, err)
+		}
+		used = append(used, c)
+	}
+	for round := range 3 {
+		fresh = append(fresh, l.client())
+		if code, _, stderr := l.upgrade(); code != 0 {
+			t.Fatalf("exit code %d: %s", code, stderr)
+		}
+		l.until("msg=stopped", round+1)
+		for i, c := range append(used, fresh...) {
+			if status, err := c.get(); status != http.StatusNotFound {
+				t.Fatalf("round %d: connection %d: status %d, %v", round, i, status, err)
+			}
+		}
 	}
 }
 

@@ -122,6 +122,8 @@ func Register(to *metrics.Registry, from *Sources) error {
 	counter("sluice_http_busy_total", "Requests answered with 503 because too many long responses were being encoded.", nil, h.Busy.Load)
 	counter("sluice_http_handovers_total", "Connections handed over to the HTTP server.", nil, n.Handovers.Load)
 	counter("sluice_http_refused_total", "Connections rejected because the HTTP server's accept queue was full.", nil, h.Refused.Load)
+	counter("sluice_connections_departed_total", "Connections at rest that a new process has taken over.", nil, n.Departed.Load)
+	counter("sluice_connections_arrived_total", "Connections at rest that were taken over from an old process.", nil, n.Arrived.Load)
 	counter("sluice_http_adopted_total", "WebSocket upgrades handed back to an event loop by the HTTP server.", nil, n.Adopted.Load)
 	counter("sluice_http_adopt_failed_total", "WebSocket upgrades lost in the handover from the HTTP server to an event loop.", nil, n.AdoptFailed.Load)
 	counter("sluice_http_half_closed_total", "Connections served on after their client had shut its side down.", nil, n.HalfClosed.Load)

@@ -44,10 +44,11 @@ const (
 	kindReady                   // new: I serve, or with Hello.Check: I could
 	kindFailed                  // new: I cannot, and why
 	kindCommit                  // old: I stop accepting; you are in charge
+	kindConns                   // old: connections at rest; the first record may have none
 	kindEnd                     // the number of kinds
 )
 
-var kindNames = [kindEnd]string{kindHello: "hello", kindSockets: "sockets", kindStep: "step", kindReady: "ready", kindFailed: "failed", kindCommit: "commit"}
+var kindNames = [kindEnd]string{kindHello: "hello", kindSockets: "sockets", kindStep: "step", kindReady: "ready", kindFailed: "failed", kindCommit: "commit", kindConns: "connections"}
 
 func (k kind) String() string {
 	if k > 0 && k < kindEnd {

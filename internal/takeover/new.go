@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // commitWait bounds the wait for the old process's last word. After it the new one serves on: it
@@ -129,7 +131,7 @@ func (p *Predecessor) Step(text string) {
 
 // Ready says that this process serves, or with Check that it could, and waits until the old process
 // has left the rest to this one. The old process may be gone: then this one is in charge all the
-// more. Listeners that were not taken are closed.
+// more. Listeners that were not taken are closed. Receive may follow.
 func (p *Predecessor) Ready() {
 	if p == nil {
 		return
@@ -137,10 +139,56 @@ func (p *Predecessor) Ready() {
 	p.closeListeners()
 	if p.link.send(kindReady, struct{}{}) == nil && !p.Check {
 		if _, err := p.link.receive(commitWait, kindCommit); err == nil {
-			_, _ = p.link.receive(commitWait) // until the end
+			if r, err := p.link.receive(commitWait, kindConns); err == nil {
+				r.close() // it has none
+				return
+			}
 		}
 	}
 	p.link.close()
+}
+
+// connsWait bounds the wait for further connections. It is longer than any drain.
+const connsWait = 25 * time.Hour
+
+// Receive calls take with the old process's connections at rest, after Ready and until that process
+// has ended. Their descriptors are take's.
+func (p *Predecessor) Receive(take func(Conn)) error {
+	defer p.link.close()
+	for {
+		r, err := p.link.receive(connsWait, kindConns)
+		if errors.Is(err, errEnded) || errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.conns(take); err != nil {
+			return err
+		}
+	}
+}
+
+// conns calls take with the connections of a record.
+func (r *record) conns(take func(Conn)) error {
+	defer r.close()
+	var s conns
+	if err := r.decode(&s); err != nil {
+		return err
+	}
+	if len(s.Conns) != len(r.files) {
+		return fmt.Errorf("%d descriptions for %d connections", len(s.Conns), len(r.files))
+	}
+	for i, c := range s.Conns {
+		// A duplicate: the file closes its own when it is collected.
+		fd, err := unix.FcntlInt(r.files[i].Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("a connection is lost: %w", err)
+		}
+		c.FD = fd
+		take(c)
+	}
+	return nil
 }
 
 // Fail says why this process cannot take over.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -70,6 +71,7 @@ type Successor struct {
 	PID     int
 	process *os.Process
 	link    *link
+	turn    chan struct{} // one place: records are sent one after the other
 }
 
 // Start starts the program that takes over, and returns when it serves. After an error it has been
@@ -110,15 +112,41 @@ func Start(ctx context.Context, o Options) (*Successor, error) {
 		}
 		return nil, err
 	}
-	return &Successor{PID: cmd.Process.Pid, process: cmd.Process, link: l}, nil
+	return &Successor{PID: cmd.Process.Pid, process: cmd.Process, link: l, turn: make(chan struct{}, 1)}, nil
 }
 
 // Commit tells the successor that it is in charge. After an error it has ended, and this process is
 // still in charge.
 func (s *Successor) Commit() error { return s.link.send(kindCommit, struct{}{}) }
 
-// Close lets the successor go on alone, after Commit.
-func (s *Successor) Close() { s.link.close() }
+// Conn is a connection at rest.
+type Conn struct {
+	FD     int            `json:"-"` // stays the caller's
+	Client netip.AddrPort // address that a proxy has given; invalid: the peer is the client
+	Idle   bool           // a request was answered on it
+}
+
+// conns describes the descriptors of a record.
+type conns struct{ Conns []Conn }
+
+// Give sends connections to the successor, after Commit. The first call, which may have none, says
+// that the service manager knows the successor. Any goroutine may call it.
+func (s *Successor) Give(all ...Conn) error {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	for first := true; first || len(all) > 0; first = false {
+		n := min(len(all), maxFiles)
+		fds := make([]int, n)
+		for i, c := range all[:n] {
+			fds[i] = c.FD
+		}
+		if err := s.link.send(kindConns, conns{all[:n]}, fds...); err != nil {
+			return err
+		}
+		all = all[n:]
+	}
+	return nil
+}
 
 // Abandon ends a successor that was not told to be in charge.
 func (s *Successor) Abandon() {

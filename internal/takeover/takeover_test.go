@@ -1,12 +1,14 @@
 package takeover
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,6 +64,9 @@ func behave(how string) int {
 			return 3
 		}
 		_, _ = c.Write([]byte("new"))
+		if err := p.Receive(func(c Conn) { _, _ = unix.Write(c.FD, []byte(fmt.Sprintf("%v,%v ", c.Client, c.Idle))) }); err != nil {
+			return 4
+		}
 	}
 	return 0
 }
@@ -131,7 +136,9 @@ func TestTakeOver(t *testing.T) {
 	if err := s.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	s.Close()
+	if err := s.Give(); err != nil {
+		t.Fatal(err)
+	}
 	_ = l.Close()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
@@ -143,6 +150,28 @@ func TestTakeOver(t *testing.T) {
 	if _, err := c.Read(b); err != nil || string(b) != "new" {
 		t.Errorf("%q, %v", b, err)
 	}
+	// More connections than fit one record. All are the same here; this test reads the other end.
+	near, far, err := pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := netip.MustParseAddrPort("[2001:db8::1]:7")
+	many := make([]Conn, 2*maxFiles+1)
+	for i := range many {
+		many[i] = Conn{FD: int(far.Fd()), Client: client, Idle: i%2 == 0}
+	}
+	given := make(chan error, 1)
+	go func() { given <- s.Give(many...) }()
+	texts := bufio.NewReader(near)
+	for i := range many {
+		if got, err := texts.ReadString(' '); err != nil || got != fmt.Sprintf("%v,%v ", client, i%2 == 0) {
+			t.Fatalf("connection %d: %q, %v", i, got, err)
+		}
+	}
+	if err := <-given; err != nil {
+		t.Error(err)
+	}
+	_, _ = near.Close(), far.Close()
 }
 
 func TestCheck(t *testing.T) {
