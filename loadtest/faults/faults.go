@@ -59,8 +59,8 @@ type Options struct {
 	Short   bool          // sizes that suit a test
 	Say     func(string)  // progress; nil: none
 
-	// Row is called with the table so far when its last row has been measured, so that a run that is
-	// interrupted keeps what it has. An error ends the run; nil: it is not called.
+	// Row is called with the table so far when its last row has been measured, so that a run that
+	// is interrupted keeps what it has. An error ends the run; nil: it is not called.
 	Row func(*Table) error
 
 	dir string // of temporary files
