@@ -216,6 +216,9 @@ func (g *Gateway) Stop(ctx context.Context) error { return g.life.Stop(ctx) }
 // Alive returns nil once every event loop and cache shard has handled a message, or ctx's error. It
 // is for a watchdog: an owner that hangs keeps it waiting.
 func (g *Gateway) Alive(ctx context.Context) error {
+	if g.owners.Bus() == nil {
+		return nil // it starts: there is no owner yet
+	}
 	return g.owners.Each(ctx, func(*owners.Loop) {})
 }
 
@@ -319,6 +322,7 @@ func (g *Gateway) httpOptions(c *Config, trusted []netip.Prefix) httpedge.Option
 			Healthy:  g.healthy,
 			Draining: g.draining.Load,
 			Ready:    g.ready,
+			Alive:    g.Alive,
 			Closed:   g.grace.Over,
 			Adopt:    g.adopt,
 		},

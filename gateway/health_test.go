@@ -7,9 +7,11 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"sluice/internal/owner"
 	"sluice/internal/testkit"
 )
 
@@ -90,4 +92,63 @@ func TestProbes(t *testing.T) {
 		}
 	}
 	g.draining.Store(false)
+}
+
+// A liveness probe succeeds while the owners handle messages, also while the gateway stops, and
+// fails when one hangs.
+func TestLiveness(t *testing.T) {
+	clock := owner.NewManualClock()
+	g := create(t, func(c *Config) { c.MetricsPort, c.Clock = FreePort, clock })
+	if err := g.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	shard := g.owners.Shards()[0].Cache
+	release := make(chan struct{})
+	stop := sync.OnceFunc(func() { close(release) })
+	defer func() {
+		stop()
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = g.Stop(ended)
+	}()
+	want := func(text string, status int, body string) {
+		t.Helper()
+		for name, addr := range map[string]net.Addr{"clients": g.Addr(), "metrics": g.MetricsAddr()} {
+			head, got := probe(t, addr, text)
+			if !strings.Contains(head, " "+strconv.Itoa(status)+" ") || body != "-" && got != body {
+				t.Errorf("port for %s: %q gets %.40q %q", name, text, head, got)
+			}
+		}
+	}
+	const alive = "alive\n"
+	want("GET /livez HTTP/1.0\r\n\r\n", 200, alive)
+	want("HEAD /livez HTTP/1.0\r\n\r\n", 200, "")
+	want("OPTIONS /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 200, alive)
+	want("POST /livez HTTP/1.0\r\nContent-Length: 0\r\n\r\n", 405, "-")
+	g.draining.Store(true)
+	want("GET /livez HTTP/1.0\r\n\r\n", 200, alive)
+	g.draining.Store(false)
+
+	hangs := make(chan struct{})
+	shard.Run(func() {
+		close(hangs)
+		<-release
+	})
+	testkit.Await(t, hangs, "the shard hangs")
+	before := shard.Pending()
+	clock.Advance(time.Second) // the last result does not hold any more
+	got := make(chan string, 1)
+	go func() {
+		head, _ := probe(t, g.MetricsAddr(), "GET /livez HTTP/1.0\r\n\r\n")
+		got <- head
+	}()
+	testkit.Until(t, "the shard is asked", func() bool { return shard.Pending() > before })
+	clock.Advance(5 * time.Second)
+	if head := testkit.Await(t, got, "the probe's response"); !strings.Contains(head, " 503 ") {
+		t.Errorf("a shard that hangs: %.40q", head)
+	}
+	stop()
+	testkit.Until(t, "the shard works again", func() bool { return shard.Pending() == 0 })
+	clock.Advance(time.Second)
+	want("GET /livez HTTP/1.0\r\n\r\n", 200, alive)
 }

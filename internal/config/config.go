@@ -56,6 +56,8 @@ const (
 	HealthPath = "/healthz"
 	// ReadyPath is the path of readiness checks, which no setting may take.
 	ReadyPath = "/readyz"
+	// LivePath is the path of liveness checks, which no setting may take.
+	LivePath = "/livez"
 )
 
 // Config is what a gateway is told at its start. It is plain data, never
@@ -221,7 +223,7 @@ type Config struct {
 	TraceAttributes []string // name=value
 
 	// For programs that embed a gateway; no flag or key.
-	Pages   http.Handler      // answers plain HTTP requests other than /healthz; nil: 404
+	Pages   http.Handler      // answers plain HTTP requests other than health checks; nil: 404
 	Log     *slog.Logger      // nil: slog.Default()
 	Metrics *metrics.Registry // nil: one of the gateway's own
 	Version string            // shown in metrics and logs; empty: "devel"

@@ -2,6 +2,7 @@ package httpedge
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -41,6 +42,9 @@ type Gateway struct {
 	Draining func() bool
 	// Ready returns nil if requests can be served in full, otherwise the reason why not.
 	Ready func() error
+	// Alive returns nil once every event loop and cache shard has handled a message, or ctx's
+	// error.
+	Alive func(ctx context.Context) error
 	// Closed reports whether clients are rejected, since NATS has been unreachable for longer than
 	// the grace period.
 	Closed func() bool
@@ -85,6 +89,7 @@ type Edge struct {
 	forwarding forwarding
 	server     *server
 	encoding   encoding
+	alive      liveness
 	stopping   chan struct{} // closed when Stop has begun
 	stop       sync.Once     // closes stopping
 	halted     chan struct{} // closed by Halted
@@ -108,6 +113,7 @@ func New(o Options) *Edge {
 		o:        o,
 		stopping: make(chan struct{}),
 		halted:   make(chan struct{}),
+		alive:    liveness{turn: make(chan struct{}, 1)},
 		loops:    make([]atomic.Pointer[Loop], o.Loops),
 	}
 	trusted := ratelimit.Networks(o.Trusted)
@@ -139,10 +145,15 @@ func (e *Edge) forResource(path []byte) bool {
 	}
 	// If apiPath is "/", health checks are below it, too, perhaps in an escaped form.
 	if bytes.IndexByte(path, '%') < 0 {
-		return string(path) != config.HealthPath && string(path) != config.ReadyPath
+		return !isHealth(string(path))
 	}
 	plain, err := url.PathUnescape(string(path))
-	return err == nil && plain != config.HealthPath && plain != config.ReadyPath
+	return err == nil && !isHealth(plain)
+}
+
+// isHealth reports whether a decoded path is one of health checks.
+func isHealth(path string) bool {
+	return path == config.HealthPath || path == config.ReadyPath || path == config.LivePath
 }
 
 // EscapedPath returns a decoded path in the escaped form of a request's target.

@@ -59,7 +59,7 @@ func TestForResource(t *testing.T) {
 		{"/api", "/api/a", true}, {"/api", "/api/", true}, {"/api", "/api", false}, {"/api", "/apis/a", false},
 		{"/api", "/healthz", false}, {"/api", "/", false}, {"/api", "/%61pi/a", false}, {"/api", "/api%2Fa", false},
 		{"/my api", "/my%20api/a", true}, {"api", "/api/a", false},
-		{"/", "/a", true}, {"/", "/%61", true}, {"/", "/healthz", false}, {"/", "/readyz", false}, {"/", "/ready%7a", false}, {"/", "/%68ealthz", false}, {"/", "/", true},
+		{"/", "/a", true}, {"/", "/%61", true}, {"/", "/healthz", false}, {"/", "/readyz", false}, {"/", "/livez", false}, {"/", "/l%69vez", false}, {"/", "/ready%7a", false}, {"/", "/%68ealthz", false}, {"/", "/", true},
 	} {
 		g := &Edge{api: httpapi.New(httpapi.Options{APIPath: tc.api}, nil)}
 		if got := g.forResource([]byte(tc.path)); got != tc.want {

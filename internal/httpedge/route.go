@@ -56,6 +56,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.health(w, r)
 	case r.URL.Path == config.ReadyPath:
 		e.ready(w, r)
+	case r.URL.Path == config.LivePath:
+		e.live(w, r)
 	case r.Header["Upgrade"] != nil && e.giveBack(w, r):
 	default:
 		key, why := e.limit(r)
@@ -129,14 +131,17 @@ func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
 	send(w, r, &resp)
 }
 
-// Health returns the handler of health checks on another port: of both paths.
+// Health returns the handler of health checks on another port: of all their paths.
 func (e *Edge) Health() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == config.ReadyPath {
+		switch r.URL.Path {
+		case config.ReadyPath:
 			e.ready(w, r)
-			return
+		case config.LivePath:
+			e.live(w, r)
+		default:
+			e.health(w, r)
 		}
-		e.health(w, r)
 	})
 }
 

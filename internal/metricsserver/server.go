@@ -30,7 +30,7 @@ type Options struct {
 	Registry *metrics.Registry
 	Profiles bool         // serve pprof, too
 	Reload   http.Handler // of POST /reload; nil: there is none
-	Health   http.Handler // of /healthz and /readyz
+	Health   http.Handler // of /healthz, /readyz and /livez
 	NotFound http.Handler // handles every other path
 	Log      *slog.Logger
 }
@@ -62,6 +62,7 @@ func New(o Options) *httpserver.Server {
 	}
 	mux.Handle(config.HealthPath, o.Health)
 	mux.Handle(config.ReadyPath, o.Health)
+	mux.Handle(config.LivePath, o.Health)
 	mux.Handle("/", o.NotFound)
 	return httpserver.New(httpserver.Options{
 		Setting: "metricsPort", Addr: o.Addr, Listener: o.Listener, Handler: mux, Log: o.Log,

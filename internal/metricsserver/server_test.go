@@ -74,7 +74,7 @@ func TestFormats(t *testing.T) {
 
 func TestHealthOfTheMetricsPort(t *testing.T) {
 	s := start(t, false)
-	for _, path := range []string{"/healthz", "/readyz"} {
+	for _, path := range []string{"/healthz", "/readyz", "/livez"} {
 		if resp, body := ask(t, s, "GET", path, ""); resp.StatusCode != 200 || body != "healthy at "+path {
 			t.Errorf("%s: %d %s", path, resp.StatusCode, body)
 		}
