@@ -80,7 +80,7 @@ func (e *entry) addSub(l *link, loop int, ref uint64) {
 		l.add()
 	}
 	if e.snap != nil {
-		s.post(sb, state.Update{Kind: state.Loaded, Snapshot: e.snap})
+		s.post(sb, state.Update{Kind: state.Loaded, Snapshot: e.snap, Query: e.query})
 	}
 }
 

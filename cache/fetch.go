@@ -176,7 +176,7 @@ func (e *entry) loaded(a *fetched) {
 		}
 	}
 	for _, sb := range waiting {
-		s.post(sb, state.Update{Kind: state.Loaded, Snapshot: e.snap})
+		s.post(sb, state.Update{Kind: state.Loaded, Snapshot: e.snap, Query: e.query})
 	}
 }
 

@@ -79,6 +79,29 @@ func NewShard(opt Options, bus Bus, loops Loops) *Shard {
 	return s
 }
 
+// Prepare subscribes to the events of a name as Subscribe does, and then calls first on the shard's
+// goroutine. So requests that first makes follow the NATS subscription. Without a Subscribe, the
+// subscription ends after Options.EvictAfter.
+func (s *Shard) Prepare(name string, first func()) {
+	s.Run(func() {
+		if s.resources[name] == nil && s.rejected(name) == nil {
+			s.addResource(name).vacant(false)
+		}
+		first()
+	})
+}
+
+// rejected returns why a name that is not cached cannot be subscribed; nil if it can.
+func (s *Shard) rejected(name string) *res.Error {
+	switch {
+	case len(name) > maxName:
+		return res.ErrSubjectTooLong
+	case !res.ValidName(name):
+		return res.ErrInvalidRequest
+	}
+	return s.refusals.find(name, s.now)
+}
+
 // Reset makes the shard refetch every cached resource whose name matches one of the patterns, and
 // send the differences to the loops (RES.md 3.2, system.reset).
 func (s *Shard) Reset(patterns []res.Pattern) {
@@ -130,14 +153,8 @@ func (s *Shard) subscribe(loop int, ref uint64, name, query string, first func()
 	s.doubt.joining = subKey{loop, ref}
 	var err *res.Error
 	r := s.resources[name]
-	switch {
-	case r != nil:
-	case len(name) > maxName:
-		err = res.ErrSubjectTooLong
-	case !res.ValidName(name):
-		err = res.ErrInvalidRequest
-	default:
-		err = s.refusals.find(name, s.now)
+	if r == nil {
+		err = s.rejected(name)
 	}
 	if err == nil && !r.has(query) {
 		err = s.largeBefore(name, query)

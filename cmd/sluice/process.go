@@ -69,6 +69,8 @@ func (p *process) run(args []string) int {
 		switch args[0] {
 		case "demo":
 			build, args = p.demo, args[1:]
+		case "relay":
+			build, args = p.relay, args[1:]
 		case "check":
 			return p.check(args[1:])
 		case "health":

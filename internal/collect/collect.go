@@ -56,27 +56,8 @@ type Sources struct {
 // Register registers the counters of all sources. The error names a metric that exists already.
 func Register(to *metrics.Registry, from *Sources) error {
 	n, f, s, c, b, h := from.Net, from.Fanout, from.Session, from.Cache, from.NATS, from.HTTP
-	var err error
-	counter := func(name, help string, labels metrics.Labels, read func() uint64) {
-		if e := to.Counter(name, help, labels, read); e != nil && err == nil {
-			err = fmt.Errorf("metric %s: %w", name, e)
-		}
-	}
-	gauge := func(name, help string, read func() int64) {
-		if e := to.Gauge(name, help, nil, read); e != nil && err == nil {
-			err = fmt.Errorf("metric %s: %w", name, e)
-		}
-	}
-	type count struct {
-		help string
-		read func() uint64
-	}
-	counters := func(prefix string, all map[string]count) {
-		for name, c := range all {
-			counter(prefix+name+"_total", c.help, nil, c.read)
-		}
-	}
-	total := func(v *atomic.Int64) func() uint64 { return func() uint64 { return uint64(v.Load()) } }
+	reg := registrar{to: to}
+	counter, gauge := reg.counter, reg.gauge
 
 	gauge("sluice_ws_connections", "Open WebSocket connections.", n.Open.Load)
 	gauge("sluice_connections", "Open client connections of every kind.", n.OpenAll.Load)
@@ -219,75 +200,13 @@ func Register(to *metrics.Registry, from *Sources) error {
 	counter("sluice_revoked_total", "Direct subscriptions revoked by the gateway.", nil, s.Revoked.Load)
 
 	counter("sluice_invalid_answers_total", "Malformed replies of services; the log has the reasons.", nil, from.InvalidAnswers.Load)
-	gauge("sluice_cache_resources", "Resource names with a NATS subscription.", c.Resources.Load)
-	gauge("sluice_cache_entries", "Cached resources; each normalised query counts.", c.Entries.Load)
-	gauge("sluice_cache_bytes", "Bytes of keys and values cached.", c.Bytes.Load)
-	gauge("sluice_cache_unused", "Cached resources without subscribers.", c.Unused.Load)
-	gauge("sluice_cache_unused_bytes", "Memory of cached resources without subscribers; cacheBytes bounds it.", c.UnusedBytes.Load)
-	gauge("sluice_cache_subscriptions", "Event loops' subscriptions of cached resources.", c.Subscriptions.Load)
-	gauge("sluice_cache_behind", "Event loops' subscriptions that have missed events and wait for the newest state.", c.Behind.Load)
-	counters("sluice_cache_", map[string]count{
-		"gets":           {"First gets sent to services.", total(&c.Gets)},
-		"get_failures":   {"First gets that failed.", total(&c.GetFailures)},
-		"regets":         {"Refetches sent: gets after resets and lost events.", total(&c.Regets)},
-		"reget_failures": {"Refetches that failed; the old state stayed.", total(&c.RegetFailures)},
-		"query_requests": {"Query requests sent.", total(&c.QueryRequests)},
-		"query_failures": {"Query requests that failed.", total(&c.QueryFailures)},
-		"events":         {"Events received for cached resources.", total(&c.Events)},
-		"events_applied": {"Events that changed a resource or were sent to the loops.", total(&c.EventsApplied)},
-		"events_bad":     {"Events dropped: malformed, or of the wrong kind for the resource.", total(&c.EventsBad)},
-		"events_lost":    {"Events dropped from a full queue; their resources were refetched.", total(&c.EventsLost)},
-		"synced":         {"Event loops' subscriptions that caught up after missing events.", total(&c.Synced)},
-		"deletes":        {"Resources deleted by their services.", total(&c.Deletes)},
-		"refused":        {"Resources dropped because NATS rejects the subscription to their events.", total(&c.Refused)},
-		"evictions":      {"Resources evicted without subscribers.", total(&c.Evictions)},
-		"evicted_early":  {"Resources evicted before cacheEviction had passed, for their memory.", total(&c.EvictedEarly)},
-		"too_large":      {"Resources rejected because they exceed maxResourceBytes.", total(&c.TooLarge)},
-	})
-
-	gauge("sluice_nats_requests_pending", "Requests to services in flight.", b.Pending.Load)
-	gauge("sluice_nats_queue", "Operations queued for NATS.", b.Queue.Load)
-	gauge("sluice_nats_subscriptions", "Resource names subscribed on NATS.", b.Subscriptions.Load)
-	gauge("sluice_nats_watched_servers", "Other servers of the NATS cluster that are watched and reach those that the gateway is connected to.", b.Watched.Load)
-	counters("sluice_nats_", map[string]count{
-		"requests":       {"Requests to services, including those that failed immediately.", b.Requests.Load},
-		"replies":        {"Replies received for pending requests.", b.Replies.Load},
-		"pre_responses":  {"Pre-responses received, which only extend a timeout.", b.PreResponses.Load},
-		"failed":         {"Requests that the NATS client failed to send.", b.Failed.Load},
-		"unsent":         {"Requests that ended before they were sent.", b.Unsent.Load},
-		"system_events":  {"System and token events received.", b.SystemEvents.Load},
-		"timeouts":       {"Requests without a reply in time.", b.Timeouts.Load},
-		"no_responders":  {"Requests without a subscribed service.", b.NoResponders.Load},
-		"late_replies":   {"Replies received after their request had ended.", b.LateReplies.Load},
-		"abandoned":      {"Requests given up because their client has gone.", b.Abandoned.Load},
-		"bad_subjects":   {"Requests and subscriptions rejected for an invalid subject.", b.BadSubjects.Load},
-		"too_long":       {"Requests and subscriptions rejected because their subject is too long for NATS.", b.TooLong.Load},
-		"too_large":      {"Requests rejected because their payload is too large for NATS.", b.TooLarge.Load},
-		"overloaded":     {"Requests rejected because a queue was full.", b.Overloaded.Load},
-		"refused":        {"Subscriptions denied by NATS, for lack of permission or for their number.", b.Refused.Load},
-		"forbidden":      {"Requests denied by NATS for lack of permission.", b.Forbidden.Load},
-		"events":         {"Events of resources received.", b.Events.Load},
-		"unwanted":       {"Events of natsWildcards for resources that are not cached.", b.Unwanted.Load},
-		"received_bytes": {"Payload bytes received.", b.BytesIn.Load},
-		"sent_bytes":     {"Payload bytes sent.", b.BytesOut.Load},
-		"gaps":           {"Times messages may have been lost.", b.Gaps.Load},
-		"slow_consumer":  {"Times the NATS client reported a slow consumer.", b.SlowConsumer.Load},
-		"disconnects":    {"Connections to NATS lost.", b.Disconnects.Load},
-		"reconnects":     {"Connections to NATS restored.", b.Reconnects.Load},
-		"partitions":     {"Times a server of the NATS cluster was found cut off from the others.", b.Partitions.Load},
-	})
-
 	gauge("sluice_nats_leaf_links", "Leaf links of the embedded NATS server to its hub that are up.", from.Leaf.Links.Load)
-	counters("sluice_nats_leaf_", map[string]count{
+	reg.counters("sluice_nats_leaf_", map[string]count{
 		"ups":    {"Times that the leaf links to the hub were all up again.", from.Leaf.Ups.Load},
 		"losses": {"Times that a leaf link to the hub was lost.", from.Leaf.Losses.Load},
 	})
 
-	for r := range natsbus.Reasons {
-		counter("sluice_nats_lost_total", "Connections to NATS lost, by reason.", metrics.Labels{"reason": r.String()}, b.Lost[r].Load)
-	}
-
-	err = cmp.Or(err, services(to, from.Services), owners(to, from.Owners, b), status(to, from.Status))
+	err := cmp.Or(reg.err, Upstream(to, c, b), services(to, from.Services), owners(to, from.Owners, b), status(to, from.Status))
 
 	requests := make(map[string]func() uint64)
 	for _, t := range []res.RequestType{res.Get, res.Subscribe, res.Unsubscribe, res.Call, res.Auth} {

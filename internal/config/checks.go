@@ -58,6 +58,14 @@ func checkUserKey(s string) error {
 	return nil
 }
 
+// checkDownstream wants the address of a NATS server, or none.
+func checkDownstream(u secret.URLs) error {
+	if u == "" {
+		return nil
+	}
+	return u.Check()
+}
+
 // checkResourceMethod wants a resource name and a method, without a query.
 func checkResourceMethod(s string) error {
 	if i := strings.LastIndexByte(s, '.'); i > 0 && res.ValidName(s[:i]) && res.ValidPart(s[i+1:]) {

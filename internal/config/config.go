@@ -195,6 +195,15 @@ type Config struct {
 	ReferenceThrottle  int           // parallel gets for one request's references; 0: no limit
 	CacheEviction      time.Duration // keep a resource nobody subscribes to; Off: drop at once
 
+	// The other side of a relay; a gateway has none.
+	Downstream        secret.URLs // one URL, or several separated by ","
+	DownstreamCreds   string      // user credentials file
+	DownstreamNkey    string      // file of a user's nkey seed
+	DownstreamCert    string      // client certificate file
+	DownstreamKey     string      // key file of DownstreamCert
+	DownstreamRootCAs []string
+	RelayLease        time.Duration // a standby takes over that long after the active relay was last heard
+
 	// Logs.
 	Debug     bool
 	Trace     bool
@@ -296,6 +305,9 @@ func (c Config) checkTogether() []error {
 		fail("profiles are served on the metrics port: set metricsPort, too")
 	}
 	errs = append(errs, c.checkAdmin()...)
+	if (c.DownstreamCert == "") != (c.DownstreamKey == "") {
+		fail("downstreamCert and downstreamKey belong together: set both or none")
+	}
 	if c.TLS {
 		if err := checkFileLists(c.TLSCert, c.TLSKey); err != nil {
 			errs = append(errs, err)

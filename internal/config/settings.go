@@ -17,6 +17,7 @@ const (
 	groupSecurity = "Security options"
 	groupLimits   = "Limits"
 	groupTuning   = "Tuning"
+	groupRelay    = "Relay options (sluice relay)"
 	groupLogs     = "Logging options"
 	groupTraces   = "Traces"
 
@@ -315,6 +316,23 @@ var settings = []setting{
 	{key: "drainTimeout", flag: "drain-timeout", arg: "duration", group: groupTuning, help: "when stopping, spread the closing of clients over this time; 0: close all immediately",
 		more:   "So they do not all reconnect at the same time.",
 		traits: reloadable, value: duration(func(c *Config) *time.Duration { return &c.DrainTimeout }, 5*time.Second, 10*time.Millisecond, time.Hour, zeroIs(Off))},
+
+	{key: "downstream", flag: "downstream", arg: "url", group: groupRelay, help: "NATS server URL of the gateways behind a relay, or several separated by commas",
+		more:   "natsUrl is then that of the services. docs/relay.md explains relays.",
+		traits: secretValue, value: text(func(c *Config) *secret.URLs { return &c.Downstream }, "", valid(checkDownstream))},
+	{key: "downstreamCreds", flag: "downstream-creds", arg: "file", group: groupRelay, help: "user credentials file for that NATS server",
+		value: text(func(c *Config) *string { return &c.DownstreamCreds }, "", valid(checkFile))},
+	{key: "downstreamNkey", flag: "downstream-nkey", arg: "file", group: groupRelay, help: "file of the nkey seed of a user of that NATS server",
+		value: text(func(c *Config) *string { return &c.DownstreamNkey }, "", valid(checkFile))},
+	{key: "downstreamCert", flag: "downstream-cert", arg: "file", group: groupRelay, help: "client certificate file for that NATS server",
+		value: text(func(c *Config) *string { return &c.DownstreamCert }, "", valid(checkFile))},
+	{key: "downstreamKey", flag: "downstream-key", arg: "file", group: groupRelay, help: "private key file of that client certificate",
+		value: text(func(c *Config) *string { return &c.DownstreamKey }, "", valid(checkFile))},
+	{key: "downstreamRootCAs", flag: "downstream-root-ca", arg: "file", group: groupRelay, help: "root CA file for that NATS server; repeat for several",
+		value: list(func(c *Config) *[]string { return &c.DownstreamRootCAs }, checkFile)},
+	{key: "relayLease", flag: "relay-lease", arg: "duration", group: groupRelay, help: "a standby takes over this long after it has last heard the active relay",
+		more:  "The active one stops by itself after three fifths of it. All relays with the same downstream server need the same value.",
+		value: duration(func(c *Config) *time.Duration { return &c.RelayLease }, 5*time.Second, time.Second, time.Minute)},
 
 	{key: "debug", flag: "debug", short: "D", group: groupLogs, help: "log debug messages",
 		more:   "After a reload, an embedded NATS server goes on at the level of its start.",

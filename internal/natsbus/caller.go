@@ -90,6 +90,9 @@ type Request struct {
 
 	// Trace is the span of the client's request that causes this one; nil: this one is not traced.
 	Trace *tracing.Context
+
+	// More gets each pre-response, which has extended the timeout. nil: it is not of interest.
+	More func(data []byte)
 }
 
 // Request makes a request. It calls done exactly once, later, on the owner's goroutine, with the
@@ -103,6 +106,7 @@ func (c *Caller) Request(r Request, done func(data []byte, err error)) {
 	}
 	l := c.bus.links[conn]
 	s := c.take(done, l)
+	s.more = r.More
 	r.Group.add(s)
 	s.line, s.size = int32(publishLine(r.Subject, len(l.inbox)+replyTokenLen, len(r.Payload))), int32(len(r.Payload))
 	s.kind, s.priority, s.made, s.subject = limit.KindOf(r.Subject), r.Priority, c.now(), r.Subject
@@ -192,6 +196,9 @@ func (c *Caller) Deliver(r Reply) {
 		if isPreResponse(r.Data) {
 			m.PreResponses.Inc()
 			c.extend(s, r.Data)
+			if s.more != nil {
+				s.more(r.Data)
+			}
 			return
 		}
 		m.Replies.Inc()
@@ -261,7 +268,7 @@ func (c *Caller) finish(s *slot, data []byte, err error) {
 	}
 	c.wheel.Cancel(&s.timer)
 	s.group.remove(s)
-	s.done, s.expiring = nil, false
+	s.done, s.more, s.expiring = nil, nil, false
 	c.pending--
 	c.bus.opts.Metrics.Pending.Dec()
 	if givenUp := err == ErrTimeout || err == ErrAbandoned; !givenUp || !c.lose(s) {

@@ -27,6 +27,7 @@ type slot struct {
 	// Owned by the caller's owner.
 	timer owner.Timer
 	done  func(data []byte, err error) // nil while the slot is free, or its request lost
+	more  func(data []byte)            // of the request; nil: none
 	link  *link
 	line  int32 // length of the request's protocol line
 	size  int32 // of its payload

@@ -29,10 +29,7 @@ var (
 // strictly as View does. A failure names the seed; -seed replays the same decisions (the
 // goroutines' timing is the machine's).
 func TestChaos(t *testing.T) {
-	for _, layout := range []struct {
-		name   string
-		change func(*gateway.Config)
-	}{
+	for _, layout := range []layout{
 		{"one", func(c *gateway.Config) { c.Loops, c.Shards, c.Flush = 1, 1, "write" }},
 		{"default", func(c *gateway.Config) {}},
 		{"many", func(c *gateway.Config) { c.Loops, c.Shards = 4, 8 }},
@@ -47,22 +44,38 @@ func TestChaos(t *testing.T) {
 		{"forgetful", func(c *gateway.Config) { c.CacheEviction = gateway.Off }},
 	} {
 		t.Run(layout.name, func(t *testing.T) {
-			s := *seed
-			if s == 0 {
-				s = uint64(time.Now().UnixNano())
-			}
-			t.Logf("seed %d", s)
-			w := newChaos(t, s, layout.change)
-			for w.round = range *rounds {
-				for range *steps {
-					w.step()
-				}
-				w.rest()
-				w.compare()
-			}
-			t.Logf("%d messages to clients, %d requests, %d events", w.received, w.answered, w.events)
+			w := newChaos(t, chaosSeed(t), startNATS(t).ClientURL(), layout.change)
+			w.run(*rounds, func() {})
 		})
 	}
+}
+
+// layout is a way to run the chaos test's gateway.
+type layout struct {
+	name   string
+	change func(*gateway.Config)
+}
+
+func chaosSeed(t *testing.T) uint64 {
+	s := *seed
+	if s == 0 {
+		s = uint64(time.Now().UnixNano())
+	}
+	t.Logf("seed %d", s)
+	return s
+}
+
+// run runs rounds, and rested after each.
+func (w *chaos) run(rounds int, rested func()) {
+	for w.round = range rounds {
+		for range *steps {
+			w.step()
+		}
+		w.rest()
+		w.compare()
+		rested()
+	}
+	w.t.Logf("%d messages to clients, %d requests, %d events", w.received, w.answered, w.events)
 }
 
 // chaos is the driver. Everything in it belongs to the test's goroutine, except the clients' and
@@ -98,16 +111,17 @@ type chaosClient struct {
 	trace   []string       // the latest messages in both directions
 }
 
-func newChaos(t *testing.T, seed uint64, change func(*gateway.Config)) *chaos {
+// newChaos starts a service at the NATS server of that URL, and a gateway there unless change names
+// another.
+func newChaos(t *testing.T, seed uint64, url string, change func(*gateway.Config)) *chaos {
 	w := &chaos{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), store: resmodel.NewStore(), ticks: map[string]int{}}
-	ns := startNATS(t)
 	w.trips = newSockets(&shared{env: Env{Watchdog: time.Minute}, clock: owner.NewManualClock(), wake: make(chan struct{}, 1), nextID: hiddenIDs})
 	var err error
-	if w.service, err = NewService(ns.ClientURL(), w.trips.notify); err != nil {
+	if w.service, err = NewService(url, w.trips.notify); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.service.Close)
-	w.gateway, err = startGateway(Start{NATS: ns.ClientURL(), Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, func(c *gateway.Config) {
+	w.gateway, err = startGateway(Start{NATS: url, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, func(c *gateway.Config) {
 		c.RequestTimeout = 5 * time.Minute // the service answers when it likes
 		c.CacheEviction = 20 * time.Millisecond
 		change(c)

@@ -194,6 +194,7 @@ type Update struct {
 	Ref      uint64
 	Kind     UpdateKind
 	Snapshot *Snapshot
+	Query    string // of Loaded: the normalised query of the resource that Snapshot is of
 	Event    *Event
 	Lost     int           // of Synced: custom events that were dropped
 	At       time.Duration // of Applied: when the event arrived, by the gateway's clock; 0: unknown

@@ -20,6 +20,10 @@ type Shard struct {
 	// reply in place of done; nil: no trace is on. It must not keep the payloads.
 	Traced func(name, subject string, payload []byte, done func([]byte, *res.Error)) func([]byte, *res.Error)
 
+	// EndTurn is called at the end of each of the shard's turns, before the turn's requests are
+	// sent. It may make requests. Set it before Start; nil: nothing is called.
+	EndTurn func()
+
 	// The client that a first get is for, so that it follows the access request before it, and so
 	// that clients take turns with their gets; 0: none.
 	client uint64
@@ -47,7 +51,12 @@ func (s *Shard) Subscribe(name string) { _ = s.Caller.Subscribe(name) }
 func (s *Shard) Unsubscribe(name string) { _ = s.Caller.Unsubscribe(name) }
 
 // Flush sends what the shard has asked for in its turn.
-func (s *Shard) Flush() { s.Caller.Flush() }
+func (s *Shard) Flush() {
+	if s.EndTurn != nil {
+		s.EndTurn()
+	}
+	s.Caller.Flush()
+}
 
 // maxCuts is how many times a shard's request is sent again after a lost connection.
 const maxCuts = 3
