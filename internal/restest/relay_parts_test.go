@@ -3,6 +3,7 @@ package restest
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -165,10 +166,15 @@ func (h *homeSide) asked() (all, most int) {
 	return all, most
 }
 
+var (
+	relayGateways  = flag.Int("relay-gateways", 4, "gateways of TestRelayOneGet")
+	relayResources = flag.Int("relay-resources", 60, "resources that a client of each subscribes to")
+)
+
 // TestRelayOneGet: a service sees one get for each resource, however many gateways have clients
 // that subscribe to it, and one more after its system.reset.
 func TestRelayOneGet(t *testing.T) {
-	const gateways, resources = 4, 60
+	gateways, resources := *relayGateways, *relayResources
 	r := newRelayed(t)
 	h := newHomeSide(r, map[string]string{})
 	for i := range resources {
