@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"sluice/gateway"
 	"sluice/internal/natstest"
 	"sluice/internal/relay"
 	"sluice/internal/testkit"
@@ -182,7 +183,10 @@ func TestRelayOneGet(t *testing.T) {
 	}
 	var clients []*Client
 	for i := range gateways {
-		g, err := startGateway(Start{NATS: r.edge.URL(), Log: nil}, r.behind)
+		g, err := startGateway(Start{NATS: r.edge.URL()}, func(c *gateway.Config) {
+			r.behind(c)
+			c.RequestTimeout = testkit.Patience // a busy machine may need long
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
