@@ -230,6 +230,33 @@ func TestInsert(t *testing.T) {
 	}
 }
 
+// The main figures come between marks of their own, above the others.
+func TestInsertMain(t *testing.T) {
+	text := "# Title\n" + markMainBegin + "old\n" + markMainEnd + "between\n" + markBegin + markEnd + "rest\n"
+	got, err := Insert([]byte(text), sample(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	main, rest, ok := strings.Cut(string(got), markMainEnd+"between\n"+markBegin)
+	if !ok || strings.Contains(main, "old") || !strings.Contains(rest, "| t, 1,000 clients |") {
+		t.Errorf("%s", got)
+	}
+	for row, want := range map[string]bool{
+		"| scenario | figure | A <i> | b |\n": true, "| m, 1,000 clients | deliveries/s | (1,234) | ≥ 1,234 |\n": true,
+		"| i, 1,000 clients | bytes/connection | 2,000 | 2,000 |\n": true, "| t, 1,000 clients |": false,
+	} {
+		if strings.Contains(main, row) != want {
+			t.Errorf("%q: want it %v in %s", row, want, main)
+		}
+	}
+	if again, err := Insert(got, sample(), ""); err != nil || string(again) != string(got) {
+		t.Errorf("a second time: %v", err)
+	}
+	if _, err := Insert([]byte(markMainBegin+markBegin+markEnd), sample(), ""); err == nil {
+		t.Error("written where the second mark is missing")
+	}
+}
+
 // A legend with many names stays within the chart.
 func TestLegendsWrap(t *testing.T) {
 	var lines []line

@@ -17,14 +17,17 @@ import (
 
 // summary returns a Markdown table with one figure per scenario and target: the rate of a
 // search, the memory of idle connections, the CPU per unit of all others.
-func summary(r *result.Report) string {
+func summary(r *result.Report) string { return summaryOf(r, sections(r)) }
+
+// summaryOf is the summary of some scenarios.
+func summaryOf(r *result.Report, some []section) string {
 	var b strings.Builder
 	b.WriteString("| scenario | figure |")
 	for _, t := range r.Plan.Targets {
 		fmt.Fprintf(&b, " %s |", t.Label())
 	}
 	b.WriteString("\n| --- | --- |" + strings.Repeat(" ---: |", len(r.Plan.Targets)) + "\n")
-	for _, s := range sections(r) {
+	for _, s := range some {
 		for _, n := range s.numbers() {
 			for _, own := range []bool{false, true} {
 				if line := s.summaryRow(n, own); line != "" {
@@ -92,16 +95,24 @@ const summaryAbout = "CPU is the server's own, on one core, in µs per delivery,
 const (
 	markBegin = "<!-- figures: sluice-load writes what follows -->\n"
 	markEnd   = "<!-- end of figures -->\n"
+
+	markMainBegin = "<!-- main figures: sluice-load writes what follows -->\n"
+	markMainEnd   = "<!-- end of main figures -->\n"
 )
 
 // Insert replaces the part of a Markdown text between the marks by a report's summary and
 // its main charts. folder is where the charts' files are, relative to the text. Without a
-// folder there are no charts.
+// folder there are no charts. Where the text has marks for the main figures too, a table with one
+// scenario of each main sort comes between those.
 func Insert(text []byte, r *result.Report, folder string) ([]byte, error) {
 	before, rest, ok1 := bytes.Cut(text, []byte(markBegin))
 	_, after, ok2 := bytes.Cut(rest, []byte(markEnd))
 	if !ok1 || !ok2 {
 		return nil, errors.New("the marks for the figures are missing: " + strings.TrimSpace(markBegin) + " and " + strings.TrimSpace(markEnd))
+	}
+	before, err := insertMain(before, r)
+	if err != nil {
+		return nil, err
 	}
 	var b bytes.Buffer
 	b.Write(before)
@@ -128,6 +139,33 @@ func Insert(text []byte, r *result.Report, folder string) ([]byte, error) {
 	b.WriteString("\n" + markEnd)
 	b.Write(after)
 	return b.Bytes(), nil
+}
+
+// insertMain replaces the part between the marks for the main figures, if the text has any.
+func insertMain(text []byte, r *result.Report) ([]byte, error) {
+	before, rest, ok := bytes.Cut(text, []byte(markMainBegin))
+	if !ok {
+		return text, nil
+	}
+	_, after, ok := bytes.Cut(rest, []byte(markMainEnd))
+	if !ok {
+		return nil, errors.New("the mark for the end of the main figures is missing: " + strings.TrimSpace(markMainEnd))
+	}
+	return slices.Concat(before, []byte(markMainBegin+"\n"+summaryOf(r, mainSections(r))+"\n"+markMainEnd), after), nil
+}
+
+// mainSections returns one scenario of each main sort: the last, which has the most clients.
+func mainSections(r *result.Report) (main []section) {
+	all := sections(r)
+	for _, kind := range []string{plan.KindFanout, plan.KindBurst, plan.KindMax, plan.KindIdle, plan.KindStorm} {
+		for _, s := range slices.Backward(all) {
+			if s.scenario.Kind == kind {
+				main = append(main, s)
+				break
+			}
+		}
+	}
+	return main
 }
 
 // mainCharts returns one chart of each sort: that of the last scenario, which has the most
