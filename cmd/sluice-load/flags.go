@@ -361,7 +361,13 @@ func (r *runFlags) insert(rep *result.Report) error {
 	}
 	folder := ""
 	if r.svg != "" {
-		if folder, err = filepath.Rel(filepath.Dir(r.into), r.svg); err != nil {
+		// Rel needs both absolute, or neither.
+		to, err1 := filepath.Abs(filepath.Dir(r.into))
+		from, err2 := filepath.Abs(r.svg)
+		if err = errors.Join(err1, err2); err != nil {
+			return err
+		}
+		if folder, err = filepath.Rel(to, from); err != nil {
 			return err
 		}
 	}

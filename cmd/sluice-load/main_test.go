@@ -72,7 +72,16 @@ func measure(t *testing.T, args ...string) *result.Report {
 			t.Error(err)
 		}
 	}
-	if err := command([]string{"report", file, "-html", filepath.Join(dir, "again.html")}, io.Discard); err != nil {
+	// One path relative, the other absolute.
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relative, err := filepath.Rel(here, readme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command([]string{"report", file, "-html", filepath.Join(dir, "again.html"), "-into", relative, "-svg", filepath.Join(dir, "charts")}, io.Discard); err != nil {
 		t.Error(err)
 	}
 	return rep
