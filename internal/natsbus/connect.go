@@ -132,7 +132,7 @@ func retry(ctx context.Context, o *Options, dial func() error, wait func(context
 			o.Log.Warn("NATS is not reachable, retrying", "url", o.URL, "error", o.scrub(err), "try", tries, "pause", d)
 		}
 		if ctx.Err() != nil || !wait(ctx, d) {
-			return fmt.Errorf("cannot reach NATS at %s (tries: %d): %w; start a NATS server there, or set the address of a running one",
+			return fmt.Errorf("cannot reach NATS at %s (tries: %d): %w; start a NATS server there, set the address of a running one (natsUrl), or run one inside (--embedded-nats)",
 				o.URL, tries, o.scrub(err))
 		}
 	}

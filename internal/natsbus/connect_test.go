@@ -76,7 +76,7 @@ func TestGivingUpSaysWhereAndWhat(t *testing.T) {
 	if err == nil {
 		t.Fatal("connected to nothing")
 	}
-	for _, part := range []string{strings.TrimPrefix(s.URL(), "nats://"), "start a NATS server", "tries", "connection refused"} {
+	for _, part := range []string{strings.TrimPrefix(s.URL(), "nats://"), "start a NATS server", "--embedded-nats", "tries", "connection refused"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in %q", part, err)
 		}
