@@ -571,6 +571,8 @@ func TestFileMistakesHaveAPosition(t *testing.T) {
 		{"\xff\xfe{\x00}\x00", ":1:1: the file is in UTF-16: save it as UTF-8"},
 		{"\xfe\xff\x00{\x00}", ":1:1: the file is in UTF-16"},
 		{"{\x00}\x00", ":1:1: the file is in UTF-16"},
+		{"{\"port\": 1,\n}", ":2:1: invalid character looking for beginning of object key string: remove the comma before it"},
+		{"{\"natsRootCAs\": [\"a\", ]}", ":1:23: invalid character looking for beginning of value: remove the comma before it"},
 		{"{} {}", ":1:4: "},
 		{"{} x", ":1:4: "},
 	} {

@@ -119,7 +119,7 @@ func jsonEntries(text []byte) ([]entry, error) {
 		if s, ok := errors.AsType[*json.SyntaxError](err); ok && !strings.HasPrefix(s.Error(), "unexpected end") {
 			offset = s.Offset - 1 // it counts the offending byte
 		}
-		return nil, fault{c.to(offset), fmt.Errorf("%s%s", withoutCharacter(err.Error()), adviseYAML(text))}
+		return nil, fault{c.to(offset), fmt.Errorf("%s%s", withoutCharacter(err.Error()), adviseSyntax(text, offset))}
 	}
 	if string(bytes.TrimSpace(text)) == "null" {
 		return nil, nil // Resgate takes it for a file that sets nothing
@@ -145,6 +145,15 @@ func jsonEntries(text []byte) ([]entry, error) {
 		all = append(all, e)
 	}
 	return all, nil
+}
+
+// adviseSyntax completes the error about a text that is not JSON from offset on.
+func adviseSyntax(text []byte, offset int64) string {
+	before := bytes.TrimRight(text[:offset], " \t\r\n")
+	if bytes.HasSuffix(before, []byte(",")) && offset < int64(len(text)) && (text[offset] == '}' || text[offset] == ']') {
+		return ": remove the comma before it: JSON has none after the last member"
+	}
+	return adviseYAML(text)
 }
 
 // adviseYAML completes the error about a text that is not JSON but looks like YAML.
