@@ -168,6 +168,12 @@ func TestStrict(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("%v, want %q", err, want)
 	}
+	for _, args := range [][]string{{"chekc"}, {"-D", "check"}} {
+		want := "flags end at the first argument that is none, as with Resgate; for the command, begin with sluice check"
+		if s := load(t, args); len(s.Warnings) != 1 || !strings.HasSuffix(s.Warnings[0], want) {
+			t.Errorf("%q: warnings %q, want %q", args, s.Warnings, want)
+		}
+	}
 }
 
 // Nearest names: no guess is better than a wild one.

@@ -13,8 +13,9 @@ type commandLine struct {
 	config        string
 	help, version bool
 	strict        bool
-	debugTrace    bool // -DV: both, whatever else is said of them
-	ignored       int  // arguments after the flags, which are not read
+	debugTrace    bool   // -DV: both, whatever else is said of them
+	ignored       int    // arguments after the flags, which are not read
+	meant         string // the command that the first of them is probably meant for
 }
 
 // parseFlags takes a command line apart by the rules of Go's package flag, which
@@ -27,7 +28,7 @@ func parseFlags(args []string) (commandLine, error) {
 	for at := 0; at < len(args); at++ {
 		name, attached, isFlag := cutFlag(args[at])
 		if !isFlag {
-			line.ignored = len(args) - at
+			line.ignored, line.meant = len(args)-at, nearestCommand(args[at])
 			break
 		}
 		if name == "" { // "--": the end of the flags

@@ -184,8 +184,12 @@ func (r *reader) fromEnvironment(env environment) {
 
 func (r *reader) fromFlags(line commandLine) {
 	if line.ignored > 0 {
-		r.report("", problem{what: fmt.Sprintf("the last arguments (%d)", line.ignored), effect: " are ignored",
-			advice: "flags end at the first argument that is none, as with Resgate"})
+		p := problem{what: fmt.Sprintf("the last arguments (%d)", line.ignored), effect: " are ignored",
+			advice: "flags end at the first argument that is none, as with Resgate"}
+		if line.meant != "" {
+			p.advice += "; for the command, begin with sluice " + line.meant
+		}
+		r.report("", p)
 	}
 	for i := range settings {
 		s := &settings[i]

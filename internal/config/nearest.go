@@ -50,6 +50,15 @@ func nearestFlag(name string) string {
 	return best.result
 }
 
+// nearestCommand returns the command that name is probably meant for; empty if none is near.
+func nearestCommand(name string) string {
+	best := nearest{name: name}
+	for i := range commands {
+		best.offer(commands[i].name, commands[i].name)
+	}
+	return best.result
+}
+
 // nearestVariable returns the environment variable that name is probably meant for; empty if none
 // is near.
 func nearestVariable(name string) string {
