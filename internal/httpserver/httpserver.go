@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,13 +16,16 @@ import (
 	"time"
 )
 
-// Options configure a Server. All are required, but Listener and those that may be nil.
+// Options configure a Server. All are required, but those whose comment gives a default.
 type Options struct {
 	Setting   string       // the setting that has the port, for errors
 	Addr      string       // host:port; port 0: a free one
 	Listener  net.Listener // passed to the process, used in place of Addr; nil: none
 	Handler   http.Handler
 	Listening func(addr net.Addr) // called by Start
+
+	// ReadTimeout is for reading a request's head, and then again for its body; 0: 10 s.
+	ReadTimeout time.Duration
 
 	// Wrap returns what connections are accepted from; nil: the listener itself. ConnContext is
 	// http.Server's: it is called after each Accept, on its goroutine.
@@ -41,12 +45,44 @@ type Server struct {
 
 // New returns a server that is not started.
 func New(o Options) *Server {
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = 10 * time.Second
+	}
 	return &Server{
 		o: o, served: make(chan struct{}),
-		// There is no write timeout, since the client chooses the duration of a profile.
-		http: &http.Server{Handler: o.Handler, ConnContext: o.ConnContext, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		// There is no WriteTimeout, since the client chooses the duration of a profile. There is no
+		// ReadTimeout either: it goes on after the request has been read, and then cancels the
+		// request's context.
+		http: &http.Server{Handler: boundBody(o.Handler, o.ReadTimeout), ConnContext: o.ConnContext, ReadHeaderTimeout: o.ReadTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 			ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug)},
 	}
+}
+
+// boundBody returns a handler whose requests have a body that must arrive within a timeout.
+func boundBody(next http.Handler, timeout time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != http.NoBody {
+			c := http.NewResponseController(w)
+			_ = c.SetReadDeadline(time.Now().Add(timeout)) // fails if the connection is closed
+			r.Body = &body{r.Body, c}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// body is a request's body. Its end clears the read deadline, which is not for what follows.
+type body struct {
+	io.ReadCloser
+	conn *http.ResponseController
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		_ = b.conn.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // Start listens and serves. Its error says what to do. fail is called with the reason if the server

@@ -1,12 +1,19 @@
 package httpserver
 
 import (
+	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"sluice/internal/testkit"
 )
 
 func options() Options {
@@ -74,6 +81,134 @@ func TestEnd(t *testing.T) {
 		}
 		if _, err := net.Dial("tcp", s.Addr().String()); err == nil {
 			t.Error("open after Stop")
+		}
+	}
+}
+
+// recorder accepts connections that record their read deadline.
+type recorder struct{ net.Listener }
+
+func (l recorder) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &recorded{Conn: c}, nil
+}
+
+type recorded struct {
+	net.Conn
+	mu       sync.Mutex
+	deadline time.Time // of reads
+}
+
+func (c *recorded) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	c.deadline = t
+	c.mu.Unlock()
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *recorded) SetDeadline(t time.Time) error {
+	c.mu.Lock()
+	c.deadline = t
+	c.mu.Unlock()
+	return c.Conn.SetDeadline(t)
+}
+
+// bounded reports whether reads have a deadline.
+func (c *recorded) bounded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.deadline.IsZero()
+}
+
+// A handler may run for as long as it likes once its request has been read: a read deadline would
+// cancel the request's context. A body has one until its end.
+func TestReadDeadline(t *testing.T) {
+	type connKey struct{}
+	type seen struct{ before, after bool }
+	got := make(chan seen, 1)
+	o := options()
+	o.Wrap = func(l net.Listener) net.Listener { return recorder{l} }
+	o.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	o.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		c := r.Context().Value(connKey{}).(*recorded)
+		before := c.bounded()
+		_, _ = io.Copy(io.Discard, r.Body)
+		got <- seen{before, c.bounded()}
+	})
+	s := New(o)
+	if err := s.Start(func(err error) { t.Error(err) }); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Stop() }()
+	for _, tt := range []struct {
+		name, body string
+		want       seen
+	}{
+		{"no body", "", seen{false, false}},
+		{"a body", "{}", seen{true, false}},
+		{"no body, again", "", seen{false, false}},
+	} {
+		resp, err := http.Post("http://"+s.Addr().String(), "application/json", strings.NewReader(tt.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if g := testkit.Await(t, got, tt.name); g != tt.want {
+			t.Errorf("%s: read deadline before and after the body: %v, want %v", tt.name, g, tt.want)
+		}
+	}
+}
+
+// A client that stops in the middle of a head is disconnected; in the middle of a body, the handler
+// gets an error.
+func TestSlowRequests(t *testing.T) {
+	got := make(chan error, 1)
+	o := options()
+	o.ReadTimeout = 20 * time.Millisecond
+	o.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.ReadAll(r.Body)
+		got <- err
+	})
+	s := New(o)
+	if err := s.Start(func(err error) { t.Error(err) }); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Stop() }()
+	send := func(text string) net.Conn {
+		c, err := net.Dial("tcp", s.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		_ = c.SetDeadline(time.Now().Add(testkit.Patience))
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if _, err := io.ReadAll(send("GET / HTTP/1.1\r\nHost: ")); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("half a head keeps the connection open")
+	}
+	// The whole head is in one segment, but a busy machine may still take longer than the timeout
+	// to read it: then there is no request.
+	for attempt := 0; ; attempt++ {
+		c := send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{")
+		if _, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("half a body keeps the connection open")
+		}
+		select {
+		case err := <-got:
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("half a body: %v, want a timeout", err)
+			}
+			return
+		default:
+			if attempt == 100 {
+				t.Fatal("no request has reached the handler")
+			}
 		}
 	}
 }
