@@ -112,6 +112,9 @@ func (p *publisher) furnish(nc *nats.Conn) error {
 	return nil
 }
 
+// absent is what to do if no server answers.
+const absent = "start a NATS server there, set the address of a running one (natsUrl), or run one inside (--embedded-nats)"
+
 // retry is the loop of connect. Its two effects, dialling and waiting, are parameters for tests.
 func retry(ctx context.Context, o *Options, dial func() error, wait func(context.Context, time.Duration) bool) error {
 	var last error
@@ -129,11 +132,14 @@ func retry(ctx context.Context, o *Options, dial func() error, wait func(context
 		}
 		d := backoff(tries, o.retryMin, o.retryMax)
 		if ctx.Err() == nil {
-			o.Log.Warn("NATS is not reachable, retrying", "url", o.URL, "error", o.scrub(err), "try", tries, "pause", d)
+			args := []any{"url", o.URL, "error", o.scrub(err), "try", tries, "pause", d}
+			if tries == 1 {
+				args = append(args, "advice", absent)
+			}
+			o.Log.Warn("NATS is not reachable, retrying", args...)
 		}
 		if ctx.Err() != nil || !wait(ctx, d) {
-			return fmt.Errorf("cannot reach NATS at %s (tries: %d): %w; start a NATS server there, set the address of a running one (natsUrl), or run one inside (--embedded-nats)",
-				o.URL, tries, o.scrub(err))
+			return fmt.Errorf("cannot reach NATS at %s (tries: %d): %w; %s", o.URL, tries, o.scrub(err), absent)
 		}
 	}
 }

@@ -81,6 +81,9 @@ func TestGivingUpSaysWhereAndWhat(t *testing.T) {
 			t.Errorf("%q is not in %q", part, err)
 		}
 	}
+	if n := strings.Count(log.String(), "--embedded-nats"); n != 1 {
+		t.Errorf("%d lines of the log say what to do: %s", n, log)
+	}
 	if strings.Contains(err.Error()+log.String(), "secret") {
 		t.Errorf("the password is told: %v %s", err, log)
 	}
