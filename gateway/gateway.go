@@ -307,6 +307,7 @@ func (g *Gateway) httpOptions(c *Config, trusted []netip.Prefix) httpedge.Option
 		HeaderAuth:  c.HeaderAuth,
 		WSPath:      c.WSPath,
 		Pages:       c.Pages,
+		HideHealth:  c.HideHealth,
 		Trusted:     trusted,
 		Loops:       c.LoopCount(),
 		MaxHead:     c.MaxHead,

@@ -94,6 +94,29 @@ func TestProbes(t *testing.T) {
 	g.draining.Store(false)
 }
 
+// Where hideHealth is set, resources at the root may have the names of health checks.
+func TestProbesHidden(t *testing.T) {
+	g := create(t, func(c *Config) { c.MetricsPort, c.HideHealth, c.APIPath, c.WSPath = FreePort, true, "/", "/ws" })
+	if err := g.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := g.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, path := range []string{"/healthz", "/readyz", "/livez"} {
+		text := "GET " + path + " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+		// No service has the resource.
+		if head, body := probe(t, g.Addr(), text); !strings.Contains(head, " 404 ") || !strings.Contains(body, "system.notFound") {
+			t.Errorf("port for clients: %q gets %.40q %q", text, head, body)
+		}
+		if head, _ := probe(t, g.MetricsAddr(), text); !strings.Contains(head, " 200 ") {
+			t.Errorf("port for metrics: %q gets %.40q", text, head)
+		}
+	}
+}
+
 // A liveness probe succeeds while the owners handle messages, also while the gateway stops, and
 // fails when one hangs.
 func TestLiveness(t *testing.T) {

@@ -30,6 +30,11 @@ func TestHealth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	hidden := listening(t, "--embedded-nats", "--embedded-nats-listen", "127.0.0.1:0", "--hide-health")
+	_, hiddenPort, err := net.SplitHostPort(hidden.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args, environ  []string
 		code           int
@@ -39,6 +44,11 @@ func TestHealth(t *testing.T) {
 		{nil, []string{"SLUICE_PORT=" + port}, 0, "200 ", ""}, // on all addresses: also on the loopback
 		{append(withTLS, "--port", securePort), nil, 0, "200 ", ""},
 		{append(withTLS, "--port", port), nil, 1, "", "sluice: "}, // speaks no TLS
+		{[]string{"--port", hiddenPort}, nil, 1, "404 ", ""},
+		{[]string{"--port", "1", "--metricsport", port, "--hide-health"}, nil, 0, "200 ", ""},
+		{append(withTLS, "--metricsport", port, "--hide-health"), nil, 0, "200 ", ""}, // the metrics port has no TLS
+		{[]string{"--hide-health"}, nil, 2, "", "no metricsPort"},
+		{[]string{"--hide-health", "--metricsport", "-1"}, nil, 2, "", "name the port"},
 		{[]string{"--port", "-1"}, nil, 2, "", "name the port"},
 		{[]string{"--port", "none"}, nil, 2, "", "not a whole number"},
 		{[]string{"-h"}, nil, 0, "Usage: sluice", ""},

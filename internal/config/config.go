@@ -52,11 +52,11 @@ const (
 	// DefaultNATSURL is where NATS is looked for unless told otherwise.
 	DefaultNATSURL = "nats://127.0.0.1:4222"
 
-	// HealthPath is the path of health checks, which no setting may take.
+	// HealthPath is the path of health checks, unless Config.HideHealth is set.
 	HealthPath = "/healthz"
-	// ReadyPath is the path of readiness checks, which no setting may take.
+	// ReadyPath is the path of readiness checks, likewise.
 	ReadyPath = "/readyz"
-	// LivePath is the path of liveness checks, which no setting may take.
+	// LivePath is the path of liveness checks, likewise.
 	LivePath = "/livez"
 )
 
@@ -138,6 +138,7 @@ type Config struct {
 	// Metrics.
 	MetricsPort int  // 0: off; or FreePort
 	Profiles    bool // serve pprof on that port
+	HideHealth  bool // answer health checks on that port only
 
 	// Looking inside.
 	AdminPort      int    // 0: off; or FreePort

@@ -104,6 +104,7 @@ func TestFlags(t *testing.T) {
 		{"--apiencoding jsonflat", Config{APIEncoding: "jsonflat"}},
 		{"--putmethod put --deletemethod delete --patchmethod patch", Config{PUTMethod: "put", DELETEMethod: "delete", PATCHMethod: "patch"}},
 		{"--wscompression", Config{WSCompression: true}},
+		{"--hide-health", Config{HideHealth: true}},
 		{"--resetthrottle 3 --referencethrottle 4", Config{ResetThrottle: 3, ReferenceThrottle: 4}},
 		{"--creds c --natscert a --natskey b", Config{NATSCreds: "c", NATSCert: "a", NATSKey: "b"}},
 		{"--natsrootca a --natsrootca b", Config{NATSRootCAs: []string{"a", "b"}}},

@@ -59,6 +59,7 @@ type Options struct {
 	HeaderAuth string         // resource ID and method, separated by a dot; empty: off
 	WSPath     string         // path of WebSocket upgrades, decoded
 	Pages      http.Handler   // handles all other paths; nil: 404
+	HideHealth bool           // health checks are answered by Health's handler only
 	Trusted    []netip.Prefix // networks of proxies whose forwarded addresses are used; may be nil
 	Loops      int            // number of event loops
 
@@ -145,15 +146,15 @@ func (e *Edge) forResource(path []byte) bool {
 	}
 	// If apiPath is "/", health checks are below it, too, perhaps in an escaped form.
 	if bytes.IndexByte(path, '%') < 0 {
-		return !isHealth(string(path))
+		return !e.isHealth(string(path))
 	}
 	plain, err := url.PathUnescape(string(path))
-	return err == nil && !isHealth(plain)
+	return err == nil && !e.isHealth(plain)
 }
 
-// isHealth reports whether a decoded path is one of health checks.
-func isHealth(path string) bool {
-	return path == config.HealthPath || path == config.ReadyPath || path == config.LivePath
+// isHealth reports whether a decoded path is one of health checks on the port for clients.
+func (e *Edge) isHealth(path string) bool {
+	return !e.o.HideHealth && (path == config.HealthPath || path == config.ReadyPath || path == config.LivePath)
 }
 
 // EscapedPath returns a decoded path in the escaped form of a request's target.

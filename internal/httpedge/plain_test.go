@@ -65,6 +65,10 @@ func TestForResource(t *testing.T) {
 		if got := g.forResource([]byte(tc.path)); got != tc.want {
 			t.Errorf("%s with the API at %s: %v", tc.path, tc.api, got)
 		}
+		g.o.HideHealth = true
+		if got := g.forResource([]byte(tc.path)); got != (tc.want || tc.api == "/") {
+			t.Errorf("%s with the API at %s, health checks hidden: %v", tc.path, tc.api, got)
+		}
 	}
 }
 

@@ -52,12 +52,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.RequestURI == "*":
 		w.Header().Set("Connection", "close")
 		fail(w, r, http.StatusBadRequest, res.ErrBadRequest)
-	case r.URL.Path == config.HealthPath:
-		e.health(w, r)
-	case r.URL.Path == config.ReadyPath:
-		e.ready(w, r)
-	case r.URL.Path == config.LivePath:
-		e.live(w, r)
+	case e.isHealth(r.URL.Path):
+		e.check(w, r)
 	case r.Header["Upgrade"] != nil && e.giveBack(w, r):
 	default:
 		key, why := e.limit(r)
@@ -90,7 +86,7 @@ func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 // unless the root is a page or the API.
 func (e *Edge) isProbe(r *http.Request) bool {
 	switch {
-	case r.Method != http.MethodOptions && r.Method != http.MethodHead:
+	case e.o.HideHealth, r.Method != http.MethodOptions && r.Method != http.MethodHead:
 		return false
 	case r.RequestURI == "*":
 		return r.Method == http.MethodOptions && !r.ProtoAtLeast(1, 1)
@@ -132,17 +128,18 @@ func (e *Edge) health(w http.ResponseWriter, r *http.Request) {
 }
 
 // Health returns the handler of health checks on another port: of all their paths.
-func (e *Edge) Health() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case config.ReadyPath:
-			e.ready(w, r)
-		case config.LivePath:
-			e.live(w, r)
-		default:
-			e.health(w, r)
-		}
-	})
+func (e *Edge) Health() http.Handler { return http.HandlerFunc(e.check) }
+
+// check responds to a health check on one of their paths.
+func (e *Edge) check(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case config.ReadyPath:
+		e.ready(w, r)
+	case config.LivePath:
+		e.live(w, r)
+	default:
+		e.health(w, r)
+	}
 }
 
 // asksHealth reports whether the method is one of health checks, and responds with 405 if it is

@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"sluice/internal/config"
 	"sluice/internal/httpapi"
 	"sluice/internal/testkit"
 )
@@ -174,6 +176,39 @@ func TestRoutes(t *testing.T) {
 				t.Errorf("the next request on the connection: status %d", resp.StatusCode)
 			}
 		})
+	}
+}
+
+// With HideHealth nothing on the port for clients tells whether the gateway is healthy; the handler
+// for the other port does.
+func TestHealthHidden(t *testing.T) {
+	pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "page "+r.URL.Path) })
+	for _, paged := range []bool{false, true} {
+		f := newHTTPFixture(t, func(o *Options) {
+			if o.HideHealth = true; paged {
+				o.Pages = pages
+			}
+		})
+		for _, path := range []string{config.HealthPath, config.ReadyPath, config.LivePath, "/h%65althz"} {
+			status, want := 404, `{"code":"system.notFound","message":"Not found"}`
+			if paged {
+				status, want = 200, "page "+strings.ReplaceAll(path, "%65", "e")
+			}
+			if resp, body := f.dial(t).ask("GET " + path + " HTTP/1.1\r\nHost: h\r\n\r\n"); resp.StatusCode != status || body != want {
+				t.Errorf("%s, pages %v: %d %s", path, paged, resp.StatusCode, body)
+			}
+		}
+		for _, probe := range []string{"OPTIONS * HTTP/1.0\r\n\r\n", "OPTIONS / HTTP/1.0\r\n\r\n", "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n"} {
+			resp, body := f.dial(t).ask(probe)
+			if strings.Contains(body, "nats") || !paged && resp.StatusCode == 200 || resp.Header.Get("Cache-Control") == "no-store" {
+				t.Errorf("%q, pages %v: %d %s", probe, paged, resp.StatusCode, body)
+			}
+		}
+		w := httptest.NewRecorder()
+		f.Health().ServeHTTP(w, httptest.NewRequest(http.MethodGet, config.ReadyPath, nil))
+		if w.Code != 200 || w.Body.String() != "ready\n" {
+			t.Errorf("on the other port: %d %q", w.Code, w.Body)
+		}
 	}
 }
 

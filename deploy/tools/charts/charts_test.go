@@ -296,3 +296,19 @@ func TestWrongValues(t *testing.T) {
 		}
 	}
 }
+
+// With hideHealth the port for clients answers no probes.
+func TestProbesFollowHideHealth(t *testing.T) {
+	for values, want := range map[string]string{"config: {}": "http", "config: {hideHealth: false}": "http", "config: {hideHealth: true}": "metrics"} {
+		all, err := render(t, "nats: {enabled: true}\n"+values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := get[appsv1.Deployment](t, all, "Deployment/edge").Spec.Template.Spec.Containers[0]
+		for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} {
+			if got := p.HTTPGet.Port.String(); got != want {
+				t.Errorf("%s: %s is asked on port %s, want %s", values, p.HTTPGet.Path, got, want)
+			}
+		}
+	}
+}
