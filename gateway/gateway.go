@@ -113,13 +113,14 @@ func New(c Config) (*Gateway, error) {
 		return nil, err
 	}
 	c = c.WithDefaults()
+	ids := connid.New()
 	g := &Gateway{
 		config:  c,
 		clock:   c.Clock,
 		log:     c.Log,
 		metrics: c.Metrics,
-		ids:     connid.New(),
-		trace:   framing.Trace{Log: c.Log},
+		ids:     ids,
+		trace:   framing.Trace{Log: c.Log, IDs: ids},
 		resets:  owner.NewThrottle(c.ResetThrottle),
 		budgets: memory.NewBudgets(c.CacheBytes, c.BacklogBytes),
 	}
@@ -336,7 +337,7 @@ func (g *Gateway) httpOptions(c *Config, trusted []netip.Prefix) httpedge.Option
 // adopt moves a connection with a WebSocket upgrade from net/http to a loop.
 func (g *Gateway) adopt(c net.Conn, head []byte) {
 	if err := g.engine.Adopt(c, head); err != nil {
-		g.log.Debug("cannot move a WebSocket upgrade from net/http to an event loop", "error", err)
+		g.log.Debug("cannot move a WebSocket upgrade from net/http to an event loop", "remote", c.RemoteAddr(), "error", err)
 	}
 }
 

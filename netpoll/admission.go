@@ -36,7 +36,7 @@ func (a *acceptor) countAddress(c *Conn) bool {
 	}
 	key, refusal := addresses.Admit(addr, l.now)
 	if refusal != nil {
-		a.warn(&a.logAddress, "a client is refused: "+refusal.Why, "address", addr)
+		a.warn(&a.logAddress, "a client is refused: "+refusal.Why, "remote", addr)
 		a.refuse(c, refusal.RetryAfter())
 		return false
 	}

@@ -151,7 +151,7 @@ func TestMalformedProxyHeaderIsLogged(t *testing.T) {
 		_, _ = c.r.ReadByte()
 	}
 	s.until("all are counted", func() bool { return s.m.RefusedProxy.Load() == 3 })
-	if n := log.Count("malformed PROXY header"); n != 1 || log.Count("proxy=127.0.0.1:") != 1 {
+	if n := log.Count("malformed PROXY header"); n != 1 || log.Count("remote=127.0.0.1:") != 1 {
 		t.Errorf("%d lines for 3 connections, want 1 that names the proxy", n)
 	}
 }

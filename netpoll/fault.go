@@ -52,11 +52,11 @@ func (i *iteration) containConn() {
 
 // note counts and logs a panic.
 func (i *iteration) note(value any) {
-	var handle Handle
+	var remote string
 	if i.conn != nil {
-		handle = i.conn.Handle()
+		remote = i.conn.RemoteAddr()
 	}
-	i.loop.engine.opts.Faults.Note(owner.Loop, value, "loop", i.loop.index, "conn", handle)
+	i.loop.engine.opts.Faults.Note(owner.Loop, value, "loop", i.loop.index, "remote", remote)
 }
 
 // repair restores the loop's invariants after a panic and closes the connection that was worked

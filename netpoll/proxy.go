@@ -31,7 +31,7 @@ func (c httpConn) takeProxy(b []byte) (rest []byte, used *pool.Buffer) {
 	case err != nil:
 		e.metrics.RefusedProxy.Add(1)
 		c.loop.acceptor.warn(&c.loop.acceptor.logProxy, "connection closed: a proxy of proxyProtocolFrom sent a malformed PROXY header; check the proxy's PROXY protocol setting",
-			"proxy", c.RemoteAddr(), "error", err)
+			"remote", c.RemoteAddr(), "error", err)
 		c.in.drop()
 		c.scheduleClose() // a response would not be understood
 		return nil, nil

@@ -141,7 +141,7 @@ func (s *slowList) endStalled(now time.Duration) {
 			continue
 		}
 		e.metrics.SlowClosed.Add(1)
-		e.log.Debug("a client is closed: it has read nothing for slowTimeout", "conn", c.Handle(), "queued", c.queued)
+		e.log.Debug("a client is closed: it has read nothing for slowTimeout", "remote", c.RemoteAddr(), "queued", c.queued)
 		c.ending().endSlow()
 	}
 }
@@ -204,7 +204,7 @@ func (s *slowList) shed() {
 		closed++
 	}
 	e.metrics.BacklogClosed.Add(uint64(closed))
-	s.logShed.Log(e.log, slog.LevelWarn, l.now, warnEvery, shedText, "bytes", all, "limit", limit, "clients", closed)
+	s.logShed.Log(e.log, slog.LevelWarn, l.now, warnEvery, shedText, "bytes", all, "limit", limit, "connections", closed)
 	s.publish()
 }
 
@@ -229,7 +229,7 @@ func (e *Engine) ShedOthers(bytes int64, cut func(share int64) int) {
 	}
 	closed := cut(int64(float64(all-limit) * min(float64(bytes)/float64(all), 1)))
 	e.metrics.BacklogClosed.Add(uint64(closed))
-	e.logShed.Log(e.log, slog.LevelWarn, e.opts.Clock.Now(), warnEvery, shedText, "bytes", all, "limit", limit, "clients", closed)
+	e.logShed.Log(e.log, slog.LevelWarn, e.opts.Clock.Now(), warnEvery, shedText, "bytes", all, "limit", limit, "connections", closed)
 }
 
 // publish adds the loop's change to the sum of all loops.

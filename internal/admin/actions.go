@@ -99,7 +99,7 @@ func (s *Server) flush(ctx context.Context, r *http.Request) (any, error) {
 	s.gw.ShardOf(body.Name).Cache.Discard(body.Name, func(evicted, refetched int) { got <- Flushed{evicted, refetched} })
 	select {
 	case f := <-got:
-		s.log.Info("admin: cache flushed", "name", body.Name, "evicted", f.Evicted, "refetched", f.Refetched, "by", r.RemoteAddr)
+		s.log.Info("admin: cache flushed", "resource", body.Name, "evicted", f.Evicted, "refetched", f.Refetched, "by", r.RemoteAddr)
 		return f, nil
 	case <-ctx.Done():
 		return nil, refuse(http.StatusServiceUnavailable, "the resource's cache shard does not answer within %v", answerWithin)

@@ -9,12 +9,16 @@ import (
 
 	"sluice/fanout"
 	"sluice/internal/config"
+	"sluice/internal/connid"
 	"sluice/netpoll"
 )
 
 // Trace logs the messages of clients at config.LevelTrace. While the log omits that level, it costs
 // one check per received message and nothing per sent one. Any goroutine may use it.
-type Trace struct{ Log *slog.Logger }
+type Trace struct {
+	Log *slog.Logger
+	IDs connid.Maker // of the connections
+}
 
 // Enabled reports whether messages are logged.
 func (t Trace) Enabled() bool { return t.Log.Enabled(context.Background(), config.LevelTrace) }
@@ -22,7 +26,7 @@ func (t Trace) Enabled() bool { return t.Log.Enabled(context.Background(), confi
 // Received logs a message from a client.
 func (t Trace) Received(conn netpoll.Handle, message []byte) {
 	if t.Enabled() {
-		t.Log.Log(context.Background(), config.LevelTrace, "message from client", "conn", conn, "message", redact(message))
+		t.Log.Log(context.Background(), config.LevelTrace, "message from client", "cid", t.IDs.Conn(conn), "message", redact(message))
 	}
 }
 
@@ -34,7 +38,7 @@ func (t Trace) Events(c *netpoll.Conn) fanout.Outbox { return t.outbox(c, eventD
 
 func (t Trace) outbox(c *netpoll.Conn, message func(sent []byte) []byte) fanout.Outbox {
 	if t.Enabled() {
-		return traced{c, c.Handle(), message, t.Log}
+		return traced{c, t.IDs.Conn(c.Handle()), message, t.Log}
 	}
 	return c
 }
@@ -42,14 +46,14 @@ func (t Trace) outbox(c *netpoll.Conn, message func(sent []byte) []byte) fanout.
 // traced is an outbox that logs what it sends.
 type traced struct {
 	fanout.Outbox
-	handle  netpoll.Handle
+	cid     string
 	message func(sent []byte) []byte // takes the message out of the bytes
 	log     *slog.Logger
 }
 
 // Send implements fanout.Outbox.
 func (t traced) Send(f []byte) {
-	t.log.Log(context.Background(), config.LevelTrace, "message to client", "conn", t.handle, "message", string(t.message(f)))
+	t.log.Log(context.Background(), config.LevelTrace, "message to client", "cid", t.cid, "message", string(t.message(f)))
 	t.Outbox.Send(f)
 }
 

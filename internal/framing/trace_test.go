@@ -25,8 +25,8 @@ func TestTraceOfSentMessages(t *testing.T) {
 			var log bytes.Buffer
 			var out sent
 			framed := framers[form](nil, []byte(message))
-			traced{&out, 1, take, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: config.LevelTrace}))}.Send(framed)
-			if !strings.Contains(log.String(), " message="+message+"\n") {
+			traced{&out, "c1", take, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: config.LevelTrace}))}.Send(framed)
+			if !strings.Contains(log.String(), " cid=c1 message="+message+"\n") {
 				t.Errorf("form %d, %d bytes: logged %.60q", form, size, log.String())
 			}
 			if len(out.frames) != 1 || out.frames[0] != string(framed) {

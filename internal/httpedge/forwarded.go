@@ -109,7 +109,7 @@ func (f *forwarding) client(peer string, from netip.AddrPort, standard, customar
 		if found.Addr() != other.Addr() {
 			f.once.Do(func() {
 				f.log.Warn("Forwarded and X-Forwarded-For of a proxy's request disagree: both ignored; let the proxy remove the one that it does not set",
-					"proxy", peer)
+					"remote", peer)
 			})
 			return peer
 		}

@@ -201,7 +201,7 @@ func TestForwardedDisagreementIsLoggedOnce(t *testing.T) {
 	for range 3 {
 		remoteAddr(t, f, "10.0.0.1:1", "Forwarded: for=6.6.6.6", "X-Forwarded-For: 1.2.3.4")
 	}
-	if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "proxy=10.0.0.1:1") {
+	if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "remote=10.0.0.1:1") {
 		t.Errorf("log:\n%s", got)
 	}
 }

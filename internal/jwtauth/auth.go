@@ -217,7 +217,7 @@ func weight(token string) int64 { return int64(max(len(token), minWaiting)) }
 func (a *Auth) settle(p *policy, o Outcome, key string) Outcome {
 	a.env.Metrics.Outcomes[o].Inc()
 	if o != Valid && o != Missing {
-		attrs := []any{"why", o.String()}
+		attrs := []any{"reason", o.String()}
 		if o == UnknownKey {
 			attrs = append(attrs, "kid", key[:min(len(key), 64)])
 		}

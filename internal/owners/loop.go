@@ -180,7 +180,7 @@ func (l *Loop) token(who connid.ID, data []byte) {
 	}
 	token, tid, err := l.Env.Parser.Token(data)
 	if err != nil {
-		l.badToken.Log(l.set.o.Log, slog.LevelError, l.Net.Now(), logEvery, "token event dropped: malformed", "err", err)
+		l.badToken.Log(l.set.o.Log, slog.LevelError, l.Net.Now(), logEvery, "token event dropped: malformed", "cid", s.CID(), "error", err)
 		return
 	}
 	s.SetToken(token, tid)

@@ -56,7 +56,7 @@ func (l *Log) InvalidReply(subject string, err *res.Error) {
 		attrs = append(attrs, "error", err.Data[:min(len(err.Data), maxError)])
 	}
 	if l.omitted > 0 {
-		attrs = append(attrs, "omitted", l.omitted)
+		attrs = append(attrs, "suppressed", l.omitted)
 		l.omitted = 0
 	}
 	l.log.Error("invalid answer from a service", attrs...)

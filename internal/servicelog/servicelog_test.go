@@ -38,7 +38,7 @@ func TestInvalidRepliesAreBounded(t *testing.T) {
 	}
 	clock.Advance(window)
 	l.InvalidReply("get.test.model", err)
-	if got := logged(); len(got) != 1 || !strings.Contains(got[0], fmt.Sprintf("omitted=%d", 2*lines)) {
+	if got := logged(); len(got) != 1 || !strings.Contains(got[0], fmt.Sprintf("suppressed=%d", 2*lines)) {
 		t.Errorf("in the next window: %s", got)
 	}
 	if n := l.Invalid.Load(); n != 3*lines+1 {

@@ -240,7 +240,7 @@ func (s *Session) request(r *res.Request, err error) {
 		e, ok := err.(*res.Error)
 		if !ok {
 			s.env.Metrics.Dropped.Add(1)
-			s.env.Log.Debug("message from client dropped", "cid", s.cid, "why", err)
+			s.env.Log.Debug("message from client dropped", "cid", s.cid, "reason", err)
 			return
 		}
 		s.env.Metrics.Invalid.Add(1)

@@ -78,7 +78,7 @@ func (s *Session) renewToken(subject string) {
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
 	s.env.Bus.Request(limit.Refresh, subject, subject, s.env.payload, func(_ []byte, err *res.Error) {
 		if err != nil && !s.closed {
-			s.env.Log.Error("token reset: auth request failed; see that a service answers its subject", "subject", subject, "cid", s.cid, "err", err)
+			s.env.Log.Error("token reset: auth request failed; see that a service answers its subject", "subject", subject, "cid", s.cid, "error", err)
 		}
 	})
 }

@@ -30,7 +30,7 @@ func (s *SystemEvents) bad(kind *loglimit.Limiter, msg string, attrs ...any) {
 func (s *SystemEvents) Reset(data []byte) (resources, access []res.Pattern) {
 	r, a, err := new(res.Parser).SystemReset(data)
 	if err != nil {
-		s.bad(&s.badReset, "system.reset dropped: malformed", "err", err)
+		s.bad(&s.badReset, "system.reset dropped: malformed", "error", err)
 		return nil, nil
 	}
 	return s.patterns("resources", r), s.patterns("access", a)
@@ -41,7 +41,7 @@ func (s *SystemEvents) Reset(data []byte) (resources, access []res.Pattern) {
 func (s *SystemEvents) TokenReset(data []byte) (tids []string, subject string, ok bool) {
 	tids, subject, err := new(res.Parser).TokenReset(data)
 	if err != nil {
-		s.bad(&s.badTokenReset, "system.tokenReset dropped: malformed", "err", err)
+		s.bad(&s.badTokenReset, "system.tokenReset dropped: malformed", "error", err)
 	}
 	return tids, subject, err == nil
 }
