@@ -137,7 +137,7 @@ func (w *Watch) look() {
 		if level == Enough {
 			log = w.o.Log.Info
 		}
-		log("memory pressure", "level", level.String(), "used", r.Used, "limit", w.o.Limit)
+		log("memory pressure", "pressure", level.String(), "used", r.Used, "limit", w.o.Limit)
 	}
 	if level == Enough && was == Enough {
 		return
