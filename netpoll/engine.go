@@ -79,6 +79,9 @@ type Engine struct {
 	backlogLimit atomic.Int64           // bytes that slow clients may hold now, if that is less
 	refusing     atomic.Bool            // see Refuse
 	logShed      loglimit.Limiter       // of ShedOthers
+	logLost      loglimit.Limiter       // of connections lost on their way to net/http
+	logAccept    loglimit.Limiter       // of errors of accept
+	logGnet      loglimit.Limiter       // of gnet's own lines
 
 	give     atomic.Pointer[func([]Departed)] // see Leave
 	left     atomic.Bool                      // Leave was called: give is set
@@ -248,7 +251,7 @@ func (e *Engine) contained(run func() error) (err error) {
 func (e *Engine) gnetRun() error {
 	return gnet.Run((*events)(e), e.network,
 		gnet.WithNumEventLoop(len(e.loops)), gnet.WithReusePort(true), gnet.WithReuseAddr(true), gnet.WithTicker(true),
-		gnet.WithWriteBufferCap(1024), gnet.WithLogger(gnetLog{e.log}))
+		gnet.WithWriteBufferCap(1024), gnet.WithLogger(gnetLog{e}))
 }
 
 // Ended returns a channel that is closed when the engine has ended: after Close, or because it

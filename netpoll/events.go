@@ -125,20 +125,20 @@ func (ev *events) OnClose(gc gnet.Conn, err error) gnet.Action {
 
 // gnetLog passes gnet's log on. Its errors concern single sockets, or its end, which the engine
 // logs itself.
-type gnetLog struct{ log *slog.Logger }
+type gnetLog struct{ e *Engine }
 
 func (g gnetLog) Debugf(format string, args ...any) {
-	g.log.Debug("gnet: " + fmt.Sprintf(format, args...))
+	g.e.log.Debug("gnet: " + fmt.Sprintf(format, args...))
 }
 func (g gnetLog) Infof(format string, args ...any) {
-	g.log.Debug("gnet: " + fmt.Sprintf(format, args...))
+	g.e.log.Debug("gnet: " + fmt.Sprintf(format, args...))
 }
 func (g gnetLog) Warnf(format string, args ...any) {
-	g.log.Warn("gnet: " + fmt.Sprintf(format, args...))
+	g.e.logGnet.Log(g.e.log, slog.LevelWarn, g.e.opts.Clock.Now(), warnEvery, "gnet: "+fmt.Sprintf(format, args...))
 }
 func (g gnetLog) Errorf(format string, args ...any) {
-	g.log.Warn("gnet: " + fmt.Sprintf(format, args...))
+	g.e.logGnet.Log(g.e.log, slog.LevelWarn, g.e.opts.Clock.Now(), warnEvery, "gnet: "+fmt.Sprintf(format, args...))
 }
 func (g gnetLog) Fatalf(format string, args ...any) {
-	g.log.Error("gnet: " + fmt.Sprintf(format, args...))
+	g.e.log.Error("gnet: " + fmt.Sprintf(format, args...))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -35,11 +36,21 @@ func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort, key rateli
 	c, err := clientConn(fd)
 	if err != nil {
 		e.uncount(key)
-		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
+		lostOnTheWay(e, client, err)
 		return
 	}
 	h := &handed{Conn: c, engine: e, client: client, key: key, pre: pre}
 	e.giveHTTP(h, func() { _ = h.cut() })
+}
+
+// lostOnTheWay logs that a connection could not be given to net/http. client is invalid if no proxy
+// has named it.
+func lostOnTheWay(e *Engine, client netip.AddrPort, err error) {
+	attrs := []any{"error", err}
+	if client.IsValid() {
+		attrs = append(attrs, "remote", client)
+	}
+	e.logLost.Log(e.log, slog.LevelWarn, e.opts.Clock.Now(), warnEvery, "a connection was lost on its way to the HTTP server", attrs...)
 }
 
 // giveHTTP gives a connection to net/http. If that panics, cut closes it.

@@ -2,6 +2,7 @@ package netpoll
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"strconv"
 	"time"
@@ -54,7 +55,7 @@ func (e passed) from(l net.Listener) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			e.log.Warn("a connection cannot be accepted", "error", err)
+			e.logAccept.Log(e.log, slog.LevelWarn, e.opts.Clock.Now(), warnEvery, "a connection cannot be accepted", "error", err)
 			select {
 			case <-e.quit:
 				return

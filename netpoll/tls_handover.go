@@ -39,7 +39,7 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *tlsSocket, out *pool.Buffer, pr
 	raw, err := clientConn(fd)
 	if err != nil {
 		e.uncount(a.key)
-		e.log.Warn("a connection was lost on its way to the HTTP server", "error", err)
+		lostOnTheWay(e, a.client, err)
 		return
 	}
 	a.Conn = raw

@@ -5,6 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
+
+	"sluice/internal/loglimit"
+	"sluice/internal/owner"
 )
 
 // serverLog is the server's logger (server.Logger). Notices are for debugging, so they get that
@@ -14,16 +18,31 @@ type serverLog struct {
 	trace  slog.Level
 	failed chan string
 	leaf   *leaf // nil: the server is no leaf node
+
+	warnings, errors loglimit.Limiter // of lines, which clients of the server can cause
 }
 
 func (l *serverLog) print(level slog.Level, format string, args []any) {
 	if l.leaf != nil && (level >= slog.LevelError || strings.Contains(format, "connection closed")) {
 		l.leaf.said(level, strings.TrimSpace(fmt.Sprintf(format, args...)))
 	}
-	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, strings.TrimSpace(fmt.Sprintf(format, args...)))
+	if !l.log.Enabled(context.Background(), level) {
+		return
+	}
+	switch text := strings.TrimSpace(fmt.Sprintf(format, args...)); level {
+	case slog.LevelWarn:
+		l.warnings.Log(l.log, level, systemClock.Now(), linesEvery, text)
+	case slog.LevelError:
+		l.errors.Log(l.log, level, systemClock.Now(), linesEvery, text)
+	default:
+		l.log.Log(context.Background(), level, text)
 	}
 }
+
+// linesEvery is how often a warning, and how often an error of the server is logged.
+const linesEvery = time.Second
+
+var systemClock = owner.SystemClock()
 
 func (l *serverLog) Noticef(format string, args ...any) { l.print(slog.LevelDebug, format, args) }
 func (l *serverLog) Warnf(format string, args ...any)   { l.print(slog.LevelWarn, format, args) }

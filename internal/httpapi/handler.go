@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/loglimit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
@@ -114,6 +115,8 @@ type Handler struct {
 	bodies      sharedBodies
 	methods     map[string]string // call methods by HTTP method
 	allow       []string          // the value of Allow: all allowed methods
+
+	badStatus loglimit.Limiter // of lines about a status that is ignored
 }
 
 // New returns a handler. The options are valid already: it panics on an unknown encoding.

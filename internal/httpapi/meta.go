@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"log/slog"
 	"net/http"
 	"slices"
+	"time"
 
 	"sluice/internal/res"
 )
@@ -129,10 +131,14 @@ func (h *Handler) ended(resp *Response, path string, m *res.Meta, rid string, er
 	return false
 }
 
+// badStatusEvery is how often a status that is ignored is logged.
+const badStatusEvery = time.Second
+
 // CheckStatus logs a status that does not end a request, and is ignored (RES.md section 4). path is
 // the request's.
 func (h *Handler) CheckStatus(m *res.Meta, path string) {
 	if m != nil && m.Status != 0 && !Ends(m) {
-		h.o.Log.Warn("status in the meta of a service's reply ignored: it must be 300 to 599", "status", m.Status, "path", path)
+		h.badStatus.Log(h.o.Log, slog.LevelWarn, h.o.Clock.Now(), badStatusEvery,
+			"status in the meta of a service's reply ignored: it must be 300 to 599", "status", m.Status, "path", path)
 	}
 }

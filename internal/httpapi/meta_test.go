@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/internal/owner"
 	"sluice/internal/res"
 )
 
@@ -148,13 +149,19 @@ func TestIgnoredStatuses(t *testing.T) {
 	for _, status := range []int{-1, 1, 100, 101, 200, 206, 299, 600, 601, 1 << 40} {
 		var log bytes.Buffer
 		f := &fakeBackend{graph: world.graph(t, "m"), meta: &res.Meta{Status: status, Header: fields{"X": {"y"}}}, result: res.CallResult{Payload: []byte("null")}}
-		h := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, f)
+		clock := owner.NewManualClock()
+		h := New(Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Clock: clock}, f)
 		w := ask(t, h, "GET", "/api/m", "")
 		expect(t, w, 200, plainModel)
 		expectHeader(t, w, "X", "y")
 		expect(t, ask(t, h, "POST", "/api/m/x", ""), 204, "")
-		if n := strings.Count(log.String(), fmt.Sprint("status=", status)); n != 2 {
-			t.Errorf("%d was logged %d times", status, n)
+		if n := strings.Count(log.String(), fmt.Sprint("status=", status)); n != 1 {
+			t.Errorf("%d was logged %d times at a time", status, n)
+		}
+		clock.Advance(badStatusEvery)
+		expect(t, ask(t, h, "POST", "/api/m/x", ""), 204, "")
+		if n := strings.Count(log.String(), "suppressed=1"); n != 1 {
+			t.Errorf("%d: logged %s", status, log.String())
 		}
 	}
 	if Ends(nil) || Ends(&res.Meta{}) {

@@ -17,6 +17,7 @@ import (
 	"sluice/internal/config"
 	"sluice/internal/httpapi"
 	"sluice/internal/jwtauth"
+	"sluice/internal/loglimit"
 	"sluice/internal/owner"
 	"sluice/internal/ratelimit"
 	"sluice/internal/res"
@@ -91,9 +92,10 @@ type Edge struct {
 	server     *server
 	encoding   encoding
 	alive      liveness
-	stopping   chan struct{} // closed when Stop has begun
-	stop       sync.Once     // closes stopping
-	halted     chan struct{} // closed by Halted
+	unmoved    loglimit.Limiter // of lines about upgrades that cannot leave net/http
+	stopping   chan struct{}    // closed when Stop has begun
+	stop       sync.Once        // closes stopping
+	halted     chan struct{}    // closed by Halted
 
 	loops []atomic.Pointer[Loop] // each set once, by its loop
 	next  atomic.Uint32          // loop for the next request on net/http, round robin

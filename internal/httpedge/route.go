@@ -3,7 +3,9 @@ package httpedge
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"time"
 
 	"sluice/internal/config"
 	"sluice/internal/httpapi"
@@ -191,7 +193,8 @@ func (e *Edge) giveBack(w http.ResponseWriter, r *http.Request) bool {
 	}
 	c, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		e.o.Log.Error("cannot take a WebSocket upgrade over from net/http", "error", err)
+		e.unmoved.Log(e.o.Log, slog.LevelError, e.o.Clock.Now(), time.Second,
+			"cannot take a WebSocket upgrade over from net/http", "remote", r.RemoteAddr, "error", err)
 		fail(w, r, http.StatusInternalServerError, res.ErrInternal)
 		return true
 	}

@@ -74,7 +74,7 @@ func (p *publisher) subscribe(name string) {
 			p.opts.Metrics.Subscriptions.Inc()
 			return
 		case !errors.Is(err, nats.ErrConnectionClosed):
-			p.opts.Log.Error("NATS subscription failed", "resource", name, "error", err)
+			p.failures.Log(p.opts.Log, slog.LevelError, systemClock.Now(), denialsEvery, "NATS subscription failed", "connection", p.number, "resource", name, "error", err)
 			p.opts.Receiver.Refused(name, refused(eventSubject(name)))
 			return
 		}
@@ -110,7 +110,7 @@ func (p *publisher) unsubscribe(name string) {
 	delete(p.subs, name)
 	p.opts.Metrics.Subscriptions.Dec()
 	if err := in.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		p.opts.Log.Warn("NATS unsubscribe failed", "resource", name, "error", err)
+		p.failures.Log(p.opts.Log, slog.LevelWarn, systemClock.Now(), denialsEvery, "NATS unsubscribe failed", "connection", p.number, "resource", name, "error", err)
 	}
 }
 
@@ -198,7 +198,7 @@ func (l *link) violation(err error) {
 	l.logDenial("NATS does not let a request pass; permit it in the server's configuration", subject, err)
 }
 
-// denialsEvery is how often denials of a connection are logged.
+// denialsEvery is how often denials and other errors of a connection are logged.
 const denialsEvery = time.Second
 
 var systemClock = owner.SystemClock()

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"time"
@@ -66,7 +67,9 @@ type link struct {
 	why   error     // the newest error that the server sent on it
 	cut   bool      // whether it is lost
 
-	denials loglimit.Limiter // of lines about denials
+	denials  loglimit.Limiter // of lines about denials
+	troubles loglimit.Limiter // of lines about other errors of the server
+	failures loglimit.Limiter // of lines about subscriptions that nats.go does not make or end
 
 	base  base
 	marks marks
@@ -282,7 +285,7 @@ func (l *link) onError(nc *nats.Conn, sub *nats.Subscription, err error) {
 		if ReasonOf(l.why) == Broken { // what the server said says more than that a write fails after it
 			l.why = err
 		}
-		l.opts.Log.Error("NATS error", "connection", l.number, "error", l.opts.scrub(err))
+		l.troubles.Log(l.opts.Log, slog.LevelError, systemClock.Now(), denialsEvery, "NATS error", "connection", l.number, "error", l.opts.scrub(err))
 	}
 }
 

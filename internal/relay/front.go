@@ -63,6 +63,7 @@ type front struct {
 
 	turn    uint64
 	pressed loglimit.Limiter
+	unheard loglimit.Limiter // of lines about subjects of token resets beyond maxHeard
 }
 
 // name is a resource name that edges have asked for.

@@ -3,7 +3,9 @@ package relay
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
+	"time"
 
 	"sluice/internal/downlink"
 	"sluice/internal/limit"
@@ -111,7 +113,7 @@ func (f passage) listen(data []byte) {
 		return
 	}
 	if len(f.heard) >= maxHeard {
-		f.log.Error("system.tokenReset: too many subjects; name one below auth.", "subject", subject)
+		f.unheard.Log(f.log, slog.LevelError, f.now(), time.Second, "system.tokenReset: too many subjects; name one below auth.", "subject", subject)
 		return
 	}
 	f.heard[subject] = true

@@ -15,6 +15,7 @@ import (
 
 	"sluice/fanout"
 	"sluice/internal/limit"
+	"sluice/internal/loglimit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
@@ -110,6 +111,8 @@ type Env struct {
 	// requests are not traced.
 	Recorder *tracing.Recorder
 	traces
+
+	badRenewal loglimit.Limiter // of lines about auth requests after a token reset
 
 	requests int               // in progress, of all open sessions
 	current  *Session          // the session that the loop works for; see Enter

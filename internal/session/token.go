@@ -1,6 +1,7 @@
 package session
 
 import (
+	"log/slog"
 	"time"
 
 	"sluice/fanout"
@@ -72,13 +73,18 @@ func (env *Env) ResetToken(tids []string, subject string) {
 	}
 }
 
+// renewalsEvery is how often a loop logs failed auth requests of a token reset, of which each
+// client makes one.
+const renewalsEvery = time.Second
+
 func (s *Session) renewToken(subject string) {
 	r := res.AuthRequest{CallRequest: s.callRequest("", nil), NoParams: true}
 	s.peer.Describe(&r)
 	s.env.payload = res.AppendAuthRequest(s.env.payload[:0], r)
 	s.env.Bus.Request(limit.Refresh, subject, subject, s.env.payload, func(_ []byte, err *res.Error) {
 		if err != nil && !s.closed {
-			s.env.Log.Error("token reset: auth request failed; see that a service answers its subject", "subject", subject, "cid", s.cid, "error", err)
+			s.env.badRenewal.Log(s.env.Log, slog.LevelError, s.env.Now(), renewalsEvery,
+				"token reset: auth request failed; see that a service answers its subject", "subject", subject, "cid", s.cid, "error", err)
 		}
 	})
 }
