@@ -7,7 +7,7 @@ import (
 	"sluice/internal/testkit"
 )
 
-// What gnet says of single sockets, of which clients can cause as many as they like, is one line per
+// What gnet says of single sockets, which clients can cause without bound, is one line per
 // interval.
 func TestGnetLinesAreLimited(t *testing.T) {
 	out, clock := new(testkit.Log), owner.NewManualClock()

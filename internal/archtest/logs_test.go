@@ -17,9 +17,9 @@ import (
 // that a search for a connection or resource finds all its lines. docs/observability.md says what
 // each of them means.
 var logFields = []string{
-	"access", "addr", "after", "by", "bytes", "cacheBytes", "cached", "changed", "cid",
+	"access", "addr", "advice", "after", "by", "bytes", "cacheBytes", "cached", "changed", "cid",
 	"clientCertificates", "connection", "connections", "delay", "edge", "error", "event",
-	"evicted", "expires", "file", "fix", "flush", "from", "grace", "group", "hold", "home",
+	"evicted", "expires", "file", "flush", "from", "grace", "group", "hold", "home",
 	"hub", "ignored", "in", "jwks", "keys", "kid", "lease", "limit", "list", "longest", "loop",
 	"loops", "message", "names", "nats", "needsRestart", "panic", "part", "path", "pattern",
 	"pause", "pid", "pressure", "query", "queued", "rate", "reason", "refetched", "refused",
@@ -44,9 +44,9 @@ var beforeAttributes = map[string]int{
 // may have the names of functions that log, so those with a format or a function are left out.
 func attributes(n ast.Node) []ast.Expr {
 	switch n := n.(type) {
-	case *ast.CompositeLit: // attributes that are collected before the call
-		if a, ok := n.Type.(*ast.ArrayType); ok && named(a.Elt) == "any" {
-			return n.Elts
+	case *ast.AssignStmt: // attributes that are collected before the call
+		if l, ok := n.Rhs[0].(*ast.CompositeLit); ok && named(n.Lhs[0]) == "attrs" {
+			return l.Elts
 		}
 	case *ast.CallExpr:
 		skip, ok := beforeAttributes[named(n.Fun)]
@@ -55,8 +55,16 @@ func attributes(n ast.Node) []ast.Expr {
 		}
 		switch f, _ := n.Fun.(*ast.SelectorExpr); {
 		case f == nil:
-			if into, is := n.Args[0].(*ast.Ident); is && named(n.Fun) == "append" && into.Name == "attrs" {
-				skip, ok = 1, true
+			if named(n.Fun) != "append" {
+				break
+			}
+			switch into := n.Args[0].(type) {
+			case *ast.Ident:
+				skip, ok = 1, into.Name == "attrs"
+			case *ast.CompositeLit:
+				if named(n.Args[len(n.Args)-1]) == "attrs" {
+					return into.Elts
+				}
 			}
 		case named(f.X) == "http":
 			return nil
@@ -82,8 +90,11 @@ func attributes(n ast.Node) []ast.Expr {
 				return nil
 			}
 		}
-		if n.Ellipsis.IsValid() {
-			return n.Args[skip : len(n.Args)-1]
+		if last := len(n.Args) - 1; n.Ellipsis.IsValid() {
+			if id, is := n.Args[last].(*ast.Ident); is && id.Name != "attrs" {
+				return n.Args[last:] // collected where it is not seen
+			}
+			return n.Args[skip:last]
 		}
 		return n.Args[skip:]
 	}
@@ -102,13 +113,9 @@ func named(e ast.Expr) string {
 }
 
 // logKeys calls f with each key of an attribute in a source that logs; "" stands for one that is no
-// literal.
+// literal, and for attributes collected in a variable that is not named attrs.
 func logKeys(s *source, f func(at ast.Node, key string)) {
-	uses := slices.Contains(s.imports(), "log/slog")
 	ast.Inspect(s.ast, func(n ast.Node) bool {
-		if _, collected := n.(*ast.CompositeLit); n == nil || collected && !uses {
-			return true
-		}
 		for i, a := range attributes(n) {
 			if i%2 != 0 {
 				continue
@@ -136,7 +143,7 @@ func TestLogFieldsAreOfTheList(t *testing.T) {
 			used[key] = true
 			switch {
 			case key == "":
-				t.Errorf("%s: write the key of a log attribute as a literal, so that this test sees it", s.at(at))
+				t.Errorf("%s: write the key of a log attribute as a literal, and collect attributes in attrs, so that this test sees it", s.at(at))
 			case !slices.Contains(logFields, key):
 				t.Errorf("%s: no log attribute has the key %q: use the one that others have for the same, or add it to logFields and docs/observability.md", s.at(at), key)
 			}
@@ -181,6 +188,8 @@ func f() {
 	attrs := []any{"f", 1}
 	attrs = append(attrs, "g", 1)
 	log.Warn("x", attrs...)
+	log.Warn("x", others...)
+	log.Error("x", append([]any{"k", 1}, attrs...)...)
 	log.With("h", 1).Error("x", key, 1)
 	faults.Note(owner.Loop, value, "i", 1)
 	slog.String("j", "no")
@@ -192,7 +201,7 @@ func f() {
 `)
 	found := map[string]bool{}
 	logKeys(s, func(_ ast.Node, key string) { found[key] = true })
-	if got := strings.Join(slices.Sorted(maps.Keys(found)), " "); got != " a b c d e f g h i j" {
+	if got := strings.Join(slices.Sorted(maps.Keys(found)), " "); got != " a b c d e f g h i j k" {
 		t.Errorf("found %q", got)
 	}
 }

@@ -265,7 +265,7 @@ func (l *leaf) said(level slog.Level, line string) {
 	before := l.fault
 	l.why, l.fault = strings.TrimPrefix(line, "Leafnode Error "), fix(line)
 	if l.fault != before && l.fault != "" {
-		l.log.Error("the leaf link cannot be used", "url", l.hub, "error", l.why, "fix", l.fault)
+		l.log.Error("the leaf link cannot be used", "url", l.hub, "error", l.why, "advice", l.fault)
 	}
 	l.notify()
 }

@@ -132,11 +132,11 @@ func retry(ctx context.Context, o *Options, dial func() error, wait func(context
 		}
 		d := backoff(tries, o.retryMin, o.retryMax)
 		if ctx.Err() == nil {
-			args := []any{"url", o.URL, "error", o.scrub(err), "try", tries, "pause", d}
+			attrs := []any{"url", o.URL, "error", o.scrub(err), "try", tries, "pause", d}
 			if tries == 1 {
-				args = append(args, "advice", absent)
+				attrs = append(attrs, "advice", absent)
 			}
-			o.Log.Warn("NATS is not reachable, retrying", args...)
+			o.Log.Warn("NATS is not reachable, retrying", attrs...)
 		}
 		if ctx.Err() != nil || !wait(ctx, d) {
 			return fmt.Errorf("cannot reach NATS at %s (tries: %d): %w; %s", o.URL, tries, o.scrub(err), absent)
