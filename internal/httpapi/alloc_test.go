@@ -21,7 +21,8 @@ func TestAllocEncode(t *testing.T) {
 	}
 }
 
-// A GET allocates for the resource ID and a few header fields, whatever the size of the response.
+// A GET allocates for the resource ID and a few header fields, and for a long response a place in
+// the list of those that are being written; not for its size.
 func TestAllocGet(t *testing.T) {
 	for name, g := range benchGraphs(t) {
 		h := New(Options{}, &fakeBackend{graph: g})
@@ -32,7 +33,7 @@ func TestAllocGet(t *testing.T) {
 			h.ServeHTTP(w, r)
 		}
 		get()
-		if n := testing.AllocsPerRun(100, get); n > 8 {
+		if n := testing.AllocsPerRun(100, get); n > 9 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
