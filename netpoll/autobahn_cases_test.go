@@ -1,3 +1,5 @@
+//go:build !race
+
 package netpoll
 
 import (
@@ -95,18 +97,17 @@ func (a *autobahn) chops(group string, first int, title string, w *writes, code 
 	a.add(fmt.Sprintf("%s%d", group, first+2), title+", a write for each byte", w, code, want...).chop = 1
 }
 
-// autobahnGroups returns the table, part by part, as some parts are large. Large cases shrink by
-// the given divisor.
-func autobahnGroups(shrink int) (all []func(*autobahn)) {
+// autobahnGroups returns the table, part by part, as some parts are large.
+func autobahnGroups() (all []func(*autobahn)) {
 	all = []func(*autobahn){(*autobahn).framing, (*autobahn).pings, (*autobahn).reserved, (*autobahn).fragmentation, (*autobahn).text, (*autobahn).closes}
 	for part := range 4 {
 		for _, kind := range autobahnKinds {
-			all = append(all, func(a *autobahn) { a.sizes(shrink, 1+2*part, kind) })
+			all = append(all, func(a *autobahn) { a.sizes(1+2*part, kind) })
 		}
 	}
 	all = append(all, (*autobahn).automatic)
 	for i := range 12 {
-		all = append(all, func(a *autobahn) { a.compression(shrink, i) })
+		all = append(all, func(a *autobahn) { a.compression(i) })
 	}
 	return all
 }
@@ -279,7 +280,7 @@ type autobahnKind struct {
 var autobahnKinds = []autobahnKind{{"text", "*", opText}, {"binary", "\x00\xfe\x23\xfa\xf0", opBin}}
 
 // sizes is 9.x, for text with the given number, for binary messages with the next.
-func (a *autobahn) sizes(shrink, group int, kind autobahnKind) {
+func (a *autobahn) sizes(group int, kind autobahnKind) {
 	number := group
 	if kind.op == opBin {
 		number++
@@ -291,23 +292,23 @@ func (a *autobahn) sizes(shrink, group int, kind autobahnKind) {
 	switch group {
 	case 1:
 		for i, n := range []int{64 << 10, 256 << 10, 1 << 20, 4 << 20, 8 << 20, 16 << 20} {
-			p := payload(n / shrink)
+			p := payload(n)
 			add(i, fmt.Sprintf(" of %d KiB", n>>10), new(writes).whole(kind.op, p), message(p))
 		}
 	case 3:
-		p := payload(4 << 20 / shrink)
+		p := payload(4 << 20)
 		for i, size := range []int{64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20} {
 			add(i, fmt.Sprintf(" of 4 MiB in fragments of %d bytes", size), new(writes).fragments(kind.op, p, size, 0), message(p))
 		}
 	case 5:
-		p := payload(1 << 20 / shrink)
+		p := payload(1 << 20)
 		for i, chop := range []int{64, 128, 256, 512, 1024, 2048} {
 			add(i, fmt.Sprintf(" of 1 MiB in writes of %d bytes", chop), new(writes).whole(kind.op, p), message(p)).chop = chop
 		}
 	case 7:
 		for i, n := range []int{0, 16, 64, 256, 1024, 4096} {
 			p, w, want := payload(n), new(writes), []autobahnReply(nil)
-			for range 1000 / shrink {
+			for range 1000 {
 				w.whole(kind.op, p)
 				want = append(want, message(p))
 			}
@@ -335,7 +336,7 @@ var autobahnOffers = []string{
 
 // compression is 12.x for i below 5, otherwise 13.x: messages of the given sizes, from five kinds
 // of data, compressed in one frame or in fragments.
-func (a *autobahn) compression(shrink, i int) {
+func (a *autobahn) compression(i int) {
 	sizes := []struct{ n, fragment int }{
 		{16, 0}, {64, 0}, {256, 0}, {1024, 0}, {4096, 0}, {8192, 0}, {16384, 0}, {32768, 0}, {65536, 0}, {131072, 0},
 		{8192, 256}, {16384, 256}, {32768, 256}, {65536, 256}, {131072, 256}, {131072, 1024}, {131072, 4096}, {131072, 32768},
@@ -347,7 +348,7 @@ func (a *autobahn) compression(shrink, i int) {
 	d := autobahnData[kind]()
 	for k, size := range sizes {
 		w, want := new(writes), []autobahnReply(nil)
-		for m := range max(autobahnMessages/shrink, 2) {
+		for m := range autobahnMessages {
 			p := d.text[m*size.n%(len(d.text)-size.n):][:size.n]
 			if d.op == opText {
 				p = strings.ToValidUTF8(p, "?")

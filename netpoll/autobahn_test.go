@@ -1,3 +1,5 @@
+//go:build !race
+
 package netpoll
 
 import (
@@ -25,13 +27,9 @@ const autobahnPage = "../docs/websocket-cases.md"
 // TestAutobahn runs the table against an engine whose handler echoes messages, and compares the
 // page of the results.
 func TestAutobahn(t *testing.T) {
-	shrink := 1
-	if raceEnabled {
-		shrink = 16
-	}
 	s := serveAutobahn(t)
 	page := autobahnReport{b: []byte(autobahnIntro)}
-	for _, group := range autobahnGroups(shrink) {
+	for _, group := range autobahnGroups() {
 		var cases autobahn
 		group(&cases)
 		for i := range cases {
@@ -45,9 +43,6 @@ func TestAutobahn(t *testing.T) {
 	}
 	if page.cases != 517 {
 		t.Errorf("%d cases", page.cases)
-	}
-	if raceEnabled {
-		return // large cases are smaller than on the page
 	}
 	if *writeAutobahn {
 		if err := os.WriteFile(autobahnPage, page.b, 0o644); err != nil {

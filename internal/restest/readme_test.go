@@ -82,7 +82,7 @@ func chapter(text, title string) string {
 // fences returns the contents of the fenced blocks of one language.
 func fences(text, language string) string {
 	var all strings.Builder
-	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("(?s)```"+language+"(?: [^\n]*)?\n(.*?)```").FindAllStringSubmatch(text, -1) {
 		all.WriteString(m[1] + "\n")
 	}
 	return all.String()
