@@ -1,7 +1,7 @@
-// Package testkit is what the tests of several packages share: waits and logs.
+// Package testkit is what the tests of several packages share: waits, logs and programs.
 //
-// What it makes lives as long as one test. It knows nothing of the gateway, and no program contains
-// it.
+// What it makes lives as long as one test, programs as long as all of a package's. It knows nothing
+// of the gateway, and no program contains it.
 package testkit
 
 import (

@@ -6,11 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"sluice/internal/testkit"
 	"sluice/loadtest/plan"
 )
 
@@ -20,20 +19,7 @@ var writeDocs = flag.Bool("write-docs", false, "write the table of differences i
 var gateway, natsServer string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "differential")
-	if err != nil {
-		panic(err)
-	}
-	gateway, natsServer = filepath.Join(dir, "sluice"), filepath.Join(dir, "nats-server")
-	for to, pkg := range map[string]string{gateway: "sluice/cmd/sluice", natsServer: "github.com/nats-io/nats-server/v2"} {
-		if out, err := exec.Command("go", "build", "-o", to, pkg).CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
-			os.Exit(1)
-		}
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	testkit.Main(m, map[*string]string{&gateway: "sluice/cmd/sluice", &natsServer: "github.com/nats-io/nats-server/v2"})
 }
 
 func options(t *testing.T, flags ...string) Options {

@@ -148,7 +148,7 @@ func (s *side) do(step Step) (o Outcome, err error) {
 }
 
 // fences are how many calls each client makes one after the other before a step is over. A reply
-// comes after the events, and the replies to the requests, that were under way before: one call for
+// comes after the events, and the replies to the requests, that were in flight before: one call for
 // a reset and one for each level of references in what it brings.
 const fences = 6
 
@@ -287,7 +287,7 @@ func (s *side) stale(c *client, rid string) bool {
 	if c.view.Failed(rid) || c.view.Deleted(rid) {
 		return false
 	}
-	value, ok := s.world.value(strings.ReplaceAll(rid, "{cid}", ""))
+	value, ok := s.world.value(rid)
 	return ok && held != resmodel.Encode(resmodel.AsSeenBy(value, "1.1.1")) && held != resmodel.Encode(resmodel.AsSeenBy(value, "1.2.3"))
 }
 

@@ -5,12 +5,11 @@ package faults
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"sluice/internal/resmodel"
+	"sluice/internal/testkit"
 	"sluice/loadtest/plan"
 )
 
@@ -18,20 +17,7 @@ import (
 var gateway, natsServer string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "faults")
-	if err != nil {
-		panic(err)
-	}
-	gateway, natsServer = filepath.Join(dir, "sluice"), filepath.Join(dir, "nats-server")
-	for to, pkg := range map[string]string{gateway: "sluice/cmd/sluice", natsServer: "github.com/nats-io/nats-server/v2"} {
-		if out, err := exec.Command("go", "build", "-o", to, pkg).CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
-			os.Exit(1)
-		}
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	testkit.Main(m, map[*string]string{&gateway: "sluice/cmd/sluice", &natsServer: "github.com/nats-io/nats-server/v2"})
 }
 
 func options(t *testing.T) Options {

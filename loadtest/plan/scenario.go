@@ -124,7 +124,8 @@ func (s *Scenario) setDefaults() {
 		def(&s.Topics, s.PerClient)
 		def(&s.Workers, 8)
 		def(&s.Callers, 16)
-		def(&s.Inflight, s.N)
+		def(&s.N, 1000)
+		def(&s.Inflight, s.N) // they come back at once
 		if s.Work == 0 {
 			s.Work = 2 * time.Millisecond
 		}

@@ -4,15 +4,12 @@ package scale
 
 import (
 	"bytes"
-	"fmt"
 	"math"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"sluice/internal/testkit"
 	"sluice/loadtest/capacity"
 	"sluice/loadtest/result"
 )
@@ -21,20 +18,7 @@ import (
 var gatewayProgram, natsServer string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "scale")
-	if err != nil {
-		panic(err)
-	}
-	gatewayProgram, natsServer = filepath.Join(dir, "sluice"), filepath.Join(dir, "nats-server")
-	for to, pkg := range map[string]string{gatewayProgram: "sluice/cmd/sluice", natsServer: "github.com/nats-io/nats-server/v2"} {
-		if out, err := exec.Command("go", "build", "-o", to, pkg).CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
-			os.Exit(1)
-		}
-	}
-	code := m.Run()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	testkit.Main(m, map[*string]string{&gatewayProgram: "sluice/cmd/sluice", &natsServer: "github.com/nats-io/nats-server/v2"})
 }
 
 // Gateways get each event of their clients' topics once, directly and over a leaf node, whether

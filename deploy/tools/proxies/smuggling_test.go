@@ -79,7 +79,7 @@ func oddRequest(i int, text string) (raw, uri, inner string) {
 }
 
 // smuggling sends each odd request, and after it one that is not, on a connection. What gateways
-// understand is what was sent: the service hears of no inner request, by whatever way it came. A
+// understand is what was sent: no inner request reaches the service, by whatever way it came. A
 // lenient proxy may take the inner request for one itself; then the client gets a response to it,
 // and the gateway gets no more requests than there are responses.
 func smuggling(t *testing.T, s *setup, lenient bool, dial func() (net.Conn, error)) {
@@ -120,7 +120,7 @@ func smuggling(t *testing.T, s *setup, lenient bool, dial func() (net.Conn, erro
 	}
 }
 
-// got reports whether the service has heard of a request.
+// got reports whether a request has reached the service.
 func (s *setup) got(uri string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
