@@ -76,6 +76,7 @@ var locks = map[string]string{
 	"netpoll/handover.go":               "a connection that has left the loops for net/http",
 	"netpoll/deadline.go":               "deadlines of a connection at net/http, which cuts a read of one goroutine short from another",
 	"internal/natsbus/publish.go":       "a pool of batches between owners and the publisher",
+	"internal/natsbus/socket.go":        "a NATS connection's writes, by nats.go's goroutines and the publisher; never taken for an event",
 	"examples/jwt/login.go":             "sessions of the example's login server, whose requests come on goroutines of net/http",
 	"loadtest/service/service.go":       "the harness's service, whose requests come on several goroutines of nats.go",
 	"cache/loss.go":                     "written when a loop is overloaded, off the path of an event",

@@ -100,6 +100,8 @@ func Upstream(to *metrics.Registry, c *cache.Metrics, b *natsbus.Metrics) error 
 		"unwanted":       {"Events of natsWildcards for resources that are not cached.", b.Unwanted.Load},
 		"received_bytes": {"Payload bytes received.", b.BytesIn.Load},
 		"sent_bytes":     {"Payload bytes sent.", b.BytesOut.Load},
+		"subscribes":     {"SUB lines sent to NATS: subscriptions made, and repeated on a new connection.", b.Subscribes.Load},
+		"unsubscribes":   {"UNSUB lines sent to NATS: subscriptions ended.", b.Unsubscribes.Load},
 		"gaps":           {"Times messages may have been lost.", b.Gaps.Load},
 		"slow_consumer":  {"Times the NATS client reported a slow consumer.", b.SlowConsumer.Load},
 		"disconnects":    {"Connections to NATS lost.", b.Disconnects.Load},

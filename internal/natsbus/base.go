@@ -76,10 +76,12 @@ func (p *publisher) subscribeBase(nc *nats.Conn) error {
 	}
 	p.base.subs = append(p.base.subs, sub)
 	p.made.Add(uint32(len(p.base.subs)))
+	p.opts.Metrics.Subscribes.Add(uint64(len(p.base.subs)))
 	return nil
 }
 
 func (p *publisher) unsubscribeBase() {
+	p.opts.Metrics.Unsubscribes.Add(uint64(len(p.base.subs)))
 	for _, sub := range p.base.subs {
 		_ = sub.Unsubscribe() // fails if the connection is closed: reopen subscribes again
 	}
@@ -215,6 +217,7 @@ func (p *publisher) mark() markResult {
 			return markLost
 		}
 	}
+	p.uncork()
 	timeout := time.NewTimer(time.Duration(p.patience.Load()))
 	defer timeout.Stop()
 	select {

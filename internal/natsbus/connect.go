@@ -214,7 +214,7 @@ func (l *link) keep(c net.Conn, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &strictConn{c}
+	s := newStrictConn(c, l.opts.WriteTimeout)
 	l.socket.Store(s)
 	return s, nil
 }

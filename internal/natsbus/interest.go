@@ -92,6 +92,7 @@ func (p *publisher) ask(nc *nats.Conn, name string) error {
 	sub, err := nc.ChanSubscribe(eventSubject(name), p.msgs)
 	if err == nil {
 		p.subs[name] = interest{sub, p.made.Add(1)}
+		p.opts.Metrics.Subscribes.Inc()
 	}
 	return err
 }
@@ -109,6 +110,7 @@ func (p *publisher) unsubscribe(name string) {
 	}
 	delete(p.subs, name)
 	p.opts.Metrics.Subscriptions.Dec()
+	p.opts.Metrics.Unsubscribes.Inc()
 	if err := in.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		p.failures.Log(p.opts.Log, slog.LevelWarn, systemClock.Now(), denialsEvery, "NATS unsubscribe failed", "connection", p.number, "resource", name, "error", err)
 	}
@@ -244,6 +246,7 @@ func (p *publisher) resolve() {
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(int32(p.subs[a].number-p.subs[b].number), 0) })
 	for _, name := range names {
+		p.opts.Metrics.Unsubscribes.Inc()
 		_ = p.subs[name].sub.Unsubscribe() // fails if the connection is closed: reopen subscribes again
 	}
 	base := int32(renewed-confirmed) > 0

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -176,11 +175,15 @@ func (l *link) onConnect(nc *nats.Conn) { l.stands(nc) }
 
 func (l *link) onReconnect(nc *nats.Conn) {
 	l.opts.Metrics.Reconnects.Inc()
+	l.opts.Metrics.Subscribes.Add(uint64(nc.NumSubscriptions())) // nats.go has repeated them
 	l.stands(nc)
 	poke(l.back)
 }
 
 func (l *link) stands(nc *nats.Conn) {
+	if s := l.socket.Load(); s != nil {
+		s.connected()
+	}
 	l.maxPayload.Store(nc.MaxPayload())
 	l.base.refused.Store(nil)
 	l.wild.renew()
@@ -310,17 +313,4 @@ func (l *link) close() {
 	cut.Stop()
 	close(l.stopping)
 	<-l.dispatched
-}
-
-// strictConn closes itself when a write fails. nats.go forgets what it had buffered then (for a
-// subscription it does not even report it) and would go on with the connection as if nothing were
-// missing; closed, it reconnects and repeats its subscriptions.
-type strictConn struct{ net.Conn }
-
-func (c *strictConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	if err != nil {
-		c.Conn.Close()
-	}
-	return n, err
 }

@@ -31,6 +31,8 @@ type Metrics struct {
 	BytesOut      metrics.Counter // payload bytes published
 	Queue         metrics.Gauge   // operations queued for publishers
 	Subscriptions metrics.Gauge   // subscribed resource names
+	Subscribes    metrics.Counter // SUB lines sent, those repeated on a new connection included
+	Unsubscribes  metrics.Counter // UNSUB lines sent
 
 	Refused   metrics.Counter // subscriptions that NATS denied
 	Forbidden metrics.Counter // requests that NATS denied

@@ -120,8 +120,7 @@ func (p *publisher) send() (closed bool) {
 	for {
 		select {
 		case <-p.work:
-			p.queue.Drain(0, p.run)
-			p.sendWaiting()
+			p.turn()
 		case <-p.lost:
 			p.reopen()
 		case <-p.back:
@@ -136,6 +135,18 @@ func (p *publisher) send() (closed bool) {
 		}
 	}
 }
+
+// turn performs what is queued. What it publishes is written at the end, or in large pieces.
+func (p *publisher) turn() {
+	socket := p.socket.Load()
+	socket.cork()
+	defer socket.uncork() // after a panic, too
+	p.queue.Drain(0, p.run)
+	p.sendWaiting()
+}
+
+// uncork ends the turn's cork before the publisher waits for what the server sends.
+func (p *publisher) uncork() { p.socket.Load().uncork() }
 
 var errFault = errors.New("natsbus: the request could not be sent")
 
@@ -253,6 +264,7 @@ func (p *publisher) request(o *op, payload []byte, now time.Duration) {
 // awaitConnection waits until the connection may be up again, and opens another if nats.go has
 // closed it. It returns false if the link closes first.
 func (p *publisher) awaitConnection() bool {
+	p.uncork()
 	select {
 	case <-p.back:
 		p.probe()
