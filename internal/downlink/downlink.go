@@ -23,6 +23,7 @@ import (
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/internal/secret"
+	"sluice/internal/tracing"
 )
 
 // Message is a message that was received. Data is immutable and may be kept.
@@ -30,6 +31,19 @@ type Message struct {
 	Subject string
 	Reply   string // where a reply is expected; empty: none is
 	Data    []byte
+	Trace   *tracing.Context // of its header; nil: none
+}
+
+// traceOf returns the trace in a message's header; nil if there is none.
+func traceOf(m *nats.Msg) *tracing.Context {
+	if m.Header == nil {
+		return nil
+	}
+	c := tracing.Parse(m.Header.Get(tracing.ParentField), m.Header.Get(tracing.StateField))
+	if !c.Valid() {
+		return nil
+	}
+	return &c
 }
 
 // Handler gets what arrives. Take is called by one goroutine in the order of arrival, and may
@@ -372,7 +386,7 @@ func (l *Link) take() {
 		select {
 		case m := <-l.msgs:
 			l.o.Metrics.Received.Inc()
-			l.o.Handler.Take(Message{Subject: m.Subject, Reply: m.Reply, Data: m.Data})
+			l.o.Handler.Take(Message{Subject: m.Subject, Reply: m.Reply, Data: m.Data, Trace: traceOf(m)})
 		case <-l.closing:
 			return
 		}

@@ -88,7 +88,8 @@ type Request struct {
 	Client   uint64
 	Group    *Group // the request belongs to it until it ends; nil: none
 
-	// Trace is the span of the client's request that causes this one; nil: this one is not traced.
+	// Trace is the span that causes this request; nil: none. With a Tracer the request is a span of
+	// its own, which the service gets in the message's header; without one, the service gets Trace.
 	Trace *tracing.Context
 
 	// More gets each pre-response, which has extended the timeout. nil: it is not of interest.
@@ -111,8 +112,10 @@ func (c *Caller) Request(r Request, done func(data []byte, err error)) {
 	s.line, s.size = int32(publishLine(r.Subject, len(l.inbox)+replyTokenLen, len(r.Payload))), int32(len(r.Payload))
 	s.kind, s.priority, s.made, s.subject = limit.KindOf(r.Subject), r.Priority, c.now(), r.Subject
 	s.once = s.kind == limit.KindCall || s.kind == limit.KindAuth
-	if r.Trace != nil && c.recorder != nil {
+	trace := r.Trace
+	if trace != nil && c.recorder != nil {
 		c.trace(s, &r)
+		trace = &s.span.Context
 	}
 	if err := c.admit(l, s, r.Subject); err != nil {
 		o.Receiver.Reply(Reply{Owner: c.owner, Err: err, slot: s.index, gen: s.gen()})
@@ -131,7 +134,7 @@ func (c *Caller) Request(r Request, done func(data []byte, err error)) {
 	b.payloads = append(b.payloads, r.Payload...)
 	b.ops = append(b.ops, op{
 		kind: opRequest, subject: r.Subject, slot: s, gen: s.gen(), owner: c.owner, once: s.once, start: start, end: len(b.payloads),
-		service: s.service, client: r.Client, priority: r.Priority, span: s.span,
+		service: s.service, client: r.Client, priority: r.Priority, trace: trace,
 	})
 }
 

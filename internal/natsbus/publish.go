@@ -40,7 +40,7 @@ type op struct {
 	client   uint64
 	priority limit.Priority
 
-	span *tracing.Span // its Context is sent with the request; nil: none
+	trace *tracing.Context // sent with the request; nil: none
 }
 
 // batch is the operations of one owner's turn for one connection. The owner owns it until it is
@@ -228,7 +228,7 @@ func (p *publisher) request(o *op, payload []byte, now time.Duration) {
 		}
 		nc, epoch := p.nc.Load(), p.epoch.Load()
 		var err error
-		if o.span == nil {
+		if o.trace == nil {
 			err = nc.PublishRequest(o.subject, reply, payload)
 		} else {
 			err = p.publishTraced(nc, o, reply, payload)

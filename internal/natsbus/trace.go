@@ -62,14 +62,14 @@ func (c *Caller) traced(s *slot, data []byte, err error) {
 // length of the header as well.
 const headerDigits = 1 + 4
 
-// publishTraced publishes a request with its span's Context in the header, if the server takes
+// publishTraced publishes a request with its trace in the header, if the server takes
 // headers. A request that has room for no header goes without one: it must not fail for its trace.
 func (p *publisher) publishTraced(nc *nats.Conn, o *op, reply string, payload []byte) error {
 	line := publishLine(o.subject, len(reply), len(payload)) + headerDigits
 	if nc.HeadersSupported() && line <= int(p.lineLimit.Load()) {
-		m := nats.Msg{Subject: o.subject, Reply: reply, Data: payload, Header: nats.Header{tracing.ParentField: {o.span.Parent()}}}
-		if o.span.State != "" {
-			m.Header[tracing.StateField] = []string{o.span.State}
+		m := nats.Msg{Subject: o.subject, Reply: reply, Data: payload, Header: nats.Header{tracing.ParentField: {o.trace.Parent()}}}
+		if o.trace.State != "" {
+			m.Header[tracing.StateField] = []string{o.trace.State}
 		}
 		err := nc.PublishMsg(&m)
 		if !errors.Is(err, nats.ErrMaxPayload) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/cache"
+	"sluice/internal/downlink"
 	"sluice/internal/loglimit"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
@@ -137,10 +138,12 @@ func (f *front) send(subject string, data []byte) {
 	}
 }
 
-// get answers a get request, now or when the resource is loaded.
-func (f *front) get(resource, reply string, payload []byte) {
+// get answers a get request, now or when the resource is loaded. The request home that several may
+// wait for is part of the first one's trace.
+func (f *front) get(resource string, m downlink.Message) {
 	f.metrics.Gets.Inc()
-	query, ok := queryOf(payload)
+	reply := m.Reply
+	query, ok := queryOf(m.Data)
 	if !ok {
 		f.fail(reply, res.InternalError("malformed get request"))
 		return
@@ -179,7 +182,7 @@ func (f *front) get(resource, reply string, payload []byte) {
 	f.metrics.Topics.Inc()
 	f.weigh(t)
 	f.await(t, reply)
-	f.shard.Cache.Subscribe(0, t.ref, resource, query, nil)
+	f.shard.Cache.Subscribe(0, t.ref, resource, query, func() { f.shard.Within(m.Trace) })
 }
 
 // full reports whether too much is queued for edge to add answers.

@@ -40,7 +40,7 @@ func (f passage) request(m downlink.Message) {
 	kind, name, _ := strings.Cut(m.Subject, ".")
 	switch kind {
 	case "get":
-		f.get(name, m.Reply, m.Data)
+		f.get(name, m)
 	case "access":
 		f.access(name, m)
 	case "call":
@@ -73,7 +73,7 @@ func (f passage) pass(p limit.Priority, name string, m downlink.Message) {
 		from = from[:dot] // the gateway
 	}
 	f.shard.Caller.Request(natsbus.Request{
-		Name: name, Subject: m.Subject, Payload: m.Data, Priority: p, Client: hash(from),
+		Name: name, Subject: m.Subject, Payload: m.Data, Priority: p, Client: hash(from), Trace: m.Trace,
 		More: func(data []byte) { f.send(m.Reply, bytes.Clone(data)) },
 	}, func(data []byte, err error) {
 		defer f.contain()

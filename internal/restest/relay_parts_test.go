@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -325,6 +326,64 @@ func TestRelayPasses(t *testing.T) {
 		e.ask("bad", "get.test.a", bad)
 	}
 	testkit.Until(t, "bad requests get errors", func() bool { return e.count(`bad < {"error":`) == 3 })
+}
+
+// TestRelayTraces: the trace of a request is that of the request home. Several gets of one resource
+// share a request, which is part of the first one's trace. Other headers end at the relay.
+func TestRelayTraces(t *testing.T) {
+	const (
+		first  = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+		second = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+	)
+	r := newRelayed(t)
+	e := newEdgeSide(r)
+	service, seen := r.home.Client(), make(chan *nats.Msg, 20)
+	for _, s := range []string{"get.>", "access.>", "call.>", "auth.>"} {
+		if _, err := service.ChanSubscribe(s, seen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := service.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(name, subject string, header nats.Header) {
+		t.Helper()
+		m := nats.Msg{Subject: subject, Reply: "answers." + name, Data: []byte(`{}`), Header: header}
+		if err := e.nc.PublishMsg(&m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		subject string
+		header  nats.Header
+		want    nats.Header
+	}{
+		{"access.test.a", nats.Header{"traceparent": {first}, "tracestate": {"v=1"}, "Other": {"x"}}, nats.Header{"traceparent": {first}, "tracestate": {"v=1"}}},
+		{"call.test.a.set", nats.Header{"traceparent": {second}}, nats.Header{"traceparent": {second}}},
+		{"auth.test.a.login", nats.Header{"traceparent": {first}}, nats.Header{"traceparent": {first}}},
+		{"call.test.b.set", nats.Header{"traceparent": {"00-0-0-01"}, "Other": {"x"}}, nil},
+		{"call.test.c.set", nil, nil},
+	} {
+		ask("it", c.subject, c.header)
+		m := testkit.Await(t, seen, c.subject)
+		if m.Subject != c.subject || !reflect.DeepEqual(m.Header, c.want) {
+			t.Errorf("%s with %v: the service got %s with %v", c.subject, c.header, m.Subject, m.Header)
+		}
+		_ = m.Respond([]byte(`{"result":null}`)) // a relay that stops waits for replies
+	}
+	ask("one", "get.test.a", nats.Header{"traceparent": {first}})
+	ask("two", "get.test.a", nats.Header{"traceparent": {second}})
+	ask("three", "get.test.b", nil)
+	for _, want := range []string{first, ""} {
+		m := testkit.Await(t, seen, "a get")
+		if parent := m.Header.Get("traceparent"); parent != want {
+			t.Errorf("%s: the service got %q, want %q", m.Subject, parent, want)
+		}
+		_ = m.Respond([]byte(`{"result":{"model":{"n":1}}}`))
+	}
+	for _, name := range []string{"one", "two", "three"} {
+		e.hears(name + ` < {"result":{"model":{"n":1}}}`)
+	}
 }
 
 // TestRelayWithoutService: a get that finds no service says so, but not right after a reset by the

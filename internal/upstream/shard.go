@@ -58,6 +58,10 @@ func (s *Shard) Flush() {
 	s.Caller.Flush()
 }
 
+// Within makes the shard's next first get part of a trace; nil: of none. It is for the function
+// that cache.Shard.Subscribe calls before the get.
+func (s *Shard) Within(trace *tracing.Context) { s.trace = trace }
+
 // maxCuts is how many times a shard's request is sent again after a lost connection.
 const maxCuts = 3
 
