@@ -6,9 +6,7 @@ import (
 )
 
 const (
-	start        = 100 // requests in flight before anything is known of a service
-	tolerance    = 1.5 // times the base latency that is no queue
-	slack        = time.Millisecond
+	start        = 100  // requests in flight before anything is known of a service
 	leastShare   = 0.5  // of the limit that one window leaves
 	mostShare    = 1.25 // of the limit that one window makes of it, if there is no queue at all
 	smoothing    = 0.5  // part of the way to a new limit that one window goes
@@ -20,6 +18,21 @@ const (
 	probeSoon    = time.Second // after the limit has halved, and 32 times the latency
 	probeMax     = 5 * time.Second
 	probeShare   = 8 // the part of the limit that a probe leaves is 1/probeShare
+)
+
+// queueing is how long a queue at a service may be: requests take up to tolerance times the base
+// latency, and slack more. The limit is raised by growth·√limit in each window to find out whether
+// the service takes more.
+type queueing struct {
+	tolerance, growth float64
+	slack             time.Duration
+}
+
+var (
+	// longQueue is for a service that only requests for connections that come back wait for.
+	longQueue = queueing{tolerance: 1.5, growth: 1, slack: time.Millisecond}
+	// shortQueue is for a service that receives calls, each of which waits in its queue.
+	shortQueue = queueing{tolerance: 1.25, growth: 0.5, slack: time.Millisecond / 4}
 )
 
 // control is the algorithm of a service's limit; see the package's comment. One goroutine at a time
@@ -117,6 +130,10 @@ func (c *control) close(now time.Duration, w *totals) {
 		measured = true
 		c.probe, c.calm = noProbe, now
 	}
+	queue := longQueue
+	if w.n[KindCall]+w.n[KindAuth] > 0 {
+		queue = shortQueue
+	}
 	quiet := !w.limited && w.high*probeShare <= int(c.estimate)
 	var sum, weight float64
 	var latency time.Duration
@@ -133,7 +150,7 @@ func (c *control) close(now time.Duration, w *totals) {
 		case quiet:
 			*base += (lowest - *base) / 4
 		}
-		sum += float64(n) * min((tolerance*float64(*base)+float64(slack))/float64(max(lowest, 1)), mostShare)
+		sum += float64(n) * min((queue.tolerance*float64(*base)+float64(queue.slack))/float64(max(lowest, 1)), mostShare)
 		latency = max(latency, lowest)
 		weight += float64(n)
 	}
@@ -147,7 +164,7 @@ func (c *control) close(now time.Duration, w *totals) {
 	if !w.limited {
 		c.calm, c.trusted = now, max(c.trusted, c.estimate)
 	}
-	next := c.estimate*max(sum/weight, leastShare) + math.Sqrt(c.estimate)
+	next := c.estimate*max(sum/weight, leastShare) + queue.growth*math.Sqrt(c.estimate)
 	switch {
 	case next > c.estimate && !w.limited:
 	case next < c.estimate && float64(w.high) < c.estimate/2:

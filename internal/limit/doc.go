@@ -13,13 +13,19 @@
 //	gradient = (1.5·base + 1 ms) / lowest, between 1/2 and 5/4
 //	limit    = limit·gradient + √limit, half of the way in each window
 //
+// In a window with replies to calls, which wait in the queue at the service, it is shorter:
+//
+//	gradient = (1.25·base + 0.25 ms) / lowest
+//	limit    = limit·gradient + √limit/2
+//
 // Everything that is queued at a service adds to the lowest latency. A slow request does not, so a
 // service with slow and fast requests keeps its limit. Each kind of request (access, get, call,
 // auth, other) has a base of its own. A timeout counts as a request with a gradient of 0. The limit
 // grows only while requests wait for it.
 //
-// With n workers that are never idle, the limit settles near 2n: as many requests in service as in
-// its queue. So a call that overtakes the queue here finds twice the idle latency there.
+// With n workers that are never idle, the limit settles near 2n, and near 1.5n while there are
+// calls: half as many requests in the service's queue as it works on. So a call that overtakes the
+// queue here finds 1.5 times the idle latency there. Requests on the way add to the limit.
 //
 // The base follows lower latencies. Higher ones count only when the service has no queue: when few
 // requests are in flight, or in a probe. A probe lowers the limit to an eighth for about two round
