@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +65,15 @@ var reloadPressureCases = map[string]reloadCase{
 	"acceptRate": {to: func(c *Config) { c.AcceptRate = 1 }, proof: func(t *testing.T, r *reloadable) {
 		r.refusedWith(t, "503", 20)
 	}},
+	"acceptPace": {to: func(c *Config) { c.AcceptPace = 1 }, proof: func(t *testing.T, r *reloadable) {
+		if runtime.GOOS != "linux" { // elsewhere gnet cannot be told to leave its listeners alone
+			return
+		}
+		testkit.Until(t, "a loop leaves its listeners alone", func() bool {
+			_, _ = io.WriteString(r.connect(t), "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+			return r.netMetrics.AcceptPauses.Load() > 0
+		})
+	}},
 	"maxConnectionsPerIp": {to: func(c *Config) { c.MaxConnectionsPerIP = 3 }, proof: func(t *testing.T, r *reloadable) {
 		r.refusedWith(t, "429", 4)
 	}},
@@ -84,6 +94,7 @@ var reloadPressureCases = map[string]reloadCase{
 	}},
 	"maxServiceRequests": {base: func(c *Config) { c.MaxServiceRequests, c.RequestTimeout = -1, time.Hour }, to: func(c *Config) { c.MaxServiceRequests = 1 }, proof: func(t *testing.T, r *reloadable) {
 		r.serve("access.full.>", always(""))
+		r.serve("get.full.>", always("")) // without a responder, its error would end the access request
 		c := r.dial()
 		c.send(`{"id":1,"method":"get.full.a"}`)
 		c.send(`{"id":2,"method":"get.full.b"}`)

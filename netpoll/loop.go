@@ -57,6 +57,7 @@ type Loop struct {
 	table    table          // handle.go
 	held     int            // connections that the Handler knows
 	acceptor acceptor       // accept.go
+	pace     pace           // pace.go
 	evictor  evictor        // evict.go
 	half     halfClosed     // half.go
 	inflater inflater       // inflate.go
@@ -84,7 +85,7 @@ func newLoop(e *Engine, index int) *Loop {
 	l.wheel = owner.NewWheel(tick, l.now)
 	l.ticker = owner.NewTicker(l.clock, l.wheel, l.Wake)
 	l.iter.loop, l.reaper.loop, l.resumption.loop, l.drain.loop = l, l, l, l
-	l.acceptor.loop, l.evictor.loop, l.half.loop, l.wait.loop = l, l, l, l
+	l.acceptor.loop, l.pace.loop, l.evictor.loop, l.half.loop, l.wait.loop = l, l, l, l, l
 	l.output.loop, l.output.flusher, l.slow.loop = l, new(writer), l
 	l.throttle.loop = l
 	l.inflater.loop, l.inflater.mail = l, owner.NewMailbox[offloaded](l.Wake)

@@ -20,6 +20,7 @@ type Metrics struct {
 	RefusedMax     atomic.Uint64 // 503: Limits.MaxConns
 	Evicted        atomic.Uint64 // closed in favour of a new connection: idle longest before their request head was complete
 	RefusedRate    atomic.Uint64 // 503: Limits.AcceptRate
+	AcceptPauses   atomic.Uint64 // times that a loop left its listeners alone: Limits.AcceptPace
 	RefusedMemory  atomic.Uint64 // 503: Engine.Refuse
 	RefusedDrain   atomic.Uint64 // 503: the engine is being drained
 	RefusedHead    atomic.Uint64 // the request head is malformed or too large

@@ -82,6 +82,7 @@ type Limits struct {
 	MaxConns     int           // concurrent connections, plain HTTP included; 0: as many as descriptors allow
 	ReserveFDs   int           // descriptors reserved for purposes other than clients; 64
 	AcceptRate   int           // connections accepted per second, each loop its part; 0: any number
+	AcceptPace   int           // WebSockets that a loop opens per second before it leaves others to the kernel's queue; 0: any number
 	MaxHead      int           // bytes of a request head; 64 KiB
 	MaxMessage   int           // bytes of a WebSocket message; 1 MiB
 	HeadTimeout  time.Duration // from accept to the end of the request head and the decision on it; 10 s
@@ -211,7 +212,7 @@ func (o Options) withDefaults() (Options, error) {
 	fill(&l.HandshakeTimeout, 10*time.Second)
 	fill(&l.MaxHandshakes, 4096)
 	fill(&l.HandshakeQueue, 4*l.MaxHandshakes)
-	if l.HandshakeTimeout < 0 || l.MaxHandshakes < 0 || l.MaxConns < 0 || l.AcceptRate < 0 || l.ReserveFDs < 0 || l.MaxHead < 0 || l.MaxMessage < 0 || l.OutboxBytes < 0 || l.BacklogBytes < 0 ||
+	if l.HandshakeTimeout < 0 || l.MaxHandshakes < 0 || l.MaxConns < 0 || l.AcceptRate < 0 || l.AcceptPace < 0 || l.ReserveFDs < 0 || l.MaxHead < 0 || l.MaxMessage < 0 || l.OutboxBytes < 0 || l.BacklogBytes < 0 ||
 		l.HeadTimeout < 0 || l.PongTimeout < 0 || l.CloseTimeout < 0 || l.IdleTimeout < 0 || l.BodyTimeout < 0 || l.ReadTimeout < 0 ||
 		l.MessageRate < 0 || l.ByteRate < 0 {
 		return o, errors.New("netpoll: a limit is negative")

@@ -6,27 +6,34 @@ import (
 	"time"
 )
 
-// ramp limits how many connections a loop accepts per second, so that clients that come back all at
-// once come in over some seconds. It is a token bucket that holds one second's worth. Owned by the
-// loop.
-type ramp struct {
+// refill is a token bucket. Owned by the loop.
+type refill struct {
 	tokens float64
 	filled time.Duration // when tokens was right; 0: never
 }
+
+// fill adds the tokens that are due at rate per second, up to most, and returns how many there are.
+// It is full at first.
+func (b *refill) fill(rate, most float64, now time.Duration) float64 {
+	if b.filled == 0 {
+		b.tokens = most
+	} else {
+		b.tokens = min(b.tokens+(now-b.filled).Seconds()*rate, most)
+	}
+	b.filled = now
+	return b.tokens
+}
+
+// ramp limits how many connections a loop accepts per second, so that clients that come back all at
+// once come in over some seconds. It holds one second's worth.
+type ramp struct{ refill }
 
 // take reports whether one more connection may be accepted, at rate per second; 0: any number.
 func (r *ramp) take(rate float64, now time.Duration) bool {
 	if rate <= 0 {
 		return true
 	}
-	most := max(rate, 1)
-	if r.filled == 0 {
-		r.tokens = most
-	} else {
-		r.tokens = min(r.tokens+(now-r.filled).Seconds()*rate, most)
-	}
-	r.filled = now
-	if r.tokens < 1 {
+	if r.fill(rate, max(rate, 1), now) < 1 {
 		return false
 	}
 	r.tokens--

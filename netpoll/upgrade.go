@@ -143,6 +143,7 @@ func (c httpConn) open(h *wsproto.Head, extra func(dst []byte) []byte) {
 	c.flags |= flagOpened
 	c.push(l.arena.Commit(wsproto.AppendUpgradeDeflate(l.arena.Begin(), h, l.opts.ResponseHeader, extra)))
 	c.ws().schedulePing()
+	l.pace.open()
 	l.engine.opts.Handler.Open(c.Conn, h)
 }
 

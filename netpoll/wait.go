@@ -271,6 +271,13 @@ func (w *waiting) returnToGnet() {
 	}
 }
 
+// accept has gnet accept connections, or leave them to the kernel's queue. It reports whether that
+// was possible.
+func (w *waiting) accept(on bool) bool {
+	p := w.parker.Load()
+	return p != nil && p.Accept(on)
+}
+
 // watch has gnet read a connection, or not. It reports whether that was possible.
 func (w *waiting) watch(c *Conn, on bool) bool {
 	p := w.parker.Load()

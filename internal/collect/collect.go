@@ -84,6 +84,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 		counter("sluice_connections_refused_total", "Connections rejected before their first request, by reason.", metrics.Labels{"reason": reason}, v.Load)
 	}
 	gauge("sluice_clients_paused", "Clients that are not read until some of their requests are answered.", n.Paused.Load)
+	counter("sluice_accept_pauses_total", "Times that an event loop left new connections to the kernel's queue for a moment (acceptPace).", nil, n.AcceptPauses.Load)
 	counter("sluice_client_pauses_total", "Times that a client had as many requests in flight as it may, and was not read.", nil, n.Pauses.Load)
 	gauge("sluice_clients_throttled", "Clients that are not read because they sent more than their rates allow.", n.Throttled.Load)
 	for rate, v := range map[string]*atomic.Uint64{"messages": &n.MessagesThrottled, "bytes": &n.BytesThrottled} {

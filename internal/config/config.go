@@ -71,6 +71,7 @@ type Config struct {
 	Port           int    // TCP port, or FreePort; default 8080
 	WSPath         string // path of WebSocket upgrades
 	AllowOrigin    string // "*" or origins separated by ";"
+	AcceptPace     int    // WebSocket clients per second and event loop that are taken in before others wait; 0: no limit
 	AcceptRate     int    // new client connections per second; 0: no limit
 	MaxConnections int    // open client connections; 0: as many as the descriptor limit allows
 

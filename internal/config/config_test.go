@@ -48,7 +48,7 @@ func TestResgateDefaults(t *testing.T) {
 		"NATSGrace", "NATSClusterPing", "NATSPing", "RelayLease", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
 		"MaxServiceRequests", "MinServiceRequests", "ServiceNameParts", "QueueTimeout",
 		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush", "MaxResourceBytes", "SlowTimeout",
-		"MessageRate", "ByteRate", "AdminAddr", "JWTClockSkew", "JWTAnonymous", "JWTRefresh", "TraceRatio", "TraceService")
+		"MessageRate", "ByteRate", "AcceptPace", "AdminAddr", "JWTClockSkew", "JWTAnonymous", "JWTRefresh", "TraceRatio", "TraceService")
 	if diff := cmp.Diff(want, c, own); diff != "" {
 		t.Error(diff)
 	}

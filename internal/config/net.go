@@ -22,6 +22,7 @@ func (c *Config) NetLimits(exchange time.Duration, backlog int) netpoll.Limits {
 		ByteRate:         ratelimit.Rate(max(c.ByteRate, 0)),
 		MaxConns:         c.MaxConnections,
 		AcceptRate:       c.AcceptRate,
+		AcceptPace:       c.AcceptPace,
 		MaxHead:          c.MaxHead,
 		MaxMessage:       c.MaxMessage,
 		HeadTimeout:      c.HeadTimeout,

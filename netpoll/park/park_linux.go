@@ -219,6 +219,14 @@ func readable(fd int) bool {
 	return errno == 0 && n > 0
 }
 
+// Accept has gnet's epoll watch its listeners, or ignore them. It reports whether there are any.
+func (p *Parker) Accept(on bool) (done bool) {
+	for _, fd := range p.listeners {
+		done = p.Watch(fd, on) || done
+	}
+	return done
+}
+
 // Watch has gnet's epoll watch the input of one of its sockets, or only its end. gnet does not
 // learn of it.
 func (p *Parker) Watch(fd int, on bool) bool {

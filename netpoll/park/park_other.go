@@ -33,6 +33,9 @@ func (*Parker) Wake() {}
 // Watch has the input of a socket watched, or not.
 func (*Parker) Watch(int, bool) bool { return false }
 
+// Accept has listeners watched, or not.
+func (*Parker) Accept(bool) bool { return false }
+
 // StopListening closes the listeners.
 func (*Parker) StopListening(func(fd int)) {}
 
