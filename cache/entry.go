@@ -20,7 +20,7 @@ import (
 //     refetching.
 //   - gone: no longer in resource.entries. It is final; callbacks check for it.
 //
-// An entry is also gone after Options.EvictAfter without subs, or earlier if memory is needed.
+// An entry is also gone after a time without subs (see returns.go), or earlier if memory is needed.
 type entry struct {
 	r     *resource
 	query string
@@ -30,6 +30,7 @@ type entry struct {
 	snap  *state.Snapshot
 	fetch *fetch // in flight, or queued for a place in the reset throttle
 	gone  bool   // evicted, deleted, failed or merged
+	used  bool   // there are subs
 
 	lost    bool // events may be missing from snap; only the reply to a get can restore it
 	retry   owner.Timer
@@ -74,6 +75,7 @@ func (e *entry) addSub(l *link, loop int, ref uint64) {
 	s := e.r.s
 	sb := &sub{e: e, link: l, loop: loop, ref: ref}
 	e.subs.add(sb)
+	e.enter()
 	s.metrics.Subscriptions.Add(1)
 	e.use()
 	if l != nil {
@@ -94,7 +96,23 @@ func (sb *sub) remove() {
 		sb.link.drop()
 	}
 	if len(e.subs.list) == 0 {
+		e.leave()
 		e.rest()
+	}
+}
+
+// enter notes that the entry has subs, leave that it has none.
+func (e *entry) enter() {
+	if !e.used {
+		e.used = true
+		e.r.came()
+	}
+}
+
+func (e *entry) leave() {
+	if e.used {
+		e.used = false
+		e.r.went()
 	}
 }
 
@@ -125,6 +143,7 @@ func (e *entry) drop(evicted bool) {
 		s.forget(sb)
 	}
 	e.subs = subs{}
+	e.leave()
 	if e.fetch != nil {
 		e.fetch.e = nil
 		e.fetch = nil

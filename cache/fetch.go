@@ -212,7 +212,10 @@ func (e *entry) merge(to *entry) {
 	l.subs = len(e.subs.list)
 	if l.subs > 0 {
 		to.use()
-	} else {
+		to.enter()
+	}
+	e.leave()
+	if l.subs == 0 {
 		s.wheel.Schedule(&l.idle, s.now+s.opt.EvictAfter, l)
 	}
 }

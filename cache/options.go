@@ -43,6 +43,9 @@ type Options struct {
 
 	// EvictAfter is how long a resource stays cached without subscribers. Default 5 s.
 	EvictAfter time.Duration
+	// EvictMost is how long one stays that clients have come back to after it was evicted: see
+	// returns.go. Default 1 min; not above EvictAfter: none stays longer than that.
+	EvictMost time.Duration
 	// UnusedBytes bounds the memory of entries without subscribers: above it the least recently
 	// used are evicted before EvictAfter has passed. Default 64 MiB.
 	UnusedBytes int
@@ -81,6 +84,7 @@ type Options struct {
 func (o *Options) defaults() {
 	def(&o.Loops, 1)
 	def(&o.EvictAfter, 5*time.Second)
+	def(&o.EvictMost, time.Minute)
 	def(&o.UnusedBytes, 64<<20)
 	def(&o.MaxResource, 16<<20)
 	def(&o.BacklogLimit, 16<<10)
@@ -137,6 +141,8 @@ type Metrics struct {
 	Deletes       atomic.Int64 // entries deleted by their service
 	Evictions     atomic.Int64 // entries dropped without subscribers
 	EvictedEarly  atomic.Int64 // those of them that were dropped for their memory, before their time
+	Returns       atomic.Int64 // resources without subscribers that got one before they were evicted
+	LateReturns   atomic.Int64 // resources that got one again within EvictMost, but were evicted
 	TooLarge      atomic.Int64 // replies and events rejected because the resource exceeds MaxResource
 	Refused       atomic.Int64 // resources dropped because NATS rejects the subscription to their events
 }

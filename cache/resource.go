@@ -17,6 +17,7 @@ type resource struct {
 	links   map[string]*link  // by the client's query
 	lock    lock
 	linger  owner.Timer // armed while there are no entries
+	stay    stay
 
 	faults  int           // successive panics, each within faultsApart of the previous one
 	faulted time.Duration // time of the last one
@@ -33,7 +34,7 @@ type link struct {
 }
 
 func (s *Shard) addResource(name string) *resource {
-	r := &resource{s: s, name: name, entries: make(map[string]*entry, 1)}
+	r := &resource{s: s, name: name, entries: make(map[string]*entry, 1), stay: s.remembered(name)}
 	s.doubt.r = r
 	s.resources[name] = r
 	s.index.add(name, r)
@@ -84,7 +85,7 @@ func (r *resource) vacant(evicted bool) {
 		r.remove()
 		return
 	}
-	r.s.wheel.Schedule(&r.linger, r.s.now+r.s.opt.EvictAfter, r)
+	r.s.wheel.Schedule(&r.linger, r.s.now+r.remains(), r)
 }
 
 // Expire removes a resource that has had no entries for a while.
@@ -100,6 +101,7 @@ func (r *resource) Expire(time.Duration) {
 func (r *resource) remove() {
 	s := r.s
 	s.wheel.Cancel(&r.linger)
+	r.remember()
 	delete(s.resources, r.name)
 	s.index.remove(r.name)
 	s.metrics.Resources.Add(-1)

@@ -46,6 +46,7 @@ type Shard struct {
 	index      index
 	refusals   refusals
 	unused     unused
+	returns    returns
 	step       int  // of the turn
 	backlogged bool // the turn has left messages to the next one
 	doubt      doubt
@@ -61,6 +62,7 @@ func NewShard(opt Options, bus Bus, loops Loops) *Shard {
 		bus:       bus,
 		metrics:   opt.Metrics,
 		resources: make(map[string]*resource),
+		returns:   newReturns(),
 	}
 	s.handler = s.handle
 	s.now = opt.Clock.Now()

@@ -96,7 +96,7 @@ func (u *unused) count(bytes int) {
 // rest begins the time without subs: at its end, or when others need the memory, e is evicted.
 func (e *entry) rest() {
 	s := e.r.s
-	s.wheel.Schedule(&e.idle, s.now+s.opt.EvictAfter, e)
+	s.wheel.Schedule(&e.idle, s.now+e.r.remains(), e)
 	s.unused.add(e)
 }
 

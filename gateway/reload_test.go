@@ -259,6 +259,16 @@ var reloadCases = map[string]reloadCase{
 			return gets.Load() > 1
 		})
 	}},
+	"cacheEvictionMost": {base: func(c *Config) { c.CacheEviction, c.CacheEvictionMost = time.Millisecond, Off }, to: func(c *Config) { c.CacheEvictionMost = time.Hour }, proof: func(t *testing.T, r *reloadable) {
+		r.serve("access.evict.b", always(`{"result":{"get":true}}`))
+		r.serve("get.evict.b", always(`{"result":{"model":{}}}`))
+		c := r.dial()
+		testkit.Until(t, "a return is noticed", func() bool {
+			c.ask("subscribe.evict.b", "")
+			c.ask("unsubscribe.evict.b", "")
+			return r.cacheMetrics.LateReturns.Load() > 0
+		})
+	}},
 	"shutdownDelay": {to: func(c *Config) { c.ShutdownDelay = time.Minute }, proof: windowIs(time.Minute + 5*time.Second)},
 	"drainTimeout":  {to: func(c *Config) { c.DrainTimeout = time.Minute }, proof: windowIs(time.Minute + 5*time.Second)},
 	"debug":         {to: func(c *Config) { c.Debug = true }, proof: levelIs(slog.LevelDebug)},

@@ -72,6 +72,8 @@ func Upstream(to *metrics.Registry, c *cache.Metrics, b *natsbus.Metrics) error 
 		"refused":        {"Resources dropped because NATS rejects the subscription to their events.", total(&c.Refused)},
 		"evictions":      {"Resources evicted without subscribers.", total(&c.Evictions)},
 		"evicted_early":  {"Resources evicted before cacheEviction had passed, for their memory.", total(&c.EvictedEarly)},
+		"returns":        {"Resources without subscribers that got one before they were evicted.", total(&c.Returns)},
+		"late_returns":   {"Resources that got a subscriber again within cacheEvictionMost, but were evicted: each cost an UNSUB, a SUB and a get.", total(&c.LateReturns)},
 		"too_large":      {"Resources rejected because they exceed maxResourceBytes.", total(&c.TooLarge)},
 	})
 

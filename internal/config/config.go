@@ -195,6 +195,7 @@ type Config struct {
 	QueueTimeout       time.Duration // a request may be queued for its service for so long
 	ResetThrottle      int           // parallel requests after a system reset; 0: no limit
 	ReferenceThrottle  int           // parallel gets for one request's references; 0: no limit
+	CacheEvictionMost  time.Duration // keep one that clients have come back to for so long at most; Off: CacheEviction
 	CacheEviction      time.Duration // keep a resource nobody subscribes to; Off: drop at once
 
 	// The other side of a relay; a gateway has none.

@@ -45,7 +45,7 @@ func TestResgateDefaults(t *testing.T) {
 	}
 	own := cmpopts.IgnoreFields(Config{}, "MaxMessage", "MaxHead", "HeadTimeout", "HTTPIdleTimeout", "OutboxBytes", "HTTPBacklogBytes", "MaxSubscriptions",
 		"MaxPending", "MaxResources", "HeldEvents", "PingInterval", "CloseTimeout", "DrainTimeout", "NATSConnections", "NATSTimeout",
-		"NATSGrace", "NATSClusterPing", "NATSPing", "RelayLease", "EmbeddedNATSListen", "CacheEviction", "LogFormat", "Log", "Version",
+		"NATSGrace", "NATSClusterPing", "NATSPing", "RelayLease", "EmbeddedNATSListen", "CacheEviction", "CacheEvictionMost", "LogFormat", "Log", "Version",
 		"MaxServiceRequests", "MinServiceRequests", "ServiceNameParts", "QueueTimeout",
 		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush", "MaxResourceBytes", "SlowTimeout",
 		"MessageRate", "ByteRate", "AcceptPace", "AdminAddr", "JWTClockSkew", "JWTAnonymous", "JWTRefresh", "TraceRatio", "TraceService")
@@ -129,13 +129,14 @@ func TestFlags(t *testing.T) {
 		{"--embedded-nats --embedded-nats-config f --nats-nkey n", Config{EmbeddedNATS: true, EmbeddedNATSConfig: "f", NATSNkey: "n"}},
 		{"--embedded-nats --embedded-nats-tls-cert c --embedded-nats-tls-key k --embedded-nats-client-ca a", Config{EmbeddedNATS: true, EmbeddedNATSTLSCert: "c", EmbeddedNATSTLSKey: "k", EmbeddedNATSClientCA: "a"}},
 		{"--embedded-nats --embedded-nats-nkey UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4", Config{EmbeddedNATS: true, EmbeddedNATSNkeys: []string{"UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"}}},
+		{"--nats-wildcard > --nats-wildcard *", Config{NATSWildcards: []string{">", "*"}}},
 		{"--nats-wildcard ticker.> --nats-wildcard a.*.b", Config{NATSWildcards: []string{"ticker.>", "a.*.b"}}},
 		{"--loops 2 --shards 8", Config{Loops: 2, Shards: 8}},
 		{"--flush io_uring", Config{Flush: "io_uring"}},
 		{"--nats-connections 2 --nats-timeout 1m --nats-grace 0 --nats-ping 5s --nats-loss-exit --nats-cluster-ping 0", Config{NATSConnections: 2, NATSTimeout: time.Minute, NATSGrace: Off, NATSPing: 5 * time.Second, NATSLossExit: true, NATSClusterPing: Off}},
 		{"--max-connections 9 --max-subscriptions 8 --max-pending 7 --held-events 6", Config{MaxConnections: 9, MaxSubscriptions: 8, MaxPending: 7, HeldEvents: 6}},
 		{"--max-message 2048 --max-head 4096 --head-timeout 1500 --http-idle-timeout 7m --outbox-bytes 65536 --http-backlog-bytes 1048576", Config{MaxMessage: 2048, MaxHead: 4096, HeadTimeout: 1500 * time.Millisecond, HTTPIdleTimeout: 7 * time.Minute, OutboxBytes: 65536, HTTPBacklogBytes: 1 << 20}},
-		{"--ping-interval 0s --close-timeout 1s --drain-timeout 0 --cache-eviction 0", Config{PingInterval: Off, CloseTimeout: time.Second, DrainTimeout: Off, CacheEviction: Off}},
+		{"--ping-interval 0s --close-timeout 1s --drain-timeout 0 --cache-eviction 0 --cache-eviction-most 0", Config{PingInterval: Off, CloseTimeout: time.Second, DrainTimeout: Off, CacheEviction: Off, CacheEvictionMost: Off}},
 		{"--shutdown-delay 3s", Config{ShutdownDelay: 3 * time.Second}},
 		{"--shutdown-delay 0", Config{}},
 		{"--log-format json", Config{LogFormat: "json"}},
@@ -208,6 +209,9 @@ func TestMistakes(t *testing.T) {
 		{"--embedded-nats-config f", "embeddedNatsConfig is for the embedded server"},
 		{"--nats-wildcard ticker", "write one such as ticker.>"},
 		{"--nats-wildcard a..>", "not a pattern"},
+		{"--nats-wildcard a.>.b", "not a pattern"},
+		{"--nats-wildcard a.b*", "not a pattern"},
+		{"--nats-wildcard event.>,a.>?q", "not a pattern"},
 		{"--creds a --nats-nkey b", "exclude each other"},
 		{"--shards 6", "choose 4 or 8"},
 		{"--loops 1000", "choose from 0 to 256"},
@@ -519,7 +523,7 @@ func TestFileIsWrittenOnceAndReadBack(t *testing.T) {
 
 // What a configuration says survives the way through a file, off and empty included.
 func TestFileRoundTrip(t *testing.T) {
-	c := Config{Addr: AllAddresses, Port: FreePort, PingInterval: Off, NATSGrace: Off, CacheEviction: Off,
+	c := Config{Addr: AllAddresses, Port: FreePort, PingInterval: Off, NATSGrace: Off, CacheEviction: Off, CacheEvictionMost: Off,
 		ProxyProtocolFrom: []string{"10.0.0.0/8", "::1"}, TrustForwardedFrom: []string{"192.0.2.1"}, HTTPCompression: -1, HeartbeatInterval: Off,
 		TLSCert: "a;b", TLSKey: "c;d", NATSRootCAs: []string{"a;b", "c"}, AllowOrigin: "http://a;http://b", EmbeddedNATS: true, Shards: 4,
 		RequestTimeout: 1500 * time.Millisecond, HeadTimeout: 1500 * time.Millisecond, LogFormat: "json"}.WithDefaults()

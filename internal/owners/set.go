@@ -163,7 +163,7 @@ func (s *Set) Each(ctx context.Context, onLoop func(*Loop)) error {
 // have taken them, or for ctx. It follows Connect. unusedBytes are Options.UnusedBytes.
 func (s *Set) Adjust(ctx context.Context, c *config.Config, n netpoll.Adjustable, unusedBytes int) error {
 	for _, shard := range s.shards {
-		shard.Cache.Adjust(c.CacheEviction, c.MaxResourceBytes, s.unusedBytes(unusedBytes))
+		shard.Cache.Adjust(c.CacheEviction, c.CacheEvictionMost, c.MaxResourceBytes, s.unusedBytes(unusedBytes))
 	}
 	s.bus.Adjust(Timeouts(c), c.ServiceLimits())
 	s.eachCaller(func(caller *natsbus.Caller) { caller.Adjust(Timeouts(c)) })

@@ -12,6 +12,7 @@ func newShard(s *Set, index int) *upstream.Shard {
 		Index:         index,
 		Loops:         len(s.loops),
 		EvictAfter:    c.CacheEviction,
+		EvictMost:     c.CacheEvictionMost,
 		UnusedBytes:   s.unusedBytes(s.o.UnusedBytes),
 		MaxResource:   c.MaxResourceBytes,
 		ResetThrottle: s.o.Resets,
