@@ -190,9 +190,9 @@ func (h *Hub) apply(t *Topic, u state.Update) {
 // matches.
 func (h *Hub) ResetAccess(why Reason, match func(name string) bool) {
 	h.why = why
-	for k, t := range h.topics {
-		if match(k.name) {
-			h.resets = append(h.resets, t)
+	for _, s := range h.slots {
+		if s.topic != nil && match(s.topic.key.name) {
+			h.resets = append(h.resets, s.topic)
 		}
 	}
 	h.resetNext()
