@@ -60,7 +60,7 @@ func (b *base) refuse(subject string) bool {
 }
 
 // subscribeBase subscribes to the base subjects. It fails only if the connection is closed.
-func (p *publisher) subscribeBase(nc *nats.Conn) error {
+func (p *publisher) subscribeBase(nc Conn) error {
 	p.base.subs = p.base.subs[:0]
 	p.wild.renew()
 	for _, s := range p.base.subjects {
@@ -83,7 +83,7 @@ func (p *publisher) subscribeBase(nc *nats.Conn) error {
 func (p *publisher) unsubscribeBase() {
 	p.opts.Metrics.Unsubscribes.Add(uint64(len(p.base.subs)))
 	for _, sub := range p.base.subs {
-		_ = sub.Unsubscribe() // fails if the connection is closed: reopen subscribes again
+		_ = p.nc.Load().Unsubscribe(sub) // fails if the connection is closed: reopen subscribes again
 	}
 }
 
@@ -218,6 +218,9 @@ func (p *publisher) mark() markResult {
 		}
 	}
 	p.uncork()
+	if poked(m.back) {
+		return markBack
+	}
 	timeout := time.NewTimer(time.Duration(p.patience.Load()))
 	defer timeout.Stop()
 	select {

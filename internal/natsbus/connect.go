@@ -66,13 +66,14 @@ func (p *publisher) reopen() bool {
 // dial makes a connection and repeats all subscriptions on it. If that fails, the connection is
 // closed and all its callbacks have returned.
 func (p *publisher) dial(ctx context.Context) error {
-	nc, err := p.settings.Connect()
+	made, err := p.settings.Connect()
 	if err != nil {
 		if errors.Is(err, nats.ErrNoServers) && p.dialError != nil {
 			err = p.dialError // nats.go hides why a connection was refused
 		}
 		return err
 	}
+	nc := natsConn{made}
 	p.nc.Store(nc)
 	if err = p.furnish(nc); err == nil {
 		confirm, cancel := context.WithTimeout(ctx, tryTimeout)
@@ -97,7 +98,7 @@ func (p *publisher) dial(ctx context.Context) error {
 }
 
 // furnish repeats all subscriptions on a new connection. It fails only if nats.go has closed it.
-func (p *publisher) furnish(nc *nats.Conn) error {
+func (p *publisher) furnish(nc Conn) error {
 	if err := p.subscribeBase(nc); err != nil {
 		return err
 	}
@@ -244,14 +245,14 @@ func (l *link) configure(settings *nats.Options) error {
 		// that have ended by then.
 		nats.ReconnectBufSize(-1),
 		nats.NoCallbacksAfterClientClose(),
-		nats.ConnectHandler(func(nc *nats.Conn) { contained(l, func() { l.onConnect(nc) }) }),
-		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) { contained(l, func() { l.onDisconnect(nc, err) }) }),
-		nats.ReconnectHandler(func(nc *nats.Conn) { contained(l, func() { l.onReconnect(nc) }) }),
-		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
-			contained(l, func() { l.onError(nc, sub, err) })
+		nats.ConnectHandler(func(nc *nats.Conn) { contained(l, func() { l.onConnect(natsConn{nc}) }) }),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) { contained(l, func() { l.onDisconnect(natsConn{nc}, err) }) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { contained(l, func() { l.onReconnect(natsConn{nc}) }) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			contained(l, func() { l.onError(sub, err) })
 		}),
 		nats.LameDuckModeHandler(func(*nats.Conn) { contained(l, l.onLameDuck) }),
-		nats.ClosedHandler(func(nc *nats.Conn) { contained(l, func() { l.onClosed(nc) }) }),
+		nats.ClosedHandler(func(nc *nats.Conn) { contained(l, func() { l.onClosed(natsConn{nc}) }) }),
 	}
 	if o.InProcess != nil {
 		options = append(options, nats.InProcessServer(inProcess(l.dialInProcess)))

@@ -14,9 +14,11 @@ type dispatcher struct {
 	*link
 
 	counts    counts
-	arrived   time.Duration    // when the messages at hand had arrived, at the latest; read once for all that wait
-	overrun   int              // messages until the Gap is signalled, at most; 0: none were dropped
-	probation *time.Timer      // armed while a connection has yet to prove that it lasts
+	arrived   time.Duration // when the messages at hand had arrived, at the latest; read once for all that wait
+	overrun   int           // messages until the Gap is signalled, at most; 0: none were dropped
+	probation owner.Alarm   // pokes lasted; armed while a connection has yet to prove that it lasts
+	onTrial   bool          // that is so
+	lasted    chan struct{}
 	connected bool             // as signalled last
 	again     bool             // it has been connected before
 	url       string           // of the newest connection
@@ -25,9 +27,7 @@ type dispatcher struct {
 }
 
 func newDispatcher(l *link) *dispatcher {
-	d := &dispatcher{link: l, probation: time.NewTimer(0)}
-	d.probation.Stop()
-	return d
+	return &dispatcher{link: l, lasted: make(chan struct{}, 1)}
 }
 
 // dispatch is the dispatcher's loop. nats.go's read loop puts the messages of all subscriptions
@@ -54,19 +54,11 @@ func (d *dispatcher) receive() (closed bool) {
 	for {
 		select {
 		case m := <-d.msgs:
-			d.arrived = d.opts.Clock.Now()
-			d.take(m)
-			if n := len(d.msgs); n > 0 {
-				d.arrived = d.opts.Clock.Now() // by now all n have
-				for ; n > 0; n-- {
-					d.take(<-d.msgs) // does not block: only this goroutine receives
-				}
-			}
-			d.flushCounts()
+			d.takeAll(m)
 		case c := <-d.changes:
 			d.change(c)
-		case <-d.probation.C:
-			d.restored()
+		case <-d.lasted:
+			d.endTrial()
 		case <-d.doubt:
 			d.doubt = nil
 			d.signal(Gap)
@@ -98,6 +90,19 @@ func (d *dispatcher) containDispatch() {
 	if d.doubt == nil && !strings.HasPrefix(d.routing, d.inbox) {
 		d.doubt = time.After(doubtFor)
 	}
+}
+
+// takeAll takes m and the messages that wait behind it.
+func (d *dispatcher) takeAll(m *nats.Msg) {
+	d.arrived = d.opts.Clock.Now()
+	d.take(m)
+	if n := len(d.msgs); n > 0 {
+		d.arrived = d.opts.Clock.Now() // by now all n have
+		for ; n > 0; n-- {
+			d.take(<-d.msgs) // does not block: only this goroutine receives
+		}
+	}
+	d.flushCounts()
 }
 
 func (d *dispatcher) take(m *nats.Msg) {
@@ -217,7 +222,7 @@ func isNoResponders(m *nats.Msg) bool {
 
 // change handles a change of the connection.
 func (d *dispatcher) change(c change) {
-	d.probation.Stop()
+	d.onTrial = false
 	switch {
 	case c.to == Gap:
 		d.signal(Gap)
@@ -229,10 +234,29 @@ func (d *dispatcher) change(c change) {
 		}
 	case c.hold > 0:
 		d.opts.Log.Info("NATS connection on probation because the server is unstable", "connection", d.number, "hold", c.hold)
-		d.probation.Reset(c.hold)
+		d.try(c.hold)
 		d.url = c.url
 	default:
 		d.url = c.url
+		d.restored()
+	}
+}
+
+// try has the connection count as restored after hold, unless it is lost before.
+func (d *dispatcher) try(hold time.Duration) {
+	d.onTrial = true
+	poked(d.lasted) // of an earlier connection
+	if d.probation == nil {
+		d.probation = d.age.AfterFunc(hold, func() { poke(d.lasted) })
+	} else {
+		d.probation.Reset(hold)
+	}
+}
+
+// endTrial ends the probation of a connection that has lasted.
+func (d *dispatcher) endTrial() {
+	if d.onTrial {
+		d.onTrial = false
 		d.restored()
 	}
 }

@@ -85,7 +85,7 @@ func (p *publisher) subscribe(name string) {
 }
 
 // ask subscribes to the events of a resource.
-func (p *publisher) ask(nc *nats.Conn, name string) error {
+func (p *publisher) ask(nc Conn, name string) error {
 	if line := subscribeLine(name); line > int(p.longest.Load()) {
 		p.longest.Store(int32(line))
 	}
@@ -111,7 +111,7 @@ func (p *publisher) unsubscribe(name string) {
 	delete(p.subs, name)
 	p.opts.Metrics.Subscriptions.Dec()
 	p.opts.Metrics.Unsubscribes.Inc()
-	if err := in.sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+	if err := p.nc.Load().Unsubscribe(in.sub); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		p.failures.Log(p.opts.Log, slog.LevelWarn, systemClock.Now(), denialsEvery, "NATS unsubscribe failed", "connection", p.number, "resource", name, "error", err)
 	}
 }
@@ -247,7 +247,7 @@ func (p *publisher) resolve() {
 	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(int32(p.subs[a].number-p.subs[b].number), 0) })
 	for _, name := range names {
 		p.opts.Metrics.Unsubscribes.Inc()
-		_ = p.subs[name].sub.Unsubscribe() // fails if the connection is closed: reopen subscribes again
+		_ = nc.Unsubscribe(p.subs[name].sub) // fails if the connection is closed: reopen subscribes again
 	}
 	base := int32(renewed-confirmed) > 0
 	if base {

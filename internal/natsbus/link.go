@@ -27,9 +27,10 @@ type link struct {
 	inbox    string      // prefix of reply subjects, with the final dot
 	watch    chan<- beat // nil if the cluster is not watched
 	settings nats.Options
+	age      owner.Clock // by which connections last; the machine's, as for nats.go
 
 	// The newest connection. Written by openLink, then by the publisher.
-	nc atomic.Pointer[nats.Conn]
+	nc newest
 
 	// From nats.go's goroutines to the dispatcher.
 	msgs    chan *nats.Msg
@@ -61,10 +62,10 @@ type link struct {
 	cancel  context.CancelFunc
 
 	// Owned by nats.go's callbacks, which run one at a time.
-	since time.Time // of the newest connection
-	url   string    // connected to, without credentials
-	why   error     // the newest error that the server sent on it
-	cut   bool      // whether it is lost
+	since time.Duration // of the newest connection, by age
+	url   string        // connected to, without credentials
+	why   error         // the newest error that the server sent on it
+	cut   bool          // whether it is lost
 
 	denials  loglimit.Limiter // of lines about denials
 	troubles loglimit.Limiter // of lines about other errors of the server
@@ -101,13 +102,14 @@ type change struct {
 	url  string // connected to, without credentials
 }
 
-// openLink connects, makes the base subscriptions and starts the link's goroutines.
-func openLink(ctx context.Context, o *Options, number int, watch chan<- beat) (*link, error) {
+// newLink returns a link without a connection. Its goroutines do not run yet. inbox is the token of
+// its reply subjects.
+func newLink(o *Options, number int, inbox string, age owner.Clock) *link {
 	l := &link{
 		opts:       o,
 		number:     number,
-		inbox:      "_INBOX." + rand.Text() + ".",
-		watch:      watch,
+		inbox:      "_INBOX." + inbox + ".",
+		age:        age,
 		msgs:       make(chan *nats.Msg, o.PendingLimit),
 		changes:    make(chan change, 16),
 		work:       make(chan struct{}, 1),
@@ -128,9 +130,16 @@ func openLink(ctx context.Context, o *Options, number int, watch chan<- beat) (*
 	l.epoch.Store(1)
 	l.queue = owner.NewMailbox[*batch](func() { poke(l.work) })
 	l.dials, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+// openLink connects, makes the base subscriptions and starts the link's goroutines.
+func openLink(ctx context.Context, o *Options, number int, watch chan<- beat) (*link, error) {
+	l := newLink(o, number, rand.Text(), systemClock)
+	l.watch = watch
 	detach := context.AfterFunc(ctx, l.cancel) // only while connecting for the first time
 	go newDispatcher(l).dispatch()
-	p := &publisher{link: l, subs: make(map[string]interest)}
+	p := newPublisher(l)
 	err := p.connect(ctx)
 	if err == nil && !detach() {
 		l.nc.Load().Close()
@@ -171,16 +180,16 @@ func (l *link) emit(c change) {
 }
 
 // onConnect is called when a new connection is made, onReconnect when nats.go has restored it.
-func (l *link) onConnect(nc *nats.Conn) { l.stands(nc) }
+func (l *link) onConnect(nc Conn) { l.stands(nc) }
 
-func (l *link) onReconnect(nc *nats.Conn) {
+func (l *link) onReconnect(nc Conn) {
 	l.opts.Metrics.Reconnects.Inc()
 	l.opts.Metrics.Subscribes.Add(uint64(nc.NumSubscriptions())) // nats.go has repeated them
 	l.stands(nc)
 	poke(l.back)
 }
 
-func (l *link) stands(nc *nats.Conn) {
+func (l *link) stands(nc Conn) {
 	if s := l.socket.Load(); s != nil {
 		s.connected()
 	}
@@ -189,14 +198,14 @@ func (l *link) stands(nc *nats.Conn) {
 	l.wild.renew()
 	l.renewed.Store(l.made.Add(1))
 	hold := l.hold()
-	l.since, l.why, l.cut = time.Now(), nil, false
+	l.since, l.why, l.cut = l.age.Now(), nil, false
 	if url := nc.ConnectedUrl(); url != "" { // it may be lost again
 		l.url = secret.URLs(url).String()
 	}
 	l.emit(change{to: Connected, hold: hold, url: l.url})
 }
 
-func (l *link) onDisconnect(nc *nats.Conn, err error) {
+func (l *link) onDisconnect(nc Conn, err error) {
 	l.cut = true
 	l.up.Store(false)
 	l.epoch.Add(1)
@@ -206,7 +215,7 @@ func (l *link) onDisconnect(nc *nats.Conn, err error) {
 		err = last
 	}
 	l.why = err
-	if time.Since(l.since) < l.opts.settled {
+	if l.age.Now()-l.since < l.opts.settled {
 		l.flaps.Add(1)
 	} else {
 		l.flaps.Store(1)
@@ -227,7 +236,7 @@ func (l *link) onLameDuck() {
 }
 
 // onClosed is called when nats.go has closed a connection for good.
-func (l *link) onClosed(nc *nats.Conn) {
+func (l *link) onClosed(nc Conn) {
 	if !l.cut {
 		l.onDisconnect(nc, nc.LastError()) // nats.go was about to call it
 	}
@@ -270,7 +279,7 @@ func (l *link) learnLineLimit() {
 // leastLineLimit is the lowest limit that is learnt. A gateway needs longer subjects than that.
 const leastLineLimit = 256
 
-func (l *link) onError(nc *nats.Conn, sub *nats.Subscription, err error) {
+func (l *link) onError(sub *nats.Subscription, err error) {
 	switch {
 	case errors.Is(err, nats.ErrSlowConsumer):
 		if sub != nil && l.marks.returned(sub.Subject) {

@@ -89,6 +89,14 @@ type publisher struct {
 	next  int    // index of its current operation
 
 	waiting waiting
+
+	// idle is called before the publisher waits for a connection. That of a Driven link returns
+	// when there is one.
+	idle func()
+}
+
+func newPublisher(l *link) *publisher {
+	return &publisher{link: l, subs: make(map[string]interest), idle: func() {}}
 }
 
 // publish is the publisher's loop.
@@ -141,12 +149,15 @@ func (p *publisher) turn() {
 	socket := p.socket.Load()
 	socket.cork()
 	defer socket.uncork() // after a panic, too
-	p.queue.Drain(0, p.run)
-	p.sendWaiting()
+	p.sendQueued()
 }
 
 // uncork ends the turn's cork before the publisher waits for what the server sends.
-func (p *publisher) uncork() { p.socket.Load().uncork() }
+func (p *publisher) uncork() {
+	if s := p.socket.Load(); s != nil { // a Driven link has none
+		s.uncork()
+	}
+}
 
 var errFault = errors.New("natsbus: the request could not be sent")
 
@@ -158,6 +169,12 @@ func (p *publisher) containPublish() {
 	if value := recover(); value != nil {
 		p.opts.Faults.Note(owner.Publisher, value, "connection", p.number)
 	}
+}
+
+// sendQueued performs what the owners have enqueued, and sends what had to wait.
+func (p *publisher) sendQueued() {
+	p.queue.Drain(0, p.run)
+	p.sendWaiting()
 }
 
 // run performs a batch. While the connection is down, it waits in the middle of the batch: later
@@ -265,6 +282,7 @@ func (p *publisher) request(o *op, payload []byte, now time.Duration) {
 // closed it. It returns false if the link closes first.
 func (p *publisher) awaitConnection() bool {
 	p.uncork()
+	p.idle()
 	select {
 	case <-p.back:
 		p.probe()

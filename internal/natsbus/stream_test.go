@@ -302,7 +302,7 @@ func TestOverrunIsAGap(t *testing.T) {
 	h.caller.Flush()
 	h.sync()
 	nc := h.nats.Client()
-	received := func() uint64 { return h.bus.links[0].nc.Load().Stats().InMsgs }
+	received := func() uint64 { return h.bus.links[0].nc.Load().(natsConn).Stats().InMsgs }
 	fill := func(count int) {
 		t.Helper()
 		before := received()
@@ -312,7 +312,7 @@ func TestOverrunIsAGap(t *testing.T) {
 		h.flush(nc)
 		// nats.go answers the ping after it has handled everything before it: nothing blocks its
 		// reader.
-		h.flush(h.bus.links[0].nc.Load())
+		h.flush(h.bus.links[0].nc.Load().(natsConn).Conn)
 		if n := received() - before; n != uint64(count) {
 			t.Fatalf("nats.go has read %d of %d messages", n, count)
 		}
@@ -370,7 +370,7 @@ func TestLastingOverrunGivesGaps(t *testing.T) {
 			h.publish(nc, "event.a.e", "")
 		}
 		h.flush(nc)
-		h.flush(ours)
+		h.flush(ours.(natsConn).Conn)
 		if left := len(h.bus.links[0].msgs); left == room {
 			gate <- struct{}{}
 		}

@@ -64,7 +64,7 @@ const headerDigits = 1 + 4
 
 // publishTraced publishes a request with its trace in the header, if the server takes
 // headers. A request that has room for no header goes without one: it must not fail for its trace.
-func (p *publisher) publishTraced(nc *nats.Conn, o *op, reply string, payload []byte) error {
+func (p *publisher) publishTraced(nc Conn, o *op, reply string, payload []byte) error {
 	line := publishLine(o.subject, len(reply), len(payload)) + headerDigits
 	if nc.HeadersSupported() && line <= int(p.lineLimit.Load()) {
 		m := nats.Msg{Subject: o.subject, Reply: reply, Data: payload, Header: nats.Header{tracing.ParentField: {o.trace.Parent()}}}
