@@ -15,7 +15,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort differential reliability scale resgate-table release packages package-test clean
+.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort simulate differential reliability scale resgate-table release packages package-test clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -146,6 +146,10 @@ soak: build ## let everything go wrong for TIME (10m) with CLIENTS (5000), repor
 
 soakshort: ## the soak that is part of ci: each fault once, with few clients
 	@$(MAKE) --no-print-directory soak TIME=1s CLIENTS=300 SEED=$(SEED) ARGS=-quiet
+
+simulate: ## run a gateway with clients and services, replayable, from SEED (0: by the clock) for TIME (1m) (ARGS='-world n -worlds 1')
+	$(GO) build -o bin/sluice-load ./cmd/sluice-load
+	./bin/sluice-load simulate -seed $(SEED) -time $(if $(filter file,$(origin TIME)),1m,$(TIME)) $(ARGS)
 
 differential: build ## hold random conversations with Sluice and Resgate for TIME (1m), and compare what clients receive
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load

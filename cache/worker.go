@@ -58,6 +58,19 @@ func (w *worker) loop() {
 	}
 }
 
+// Due reports whether a turn is due. It is for a shard that is not started: its turns are its
+// creator's, who calls Turn, on one goroutine.
+func (w *worker) Due() bool { return len(w.wakeups) > 0 }
+
+// Turn runs the turn that is due, if one is.
+func (w *worker) Turn() {
+	select {
+	case <-w.wakeups:
+		w.turn()
+	default:
+	}
+}
+
 // wake has the goroutine run a turn. It never blocks.
 func (w *worker) wake() {
 	select {

@@ -33,6 +33,7 @@ const usage = `sluice-load measures realtime gateways.
   sluice-load soak [flags]      everything goes wrong for a while, and then all clients must be exact
   sluice-load faults [flags]    cause faults one by one, and say what became of a gateway's clients
   sluice-load differential      hold the same conversations with two gateways, and compare what clients receive
+  sluice-load simulate [flags]  run a gateway with its peers from a seed, on one goroutine, again and again
   sluice-load scale [flags]     measure several gateways on a NATS cluster, and what a unit of work costs
   sluice-load plan [flags]      compute how many gateways and NATS servers a number of clients needs
   sluice-load report FILE.json  render the page, the tables and the charts of a run again
@@ -68,6 +69,8 @@ func command(args []string, out io.Writer) error {
 		return faultsCommand(args, out)
 	case "differential":
 		return differentialCommand(args, out)
+	case "simulate":
+		return simulateCommand(args, out)
 	case "scale":
 		return scaleCommand(args, out)
 	case "plan":

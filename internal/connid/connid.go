@@ -27,6 +27,10 @@ func New() Maker {
 	return Maker{strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))}
 }
 
+// WithPrefix returns a Maker with a given prefix, so clients can guess IDs. It is for a gateway
+// without foreign clients, whose IDs are to be the same each time.
+func WithPrefix(prefix string) Maker { return Maker{prefix} }
+
 // Conn returns the ID of a connection.
 func (m Maker) Conn(h netpoll.Handle) string {
 	return string(strconv.AppendUint([]byte(m.prefix), uint64(h), 36))

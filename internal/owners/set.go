@@ -70,17 +70,30 @@ func New(o Options) *Set {
 
 // Connect makes the shards and connects them to NATS. It must return before the engine starts.
 // Receiver and Signal of the options are the set's own.
-func (s *Set) Connect(ctx context.Context, o natsbus.Options) (err error) {
+func (s *Set) Connect(ctx context.Context, o natsbus.Options) error {
+	err := s.Attach(o, func(o natsbus.Options) (*natsbus.Bus, error) { return natsbus.Connect(ctx, o) })
+	if err != nil {
+		return err
+	}
+	for _, shard := range s.shards {
+		shard.Cache.Start()
+	}
+	return nil
+}
+
+// Attach is Connect with a bus that connect makes, and without starting the shards: their turns are
+// run by the caller (cache.Shard.Turn).
+func (s *Set) Attach(o natsbus.Options, connect func(natsbus.Options) (*natsbus.Bus, error)) (err error) {
 	for i := range s.o.Config.ShardCount() {
 		s.shards = append(s.shards, newShard(s, i))
 	}
 	o.Receiver = router{s}
 	o.Signal = signals{s}.handle
-	if s.bus, err = natsbus.Connect(ctx, o); err != nil {
+	if s.bus, err = connect(o); err != nil {
 		return err
 	}
 	for i, shard := range s.shards {
-		shard.Start(s.bus, uint32(i))
+		shard.Connect(s.bus, uint32(i))
 	}
 	s.connected.Store(true)
 	return nil

@@ -352,6 +352,9 @@ func (v *View) Value(rid string) (value string, ok bool) {
 	return Encode(h.value), true
 }
 
+// Holds reports whether the client holds the resource.
+func (v *View) Holds(rid string) bool { return v.held[rid] != nil }
+
 // Failed reports whether the client has an error instead of the resource; Deleted reports whether
 // the resource was deleted.
 func (v *View) Failed(rid string) bool  { h := v.held[rid]; return h != nil && h.failed }

@@ -39,8 +39,13 @@ func NewShard(o cache.Options, loops cache.Loops) *Shard {
 
 // Start connects the shard to NATS and starts it. number identifies it among the bus's callers.
 func (s *Shard) Start(bus *natsbus.Bus, number uint32) {
-	s.Caller = bus.NewCaller(number, s.Cache.Wheel(), s.Cache.Now)
+	s.Connect(bus, number)
 	s.Cache.Start()
+}
+
+// Connect is Start for a shard whose turns are run by its creator (cache.Shard.Turn).
+func (s *Shard) Connect(bus *natsbus.Bus, number uint32) {
+	s.Caller = bus.NewCaller(number, s.Cache.Wheel(), s.Cache.Now)
 }
 
 // Subscribe implements cache.Bus, as Unsubscribe, Flush and Request do. The shard has checked the
