@@ -215,6 +215,7 @@ func (c drivenConn) Unsubscribe(s *nats.Subscription) error {
 }
 
 func (drivenConn) LastError() error                       { return nil }
+func (c drivenConn) NumSubscriptions() int                { return 0 }
 func (drivenConn) MaxPayload() int64                      { return 1 << 20 }
 func (drivenConn) HeadersSupported() bool                 { return false }
 func (drivenConn) ConnectedUrl() string                   { return "" }
