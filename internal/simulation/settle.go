@@ -23,6 +23,10 @@ func (w *world) settle() {
 	for _, c := range w.clients {
 		c.stalled = false
 	}
+	w.drain()
+	if n := w.busMetrics.Pending.Load(); n > 0 && !w.lossy {
+		w.failf("%d requests wait although services have answered all that they got", n)
+	}
 	w.rest("the clients", w.exact)
 	for _, s := range w.services {
 		for _, rid := range s.store.RIDs() {
