@@ -72,7 +72,7 @@ type testLoops struct{ f *looped }
 func (h testLoops) Start(n *netpoll.Loop) {
 	f := h.f
 	f.mailbox = owner.NewMailbox[func()](n.Wake)
-	env := &session.Env{Parser: new(res.Parser), Metrics: new(session.Metrics), Faults: f.faults}
+	env := &session.Env{Parser: new(res.Parser), Metrics: new(session.Metrics), Faults: f.faults, Now: func() time.Duration { return 0 }}
 	env.Hub = fanout.NewHub(nil, fanout.Framers{}, n.Arena(), new(fanout.Metrics))
 	f.loop = f.NewLoop(n, env, f.mailbox.Put, nil)
 }

@@ -111,6 +111,7 @@ func (c *Caller) Request(r Request, done func(data []byte, err error)) {
 	r.Group.add(s)
 	s.line, s.size = int32(publishLine(r.Subject, len(l.inbox)+replyTokenLen, len(r.Payload))), int32(len(r.Payload))
 	s.kind, s.priority, s.made, s.subject = limit.KindOf(r.Subject), r.Priority, c.now(), r.Subject
+	s.client = r.Client
 	s.once = s.kind == limit.KindCall || s.kind == limit.KindAuth
 	trace := r.Trace
 	if trace != nil && c.recorder != nil {

@@ -5,14 +5,24 @@ import "time"
 // InFlight describes a request in flight.
 type InFlight struct {
 	Subject string
+	Client  uint64        // of the Request
 	Age     time.Duration // since it was made
 	Sent    bool          // false: it waits to be sent
 }
 
-// Each calls f for at most n of the group's requests, the newest first. Only the caller's owner may
-// call it.
-func (g *Group) Each(n int, f func(InFlight)) {
-	for s := g.first; s != nil && n > 0; s, n = s.after, n-1 {
-		f(InFlight{Subject: s.subject, Age: s.caller.now() - s.made, Sent: s.stage() != unsent})
+// Walk calls f for each request in flight of the page from, 256 at most, in no particular order.
+// It returns the next page, -1 after the last one. Requests that were given up are not among them.
+func (c *Caller) Walk(from int, f func(InFlight)) (next int) {
+	if from < len(c.pages) {
+		now := c.now()
+		for i := range c.pages[from] {
+			if s := &c.pages[from][i]; s.done != nil {
+				f(InFlight{Subject: s.subject, Client: s.client, Age: now - s.made, Sent: s.stage() != unsent})
+			}
+		}
 	}
+	if from+1 >= len(c.pages) {
+		return -1
+	}
+	return from + 1
 }

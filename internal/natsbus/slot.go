@@ -36,6 +36,7 @@ type slot struct {
 	made  time.Duration
 
 	subject string        // while it is in flight
+	client  uint64        // of the request
 	span    *tracing.Span // the same; nil: it is not traced
 
 	expiring bool // timed out; the timeout is queued for the dispatcher

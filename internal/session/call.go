@@ -47,6 +47,7 @@ func (c *call) send(a *access) {
 	}
 	name, query := s.resolve(c.rid)
 	s.env.payload = res.AppendCallRequest(s.env.payload[:0], s.callRequest(query, c.params))
+	s.waits(c.id, c.rid, waitService)
 	before := s.env.Within(c.span) // the access result may be that of another request
 	s.env.Bus.Request(limit.Call, name, c.kind+name+"."+c.method, s.env.payload, c.reply)
 	s.env.Within(before)
@@ -57,8 +58,10 @@ func (c *call) send(a *access) {
 func (s *Session) auth(r *res.Request) {
 	c := &call{s: s, id: r.ID, kind: "auth.", rid: r.RID, method: r.Method}
 	if s.env.Login != nil && s.env.Login(s, r.RID, r.Method, r.Params, c.loggedIn) {
+		s.waits(c.id, c.rid, waitLogin) // unless it has responded
 		return
 	}
+	s.waits(c.id, c.rid, waitService)
 	name, query := s.resolve(r.RID)
 	a := res.AuthRequest{CallRequest: s.callRequest(query, r.Params)}
 	s.peer.Describe(&a)
@@ -131,7 +134,7 @@ func (c *call) respond(payload []byte, err *res.Error) {
 // errors of the resource set.
 func (c *call) resource(rid string) {
 	s := c.s
-	s.fetch(rid, true, func(b *Sub, err *res.Error) {
+	s.fetch(c.id, rid, true, func(b *Sub, err *res.Error) {
 		member := appendRID(nil, rid)
 		if err == nil {
 			s.resultSet(c.id, s.setOf(b), member)

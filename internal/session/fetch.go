@@ -9,6 +9,7 @@ import (
 // waits until the resource and its references are loaded, and then responds.
 type fetch struct {
 	s      *Session
+	id     string // of the client's request
 	rid    string
 	b      *Sub                         // set by claim
 	keep   bool                         // the client gets a direct subscription
@@ -18,12 +19,13 @@ type fetch struct {
 // fetch starts a fetch when the turn of the request has come. A request that may
 // be answered before earlier ones runs alone: one subscription too many, or one
 // that is denied after an earlier one was granted.
-func (s *Session) fetch(rid string, keep bool, answer func(b *Sub, err *res.Error)) {
-	f := &fetch{s: s, rid: rid, keep: keep, answer: answer}
+func (s *Session) fetch(id, rid string, keep bool, answer func(b *Sub, err *res.Error)) {
+	f := &fetch{s: s, id: id, rid: rid, keep: keep, answer: answer}
 	b := s.subs.get(rid)
 	alone := b != nil && (b.granted && (b.acc == nil || b.acc.canGet() != nil) ||
 		keep && int(b.direct)+int(b.pending) >= s.env.Limits.DirectPerRID)
 	if s.mustQueue(rid, alone) {
+		s.waits(id, rid, waitOrder)
 		s.ensureItems(&s.env.spare).enqueue(rid, queuedRequest{alone: alone, run: s.env.keep(f.start)})
 		return
 	}
@@ -44,6 +46,7 @@ func (f *fetch) start() {
 		f.answer(nil, res.ErrSubscriptionLimit)
 		return
 	}
+	s.waits(f.id, f.rid, waitAccess)
 	f.claim((*Sub).requestAccess)
 	f.b.withAccess(limit.Access, f.onAccess)
 }
@@ -71,6 +74,7 @@ func (f *fetch) onAccess(a *access) {
 		f.done(false)
 		return
 	}
+	f.s.waits(f.id, f.rid, waitLoad)
 	if f.b.granted {
 		w := f.b.ensureWork()
 		w.granted = append(w.granted, f)

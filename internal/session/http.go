@@ -54,6 +54,8 @@ func ends(m *res.Meta) bool { return m != nil && m.Status >= 300 && m.Status < 6
 // effect when done is called. done's rid is set if the reply has a resource.
 func (s *Session) Authenticate(rid, method string, done func(rid string, meta *res.Meta, err *res.Error)) {
 	before := s.env.Enter(s)
+	s.env.inProgress.add(s, res.Auth, "", rid, method)
+	s.waits("", rid, waitService)
 	name, query := s.resolve(rid)
 	r := res.AuthRequest{CallRequest: s.callRequest(query, nil), NoParams: true}
 	r.IsHTTP = true
@@ -69,6 +71,7 @@ func (s *Session) Authenticate(rid, method string, done func(rid string, meta *r
 			result, meta, err = s.env.Parser.Call(payload, method)
 			s.env.noteInvalid(err, "auth.", name, method)
 		}
+		s.settled("")
 		done(result.RID, meta, err)
 	})
 	s.env.Enter(before)
@@ -79,7 +82,9 @@ func (s *Session) Authenticate(rid, method string, done func(rid string, meta *r
 func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res.Error)) {
 	showHTTP(s, res.Get, rid, "", nil)
 	before := s.env.Enter(s)
+	s.env.inProgress.add(s, res.Get, "", rid, "")
 	s.open(rid, false, func(b *Sub, meta *res.Meta, err *res.Error) {
+		s.settled("")
 		if err != nil || b == nil {
 			done(nil, meta, err)
 			return
@@ -109,7 +114,9 @@ func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *
 	showHTTP(s, res.Subscribe, rid, "", nil)
 	before := s.env.Enter(s)
 	s.ended = ended
+	s.env.inProgress.add(s, res.Subscribe, "", rid, "")
 	s.open(rid, true, func(b *Sub, meta *res.Meta, err *res.Error) {
+		s.settled("")
 		if err != nil || b == nil {
 			done(nil, meta, err)
 			return
@@ -138,6 +145,7 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 			if keep && !b.reaccess {
 				b.cacheAccess(a)
 			}
+			s.waits("", rid, waitLoad)
 			newWaiter(s, []*Sub{b}, func() {
 				if b.state == subFailed {
 					answer(nil, meta, b.work.err)
@@ -157,21 +165,25 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 func (s *Session) Invoke(rid, method string, params []byte, done func(r res.CallResult, metas []*res.Meta, err *res.Error)) {
 	showHTTP(s, res.Call, rid, method, params)
 	before := s.env.Enter(s)
+	s.env.inProgress.add(s, res.Call, "", rid, method)
 	name, query := s.resolve(rid)
 	params = bytes.Clone(params)
 	s.askAccess(name, query, maxCuts, func(a *access, meta *res.Meta) {
 		metas := []*res.Meta{meta}
 		if ends(meta) {
+			s.settled("")
 			done(res.CallResult{}, metas, a.err)
 			return
 		}
 		if err := a.canCall(method); err != nil {
+			s.settled("")
 			done(res.CallResult{}, metas, err)
 			return
 		}
 		r := s.callRequest(query, params)
 		r.IsHTTP = true
 		s.env.payload = res.AppendCallRequest(s.env.payload[:0], r)
+		s.waits("", rid, waitService)
 		s.env.Bus.Request(limit.Call, name, "call."+name+"."+method, s.env.payload, func(payload []byte, err *res.Error) {
 			if s.closed {
 				return
@@ -186,6 +198,7 @@ func (s *Session) Invoke(rid, method string, params []byte, done func(r res.Call
 					s.env.legacyNew(rid)
 				}
 			}
+			s.settled("")
 			done(result, metas, err)
 		})
 	})

@@ -391,6 +391,7 @@ func newWorld(t *testing.T, seed uint64, limits Limits) *world {
 		Bus: w, Parser: new(res.Parser), Limits: limits, Metrics: new(Metrics),
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Post: func(f func()) { w.answers = append(w.answers, f) },
 		Warn: func(string) {}, Invalid: func(string, *res.Error) {},
+		Now: func() time.Duration { return 0 },
 		After: func(d time.Duration, f func()) {
 			w.pauses = append(w.pauses, d)
 			w.answers = append(w.answers, f)
@@ -546,8 +547,14 @@ func (c *testClient) check() error {
 	return c.consistent()
 }
 
-// consistent compares the session's edge counts with its graph.
+// consistent compares the session's edge counts with its graph, and its records of requests with
+// their number.
 func (c *testClient) consistent() error {
+	n := 0
+	EachRequest(c.s, 1<<30, func(RequestInfo) { n++ })
+	if n != c.s.Requests() {
+		return fmt.Errorf("%s: %d requests are recorded of %d in progress", c.name, n, c.s.Requests())
+	}
 	in, inSent := map[*Sub]int32{}, map[*Sub]int32{}
 	for _, b := range c.s.subs.all() {
 		c.s.targets(b, false, func(t *Sub) { in[t]++ })

@@ -12,8 +12,9 @@ type responder struct {
 	peer     Peer
 	out      fanout.Outbox
 	version  res.Version
-	requests int32 // in progress
-	relief   int32 // when fewer are in progress, Env.Relieved is called; 0: never
+	requests int32        // in progress
+	oldest   *openRequest // the ring of those that are recorded; nil: none
+	relief   int32        // when fewer are in progress, Env.Relieved is called; 0: never
 	form     fanout.Form
 	closed   bool
 	faulty   bool // a panic has left the session in doubt
@@ -41,8 +42,9 @@ func (r *responder) began() {
 	r.env.requests++
 }
 
-// over counts the response to a request.
-func (r *responder) over() {
+// over counts the response to the request with an ID.
+func (r *responder) over(id string) {
+	r.settled(id)
 	r.requests--
 	if r.closed {
 		return
@@ -61,7 +63,7 @@ func (r *responder) variant() fanout.Variant {
 
 // result sends the response to a request; a nil result is omitted.
 func (r *responder) result(id string, result []byte) {
-	r.over()
+	r.over(id)
 	if r.env.Recorder != nil {
 		r.endSpan(id, nil)
 	}
@@ -71,7 +73,7 @@ func (r *responder) result(id string, result []byte) {
 
 // fail sends an error as the response to a request.
 func (r *responder) fail(id string, err *res.Error) {
-	r.over()
+	r.over(id)
 	if r.env.Recorder != nil {
 		r.endSpan(id, err)
 	}
@@ -94,7 +96,7 @@ func (r *responder) send(message []byte) {
 // resultSet sends a resource set as the response to a request. The members in
 // more, if any, precede it. The caller must not use set afterwards.
 func (r *responder) resultSet(id string, set []fanout.Resource, more []byte) {
-	r.over()
+	r.over(id)
 	if r.env.Recorder != nil {
 		r.endSpan(id, nil)
 	}

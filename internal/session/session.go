@@ -87,9 +87,9 @@ type Env struct {
 	Log     *slog.Logger
 	Warn    func(name string) // a service replied to "new" in the legacy form
 
-	// Wheel and Now time the ends of tokens, see Session.Grant.
-	Wheel *owner.Wheel
-	Now   func() time.Duration
+	Now   func() time.Duration // since any fixed moment
+	Wheel *owner.Wheel         // times the ends of tokens, see Session.Grant
+
 	// Login handles an auth request itself and returns true, or returns false: then the service
 	// gets the request. It calls done once, on the loop, with the error for the client, or with nil
 	// after Session.Grant. params are valid during the call. It may be nil.
@@ -114,14 +114,15 @@ type Env struct {
 
 	badRenewal loglimit.Limiter // of lines about auth requests after a token reset
 
-	requests int               // in progress, of all open sessions
-	current  *Session          // the session that the loop works for; see Enter
-	tokens   tokenIndex        // sessions by token ID
-	search   search            // memory of graph searches
-	spare    *items            // for the next agenda that needs them; may be nil
-	set      []fanout.Resource // the resource set being collected
-	buf, msg []byte            // the message being built
-	payload  []byte            // the service request being built
+	requests   int               // in progress, of all open sessions
+	inProgress openRequests      // the same and those of HTTP
+	current    *Session          // the session that the loop works for; see Enter
+	tokens     tokenIndex        // sessions by token ID
+	search     search            // memory of graph searches
+	spare      *items            // for the next agenda that needs them; may be nil
+	set        []fanout.Resource // the resource set being collected
+	buf, msg   []byte            // the message being built
+	payload    []byte            // the service request being built
 }
 
 // legacyNew reports a legacy reply to method "new", by the resource name as the client writes it: a
@@ -181,6 +182,9 @@ func (s *Session) Close() {
 	s.env.setGrant(s, "", 0)
 	if s.env.Recorder != nil {
 		s.env.endSpans(&s.responder)
+	}
+	for s.oldest != nil {
+		s.release(s.oldest)
 	}
 	s.subs.each(leave)
 	s.subs = table{}
@@ -253,6 +257,7 @@ func (s *Session) request(r *res.Request, err error) {
 	}
 	s.env.Metrics.Requests[r.Type].Add(1)
 	s.began()
+	s.env.inProgress.add(s, r.Type, r.ID, r.RID, r.Method)
 	if s.env.Recorder != nil {
 		s.env.beginSpan(s, r)
 	}
@@ -307,7 +312,7 @@ var (
 
 // fetchSet responds to a subscribe request (keep) or a get request.
 func (s *Session) fetchSet(id, rid string, keep bool) {
-	s.fetch(rid, keep, func(b *Sub, err *res.Error) {
+	s.fetch(id, rid, keep, func(b *Sub, err *res.Error) {
 		if err != nil {
 			s.fail(id, err)
 			return
@@ -331,6 +336,7 @@ func (s *Session) unsubscribe(id, rid string, params []byte) {
 		return
 	}
 	if s.mustQueue(rid, true) {
+		s.waits(id, rid, waitOrder)
 		s.ensureItems(&s.env.spare).enqueue(rid, queuedRequest{alone: true, run: s.env.keep(func() { s.endDirect(id, rid, count) })})
 		return
 	}
