@@ -108,36 +108,6 @@ func TestLookingInside(t *testing.T) {
 	}
 }
 
-// A request of a client that its service has not replied to is in flight.
-func TestRequestsInFlight(t *testing.T) {
-	w := newWorld(t, nil)
-	if _, err := w.nc.SubscribeSync("call.test.>"); err != nil {
-		t.Fatal(err)
-	}
-	w.flush()
-	c := w.dial()
-	w.subscribe(c, "test.model")
-	if err := c.Send(`{"id":2,"method":"call.test.model.set","params":{"secret":"sesame"}}`); err != nil {
-		t.Fatal(err)
-	}
-	var list admin.ConnectionList
-	testkit.Until(t, "a request in progress", func() bool {
-		w.get("/api/connections?sort=requests", &list)
-		return len(list.Connections) == 1 && list.Connections[0].Requests == 1
-	})
-	var d admin.ConnectionDetails
-	testkit.Until(t, "the request is sent", func() bool {
-		_, text := w.ask("GET", "/api/connections/"+list.Connections[0].CID, "", &d)
-		if strings.Contains(text, "sesame") {
-			t.Fatal("the parameters are shown")
-		}
-		return len(d.InFlight) == 1 && d.InFlight[0].Sent
-	})
-	if d.InFlight[0].Subject != "call.test.model.set" || d.Requests != 1 {
-		t.Errorf("in flight: %+v", d)
-	}
-}
-
 // Of a client's token only the field appears that was asked for.
 func TestTokenField(t *testing.T) {
 	w := newWorld(t, nil)
@@ -278,6 +248,9 @@ func TestBadInput(t *testing.T) {
 		{"GET", "/api/connections?resource=a..b", "", 400, "resource ID"},
 		{"GET", "/api/connections?resource=not.cached", "", 404, "not cached"},
 		{"GET", "/api/resources?sort=x", "", 400, "sort must be"},
+		{"GET", "/api/requests?limit=x", "", 400, "limit"},
+		{"GET", "/api/requests?service=a..b", "", 400, "leading part"},
+		{"GET", "/api/requests?service=a%3Fb", "", 400, "leading part"},
 		{"GET", "/api/resources?pattern=%20", "", 400, "pattern"},
 		{"GET", "/api/resources?limit=x", "", 400, "limit"},
 		{"GET", "/api/resource", "", 400, "resource name"},

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strconv"
@@ -42,6 +43,34 @@ func inSlices[T any](ctx context.Context, post func(func()), part func(from int)
 		at = r.next
 	}
 	return nil
+}
+
+// gather asks n owners at the same time, and calls take with each row that they pass. ask runs on a
+// goroutine of its own for each owner; the error is one of theirs.
+func gather[T any](n int, ask func(i int, pass func([]T)) error, take func(T)) (err error) {
+	type part struct {
+		rows []T
+		over bool
+		err  error
+	}
+	parts := make(chan part)
+	for i := range n {
+		go func() {
+			err := ask(i, func(rows []T) { parts <- part{rows: rows} })
+			parts <- part{over: true, err: err}
+		}()
+	}
+	for left := n; left > 0; {
+		p := <-parts
+		for _, row := range p.rows {
+			take(row)
+		}
+		if p.over {
+			left--
+			err = cmp.Or(err, p.err)
+		}
+	}
+	return err
 }
 
 // late is the error for owners that do not answer.

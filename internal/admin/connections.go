@@ -11,10 +11,8 @@ import (
 
 	"sluice/fanout"
 	"sluice/internal/connid"
-	"sluice/internal/natsbus"
 	"sluice/internal/res"
 	"sluice/internal/session"
-	"sluice/internal/upstream"
 	"sluice/netpoll"
 )
 
@@ -340,22 +338,15 @@ type Subscription struct {
 	Call      string `json:"call,omitempty"`
 }
 
-// Request is a client's request in flight at a service.
-type Request struct {
-	Subject string `json:"subject"`
-	AgeMs   int64  `json:"ageMs"`
-	Sent    bool   `json:"sent"` // false: it waits for the service's limit
-}
-
 // ConnectionDetails is the response of GET /api/connections/{cid}.
 type ConnectionDetails struct {
 	Connection
-	List     []Subscription `json:"list"` // of subscriptions
-	More     bool           `json:"more"` // there are more subscriptions
-	InFlight []Request      `json:"inFlight"`
+	List     []Subscription `json:"list"`     // of subscriptions
+	More     bool           `json:"more"`     // there are more subscriptions
+	InFlight []Request      `json:"inFlight"` // requests in progress, the oldest first
 }
 
-// maxInFlight bounds the requests in flight that are listed.
+// maxInFlight bounds the requests in progress that are listed.
 const maxInFlight = 100
 
 // findLoop returns the loop of a connection ID, and what the ID names there.
@@ -406,6 +397,7 @@ func (s *Server) showConnection(ctx context.Context, r *http.Request) (any, erro
 			return p.Match(name)
 		}
 	}
+	var rows []*Request
 	d, err := ask(ctx, l.Post, func() *ConnectionDetails {
 		of := l.Session(who)
 		if of == nil || of.Closed() {
@@ -419,11 +411,7 @@ func (s *Server) showConnection(ctx context.Context, r *http.Request) (any, erro
 		d.More = session.EachSub(of, limit, match, func(i session.SubInfo) {
 			d.List = append(d.List, Subscription(i))
 		})
-		if g, ok := of.Peer().(upstream.Grouper); ok {
-			g.InFlight().Each(maxInFlight, func(i natsbus.InFlight) {
-				d.InFlight = append(d.InFlight, Request{i.Subject, i.Age.Milliseconds(), i.Sent})
-			})
-		}
+		session.EachRequest(of, maxInFlight, func(i session.RequestInfo) { rows = append(rows, shown(i, who.Loop)) })
 		return d
 	})
 	switch {
@@ -431,6 +419,12 @@ func (s *Server) showConnection(ctx context.Context, r *http.Request) (any, erro
 		return nil, late("event loop", who.Loop)
 	case d == nil:
 		return nil, notOpen(cid)
+	}
+	if err := s.gw.locate(ctx, l, rows); err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		d.InFlight = append(d.InFlight, *row)
 	}
 	if field := q.Get("field"); field != "" {
 		f := filter{field: field}

@@ -120,6 +120,7 @@ func (s *Server) routes() http.Handler {
 	get("/api/overview", s.overview)
 	get("/api/connections", s.listConnections)
 	get("/api/connections/{cid}", s.showConnection)
+	get("/api/requests", s.listRequests)
 	get("/api/resources", s.listResources)
 	get("/api/resource", s.showResource)
 	mux.HandleFunc("GET /api/trace", s.trace)

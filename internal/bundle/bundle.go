@@ -35,6 +35,7 @@ func parts(seconds int) []part {
 		{"connections-slow.json", "/api/connections?limit=200"},
 		{"connections-by-requests.json", "/api/connections?limit=200&sort=requests"},
 		{"connections-by-subscriptions.json", "/api/connections?limit=200&sort=subscriptions"},
+		{"requests.json", "/api/requests?limit=1000"},
 		{"goroutines.txt", "/debug/pprof/goroutine?debug=2"},
 		{"heap.pb.gz", "/debug/pprof/heap"},
 		{"allocs.pb.gz", "/debug/pprof/allocs"},

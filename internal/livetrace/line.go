@@ -162,7 +162,7 @@ func (t *Trace) line(r *record) *Line {
 	if l.Kind == Out {
 		classify(&l, text)
 	}
-	l.RID, l.Payload = redactRID(l.RID), redact(text)
+	l.RID, l.Payload = RedactRID(l.RID), redact(text)
 	if l.Subject != "" {
 		l.Subject = strings.ToValidUTF8(l.Subject, "\uFFFD")
 	}

@@ -126,8 +126,8 @@ func unquote(quoted []byte) (text string) {
 	return text
 }
 
-// redactRID returns a resource ID without the values of secret parameters of its query.
-func redactRID(rid string) string {
+// RedactRID returns a resource ID without the values of secret parameters of its query.
+func RedactRID(rid string) string {
 	name, query, ok := strings.Cut(rid, "?")
 	if !ok {
 		return rid

@@ -58,7 +58,7 @@ func TestRedactRID(t *testing.T) {
 		"library.book?access_token=x&limit=5":  "library.book?access_token=…&limit=5",
 		"library.book?a=1&password=a=b&c&pwd=": "library.book?a=1&password=…&c&pwd=…",
 	} {
-		if got := redactRID(in); got != want {
+		if got := RedactRID(in); got != want {
 			t.Errorf("%s is shown as %s, want %s", in, got, want)
 		}
 	}

@@ -27,7 +27,7 @@ type API interface {
 const (
 	// Interval is how often the lists are refreshed.
 	Interval = 2 * time.Second
-	// rows is how many resources and clients are asked for.
+	// rows is how many resources, clients and requests are asked for.
 	rows = 50
 	// answerWithin bounds one round of questions.
 	answerWithin = 10 * time.Second
@@ -62,7 +62,7 @@ func New(api API, every time.Duration, screen tcell.Screen) *Top {
 		t.app.SetScreen(screen)
 	}
 	page := tview.NewFlex().SetDirection(tview.FlexRow).AddItem(t.head, 4, 0, false)
-	for i, title := range []string{" Hottest resources ", " Slowest clients ", " Event loops and cache shards "} {
+	for i, title := range []string{" Hottest resources ", " Slowest clients ", " Oldest requests ", " Event loops and cache shards "} {
 		list := tview.NewTable().SetFixed(1, 0).SetSelectable(true, false)
 		list.SetBorder(true).SetTitle(title).SetTitleAlign(tview.AlignLeft)
 		t.lists = append(t.lists, list)
@@ -134,6 +134,7 @@ type round struct {
 	overview admin.Overview
 	hot      admin.ResourceList
 	slow     admin.ConnectionList
+	requests admin.RequestList
 }
 
 // poll asks until ctx ends.
@@ -187,6 +188,9 @@ func (t *Top) ask(ctx context.Context) (r *round, err error) {
 	if err = t.api.GetJSON(ctx, fmt.Sprintf("/api/connections?limit=%d", rows), &r.slow); err != nil {
 		return nil, err
 	}
+	if err = t.api.GetJSON(ctx, fmt.Sprintf("/api/requests?limit=%d", rows), &r.requests); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -231,6 +235,10 @@ func (t *Top) show(r *round) {
 			bytes(int64(c.Queued)), (time.Duration(c.StalledMs) * time.Millisecond).String(), fmt.Sprint(c.Requests), count(float64(c.Subscriptions)), c.Remote, c.CID,
 		})
 	}
+	requests := [][]string{{"AGE", "STATE", "REQUEST", "RESOURCE", "METHOD", "WAITS FOR", "CONNECTION"}}
+	for _, q := range r.requests.Requests {
+		requests = append(requests, []string{(time.Duration(q.AgeMs) * time.Millisecond).String(), q.State, q.Type, q.RID, q.Method, q.Subject, q.CID})
+	}
 	owners := [][]string{{"LOAD", "ANSWERS AFTER", "MAILBOX", "CONNECTIONS", "TOPICS", "OWNER"}}
 	answer := func(micros int64, late bool) string {
 		if late {
@@ -244,7 +252,7 @@ func (t *Top) show(r *round) {
 	for _, s := range o.Shards {
 		owners = append(owners, []string{"", answer(s.DelayMicros, s.Late), fmt.Sprint(s.Mailbox), "", "", fmt.Sprintf("cache shard %d", s.Index)})
 	}
-	for i, table := range [][][]string{hot, slow, owners} {
+	for i, table := range [][][]string{hot, slow, requests, owners} {
 		fill(t.lists[i], table)
 	}
 	t.before, t.shown = o, r

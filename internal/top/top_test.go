@@ -34,6 +34,7 @@ func (c *canned) GetJSON(_ context.Context, path string, v any) error {
 			"loops":[{"index":0,"mailbox":7,"connections":12345}],"shards":[{"index":2,"late":true}]}`,
 		"/api/resources":   `{"resources":[{"name":"a.[red]b","query":"q\u001b]0;x","subscribers":20000,"deliveries":1234.5},{"name":"quiet"}]}`,
 		"/api/connections": `{"connections":[{"cid":"abc","remote":"192.0.2.1:5","queued":2048,"stalledMs":1500,"requests":4}]}`,
+		"/api/requests":    `{"requests":[{"cid":"def","type":"call","rid":"a.[b]\u001b","method":"set","ageMs":61500,"state":"queued","subject":"call.a.set"}]}`,
 	}[path]
 	return json.Unmarshal([]byte(text), v)
 }
@@ -120,6 +121,7 @@ func TestLists(t *testing.T) {
 	d.waitFor("Sluice v1 · ready · up 1m1s", "3 WebSockets, 0 streams, 1 slow", // the head
 		"1.2k", "20k", "a.[red]b?q?]0;x", "quiet", // resources
 		"2 KiB", "1.5s", "192.0.2.1:5", "abc", // clients
+		"1m1.5s", "queued", "a.[b]?", "call.a.set", "def", // requests
 		"0%", "12k", "event loop 0", "late", "cache shard 2")
 	api.broken.Store(true)
 	d.waitFor("no ?[31manswer", "quiet")
@@ -162,7 +164,11 @@ func TestTrace(t *testing.T) {
 	press(tcell.KeyRune, 't')
 	d.waitFor("Trace of abc", "/api/trace?cid=abc&seconds=600")
 	press(tcell.KeyEsc, 0)
-	testkit.Until(t, "both traces have ended", func() bool { return api.ended.Load() == 2 })
+	press(tcell.KeyTab, 0)
+	press(tcell.KeyRune, 't')
+	d.waitFor("Trace of def", "/api/trace?cid=def&seconds=600")
+	press(tcell.KeyEsc, 0)
+	testkit.Until(t, "all traces have ended", func() bool { return api.ended.Load() == 3 })
 	press(tcell.KeyTab, 0) // loops cannot be traced
 	press(tcell.KeyRune, 't')
 	press(tcell.KeyTab, 0)

@@ -22,7 +22,8 @@ type tracing struct {
 
 const traceKeys = "Esc ends the trace · arrows scroll, End follows"
 
-// startTrace shows what passes of the selected resource or connection.
+// startTrace shows what passes of the selected resource or connection, or of the selected
+// request's connection.
 func (t *Top) startTrace() {
 	row, _ := t.lists[t.focus()].GetSelection()
 	q, what := url.Values{"seconds": {"600"}}, ""
@@ -34,6 +35,9 @@ func (t *Top) startTrace() {
 		q.Set("resource", what)
 	case t.focus() == 1 && at < len(t.shown.slow.Connections):
 		what = t.shown.slow.Connections[at].CID
+		q.Set("cid", what)
+	case t.focus() == 2 && at < len(t.shown.requests.Requests):
+		what = t.shown.requests.Requests[at].CID
 		q.Set("cid", what)
 	default:
 		return

@@ -8,6 +8,7 @@ import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
 import { launch, nameless, noBrowser, poorContrast, screenshot } from "../support/browser.js";
 import { Gateway } from "../support/process.js";
+import { Stuck } from "../support/stuck.js";
 import { patience, until } from "../support/wait.js";
 
 const token = "0123456789-abcdefghij";
@@ -18,7 +19,7 @@ describe("the admin page", { skip: noBrowser }, () => {
 
   /** Starts the demo with an admin port; its URL is in the log. */
   async function start(...args) {
-    const g = await new Gateway(["--embedded-nats-listen", "127.0.0.1:0", "--admin-port", "-1", ...args], { command: ["demo"] }).run();
+    const g = await new Gateway(["--embedded-nats-listen", "127.0.0.1:0", "--admin-port", "-1", "--reqtimeout", "600000", ...args], { command: ["demo"] }).run();
     const line = /admin server listening" url=(\S+)/;
     await g.ready(() => line.test(g.output), "the admin port does not listen");
     g.admin = line.exec(g.output)[1];
@@ -140,6 +141,28 @@ describe("the admin page", { skip: noBrowser }, () => {
     await page.locator("#trace-what").fill("a..b");
     await page.getByRole("button", { name: "Start" }).click();
     await page.locator("#message.error", { hasText: "must be a pattern" }).waitFor();
+  });
+
+  it("lists requests in progress, those of one service, and of one client", async () => {
+    const service = await Stuck.of(demo);
+    const response = fetch(`${demo.origin}/api/stuck/one?token=sesame`);
+    const page = await admin();
+    const rows = page.locator("#requests tbody tr");
+    const row = rows.filter({ hasText: "access.stuck.one" });
+    await row.filter({ hasText: "stuck.one?token=…" }).filter({ hasText: "http" }).waitFor();
+    await page.getByLabel("of the service").fill("demo");
+    await page.getByLabel("of the service").press("Enter");
+    await rows.getByText("none").waitFor();
+    await page.getByLabel("of the service").fill("stuck");
+    await page.getByLabel("of the service").press("Enter");
+    await row.getByRole("button").click();
+    await page.locator("#details-title", { hasText: "Connection " }).waitFor();
+    await page.locator("#details tr", { hasText: "access.stuck.one" }).waitFor();
+    assert.deepEqual(await page.evaluate(poorContrast), []);
+    assert.deepEqual(await page.evaluate(nameless), []);
+    await service.release();
+    assert.equal((await response).status, 404);
+    await rows.getByText("none").waitFor();
   });
 
   it("finds connections, and says when there is none", async () => {

@@ -10,6 +10,7 @@ import { after, before, describe, it } from "node:test";
 import WebSocket from "ws";
 
 import { Gateway, gatewayBinary } from "../support/process.js";
+import { Stuck } from "../support/stuck.js";
 import { until } from "../support/wait.js";
 
 const missing = (() => {
@@ -31,7 +32,7 @@ describe("sluice top in a terminal", { skip: missing }, () => {
   const shows = (...texts) => until(() => texts.every((t) => screen().match(t)), () => `the terminal shows ${texts.join(", ")}\n${screen()}`);
 
   before(async () => {
-    demo = await new Gateway(["--embedded-nats-listen", "127.0.0.1:0", "--admin-port", "-1"], { command: ["demo"] }).run();
+    demo = await new Gateway(["--embedded-nats-listen", "127.0.0.1:0", "--admin-port", "-1", "--reqtimeout", "600000"], { command: ["demo"] }).run();
     const line = /admin server listening" url=(\S+)/;
     await demo.ready(() => line.test(demo.output), "the admin port does not listen");
     admin = line.exec(demo.output)[1].replace(/\/$/, "");
@@ -57,6 +58,12 @@ describe("sluice top in a terminal", { skip: missing }, () => {
     await shows(/Trace of demo\./, /event .*event\.demo\.ticker\..*"price"/, /fanout .* clients=1/);
     press("Escape");
     await shows(/Hottest resources/, /Slowest clients/);
+
+    const service = await Stuck.of(demo);
+    socket.send('{"id":7,"method":"get.stuck.one?token=sesame"}');
+    await shows(/Oldest requests/, /access +get +stuck\.one\?token=… +access\.stuck\.one/);
+    await service.release();
+    await until(() => !screen().includes("stuck.one"), "the request has a response");
     press("q");
     await shows(/^over$/m);
   });

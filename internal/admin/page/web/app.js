@@ -157,6 +157,15 @@ const ownerColumns = [
   number("Topics", (o) => (o.topics === undefined ? "–" : count(o.topics))),
   number("Requests", (o) => (o.requests === undefined ? "–" : count(o.requests))),
 ];
+const requestColumns = [
+  number("Age", (r) => time(r.ageMs)),
+  column("State", (r) => r.state, { bad: (r) => r.state === "queued" }),
+  column("Request", (r) => r.type),
+  column("Resource", (r) => r.rid),
+  column("Method", (r) => r.method ?? ""),
+  column("Waits for", (r) => r.subject ?? ""),
+];
+const allRequestColumns = [...requestColumns, column("Kind", (r) => r.client), { title: "Connection", cell: (r) => link(r.cid, () => showConnection(r.cid)) }];
 const serviceColumns = [
   column("Service", (s) => s.name || "(others)"),
   number("Limit", (s) => s.limit),
@@ -190,9 +199,12 @@ function show(o) {
 }
 
 async function lists() {
-  const [hot, slow] = await Promise.all([ask("api/resources?limit=15"), ask("api/connections?limit=15")]);
+  const service = encodeURIComponent($("requests-service").value.trim());
+  const [hot, slow, requests] = await Promise.all([ask("api/resources?limit=15"), ask("api/connections?limit=15"), ask(`api/requests?limit=15&service=${service}`)]);
   table($("hot"), resourceColumns, hot.resources, "no client is subscribed to anything");
   table($("slow"), connectionColumns, slow.connections, "no client is slow");
+  table($("requests"), allRequestColumns, requests.requests, "none");
+  $("requests").prepend(make("caption", {}, `${count(requests.matched)} of clients, ${count(requests.servicesMatched)} at services`));
 }
 
 /** Calls f again and again while the page is seen, one call after the other. */
@@ -263,7 +275,6 @@ async function showConnection(cid, field = "") {
     column("Access", (s) => s.access),
     column("Calls", (s) => s.call ?? ""),
   ];
-  const requests = [column("Subject", (r) => r.subject), number("Age", (r) => time(r.ageMs)), column("Sent", (r) => (r.sent ? "yes" : "queued"))];
   const close = make("button", { type: "button", onclick: () => attempt(async () => {
     if (confirm(`Disconnect ${cid}?`)) say((await ask(`api/connections/${encodeURIComponent(cid)}/disconnect`, "")).done);
   }) }, "Disconnect");
@@ -272,7 +283,7 @@ async function showConnection(cid, field = "") {
     facts(["Kind", `${c.kind}${c.tls ? ", TLS" : ""}, RES ${c.protocol}`], ["Address", c.remote], ["Event loop", c.loop], ["State", connectionColumns[8].cell(c)],
       ["Backlog", `${bytes(c.queued)} queued${c.slow ? `, takes nothing for ${time(c.stalledMs)}` : ""}`], ["Idle", time(c.idleMs)],
       ["Requests", c.requests], ["Token", connectionColumns[9].cell(c)]),
-    made(requests, c.inFlight, "Requests in flight at services", "none"),
+    made(requestColumns, c.inFlight, "Requests in progress", "none"),
     made(subscriptions, c.list, c.more ? `The first ${c.list.length} of ${c.subscriptions} subscriptions` : "Subscriptions", "none"),
     make("p", {}, refresh, " ", traceButton("cid", cid), " ", close));
 }
@@ -363,6 +374,7 @@ $("level").addEventListener("change", () => attempt(async () => say(`log level: 
 
 const askOverview = poll(async () => show(await ask("api/overview")), overviewEvery);
 const askLists = poll(lists, listsEvery);
+$("requests-service").addEventListener("change", () => attempt(lists));
 form("login", async () => {
   token = $("token").value.trim();
   try {
