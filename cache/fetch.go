@@ -266,6 +266,7 @@ func (e *entry) backOff() {
 // is possible: a collection cannot replace a model, nor a model a collection.
 func (e *entry) replace(snap *state.Snapshot) bool {
 	s := e.r.s
+	snap.Replaces(e.snap)
 	events, err := state.Diff(e.snap, snap)
 	if err != nil {
 		s.logs.warn(&s.logs.newType, "a resource changed its type; its old state stays", "resource", e.r.name, "query", e.query)

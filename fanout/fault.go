@@ -99,7 +99,7 @@ func (t *Topic) deliverDifference() {
 	if err != nil || len(steps) == 0 {
 		return
 	}
-	script := &Script{hub: t.hub, rid: t.key.rid, events: steps, portions: make([]portion, (len(steps)+t.hub.Portion-1)/t.hub.Portion)}
+	script := t.hub.newScript(t.key.rid, steps)
 	for ; d.i < len(t.members); d.i++ {
 		if m := &t.members[d.i]; m.ready {
 			m.sub.Script(script, prev)

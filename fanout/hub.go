@@ -49,6 +49,9 @@ type Metrics struct {
 	Encodings  atomic.Uint64 // frames built for events; compare with Deliveries
 
 	SetEncodings atomic.Uint64 // large resource sets built for responses
+
+	VersionBytes  atomic.Int64 // old states and long differences that subscribers keep, see Version
+	VersionShares atomic.Int64 // the same, in full for each subscriber that keeps one
 }
 
 // Hub is one loop's registry of topics.
@@ -226,7 +229,7 @@ func (h *Hub) applyEvent(t *Topic, e *state.Event) {
 		h.forget(t)
 	case state.Custom:
 	default:
-		t.snap = e.Next
+		t.advance(e.Next)
 	}
 	h.metrics.Events.Add(1)
 	if h.Traced != nil {
@@ -254,7 +257,7 @@ func (h *Hub) sync(t *Topic, u state.Update) {
 	}
 	if script := h.NewScript(t.key.rid, events); script != nil {
 		prev := t.snap
-		t.snap = script.End()
+		t.advance(script.End())
 		h.metrics.Events.Add(uint64(len(events)))
 		if h.Traced != nil {
 			h.Traced(t.key.name, t.key.query, "", len(t.members))

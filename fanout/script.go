@@ -1,6 +1,9 @@
 package fanout
 
-import "sluice/internal/state"
+import (
+	"sluice/internal/invariants"
+	"sluice/internal/state"
+)
 
 // defaultPortion is the number of events in a portion of a long difference: usually tens of
 // kilobytes.
@@ -15,6 +18,10 @@ type Script struct {
 	rid      string
 	events   []*state.Event
 	portions []portion
+
+	holders int // subscribers that have not reached its end
+	size    int // of the events
+	framed  int // of the encoded portions
 }
 
 type portion struct {
@@ -26,7 +33,33 @@ func (h *Hub) NewScript(rid string, events []*state.Event) *Script {
 	if len(events) <= h.Portion {
 		return nil
 	}
-	return &Script{hub: h, rid: rid, events: events, portions: make([]portion, (len(events)+h.Portion-1)/h.Portion)}
+	return h.newScript(rid, events)
+}
+
+func (h *Hub) newScript(rid string, events []*state.Event) *Script {
+	return &Script{hub: h, rid: rid, events: events, size: state.StepBytes(events), portions: make([]portion, (len(events)+h.Portion-1)/h.Portion)}
+}
+
+// Size returns what the script weighs for each of its holders, in bytes.
+func (s *Script) Size() int { return s.size }
+
+// Keep records that a subscriber keeps the script until it calls Release.
+func (s *Script) Keep() {
+	if s.holders++; s.holders == 1 {
+		s.hub.metrics.VersionBytes.Add(int64(s.size + s.framed))
+	}
+	s.hub.metrics.VersionShares.Add(int64(s.size))
+}
+
+// Release ends one Keep.
+func (s *Script) Release() {
+	if invariants.Enabled {
+		invariants.Check(s.holders > 0, "%s: a long difference is released without a holder", s.rid)
+	}
+	if s.holders--; s.holders == 0 {
+		s.hub.metrics.VersionBytes.Add(-int64(s.size + s.framed))
+	}
+	s.hub.metrics.VersionShares.Add(-int64(s.size))
 }
 
 // Len returns the number of events.
@@ -59,6 +92,10 @@ func (s *Script) Portion(i int, v Variant) (frames []byte, end int) {
 			*p = s.hub.framers[v.Form()](*p, s.hub.encode(s.rid, e, v, nil))
 		}
 		s.hub.metrics.Encodings.Add(uint64(len(events)))
+		s.framed += len(*p)
+		if s.holders > 0 {
+			s.hub.metrics.VersionBytes.Add(int64(len(*p)))
+		}
 	}
 	return *p, end
 }

@@ -148,6 +148,8 @@ type Topic struct {
 	err     *res.Error
 	members []member
 
+	versions []*Version // older states that members keep, the oldest first
+
 	delivered owner.Rate // events sent to members
 }
 

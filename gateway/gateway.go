@@ -270,7 +270,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		Loops:      c.LoopCount(),
 		WSPath:     httpedge.EscapedPath(c.WSPath),
 		Handler:    g.owners.Handler(),
-		Holder:     httpedge.Held{Metrics: &g.sessionMetrics},
+		Holder:     g.held(),
 		Others:     g.rest.Waiting,
 		HTTP:       func(c net.Conn) { g.http.Handover(c) },
 		Clock:      g.clock,

@@ -173,6 +173,10 @@ func (c *wsClient) receive() (string, error) {
 		code, _ := ws.ParseCloseFrameData(b)
 		return "", closedError{int(code)}
 	}
+	if !h.Fin { // a message in fragments
+		rest, err := c.receive()
+		return string(b) + rest, err
+	}
 	return string(b), nil
 }
 

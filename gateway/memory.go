@@ -3,6 +3,7 @@ package gateway
 import (
 	"math"
 
+	"sluice/internal/httpedge"
 	"sluice/internal/memory"
 	"sluice/internal/owner"
 )
@@ -17,9 +18,14 @@ func (g *Gateway) shed(level memory.Level) {
 	g.engine.Refuse(level >= memory.Short)
 	limit := int64(math.MaxInt64)
 	if level >= memory.Scarce {
-		limit = (g.netMetrics.BacklogBytes.Load() + g.sessionMetrics.HeldBytes.Load() + g.rest.Waiting()) / 2
+		limit = (g.netMetrics.BacklogBytes.Load() + g.held().Held() + g.rest.Waiting()) / 2
 	}
 	g.engine.SetBacklogLimit(limit)
+}
+
+// held tells what sessions hold for clients that lag.
+func (g *Gateway) held() httpedge.Held {
+	return httpedge.Held{Sessions: &g.sessionMetrics, Fanout: &g.fanoutMetrics}
 }
 
 // watchOptions says how memory is watched, given its limit in bytes; 0: it is not.

@@ -67,10 +67,10 @@ type Handler interface {
 // Holder knows what is held back for connections that lag, instead of being sent. It counts for
 // Limits.BacklogBytes.
 type Holder interface {
-	// Held returns how many bytes are held back for all connections, and how many they would be if
-	// connections did not share them. Any goroutine may call it.
-	Held() (bytes, shares int64)
-	// HeldFor returns c's part of shares, in bytes.
+	// Held returns how many bytes are held back for all connections. Any goroutine may call it.
+	Held() int64
+	// HeldFor returns c's part of them: of what connections share, a share. A part may be larger
+	// than what is free without its connection.
 	HeldFor(c *Conn) int64
 	// Drop is called when c is being closed because it lags: nothing more should be held for it.
 	// Closed follows.

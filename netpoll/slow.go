@@ -146,18 +146,12 @@ func (s *slowList) endStalled(now time.Duration) {
 	}
 }
 
-// held returns what is held back for all connections, in bytes, and which part of it is
-// that of one for each byte of Holder.HeldFor. Connections share what is held: a part may be larger
-// than what is free without its connection, which the next tick makes up for.
-func held(e *Engine) (bytes int64, part float64) {
+// held returns what is held back for all connections, in bytes.
+func held(e *Engine) int64 {
 	if e.opts.Holder == nil {
-		return 0, 0
+		return 0
 	}
-	bytes, shares := e.opts.Holder.Held()
-	if bytes <= 0 || shares <= 0 {
-		return 0, 0
-	}
-	return bytes, float64(bytes) / float64(shares)
+	return max(e.opts.Holder.Held(), 0)
 }
 
 // weighed is a lagging connection with all that is queued or held for it.
@@ -172,7 +166,7 @@ func (s *slowList) shed() {
 	l := s.loop
 	e := l.engine
 	s.publish()
-	heldBytes, part := held(e)
+	heldBytes := held(e)
 	all, limit := backlogOf(e, heldBytes), min(e.backlogLimit.Load(), int64(l.opts.Limits.BacklogBytes))
 	if all <= limit {
 		return
@@ -181,8 +175,8 @@ func (s *slowList) shed() {
 	var own, gone int64
 	for q := s.first; q != nil; q = q.slow.next {
 		w := weighed{q, q.slow.weight}
-		if part > 0 {
-			w.bytes += int64(part * float64(e.opts.Holder.HeldFor(q.conn)))
+		if heldBytes > 0 {
+			w.bytes += e.opts.Holder.HeldFor(q.conn) // too much of what is shared: the next tick makes up for it
 		}
 		worst = append(worst, w)
 		own += w.bytes
@@ -222,8 +216,7 @@ func backlogOf(e *Engine, held int64) int64 {
 // with the share of the excess, which closes the worst and returns how many. It is called by one
 // goroutine at a time.
 func (e *Engine) ShedOthers(bytes int64, cut func(share int64) int) {
-	heldBytes, _ := held(e)
-	all, limit := backlogOf(e, heldBytes), min(e.backlogLimit.Load(), int64(e.limits.Load().BacklogBytes))
+	all, limit := backlogOf(e, held(e)), min(e.backlogLimit.Load(), int64(e.limits.Load().BacklogBytes))
 	if all <= limit || bytes <= 0 {
 		return
 	}

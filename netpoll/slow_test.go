@@ -228,9 +228,13 @@ type testHolder struct {
 	dropped       chan *Conn // calls of Drop
 }
 
-func (h *testHolder) Held() (bytes, shares int64) { return h.bytes.Load(), h.shares.Load() }
+func (h *testHolder) Held() int64 { return h.bytes.Load() }
 
 func (h *testHolder) HeldFor(c *Conn) int64 {
+	return h.share(c) * h.bytes.Load() / max(h.shares.Load(), 1)
+}
+
+func (h *testHolder) share(c *Conn) int64 {
 	n, _ := h.parts.Load(c)
 	part, _ := n.(int64)
 	return part
@@ -238,8 +242,8 @@ func (h *testHolder) HeldFor(c *Conn) int64 {
 
 // Drop frees half of c's part: the rest is held for others as well.
 func (h *testHolder) Drop(c *Conn) {
-	h.bytes.Add(-h.HeldFor(c) / 2)
-	h.shares.Add(-h.HeldFor(c))
+	h.bytes.Add(-h.share(c) / 2)
+	h.shares.Add(-h.share(c))
 	h.parts.Delete(c)
 	h.dropped <- c
 }

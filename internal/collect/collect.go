@@ -148,7 +148,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 			"backlog (all slow clients held more than backlogBytes), ping (no pong), tls (a malformed record), discard (too much input after a last response).",
 			metrics.Labels{"reason": reason}, v.Load)
 	}
-	gauge("sluice_backlog_bytes", "Output queued for slow clients; backlogBytes bounds it, together with the events that are held.", n.BacklogBytes.Load)
+	gauge("sluice_backlog_bytes", "Output queued for slow clients; backlogBytes bounds it, together with the events and versions that are held.", n.BacklogBytes.Load)
 	counter("sluice_engine_restarts_total", "Restarts of the event engine after an accept error.", nil, n.Restarts.Load)
 
 	for o := range jwtauth.Outcomes {
@@ -195,6 +195,8 @@ func Register(to *metrics.Registry, from *Sources) error {
 	counter("sluice_events_held_total", "Events queued in a subscription until they may be sent.", nil, s.Held.Load)
 	gauge("sluice_events_held_bytes", "Events that are queued in subscriptions, each counted once.", s.HeldBytes.Load)
 	gauge("sluice_events_held_shares_bytes", "The same, counted for each subscription that has the event queued.", s.HeldShares.Load)
+	gauge("sluice_versions_held_bytes", "Old states of resources, and long differences, that are kept for subscriptions only; what they share with newer states is not counted.", from.Fanout.VersionBytes.Load)
+	gauge("sluice_versions_held_shares_bytes", "The same, in full for each subscription that keeps one.", from.Fanout.VersionShares.Load)
 	counter("sluice_events_conflated_total", "Events coalesced into a later difference.", nil, s.Conflated.Load)
 	counter("sluice_events_lost_total", "Custom events dropped from a full queue.", metrics.Labels{"where": "session"}, s.Lost.Load)
 	counter("sluice_events_lost_total", "Custom events dropped from a full queue.", metrics.Labels{"where": "cache"}, total(&c.CustomLost))

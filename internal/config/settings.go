@@ -279,7 +279,7 @@ var settings = []setting{
 		more:   "It is closed with 1013; one that reads a little stays.",
 		traits: reloadable, value: duration(func(c *Config) *time.Duration { return &c.SlowTimeout }, 30*time.Second, time.Second, 24*time.Hour, zeroIs(Off))},
 	{key: "backlogBytes", flag: "backlog-bytes", arg: "bytes", group: groupLimits, help: "write queues of all slow clients; 0: by the memory limit",
-		more:   "HTTP responses, also over HTTP/2, event streams, TLS records and the events held for slow clients count. Beyond it those with the largest queue go first, with 1013; the default is a quarter of the memory limit.",
+		more:   "HTTP responses, also over HTTP/2, event streams, TLS records, the events held for slow clients and the old states they still have count. Beyond it those with the largest queue go first, with 1013; the default is a quarter of the memory limit.",
 		traits: reloadable, value: number(func(c *Config) *int { return &c.BacklogBytes }, 0, mib, 1<<46, zeroIsDefault)},
 	{key: "httpBacklogBytes", flag: "http-backlog-bytes", arg: "bytes", group: groupLimits, help: "HTTP responses of all clients waiting to be sent; beyond it large ones get 503",
 		more:   "Large means 16 KiB or more of a GET; calls and short responses are served on.",

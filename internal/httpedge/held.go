@@ -1,25 +1,42 @@
 package httpedge
 
 import (
+	"sync/atomic"
+
+	"sluice/fanout"
 	"sluice/internal/session"
 	"sluice/netpoll"
 )
 
-// Held tells the engine of the events that sessions hold for clients that lag (netpoll.Holder).
+// Held tells the engine of what sessions hold for clients that lag (netpoll.Holder): events, and
+// the old states and long differences that these clients are sent the newest state from.
 // Conn.Session of such a connection has the method Session.
-type Held struct{ Metrics *session.Metrics }
-
-// Held implements netpoll.Holder.
-func (h Held) Held() (bytes, shares int64) {
-	return h.Metrics.HeldBytes.Load(), h.Metrics.HeldShares.Load()
+type Held struct {
+	Sessions *session.Metrics
+	Fanout   *fanout.Metrics
 }
 
-// HeldFor implements netpoll.Holder.
+// Held implements netpoll.Holder.
+func (h Held) Held() int64 { return h.Sessions.HeldBytes.Load() + h.Fanout.VersionBytes.Load() }
+
+// HeldFor implements netpoll.Holder. Events and versions are shared to different degrees, so each
+// counts by its own.
 func (h Held) HeldFor(c *netpoll.Conn) int64 {
-	if s := SessionOf(c); s != nil {
-		return s.HeldBytes()
+	s := SessionOf(c)
+	if s == nil {
+		return 0
 	}
-	return 0
+	events, versions := s.Held()
+	return part(events, &h.Sessions.HeldBytes, &h.Sessions.HeldShares) + part(versions, &h.Fanout.VersionBytes, &h.Fanout.VersionShares)
+}
+
+// part returns what share, one of those whose sum is shares, is of bytes.
+func part(share int64, bytes, shares *atomic.Int64) int64 {
+	b, all := bytes.Load(), shares.Load()
+	if share <= 0 || b <= 0 || all <= 0 {
+		return 0
+	}
+	return int64(float64(b) * min(float64(share)/float64(all), 1))
 }
 
 // Drop implements netpoll.Holder: a session that has ended holds nothing.

@@ -9,6 +9,9 @@ import (
 	"sluice/internal/state"
 )
 
+// placeBytes is what an event takes up in a queue, whose slice grows by more than it needs.
+const placeBytes = 16
+
 // backlog has the events that a client has yet to be sent of one resource. They
 // are sent in this order: the script, the difference to latest, the number of lost events, the
 // queue.
@@ -21,6 +24,10 @@ type backlog struct {
 	conflated bool            // events were dropped; the difference to latest replaces them
 	lost      int             // custom events that were dropped
 	bytes     int             // the sizes of the events in queue
+
+	// What a difference or a script starts from, and where a script ends: kept as long as there is
+	// one. The states within a script are made from these two.
+	base, end *fanout.Version
 }
 
 // pending reports whether there is something to send before the next event.
@@ -67,7 +74,14 @@ func (l *backlog) hold(e *state.Event, m *Metrics) {
 	m.HeldShares.Add(int64(n))
 	if e.Hold() {
 		m.HeldBytes.Add(int64(n))
+		if e.Kind == state.Delete {
+			e.Next.DropTexts()
+		}
 	}
+	// The place in the queue is the client's own.
+	l.bytes += placeBytes
+	m.HeldBytes.Add(placeBytes)
+	m.HeldShares.Add(placeBytes)
 }
 
 // release counts an event that has left the queue.
@@ -78,6 +92,66 @@ func (l *backlog) release(e *state.Event, m *Metrics) {
 	if e.Release() {
 		m.HeldBytes.Add(-int64(n))
 	}
+	l.bytes -= placeBytes
+	m.HeldBytes.Add(-placeBytes)
+	m.HeldShares.Add(-placeBytes)
+}
+
+// keepBase keeps the state that the difference to the newest will start from, which no cache may
+// have any more. What a queue without gaps needs of older states counts with its events.
+func (l *backlog) keepBase(t *fanout.Topic) {
+	if l.base == nil && l.snap != nil {
+		l.snap.DropTexts()
+		l.base = t.Keep(l.snap)
+	}
+}
+
+// settleBase releases the base, and a script's end, when no difference and no script needs them.
+func (l *backlog) settleBase() {
+	if l.conflated || l.script != nil {
+		return
+	}
+	for _, v := range []**fanout.Version{&l.base, &l.end} {
+		if *v != nil {
+			(*v).Release()
+			*v = nil
+		}
+	}
+}
+
+// setScript sets a script of a resource of t, which starts from the state that the client has.
+func (l *backlog) setScript(s *fanout.Script, t *fanout.Topic) {
+	s.Keep()
+	l.script, l.at = s, 0
+	l.keepBase(t)
+	end := t.Keep(s.End())
+	if l.end != nil {
+		l.end.Release()
+	}
+	l.end = end
+}
+
+// endScript ends the script, if there is one.
+func (l *backlog) endScript() {
+	if l.script != nil {
+		l.script.Release()
+		l.script = nil
+		l.settleBase()
+	}
+}
+
+// kept returns what the old states and the script weigh, in bytes; others may keep them too.
+func (l *backlog) kept() (n int) {
+	if l.base != nil {
+		n += l.base.Size()
+	}
+	if l.end != nil {
+		n += l.end.Size()
+	}
+	if l.script != nil {
+		n += l.script.Size()
+	}
+	return n
 }
 
 // dropOldest makes room in a queue of custom events, behind which a Delete may stand. The events
@@ -135,7 +209,9 @@ func (l *backlog) dropEvents(m *Metrics) {
 	for _, e := range l.queue {
 		l.release(e, m)
 	}
-	l.script, l.queue, l.latest, l.conflated, l.lost = nil, nil, nil, false, 0
+	l.queue, l.latest, l.conflated, l.lost = nil, nil, false, 0
+	l.endScript()
+	l.settleBase()
 }
 
 // blocked is an event that waits for the references that it adds to load.

@@ -15,7 +15,14 @@ func (b *Sub) Event(e *state.Event, prev *state.Snapshot) {
 	switch {
 	case b.state == subReady,
 		b.state == subSent && (b.holds != 0 || b.work != nil && b.work.pending()):
-		b.ensureWork().push(e, env.Limits.HeldEvents, env.Metrics)
+		w := b.ensureWork()
+		if b.state == subSent && e.Kind < state.Delete {
+			prev.DropTexts() // what is held is not sent as a whole
+		}
+		w.push(e, env.Limits.HeldEvents, env.Metrics)
+		if w.conflated {
+			w.keepBase(b.Topic())
+		}
 	case b.state == subSent:
 		b.fix(prev)
 		b.process(e)
@@ -47,10 +54,13 @@ func (b *Sub) resume() {
 		if w != nil && w.conflated {
 			w.conflated = false
 			if events, err := state.Diff(w.snap, w.latest); err == nil {
-				if w.script, w.at = s.env.Hub.NewScript(b.rid, events), 0; w.script == nil {
+				if script := s.env.Hub.NewScript(b.rid, events); script != nil {
+					w.setScript(script, b.Topic())
+				} else {
 					w.unshift(w.takeLost(events), s.env.Metrics)
 				}
 			}
+			w.settleBase()
 			continue
 		}
 		if w != nil && w.lost > 0 {
@@ -86,15 +96,16 @@ func (s *Session) Lag(lagging bool) {
 	s.env.Enter(before)
 }
 
-// HeldBytes returns the size of the events that are held for the client, in bytes. Other clients
-// share them.
-func (s *Session) HeldBytes() (n int64) {
+// Held returns the size of the events that are held for the client, and of the old states and long
+// differences that it needs, in bytes. Other clients share both.
+func (s *Session) Held() (events, versions int64) {
 	s.subs.each(func(b *Sub) {
 		if b.work != nil {
-			n += int64(b.work.bytes)
+			events += int64(b.work.bytes)
+			versions += int64(b.work.kept())
 		}
 	})
-	return n
+	return events, versions
 }
 
 // lag holds b's events for a slow consumer.

@@ -32,6 +32,7 @@ type world struct {
 	t       *testing.T
 	rng     *rand.Rand
 	env     *Env
+	fanout  fanout.Metrics
 	service map[string]*state.Snapshot // the truth; nil: not found
 	subs    map[uint64]string          // refs that have been answered
 	updates []func()                   // shard to loop, in order
@@ -397,7 +398,7 @@ func newWorld(t *testing.T, seed uint64, limits Limits) *world {
 			w.answers = append(w.answers, f)
 		},
 	}
-	w.env.Hub = fanout.NewHub(w, fanout.Framers{fanout.Message: func(dst, m []byte) []byte { return append(dst, m...) }}, new(pool.Arena), new(fanout.Metrics))
+	w.env.Hub = fanout.NewHub(w, fanout.Framers{fanout.Message: func(dst, m []byte) []byte { return append(dst, m...) }}, new(pool.Arena), &w.fanout)
 	w.env.Hub.Portion = 1 + int(seed%4)
 	for i := range resources {
 		w.service[rid(i)] = w.snapshot(i)
@@ -628,6 +629,9 @@ func TestRandom(t *testing.T) {
 		}
 		if n, shares := w.env.Metrics.HeldBytes.Load(), w.env.Metrics.HeldShares.Load(); n != 0 || shares != 0 {
 			t.Fatalf("seed %d: %d bytes of events are held after all clients have disconnected, in shares %d", seed, n, shares)
+		}
+		if n, shares := w.fanout.VersionBytes.Load(), w.fanout.VersionShares.Load(); n != 0 || shares != 0 {
+			t.Fatalf("seed %d: %d bytes of old states are kept after all clients have disconnected, in shares %d", seed, n, shares)
 		}
 		if n := w.env.Hub.Len(); n != 0 {
 			t.Fatalf("seed %d: %d topics are left after all clients have disconnected", seed, n)

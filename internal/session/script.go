@@ -15,9 +15,10 @@ func (b *Sub) Script(script *fanout.Script, prev *state.Snapshot) {
 		w := b.ensureWork()
 		w.latest = script.End()
 		w.conflate(b.s.env.Metrics)
+		w.keepBase(b.Topic())
 	case b.state == subSent:
 		b.fix(prev)
-		b.work.script, b.work.at = script, 0
+		b.work.setScript(script, b.Topic())
 		b.resume()
 	}
 	b.s.env.Enter(before)
@@ -50,7 +51,7 @@ func (b *Sub) sendPortion() {
 // endPortion ends the script, or schedules its next portion.
 func (b *Sub) endPortion() {
 	if w := b.work; w.at == w.script.Len() {
-		w.script = nil
+		w.endScript()
 		return
 	}
 	b.holds |= holdPace

@@ -47,7 +47,7 @@ func (s *Snapshot) with(changes []PropChange) *Snapshot {
 		case c.New.Kind == res.Delete:
 			next = next.removed(index)
 		case c.HadOld:
-			next = next.next(next.root.set(index, c.New), next.height)
+			next = next.next(next.root.set(index, c.New), next.height, len(c.Old.Raw))
 		default:
 			next = next.inserted(index, c.Key, c.New)
 		}
@@ -78,7 +78,9 @@ func (s *Snapshot) merged(changes []PropChange) *Snapshot {
 	for ; i < len(changes); i++ {
 		put(&changes[i])
 	}
-	return fromProps(slices.Clip(props))
+	next := fromProps(slices.Clip(props))
+	next.Replaces(s)
+	return next
 }
 
 // Add inserts a value into a collection before index i, or at the end. Errors: ErrWrongType,
@@ -112,9 +114,9 @@ func (s *Snapshot) Remove(i int) (*Event, error) {
 func (s *Snapshot) inserted(i int, key string, v res.Value) *Snapshot {
 	left, right := s.tree().insert(i, key, v)
 	if right == nil {
-		return s.next(left, s.levels())
+		return s.next(left, s.levels(), 0)
 	}
-	return s.next(newInner([]*node{left, right}), s.levels()+1)
+	return s.next(newInner([]*node{left, right}), s.levels()+1, 0)
 }
 
 func (s *Snapshot) removed(i int) *Snapshot {
@@ -122,5 +124,5 @@ func (s *Snapshot) removed(i int) *Snapshot {
 	for root.in != nil && len(root.in.kids) == 1 {
 		root, height = root.in.kids[0], height-1
 	}
-	return s.next(root, height)
+	return s.next(root, height, s.Bytes()-root.bytes)
 }

@@ -76,14 +76,19 @@ func (e *Event) Hold() bool { return e.holders.Add(1) == 1 }
 // may call it.
 func (e *Event) Release() bool { return e.holders.Add(-1) == 0 }
 
-// eventBytes is about what an Event takes up without its values.
-const eventBytes = 256
-
-// Size returns about how many bytes e takes up, the snapshot after it not counted.
+// Size returns about how many bytes of memory only the holders of e keep: the event, its values,
+// and what the state after it does not share with the next. It is the same at each call.
 func (e *Event) Size() int {
 	n := eventBytes + len(e.Payload) + len(e.Value.Raw) + len(e.Old.Raw)
 	for i := range e.Changes {
 		n += eventBytes + len(e.Changes[i].New.Raw) + len(e.Changes[i].Old.Raw)
+	}
+	switch {
+	case e.Next == nil || e.Next.lazy != nil:
+	case e.Kind == Delete: // no cache has the last state any more
+		n += e.Next.TreeBytes()
+	case e.Kind != Custom:
+		n += min(max(len(e.Changes), 1)*e.Next.pathBytes(), e.Next.TreeBytes())
 	}
 	return n
 }

@@ -94,7 +94,7 @@ func (d *differ) script(a, b *Snapshot) []*Event {
 			return e
 		}
 		l.script, l.step = s, len(events)
-		next.lazy = l
+		next.lazy, next.past = l, a.past
 		e.Next = next
 		return e
 	}

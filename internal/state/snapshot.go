@@ -37,6 +37,7 @@ type Snapshot struct {
 	root   *node // nil if lazy is set
 	model  bool
 	height int // levels above the leaves
+	past   int // bytes that versions before it had and later ones have not, see Retains
 
 	lazy *lazyTree // a step of an edit script: the tree is built on first access; else nil
 
@@ -87,9 +88,12 @@ func NewCollection(values []res.Value) *Snapshot {
 	return &Snapshot{root: root, height: height}
 }
 
-// next returns a snapshot of the same type with another tree.
-func (s *Snapshot) next(root *node, height int) *Snapshot {
-	return &Snapshot{root: root, height: height, model: s.model}
+// next returns a snapshot of the same type with another tree: s's but for one path and text bytes
+// of keys and values.
+func (s *Snapshot) next(root *node, height, text int) *Snapshot {
+	n := &Snapshot{root: root, height: height, model: s.model}
+	n.past = s.past + n.pathBytes() + text
+	return n
 }
 
 // tree returns the root, building a lazy tree first.
@@ -135,14 +139,10 @@ func (s *Snapshot) Size() int {
 	return s.Bytes() + perEntry*s.Len() + 2
 }
 
-// valueBytes is what the tree keeps of one entry beside the text of its key and value: a res.Value,
-// the header of its key, and a share of the node.
-const valueBytes = 64
-
 // Footprint returns about how many bytes of memory the snapshot holds, in O(1): the tree and the
 // texts encoded so far. What it shares with other snapshots counts in full.
 func (s *Snapshot) Footprint() int {
-	n := s.Bytes() + valueBytes*s.Len() + valueBytes
+	n := s.TreeBytes()
 	for _, text := range []*[]byte{s.json.Load(), s.legacy.Load()} {
 		if text != nil {
 			n += len(*text)
@@ -205,9 +205,12 @@ func (s *Snapshot) JSON(legacy bool) []byte {
 		return *p
 	}
 	text := s.appendJSON(legacy)
-	// Two readers may encode concurrently; all use the text that was stored first.
+	// Two readers may encode concurrently; all use the text that was stored first, unless it has
+	// been dropped again.
 	if !at.CompareAndSwap(nil, &text) {
-		text = *at.Load()
+		if p := at.Load(); p != nil {
+			text = *p
+		}
 	}
 	return text
 }
