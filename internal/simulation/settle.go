@@ -125,6 +125,8 @@ func (w *world) empty() error {
 	zero("subscriptions", g.sessionMetrics.Subscriptions.Load())
 	zero("held bytes", g.sessionMetrics.HeldBytes.Load())
 	zero("shares of held bytes", g.sessionMetrics.HeldShares.Load())
+	zero("bytes of old states", g.fanoutMetrics.VersionBytes.Load())
+	zero("shares of old states", g.fanoutMetrics.VersionShares.Load())
 	zero("topics", g.fanoutMetrics.Topics.Load())
 	zero("members of topics", g.fanoutMetrics.Members.Load())
 	zero("cached names", g.cacheMetrics.Resources.Load())

@@ -153,7 +153,7 @@ func (w *world) start() {
 		w.net.links[i].driven = l
 	}
 	g.net4, err = netpoll.NewDriven(netpoll.Options{
-		Loops: c.LoopCount(), Handler: g.owners.Handler(), Holder: httpedge.Held{Metrics: &g.sessionMetrics}, Clock: w.clock,
+		Loops: c.LoopCount(), Handler: g.owners.Handler(), Holder: httpedge.Held{Sessions: &g.sessionMetrics, Fanout: &g.fanoutMetrics}, Clock: w.clock,
 		Metrics: &g.netMetrics, Log: log, Limits: c.NetLimits(time.Minute, 1<<30), Faults: g.faults, AfterPanic: g.owners.Mend,
 	})
 	if err != nil {
