@@ -1,9 +1,12 @@
 package natsbus
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 )
 
 // subscriptions returns how many subscriptions the server has from the gateway.
@@ -74,6 +77,39 @@ func TestWildcards(t *testing.T) {
 	h.want("event", "event ticker.z.change 2")
 	if h.bus.Metrics().Unwanted.Load() == 0 {
 		t.Error("no unwanted event is counted")
+	}
+}
+
+// An event that is not wanted costs no allocation and reaches no owner. Of those that are not
+// wanted, most are known as such while 100,000 names are.
+func TestUnwantedEventsAreCheap(t *testing.T) {
+	got := &sink{}
+	b := offline(got)
+	l := b.links[0]
+	l.wild = newWildcards([]string{"library.>"}, 0, 1)
+	d := newDispatcher(l)
+	m := &nats.Msg{Subject: "event.library.book.42.change", Data: []byte(`{"values":{"title":"x"}}`), Sub: &nats.Subscription{Subject: "event.library.>"}}
+	if n := testing.AllocsPerRun(1000, func() { d.take(m) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if got.events != 0 || d.counts.unwanted == 0 {
+		t.Errorf("%d events passed, %d are counted as unwanted", got.events, d.counts.unwanted)
+	}
+	const names = 100_000
+	for i := range names {
+		l.wild.want(fmt.Sprint("library.page.", i), true)
+	}
+	passed := 0
+	for i := range names {
+		if !l.wild.passes(fmt.Sprint("library.page.", i), "event.library.>") {
+			t.Fatalf("an event of page %d is dropped", i)
+		}
+		if l.wild.passes(fmt.Sprint("library.book.", i), "event.library.>") {
+			passed++
+		}
+	}
+	if passed > names*15/100 {
+		t.Errorf("%d of %d unwanted events pass", passed, names)
 	}
 }
 

@@ -41,6 +41,9 @@ func TestChaos(t *testing.T) {
 			c.MaxServiceRequests, c.ResetThrottle, c.Loops, c.Shards, c.NATSConnections = 3, 2, 3, 4, 3
 		}},
 		{"held", func(c *gateway.Config) { c.HeldEvents = 1 }},
+		{"wildcards", func(c *gateway.Config) {
+			c.NATSWildcards, c.NATSConnections, c.CacheEviction = []string{"w.list.*", "w.>", ">"}, 2, time.Millisecond
+		}},
 		{"forgetful", func(c *gateway.Config) { c.CacheEviction = gateway.Off }},
 	} {
 		t.Run(layout.name, func(t *testing.T) {
@@ -123,7 +126,7 @@ func newChaos(t *testing.T, seed uint64, url string, change func(*gateway.Config
 	t.Cleanup(w.service.Close)
 	w.gateway, err = startGateway(Start{NATS: url, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, func(c *gateway.Config) {
 		c.RequestTimeout = 5 * time.Minute // the service answers when it likes
-		c.CacheEviction = 20 * time.Millisecond
+		c.CacheEviction, c.CacheEvictionMost = 20*time.Millisecond, 100*time.Millisecond
 		change(c)
 		w.limited = c.MaxServiceRequests > 0
 	})

@@ -33,6 +33,7 @@ func startGateway(st Start, change func(*gateway.Config)) (Gateway, error) {
 		Addr: "127.0.0.1", Port: gateway.FreePort, NATSURL: gateway.NATSURL(st.NATS), NATSTimeout: testkit.Patience,
 		NATSPing:     time.Minute, // a busy machine does not lose NATS
 		DrainTimeout: gateway.Off, Log: st.Log,
+		CacheEvictionMost: gateway.Off, // the protocol's 5 s; transcripts say if resources stay for longer
 	}
 	if st.Clock != nil {
 		c.Clock = st.Clock
@@ -77,6 +78,8 @@ func setField(c *gateway.Config, key, value string) error {
 			return err
 		}
 		f.SetInt(int64(n))
+	case f.Type() == reflect.TypeFor[[]string]():
+		f.Set(reflect.ValueOf(strings.Fields(value)))
 	case f.Kind() == reflect.String:
 		f.SetString(value)
 	case f.Kind() == reflect.Bool:

@@ -43,7 +43,7 @@ type outage struct {
 
 const outageGrace = time.Minute
 
-func newOutage(t *testing.T) *outage {
+func newOutage(t *testing.T, change ...func(*gateway.Config)) *outage {
 	o := &outage{t: t, ns: natstest.Start(t), clock: owner.NewManualClock(), news: make(chan struct{}, 1),
 		models: map[string]string{"test.a": `{"n":1}`, "test.secret": `{"word":"x"}`, "test.b": `{"n":4}`}, denied: map[string]bool{}}
 	nc := o.ns.Client()
@@ -54,7 +54,12 @@ func newOutage(t *testing.T) *outage {
 		t.Fatal(err)
 	}
 	g, err := startGateway(Start{NATS: o.ns.URL(), Clock: o.clock, Log: slog.New(o)},
-		func(c *gateway.Config) { c.NATSGrace, c.PingInterval = outageGrace, gateway.Off })
+		func(c *gateway.Config) {
+			c.NATSGrace, c.PingInterval = outageGrace, gateway.Off
+			for _, f := range change {
+				f(c)
+			}
+		})
 	if err != nil {
 		t.Fatal(err)
 	}

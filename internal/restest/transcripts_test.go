@@ -25,10 +25,12 @@ var layouts = []struct {
 	name          string
 	loops, shards int
 	flush         string
+	wildcards     []string
 }{
-	{"one", 1, 1, "write"}, // one loop and one shard: everything in one order
-	{"default", 0, 0, "auto"},
-	{"many", 4, 8, "auto"}, // more owners than cores: more ways to interleave
+	{"one", 1, 1, "write", nil}, // one loop and one shard: everything in one order
+	{"default", 0, 0, "auto", nil},
+	// More owners than cores: more ways to interleave. Events come by wildcards, and some twice.
+	{"many", 4, 8, "auto", []string{"test.>", ">", "test.*"}},
 }
 
 // TestTranscripts replays every transcript against the gateway, over a real NATS server and real
@@ -58,10 +60,17 @@ func TestTranscripts(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
+					text, err := os.ReadFile(file)
+					if err != nil {
+						t.Fatal(err)
+					}
 					env := Env{NATS: ns.ClientURL(), Subscribed: subscribed(ns), Watchdog: *watchdog, Rewrite: *rewrite,
 						Start: func(st Start) (Gateway, error) {
 							return startGateway(st, func(c *gateway.Config) {
 								c.Loops, c.Shards, c.Flush = layout.loops, layout.shards, layout.flush
+								if !ownSubscriptions.Match(text) {
+									c.NATSWildcards = layout.wildcards
+								}
 							})
 						}}
 					if err := env.Run(script); err != nil {
@@ -72,6 +81,9 @@ func TestTranscripts(t *testing.T) {
 		})
 	}
 }
+
+// ownSubscriptions matches a transcript that is about the subscriptions of resources.
+var ownSubscriptions = regexp.MustCompile(`(?m)^\s*(un)?subscribed |^set natsWildcards`)
 
 var ruled = regexp.MustCompile(`^# RES\.md [1-5]`)
 
