@@ -18,7 +18,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort simulate differential reliability scale resgate-table release packages package-test clean
+.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort simulate differential reliability scale relay resgate-table release packages package-test clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -170,11 +170,18 @@ reliability: build ## cause faults under clients of Sluice, Resgate and Centrifu
 	cd bench/peers/centrifugo && $(GO) build -o ../../../bin/peers/centrifugo github.com/centrifugal/centrifugo/v6
 	./bin/sluice-load faults -plan bench/faults.yaml -into docs/reliability.md $(ARGS)
 
-# QUICK=1 prints its tables only; a whole run replaces the figures of the model, too.
+# QUICK=1 prints its tables only; a whole run replaces the figures of the model, too. After one that
+# was ended, ARGS=-resume goes on with what bench/results/scale.json.part does not have.
 scale: build ## measure several gateways on a NATS cluster, and write docs/scaling.md (QUICK=1: less than three minutes, no file)
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
 	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
 	./bin/sluice-load scale $(if $(QUICK),-quick,-json bench/results/scale.json -coefficients loadtest/capacity/measured.json -into docs/scaling.md) $(ARGS)
+
+relay: build ## count the gets that a relay saves, and write the latency that it adds into docs/relay.md (two minutes)
+	$(GO) test ./internal/restest -count 1 -run 'TestRelayOneGet$$' -v -relay-gateways 20 -relay-resources 1000 | grep -v ' INFO '
+	$(GO) build -o bin/sluice-load ./cmd/sluice-load
+	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
+	./bin/sluice-load latency -into docs/relay.md $(ARGS)
 
 # A copy of Resgate whose main prints what it made of its settings.
 VERDICT := $(CURDIR)/bin/verdict

@@ -35,6 +35,7 @@ const usage = `sluice-load measures realtime gateways.
   sluice-load differential      hold the same conversations with two gateways, and compare what clients receive
   sluice-load simulate [flags]  run a gateway with its peers from a seed, on one goroutine, again and again
   sluice-load scale [flags]     measure several gateways on a NATS cluster, and what a unit of work costs
+  sluice-load latency [flags]   measure what a leaf node and a relay add to events, gets and calls
   sluice-load plan [flags]      compute how many gateways and NATS servers a number of clients needs
   sluice-load report FILE.json  render the page, the tables and the charts of a run again
   sluice-load floor [flags]     serve the floor: one write per event and connection
@@ -73,6 +74,8 @@ func command(args []string, out io.Writer) error {
 		return simulateCommand(args, out)
 	case "scale":
 		return scaleCommand(args, out)
+	case "latency":
+		return latencyCommand(args, out)
 	case "plan":
 		return planCommand(args, out)
 	case "soak-service": // a soak starts its services with it

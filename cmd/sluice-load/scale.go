@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -18,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"sluice/loadtest/capacity"
 	"sluice/loadtest/scale"
 )
 
@@ -33,6 +35,7 @@ at all, or a client missed one.
 type scaleFlags struct {
 	options            scale.Options
 	from, json         string
+	resume             bool
 	into, coefficients string
 }
 
@@ -62,15 +65,16 @@ func parseScale(args []string) (*scaleFlags, error) {
 	f.StringVar(&r.options.NATS, "nats-server", "bin/nats-server", "the NATS server's program")
 	f.StringVar(&gateways, "gateways", "1,2,4,5", "numbers of gateways, ascending from 1")
 	f.StringVar(&topics, "topics", "1,1000", "numbers of topics")
-	f.StringVar(&topologies, "topologies", "cluster,leaf,within", "how gateways reach NATS: cluster (directly), leaf (over a leaf node), within (each is a leaf node itself)")
+	f.StringVar(&topologies, "topologies", "cluster,leaf,relay,within", "how gateways reach NATS: cluster (directly), leaf (over a leaf node), relay (over a relay), within (each is a leaf node itself)")
 	f.IntVar(&r.options.Clients, "clients", 19_000, "clients of each gateway")
-	f.Float64Var(&r.options.Rate, "rate", 2, "events per topic and second")
+	f.Float64Var(&r.options.Rate, "rate", 1, "events per topic and second")
 	f.IntVar(&r.options.Payload, "payload", 128, "bytes of an event's payload")
 	f.DurationVar(&r.options.Window, "window", 15*time.Second, "how long events are sent in each step")
-	f.DurationVar(&r.options.Limit, "limit", 15*time.Minute, "how long the whole run may take")
+	f.DurationVar(&r.options.Limit, "limit", 15*time.Minute, "how long the whole run may take; what is not measured then is left out")
 	f.BoolVar(&quick, "quick", false, "1 and 2 gateways with 2,000 clients each: less than three minutes, and rough")
 	f.StringVar(&r.from, "from", "", "measure nothing: read this JSON file of a run before")
-	f.StringVar(&r.json, "json", "", "write the result to this file")
+	f.StringVar(&r.json, "json", "", "write the result to this file; until then each step is kept in FILE.part")
+	f.BoolVar(&r.resume, "resume", false, "measure only what FILE.part of -json does not have, after a run that was ended")
 	f.StringVar(&r.into, "into", "", "put the tables between the marks in this Markdown file")
 	f.StringVar(&r.coefficients, "coefficients", "", "write the coefficients to this file, which sluice-load plan is built with")
 	if err := f.Parse(args); err != nil {
@@ -86,6 +90,9 @@ func parseScale(args []string) (*scaleFlags, error) {
 		return nil, err
 	}
 	r.options.Topologies = strings.Split(topologies, ",")
+	if r.resume && r.json == "" {
+		return nil, errors.New("-resume needs -json: what was measured before is in FILE.part")
+	}
 	if quick {
 		set := map[string]bool{}
 		f.Visit(func(f *flag.Flag) { set[f.Name] = true })
@@ -95,8 +102,14 @@ func parseScale(args []string) (*scaleFlags, error) {
 		if !set["clients"] {
 			r.options.Clients = 2000
 		}
+		if !set["topologies"] {
+			r.options.Topologies = []string{scale.Cluster, scale.Leaf, scale.Relay}
+		}
+		if !set["rate"] {
+			r.options.Rate = 2
+		}
 		if !set["window"] {
-			r.options.Window = 6 * time.Second
+			r.options.Window = 3 * time.Second
 		}
 		if !set["limit"] {
 			r.options.Limit = 3 * time.Minute
@@ -111,31 +124,20 @@ func scaleCommand(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	res, err := r.result()
-	if err != nil {
-		return err
+	res, failed := r.result()
+	if res == nil {
+		return failed
+	}
+	if res.Coefficients == (capacity.Coefficients{}) { // the other files would have no figures
+		if r.json == "" {
+			return failed
+		}
+		return fmt.Errorf("%w (what was measured is in %s: -resume goes on)", failed, r.part())
 	}
 	if _, err := io.WriteString(out, res.Markdown()); err != nil {
 		return err
 	}
-	write := func(name string, f func(io.Writer) error) error {
-		if name == "" {
-			return nil
-		}
-		var b strings.Builder
-		err := f(&b)
-		if err == nil {
-			err = os.MkdirAll(filepath.Dir(name), 0o755)
-		}
-		if err == nil {
-			err = os.WriteFile(name, []byte(b.String()), 0o644)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		return nil
-	}
-	return errors.Join(
+	err = errors.Join(
 		write(r.json, res.WriteJSON),
 		write(r.coefficients, func(to io.Writer) error {
 			e := json.NewEncoder(to)
@@ -156,17 +158,56 @@ func scaleCommand(args []string, out io.Writer) error {
 			return err
 		}),
 	)
+	if err == nil && r.json != "" && len(res.Left) == 0 {
+		_ = os.Remove(r.part()) // there is none if nothing was measured
+	}
+	return errors.Join(failed, err)
 }
 
-// result measures, or reads what was measured.
-func (r *scaleFlags) result() (*scale.Result, error) {
+// part is the file that keeps what was measured until all is.
+func (r *scaleFlags) part() string { return r.json + ".part" }
+
+// write writes a file, if it has a name.
+func write(name string, f func(io.Writer) error) error {
+	if name == "" {
+		return nil
+	}
+	var b strings.Builder
+	err := f(&b)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(name), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(name, []byte(b.String()), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// read reads a result.
+func read(name string) (*scale.Result, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return scale.Read(file)
+}
+
+// result measures, or reads what was measured. With an error, it may have a part.
+func (r *scaleFlags) result() (res *scale.Result, err error) {
 	if r.from != "" {
-		file, err := os.Open(r.from)
-		if err != nil {
+		return read(r.from)
+	}
+	if r.resume {
+		if r.options.Before, err = read(r.part()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		defer file.Close()
-		return scale.Read(file)
+	}
+	if r.json != "" {
+		r.options.Keep = func(res *scale.Result) error { return write(r.part(), res.WriteJSON) }
 	}
 	self, err := os.Executable()
 	if err != nil {

@@ -18,10 +18,10 @@ func TestScaleFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o := r.options; o.Clients != 500 || len(o.Gateways) != 2 || o.Gateways[1] != 3 || o.Window.Seconds() != 6 || o.Limit.Minutes() != 3 {
+	if o := r.options; o.Clients != 500 || len(o.Gateways) != 2 || o.Gateways[1] != 3 || o.Window.Seconds() != 3 || o.Limit.Minutes() != 3 {
 		t.Errorf("%+v", o)
 	}
-	for _, args := range [][]string{{"-gateways", "one"}, {"-topics", "1,x"}, {"-gateways", "2"}, {"-topologies", "ring"}, {"more"}} {
+	for _, args := range [][]string{{"-gateways", "one"}, {"-topics", "1,x"}, {"-gateways", "2"}, {"-topologies", "ring"}, {"-resume"}, {"more"}} {
 		if _, err := parseScale(args); err == nil {
 			t.Errorf("%q is accepted", args)
 		}
@@ -84,6 +84,14 @@ func TestScaleFrom(t *testing.T) {
 	var plan strings.Builder
 	if err := command([]string{"plan", "-coefficients", coefficients}, &plan); err != nil || !strings.Contains(plan.String(), "| clients | 1,000,000 |") {
 		t.Errorf("%v:\n%s", err, &plan)
+	}
+}
+
+func TestLatencyFlags(t *testing.T) {
+	for _, args := range [][]string{{"-samples", "0"}, {"more"}, {"-samples", "1", "-gateway", "/nowhere/sluice", "-nats-server", "/nowhere/nats-server"}} {
+		if err := command(append([]string{"latency"}, args...), &strings.Builder{}); err == nil {
+			t.Errorf("%q is accepted", args)
+		}
 	}
 }
 

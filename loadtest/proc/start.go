@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -227,12 +228,19 @@ func FreePort() (int, error) {
 // connections from above it, unless it is configured otherwise.
 const firstPort, lastPort = 10_000, 30_000
 
+// begun is where StablePort begins in its range, and tried how many ports it has tried.
+var (
+	begun = rand.Uint32N(lastPort - firstPort)
+	tried atomic.Uint32
+)
+
 // StablePort returns a free TCP port of the loopback that the kernel gives to no outgoing
 // connection. So it is free again whenever the server on it restarts, with thousands of clients
-// that try to connect to it.
+// that try to connect to it. It does
+// not return a port again before it has tried all others: the server may not listen yet.
 func StablePort() (int, error) {
 	for range 1000 {
-		port := firstPort + rand.IntN(lastPort-firstPort)
+		port := firstPort + int((begun+tried.Add(1))%(lastPort-firstPort))
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			return port, l.Close()

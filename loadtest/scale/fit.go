@@ -154,14 +154,15 @@ func (c comparison) off() float64 {
 }
 
 // compare predicts the cells that the coefficients do not come from: few clients, one gateway, and
-// the most gateways.
+// the most gateways. It predicts for the rate at which events were delivered: a machine that cannot
+// keep the one that was asked for says nothing about the model.
 func (r *Result) compare() (all []comparison) {
 	most := slices.MaxFunc(r.Cells, func(a, b Cell) int { return a.Gateways - b.Gateways }).Gateways
 	for _, cell := range r.Cells {
 		if cell.Topology != Cluster || r.calibrates(cell) || cell.Gateways != 1 && cell.Gateways != most {
 			continue
 		}
-		w := capacity.Work{Clients: float64(cell.Gateways * cell.Clients), Topics: float64(cell.Topics), PerClient: 1, Events: r.Rate, Payload: float64(r.Payload)}
+		w := capacity.Work{Clients: float64(cell.Gateways * cell.Clients), Topics: float64(cell.Topics), PerClient: 1, Events: float64(cell.Events) / float64(cell.Topics) / cell.Seconds, Payload: float64(r.Payload)}
 		l := r.Coefficients.LoadAt(w, float64(cell.Gateways), float64(min(cell.Clients, cell.Topics)))
 		cpu, received := 0.0, int64(0)
 		for _, u := range cell.Each {

@@ -24,7 +24,8 @@ type used struct {
 	at       int64 // client.Now
 	gateways []time.Duration
 	nats     time.Duration
-	all      time.Duration // gateways, NATS, clients, and this process
+	relay    time.Duration
+	all      time.Duration // gateways, NATS, relay, clients, and this process
 	machine  time.Duration // of all processes there are
 }
 
@@ -41,6 +42,9 @@ func (s *stand) used() (u used, err error) {
 	}
 	for _, p := range s.nats {
 		u.nats += cpu(p.PID())
+	}
+	if s.relay != nil {
+		u.relay = cpu(s.relay.PID())
 	}
 	for _, pid := range s.workers {
 		cpu(pid)
@@ -103,6 +107,11 @@ func (o *Options) measure(ctx context.Context, dir string, m result.Machine, c *
 			return err
 		}
 		c.Each[i].Memory = memory.RSS
+	}
+	if s.relay != nil {
+		memory, err := proc.ReadMemory(s.relay.PID())
+		c.RelayMemory = memory.RSS
+		return err
 	}
 	return nil
 }
@@ -224,6 +233,7 @@ func (s *stand) events(ctx context.Context, c *Cell, o *Options) error {
 	c.Seconds = result.Round(float64(after.at-start)/1e9, 3)
 	c.Bytes = result.Round(float64(last.Bytes)/float64(max(last.Deliveries, 1)), 2)
 	c.NATS = result.Round(micros(after.nats-before.nats), 0)
+	c.Relay = result.Round(micros(after.relay-before.relay), 0)
 	c.Other = result.Round(max(float64(after.machine-before.machine-(after.all-before.all))/float64(after.at-before.at), 0), 3)
 	for i, g := range s.gateways {
 		c.Each[i].CPU = result.Round(micros(after.gateways[i]-before.gateways[i]), 0)

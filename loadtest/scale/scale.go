@@ -28,6 +28,7 @@ const (
 	Cluster = "cluster" // each is a client of one of its nodes
 	Leaf    = "leaf"    // each is a client of one leaf node
 	Within  = "within"  // each has a leaf node within its process
+	Relay   = "relay"   // each is a client of an edge server, with a relay between it and the cluster
 )
 
 // Options say what to run.
@@ -42,8 +43,10 @@ type Options struct {
 	Rate       float64       // events per topic and second
 	Payload    int           // bytes
 	Window     time.Duration // of events, in three parts, of which the median counts; idle clients are watched for a third of it
-	Limit      time.Duration // of the whole run
+	Limit      time.Duration // of the whole run; what is not measured then is left out
 	Say        func(line string)
+	Keep       func(*Result) error // gets the result after each cell; nil: it is not kept
+	Before     *Result             // what an earlier run has kept, and is not measured again; nil: nothing
 }
 
 // Check fills in defaults, and returns what is wrong.
@@ -55,14 +58,14 @@ func (o *Options) Check() error {
 		o.Topics = []int{1, 1000}
 	}
 	if len(o.Topologies) == 0 {
-		o.Topologies = []string{Cluster, Leaf, Within}
+		o.Topologies = []string{Cluster, Leaf, Within, Relay}
 	}
 	o.Clients = max(o.Clients, 0)
 	if o.Clients == 0 {
 		o.Clients = 19_000
 	}
 	if o.Rate == 0 {
-		o.Rate = 2
+		o.Rate = 1
 	}
 	if o.Payload == 0 {
 		o.Payload = 128
@@ -74,8 +77,8 @@ func (o *Options) Check() error {
 		o.Limit = 15 * time.Minute
 	}
 	for _, t := range o.Topologies {
-		if t != Cluster && t != Leaf && t != Within {
-			return fmt.Errorf("there is no topology %q: use cluster, leaf or within", t)
+		if t != Cluster && t != Leaf && t != Within && t != Relay {
+			return fmt.Errorf("there is no topology %q: use cluster, leaf, within or relay", t)
 		}
 	}
 	switch {
@@ -104,7 +107,17 @@ type Result struct {
 	Rate         float64               `json:"rate"`    // events per topic and second
 	Payload      int                   `json:"payload"` // bytes
 	Cells        []Cell                `json:"cells"`
+	Left         []Left                `json:"left,omitempty"` // what was not measured
 	Coefficients capacity.Coefficients `json:"coefficients"`
+}
+
+// Left is a cell that was left out.
+type Left struct {
+	Topology string `json:"topology"`
+	Gateways int    `json:"gateways"`
+	Clients  int    `json:"clients"` // of each gateway
+	Topics   int    `json:"topics"`
+	Why      string `json:"why"`
 }
 
 // Cell is one stand: a number of gateways with so many clients each. CPU time is in microseconds.
@@ -121,6 +134,9 @@ type Cell struct {
 	Deliveries int64   `json:"deliveries"` // that were made
 	Bytes      float64 `json:"bytes"`      // that clients read for each delivery
 	P99        int64   `json:"p99"`        // µs from when an event was due until a client had it
+
+	Relay       float64 `json:"relay,omitempty"`       // CPU of the relay while events were sent
+	RelayMemory int64   `json:"relayMemory,omitempty"` // bytes of memory of the relay
 
 	NATS        float64 `json:"nats"`        // CPU of all NATS servers while events were sent
 	NATSIdle    float64 `json:"natsIdle"`    // CPU of all NATS servers for each second without events
@@ -199,35 +215,93 @@ func (o *Options) plan() (cells []Cell) {
 	return cells
 }
 
-// Run measures all cells. If one fails, it returns what was measured before.
+// of reports whether the two are of the same stand.
+func (c Cell) of(o Cell) bool {
+	return c.Topology == o.Topology && c.Gateways == o.Gateways && c.Clients == o.Clients && c.Topics == o.Topics
+}
+
+func (c Cell) String() string {
+	return fmt.Sprintf("%s, %d gateways with %d clients each, %d topics", c.Topology, c.Gateways, c.Clients, c.Topics)
+}
+
+// begin returns the result that a run adds to: a new one, or that of an earlier run.
+func (o *Options) begin(m result.Machine) (*Result, error) {
+	r := &Result{Schema: Schema, Date: time.Now().UTC().Format(time.DateOnly), Machine: m, Clients: o.Clients, Rate: o.Rate, Payload: o.Payload}
+	b := o.Before
+	if b == nil {
+		return r, nil
+	}
+	if b.Clients != r.Clients || b.Rate != r.Rate || b.Payload != r.Payload || b.Machine.CPU != r.Machine.CPU || b.Machine.Cores != r.Machine.Cores {
+		return nil, errors.New("the run to resume had other clients, another rate, payload or machine: begin a new one")
+	}
+	b.Left = nil
+	return b, nil
+}
+
+// Run measures all cells. One that fails, or for which the time is too short, is left out: then Run
+// returns what was measured with an error, unless only the time was too short. Without enough to
+// derive the coefficients it is an error, too.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, o.Limit, fmt.Errorf("the run takes longer than %v: use fewer clients, or a machine that does nothing else", o.Limit))
+	return o.run(ctx, machine(proc.Cores()))
+}
+
+func (o *Options) run(ctx context.Context, m result.Machine) (*Result, error) {
+	r, err := o.begin(m)
+	if err != nil {
+		return nil, err
+	}
+	limit, cancel := context.WithTimeout(ctx, o.Limit)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "scale")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	began := time.Now()
-	r := &Result{Schema: Schema, Date: began.UTC().Format(time.DateOnly), Machine: machine(proc.Cores()), Clients: o.Clients, Rate: o.Rate, Payload: o.Payload}
-	todo := o.plan()
-	for i, c := range todo {
-		if err := o.measure(ctx, dir, r.Machine, &c); err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				err = cause
-			}
-			return r, fmt.Errorf("%s, %d gateways with %d clients each, %d topics: %w", c.Topology, c.Gateways, c.Clients, c.Topics, err)
-		}
-		r.Cells = append(r.Cells, c)
+	say := func(format string, args ...any) {
 		if o.Say != nil {
-			o.Say(fmt.Sprintf("%d of %d: %s, %d gateways with %d clients each, %d topics: %.2f µs of CPU per delivery, p99 %.1f ms",
-				i+1, len(todo), c.Topology, c.Gateways, c.Clients, c.Topics, c.PerDelivery(), float64(c.P99)/1e3))
+			o.Say(fmt.Sprintf(format, args...))
 		}
 	}
-	r.Seconds = result.Round(time.Since(began).Seconds(), 1)
-	r.Coefficients, err = r.fit()
-	return r, err
+	began := time.Now()
+	var failed []error
+	todo := o.plan()
+	for i, c := range todo {
+		if slices.ContainsFunc(r.Cells, c.of) {
+			say("%d of %d: %v: measured before", i+1, len(todo), c)
+			continue
+		}
+		err := limit.Err()
+		if err == nil {
+			err = o.measure(limit, dir, r.Machine, &c)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return r, ctx.Err()
+		case limit.Err() != nil:
+			err = fmt.Errorf("the run may not take longer than %v", o.Limit)
+		case err != nil:
+			failed = append(failed, fmt.Errorf("%v: %w", c, err))
+		}
+		if err != nil {
+			r.Left = append(r.Left, Left{c.Topology, c.Gateways, c.Clients, c.Topics, err.Error()})
+			say("%d of %d: %v: left out: %v", i+1, len(todo), c, err)
+			continue
+		}
+		r.Cells = append(r.Cells, c)
+		r.Seconds = result.Round(r.Seconds+time.Since(began).Seconds(), 1)
+		began = time.Now()
+		say("%d of %d: %v: %.2f µs of CPU per delivery, p99 %.1f ms", i+1, len(todo), c, c.PerDelivery(), float64(c.P99)/1e3)
+		if o.Keep != nil {
+			if err := o.Keep(r); err != nil {
+				return r, err
+			}
+		}
+	}
+	if r.Coefficients, err = r.fit(); err != nil {
+		failed = append(failed, fmt.Errorf("the coefficients: %w", err))
+	}
+	return r, errors.Join(failed...)
 }

@@ -21,10 +21,11 @@ func TestMain(m *testing.M) {
 	testkit.Main(m, map[*string]string{&gatewayProgram: "sluice/cmd/sluice", &natsServer: "github.com/nats-io/nats-server/v2"})
 }
 
-// Gateways get each event of their clients' topics once, directly and over a leaf node, whether
-// they have clients for all topics or not.
+// Gateways get each event of their clients' topics once, directly, over a leaf node and over a
+// relay, whether they have clients for all topics or not.
 func TestMeasure(t *testing.T) {
-	o := Options{Gateway: gatewayProgram, NATS: natsServer, Clients: 40, Window: 3 * time.Second}
+	t.Parallel()
+	o := Options{Gateway: gatewayProgram, NATS: natsServer, Clients: 40, Rate: 2, Window: 3 * time.Second}
 	if err := o.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -32,16 +33,23 @@ func TestMeasure(t *testing.T) {
 		{Topology: Cluster, Gateways: 2, Clients: 20, Topics: 30},
 		{Topology: Leaf, Gateways: 2, Clients: 20, Topics: 1},
 		{Topology: Within, Gateways: 2, Clients: 20, Topics: 30},
+		{Topology: Relay, Gateways: 2, Clients: 20, Topics: 30},
 	} {
-		if err := o.measure(t.Context(), t.TempDir(), result.Machine{}, &c); err != nil {
-			t.Fatalf("%s: %v", c.Topology, err)
-		}
-		if want := int64(2 * c.Topics); c.Events != want || c.Expected != 2*2*20 || !c.OnceEach() {
-			t.Errorf("%s: %+v, want %d events", c.Topology, c, want)
-		}
-		if c.Bytes < 128 || c.Each[0].Memory == 0 || c.Each[0].Due != 2*int64(min(c.Clients, c.Topics)) {
-			t.Errorf("%s: %+v", c.Topology, c)
-		}
+		t.Run(c.Topology, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			if err := o.measure(t.Context(), t.TempDir(), result.Machine{}, &c); err != nil {
+				t.Fatal(err)
+			}
+			if want := int64(2 * c.Topics); c.Events != want || c.Expected != 2*2*20 || !c.OnceEach() {
+				t.Errorf("%+v, want %d events", c, want)
+			}
+			if (c.Topology == Relay) != (c.Relay > 0 && c.RelayMemory > 0) {
+				t.Errorf("the relay used %v µs and %d bytes", c.Relay, c.RelayMemory)
+			}
+			if c.Bytes < 128 || c.Each[0].Memory == 0 || c.Each[0].Due != 2*int64(min(c.Clients, c.Topics)) {
+				t.Errorf("%+v", c)
+			}
+		})
 	}
 }
 
@@ -53,6 +61,43 @@ func TestMeasureFails(t *testing.T) {
 		if err := o.measure(t.Context(), t.TempDir(), result.Machine{}, &c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", program, err)
 		}
+	}
+}
+
+// A run that goes on with what an earlier one has kept measures the rest. What fails, or finds no
+// time, is left out and named; what was measured is there all the same.
+func TestResume(t *testing.T) {
+	c := capacity.Coefficients{Event: 12, Delivery: 1.5, Connect: 90, Base: 20e6, PerClient: 4000, Socket: 3000, Overhead: 40, NATSIn: 15, NATSOut: 6, NATSItself: 900}
+	before := ideal(c)
+	o := Options{Clients: before.Clients, NATS: "/nowhere/nats-server", Before: before}
+	if err := o.Check(); err != nil {
+		t.Fatal(err)
+	}
+	all := len(before.Cells)
+	if r, err := o.run(t.Context(), before.Machine); err != nil || len(r.Cells) != all || len(r.Left) > 0 || r.Coefficients.Delivery == 0 {
+		t.Errorf("with everything: %v, %+v", err, r)
+	}
+	before.Cells = before.Cells[:all-2]
+	r, err := o.run(t.Context(), before.Machine)
+	if err == nil || !strings.Contains(err.Error(), "/nowhere/nats-server") || len(r.Cells) != all-2 || len(r.Left) != 2 || r.Coefficients.Delivery == 0 {
+		t.Errorf("without two: %v, %+v", err, r)
+	}
+	if text := r.Markdown(); strings.Count(text, "\nLeft out: relay, 2 gateways with 4000 clients each, ") != 2 {
+		t.Error(text)
+	}
+	o.Limit = 1
+	if r, err = o.run(t.Context(), before.Machine); err != nil || len(r.Left) != 2 || !strings.Contains(r.Left[0].Why, "may not take longer") {
+		t.Errorf("without time: %v, %+v", err, r.Left)
+	}
+	o.Before = nil
+	kept := 0
+	o.Keep = func(*Result) error { kept++; return nil }
+	if r, err = o.run(t.Context(), before.Machine); err == nil || len(r.Cells) > 0 || kept > 0 {
+		t.Errorf("without anything: %v, %+v", err, r)
+	}
+	o.Before = before
+	if _, err := o.run(t.Context(), result.Machine{CPU: "another"}); err == nil {
+		t.Error("the figures of another machine are taken")
 	}
 }
 
@@ -196,7 +241,7 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	var o Options
-	if err := o.Check(); err != nil || o.Clients != 19_000 || len(o.plan()) != 18 {
+	if err := o.Check(); err != nil || o.Clients != 19_000 || len(o.plan()) != 20 {
 		t.Errorf("%v: %+v, %d cells", err, o, len(o.plan()))
 	}
 }

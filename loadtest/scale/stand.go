@@ -34,6 +34,7 @@ type stand struct {
 	dir      string
 	machine  result.Machine
 	nats     []*proc.Process
+	relay    *proc.Process // nil: there is none
 	gateways []*gateway
 	service  service.Service
 	clients  client.Group
@@ -73,6 +74,10 @@ func (o *Options) newStand(dir string, m result.Machine, c *Cell) (s *stand, err
 		}
 	case Within:
 		urls = leaves
+	case Relay:
+		if urls, err = s.startRelay(o.Gateway, o.NATS, hub); err != nil {
+			return s, err
+		}
 	}
 	for i := range c.Gateways {
 		if err := s.startGateway(o.Gateway, i, c.Topology, urls); err != nil {
@@ -133,6 +138,49 @@ func (s *stand) startLeaf(program string, hub []string) ([]string, error) {
 	url := "nats://" + addr
 	config := fmt.Sprintf("listen: %q\nserver_name: leaf\nleafnodes { remotes: [{ urls: [%s] }] }\n", addr, strings.Join(hub, ", "))
 	return []string{url}, s.startNATS(program, "leaf", config, url)
+}
+
+// startRelay starts an edge server and a relay between it and the cluster, and returns the edge's
+// URL when the relay is active.
+func (s *stand) startRelay(program, natsServer string, hub []string) ([]string, error) {
+	addr, err1 := address()
+	metrics, err2 := address()
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	url := "nats://" + addr
+	if err := s.startNATS(natsServer, "edge", fmt.Sprintf("listen: %q\nserver_name: edge\n", addr), url); err != nil {
+		return nil, err
+	}
+	_, port, _ := net.SplitHostPort(metrics)
+	line := fmt.Sprintf("%s relay --addr 127.0.0.1 --metricsport %s --nats %s --downstream %s", program, port, strings.Join(hub, ","), url)
+	var err error
+	if s.relay, err = proc.Start("relay", line, s.machine.Clients, nil); err != nil {
+		return nil, err
+	}
+	if err := s.relay.Ready(metrics, startLimit); err != nil {
+		return nil, err
+	}
+	return []string{url}, s.active("http://" + metrics + "/healthz")
+}
+
+// active waits until the relay serves edges: it waits for the lease first.
+func (s *stand) active(health string) error {
+	for end := time.Now().Add(startLimit); time.Now().Before(end); time.Sleep(pollEvery) {
+		if !s.relay.Running() {
+			return fmt.Errorf("the relay ended (%s): %s", s.relay.Exit(), s.relay.Output())
+		}
+		resp, err := http.Get(health)
+		if err != nil {
+			continue
+		}
+		text, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if strings.TrimSpace(string(text)) == "active" {
+			return nil
+		}
+	}
+	return fmt.Errorf("the relay is not active after %v: %s", startLimit, s.relay.Output())
 }
 
 func host(url string) string { return strings.TrimPrefix(url, "nats://") }
@@ -203,6 +251,9 @@ func (g *gateway) events(ctx context.Context) (int64, error) {
 // failure returns which process has ended, or nil.
 func (s *stand) failure() error {
 	all := append([]*proc.Process{}, s.nats...)
+	if s.relay != nil {
+		all = append(all, s.relay)
+	}
 	for _, g := range s.gateways {
 		all = append(all, g.Process)
 	}
@@ -222,6 +273,9 @@ func (s *stand) close() error {
 	}
 	for _, g := range s.gateways {
 		g.Kill() // there is nothing to drain
+	}
+	if s.relay != nil {
+		s.relay.Kill()
 	}
 	for _, p := range s.nats {
 		errs = append(errs, p.Stop(stopLimit))

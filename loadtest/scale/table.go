@@ -3,9 +3,7 @@
 package scale
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -53,8 +51,8 @@ func (r *Result) single(topics int) (Cell, bool) {
 
 // measurements renders what was measured with all clients.
 func (r *Result) measurements(b *strings.Builder) {
-	b.WriteString("| NATS | gateways | clients | topics | deliveries/s | CPU per delivery | against one gateway | events in, each gateway | memory per client | CPU of NATS per event | p99 |\n")
-	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| NATS | gateways | clients | topics | deliveries/s | CPU per delivery | against one gateway | events in, each gateway | memory per client | CPU of NATS per event | CPU of the relay per event | p99 |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, c := range r.Cells {
 		if c.Clients != r.Clients {
 			continue
@@ -63,17 +61,21 @@ func (r *Result) measurements(b *strings.Builder) {
 		if one, ok := r.single(c.Topics); ok && (c.Gateways > 1 || c.Topology != Cluster) {
 			against = fmt.Sprintf("%+.1f %%", 100*(c.PerDelivery()/one.PerDelivery()-1))
 		}
-		once := "each once"
+		once := count(float64(c.Each[0].Due)) + ", each once"
 		if !c.OnceEach() {
 			once = "**not each once**"
+		}
+		events, relay := float64(max(c.Events, 1)), "–"
+		if c.Topology == Relay {
+			relay = fmt.Sprintf("%.1f µs", c.Relay/events)
 		}
 		empty := 0.0
 		for _, u := range c.Each {
 			empty += float64(u.Empty)
 		}
 		all := float64(c.Gateways * c.Clients)
-		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %.2f µs | %s | %s | %.1f KB | %.1f µs | %.1f ms |\n", c.Topology, c.Gateways, count(all), count(float64(c.Topics)),
-			count(float64(c.Deliveries)/c.Seconds), c.PerDelivery(), against, once, (c.Memory()-empty)/all/1e3, c.NATS/float64(max(c.Events, 1)), float64(c.P99)/1e3)
+		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %.2f µs | %s | %s | %.1f KB | %.1f µs | %s | %.1f ms |\n", c.Topology, c.Gateways, count(all), count(float64(c.Topics)),
+			count(float64(c.Deliveries)/c.Seconds), c.PerDelivery(), against, once, (c.Memory()-empty)/all/1e3, c.NATS/events, relay, float64(c.P99)/1e3)
 	}
 }
 
@@ -143,7 +145,12 @@ func (r *Result) Markdown() string {
 	fmt.Fprintf(&b, "Measured on %s, on %s with %d cores, of which the gateways share %d: %s clients for each gateway, one subscription each, %s events per topic and\nsecond with %d bytes of payload.\n\n",
 		r.Date, r.Machine.CPU, r.Machine.Cores, max(len(r.Machine.Server), 1), count(float64(r.Clients)), figure(r.Rate), r.Payload)
 	r.measurements(&b)
-	b.WriteString("\n" + r.verdict() + "\n\n### Coefficients\n\n")
+	b.WriteString("\n" + r.verdict() + "\n")
+	for _, l := range r.Left {
+		why, _, _ := strings.Cut(l.Why, "\n")
+		fmt.Fprintf(&b, "\nLeft out: %v: %.200s.\n", Cell{Topology: l.Topology, Gateways: l.Gateways, Clients: l.Clients, Topics: l.Topics}, why)
+	}
+	b.WriteString("\n### Coefficients\n\n")
 	coefficients(&b, r.Coefficients)
 	b.WriteString("\n### Predicted and measured\n\n")
 	comparisons(&b, r.compare())
@@ -180,10 +187,5 @@ const (
 
 // Insert puts the tables between the marks of a Markdown text.
 func (r *Result) Insert(text []byte) ([]byte, error) {
-	before, rest, ok1 := bytes.Cut(text, []byte(markBegin))
-	_, after, ok2 := bytes.Cut(rest, []byte(markEnd))
-	if !ok1 || !ok2 {
-		return nil, errors.New("the marks for the tables are missing: " + strings.TrimSpace(markBegin) + " and " + strings.TrimSpace(markEnd))
-	}
-	return slices.Concat(before, []byte(markBegin+"\n"+r.Markdown()+"\n"+markEnd), after), nil
+	return between(text, markBegin, markEnd, r.Markdown())
 }

@@ -3,6 +3,7 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"net"
 	"strconv"
@@ -182,6 +183,12 @@ func (s *NATS) Publish(topic int, payload []byte) error {
 		payload = s.buf
 	}
 	return s.conn.Publish(s.subjects[topic], payload)
+}
+
+// Request makes a request without a payload, as a gateway does, and waits for the reply.
+func (s *NATS) Request(ctx context.Context, subject string) error {
+	_, err := s.conn.RequestWithContext(ctx, subject, nil)
+	return err
 }
 
 // Flush implements Service. The NATS library sends without it.
