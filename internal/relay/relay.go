@@ -153,6 +153,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 		err = r.path.check(ctx)
 	}
 	if err != nil {
+		r.stopped.Store(true) // there is nothing left to stop
 		r.keeper.stop(ctx)
 		r.close()
 		return err
