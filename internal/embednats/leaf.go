@@ -80,8 +80,22 @@ func (e *LinkError) Error() string {
 	if e.Hub != "" {
 		at = " at " + e.Hub
 	}
-	return "no leaf link to the NATS server" + at + ": " + e.Cause
+	text := "no leaf link to the NATS server" + at + ": " + e.Cause
+	switch {
+	case e.Fix != "":
+	case strings.Contains(e.Cause, server.TLSHandshakeError.String()): // the server says no more about it
+		text += " (" + noTLS + ")"
+	default:
+		text += " (" + leafPort + ")"
+	}
+	return text
 }
+
+// noTLS is what to do if the hub does not speak TLS.
+const noTLS = "if the hub's port for leaf nodes does not speak TLS, use a nats:// address, without natsCert and natsRootCAs"
+
+// leafPort is what an address of natsLeaf must be.
+const leafPort = "natsLeaf must be the port for leaf nodes of the hub's NATS server, which must run: leafnodes in its configuration, 7422 by default; not a port for clients, routes or HTTP, nor one behind which TLS begins first"
 
 // Advice returns what to do if waiting does not help, else "".
 func (e *LinkError) Advice() string { return e.Fix }
@@ -251,6 +265,7 @@ func (l *leaf) said(level slog.Level, line string) {
 			l.cut(errors.New(why))
 		} else if l.links == nil && l.why == "" {
 			l.why = "it has closed the connection: " + why
+			l.notify()
 		}
 		return
 	}
@@ -293,11 +308,11 @@ func fix(line string) string {
 	case has("Authorization Violation", "Authentication", "authentication", "Permissions Violation for account"):
 		return "check the user in natsLeaf, natsCreds or natsNkey against the hub's leafnodes authorization"
 	case has(server.ErrConnectedToWrongPort.Error()):
-		return "natsLeaf must be the hub's port for leaf nodes (leafnodes in its configuration, 7422 by default), not that for clients or routes"
+		return leafPort
 	case has("x509:", "certificate"):
 		return "check natsRootCAs, the name in the hub's certificate, and natsCert"
 	case has("first record does not look like a TLS handshake"):
-		return "the hub's port for leaf nodes does not speak TLS: use a nats:// address, without natsCert and natsRootCAs"
+		return noTLS
 	case has("Duplicate Remote"):
 		return "another server with the same server_name is a leaf node of the hub: give each its own in embeddedNatsConfig, or leave it out"
 	case has(server.ErrLeafNodeHasSameClusterName.Error()):

@@ -2,6 +2,7 @@ package embednats
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 
 	"sluice/internal/natstest"
 	"sluice/internal/secret"
+	"sluice/internal/selfsigned"
 	"sluice/internal/testkit"
 )
 
@@ -175,6 +177,20 @@ func TestNoFalseReplyWhenTheLinkEnds(t *testing.T) {
 	}
 }
 
+// serverTLS has a certificate that no one knows.
+func serverTLS(t *testing.T) *tls.Config {
+	t.Helper()
+	pair, err := selfsigned.New("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
+}
+
 // What no waiting mends fails immediately, and says what to do.
 func TestLeafLinkErrors(t *testing.T) {
 	port := natstest.NewLeafPort(t)
@@ -198,11 +214,33 @@ func TestLeafLinkErrors(t *testing.T) {
 			}()
 		}
 	}()
+	secure, err := tls.Listen("tcp", "127.0.0.1:0", serverTLS(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { secure.Close() })
+	go func() {
+		for {
+			c, err := secure.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_ = c.(*tls.Conn).HandshakeContext(t.Context()) // waits for the client's first record
+				c.Close()
+			}()
+		}
+	}()
+	private := natstest.NewLeafPort(t)
+	natstest.Start(t, private.Open, func(o *server.Options) { o.LeafNode.TLSConfig, o.LeafNode.TLSTimeout = serverTLS(t), 5 })
 	for _, c := range []struct{ name, url, cause, fix string }{
 		{"wrong password", "nats://site:wrong-secret@" + port.Addr(), "Authorization Violation", "natsCreds"},
 		{"no password", "nats://" + port.Addr(), "Authorization Violation", "natsCreds"},
 		{"the port for clients", hub.URL(), "wrong port", "7422"},
 		{"another server", "nats://" + web.Addr().String(), "", ""},
+		{"a port that begins with TLS", "nats://" + secure.Addr().String(), "", ""},
+		{"an unknown certificate", "nats://" + private.Addr(), "x509", "natsRootCAs"},
+		{"TLS where there is none", "tls://" + port.Addr(), "TLS Handshake Failure", ""},
 		{"no server", "nats://127.0.0.1:1", "connection refused", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -215,6 +253,9 @@ func TestLeafLinkErrors(t *testing.T) {
 			}
 			if !strings.Contains(why.Cause, c.cause) || !strings.Contains(why.Advice(), c.fix) || (c.fix == "") != (why.Advice() == "") {
 				t.Errorf("%v; advice: %q\n%s", err, why.Advice(), s.log)
+			}
+			if advised := err.Error() + why.Advice(); !strings.Contains(advised, "natsLeaf must be the port for leaf nodes") && !strings.Contains(advised, "use a nats:// address") && c.fix != "natsCreds" && c.fix != "natsRootCAs" {
+				t.Errorf("it does not say what to do: %s", advised)
 			}
 			if strings.Contains(err.Error(), "secret") || strings.Contains(s.log.String(), "secret") {
 				t.Errorf("the password is shown: %v\n%s", err, s.log)
