@@ -11,18 +11,29 @@ import (
 
 // check does "sluice check": it prints the effective configuration to stdout, and to stderr every
 // warning and every mistake that a start with the same arguments and environment would find, but
-// for what needs a socket. It exits with 0, or with 2 if there is a mistake.
+// for what needs a socket. After the word "relay", the settings are those of "sluice relay". It
+// exits with 0, or with 2 if there is a mistake.
 func (p *process) check(args []string) int {
+	relay := len(args) > 0 && args[0] == "relay"
+	if relay {
+		args = args[1:]
+	}
 	setup, err := config.Check(args, p.environ)
 	if setup.Help || setup.Version {
 		return p.inform(setup)
 	}
+	setup.Relay = relay
 	_, _ = p.stdout.Write(setup.Effective())
+	setup.Warnings = append(setup.Warnings, setup.Unused()...)
 	if err == nil {
 		c := setup.Config
 		c.Log = slog.New(slog.DiscardHandler)
-		_, err = gateway.New(c) // it also reads the certificates
-		setup.Warnings = append(setup.Warnings, setup.Config.Warnings()...)
+		if relay {
+			_, err = p.relay(c)
+		} else {
+			_, err = gateway.New(c) // it also reads the certificates
+			setup.Warnings = append(setup.Warnings, setup.Config.Warnings()...)
+		}
 	}
 	for _, n := range setup.Notes {
 		fmt.Fprintf(p.stderr, "note: %s\n", n)

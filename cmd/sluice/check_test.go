@@ -67,6 +67,47 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// "sluice check relay" holds the settings to what a relay needs and reads.
+func TestCheckRelay(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "relay.yaml")
+	if err := os.WriteFile(file, []byte("natsUrl: nats://home:4222\ndownstream: nats://u:s3same@edge:4222\nport: 81\nwsPath: /ws\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	down := []string{"--downstream", "nats://edge:4222"}
+	for _, tt := range []struct {
+		args, environ []string
+		code          int
+		stdout        string
+		stderr        []string
+	}{
+		{down, nil, 0, `downstream: "nats://edge:4222"`, nil},
+		{[]string{"-c", file}, nil, 0, "relayLease: ", []string{"warning: port (from " + file + ":3) means nothing to a relay: remove it", "warning: wsPath (from " + file + ":4) means nothing"}},
+		{nil, nil, 2, "natsUrl: ", []string{"error: a relay needs downstream"}},
+		{append(down, "--embedded-nats"), nil, 2, "", []string{"error: a relay connects to two NATS servers and embeds none", "warning: embeddedNats (from --embedded-nats) means nothing"}},
+		{append(down, "--relay-lease", "1ms"), nil, 2, "", []string{"error: relayLease: "}},
+		{append(down, "--downstream-creds", "/nowhere/creds"), nil, 2, "", []string{"error: downstreamCreds: open /nowhere/creds: no such file or directory: name a file that is there"}},
+		{down, []string{"SLUICE_DOWNSTREEM=x"}, 2, "", []string{"error: unknown environment variable SLUICE_DOWNSTREEM: did you mean SLUICE_DOWNSTREAM?"}},
+		{append(down, "--relaylease", "9s"), nil, 2, "", []string{"error: unknown flag: --relaylease"}},
+	} {
+		code, stdout, stderr := command(t, tt.environ, append([]string{"check", "relay"}, tt.args...)...)
+		if code != tt.code || !strings.Contains(stdout, tt.stdout) || strings.Contains(stdout, "wsPath") || strings.Contains(stdout+stderr, "s3same") {
+			t.Errorf("%q: exit code %d\n%s%s", tt.args, code, stdout, stderr)
+		}
+		for _, want := range tt.stderr {
+			if !strings.Contains(stderr, want) {
+				t.Errorf("%q: %q is not in the messages:\n%s", tt.args, want, stderr)
+			}
+		}
+		if len(tt.stderr) == 0 && stderr != "" {
+			t.Errorf("%q: messages:\n%s", tt.args, stderr)
+		}
+	}
+	code, _, stderr := command(t, nil, append([]string{"check"}, down...)...)
+	if code != 0 || !strings.Contains(stderr, "warning: downstream (from --downstream) is for sluice relay") {
+		t.Errorf("of a gateway: exit code %d\n%s", code, stderr)
+	}
+}
+
 // What "sluice config" prints is accepted by "sluice check" without a word.
 func TestConfigIsCheckedClean(t *testing.T) {
 	code, text, _ := command(t, nil, "config")

@@ -64,13 +64,13 @@ type service interface {
 // returns the exit code.
 func (p *process) run(args []string) int {
 	p.args = args
-	build := p.gateway
+	build, relay := p.gateway, false
 	if len(args) > 0 {
 		switch args[0] {
 		case "demo":
 			build, args = p.demo, args[1:]
 		case "relay":
-			build, args = p.relay, args[1:]
+			build, args, relay = p.relay, args[1:], true
 		case "check":
 			return p.check(args[1:])
 		case "health":
@@ -113,7 +113,8 @@ func (p *process) run(args []string) int {
 	if setup.Created != "" {
 		log.Info("config file written with the defaults", "file", setup.Created)
 	}
-	for _, w := range setup.Warnings {
+	setup.Relay = relay
+	for _, w := range append(setup.Warnings, setup.Unused()...) {
 		log.Warn(w)
 	}
 	for _, n := range setup.Notes {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -48,6 +49,9 @@ func (p *process) relay(c gateway.Config) (service, error) {
 		return nil, err
 	}
 	c = c.WithDefaults()
+	if err := readable(&c); err != nil {
+		return nil, err
+	}
 	s := &relayService{config: c, log: c.Log, failed: make(chan error, 1)}
 	registry := metrics.New(c.Version, gateway.Protocol)
 	o := relay.Options{
@@ -81,6 +85,32 @@ func (p *process) relay(c gateway.Config) (service, error) {
 		})
 	}
 	return s, nil
+}
+
+// readable returns an error for each file of a relay's settings that cannot be read.
+func readable(c *gateway.Config) error {
+	var errs []error
+	for _, f := range []struct {
+		key   string
+		files []string
+	}{
+		{"natsCreds", []string{c.NATSCreds}}, {"natsNkey", []string{c.NATSNkey}}, {"natsCert", []string{c.NATSCert}}, {"natsKey", []string{c.NATSKey}},
+		{"natsRootCAs", c.NATSRootCAs}, {"downstreamCreds", []string{c.DownstreamCreds}}, {"downstreamNkey", []string{c.DownstreamNkey}},
+		{"downstreamCert", []string{c.DownstreamCert}}, {"downstreamKey", []string{c.DownstreamKey}}, {"downstreamRootCAs", c.DownstreamRootCAs},
+	} {
+		for _, name := range f.files {
+			if name == "" {
+				continue
+			}
+			file, err := os.Open(name)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w: name a file that is there and may be read", f.key, err))
+				continue
+			}
+			_ = file.Close()
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // health answers health checks: 200 if the relay serves edges or could, else 503 with the reason.

@@ -19,7 +19,7 @@ var commands = []command{
 	{args: options, help: "run the gateway"},
 	{name: "demo", args: options, help: "run a gateway with a demo service and its page"},
 	{name: "relay", args: options, help: "run a relay between the services' NATS server (--nats) and that of gateways (--downstream)"},
-	{name: "check", args: options, help: "print the effective configuration and what is wrong with it"},
+	{name: "check", args: "[relay] " + options, help: "print the effective configuration, of a relay with that word, and what is wrong with it"},
 	{name: "health", args: options, help: "ask the gateway with these settings whether it is healthy"},
 	{name: "config", args: "[--schema]", words: []string{"--schema"}, help: "print a configuration file with the defaults, or its JSON Schema"},
 	{name: "top", args: "[-url URL] [-token-file FILE]", words: adminFlags, help: "show in the terminal what a running gateway is doing"},

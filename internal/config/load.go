@@ -12,6 +12,7 @@ import (
 // Setup is what a command line, the environment and the configuration file ask for.
 type Setup struct {
 	Config   Config
+	Relay    bool     // for Unused and Effective: the program is a relay; the caller sets it
 	Help     bool     // -h: show Usage, start nothing
 	Version  bool     // -v: show the version, start nothing
 	Created  string   // the configuration file that was missing and has been written

@@ -9,9 +9,10 @@ import (
 	"sluice/internal/secret"
 )
 
-// Effective returns every setting with its value and the source of that: a line of the file, a
-// variable, a flag, or the default. It is YAML, but for values that are not shown because they may
-// contain a credential. It is empty if not even the command line could be read.
+// Effective returns every setting that means something to the program, a gateway or a relay, with
+// its value and the source of that: a line of the file, a variable, a flag, or the default. It is
+// YAML, but for values that are not shown because they may contain a credential. It is empty if not
+// even the command line could be read.
 func (s *Setup) Effective() []byte {
 	if s.sources == nil {
 		return nil
@@ -19,12 +20,15 @@ func (s *Setup) Effective() []byte {
 	c := s.Config.WithDefaults()
 	var left []string
 	width := 0
+	var b bytes.Buffer
 	for i := range settings {
 		left = append(left, settings[i].key+": "+string(settings[i].shown(&c)))
 		width = max(width, min(len(left[i]), sourceColumn))
 	}
-	var b bytes.Buffer
 	for i := range settings {
+		if !settings[i].concerns(s.Relay) {
+			continue
+		}
 		source := s.sources[&settings[i]]
 		if source == "" {
 			source = "default"
