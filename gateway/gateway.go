@@ -19,6 +19,7 @@ import (
 	"sluice/cache"
 	"sluice/fanout"
 	"sluice/internal/admin"
+	"sluice/internal/alternate"
 	"sluice/internal/certs"
 	"sluice/internal/collect"
 	"sluice/internal/connid"
@@ -59,8 +60,9 @@ type Gateway struct {
 	metrics   *metrics.Registry
 	proxies   []netip.Prefix
 	addresses *ratelimit.Addresses
-	tls       *tls.Config  // nil: plaintext
-	certs     *certs.Store // of tls
+	elsewhere alternate.Rotation // other gateways
+	tls       *tls.Config        // nil: plaintext
+	certs     *certs.Store       // of tls
 	ids       connid.Maker
 	http      *httpedge.Edge
 	rest      *httpapi.Handler // of http
@@ -127,6 +129,7 @@ func New(c Config) (*Gateway, error) {
 	if g.clock == nil {
 		g.clock = owner.SystemClock()
 	}
+	g.elsewhere.Set(c.Alternates)
 	g.limits = limit.NewTable(c.ServiceLimits())
 	g.reloader = g.newReloader(c)
 	g.services = servicelog.New(c.Log, g.clock)
@@ -282,6 +285,8 @@ func (g *Gateway) engineOptions() netpoll.Options {
 		Addresses:  g.addresses,
 		TLS:        g.tls,
 		InputEnded: httpedge.InputEnded,
+		Alternates: &g.elsewhere,
+		Elsewhere:  httpedge.SendAway,
 
 		ResponseHeader:  g.rest.Origins().Lines(),
 		TooManyRequests: string(res.TooActive("too many connections from this address").AppendJSON(nil)),
@@ -327,6 +332,8 @@ func (g *Gateway) httpOptions(c *Config, trusted []netip.Prefix) httpedge.Option
 			Alive:    g.Alive,
 			Closed:   g.grace.Over,
 			Adopt:    g.adopt,
+
+			Elsewhere: g.goElsewhere,
 		},
 		Metrics: &g.httpMetrics,
 		Faults:  g.faults,

@@ -19,6 +19,15 @@ func (g *Gateway) natsLost() {
 // healthy reports whether NATS is connected.
 func (g *Gateway) healthy() bool { return g.owners.Bus() != nil && g.owners.Bus().Connected() }
 
+// goElsewhere returns the URL of another gateway that clients should use in place of this one; ""
+// if they should stay. With another process on the same sockets they should.
+func (g *Gateway) goElsewhere() string {
+	if (g.draining.Load() || g.grace.Over()) && !g.left.Load() {
+		return g.elsewhere.Next()
+	}
+	return ""
+}
+
 // ready returns nil if new clients are served in full, otherwise the reason why not.
 func (g *Gateway) ready() error {
 	c := health.Checks{

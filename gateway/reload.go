@@ -86,6 +86,7 @@ func (g *Gateway) prepare(next Config) (commit func(context.Context), err error)
 		if store != nil {
 			g.certs.Replace(store)
 		}
+		g.elsewhere.Set(c.Alternates)
 		g.resets.SetLimit(c.ResetThrottle)
 		g.grace.SetLength(max(c.NATSGrace, 0))
 		g.addresses.Adjust(c.AddressLimits(&networks))

@@ -56,6 +56,14 @@ var reloadPressureCases = map[string]reloadCase{
 			t.Errorf("closed with %d", code)
 		}
 	}},
+	"alternates": {to: func(c *Config) { c.Alternates = []string{otherGateway} }, proof: func(t *testing.T, r *reloadable) {
+		c := r.dial()
+		c.ask("version", "")
+		r.owners.CloseClients()
+		if code, reason := c.reason(); code != 1012 || reason != "try "+otherGateway {
+			t.Errorf("closed with %d %q", code, reason)
+		}
+	}},
 	"natsLossExit": {base: func(c *Config) { c.NATSGrace = Off }, to: func(c *Config) { c.NATSLossExit = true }, proof: func(t *testing.T, r *reloadable) {
 		r.grace.Lost(0)
 		if err := testkit.Await(t, r.Done(), "the end"); err == nil || !strings.Contains(err.Error(), "natsLossExit") {

@@ -201,7 +201,7 @@ func (d *drain) closeShare() {
 		case statePending:
 			c.http().refusePending(&l.engine.metrics.RefusedDrain, c.http().errorResponse(http.StatusServiceUnavailable))
 		default:
-			c.Close(wsproto.CloseGoingAway, "the gateway is being stopped")
+			c.ending().sendAway(wsproto.CloseGoingAway, "the gateway is being stopped")
 		}
 	}
 	l.iter.conn = nil

@@ -108,5 +108,5 @@ func (c httpConn) handover(b []byte) {
 // engine itself are made here.
 func (c httpConn) response(status int, header, body string) []byte {
 	a := &c.loop.arena
-	return a.Commit(wsproto.AppendHTTPError(a.Begin(), status, c.loop.opts.ResponseHeader+header, body))
+	return a.Commit(wsproto.AppendHTTPError(a.Begin(), status, c.loop.opts.ResponseHeader+c.hint(status)+header, body))
 }

@@ -142,11 +142,12 @@ func (l *Loop) Full() bool { return l.output.full }
 
 // CloseAll closes every WebSocket connection of the loop after what is queued for it. Streams are
 // finished, pending upgrades rejected with 503. Connections whose request head is incomplete stay,
-// and so do those with a plain request.
+// and so do those with a plain request. Each client is sent to one of Options.Alternates, if there
+// are any; reason is for those without.
 func (l *Loop) CloseAll(code uint16, reason string) {
 	for i := range l.table.slots {
 		if c := l.table.slots[i].conn; c != nil {
-			attempt(c, func(c *Conn) { c.Close(code, reason) })
+			attempt(c, func(c *Conn) { c.ending().sendAway(code, reason) })
 		}
 	}
 }

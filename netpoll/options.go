@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"time"
 
+	"sluice/internal/alternate"
 	"sluice/internal/owner"
 	"sluice/internal/ratelimit"
 	"sluice/wsproto"
@@ -128,6 +129,12 @@ type Options struct {
 	// InputEnded is called on its loop for a stream whose client has ended its input. Output sent
 	// then shows whether the client still reads. nil: the stream is finished.
 	InputEnded func(c *Conn)
+	// Alternates are the URLs of other gateways. Each client that Drain or Loop.CloseAll closes, or
+	// that gets 503, learns one of them; nil: none. It may be used by others, too.
+	Alternates *alternate.Rotation
+	// Elsewhere is called on its loop for a stream before it is finished, because its client should
+	// connect to the gateway at url. It may send that. nil: the client does not learn it.
+	Elsewhere func(c *Conn, url string)
 
 	Flush Flush // how loops write; "": FlushAuto
 

@@ -67,13 +67,14 @@ const (
 // section 6 lists those that Resgate has too.
 type Config struct {
 	// Clients.
-	Addr           string // IP address to listen on, or AllAddresses; default 0.0.0.0
-	Port           int    // TCP port, or FreePort; default 8080
-	WSPath         string // path of WebSocket upgrades
-	AllowOrigin    string // "*" or origins separated by ";"
-	AcceptPace     int    // WebSocket clients per second and event loop that are taken in before others wait; 0: no limit
-	AcceptRate     int    // new client connections per second; 0: no limit
-	MaxConnections int    // open client connections; 0: as many as the descriptor limit allows
+	Addr           string   // IP address to listen on, or AllAddresses; default 0.0.0.0
+	Port           int      // TCP port, or FreePort; default 8080
+	WSPath         string   // path of WebSocket upgrades
+	AllowOrigin    string   // "*" or origins separated by ";"
+	AcceptPace     int      // WebSocket clients per second and event loop that are taken in before others wait; 0: no limit
+	AcceptRate     int      // new client connections per second; 0: no limit
+	MaxConnections int      // open client connections; 0: as many as the descriptor limit allows
+	Alternates     []string // WebSocket URLs of other gateways, for clients that this one cannot serve
 
 	// Proxies in front of the gateway, whose word on a client's address counts.
 	ProxyProtocolFrom  []string // networks whose connections begin with a PROXY protocol header

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/internal/alternate"
 	"sluice/internal/jwtauth"
 	"sluice/internal/secret"
 	"sluice/internal/tracing"
@@ -78,6 +79,9 @@ var settings = []setting{
 		traits: nullResets, value: text(func(c *Config) *string { return &c.PATCHMethod }, "", valid(checkMethod))},
 	{key: "wsCompression", flag: "wscompression", group: groupServer, help: "compress WebSocket messages",
 		value: toggle(func(c *Config) *bool { return &c.WSCompression })},
+	{key: "alternates", flag: "alternate", arg: "url", group: groupServer, help: "WebSocket URL of another gateway, for clients that this one cannot serve; repeat for several",
+		more:   "Each client learns one, in turn, when it is refused with 503, when the gateway stops, and when NATS is away for longer than natsGrace. Those that do not know the extension are not affected. docs/failover.md explains it.",
+		traits: reloadable, value: list(func(c *Config) *[]string { return &c.Alternates }, alternate.Check)},
 	{key: "resetThrottle", flag: "resetthrottle", arg: "n", group: groupServer, help: "parallel requests after a system reset; 0: no limit",
 		more:   "Set it when a service restart causes more parallel requests than the services can handle.",
 		traits: reloadable, value: number(func(c *Config) *int { return &c.ResetThrottle }, 0, 0, math.MaxInt, atLeast(0))},

@@ -35,6 +35,7 @@ var guides = []struct {
 	{name: "troubleshooting", pages: "docs/troubleshooting.md"},
 	{name: "extensions", pages: "docs/extensions.md"},
 	{name: "edge", pages: "docs/edge.md"},
+	{name: "failover", pages: "docs/failover.md"},
 	{name: "security", pages: "docs/security.md"},
 	{name: "clusters", pages: "docs/clusters.md"},
 	{name: "authentication", pages: "docs/authentication.md"},

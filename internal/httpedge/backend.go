@@ -222,7 +222,7 @@ func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Me
 		select {
 		case <-r.Context().Done():
 		case <-q.edge.stopping:
-			out.Close()
+			q.edge.sendAway(x.client.l, out)
 			<-r.Context().Done()
 		}
 		x.client.l.post(x.finish)

@@ -49,6 +49,9 @@ type Gateway struct {
 	// Closed reports whether clients are rejected, since NATS has been unreachable for longer than
 	// the grace period.
 	Closed func() bool
+	// Elsewhere returns the URL of the gateway that clients should use in place of this one, which
+	// is being stopped or has lost NATS; "" if they should stay. nil: they always should.
+	Elsewhere func() string
 	// Adopt returns a connection with a WebSocket upgrade to a loop. head has the request's head
 	// and the bytes read after it.
 	Adopt func(c net.Conn, head []byte)

@@ -193,6 +193,7 @@ func (l *Loop) newResponse() *httpapi.Response {
 func (p *plainRequest) newResponse() *httpapi.Response {
 	resp := p.l.newResponse()
 	p.l.edge.api.CORS(resp.Header, p.query.Origin)
+	p.l.edge.hint(resp.Header)
 	return resp
 }
 

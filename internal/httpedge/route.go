@@ -48,6 +48,7 @@ func (m *Metrics) count(method string) {
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	handled(r)
 	e.api.Origins().Vary(w.Header())
+	e.hint(w.Header())
 	switch {
 	case e.isProbe(r):
 		e.health(w, r)

@@ -146,6 +146,7 @@ func (s *stream) begin(header http.Header, first *res.Meta, rid string) {
 // the stream begins.
 func (s *stream) respond(header http.Header, meta *res.Meta, err *res.Error) bool {
 	l := s.loop
+	l.edge.hint(header)
 	resp := httpapi.Response{Header: header}
 	begins := l.edge.api.Streamed(&resp, s.URI(), meta, httpError(err))
 	l.endSpan(&s.span, resp.Status)
