@@ -53,13 +53,21 @@ export type State = "connecting" | "online" | "offline" | "closed";
 export interface Options {
   /** Is awaited on each new connection before subscriptions are made: the place to sign in. */
   onConnect?: (client: Client) => unknown;
+  /** Reports whether the client goes to a URL that its gateway has sent it to, and whose host is not in its list. */
+  follow?: (url: string) => boolean;
   /** The class to use; that of the package ws in Node before version 22. */
   WebSocket?: unknown;
 }
 
+/** Returns a function that makes WebSockets to the gateways of a list, for ResClient in place of a URL. */
+export function dialer(urls: string | readonly string[], options?: Pick<Options, "follow" | "WebSocket">): () => any;
+
 /** A connection to a gateway, which is made again when it is lost, with all subscriptions. */
 export class Client extends Emitter {
-  constructor(url: string, options?: Options);
+  /** A list has further gateways, for when the first is lost. */
+  constructor(url: string | readonly string[], options?: Options);
+  /** The gateway that the client is connected to, or will try next. */
+  readonly url: string;
   readonly state: State;
   /** When the next attempt is made, in the milliseconds of Date.now, while the state is "offline". */
   readonly retryAt: number;

@@ -195,6 +195,112 @@ function diff(a, b) {
 /** Close codes of a gateway that restarts, stops, or has closed a slow client: all clients come back, so not immediately. */
 const busy = new Set([1001, 1012, 1013]);
 
+/** How long a handshake may take, in milliseconds: a lost machine does not refuse it. */
+const handshake = 10_000;
+
+/** The URL of another gateway in a close event: the reason "try wss://…", an extension. */
+const hintOf = ({ code, reason }) => (code === 1001 || code === 1012 ? /^try (\S+)$/.exec(reason)?.[1] : undefined);
+
+/** A gateway, and when it may be tried again. */
+class Place {
+  attempts = 0; // since a connection has lasted
+  due = 0;
+
+  constructor(url) {
+    this.url = url;
+    try {
+      const { href, protocol, host } = new URL(`${url}`.replace(/^http/, "ws"), globalThis.location?.href);
+      if (/^wss?:$/.test(protocol)) Object.assign(this, { href, protocol, host });
+    } catch {
+      // The WebSocket says what is wrong with it.
+    }
+  }
+}
+
+/** Which gateway of a list to connect to, and when. */
+class Places {
+  now;
+
+  #list;
+  #follow;
+  #other; // the latest place of a hint that is not in the list
+
+  constructor(urls, follow) {
+    this.#list = [urls].flat().map((url) => new Place(url));
+    if (!this.#list.length) throw new TypeError("there is no gateway to connect to: pass a URL, or a list");
+    this.#follow = follow;
+    this.now = this.#list[0];
+  }
+
+  /**
+   * Notes that the connection is lost, or could not be made, and chooses the next place. Returns the milliseconds to wait.
+   *
+   * A connection that was open is first made again at the same place, unless the gateway has ended it. What fails waits
+   * longer from attempt to attempt, so the others have their turn.
+   */
+  leave({ open = false, lasted = false, code, hint, retryAfter = 0 }) {
+    const from = this.now;
+    const time = Date.now();
+    // When a gateway ends, all its clients come back at the same time. So each waits a random part of the pause.
+    const share = 0.5 + Math.random() / 2;
+    const pause = (attempts) => Math.min(30_000, 500 * 2 ** attempts) * share;
+    const least = busy.has(code) ? 2 : 0;
+    if (lasted) from.attempts = 0;
+    from.attempts = Math.max(from.attempts, least);
+    from.due = time + Math.max(pause(from.attempts++), retryAfter);
+    if (!open || code === 1001 || code === 1012) this.now = this.#hinted(hint, time) ?? this.#next(time);
+    return Math.max(pause(least), this.now.due - time);
+  }
+
+  /** The place that may be tried first, in the order of the list, beginning after the present one. */
+  #next(time) {
+    const after = this.#list.indexOf(this.now) + 1;
+    const all = [...this.#list.slice(after), ...this.#list.slice(0, after)];
+    return all.reduce((best, place) => (Math.max(place.due, time) < Math.max(best.due, time) ? place : best));
+  }
+
+  /**
+   * The place of a hint: one of the list, or at a host of the list, or one that follow admits. A hint comes from outside,
+   * so it cannot lead to any other host, or to a connection that is not encrypted where the list has those that are.
+   */
+  #hinted(hint, time) {
+    if (!hint) return undefined;
+    let place = new Place(hint);
+    if (!place.href) return undefined;
+    const known = this.#list.find(({ href }) => href === place.href);
+    if (!known) {
+      const secure = place.protocol === "wss:" || this.#list.every(({ protocol }) => protocol !== "wss:");
+      const near = this.#list.some(({ protocol, host }) => protocol === place.protocol && host === place.host);
+      if (!near && !(secure && this.#follow?.(place.href))) return undefined;
+      if (this.#other?.href !== place.href) this.#other = place;
+    }
+    place = known ?? this.#other;
+    return place.due <= time ? place : undefined; // it has failed just now
+  }
+}
+
+/**
+ * Returns a function that makes WebSockets, for ResClient in place of a URL: new ResClient(dialer(urls)). Each is to the
+ * gateway that is to be tried next. The options are those of Client.
+ */
+export function dialer(urls, { follow, WebSocket = globalThis.WebSocket } = {}) {
+  const places = new Places(urls, follow);
+  return () => {
+    const socket = new WebSocket(places.now.url);
+    const guard = setTimeout(() => socket.close(), handshake);
+    let since = 0;
+    socket.addEventListener("open", () => {
+      clearTimeout(guard);
+      since = Date.now();
+    });
+    socket.addEventListener("close", (event) => {
+      clearTimeout(guard);
+      places.leave({ open: since > 0, lasted: since > 0 && Date.now() - since > 10_000, code: event.code, hint: hintOf(event) });
+    });
+    return socket;
+  };
+}
+
 /**
  * A connection to a gateway, which is made again when it is lost, with all subscriptions.
  *
@@ -205,17 +311,16 @@ export class Client extends Emitter {
   state = "closed";
   retryAt = 0;
 
-  #url;
+  #places;
   #onConnect;
   #WebSocket;
   #socket = null;
   #heard = 0; // when the last message arrived
   #lastID = 0;
   #pending = new Map(); // request ID → function of (error, result)
-  #attempts = 0; // since a connection has lasted
   #since = 0; // when this connection came online
-  #retryAfter = 0; // milliseconds that the gateway's response to the handshake demands
   #retry = 0; // timer
+  #guard = 0; // timer of the handshake
 
   // The cache: each resource that the gateway has sent and that is still reachable from a subscription. Each ID has one
   // object, so a reference to it is that object.
@@ -228,35 +333,46 @@ export class Client extends Emitter {
   #returning = 0;
 
   /**
-   * onConnect is awaited on each new connection before subscriptions are made: the place to sign in. WebSocket is the
-   * class to use, that of the package ws in Node before version 22.
+   * url may be a list: further gateways, for when the first is lost. onConnect is awaited on each new connection before
+   * subscriptions are made: the place to sign in. WebSocket is the class to use, that of the package ws in Node before
+   * version 22. follow is called with the URL that a gateway has sent the client to, if its host is not in the list;
+   * if it returns true, the client goes there.
    */
-  constructor(url, { onConnect = async () => {}, WebSocket = globalThis.WebSocket } = {}) {
+  constructor(url, { onConnect = async () => {}, follow, WebSocket = globalThis.WebSocket } = {}) {
     super();
     if (!WebSocket) throw new TypeError('there is no WebSocket: pass that of the package "ws", as in new Client(url, { WebSocket })');
-    this.#url = url;
+    this.#places = new Places(url, follow);
     this.#onConnect = onConnect;
     this.#WebSocket = WebSocket;
   }
 
   // ── The connection ────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** The gateway that the client is connected to, or will try next. */
+  get url() {
+    return this.#places.now.url;
+  }
+
   /** Connects now, and after each loss of the connection, until close. */
   connect() {
     clearTimeout(this.#retry);
     if (this.#socket) return;
     this.#setState("connecting");
-    const socket = new this.#WebSocket(this.#url);
+    const socket = new this.#WebSocket(this.url);
     this.#socket = socket;
-    socket.onopen = () => this.#begin(socket);
+    this.#guard = setTimeout(() => this.#lose(socket), handshake);
+    socket.onopen = () => {
+      clearTimeout(this.#guard);
+      this.#begin(socket);
+    };
     socket.onmessage = (event) => this.#socket === socket && this.#receive(event.data);
-    socket.onclose = (event) => this.#lose(socket, event.code);
+    socket.onclose = (event) => this.#lose(socket, { code: event.code, hint: hintOf(event) });
     socket.onerror = () => {}; // "close" follows
     // A browser does not show the status of a rejected handshake. The package ws does.
     socket.on?.("unexpected-response", (request, response) => {
-      this.#retryAfter = 1000 * (Number(response.headers["retry-after"]) || 0);
       request.destroy();
-      this.#lose(socket);
+      const { "retry-after": seconds, "sluice-alternate": hint } = response.headers;
+      this.#lose(socket, { retryAfter: 1000 * (Number(seconds) || 0), hint });
     });
   }
 
@@ -288,7 +404,6 @@ export class Client extends Emitter {
     }
     if (this.#socket !== socket) return;
     this.#since = Date.now();
-    this.#retryAfter = 0;
     // The gateway does not know the subscriptions of an earlier connection.
     for (const sub of this.#direct.values()) {
       if (sub.resource) this.#returning++;
@@ -297,7 +412,7 @@ export class Client extends Emitter {
     this.#setState("online");
   }
 
-  #lose(socket, code) {
+  #lose(socket, why = {}) {
     if (!socket || this.#socket !== socket) return;
     this.#socket = null;
     socket.onopen = socket.onmessage = socket.onclose = null;
@@ -307,13 +422,11 @@ export class Client extends Emitter {
     this.#leaving.clear();
     this.#returning = 0;
     for (const sub of this.#direct.values()) sub.held = 0;
-    // When a gateway ends, all its clients come back at the same time. So each waits longer from attempt to attempt, and
-    // a random part of it. A connection must last for ten seconds before the pause is short again.
-    if (this.#since && Date.now() - this.#since > 10_000) this.#attempts = 0;
+    clearTimeout(this.#guard);
+    // A connection must last for ten seconds before the pause is short again.
+    const lasted = this.#since > 0 && Date.now() - this.#since > 10_000;
+    const wait = this.#places.leave({ open: this.#since > 0, lasted, ...why });
     this.#since = 0;
-    if (busy.has(code)) this.#attempts = Math.max(this.#attempts, 2);
-    const most = Math.min(30_000, 500 * 2 ** this.#attempts++);
-    const wait = Math.max(most * (0.5 + Math.random() / 2), this.#retryAfter);
     this.retryAt = Date.now() + wait;
     this.#retry = setTimeout(() => this.connect(), wait);
     this.#setState("offline");

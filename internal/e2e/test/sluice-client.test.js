@@ -11,7 +11,7 @@ import { after, afterEach, before, beforeEach, describe, it, mock } from "node:t
 
 import WebSocket from "ws";
 
-import { Client, Collection, Failed, Model, ResError, SoftRef } from "../../../docs/client/client.js";
+import { Client, dialer, Collection, Failed, Model, ResError, SoftRef } from "../../../docs/client/client.js";
 import { Gateway, Service } from "../support/process.js";
 import { random, seed } from "../support/random.js";
 import { failure, next, until } from "../support/wait.js";
@@ -273,8 +273,9 @@ class Scripted extends EventTarget {
   readyState = 0;
   sent = [];
 
-  constructor() {
+  constructor(url) {
     super();
+    this.url = url;
     Scripted.all.push(this);
   }
   send(text) {
@@ -302,7 +303,7 @@ describe("sluice-client alone", () => {
 
   beforeEach(() => {
     Scripted.all = [];
-    mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1000 });
     client = new Client("ws://example.com/", { WebSocket: Scripted });
   });
   afterEach(() => {
@@ -360,6 +361,134 @@ describe("sluice-client alone", () => {
     mock.timers.tick(10_001);
     socket().onclose({ code: 1006 });
     assert.equal(wait(), 250);
+  });
+
+  /** A client of a list of gateways, and the loss of its connection. */
+  const listed = (urls, options) => {
+    client = new Client(urls, { WebSocket: Scripted, ...options });
+    client.connect();
+  };
+  const lose = (code, reason = "") => {
+    socket().onclose({ code, reason });
+    mock.timers.tick(wait());
+  };
+
+  it("goes from gateway to gateway while none answers, each with a pause of its own", async () => {
+    mock.method(Math, "random", () => 0);
+    listed(["ws://a/", "ws://b/"]);
+    const tried = [];
+    for (let n = 0; n < 6; n++) {
+      tried.push(`${client.url} ${Date.now()}`);
+      lose(1006);
+    }
+    assert.deepEqual(tried, ["ws://a/ 1000", "ws://b/ 1250", "ws://a/ 1500", "ws://b/ 1750", "ws://a/ 2000", "ws://b/ 2250"]);
+    assert.ok(wait() <= 1000, "the pauses of one do not add to those of the other");
+  });
+
+  it("comes back to the same gateway after a loss, and leaves one that has ended it or is gone", async () => {
+    listed(["ws://a/", "ws://b/"]);
+    await comeOnline();
+    lose(1006);
+    assert.equal(socket().url, "ws://a/");
+    lose(1006);
+    assert.equal(socket().url, "ws://b/");
+    await comeOnline();
+    lose(1013);
+    assert.equal(socket().url, "ws://b/", "it was slow, which is nothing of the gateway's");
+    await comeOnline();
+    lose(1001);
+    assert.equal(socket().url, "ws://a/");
+  });
+
+  it("gives up a handshake that takes too long", () => {
+    listed(["ws://a/", "ws://b/"]);
+    mock.timers.tick(10_000);
+    assert.equal(client.state, "offline");
+    assert.equal(client.url, "ws://b/");
+  });
+
+  it("goes where the gateway sends it, in its list", async () => {
+    mock.method(Math, "random", () => 0);
+    listed(["wss://a/", "wss://b/", "wss://c/"]);
+    await comeOnline();
+    socket().onclose({ code: 1001, reason: "try wss://c" });
+    assert.equal(client.url, "wss://c/");
+    assert.equal(wait(), 1000, "and not immediately: so do all");
+    mock.timers.tick(wait());
+    await comeOnline();
+    lose(1012, "try wss://b/");
+    await comeOnline();
+    socket().onclose({ code: 1012, reason: "try https://a/" });
+    assert.equal(client.url, "wss://a/");
+    mock.timers.tick(wait());
+    assert.equal(socket().url, "wss://a/");
+  });
+
+  it("is not sent to a gateway that has failed just now", async () => {
+    mock.method(Math, "random", () => 0);
+    listed(["ws://a/", "ws://b/", "ws://c/"]);
+    await comeOnline();
+    lose(1001, "try ws://b/");
+    socket().onclose({ code: 1006 });
+    assert.equal(client.url, "ws://c/");
+    client.connect(); // without a pause
+    await comeOnline();
+    socket().onclose({ code: 1001, reason: "try ws://b/" });
+    assert.equal(client.url, "ws://a/");
+  });
+
+  it("is not led to a foreign host, nor out of TLS", async () => {
+    const asked = [];
+    const follow = (url) => asked.push(url) && url.includes("friend");
+    for (const [hint, options, want] of [
+      ["wss://evil.example/", {}, "wss://b.example/"],
+      ["ws://a.example/", {}, "wss://b.example/"],
+      ["wss://a.example:444/", {}, "wss://b.example/"],
+      ["wss://a.example@evil.example/", {}, "wss://b.example/"],
+      ["javascript:alert(1)", { follow }, "wss://b.example/"],
+      ["not a URL", { follow }, "wss://b.example/"],
+      ["/elsewhere", { follow }, "wss://b.example/"],
+      ["", { follow }, "wss://b.example/"],
+      ["wss://a.example/other/path", {}, "wss://a.example/other/path"],
+      ["wss://evil.example/", { follow }, "wss://b.example/"],
+      ["ws://friend.example/", { follow }, "wss://b.example/"],
+      ["wss://friend.example/", { follow }, "wss://friend.example/"],
+      ["https://friend.example/ws", { follow }, "https://friend.example/ws"],
+    ]) {
+      listed(["wss://a.example/", "wss://b.example/"], options);
+      await comeOnline();
+      socket().onclose({ code: 1012, reason: `try ${hint}` });
+      assert.equal(client.url, want, hint);
+      client.close();
+    }
+    assert.deepEqual(asked, ["wss://evil.example/", "wss://friend.example/", "wss://friend.example/ws"]);
+  });
+
+  it("takes hints of a gateway that ends, and of no other", async () => {
+    listed(["ws://a/", "ws://b/", "ws://c/"]);
+    for (const code of [1000, 1006, 1008, 1013]) {
+      await comeOnline();
+      mock.timers.tick(10_001);
+      lose(code, "try ws://c/");
+      assert.equal(socket().url, "ws://a/", `${code}`);
+    }
+  });
+
+  it("makes the WebSockets of another client", () => {
+    const make = dialer(["ws://a/", "ws://b/", "ws://c/"], { WebSocket: Scripted });
+    const end = (s, code, reason) => s.dispatchEvent(Object.assign(new Event("close"), { code, reason }));
+    const a = make();
+    a.dispatchEvent(new Event("open"));
+    end(a, 1001, "try ws://c/");
+    const c = make();
+    end(c, 1006, "");
+    assert.deepEqual([a.url, c.url, make().url], ["ws://a/", "ws://c/", "ws://b/"]);
+    mock.timers.tick(10_000);
+    assert.equal(socket().readyState, 3, "a handshake that takes too long");
+  });
+
+  it("needs a gateway", () => {
+    assert.throws(() => new Client([], { WebSocket: Scripted }), /pass a URL/);
   });
 
   it("gives up a connection on which nothing arrives", async () => {
@@ -441,6 +570,23 @@ describe("the package sluice-client", () => {
     client.close();
     server.closeAllConnections();
     server.close();
+  });
+
+  it("goes where a response with 503 sends it, without waiting for Retry-After", async () => {
+    const full = createServer();
+    await new Promise((listening) => full.listen(0, "127.0.0.1", listening));
+    const url = (host) => `ws://${host}:${full.address().port}/`;
+    full.on("upgrade", (request, stream) =>
+      stream.end(`HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nSluice-Alternate: ${url("localhost")}\r\nContent-Length: 0\r\n\r\n`),
+    );
+    const client = new Client([url("127.0.0.1"), "ws://127.0.0.1:1/", url("localhost")], { WebSocket });
+    client.connect();
+    await until(() => client.state === "offline", "the handshake is rejected");
+    assert.equal(client.url, url("localhost"));
+    assert.ok(client.retryAt - Date.now() < 7000, "another gateway is tried soon");
+    client.close();
+    full.closeAllConnections();
+    full.close();
   });
 
   it("has what it says, and is small", () => {
