@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 )
@@ -90,7 +91,7 @@ func (b *body) Read(p []byte) (int, error) {
 func (s *Server) Start(fail func(error)) error {
 	l, err := s.o.Listener, error(nil)
 	if l == nil {
-		l, err = net.Listen("tcp", s.o.Addr)
+		l, err = net.Listen(network(s.o.Addr), s.o.Addr)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: cannot listen on %s: %w; choose another port, or 0 for none", s.o.Setting, s.o.Addr, err)
@@ -108,6 +109,19 @@ func (s *Server) Start(fail func(error)) error {
 		}
 	}()
 	return nil
+}
+
+// network returns the network of an address to listen on, so that 0.0.0.0 is IPv4 alone and :: IPv6
+// alone, as on the port for clients. Go takes both addresses for all of both.
+func network(addr string) string {
+	at, err := netip.ParseAddrPort(addr)
+	switch {
+	case err != nil: // no host: IPv4 and IPv6
+		return "tcp"
+	case at.Addr().Unmap().Is4():
+		return "tcp4"
+	}
+	return "tcp6"
 }
 
 // Addr returns the address that the server listens on; nil before Start. A nil Server has none.

@@ -47,6 +47,25 @@ func TestServes(t *testing.T) {
 	}
 }
 
+// An address of one family is not listened on in the other: all addresses are those without a host.
+func TestFamily(t *testing.T) {
+	for addr, want := range map[string]string{"0.0.0.0:0": "tcp4", "127.0.0.1:0": "tcp4", "[::]:0": "tcp6", "[::1]:0": "tcp6", ":0": "tcp"} {
+		if got := network(addr); got != want {
+			t.Errorf("%s: %s, want %s", addr, got, want)
+		}
+	}
+	o := options()
+	o.Addr = "0.0.0.0:0"
+	s := New(o)
+	if err := s.Start(func(err error) { t.Error(err) }); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Stop() }()
+	if at := s.Addr().(*net.TCPAddr); at.IP.To4() == nil {
+		t.Errorf("0.0.0.0 listens on %v", at)
+	}
+}
+
 func TestPortInUse(t *testing.T) {
 	s := New(options())
 	if err := s.Start(func(err error) { t.Error(err) }); err != nil {
