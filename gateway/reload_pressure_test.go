@@ -359,3 +359,25 @@ func TestReloadBadAdminFiles(t *testing.T) {
 		t.Error("half of the change was applied")
 	}
 }
+
+// A dry run reads new certificates, and logs none of them as in use.
+func TestDryRunAnnouncesNothing(t *testing.T) {
+	r := startReloadable(t, adminCertificate(1))
+	announced := func() int { return r.log.Count("level=INFO msg=certificate file=") }
+	if n := announced(); n != 1 {
+		t.Fatalf("%d certificates at the start", n)
+	}
+	adminCertificate(2)(&r.next)
+	if status, body := r.request("POST", "/reload?dryRun=1"); status != 200 || !strings.Contains(body, "adminTlsCert") {
+		t.Fatalf("%d %s", status, body)
+	}
+	if n := announced(); n != 1 {
+		t.Errorf("%d certificates after a dry run:\n%s", n, r.log)
+	}
+	if err := r.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if n := announced(); n != 2 {
+		t.Errorf("%d certificates after the reload:\n%s", n, r.log)
+	}
+}

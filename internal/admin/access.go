@@ -28,6 +28,7 @@ type access struct {
 	token *[sha256.Size]byte // hash of the token; nil: none is needed
 	tls   *tls.Config        // nil: plaintext
 	files tlsFiles           // of tls
+	fresh *certs.Store       // of tls, to be announced; nil: it is in use already
 }
 
 // tlsFiles are what a TLS configuration was made of.
@@ -40,7 +41,7 @@ type tlsFiles struct {
 func (a *access) mutual() bool { return a.tls != nil && a.tls.ClientAuth != tls.NoClientCert }
 
 // newAccess reads the files of the settings. If those of TLS are the same as before, so is the
-// configuration, and connections stay. The error names the setting of a file that cannot be used.
+// configuration, and connections stay. before is nil at the start. The error names the setting of a file that cannot be used.
 func newAccess(c *config.Config, before *access, clock owner.Clock, log *slog.Logger) (*access, error) {
 	a := new(access)
 	if c.AdminTokenFile != "" {
@@ -70,9 +71,12 @@ func newAccess(c *config.Config, before *access, clock owner.Clock, log *slog.Lo
 		a.tls = before.tls
 		return a, nil
 	}
-	store, err := certs.New(certs.Options{Certs: []string{c.AdminTLSCert}, Keys: []string{c.AdminTLSKey}, Log: log, Clock: clock})
+	store, err := certs.New(certs.Options{Certs: []string{c.AdminTLSCert}, Keys: []string{c.AdminTLSKey}, Log: log, Clock: clock, Quiet: before != nil})
 	if err != nil {
 		return nil, fmt.Errorf("adminTlsCert, adminTlsKey: %w", err)
+	}
+	if before != nil {
+		a.fresh = store
 	}
 	a.tls = store.Config("http/1.1")
 	if authorities != nil {
@@ -111,7 +115,12 @@ func (s *Server) Prepare(c *config.Config) (commit func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	return func() { s.access.Store(next) }, nil
+	return func() {
+		s.access.Store(next)
+		if next.fresh != nil {
+			next.fresh.Announce()
+		}
+	}, nil
 }
 
 // listener accepts connections with or without TLS, as the settings are at that time.

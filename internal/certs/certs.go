@@ -40,6 +40,7 @@ type Options struct {
 	Keys  []string // PEM files with their private keys, in the same order
 	Log   *slog.Logger
 	Clock owner.Clock
+	Quiet bool // New does not log the certificates: Announce does, when they come into use
 }
 
 // Store selects certificates by server name, and reloads their files when they have changed. Its
@@ -90,12 +91,21 @@ func New(o Options) (*Store, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	for i := range s.pairs {
-		s.announce("certificate", &s.pairs[i])
+	if !o.Quiet {
+		s.Announce()
 	}
 	s.current.Store(newSet(s.pairs))
 	s.due.Store(int64(s.clock.Now() + recheckEvery))
 	return s, nil
+}
+
+// Announce logs the certificates: for a store with Options.Quiet, when it comes into use.
+func (s *Store) Announce() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.pairs {
+		s.announce("certificate", &s.pairs[i])
+	}
 }
 
 // Replace makes s select the certificates of next from the next handshake on, and follow their
