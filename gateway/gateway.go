@@ -257,6 +257,9 @@ func (g *Gateway) Addr() net.Addr { return g.engine.Addr() }
 // served.
 func (g *Gateway) MetricsAddr() net.Addr { return g.scrape.Addr() }
 
+// Embedded returns the NATS server in this process once it runs; nil: there is none.
+func (g *Gateway) Embedded() *embednats.Server { return g.embedded.Load() }
+
 // NATSURL returns Config.NATSURL, or the address of the embedded NATS server once it runs.
 func (g *Gateway) NATSURL() NATSURL {
 	if e := g.embedded.Load(); e != nil {

@@ -12,6 +12,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/demo"
+	"sluice/internal/embednats"
 	"sluice/internal/natsbus"
 )
 
@@ -66,10 +67,31 @@ func (p *process) demo(c gateway.Config) (service, error) {
 }
 
 // toGateway points the demo's connection to the server that the gateway uses,
-// whose port may only be known once it runs.
+// whose port may only be known once it runs. At the embedded one it is the same
+// user as the gateway.
 func (s *demoService) toGateway(o *nats.Options) error {
 	o.Servers = s.NATSURL().List()
+	e := s.Embedded()
+	if e == nil {
+		return nil
+	}
+	o.InProcessServer = inProcess{e}
+	o.Secure, o.TLSConfig, o.TLSCertCB, o.RootCAsCB = false, nil, nil, nil // those of the leaf link, as the credentials
+	if e.NeedsCreds() {
+		return nil
+	}
+	o.UserJWT, o.Nkey, o.SignatureCB = nil, e.UserKey(), nil
+	if o.Nkey != "" {
+		o.SignatureCB = e.Sign
+	}
 	return nil
+}
+
+// inProcess connects the demo to the embedded server as nats.go asks for.
+type inProcess struct{ server *embednats.Server }
+
+func (p inProcess) InProcessConn() (net.Conn, error) {
+	return p.server.InProcessConn(context.Background()) // which bounds the wait
 }
 
 // demoDefaults fills in what the settings leave open. listen is where the embedded NATS server of

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 
 	"sluice/internal/natstest"
 )
@@ -119,6 +122,31 @@ func TestDemoWithWrittenFile(t *testing.T) {
 		if code := <-p.exit; code != 0 {
 			t.Errorf("the demo that %s: exit code %d:\n%s", run, code, &p.stderr)
 		}
+	}
+}
+
+// The demo joins its own NATS server although services have to authenticate themselves there.
+func TestDemoWithAuthentication(t *testing.T) {
+	for name, settings := range map[string]string{"users": `{"embeddedNats":true,"embeddedNatsUsers":"service:sesame"}`, "token": `{"embeddedNats":true,"embeddedNatsToken":"sesame"}`} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "demo.json")
+			if err := os.WriteFile(file, []byte(settings), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p := start(t, "demo", "-c", file, "--addr", "127.0.0.1", "--port", "-1", "--embedded-nats-listen", "127.0.0.1:0")
+			url := p.after(t, &p.stdout, "Sluice demo: ")
+			at := p.after(t, &p.stdout, "Services can join at ")
+			if status, body := fetch(t, url+"api/demo/books"); status != 200 || !strings.Contains(body, "/api/demo/book/1") {
+				t.Errorf("%d %s", status, body)
+			}
+			if _, err := nats.Connect(at); !errors.Is(err, nats.ErrAuthorization) {
+				t.Errorf("without authentication: %v", err)
+			}
+			p.signals <- os.Interrupt
+			if code := <-p.exit; code != 0 {
+				t.Errorf("exit code %d:\n%s", code, &p.stderr)
+			}
+		})
 	}
 }
 
