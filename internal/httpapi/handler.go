@@ -203,6 +203,7 @@ func orDefault[T comparable](v *T, def T) {
 var (
 	typeJSON = []string{"application/json; charset=utf-8"}
 	noCache  = []string{"no-cache"}
+	byCoding = []string{"Accept-Encoding"}
 
 	credentials = []string{"true"}
 	anyOrigin   = []string{"*"}
@@ -378,7 +379,7 @@ func (h *Handler) encoded(resp *Response, q *Query, g *session.Graph, quick int)
 	if matchesTag(q.IfNoneMatch, tag) {
 		h.o.Metrics.NotModified.Add(1)
 		if h.compressible(body) {
-			resp.Header.Add("Vary", "Accept-Encoding") // as with 200 (RFC 9110 section 15.4.5)
+			varyByEncoding(resp.Header) // as with 200 (RFC 9110 section 15.4.5)
 		}
 		resp.Status = http.StatusNotModified
 		return true
@@ -393,6 +394,15 @@ func (h *Handler) encoded(resp *Response, q *Query, g *session.Graph, quick int)
 		h.Busy(resp)
 	}
 	return true
+}
+
+// varyByEncoding adds Accept-Encoding to Vary.
+func varyByEncoding(header http.Header) {
+	if header["Vary"] == nil {
+		header["Vary"] = byCoding // shared, as most responses have no other
+		return
+	}
+	header.Add("Vary", byCoding[0])
 }
 
 // cacheControl makes caches revalidate each time, since access is requested each time: they may use
@@ -506,7 +516,7 @@ func (h *Handler) pack(resp *Response, q *Query, quick int) bool {
 		if c = chooseCoding(q.AcceptEncoding); c != identity && quick > 0 {
 			return false
 		}
-		resp.Header.Add("Vary", "Accept-Encoding")
+		varyByEncoding(resp.Header)
 	}
 	resp.Header["Content-Type"] = typeJSON
 	resp.Status, resp.sized = http.StatusOK, true
