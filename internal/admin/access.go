@@ -41,7 +41,8 @@ type tlsFiles struct {
 func (a *access) mutual() bool { return a.tls != nil && a.tls.ClientAuth != tls.NoClientCert }
 
 // newAccess reads the files of the settings. If those of TLS are the same as before, so is the
-// configuration, and connections stay. before is nil at the start. The error names the setting of a file that cannot be used.
+// configuration, and connections stay. before is nil at the start. The error names the setting of a
+// file that cannot be used.
 func newAccess(c *config.Config, before *access, clock owner.Clock, log *slog.Logger) (*access, error) {
 	a := new(access)
 	if c.AdminTokenFile != "" {
