@@ -132,6 +132,15 @@ func TestGatewayEndToEnd(t *testing.T) {
 		c.Before.Count == 0 || c.Meanwhile.Count == 0 {
 		t.Errorf("reconnect: %+v", c)
 	}
+	bus := natstest.Start(t)
+	start = program + " --nats " + bus.URL() + " --addr 127.0.0.1 --port {port}"
+	rep = measure(t, "-start", start, "-nats", bus.URL(), "-kind", "failover", "-n", "20", "-duration", "300ms", "-work", "1ms", "-workers", "2", "-callers", "3")
+	// The second gateway asks for itself: 5 resources, and access for each client and resource.
+	if c := rep.Cells[0]; c.Live != 20 || c.Reconnect == nil || c.Reconnect.Access != 100 || c.Reconnect.Gets > 5 || c.Reconnect.Failed != 0 ||
+		c.Reconnect.Before.Count == 0 || c.Reconnect.Meanwhile.Count == 0 {
+		t.Errorf("failover: %+v", c)
+	}
+	start = program + " --embedded-nats --embedded-nats-listen 127.0.0.1:{nats} --addr 127.0.0.1 --port {port}"
 	rep = measure(t, "-start", start, "-kind", "storm", "-kill", "-n", "20")
 	if c := rep.Cells[0]; c.Live != 20 {
 		t.Errorf("after the kill: %+v", c)

@@ -49,6 +49,9 @@ type Clients interface {
 	Resume() error
 	// Drop closes all connections.
 	Drop() error
+	// Move is Drop, and has Connect connect to another server of the same kind from then on.
+	// addr is its ip:port.
+	Move(addr string) error
 	// Close closes all connections and stops the threads or processes.
 	Close() error
 }
@@ -126,6 +129,15 @@ func (e *Engine) Resume() error {
 // Drop implements Clients.
 func (e *Engine) Drop() error {
 	return e.each(func(t *Thread) error { t.dropAll(); return nil })
+}
+
+// Move implements Clients.
+func (e *Engine) Move(addr string) error {
+	to, err := Config{Addr: addr, Count: 1}.check()
+	if err != nil {
+		return err
+	}
+	return e.each(func(t *Thread) error { t.move(to, addr); return nil })
 }
 
 // Close implements Clients.

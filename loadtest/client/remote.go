@@ -21,6 +21,7 @@ type command struct {
 	At        int64   `json:"at,omitempty"`
 	Load      *Load   `json:"load,omitempty"`
 	PerClient bool    `json:"perClient,omitempty"`
+	Addr      string  `json:"addr,omitempty"`
 }
 
 // reply is the line of JSON that answers a command.
@@ -88,6 +89,8 @@ func execute(e **Engine, o command, r *reply) (err error) {
 		return (*e).Resume()
 	case "drop":
 		return (*e).Drop()
+	case "move":
+		return (*e).Move(o.Addr)
 	}
 	return fmt.Errorf("unknown command %q", o.Op)
 }
@@ -193,6 +196,12 @@ func (r *Remote) Drop() error {
 	return err
 }
 
+// Move implements Clients.
+func (r *Remote) Move(addr string) error {
+	_, err := r.do(command{Op: "move", Addr: addr})
+	return err
+}
+
 // Close implements Clients. The process ends when its input does.
 func (r *Remote) Close() error {
 	guard := time.AfterFunc(replyLimit, func() { _ = r.cmd.Process.Kill() })
@@ -246,6 +255,11 @@ func (g Group) Resume() error { return g.each(Clients.Resume) }
 
 // Drop implements Clients.
 func (g Group) Drop() error { return g.each(Clients.Drop) }
+
+// Move implements Clients.
+func (g Group) Move(addr string) error {
+	return g.each(func(c Clients) error { return c.Move(addr) })
+}
 
 // Close implements Clients. It closes all sets, also after an error.
 func (g Group) Close() error {

@@ -17,7 +17,7 @@ import (
 // for post and do.
 type Thread struct {
 	// Fixed after construction.
-	cfg    Config
+	cfg    Config // its Addr, and to, change by move
 	to     netip.AddrPort
 	driver Driver
 	get    []byte // the HTTP request
@@ -329,6 +329,12 @@ func (t *Thread) dropAll() {
 	for i := range t.conns {
 		t.conns[i].drop()
 	}
+}
+
+// move closes all connections; later ones are to another server.
+func (t *Thread) move(to netip.AddrPort, addr string) {
+	t.dropAll()
+	t.to, t.cfg.Addr = to, addr
 }
 
 // begin begins a phase: counters start at zero, and events that were due before it are

@@ -65,12 +65,13 @@ const (
 	KindGrowth     = "growth"     // fanout over a list of client counts
 	KindOverload   = "overload"   // more changes of a model than the server can deliver
 	KindReconnect  = "reconnect"  // all clients lose their connections, and subscribe again to a service that has work to do
+	KindFailover   = "failover"   // the server is killed, and its clients come to another one, to a service that has work to do
 	KindTLS        = "tls"        // fanout over TLS
 	KindCompressed = "compressed" // fanout with permessage-deflate
 )
 
 // Kinds lists all kinds.
-var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindTLS, KindCompressed}
+var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindFailover, KindTLS, KindCompressed}
 
 // maxClients bounds a scenario: source addresses and memory are finite.
 const maxClients = 2_000_000
@@ -119,7 +120,7 @@ func (s *Scenario) setDefaults() {
 		if s.Duration == 0 {
 			s.Duration = time.Minute
 		}
-	case KindReconnect:
+	case KindReconnect, KindFailover:
 		def(&s.PerClient, 5)
 		def(&s.Topics, s.PerClient)
 		def(&s.Workers, 8)
@@ -238,6 +239,8 @@ func (s Scenario) Unsupported(t Target) string {
 		can = t.Protocol != client.ProtocolNATS
 	case KindHTTP:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolFloor
+	case KindFailover:
+		can = t.Protocol == client.ProtocolRES
 	case KindReconnect:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolCentrifuge && t.NATS != ""
 	case KindMixed, KindCollection, KindOverload:
@@ -245,6 +248,8 @@ func (s Scenario) Unsupported(t Target) string {
 	}
 	switch {
 	case len(s.Targets) > 0:
+	case s.Kind == KindFailover && (t.Start == "" || t.NATS == "" && t.NATSURL == ""):
+		return "it takes servers that the harness starts, and a NATS server beside them"
 	case !can:
 		return fmt.Sprintf("there is no %s in its protocol, %s", s.Kind, t.Protocol)
 	case s.TLS && t.Start != "" && t.TLS == "":

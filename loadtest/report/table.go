@@ -128,8 +128,12 @@ func (s section) describe() string {
 		return fmt.Sprintf("Adds to the middle of a collection of %s values, at %s.", number(float64(sc.Collection)), rate)
 	case plan.KindOverload:
 		return fmt.Sprintf("A model changes %s times as often as the server can deliver, for %v. How many changes a client gets is up to the server; each must have the last one.", number(sc.Factor), sc.Duration)
-	case plan.KindReconnect:
-		return fmt.Sprintf("All clients lose their connections at once, connect, and subscribe to %d resources each. The service works on %d requests at a time, for %v each. Others make %s calls per second meanwhile.", sc.PerClient, sc.Workers, sc.Work, number(sc.Rate))
+	case plan.KindReconnect, plan.KindFailover:
+		lost := "All clients lose their connections at once, connect,"
+		if sc.Kind == plan.KindFailover {
+			lost = "The gateway of all clients is killed. They connect to another one, which has clients of its own,"
+		}
+		return fmt.Sprintf("%s and subscribe to %d resources each. The service works on %d requests at a time, for %v each. Others make %s calls per second meanwhile.", lost, sc.PerClient, sc.Workers, sc.Work, number(sc.Rate))
 	case plan.KindSlow:
 		how := "do not read at all"
 		if sc.SlowRate > 0 {

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"sluice/loadtest/client"
 	"sluice/loadtest/hist"
 	"sluice/loadtest/plan"
+	"sluice/loadtest/proc"
 	"sluice/loadtest/result"
 	"sluice/loadtest/service"
 )
@@ -24,11 +26,39 @@ type worker interface {
 // endless is longer than any measurement.
 const endless = 10 * time.Minute
 
-// reconnect cuts all clients off, lets them come back together, and measures until all of them are
-// subscribed again. Other clients make calls before and meanwhile.
-func (st *stage) reconnect(ctx context.Context, s plan.Scenario, c *result.Cell) (err error) {
+// reconnect cuts all clients off, and has them come back.
+func (st *stage) reconnect(ctx context.Context, s plan.Scenario, c *result.Cell) error {
+	return st.comeBack(ctx, s, c, st.config.Addr, st.clients.Drop)
+}
+
+// failover kills the server of all clients, and has them come to another one, which has clients of
+// its own. The clients notice immediately, and do not wait: nothing is harder for the other server.
+func (st *stage) failover(ctx context.Context, s plan.Scenario, c *result.Cell) (err error) {
+	first := st.server
+	defer func() { err = errors.Join(err, first.Stop(stopLimit)) }()
+	port, err := proc.FreePort()
+	if err != nil {
+		return err
+	}
+	st.params["port"] = strconv.Itoa(port)
+	st.addr = "127.0.0.1:" + st.params["port"]
+	if err := st.startServer(); err != nil { // the stage's from now on: it is the one to measure
+		return err
+	}
+	st.config.Addr = st.addr
+	st.empty = st.memory()
+	return st.comeBack(ctx, s, c, st.addr, func() error {
+		first.Kill()
+		return st.clients.Move(st.addr)
+	})
+}
+
+// comeBack has cut end all connections, lets the clients come back together, and measures until all
+// of them are subscribed again. Other clients, at the server of an address, make calls before and
+// meanwhile.
+func (st *stage) comeBack(ctx context.Context, s plan.Scenario, c *result.Cell, addr string, cut func() error) (err error) {
 	w := st.service.(worker)
-	callers, err := st.startCallers(ctx, s)
+	callers, err := st.startCallers(ctx, s, addr)
 	if err != nil {
 		return fmt.Errorf("clients that stay: %w", err)
 	}
@@ -48,7 +78,7 @@ func (st *stage) reconnect(ctx context.Context, s plan.Scenario, c *result.Cell)
 	w.End()
 	w.Begin(st.layout.work) // counts from 0
 
-	if err := st.clients.Drop(); err != nil {
+	if err := cut(); err != nil {
 		return err
 	}
 	now = client.Now()
@@ -78,8 +108,9 @@ func (st *stage) reconnect(ctx context.Context, s plan.Scenario, c *result.Cell)
 }
 
 // startCallers connects the clients that stay. They live in this process.
-func (st *stage) startCallers(ctx context.Context, s plan.Scenario) (*client.Engine, error) {
+func (st *stage) startCallers(ctx context.Context, s plan.Scenario, addr string) (*client.Engine, error) {
 	cfg := st.config
+	cfg.Addr = addr
 	cfg.First, cfg.Count, cfg.PerClient, cfg.Inflight, cfg.ConnectRate, cfg.Slow, cfg.Threads = st.layout.n, s.Callers, 1, s.Callers, 0, 0, 1
 	e, err := client.New(cfg)
 	if err != nil {

@@ -30,6 +30,8 @@ func (st *stage) perform(ctx context.Context, s plan.Scenario, c *result.Cell) e
 		err = st.overload(ctx, s, c)
 	case plan.KindReconnect:
 		err = st.reconnect(ctx, s, c)
+	case plan.KindFailover:
+		err = st.failover(ctx, s, c)
 	case plan.KindMixed:
 		err = st.mixed(ctx, s, c)
 	case plan.KindSlow:

@@ -70,7 +70,7 @@ func layoutOf(s plan.Scenario, n int) layout {
 		http: s.Kind == plan.KindHTTP, tls: s.TLS, compression: s.Compression,
 		changes: s.Kind == plan.KindOverload,
 	}
-	if s.Kind == plan.KindReconnect {
+	if s.Kind == plan.KindReconnect || s.Kind == plan.KindFailover {
 		l.work = service.Work{Workers: s.Workers, Each: s.Work}
 	}
 	return l
