@@ -164,8 +164,8 @@ func New(c Config) (*Gateway, error) {
 		Log:     c.Log,
 		Expired: g.natsLost,
 	})
-	g.tokens = jwtauth.New(c.JWT(), jwtauth.Env{Clock: g.clock, Wall: jwtauth.WallClock(c.Clock), Metrics: &g.tokenMetrics, Faults: g.faults, Log: g.log})
-	g.tracer = tracing.New(c.Tracing(), tracing.Env{Clock: g.clock, Wall: jwtauth.WallClock(c.Clock), Metrics: &g.traceMetrics, Faults: g.faults, Log: g.log})
+	g.tokens = jwtauth.New(c.JWT(), jwtauth.Env{Clock: g.clock, Wall: g.clock.Wall, Metrics: &g.tokenMetrics, Faults: g.faults, Log: g.log})
+	g.tracer = tracing.New(c.Tracing(), tracing.Env{Clock: g.clock, Wall: g.clock.Wall, Metrics: &g.traceMetrics, Faults: g.faults, Log: g.log})
 	g.http = httpedge.New(g.httpOptions(&g.config, networks.Trusted))
 	g.rest = g.http.API()
 	g.owners = owners.New(g.ownersOptions())

@@ -121,7 +121,7 @@ func (s *Server) overview(ctx context.Context, r *http.Request) (any, error) {
 func (s *Server) look(ctx context.Context) *Overview {
 	c := s.gw.Counters
 	o := &Overview{
-		Version: s.gw.Version, Time: time.Now().UnixMilli(), UptimeMs: (s.clock.Now() - s.begun).Milliseconds(), Draining: c.Draining(),
+		Version: s.gw.Version, Time: s.clock.Wall().UnixMilli(), UptimeMs: (s.clock.Now() - s.begun).Milliseconds(), Draining: c.Draining(),
 		Connections: Connections{
 			WebSocket: c.Net.Open.Load(), Streams: c.Net.OpenStreams.Load(), All: c.Net.OpenAll.Load(),
 			Slow: c.Net.Lagging.Load(), Paused: c.Net.Paused.Load(), Throttled: c.Net.Throttled.Load(),

@@ -89,7 +89,7 @@ func (s *Server) newTrace(r *http.Request) (*livetrace.Trace, error) {
 	if o.Bytes, err = number(r, "bytes", defaultTraceBytes, 0, maxTraceBytes); err != nil {
 		return nil, err
 	}
-	return livetrace.New(o, time.Now()), nil
+	return livetrace.New(o, o.Clock.Wall()), nil
 }
 
 // findTarget returns an error if the connection to be traced is not open.

@@ -85,7 +85,7 @@ func New(o Options) (*Store, error) {
 	for i := range s.pairs {
 		p := &s.pairs[i]
 		p.certFile, p.keyFile = o.Certs[i], o.Keys[i]
-		_, err := p.refresh()
+		_, err := p.refresh(s.clock.Wall())
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -185,7 +185,7 @@ func (s *Store) recheck() {
 	changed := false
 	for i := range s.pairs {
 		p := &s.pairs[i]
-		switch read, err := p.refresh(); {
+		switch read, err := p.refresh(s.clock.Wall()); {
 		case err == nil && read:
 			changed, p.failed = true, ""
 			s.announce("certificate reloaded", p)
@@ -206,7 +206,7 @@ func (s *Store) recheck() {
 func (s *Store) announce(what string, p *pair) {
 	leaf := p.certificate.Leaf
 	level := slog.LevelInfo
-	if time.Now().After(leaf.NotAfter) {
+	if s.clock.Wall().After(leaf.NotAfter) {
 		level, what = slog.LevelWarn, what+" has expired: clients will reject it"
 	}
 	s.log.Log(context.Background(), level, what, "file", p.certFile, "names", strings.Join(names(leaf), " "), "expires", leaf.NotAfter.UTC().Format(time.DateOnly))
@@ -216,9 +216,8 @@ func (s *Store) announce(what string, p *pair) {
 // certificate. On an error the pair keeps its certificate, and the next call tries again whatever
 // the files' stamps are: a file that was half written, or unreadable, may be repaired within the
 // granularity of timestamps.
-func (p *pair) refresh() (read bool, err error) {
+func (p *pair) refresh(now time.Time) (read bool, err error) {
 	// The stamps are taken before the content: a write in between shows as a change the next time.
-	now := time.Now()
 	certStamp, keyStamp := stampOf(p.certFile), stampOf(p.keyFile)
 	if p.settled && certStamp == p.certStamp && keyStamp == p.keyStamp {
 		return false, nil

@@ -203,7 +203,7 @@ func (p *plainRequest) respond(resp *httpapi.Response) {
 	p.l.endSpan(&p.span, resp.Status)
 	keep := p.conn.KeepAlive()
 	arena := p.l.net.Arena()
-	dst := resp.AppendHead(arena.Begin(), p.query.Method, p.l.date.at(p.l.net.Now()), keep)
+	dst := resp.AppendHead(arena.Begin(), p.query.Method, p.l.date.at(p.l.net.Now(), p.l.edge.o.Clock), keep)
 	body := resp.Body
 	switch {
 	case p.query.Method == http.MethodHead:
@@ -287,15 +287,16 @@ func (e *encoding) run(f func()) bool {
 	return true
 }
 
-// dateLine is the value of the field Date, formatted once a second.
+// dateLine is the value of the field Date, formatted once a second of monotonic time: after the
+// machine's clock was set, it is wrong for a second at most.
 type dateLine struct {
 	text  []byte
 	until time.Duration
 }
 
-func (d *dateLine) at(now time.Duration) []byte {
+func (d *dateLine) at(now time.Duration, clock owner.Clock) []byte {
 	if d.text == nil || now >= d.until {
-		t := time.Now().UTC()
+		t := clock.Wall().UTC()
 		d.text = t.AppendFormat(d.text[:0], http.TimeFormat)
 		d.until = now + time.Second - time.Duration(t.Nanosecond())
 	}

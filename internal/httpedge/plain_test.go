@@ -7,6 +7,7 @@ import (
 
 	"sluice/internal/httpapi"
 	"sluice/internal/metrics"
+	"sluice/internal/owner"
 	"sluice/wsproto"
 )
 
@@ -34,7 +35,8 @@ func TestEncodingBound(t *testing.T) {
 
 func TestDateLine(t *testing.T) {
 	var d dateLine
-	first := string(d.at(0))
+	clock := owner.NewManualClock()
+	first := string(d.at(0, clock))
 	at, err := http.ParseTime(first)
 	if since := time.Since(at); err != nil || since < 0 || since > time.Minute {
 		t.Errorf("%q: %v", first, err)
@@ -43,11 +45,22 @@ func TestDateLine(t *testing.T) {
 		t.Errorf("valid until %v", d.until)
 	}
 	d.text[0] = 'x'
-	if got := d.at(d.until - 1); got[0] != 'x' {
+	if got := d.at(d.until-1, clock); got[0] != 'x' {
 		t.Error("formatted again too early")
 	}
-	if got := d.at(d.until); got[0] == 'x' {
+	if got := d.at(d.until, clock); got[0] == 'x' {
 		t.Error("not formatted again")
+	}
+	// The clock is set: the date follows a second later.
+	for _, jump := range []time.Duration{5 * time.Hour, -10 * time.Hour} {
+		before := string(d.at(d.until-1, clock))
+		clock.Jump(jump)
+		if got := string(d.at(d.until-1, clock)); got != before {
+			t.Errorf("%s becomes %s within its second", before, got)
+		}
+		if got, want := string(d.at(d.until, clock)), clock.Wall().UTC().Format(http.TimeFormat); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 

@@ -151,7 +151,7 @@ func (s *stream) respond(header http.Header, meta *res.Meta, err *res.Error) boo
 	begins := l.edge.api.Streamed(&resp, s.URI(), meta, httpError(err))
 	l.endSpan(&s.span, resp.Status)
 	arena := l.net.Arena()
-	dst := resp.AppendHead(arena.Begin(), http.MethodGet, l.date.at(l.net.Now()), false)
+	dst := resp.AppendHead(arena.Begin(), http.MethodGet, l.date.at(l.net.Now(), l.edge.o.Clock), false)
 	s.conn.Send(arena.Commit(append(dst, resp.Body...)))
 	if !begins {
 		s.conn.Finish()

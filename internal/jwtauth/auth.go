@@ -35,20 +35,10 @@ type Metrics struct {
 // Env is what an Auth needs of the gateway. All are required.
 type Env struct {
 	Clock   owner.Clock
-	Wall    func() time.Time // tokens have dates, not times of Clock
+	Wall    func() time.Time // tokens have dates: see owner.Clock.Wall
 	Metrics *Metrics
 	Faults  *owner.Faults
 	Log     *slog.Logger
-}
-
-// WallClock returns the time of day by a clock that has been replaced for a test, or of the system
-// if clock is nil.
-func WallClock(clock owner.Clock) func() time.Time {
-	if clock == nil {
-		return time.Now
-	}
-	start, zero := time.Now(), clock.Now()
-	return func() time.Time { return start.Add(clock.Now() - zero) }
 }
 
 // Auth verifies the tokens of clients. Its methods may be called from any goroutine; On, Find and

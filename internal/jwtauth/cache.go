@@ -66,6 +66,9 @@ func (c *cache) find(sum *[sha256.Size]byte, keys *keySet, now time.Time) (g Gra
 		if e.keys != keys {
 			return Grant{}, false
 		}
+		if now.Before(e.at) {
+			return Grant{}, false // the clock was set back: the token may not be valid yet
+		}
 		g = e.grant
 		if e.has {
 			if g.TTL = e.ends.Sub(now); g.TTL <= 0 {

@@ -71,7 +71,7 @@ func TestCacheIsBounded(t *testing.T) {
 	for n := range 4 * cacheSets * cacheWays {
 		sum := c.sum(fmt.Sprint(n))
 		c.add(&sum, nil, grant, now.Add(time.Duration(n)))
-		if _, ok := c.find(&sum, nil, now); !ok {
+		if _, ok := c.find(&sum, nil, now.Add(time.Duration(n))); !ok {
 			t.Fatal("the newest token is not found")
 		}
 	}

@@ -7,11 +7,18 @@ import (
 )
 
 // Clock is the source of time. Owners read it once per turn and pass the reading down.
+//
+// It has two readings. What takes a time, or ends after one, goes by Now. Wall is for dates that
+// come from outside or go there: of tokens, certificates, spans, messages. It may jump, by hours
+// and backwards, whenever somebody sets the machine's clock.
 type Clock interface {
 	// Now returns the monotonic time since an arbitrary start. Any goroutine may call it.
 	Now() time.Duration
 	// AfterFunc runs f once, on any goroutine, when d has passed. f must not block.
 	AfterFunc(d time.Duration, f func()) Alarm
+	// Wall returns the time of day, without a monotonic reading: such times compare and differ by
+	// their dates. Any goroutine may call it.
+	Wall() time.Time
 }
 
 // Alarm is a pending call of Clock.AfterFunc. Any goroutine may call its methods. They neither wait
@@ -30,6 +37,8 @@ type systemClock struct{ start time.Time }
 
 func (c systemClock) Now() time.Duration { return time.Since(c.start) }
 
+func (systemClock) Wall() time.Time { return time.Now().Round(0) }
+
 func (c systemClock) AfterFunc(d time.Duration, f func()) Alarm {
 	return systemAlarm{time.AfterFunc(d, f)}
 }
@@ -47,6 +56,7 @@ type ManualClock struct {
 
 	mu     sync.Mutex
 	now    time.Duration
+	wall   time.Time // when now was 0
 	seq    uint64
 	alarms map[*manualAlarm]struct{} // the armed ones
 }
@@ -61,7 +71,7 @@ type manualAlarm struct {
 // NewManualClock returns a clock that stands at an hour, so that differences backwards stay
 // positive.
 func NewManualClock() *ManualClock {
-	return &ManualClock{now: time.Hour, alarms: map[*manualAlarm]struct{}{}}
+	return &ManualClock{now: time.Hour, wall: time.Now().Round(0).Add(-time.Hour), alarms: map[*manualAlarm]struct{}{}}
 }
 
 // Now returns the time the clock stands at.
@@ -69,6 +79,21 @@ func (c *ManualClock) Now() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
+}
+
+// Wall returns the time of day that the clock stands at: that of its making, Advance and Jump.
+func (c *ManualClock) Wall() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wall.Add(c.now)
+}
+
+// Jump moves the time of day by d, which may be negative, as if the machine's clock had been set.
+// No time passes.
+func (c *ManualClock) Jump(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wall = c.wall.Add(d)
 }
 
 // AfterFunc arms f for the Advance that reaches d from now.

@@ -269,3 +269,24 @@ func TestTickerTellsTheTimeFirst(t *testing.T) {
 		t.Errorf("fired at %v, with %v as the owner's time", clock.Now(), seen)
 	}
 }
+
+// TestWall: the time of day has no monotonic reading, so that it is compared by date; in a test it
+// moves apart from the time that passes.
+func TestWall(t *testing.T) {
+	if w := SystemClock().Wall(); w != w.Round(0) || time.Since(w) > time.Hour {
+		t.Errorf("%v has a monotonic reading, or is not the time of day", w)
+	}
+	c := NewManualClock()
+	begin, ran := c.Wall(), false
+	now := c.Now()
+	c.AfterFunc(time.Minute, func() { ran = true })
+	c.Jump(5 * time.Hour)
+	if got := c.Wall().Sub(begin); got != 5*time.Hour || ran || c.Now() != now {
+		t.Errorf("jumped by %v, an alarm ran: %v, now %v", got, ran, c.Now())
+	}
+	c.Jump(-8 * time.Hour)
+	c.Advance(time.Minute)
+	if got := c.Wall().Sub(begin); got != time.Minute-3*time.Hour || !ran {
+		t.Errorf("at %v, an alarm ran: %v", got, ran)
+	}
+}

@@ -14,6 +14,8 @@ type pausedClock struct {
 
 func (c *pausedClock) Now() time.Duration { return c.now }
 
+func (c *pausedClock) Wall() time.Time { return time.Time{}.Add(c.now) }
+
 func (c *pausedClock) AfterFunc(_ time.Duration, f func()) Alarm {
 	c.alarms = append(c.alarms, f)
 	return pausedAlarm{}
