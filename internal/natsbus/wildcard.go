@@ -30,10 +30,8 @@ type wildcards struct {
 	wanted []atomic.Int32
 }
 
-// wantedSlots is a power of two.
-//
-// With 100,000 names a tenth of the unwanted events pass to a shard, which drops them. The slots take
-// 4 MiB.
+// wantedSlots is a power of two. With 100,000 names a tenth of the unwanted events pass to a shard,
+// which drops them. The slots take 4 MiB.
 const wantedSlots = 1 << 20
 
 // newWildcards returns nil if there are no patterns. Malformed ones are not used.
