@@ -18,7 +18,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort simulate differential reliability scale relay resgate-table release packages package-test clean
+.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort simulate differential reliability scale interest relay resgate-table release packages package-test clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -182,6 +182,17 @@ relay: build ## count the gets that a relay saves, and write the latency that it
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
 	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
 	./bin/sluice-load latency -into docs/relay.md $(ARGS)
+
+# The plans of docs/scaling.md have the new costs, too.
+interest: ## measure what subscriptions cost NATS servers, and write docs/interest.md (QUICK=1: half a minute, no file)
+	$(GO) build -o bin/sluice-load ./cmd/sluice-load
+	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
+ifdef QUICK
+	./bin/sluice-load interest -quick $(ARGS)
+else
+	./bin/sluice-load interest -json bench/results/interest.json -coefficients loadtest/capacity/interest.json -into docs/interest.md $(ARGS); code=$$?; \
+	$(GO) run ./cmd/sluice-load scale -from bench/results/scale.json -into docs/scaling.md >/dev/null && exit $$code
+endif
 
 # A copy of Resgate whose main prints what it made of its settings.
 VERDICT := $(CURDIR)/bin/verdict

@@ -16,7 +16,7 @@ import (
 )
 
 // documents are the files that tell users how to call the harness.
-var documents = []string{"README.md", "CONTRIBUTING.md", "docs/performance.md", "docs/scaling.md", "bench/README.md", "bench/compare.yaml", "bench/quick.yaml"}
+var documents = []string{"README.md", "CONTRIBUTING.md", "docs/performance.md", "docs/scaling.md", "docs/interest.md", "bench/README.md", "bench/compare.yaml", "bench/quick.yaml"}
 
 var (
 	// harnessCommand matches a call of the harness in a code block, continued lines
@@ -107,6 +107,9 @@ func parses(args []string) error {
 		return err
 	case "scale":
 		_, err := parseScale(args[1:])
+		return err
+	case "interest":
+		_, err := parseInterest(args[1:])
 		return err
 	case "plan":
 		_, err := parsePlan(args[1:])

@@ -36,6 +36,7 @@ const usage = `sluice-load measures realtime gateways.
   sluice-load simulate [flags]  run a gateway with its peers from a seed, on one goroutine, again and again
   sluice-load scale [flags]     measure several gateways on a NATS cluster, and what a unit of work costs
   sluice-load latency [flags]   measure what a leaf node and a relay add to events, gets and calls
+  sluice-load interest [flags]  measure what subscriptions cost a cluster of NATS servers
   sluice-load plan [flags]      compute how many gateways and NATS servers a number of clients needs
   sluice-load report FILE.json  render the page, the tables and the charts of a run again
   sluice-load floor [flags]     serve the floor: one write per event and connection
@@ -76,6 +77,8 @@ func command(args []string, out io.Writer) error {
 		return scaleCommand(args, out)
 	case "latency":
 		return latencyCommand(args, out)
+	case "interest":
+		return interestCommand(args, out)
 	case "plan":
 		return planCommand(args, out)
 	case "soak-service": // a soak starts its services with it

@@ -160,6 +160,12 @@ func (r *planFlags) write(out io.Writer, c capacity.Coefficients) error {
 	row("network of a gateway", "", bits(before.Load.Bits/after.Gateways), bits(after.Load.Bits/after.Gateways))
 	row("network to clients", bits(before.Load.Bits*regions), bits(before.Load.Bits), bits(after.Load.Bits))
 	row("CPU of a NATS server", "", share(before.Load.NATSCores/after.NATSServers, r.server.Cores), share(after.Load.NATSCores/after.NATSServers, r.server.Cores))
+	interest, err := capacity.MeasuredInterest()
+	if err != nil {
+		return err
+	}
+	row("memory of a NATS server for subscriptions", "", megabytes(interest.Memory(r.part(regions), before.Gateways, before.NATSServers)),
+		megabytes(interest.Memory(r.part(left), after.Gateways, after.NATSServers)))
 	row("network from NATS to gateways", bits(before.Load.NATSBits*regions), bits(before.Load.NATSBits), bits(after.Load.NATSBits))
 	row("events into the region's NATS", "", bits(8*r.work.Topics*r.work.Events*(r.work.Payload+c.Overhead)), "")
 	if r.regions.Failed > 0 {
@@ -168,6 +174,15 @@ func (r *planFlags) write(out io.Writer, c capacity.Coefficients) error {
 	_, err = io.WriteString(out, b.String())
 	return err
 }
+
+// part returns the work of one of some regions.
+func (r *planFlags) part(regions float64) capacity.Work {
+	w := r.work
+	w.Clients /= regions
+	return w
+}
+
+func megabytes(v float64) string { return fmt.Sprintf("%.1f MB", v/1e6) }
 
 // big writes a large number with separators.
 func big(v float64) string {
