@@ -23,6 +23,7 @@ type client struct {
 	conn    *netpoll.DrivenConn // nil: not connected
 	out     []byte              // on its way to the gateway
 	in      []byte              // on its way from the gateway
+	got     []byte              // read, and not complete
 	room    int                 // bytes that in takes
 	stalled bool                // does not read
 	stalls  bool                // it has stalled on this connection
@@ -31,15 +32,18 @@ type client struct {
 
 	view   *resmodel.View
 	nextID int
-	ticks  map[string]int // the last tick seen, of each resource that is held since
+	about  map[int]string   // the resources of the requests in order
+	order  map[string][]int // requests about a resource that are answered in their order
+	ticks  map[string]int   // the last tick seen, of each resource that is held since
 }
 
 // connect connects the client, and reconnects it.
 func (c *client) connect() {
 	c.serial++
-	c.out, c.in, c.message = nil, nil, nil
+	c.out, c.in, c.got, c.message = nil, nil, nil, nil
 	c.stalled, c.stalls, c.shaken = false, false, false
-	c.view, c.ticks = resmodel.NewView(), map[string]int{}
+	c.view, c.ticks, c.order = resmodel.NewView(), map[string]int{}, map[string][]int{}
+	c.about = map[int]string{}
 	c.w.logf("%s connects", c.name)
 	c.out = append(c.out, "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"...)
 	c.conn = c.w.net4.Loops[c.loop].Open(c, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(c.loop)}), uint16(1024+c.serial)))
@@ -54,7 +58,7 @@ func (c *client) leave() {
 	conn.End()
 }
 
-func (c *client) gone() { c.conn, c.out, c.in = nil, nil, nil }
+func (c *client) gone() { c.conn, c.out, c.in, c.got = nil, nil, nil, nil }
 
 // Write implements netpoll.Socket.
 func (c *client) Write(b []byte) (n int, ok bool) {
@@ -79,6 +83,10 @@ func (c *client) request(method, rest string) {
 	c.nextID++
 	m := fmt.Sprintf(`{"id":%d,"method":"%s"%s}`, c.nextID, method, rest)
 	c.view.Sent(m)
+	if kind, rid, _ := strings.Cut(method, "."); kind == "subscribe" || kind == "get" || kind == "unsubscribe" {
+		c.order[rid] = append(c.order[rid], c.nextID)
+		c.about[c.nextID] = rid
+	}
 	c.w.logf("%s > %s", c.name, m)
 	c.out = wsproto.AppendMaskedFrame(c.out, true, wsproto.OpText, []byte(m), [4]byte{1, 2, 3, 4})
 }
@@ -86,11 +94,27 @@ func (c *client) request(method, rest string) {
 // act has the client do something of its own accord.
 func (c *client) act() {
 	w := c.w
+	for range 1 + w.pick(3) {
+		if c.conn != nil {
+			c.ask()
+		}
+	}
+}
+
+// ask has the client make a request, or do something else.
+func (c *client) ask() {
+	w := c.w
 	switch n := w.pick(24); {
 	case n < 10:
 		c.request("subscribe."+pickOf(&w.chooser, w.pool), "")
 	case n < 16:
-		if direct := c.view.Subscribed(); len(direct) > 0 {
+		direct := c.view.Subscribed()
+		for _, rid := range w.pool {
+			if c.view.Asked(rid) > 0 {
+				direct = append(direct, rid)
+			}
+		}
+		if len(direct) > 0 {
 			c.request("unsubscribe."+pickOf(&w.chooser, direct), "")
 		}
 	case n < 18:
@@ -125,23 +149,25 @@ func (c *client) deliver() {
 
 // read has the client take what it has received.
 func (c *client) read() {
+	c.got = append(c.got, c.in...)
+	c.in = c.in[:0]
 	if !c.shaken {
-		head, rest, ok := strings.Cut(string(c.in), "\r\n\r\n")
+		head, rest, ok := strings.Cut(string(c.got), "\r\n\r\n")
 		if !ok {
 			return
 		}
 		if !strings.HasPrefix(head, "HTTP/1.1 101 ") {
 			c.w.failf("%s is refused: %s", c.name, head)
 		}
-		c.shaken, c.in = true, append(c.in[:0], rest...)
+		c.shaken, c.got = true, append(c.got[:0], rest...)
 	}
 	for c.conn != nil {
-		op, fin, payload, n := frame(c.in)
+		op, fin, payload, n := frame(c.got)
 		if n == 0 {
 			return
 		}
 		payload = append([]byte(nil), payload...)
-		c.in = c.in[:copy(c.in, c.in[n:])]
+		c.got = c.got[:copy(c.got, c.got[n:])]
 		switch op {
 		case wsproto.OpText, wsproto.OpContinuation:
 			if c.message = append(c.message, payload...); fin {
@@ -190,6 +216,7 @@ func (c *client) received(m string) {
 	if err := c.view.Received(m); err != nil {
 		c.w.failf("%s cannot follow: %v: %s", c.name, err, m)
 	}
+	c.answered(m)
 	for rid := range c.ticks {
 		if !c.view.Holds(rid) {
 			delete(c.ticks, rid)
@@ -198,6 +225,21 @@ func (c *client) received(m string) {
 	if strings.Contains(m, `.tick"`) {
 		c.tick(m)
 	}
+}
+
+// answered checks that the requests about a resource are answered in their order.
+func (c *client) answered(m string) {
+	var r struct{ ID int }
+	decode(m, &r)
+	rid, ok := c.about[r.ID]
+	if !ok {
+		return
+	}
+	delete(c.about, r.ID)
+	if first := c.order[rid][0]; first != r.ID {
+		c.w.failf("%s gets response %d about %s before %d", c.name, r.ID, rid, first)
+	}
+	c.order[rid] = c.order[rid][1:]
 }
 
 // tick checks a custom event: each carries the number after that of the one before it.
@@ -233,6 +275,7 @@ func (c *client) check() error {
 		switch {
 		case ok && c.view.Failed(rid) && strings.Contains(got, `"system.timeout"`) && c.w.busMetrics.Timeouts.Load() > 0:
 			// It stays failed for the client, as a service was asked in vain.
+		case ok && c.view.Failed(rid) && c.w.born[rid]:
 		case ok && c.view.Failed(rid):
 			return fmt.Errorf("%s: %s failed with %s, but it is there", c.name, rid, got)
 		case !ok && !c.view.Failed(rid):

@@ -13,7 +13,7 @@ import (
 )
 
 // length is how many steps a world has before it comes to rest.
-const length = 220
+const length = 300
 
 // shrinkTime bounds how long a failure's trace is made shorter.
 const shrinkTime = time.Minute
@@ -112,7 +112,8 @@ func Run(ctx context.Context, o Options) *Report {
 // explain finds the shortest trace of a failure.
 func explain(seed, number uint64, r *result) *Failure {
 	f := &Failure{Seed: seed, World: number, Err: r.err, Steps: len(r.steps)}
-	steps := shrink(r.steps, shrinkTime)
+	end := time.Now().Add(shrinkTime)
+	steps := shrink(r.steps, func(s []step) bool { return time.Now().Before(end) && replay(s, nil).err != nil })
 	var log strings.Builder
 	f.ShortestErr = replay(steps, &log).err
 	f.Shortest, f.Trace = len(steps), log.String()
@@ -129,7 +130,12 @@ type result struct {
 // live runs a world at random.
 func live(seed, number uint64) (r result) {
 	w := newWorld(seeded(seed, number), nil)
+	r.err = w.guard(w.begin)
 	r.steps = append(make([]step, 0, length), step{-1, w.picks})
+	if r.err != nil {
+		r.finish(w)
+		return r
+	}
 	r.err = w.guard(func() {
 		for range length {
 			i := w.choose()
@@ -157,6 +163,7 @@ func replay(steps []step, log *strings.Builder) (r result) {
 	w := newWorld(chooser{picks: steps[0].picks}, log)
 	r.steps = steps
 	r.err = w.guard(func() {
+		w.begin()
 		for _, s := range steps[1:] {
 			w.picks, w.at = s.picks, 0
 			w.act(s.actor)

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"flag"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +11,7 @@ import (
 var (
 	seed   = flag.Uint64("seed", 1, "of the worlds")
 	first  = flag.Uint64("first", 0, "number of the first world")
-	worlds = flag.Uint64("worlds", 300, "how many")
+	worlds = flag.Uint64("worlds", 400, "how many")
 )
 
 // TestWorlds runs worlds, always the same ones.
@@ -25,7 +26,7 @@ func TestWorlds(t *testing.T) {
 
 // TestReplay: the same choices have the same consequences, message by message.
 func TestReplay(t *testing.T) {
-	for n := range uint64(40) {
+	for n := range uint64(15) {
 		r := live(*seed, n)
 		var logs [2]strings.Builder
 		for i := range logs {
@@ -35,6 +36,42 @@ func TestReplay(t *testing.T) {
 		}
 		if logs[0].String() != logs[1].String() {
 			t.Fatalf("world %d: replays differ", n)
+		}
+	}
+}
+
+// A trace is shortened to the steps without which nothing fails, and to the first of the choices that
+// do not matter.
+func TestShrink(t *testing.T) {
+	steps := []step{{-1, []uint32{5}}}
+	for i := range 300 {
+		steps = append(steps, step{i, []uint32{uint32(i), 3}})
+	}
+	tries := 0
+	has := func(s []step, actor int) bool {
+		return slices.ContainsFunc(s[1:], func(s step) bool { return s.actor == actor && s.picks[1] == 3 })
+	}
+	short := shrink(steps, func(s []step) bool {
+		tries++
+		return has(s, 17) && has(s, 250)
+	})
+	want := []step{{-1, []uint32{0}}, {17, []uint32{0, 3}}, {250, []uint32{0, 3}}}
+	if !slices.EqualFunc(short, want, func(a, b step) bool { return a.actor == b.actor && slices.Equal(a.picks, b.picks) }) {
+		t.Errorf("shortened to %v, want %v", short, want)
+	}
+	if tries > 400 {
+		t.Errorf("%d tries", tries)
+	}
+}
+
+// What is wrong is said with all that repeats it.
+func TestFailure(t *testing.T) {
+	r := live(*seed, 3)
+	r.err, r.steps = errStop, r.steps[:3]
+	f := explain(*seed, 3, &r).String()
+	for _, want := range []string{"seed 1, world 3", errStop.Error(), "client 0 connects"} {
+		if !strings.Contains(f, want) {
+			t.Errorf("%q is missing in %s", want, f)
 		}
 	}
 }

@@ -87,7 +87,11 @@ func (s *service) change() {
 			s.event(name, "reaccess", "")
 		}
 	case n < 19:
-		if len(s.deletes) > 0 && w.one(3) {
+		if name := s.name + ".broken"; !w.born[name] && w.one(4) {
+			w.born[name] = true // clients that have failed to load it learn nothing of that
+			s.store.Set(name, map[string]any{"a": w.value()})
+			w.logf("%s has made %s", s.name, name)
+		} else if len(s.deletes) > 0 && w.one(3) {
 			rid := s.deletes[0]
 			s.deletes = s.deletes[1:]
 			s.store.Delete(rid)
@@ -163,8 +167,27 @@ func (s *service) answer() {
 	payload := s.replyTo(r)
 	w.logf("%s answers %s %s", s.name, r.subject, r.data)
 	s.say(r.reply, payload)
+	if !w.settling {
+		s.follow(r.subject)
+	}
 	if !w.settling && w.one(32) {
 		s.say(r.reply, payload) // the second one is late
+	}
+}
+
+// follow has an event follow a reply immediately: nothing that depends on the reply's state may
+// miss it.
+func (s *service) follow(subject string) {
+	w := s.w
+	switch verb, name, _ := strings.Cut(subject, "."); {
+	case verb == "access" && w.one(12):
+		s.store.Deny(name, !s.store.Denied(name))
+		s.event(name, "reaccess", "")
+	case verb == "get" && w.one(6):
+		if _, ok := s.store.Value(name); ok && !strings.HasSuffix(name, ".query") {
+			event, payload := s.store.Mutate(w.random(), name, w.value)
+			s.event(name, event, payload)
+		}
 	}
 }
 

@@ -1,15 +1,10 @@
 package simulation
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
-// shrink returns the shortest trace that it finds to fail as well, within limit. Steps are left
-// out, larger parts first, and then choices replaced by the first of those possible.
-func shrink(steps []step, limit time.Duration) []step {
-	end := time.Now().Add(limit)
-	fails := func(s []step) bool { return time.Now().Before(end) && replay(s, nil).err != nil }
+// shrink returns the shortest trace that it finds to fail as steps does. Steps but the first are
+// left out, larger parts first, and then choices replaced by the first of those possible.
+func shrink(steps []step, fails func([]step) bool) []step {
 	for again := true; again; {
 		again = false
 		for part := (len(steps) - 1) / 2; part > 0; part /= 2 {

@@ -46,6 +46,7 @@ type world struct {
 	cids  []string // connection IDs that services have learnt
 	calls int
 	once  map[string]bool // calls that services have received
+	born  map[string]bool // resources that were not there in the beginning
 
 	settling bool // the end: no new faults
 	lossy    bool // messages of NATS may have been lost
@@ -94,7 +95,7 @@ func decode(text string, v any) { _ = json.Unmarshal([]byte(text), v) }
 
 // newWorld makes a world. The choices of its layout are those of the chooser.
 func newWorld(c chooser, log *strings.Builder) *world {
-	w := &world{chooser: c, log: log, clock: owner.NewManualClock(), once: map[string]bool{}}
+	w := &world{chooser: c, log: log, clock: owner.NewManualClock(), once: map[string]bool{}, born: map[string]bool{}}
 	w.layout = &layouts()[w.pick(len(layouts()))]
 	w.forgets = w.layout.forgets
 	w.logf("layout: %s", w.layout.name)
@@ -116,6 +117,20 @@ func newWorld(c chooser, log *strings.Builder) *world {
 	}
 	w.makeActors()
 	return w
+}
+
+// begin has clients hold resources, in most worlds, before anything is at random.
+func (w *world) begin() {
+	if w.pick(4) == 0 {
+		return
+	}
+	w.logf("-- begin")
+	for _, c := range w.clients {
+		for range w.pick(4) {
+			c.request("subscribe."+pickOf(&w.chooser, w.pool), "")
+		}
+	}
+	w.drain()
 }
 
 // start starts the gateway.
