@@ -40,8 +40,8 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// A trace is shortened to the steps without which nothing fails, and to the first of the choices that
-// do not matter.
+// A trace is shortened to the steps without which nothing fails, and to the first of the choices
+// that do not matter.
 func TestShrink(t *testing.T) {
 	steps := []step{{-1, []uint32{5}}}
 	for i := range 300 {
