@@ -3,6 +3,7 @@ package charts
 import (
 	"bytes"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,8 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"sluice/deploy/tools/testkit"
 )
 
 const folder = "../../helm/sluice"
@@ -94,6 +97,7 @@ func renderFor(t *testing.T, values, version string) (objects, error) {
 	found := objects{}
 	for name, text := range files {
 		if strings.HasSuffix(name, ".txt") {
+			found["notes"] = text
 			continue
 		}
 		for part := range strings.SplitSeq("\n"+text, "\n---\n") {
@@ -297,7 +301,38 @@ func TestWrongValues(t *testing.T) {
 	}
 }
 
-// With hideHealth the port for clients answers no probes.
+// The probes of the chart are answered by a gateway with the same settings, and the notes name the
+// port. With hideHealth the port for clients answers none.
+func TestProbesAreAnswered(t *testing.T) {
+	for values, args := range map[string][]string{"config: {}": nil, "config: {hideHealth: true}": {"--hide-health"}} {
+		all, err := render(t, "nats: {enabled: true}\n"+values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients, metrics := testkit.Gateway(t, args...)
+		at := map[string]string{"http": clients, "metrics": metrics}
+		c := get[appsv1.Deployment](t, all, "Deployment/edge").Spec.Template.Spec.Containers[0]
+		for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} {
+			resp, err := http.Get("http://" + at[p.HTTPGet.Port.String()] + p.HTTPGet.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				t.Errorf("%s: %s on %s: %d", values, p.HTTPGet.Path, p.HTTPGet.Port.String(), resp.StatusCode)
+			}
+		}
+		want := "8080/readyz"
+		if args != nil {
+			want = "9100/readyz"
+		}
+		if notes := all["notes"].(string); !strings.Contains(notes, "localhost:"+want) {
+			t.Errorf("%s: the notes have no %s:\n%s", values, want, notes)
+		}
+	}
+}
+
+// With hideHealth the probes are on the metrics port.
 func TestProbesFollowHideHealth(t *testing.T) {
 	for values, want := range map[string]string{"config: {}": "http", "config: {hideHealth: false}": "http", "config: {hideHealth: true}": "metrics"} {
 		all, err := render(t, "nats: {enabled: true}\n"+values)
