@@ -66,6 +66,8 @@ type Hub struct {
 	// for a long difference; nil: no trace is on. It may be set at any time.
 	Traced func(name, query, event string, subscribers int)
 
+	remembers bool // see Remember
+
 	// Fixed after construction.
 	source    Source
 	framers   Framers
@@ -185,6 +187,9 @@ func (h *Hub) apply(t *Topic, u state.Update) {
 			h.applyEvent(t, state.NewLost(u.Lost, t.snap))
 		}
 	case state.Reaccess:
+		if h.remembers {
+			t.remember(nil, Changed)
+		}
 		t.each(func(s Subscriber) { s.Reaccess(Changed) })
 	}
 }
@@ -207,6 +212,9 @@ func (h *Hub) resetNext() {
 		t := h.resets[0]
 		h.resets = h.resets[1:]
 		why := h.why
+		if h.remembers && why != Gap {
+			t.remember(nil, why)
+		}
 		t.each(func(s Subscriber) { s.Reaccess(why) })
 		h.at = delivery{}
 	}
@@ -224,6 +232,9 @@ func (h *Hub) applyEvent(t *Topic, e *state.Event) {
 	prev := t.snap
 	d := &h.at
 	d.topic, d.event, d.prev, d.begun = t, e, prev, false
+	if h.remembers {
+		t.remember(e, Changed)
+	}
 	switch e.Kind {
 	case state.Delete:
 		h.forget(t)

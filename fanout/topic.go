@@ -147,6 +147,7 @@ type Topic struct {
 	snap    *state.Snapshot // the newest; set when loaded
 	err     *res.Error
 	members []member
+	past    *past // what they were told lately; nil unless the hub remembers it
 
 	versions []*Version // older states that members keep, the oldest first
 
@@ -171,6 +172,9 @@ func (t *Topic) loaded(snap *state.Snapshot) {
 		invariants.Check(t.phase == phaseLoading, "%s: topic loaded in phase %d", t.key.rid, t.phase)
 	}
 	t.snap, t.phase = snap, phaseReady
+	if t.hub.remembers {
+		t.past = &past{since: t.hub.Now()}
+	}
 }
 
 // gone moves a loading or ready topic to phaseGone.

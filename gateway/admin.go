@@ -13,7 +13,7 @@ func (g *Gateway) adminOptions() admin.Options {
 	return admin.Options{
 		Config: &g.config, Clock: g.clock, Log: g.log, Level: g.config.Level,
 		Gateway: admin.Gateway{
-			Version: g.config.Version, Counters: g.counters(), Metrics: metricsserver.Exposition(g.metrics, g.log), IDs: g.ids,
+			Version: g.config.Version, Counters: g.counters(), Metrics: metricsserver.Exposition(g.metrics, g.log), IDs: g.owners,
 			Loops: func() (all []admin.Loop) {
 				g.owners.EachLoop(func(l *owners.Loop) {
 					all = append(all, admin.Loop{Net: l.Net, Env: &l.Env, Out: l.Upstream, Post: l.Post, Waiting: l.Waiting, Session: l.Session})

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 
 	"sluice/internal/httpserver"
+	"sluice/internal/owners"
 	"sluice/netpoll"
 )
 
@@ -21,7 +23,7 @@ func (g *Gateway) Sockets() (s Sockets, err error) {
 	if g.config.EmbeddedNATS {
 		return s, errors.New("the embedded NATS server lives in this process and cannot be handed over: use a NATS server of its own, or restart")
 	}
-	for server, to := range g.servers(&s) {
+	for server, to := range servers(g, &s) {
 		if l := server.Listener(); l != nil && err == nil {
 			*to, err = netpoll.DupSocket(l)
 		}
@@ -33,7 +35,7 @@ func (g *Gateway) Sockets() (s Sockets, err error) {
 }
 
 // servers yields the servers beside the one for clients, and where s has their sockets.
-func (g *Gateway) servers(s *Sockets) map[*httpserver.Server]*int {
+func servers(g *Gateway, s *Sockets) map[*httpserver.Server]*int {
 	all := make(map[*httpserver.Server]*int)
 	if g.scrape != nil {
 		all[g.scrape] = &s.Metrics
@@ -49,7 +51,7 @@ func (g *Gateway) servers(s *Sockets) map[*httpserver.Server]*int {
 // at rest, which that process is to go on with (Arrive); any goroutine may call it.
 func (g *Gateway) Leave(give func([]netpoll.Departed)) {
 	g.left.Store(true)
-	for server := range g.servers(new(Sockets)) {
+	for server := range servers(g, new(Sockets)) {
 		server.Leave()
 	}
 	netpoll.Leave(g.engine, give)
@@ -60,4 +62,21 @@ func (g *Gateway) Arrive(d netpoll.Departed) {
 	if err := netpoll.Arrive(g.engine, d); err != nil {
 		g.log.Debug("a connection of the old process is lost", "error", err)
 	}
+}
+
+// Remember sets whether the gateway keeps what it tells clients, for Move.
+func (g *Gateway) Remember(ctx context.Context, on bool) error { return g.owners.Remember(ctx, on) }
+
+// Move moves WebSocket clients to another process, after Leave, at most so many at a time. Remember
+// was called before that process connected to NATS.
+func (g *Gateway) Move(ctx context.Context, most int, to owners.Successor) (owners.Moving, error) {
+	return g.owners.Move(ctx, int(g.netMetrics.Open.Load()), most, to)
+}
+
+// Guests returns what goes on with the WebSocket clients of another process.
+func (g *Gateway) Guests(ctx context.Context) (*owners.Guests, error) {
+	if err := g.owners.Remember(ctx, true); err != nil {
+		return nil, err
+	}
+	return g.owners.NewGuests(g.engine), nil
 }

@@ -153,6 +153,10 @@ func (a *acceptor) adopt(gc gnet.Conn, from *adopted) {
 	if from.client.IsValid() {
 		c.SetRemoteAddr(from.client)
 	}
+	if from.socket != nil {
+		a.join(c, from)
+		return
+	}
 	if from.arrived {
 		a.arrive(c, from.idle)
 		return

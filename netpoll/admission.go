@@ -12,13 +12,14 @@ import (
 // its end, at net/http too. One beyond a limit gets 429 when its request comes. With TLS it is
 // closed before the handshake, which would cost more than the limit saves.
 
-// standing is what is known of a client's address.
+// standing is what is known of a client's address, and whether the client is still this process's.
 type standing uint8
 
 const (
 	counted standing = 1 << iota // Addresses.Leave is due
 	exempt                       // the client has no rates
 	named                        // see SetNamed
+	moved                        // another process goes on with it: see Move
 )
 
 // countAddress counts a connection whose client's address is known now. It reports whether the

@@ -127,7 +127,7 @@ func (e *Engine) acceptLate(fd int) {
 	}
 	go func() {
 		defer e.opts.Faults.Contain(owner.HTTP)
-		_ = e.register(c, nil) // it waits for a loop; an error means that the engine is ending
+		_ = e.register(c, nil, nil) // it waits for a loop; an error means that the engine is ending
 	}()
 }
 

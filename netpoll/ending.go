@@ -62,7 +62,9 @@ func (c endingConn) finalize() {
 			c.code = CloseAbnormal
 		}
 		m.Open.Add(-1)
-		m.ClosedWith(c.code).Add(1)
+		if !c.movedOn() {
+			m.ClosedWith(c.code).Add(1)
+		}
 	}
 	if c.flags&flagHeld != 0 {
 		c.flags &^= flagHeld

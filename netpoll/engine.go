@@ -282,7 +282,7 @@ func (e *Engine) bind() error {
 		if err != nil {
 			return err
 		}
-		err = e.register(inner, &waker{outer})
+		err = e.register(inner, &waker{outer}, nil)
 		if err != nil {
 			_ = outer.Close()
 			return err
@@ -291,9 +291,9 @@ func (e *Engine) bind() error {
 	return nil
 }
 
-// register passes a connection to gnet, which assigns event loops round-robin. OnOpen gets value as
-// the connection's context. raw is closed in any case: gnet uses a duplicate.
-func (e *Engine) register(raw net.Conn, value any) error {
+// register passes a connection to gnet for a loop; nil: gnet assigns event loops round-robin.
+// OnOpen gets value as the connection's context. raw is closed in any case: gnet uses a duplicate.
+func (e *Engine) register(raw net.Conn, value any, at *Loop) error {
 	e.registering.Add(1)
 	defer func() {
 		e.registering.Add(-1)
@@ -302,7 +302,14 @@ func (e *Engine) register(raw net.Conn, value any) error {
 		}
 	}()
 	e.mu.Lock()
-	result, err := e.gnet.Register(gnet.NewNetConnContext(gnet.NewContext(context.Background(), value), raw))
+	var result <-chan gnet.RegisteredResult
+	var err error
+	ctx := gnet.NewContext(context.Background(), value)
+	if at != nil {
+		result, err = at.el.Enroll(ctx, raw)
+	} else {
+		result, err = e.gnet.Register(gnet.NewNetConnContext(ctx, raw))
+	}
 	down := e.down
 	e.mu.Unlock()
 	if err != nil {

@@ -177,6 +177,9 @@ type adopted struct {
 
 	arrived bool // from another process, at rest: see Departed
 	idle    bool // a request was answered on it
+
+	socket *WebSocket    // a WebSocket from another process: see Join
+	open   func(c *Conn) // of it
 }
 
 // Adopt takes back a connection whose latest request asks for a WebSocket or a stream, after an
@@ -218,5 +221,5 @@ func (e *Engine) adoptConn(c net.Conn, head []byte) error {
 		_ = tcp.Close()
 		return errors.New("netpoll: the engine is not running")
 	}
-	return e.register(tcp, a)
+	return e.register(tcp, a, nil)
 }

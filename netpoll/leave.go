@@ -93,6 +93,9 @@ func DupSocket(l net.Listener) (fd int, err error) {
 	return fd, err
 }
 
+// CloseFD closes the descriptor of a connection that cannot be gone on with.
+func CloseFD(fd int) { _ = unix.Close(fd) }
+
 func closeAll(fds []int) {
 	for _, fd := range fds {
 		_ = unix.Close(fd)
@@ -161,5 +164,5 @@ func Arrive(e *Engine, d Departed) error {
 		_ = c.Close()
 		return errors.New("netpoll: the connection is plaintext, and clients are to use TLS")
 	}
-	return e.register(c, &adopted{client: d.Client, arrived: true, idle: d.Idle})
+	return e.register(c, &adopted{client: d.Client, arrived: true, idle: d.Idle}, nil)
 }

@@ -40,8 +40,8 @@ type Metrics struct {
 
 	Handovers atomic.Uint64 // connections given to net/http
 	Adopted   atomic.Uint64 // connections that came back from net/http
-	Departed  atomic.Uint64 // connections at rest that another process goes on with
-	Arrived   atomic.Uint64 // connections at rest from another process
+	Departed  atomic.Uint64 // connections that another process goes on with
+	Arrived   atomic.Uint64 // connections from another process
 
 	AdoptFailed atomic.Uint64 // connections lost on their way back from net/http
 	Cut         atomic.Uint64 // connections not at rest that Engine.Close has closed

@@ -51,7 +51,7 @@ func (e passed) from(l net.Listener) {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
-			_ = e.register(c, nil) // an error means that gnet is ending
+			_ = e.register(c, nil, nil) // an error means that gnet is ending
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:

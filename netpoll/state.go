@@ -45,8 +45,8 @@ const (
 	// stateLinger: our side is shut; input is discarded, within bounds. Ends when the peer closes,
 	// or at a bound.
 	stateLinger
-	// stateHandover: net/http has a duplicate of the descriptor. Ends in the same iteration:
-	// stateReap.
+	// stateHandover: net/http or another process has a duplicate of the descriptor. Ends in the
+	// same iteration: stateReap.
 	stateHandover
 	// stateReap: the connection is in reaper.conns and closed at the end of the iteration. Input
 	// is ignored.
@@ -77,7 +77,7 @@ var stateSources = [...]uint16{
 	stateFail: 1<<stateTLS | 1<<stateHead | 1<<stateRefuse | 1<<statePending | 1<<stateRequest | 1<<stateAnswered | 1<<stateOpen |
 		1<<stateClosing,
 	stateLinger:   1 << stateFail,
-	stateHandover: 1 << stateHead,
+	stateHandover: 1<<stateHead | 1<<stateOpen,
 	stateReap:     1<<stateReap - 1,
 	stateClosed:   1<<stateClosed - 1,
 }

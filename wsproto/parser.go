@@ -69,6 +69,26 @@ const (
 // added.
 func (p *Parser) EnableDeflate() { p.mode |= modeDeflate }
 
+// Deflates reports whether p accepts compressed messages.
+func (p *Parser) Deflates() bool { return p.mode&modeDeflate != 0 }
+
+// AppendOpen appends a frame of a client with the fragmented message so far, if one is open. A new
+// Parser that is given it, and then the input that this one has not consumed, goes on in its place.
+func (p *Parser) AppendOpen(dst []byte) []byte {
+	if p.open == OpContinuation {
+		return dst
+	}
+	first := byte(p.open)
+	if p.packed {
+		first |= bitRsv1
+	}
+	dst = append(appendHeader(dst, first, bitMask, p.stored()), 0, 0, 0, 0) // the mask
+	if p.frag != nil {
+		dst = append(dst, p.frag.B...)
+	}
+	return dst
+}
+
 // FromServer makes p parse a server's frames, for tests and load clients: they must not be masked,
 // and all other rules are the same. Call it before the first call of Next.
 func (p *Parser) FromServer() { p.mode |= modeServer }

@@ -207,12 +207,19 @@ func (p *process) serve(s service, c gateway.Config, orders net.Listener, log *s
 		}
 	}
 
-	p.predecessor.Ready()
-	if p.predecessor != nil {
-		go p.receive(s, log)
+	if r, ok := s.(replaceable); ok && p.predecessor != nil {
+		guests, err := r.Guests(ctx)
+		if err != nil {
+			p.predecessor.Fail(err)
+			return exitFailure
+		}
+		p.predecessor.Ready()
+		go p.receive(r, guests, log)
+	} else {
+		p.predecessor.Ready()
 	}
 	p.manager.Ready("clients are served")
-	up := &upgrades{p: p, service: s, config: c, log: log, orders: orders, requests: make(chan upgradeRequest), succeeded: make(chan struct{})}
+	up := &upgrades{p: p, service: s, config: c, log: log, orders: orders, requests: make(chan upgradeRequest), succeeded: make(chan struct{}), ended: make(chan struct{})}
 	upgrading, endUpgrades := context.WithCancel(ctx)
 	defer endUpgrades()
 	go up.run(upgrading)
@@ -234,6 +241,11 @@ func (p *process) serve(s service, c gateway.Config, orders net.Listener, log *s
 	case sig := <-p.signals:
 		endReloads()
 		endUpgrades()
+		select {
+		case <-up.ended: // clients that are on their way to another process have got there
+		case <-p.signals:
+			return exitFailure
+		}
 		log.Info("stopping; a second signal leaves at once", "signal", sig.String())
 		return p.stop(s, log)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/config"
+	"sluice/internal/owners"
 	"sluice/internal/takeover"
 	"sluice/netpoll"
 )
@@ -25,6 +26,9 @@ type replaceable interface {
 	Sockets() (gateway.Sockets, error)
 	Leave(give func([]netpoll.Departed))
 	Arrive(d netpoll.Departed)
+	Remember(ctx context.Context, on bool) error
+	Move(ctx context.Context, most int, to owners.Successor) (owners.Moving, error)
+	Guests(ctx context.Context) (*owners.Guests, error)
 }
 
 // upgrades replaces the process by a new one on SIGUSR2, and on orders at upgradeSocket.
@@ -36,6 +40,7 @@ type upgrades struct {
 	orders    net.Listener // nil: there is no upgradeSocket
 	requests  chan upgradeRequest
 	succeeded chan struct{} // closed when a new process is in charge
+	ended     chan struct{} // closed when run has returned
 }
 
 // upgradeRequest asks for a new process.
@@ -101,6 +106,7 @@ func sameAddress(addr string) func(net.Addr) bool {
 
 // run serves requests until ctx ends, one after the other.
 func (u *upgrades) run(ctx context.Context) {
+	defer close(u.ended)
 	if u.orders != nil {
 		go takeover.Serve(u.orders, u.request)
 	}
@@ -159,6 +165,17 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 	if err != nil {
 		return err
 	}
+	service := u.service.(replaceable)
+	if !r.check {
+		if err := service.Remember(ctx, true); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				_ = service.Remember(context.WithoutCancel(ctx), false)
+			}
+		}()
+	}
 	successor, err := takeover.Start(ctx, takeover.Options{
 		Path: path, Args: u.p.args, Environ: u.p.environ, Version: version(), Sockets: sockets, Check: r.check,
 		Within: u.config.NATSTimeout + startMargin,
@@ -178,9 +195,18 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 	if err := successor.Give(); err != nil {
 		u.log.Warn("the new process does not take connections", "error", err)
 	}
-	u.service.(replaceable).Leave(func(conns []netpoll.Departed) { u.give(successor, conns) })
-	text := fmt.Sprintf("process %d serves new clients; those of process %d leave within %v", successor.PID, os.Getpid(), u.service.StopWindow())
-	u.log.Info(what+" done", "pid", successor.PID, "took", time.Since(began))
+	service.Leave(func(conns []netpoll.Departed) { u.give(successor, conns) })
+	r.step(fmt.Sprintf("process %d serves new clients; WebSockets move to it", successor.PID))
+	moving, err := service.Move(ctx, takeover.MaxMove, mover{successor})
+	if err != nil {
+		u.log.Warn("WebSockets stay in the old process, and are closed in its drain", "connections", moving.Left, "error", err)
+		err = nil
+	}
+	if moving.Lost != nil {
+		u.log.Warn("the new process has closed WebSockets that it could not go on with", "error", moving.Lost)
+	}
+	text := fmt.Sprintf("%d WebSockets have moved; the other clients of process %d leave within %v", moving.Moved, os.Getpid(), u.service.StopWindow())
+	u.log.Info(what+" done", "pid", successor.PID, "connections", moving.Moved, "took", time.Since(began))
 	r.step(text)
 	return nil
 }
@@ -199,14 +225,52 @@ func (u *upgrades) give(to *takeover.Successor, conns []netpoll.Departed) {
 	}
 }
 
-// receive goes on with the connections of the old process, until that has ended.
-func (p *process) receive(s service, log *slog.Logger) {
-	err := p.predecessor.Receive(func(c takeover.Conn) {
-		s.(replaceable).Arrive(netpoll.Departed{FD: c.FD, Client: c.Client, Idle: c.Idle})
-	})
+// mover is a new process as the gateway sees it.
+type mover struct{ *takeover.Successor }
+
+// Prepare implements owners.Successor.
+func (m mover) Prepare(all []owners.Resource) ([]int, error) {
+	resources := make([]takeover.Resource, len(all))
+	for i, r := range all {
+		resources[i] = takeover.Resource(r)
+	}
+	return m.Successor.Prepare(resources)
+}
+
+// taker goes on with the clients of an old process.
+type taker struct {
+	service replaceable
+	guests  *owners.Guests
+}
+
+// Conn implements takeover.Taker, as Prepare and Move do.
+func (t *taker) Conn(c takeover.Conn) {
+	t.service.Arrive(netpoll.Departed{FD: c.FD, Client: c.Client, Idle: c.Idle})
+}
+
+func (t *taker) Prepare(all []takeover.Resource, done func(failed []int)) {
+	resources := make([]owners.Resource, len(all))
+	for i, r := range all {
+		resources[i] = owners.Resource(r)
+	}
+	t.guests.Prepare(resources, done)
+}
+
+func (t *taker) Move(description []byte, fds []int) (int, error) {
+	err := t.guests.Move(description, fds)
+	return t.guests.Moved, err
+}
+
+// receive goes on with the clients of the old process, until that has ended.
+func (p *process) receive(s replaceable, guests *owners.Guests, log *slog.Logger) {
+	err := p.predecessor.Receive(&taker{s, guests})
 	if err != nil {
 		log.Warn("connections of the old process may be lost", "error", err)
 	}
+	if guests.Moved > 0 {
+		log.Info("WebSockets of the old process go on here", "connections", guests.Moved, "took", guests.Longest)
+	}
+	_ = guests.Done(context.Background())
 }
 
 // sockets returns duplicates of all listening sockets, which the caller closes.

@@ -31,6 +31,7 @@ type lineage struct {
 	socket string
 	file   string // of the settings
 	addr   string
+	nats   string // its URL
 }
 
 // startLineage starts a gateway with a settings file that has the given lines, too.
@@ -38,7 +39,7 @@ func startLineage(t *testing.T, settings string) *lineage {
 	t.Helper()
 	nats := natstest.Start(t)
 	dir := t.TempDir()
-	l := &lineage{t: t, exited: make(chan struct{}), path: filepath.Join(dir, "log"), socket: filepath.Join(dir, "socket"), file: filepath.Join(dir, "sluice.yaml")}
+	l := &lineage{t: t, nats: nats.URL(), exited: make(chan struct{}), path: filepath.Join(dir, "log"), socket: filepath.Join(dir, "socket"), file: filepath.Join(dir, "sluice.yaml")}
 	l.write(fmt.Sprintf("natsUrl: %s\naddr: 127.0.0.1\nport: -1\nmetricsPort: -1\nadminPort: -1\nupgradeSocket: %s\ndrainTimeout: 100ms\ncloseTimeout: 1s\n%s", nats.URL(), l.socket, settings))
 	log, err := os.Create(l.path)
 	if err != nil {

@@ -41,13 +41,15 @@ type Gateway struct {
 	Version  string
 	Counters *collect.Sources
 	Metrics  http.Handler // of GET /metrics
-	IDs      connid.Maker
-	Loops    func() []Loop // those that have started
-	Shards   func() []*upstream.Shard
-	ShardOf  func(name string) *upstream.Shard
-	Ready    func() error                    // nil, or why requests cannot be served in full
-	System   func(event string, data []byte) // handles a system event as if a service had sent it
-	Running  func() *config.Config           // the settings in use
+	IDs      interface {
+		Parse(cid string) (id connid.ID, ok bool)
+	} // what a connection ID names
+	Loops   func() []Loop // those that have started
+	Shards  func() []*upstream.Shard
+	ShardOf func(name string) *upstream.Shard
+	Ready   func() error                    // nil, or why requests cannot be served in full
+	System  func(event string, data []byte) // handles a system event as if a service had sent it
+	Running func() *config.Config           // the settings in use
 }
 
 // Options configure a Server. All are required, but Level.

@@ -75,6 +75,7 @@ var locks = map[string]string{
 	"netpoll/linger.go":                 "connections that have left the loops for net/http and are being closed",
 	"netpoll/handover.go":               "a connection that has left the loops for net/http",
 	"netpoll/deadline.go":               "deadlines of a connection at net/http, which cuts a read of one goroutine short from another",
+	"internal/owners/guests.go":         "clients that have come from another process, found once per token event of a foreign client",
 	"internal/natsbus/publish.go":       "a pool of batches between owners and the publisher",
 	"internal/natsbus/socket.go":        "a NATS connection's writes, by nats.go's goroutines and the publisher; never taken for an event",
 	"examples/jwt/login.go":             "sessions of the example's login server, whose requests come on goroutines of net/http",

@@ -24,21 +24,23 @@ type Trace struct {
 func (t Trace) Enabled() bool { return t.Log.Enabled(context.Background(), config.LevelTrace) }
 
 // Received logs a message from a client.
-func (t Trace) Received(conn netpoll.Handle, message []byte) {
+func (t Trace) Received(cid string, message []byte) {
 	if t.Enabled() {
-		t.Log.Log(context.Background(), config.LevelTrace, "message from client", "cid", t.IDs.Conn(conn), "message", redact(message))
+		t.Log.Log(context.Background(), config.LevelTrace, "message from client", "cid", cid, "message", redact(message))
 	}
 }
 
 // Frames returns the outbox of a WebSocket client: c itself, or one that logs what c sends.
-func (t Trace) Frames(c *netpoll.Conn) fanout.Outbox { return t.outbox(c, payload) }
+func (t Trace) Frames(c *netpoll.Conn, cid string) fanout.Outbox { return t.outbox(c, cid, payload) }
 
 // Events returns the outbox of a stream of server-sent events.
-func (t Trace) Events(c *netpoll.Conn) fanout.Outbox { return t.outbox(c, eventData) }
+func (t Trace) Events(c *netpoll.Conn) fanout.Outbox {
+	return t.outbox(c, t.IDs.Conn(c.Handle()), eventData)
+}
 
-func (t Trace) outbox(c *netpoll.Conn, message func(sent []byte) []byte) fanout.Outbox {
+func (t Trace) outbox(c *netpoll.Conn, cid string, message func(sent []byte) []byte) fanout.Outbox {
 	if t.Enabled() {
-		return traced{c, t.IDs.Conn(c.Handle()), message, t.Log}
+		return traced{c, cid, message, t.Log}
 	}
 	return c
 }

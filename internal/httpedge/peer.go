@@ -5,6 +5,7 @@ import (
 	"unique"
 
 	"sluice/internal/jwtauth"
+	"sluice/internal/ratelimit"
 	"sluice/internal/res"
 	"sluice/netpoll"
 	"sluice/wsproto"
@@ -106,3 +107,23 @@ func (m *headerMemo) add(name, value []byte) {
 }
 
 func isNonce(name []byte) bool { return bytes.EqualFold(name, []byte("Sec-WebSocket-Key")) }
+
+// PeerState is what a Peer says, when its client goes over to another process.
+// They are bytes, because a client may send any.
+type PeerState struct{ Header, Host, URI, Remote []byte }
+
+// State returns what p says.
+func (p *Peer) State() PeerState {
+	return PeerState{[]byte(p.header.Value()), []byte(p.host.Value()), []byte(p.uri.Value()), []byte(p.remote)}
+}
+
+// Join makes the Peer of a client that has come from another process. Leave follows.
+func (l *Loop) Join(c *netpoll.Conn, s PeerState) Peer {
+	if c.Named() {
+		l.edge.o.Addresses.Return(ratelimit.KeyOf(addrOf(string(s.Remote))))
+	}
+	return Peer{
+		conn: c, header: unique.Make(string(s.Header)), host: unique.Make(string(s.Host)), uri: unique.Make(string(s.URI)),
+		remote: string(s.Remote),
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -298,6 +299,19 @@ func (b *Bus) ConnOf(name string) int {
 		return 0
 	}
 	return connOf(HashName(name), len(b.links))
+}
+
+// Spread returns a name for each connection, whose requests use it.
+func (b *Bus) Spread() []string {
+	names := make([]string, len(b.links))
+	for i, left := 0, len(names); left > 0; i++ {
+		name := "sluice-" + strconv.Itoa(i)
+		if at := &names[b.ConnOf(name)]; *at == "" {
+			*at = name
+			left--
+		}
+	}
+	return names
 }
 
 // connOf uses the high half of the hash: the low bits choose the cache shard, and the two choices

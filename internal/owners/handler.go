@@ -6,6 +6,7 @@ import (
 	"sluice/fanout"
 	"sluice/internal/httpedge"
 	"sluice/internal/natsbus"
+	"sluice/internal/overlap"
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/internal/upstream"
@@ -19,6 +20,9 @@ type client struct {
 	httpedge.Peer
 	session  *session.Session
 	inFlight natsbus.Group
+	guest    bool // it has the ID of another process: see guests
+
+	tokensAhead []overlap.Mark // token events that it had there, and that have yet to come here
 }
 
 // Session returns the client's session.
@@ -27,7 +31,26 @@ func (c *client) Session() *session.Session { return c.session }
 // Closed ends the session of a client that has disconnected.
 func (c *client) Closed() {
 	c.session.Close()
-	c.Conn().Loop().Data.(*Loop).http.Leave(&c.Peer)
+	l := c.Conn().Loop().Data.(*Loop)
+	l.http.Leave(&c.Peer)
+	if c.guest {
+		l.set.guests.leave(c.session.CID())
+	}
+}
+
+// hadToken reports whether the client has had a token event at the process that it has come from.
+func (c *client) hadToken(data []byte) bool {
+	if len(c.tokensAhead) == 0 {
+		return false
+	}
+	sum, now := natsbus.HashName(string(data)), c.Conn().Loop().Now()
+	for i, m := range c.tokensAhead {
+		if m.Sum == sum && m.At > now-overlap.Apart {
+			c.tokensAhead = append(c.tokensAhead[:i], c.tokensAhead[i+1:]...)
+			return true
+		}
+	}
+	return false
 }
 
 var _ upstream.Grouper = (*client)(nil)
@@ -81,7 +104,8 @@ func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) (
 		form = fanout.Deflated
 		c.EnableDeflate()
 	}
-	cl.session = session.New(&l.Env, cl, h.o.Trace.Frames(c), form, h.o.IDs.Conn(c.Handle()))
+	cid := h.o.IDs.Conn(c.Handle())
+	cl.session = session.New(&l.Env, cl, h.o.Trace.Frames(c, cid), form, cid)
 	c.Session = cl
 	return cl, token
 }
@@ -97,8 +121,8 @@ func (h handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 // may be batched with the response to one that does: one write instead of two for a client that
 // sends version and subscribe together.
 func (h handler) Message(c *netpoll.Conn, payload []byte) {
-	h.o.Trace.Received(c.Handle(), payload)
 	cl := c.Session.(*client)
+	h.o.Trace.Received(cl.session.CID(), payload)
 	if len(payload) > parseHere {
 		h.parseAway(c, cl, payload)
 		return

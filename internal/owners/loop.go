@@ -39,7 +39,8 @@ type Loop struct {
 	mailbox  *owner.Mailbox[loopMessage]
 	http     *httpedge.Loop
 	badToken loglimit.Limiter // of lines about malformed token events
-	asking   []*netpoll.Conn  // whose clients sent requests in this turn that wait for services
+	recall   recall
+	asking   []*netpoll.Conn // whose clients sent requests in this turn that wait for services
 }
 
 // loopMessage is a message of another owner in a loop's mailbox: f if it is set, otherwise a reply
@@ -173,11 +174,15 @@ func (l *Loop) handle(m loopMessage) {
 
 // token sets the token of a client, if it is still connected. A service may send a made-up ID,
 // which names another connection or none.
-func (l *Loop) token(who connid.ID, data []byte) {
+func (l *Loop) token(who connid.ID, cid string, data []byte) {
 	s := l.Session(who)
-	if s == nil {
+	if s == nil || s.CID() != cid {
 		return
 	}
+	if cl, ok := s.Peer().(*client); ok && cl.hadToken(data) {
+		return
+	}
+	l.recall.noteToken(cid, data, l.Net.Now())
 	token, tid, err := l.Env.Parser.Token(data)
 	if err != nil {
 		l.badToken.Log(l.set.o.Log, slog.LevelError, l.Net.Now(), logEvery, "token event dropped: malformed", "cid", s.CID(), "error", err)

@@ -30,14 +30,16 @@ func (r router) Event(name, event string, data []byte, at time.Duration) {
 func (r router) Token(cid string, data []byte) {
 	who, ok := r.o.IDs.Parse(cid)
 	if !ok {
-		return // another gateway's client
+		if who, ok = r.guests.token(cid, data, r.o.Clock.Now()); !ok {
+			return // another gateway's client
+		}
 	}
 	l := r.loop(who.Loop)
 	if l == nil {
 		return // the ID is forged: this gateway made none for such a loop
 	}
 	r.inOrder(func() {
-		l.Post(func() { l.token(who, data) })
+		l.Post(func() { l.token(who, cid, data) })
 	})
 }
 
@@ -62,7 +64,7 @@ func (r router) System(event string, data []byte) {
 		}
 		r.inOrder(func() {
 			r.EachLoop(func(l *Loop) {
-				l.Post(func() { l.Env.ResetToken(tids, subject) })
+				l.Post(func() { l.resetToken(tids, subject) })
 			})
 		})
 	}

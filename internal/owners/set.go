@@ -55,6 +55,8 @@ type Set struct {
 	bus       *natsbus.Bus
 	connected atomic.Bool // bus and shards are set
 
+	guests guests
+
 	// Each is written by its loop, once, when the loop starts.
 	loops []atomic.Pointer[Loop]
 }
@@ -64,6 +66,7 @@ func New(o Options) *Set {
 	return &Set{
 		o:      o,
 		system: &upstream.SystemEvents{Log: o.Log, Clock: o.Clock},
+		guests: guests{places: make(map[string]connid.ID)},
 		loops:  make([]atomic.Pointer[Loop], o.Config.LoopCount()),
 	}
 }

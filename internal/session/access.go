@@ -195,7 +195,9 @@ func (b *Sub) cancelReaccess() {
 // soon as nothing holds b's events.
 func (b *Sub) Reaccess(why fanout.Reason) {
 	before := b.s.env.Enter(b.s)
-	b.invalidateAccess(why)
+	if !(newcomer{b}).had(fanout.ReaccessSum(why)) {
+		b.invalidateAccess(why)
+	}
 	b.s.env.Enter(before)
 }
 

@@ -72,6 +72,7 @@ func (s *Session) unsend(b *Sub, loose []*Sub) []*Sub {
 	old := b.snapshot()
 	w := b.ensureWork()
 	w.dropEvents(s.env.Metrics)
+	w.ahead = nil
 	b.holds = 0
 	b.cancelReaccess()
 	b.SetReady(false)

@@ -13,6 +13,7 @@ func (b *Sub) Event(e *state.Event, prev *state.Snapshot) {
 	env := b.s.env
 	before := env.Enter(b.s)
 	switch {
+	case b.work != nil && (len(b.work.ahead) > 0 || b.holds&holdAhead != 0) && newcomer{b}.skip(e):
 	case b.state == subReady,
 		b.state == subSent && (b.holds != 0 || b.work != nil && b.work.pending()):
 		w := b.ensureWork()
@@ -120,6 +121,9 @@ func (b *Sub) lag() {
 func (b *Sub) idle() {
 	if w := b.work; w != nil {
 		w.snap, w.latest, w.queue = nil, nil, nil
+		if len(w.ahead) > 0 {
+			return // each event is to be compared
+		}
 		if len(w.onAccess) == 0 && len(w.granted) == 0 && len(w.waiters) == 0 {
 			b.work = nil
 		}

@@ -10,7 +10,7 @@ import (
 func (b *Sub) Script(script *fanout.Script, prev *state.Snapshot) {
 	before := b.s.env.Enter(b.s)
 	switch {
-	case b.state == subReady, b.state == subSent && b.ensureWork().pending():
+	case b.state == subReady, b.state == subSent && (b.holds&holdAhead != 0 || b.ensureWork().pending()):
 		// The script does not start from the state that b will have at its turn.
 		w := b.ensureWork()
 		w.latest = script.End()

@@ -2,6 +2,7 @@ package session
 
 import (
 	"sluice/fanout"
+	"sluice/internal/overlap"
 	"sluice/internal/res"
 	"sluice/internal/state"
 )
@@ -12,6 +13,7 @@ const (
 	holdAccess                       // an access recheck is in progress
 	holdLag                          // the client is a slow consumer
 	holdPace                         // the script's next portion is due in a later loop iteration
+	holdAhead                        // the client has events that the topic has yet to get, see Moved
 )
 
 // Sub is a session's subscription of one resource ID, direct or indirect. Two
@@ -72,9 +74,10 @@ type work struct {
 	staleCopy *state.Snapshot // the deleted copy that the client has while a new one loads
 	waiters   []*waiter       // wait for this subscription to load
 	onAccess  []func(*access)
-	granted   []*fetch  // were granted access, after the fetch that waits for the load
-	loads     *throttle // limits the loads of its references
-	slot      slot      // its own place in the throttle of the subscription that refers to it
+	granted   []*fetch       // were granted access, after the fetch that waits for the load
+	loads     *throttle      // limits the loads of its references
+	slot      slot           // its own place in the throttle of the subscription that refers to it
+	ahead     []overlap.Mark // of events that the client has had from another process: see Moved
 	err       *res.Error
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"sluice/fanout"
@@ -13,7 +14,8 @@ import (
 // grant is what a token has beside its content. Only few sessions have one.
 type grant struct {
 	s     *Session
-	tid   string      // token ID; "": none
+	tid   string // token ID; "": none
+	ends  time.Duration
 	timer owner.Timer // end of the token, on Env.Wheel; idle: a service says when it ends
 }
 
@@ -73,6 +75,15 @@ func (env *Env) ResetToken(tids []string, subject string) {
 	}
 }
 
+// RenewToken is ResetToken for one session.
+func (env *Env) RenewToken(s *Session, tids []string, subject string) {
+	if tid := s.tid(); tid != "" && !s.closed && slices.Contains(tids, tid) {
+		before := env.Enter(s)
+		s.renewToken(subject)
+		env.Enter(before)
+	}
+}
+
 // renewalsEvery is how often a loop logs failed auth requests of a token reset, of which each
 // client makes one.
 const renewalsEvery = time.Second
@@ -101,6 +112,7 @@ func (env *Env) setGrant(s *Session, tid string, ttl time.Duration) {
 	}
 	s.grant = &grant{s: s, tid: tid}
 	if ttl > 0 {
-		env.Wheel.Schedule(&s.grant.timer, env.Now()+ttl, s.grant)
+		s.grant.ends = env.Now() + ttl
+		env.Wheel.Schedule(&s.grant.timer, s.grant.ends, s.grant)
 	}
 }

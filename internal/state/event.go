@@ -206,3 +206,45 @@ type Update struct {
 	Steps    []*Event      // of Synced: the events that lead to Snapshot, for a subscription that has skipped none
 	Err      *res.Error
 }
+
+// Sum returns a checksum of what e says, by which two processes compare the events that they have
+// handled. Its low bit is 1 if e changes the state.
+func (e *Event) Sum() uint64 {
+	s := sum(fnvOffset).byte(byte(e.Kind)).text(e.Name).number(e.Index).text(string(e.Payload))
+	s = s.value(&e.Value).value(&e.Old)
+	for i := range e.Changes {
+		s = s.text(e.Changes[i].Key).value(&e.Changes[i].New).value(&e.Changes[i].Old)
+	}
+	if e.Kind == Custom {
+		return uint64(s) &^ 1
+	}
+	return uint64(s) | 1
+}
+
+// sum is an FNV-1a hash.
+type sum uint64
+
+const (
+	fnvOffset = 14695981039346656037
+	fnvPrime  = 1099511628211
+)
+
+func (s sum) byte(b byte) sum { return (s ^ sum(b)) * fnvPrime }
+
+func (s sum) number(n int) sum {
+	for range 8 {
+		s = s.byte(byte(n))
+		n >>= 8
+	}
+	return s
+}
+
+func (s sum) text(t string) sum {
+	s = s.number(len(t))
+	for i := range len(t) {
+		s = s.byte(t[i])
+	}
+	return s
+}
+
+func (s sum) value(v *res.Value) sum { return s.byte(byte(v.Kind)).text(v.Raw) }

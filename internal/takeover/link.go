@@ -17,7 +17,7 @@ import (
 
 // Protocol is the version of the protocol between the two processes. A process refuses a peer that
 // speaks another one.
-const Protocol = 1
+const Protocol = 2
 
 // Bounds of a record.
 const (
@@ -38,17 +38,23 @@ var magic = [2]byte{'S', 'u'}
 type kind uint8
 
 const (
-	kindHello   kind = iota + 1 // both: who I am; the old process begins
-	kindSockets                 // old: the listening sockets, in the order of their descriptors
-	kindStep                    // new: what it is doing, for people
-	kindReady                   // new: I serve, or with Hello.Check: I could
-	kindFailed                  // new: I cannot, and why
-	kindCommit                  // old: I stop accepting; you are in charge
-	kindConns                   // old: connections at rest; the first record may have none
-	kindEnd                     // the number of kinds
+	kindHello    kind = iota + 1 // both: who I am; the old process begins
+	kindSockets                  // old: the listening sockets, in the order of their descriptors
+	kindStep                     // new: what it is doing, for people
+	kindReady                    // new: I serve, or with Hello.Check: I could
+	kindFailed                   // new: I cannot, and why
+	kindCommit                   // old: I stop accepting; you are in charge
+	kindConns                    // old: connections at rest; the first record may have none
+	kindPrepare                  // old: the resources of the next WebSockets
+	kindPrepared                 // new: it has subscribed to them
+	kindPart                     // old: bytes of the description that kindMove ends
+	kindMove                     // old: WebSockets, and the end of their description
+	kindMoved                    // new: they are served
+	kindEnd                      // the number of kinds
 )
 
-var kindNames = [kindEnd]string{kindHello: "hello", kindSockets: "sockets", kindStep: "step", kindReady: "ready", kindFailed: "failed", kindCommit: "commit", kindConns: "connections"}
+var kindNames = [kindEnd]string{kindHello: "hello", kindSockets: "sockets", kindStep: "step", kindReady: "ready", kindFailed: "failed", kindCommit: "commit", kindConns: "connections",
+	kindPrepare: "prepare", kindPrepared: "prepared", kindPart: "part", kindMove: "move", kindMoved: "moved"}
 
 func (k kind) String() string {
 	if k > 0 && k < kindEnd {
@@ -101,6 +107,11 @@ func (l *link) send(k kind, body any, fds ...int) error {
 	if err != nil {
 		return err
 	}
+	return l.sendText(k, text, fds...)
+}
+
+// sendText sends a record. The descriptors stay the caller's.
+func (l *link) sendText(k kind, text []byte, fds ...int) error {
 	if len(text) > maxBody || len(fds) > maxFiles {
 		return fmt.Errorf("a record of %d bytes and %d descriptors is too large", len(text), len(fds))
 	}
@@ -167,7 +178,7 @@ func (l *link) read(r *record, b []byte) error {
 	oob := make([]byte, unix.CmsgSpace(maxFiles*4))
 	for len(b) > 0 {
 		n, m, flags, _, err := l.conn.ReadMsgUnix(b, oob)
-		if err := r.take(oob[:m]); err != nil {
+		if err := r.add(oob[:m]); err != nil {
 			return err
 		}
 		switch {
@@ -186,8 +197,8 @@ func (l *link) read(r *record, b []byte) error {
 // errEnded says that the peer has closed its end.
 var errEnded = errors.New("the other process has ended")
 
-// take adds the descriptors of control messages to r.
-func (r *record) take(oob []byte) error {
+// add adds the descriptors of control messages to r.
+func (r *record) add(oob []byte) error {
 	if len(oob) == 0 {
 		return nil
 	}

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // commitWait bounds the wait for the old process's last word. After it the new one serves on: it
@@ -151,19 +149,20 @@ func (p *Predecessor) Ready() {
 // connsWait bounds the wait for further connections. It is longer than any drain.
 const connsWait = 25 * time.Hour
 
-// Receive calls take with the old process's connections at rest, after Ready and until that process
-// has ended. Their descriptors are take's.
-func (p *Predecessor) Receive(take func(Conn)) error {
+// Receive passes the old process's connections to a Taker, after Ready and until that process has
+// ended.
+func (p *Predecessor) Receive(to Taker) error {
 	defer p.link.close()
+	var b batch
 	for {
-		r, err := p.link.receive(connsWait, kindConns)
+		r, err := p.link.receive(connsWait, kindConns, kindPrepare, kindPart, kindMove)
 		if errors.Is(err, errEnded) || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if err := r.conns(take); err != nil {
+		if err := b.handle(p.link, &r, to); err != nil {
 			return err
 		}
 	}
@@ -171,7 +170,6 @@ func (p *Predecessor) Receive(take func(Conn)) error {
 
 // conns calls take with the connections of a record.
 func (r *record) conns(take func(Conn)) error {
-	defer r.close()
 	var s conns
 	if err := r.decode(&s); err != nil {
 		return err
@@ -179,13 +177,12 @@ func (r *record) conns(take func(Conn)) error {
 	if len(s.Conns) != len(r.files) {
 		return fmt.Errorf("%d descriptions for %d connections", len(s.Conns), len(r.files))
 	}
+	fds, err := r.take()
+	if err != nil {
+		return err
+	}
 	for i, c := range s.Conns {
-		// A duplicate: the file closes its own when it is collected.
-		fd, err := unix.FcntlInt(r.files[i].Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("a connection is lost: %w", err)
-		}
-		c.FD = fd
+		c.FD = fds[i]
 		take(c)
 	}
 	return nil

@@ -64,7 +64,7 @@ func behave(how string) int {
 			return 3
 		}
 		_, _ = c.Write([]byte("new"))
-		if err := p.Receive(func(c Conn) { _, _ = unix.Write(c.FD, []byte(fmt.Sprintf("%v,%v ", c.Client, c.Idle))) }); err != nil {
+		if err := p.Receive(taker{}); err != nil {
 			return 4
 		}
 	}
@@ -80,7 +80,7 @@ func oddLink(how string) (*link, []byte) {
 		"not due":           append([]byte{'S', 'u', byte(kindReady), 0}, 0, 0, 0, 0),
 		"unknown":           append([]byte{'S', 'u', 99, 0}, 0, 0, 0, 0),
 		"another version":   frame(kindHello, `{"Protocol":9,"Version":"v9"}`),
-		"unknown member":    frame(kindHello, `{"Protocol":1,"Version":"v9","Quick":true}`),
+		"unknown member":    frame(kindHello, `{"Protocol":2,"Version":"v9","Quick":true}`),
 	}
 	b, ok := answers[how]
 	if !ok {
@@ -171,7 +171,44 @@ func TestTakeOver(t *testing.T) {
 	if err := <-given; err != nil {
 		t.Error(err)
 	}
+	// WebSockets, with a description that does not fit one record, as their resources do not.
+	resources := make([]Resource, 3000)
+	for i := range resources {
+		resources[i] = Resource{strings.Repeat("r", 100), strings.Repeat("\x01", 100), "q"}
+	}
+	failed, err := s.Prepare(resources)
+	if err != nil || fmt.Sprint(failed) != "[3000]" {
+		t.Error(failed, err)
+	}
+	for _, size := range []int{0, 5, maxBody, maxBody + 1, 3 * maxBody} {
+		lost, err := s.Move(make([]byte, size), []int{int(far.Fd()), int(far.Fd())})
+		if err != nil || lost == nil || lost.Error() != "one is lost" {
+			t.Error(lost, err)
+		}
+		for range 2 {
+			if got, err := texts.ReadString(' '); err != nil || got != fmt.Sprintf("%d ", size) {
+				t.Fatalf("%q, %v", got, err)
+			}
+		}
+	}
 	_, _ = near.Close(), far.Close()
+}
+
+// FuzzMove has an old process send anything after the new one serves. What is not of the protocol
+// ends the take-over.
+func FuzzMove(f *testing.F) {
+	f.Add(frame(kindPrepare, `{"Resources":[{"RID":"a","Name":"b","Query":"c"}],"More":true}`))
+	f.Add(append(frame(kindPart, `x`), frame(kindMove, `{}`)...))
+	f.Add(frame(kindConns, `{"Conns":[{}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 1<<15 { // more, with the answers, than the socket's buffer would block
+			return
+		}
+		a, b := twoLinks(t)
+		_, _ = a.conn.Write(data)
+		a.close()
+		_ = (&Predecessor{link: b}).Receive(taker{})
+	})
 }
 
 func TestCheck(t *testing.T) {
@@ -196,7 +233,7 @@ func TestNewProcessMisbehaves(t *testing.T) {
 		"files are missing":     "lost on their way",
 		"not due":               `"ready" is not due`,
 		"unknown":               `"kind 99" is not due`,
-		"another version":       "version 9 of the take-over protocol, this one 1",
+		"another version":       "version 9 of the take-over protocol, this one 2",
 		"unknown member":        `unknown field "Quick"`,
 	} {
 		t.Run(how, func(t *testing.T) {
@@ -387,4 +424,21 @@ func FuzzReceive(f *testing.F) {
 			_ = r.decode(&h)
 		}
 	})
+}
+
+// taker writes what it gets to the connections.
+type taker struct{}
+
+func (taker) Conn(c Conn) { _, _ = unix.Write(c.FD, []byte(fmt.Sprintf("%v,%v ", c.Client, c.Idle))) }
+
+func (taker) Prepare(resources []Resource, done func(failed []int)) {
+	done([]int{len(resources)})
+}
+
+func (taker) Move(description []byte, fds []int) (int, error) {
+	for _, fd := range fds {
+		_, _ = unix.Write(fd, []byte(fmt.Sprintf("%d ", len(description))))
+		_ = unix.Close(fd)
+	}
+	return len(fds), errors.New("one is lost")
 }

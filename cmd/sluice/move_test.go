@@ -1,0 +1,380 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"sluice/internal/resmodel"
+	"sluice/internal/restest"
+	"sluice/internal/testkit"
+)
+
+// world is a service whose resources change all the time, and clients that must have them exactly.
+type world struct {
+	t  *testing.T
+	l  *lineage
+	nc *nats.Conn
+
+	mu     sync.Mutex // the service's
+	store  *resmodel.Store
+	rng    *rand.Rand
+	ticks  map[string]int // custom events, by resource
+	values int
+	access map[string]int // requests, by resource
+	cid    string         // of the newest
+	hold   chan struct{}  // not nil: calls are answered when it is closed
+	calls  []string       // payloads
+
+	clients []*follower
+	end     chan struct{}
+	ended   chan struct{}
+}
+
+// follower is a client that folds what it gets, and counts custom events.
+type follower struct {
+	*restest.Client
+	view  *resmodel.View
+	rids  []string
+	ticks map[string]int // the newest, by resource
+	ids   int
+	log   []string
+}
+
+// rids are the world's resources.
+func rids() (all []string) {
+	for i := range 6 {
+		all = append(all, fmt.Sprintf("test.m%d", i), fmt.Sprintf("test.c%d", i))
+	}
+	return all
+}
+
+func newWorld(t *testing.T, settings string) *world {
+	t.Helper()
+	l := startLineage(t, settings)
+	w := &world{
+		t: t, l: l, store: resmodel.NewStore(), rng: rand.New(rand.NewPCG(1, 2)), ticks: map[string]int{}, access: map[string]int{},
+		end: make(chan struct{}), ended: make(chan struct{}),
+	}
+	for i, rid := range rids() {
+		if strings.Contains(rid, "c") {
+			w.store.Set(rid, []any{float64(i)})
+		} else {
+			w.store.Set(rid, map[string]any{"a": float64(i)})
+		}
+	}
+	var err error
+	if w.nc, err = nats.Connect(l.nats); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.nc.Close)
+	for subject, answer := range map[string]func(name string, m *nats.Msg) string{
+		"get.>": func(name string, _ *nats.Msg) string { return w.store.Get(name, "") },
+		"access.>": func(name string, m *nats.Msg) string {
+			var r struct{ CID string }
+			_ = json.Unmarshal(m.Data, &r)
+			w.cid = r.CID
+			w.access[name]++
+			return w.store.Access(name)
+		},
+	} {
+		prefix := strings.TrimSuffix(subject, ">")
+		if _, err := w.nc.Subscribe(subject, func(m *nats.Msg) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			_ = m.Respond([]byte(answer(strings.TrimPrefix(m.Subject, prefix), m)))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.nc.Subscribe("call.>", func(m *nats.Msg) {
+		w.mu.Lock()
+		w.calls = append(w.calls, string(m.Data))
+		hold := w.hold
+		w.mu.Unlock()
+		if hold == nil {
+			_ = m.Respond([]byte(`{"result":null}`))
+			return
+		}
+		go func() {
+			<-hold
+			_ = m.Respond([]byte(`{"result":null}`))
+		}()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// value is a new value, sometimes a reference.
+func (w *world) value() any {
+	w.values++
+	if w.rng.IntN(4) == 0 {
+		return map[string]any{"rid": fmt.Sprintf("test.m%d", w.rng.IntN(6))}
+	}
+	return float64(w.values)
+}
+
+// step changes a resource, or sends a custom event.
+func (w *world) step() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := rids()
+	rid := all[w.rng.IntN(len(all))]
+	if w.rng.IntN(2) == 0 {
+		w.ticks[rid]++
+		_ = w.nc.Publish("event."+rid+".tick", []byte(fmt.Sprintf(`{"n":%d}`, w.ticks[rid])))
+		return
+	}
+	event, payload := w.store.Mutate(w.rng, rid, w.value)
+	_ = w.nc.Publish("event."+rid+"."+event, []byte(payload))
+}
+
+// begin has the resources change until rest.
+func (w *world) begin() {
+	ticker := time.NewTicker(time.Millisecond)
+	go func() {
+		defer close(w.ended)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-w.end:
+				return
+			case <-ticker.C:
+				w.step()
+			}
+		}
+	}()
+}
+
+// client opens a WebSocket and subscribes to resources.
+func (w *world) client(rids ...string) *follower {
+	w.t.Helper()
+	c, err := restest.Dial(fmt.Sprint("c", len(w.clients)), "ws://"+w.l.addr+"/", nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(c.Cut)
+	f := &follower{Client: c, view: resmodel.NewView(), rids: rids, ticks: map[string]int{}}
+	w.clients = append(w.clients, f)
+	f.ask(w.t, "version", `{"protocol":"1.2.3"}`)
+	for _, rid := range rids {
+		f.ask(w.t, "subscribe."+rid, "")
+	}
+	w.until(f, "it has its resources", func() bool { return f.view.Pending() == 0 })
+	return f
+}
+
+func (f *follower) ask(t *testing.T, method, params string) {
+	t.Helper()
+	f.ids++
+	if params != "" {
+		params = `,"params":` + params
+	}
+	m := fmt.Sprintf(`{"id":%d,"method":%q%s}`, f.ids, method, params)
+	f.view.Sent(m)
+	if err := f.Send(m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fold takes what a client has received.
+func (w *world) fold(f *follower) {
+	w.t.Helper()
+	for {
+		m, ok := f.Next()
+		if !ok {
+			break
+		}
+		f.log = append(f.log, m)
+		if err := f.view.Received(m); err != nil {
+			w.t.Fatalf("client %s: %v\n%s", f.Name, err, strings.Join(f.log[max(len(f.log)-40, 0):], "\n"))
+		}
+		var e struct {
+			Event string
+			Data  struct{ N int }
+		}
+		if json.Unmarshal([]byte(m), &e) != nil {
+			continue
+		}
+		if rid, ok := strings.CutSuffix(e.Event, ".tick"); ok {
+			if last := f.ticks[rid]; f.direct(rid) && last > 0 && e.Data.N != last+1 {
+				w.t.Fatalf("client %s: custom event %d of %s follows %d\n%s", f.Name, e.Data.N, rid, last, strings.Join(f.log[max(len(f.log)-40, 0):], "\n"))
+			}
+			f.ticks[rid] = e.Data.N
+		}
+	}
+	if code, closed := f.Closed(); closed {
+		w.t.Fatalf("client %s is closed with %d", f.Name, code)
+	}
+}
+
+// direct reports whether the client has subscribed to a resource itself, and so always has it.
+func (f *follower) direct(rid string) bool {
+	for _, r := range f.rids {
+		if r == rid {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) until(f *follower, what string, cond func() bool) {
+	w.t.Helper()
+	testkit.Until(w.t, "client "+f.Name+": "+what, func() bool {
+		w.fold(f)
+		return cond()
+	})
+}
+
+// rest ends the changes, and waits until each client has all of them.
+func (w *world) rest() {
+	w.t.Helper()
+	close(w.end)
+	testkit.Await(w.t, w.ended, "the end of the changes")
+	w.same()
+}
+
+// same waits until each client has what the service has.
+func (w *world) same() {
+	w.t.Helper()
+	for _, f := range w.clients {
+		w.until(f, "it has all changes", func() bool { return w.differs(f) == "" })
+	}
+}
+
+func (w *world) differs(f *follower) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, rid := range f.rids {
+		want, _ := w.store.Value(rid)
+		if got, _ := f.view.Value(rid); got != resmodel.Encode(want) {
+			return fmt.Sprintf("%s: %s, not %s", rid, got, resmodel.Encode(want))
+		}
+		if f.ticks[rid] != w.ticks[rid] && f.ticks[rid] > 0 {
+			return fmt.Sprintf("%s: %d custom events, not %d", rid, f.ticks[rid], w.ticks[rid])
+		}
+	}
+	return ""
+}
+
+func (w *world) asked() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, k := range w.access {
+		n += k
+	}
+	return n
+}
+
+// upgrade has a new process take over, and waits until the old one has ended.
+func (w *world) upgrade(round int) string {
+	w.t.Helper()
+	code, stdout, stderr := w.l.upgrade()
+	if code != 0 {
+		w.t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	w.l.until("msg=stopped", round)
+	return stdout
+}
+
+// While everything changes, WebSocket clients go over to new processes. They miss nothing, get
+// nothing twice, and nothing is asked again for them.
+func TestWebSocketsMove(t *testing.T) {
+	w := newWorld(t, "loops: 2\n")
+	w.begin()
+	all := rids()
+	for i := range 24 {
+		w.client(all[i%len(all)], all[(i*5+3)%len(all)])
+	}
+	asked := w.asked()
+	for round := range 3 {
+		if out := w.upgrade(round + 1); !strings.Contains(out, "24 WebSockets have moved") {
+			t.Errorf("round %d: %s", round, out)
+		}
+		for _, f := range w.clients {
+			w.fold(f)
+		}
+	}
+	w.rest()
+	if n := w.asked(); n != asked {
+		t.Errorf("%d access requests after an upgrade", n-asked)
+	}
+}
+
+// A client that has moved is known to services by the same ID, and has its token. What it had asked
+// for before is answered first. Access is asked again only if a service wants that.
+func TestMovedClientsAreTheSame(t *testing.T) {
+	w := newWorld(t, "loops: 2\n")
+	f := w.client("test.m0")
+	w.mu.Lock()
+	cid := w.cid
+	w.hold = make(chan struct{})
+	w.mu.Unlock()
+	publish := func(subject, payload string) {
+		t.Helper()
+		if err := w.nc.Publish(subject, []byte(payload)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	called := func() (last string, n int) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if n = len(w.calls); n > 0 {
+			last = w.calls[n-1]
+		}
+		return last, n
+	}
+	publish("conn."+cid+".token", `{"token":{"user":"one"}}`)
+	testkit.Until(t, "access is asked with the token", func() bool {
+		f.ask(t, "call.test.m0.set", "")
+		last, _ := called()
+		w.fold(f)
+		return strings.Contains(last, `"one"`)
+	})
+	upgraded := make(chan int, 1)
+	go func() {
+		code, _, _ := w.l.upgrade()
+		upgraded <- code
+	}()
+	w.l.until("msg=listening", 2) // its calls are in progress, so it cannot move
+	w.mu.Lock()
+	close(w.hold)
+	w.hold = nil
+	w.mu.Unlock()
+	if code := testkit.Await(t, upgraded, "the upgrade"); code != 0 {
+		t.Fatal(code)
+	}
+	w.l.until("msg=stopped", 1)
+	w.until(f, "all is answered", func() bool { return f.view.Pending() == 0 })
+	_, before := called()
+	f.ask(t, "call.test.m0.set", "")
+	w.until(f, "the call is answered", func() bool { return f.view.Pending() == 0 })
+	if last, n := called(); n != before+1 || !strings.Contains(last, `"one"`) || !strings.Contains(last, cid) {
+		t.Errorf("%d calls, the last one %s", n-before, last)
+	}
+	asked := w.asked()
+	publish("conn."+cid+".token", `{"token":{"user":"two"}}`)
+	w.until(f, "access is asked anew", func() bool { return w.asked() == asked+1 })
+	f.ask(t, "call.test.m0.set", "")
+	w.until(f, "the call is answered", func() bool { return f.view.Pending() == 0 })
+	if last, _ := called(); !strings.Contains(last, `"two"`) {
+		t.Error(last)
+	}
+	w.mu.Lock()
+	w.store.Deny("test.m0", true)
+	w.mu.Unlock()
+	publish("event.test.m0.reaccess", "")
+	w.until(f, "its subscription has ended", func() bool { return len(f.view.Subscribed()) == 0 })
+}

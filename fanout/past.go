@@ -1,0 +1,179 @@
+package fanout
+
+import (
+	"time"
+
+	"sluice/internal/overlap"
+	"sluice/internal/state"
+)
+
+// While clients go over to another process that gets the same events (docs/upgrade.md), both keep
+// what their topics have lately had to send. So what the one has yet to send to a client when it
+// goes, the other can, and nothing twice.
+
+const (
+	// mostPast bounds how many events of a topic are kept.
+	mostPast = 4096
+	// pastFor is how long they are.
+	pastFor = 2 * overlap.Apart
+)
+
+// Happened is what a topic's subscribers had to be told: an event, or, if it is nil, that access
+// must be rechecked.
+type Happened struct {
+	Event *state.Event
+	Prev  *state.Snapshot // the resource before the event
+	Why   Reason
+	sum   uint64
+	at    time.Duration
+}
+
+// past is what a topic's subscribers were told lately. Owned by the loop.
+type past struct {
+	since time.Duration // nothing before is known
+	all   []Happened
+	count int // of all times
+}
+
+// Remember sets whether the hub keeps what its topics have to send.
+func Remember(h *Hub, on bool) {
+	h.remembers = on
+	for _, t := range h.topics {
+		if t.past = nil; on && t.phase == phaseReady {
+			t.past = &past{since: h.Now()}
+		}
+	}
+}
+
+// remember keeps what the subscribers are told now.
+func (t *Topic) remember(e *state.Event, why Reason) {
+	now := t.hub.Now()
+	if t.past == nil {
+		t.past = &past{since: now}
+	}
+	p := t.past
+	if len(p.all) == mostPast || len(p.all) > 0 && p.all[0].at < now-pastFor {
+		drop := 0
+		for drop < len(p.all) && (len(p.all)-drop > mostPast/2 || p.all[drop].at < now-pastFor) {
+			drop++
+		}
+		p.since = p.all[drop-1].at
+		p.all = append(p.all[:0], p.all[drop:]...)
+	}
+	h := Happened{Event: e, Why: why, at: now, sum: ReaccessSum(why)}
+	if e != nil {
+		h.Prev, h.sum = t.snap, e.Sum()
+	}
+	p.all = append(p.all, h)
+	p.count++
+}
+
+// ReaccessSum is what Mark.Sum is for a recheck of access.
+func ReaccessSum(why Reason) uint64 { return uint64(why) << 1 }
+
+// Marks appends what the topic's subscribers were told, with its times moved by epoch.
+func (t *Topic) Marks(dst []overlap.Mark, epoch time.Duration) []overlap.Mark {
+	if t.past == nil {
+		return dst
+	}
+	for i := range t.past.all {
+		dst = append(dst, overlap.Mark{Sum: t.past.all[i].sum, At: t.past.all[i].at + epoch})
+	}
+	return dst
+}
+
+// Since returns from when on Marks are complete.
+func (t *Topic) Since() time.Duration {
+	if t.past == nil {
+		return t.hub.Now()
+	}
+	return t.past.since
+}
+
+// Join makes sub a member, as Hub.Join does, of a topic that has loaded. It may have ended since:
+// then the member gets no more events.
+func (t *Topic) Join(sub Subscriber, m *Member, out Outbox, v Variant) {
+	t.add(sub, m, out, v)
+	t.hub.metrics.Members.Add(1)
+}
+
+// Key returns the resource ID as clients write it, and the name and query by which services know
+// the resource.
+func (t *Topic) Key() (rid, name, query string) { return t.key.rid, t.key.name, t.key.query }
+
+// Seam is where the subscribers of a topic go over from another process to this one: what that
+// process has told them, compared with what this one has told its own.
+type Seam struct {
+	Topic  *Topic // whose end does not end the Seam
+	Theirs []overlap.Mark
+	Began  time.Duration // of Theirs
+	Steps  int           // missed events that change the state; set by Compare
+
+	count  int // of the past when it was compared
+	done   bool
+	missed []Happened
+	first  *state.Snapshot // the state before the first of the steps
+	broken bool            // the steps do not lead from there to the topic's state
+	ahead  []overlap.Mark
+	equal  map[*state.Snapshot]*state.Snapshot // a client's copy, and one of the topic's that it equals
+}
+
+// Compare returns what the other process has yet to tell its subscribers, and what it has told them
+// that this one has yet to get. Times are the hub's.
+func (s *Seam) Compare() (missed []Happened, ahead []overlap.Mark) {
+	t := s.Topic
+	var p past
+	if t.past != nil {
+		p = *t.past
+	}
+	if s.done && s.count == p.count {
+		return s.missed, s.ahead
+	}
+	s.done, s.count = true, p.count
+	s.missed, s.ahead = nil, nil
+	m, a := overlap.Compare(s.Theirs, t.Marks(nil, 0), s.Began)
+	s.Steps, s.broken = 0, false
+	var last *state.Snapshot
+	for _, i := range m {
+		h := p.all[i]
+		s.missed = append(s.missed, h)
+		if h.Event == nil || h.Event.Kind >= state.Delete {
+			continue
+		}
+		if s.Steps++; s.Steps == 1 {
+			s.first = h.Prev
+		} else if h.Prev != last {
+			s.broken = true
+		}
+		last = h.Event.Next
+	}
+	s.broken = s.broken || last != t.snap
+	now := t.hub.Now()
+	for _, i := range a {
+		if s.Theirs[i].At > now-overlap.Apart {
+			s.ahead = append(s.ahead, s.Theirs[i])
+		}
+	}
+	return s.missed, s.ahead
+}
+
+// Leads reports whether the missed events lead from a client's copy to the topic's state.
+func (s *Seam) Leads(copied *state.Snapshot) bool {
+	return s.Steps > 0 && !s.broken && s.Same(copied, s.first)
+}
+
+// Same reports whether a client's copy equals a snapshot of the topic. Clients share their copies,
+// so each is compared once.
+func (s *Seam) Same(copied, snap *state.Snapshot) bool {
+	if s.equal[copied] == snap && snap != nil {
+		return true
+	}
+	if !copied.Equal(snap) {
+		return false
+	}
+	if s.equal == nil {
+		s.equal = make(map[*state.Snapshot]*state.Snapshot)
+	}
+	s.equal[copied] = snap
+	return true
+}

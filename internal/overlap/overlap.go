@@ -1,0 +1,87 @@
+// Package overlap tells two processes apart that get the same events: which of them has handled
+// which, when the work of one goes over to the other.
+//
+// Both note the events that they handle: what they say, as a checksum, and when. Events of one
+// source come to both in the same order, but not at the same moment, and each of the two may have
+// begun before the other. Two events that say the same are told apart by their times.
+//
+// It never sees an event, and keeps nothing.
+package overlap
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// Mark stands for an event that was handled.
+type Mark struct {
+	Sum uint64        // of what it says
+	At  time.Duration // since a moment that both processes share
+}
+
+// Apart is what is between the arrivals of one event at two processes at most. Events that say the
+// same, further apart, are different ones.
+const Apart = 10 * time.Second
+
+// Compare compares what the other process has handled with what this one has, each in the order in
+// which it was. It returns which of ours the other has yet to handle, and which of theirs have yet
+// to come here, as indices in order. What only this one has from before began, when the other's
+// list begins, the other has handled. Some of what only the other has may never come: it was sent
+// before this process began.
+func Compare(theirs, ours []Mark, began time.Duration) (missed, ahead []int) {
+	type both struct{ theirs, ours []int }
+	sums := make(map[uint64]*both, len(ours))
+	of := func(sum uint64) *both {
+		if sums[sum] == nil {
+			sums[sum] = new(both)
+		}
+		return sums[sum]
+	}
+	for i, m := range theirs {
+		b := of(m.Sum)
+		b.theirs = append(b.theirs, i)
+	}
+	for i, m := range ours {
+		b := of(m.Sum)
+		b.ours = append(b.ours, i)
+	}
+	for _, b := range sums {
+		shift, found := align(theirs, ours, b.theirs, b.ours)
+		last := -1 // of ours that has a partner
+		if found {
+			last = len(b.theirs) - 1 + shift
+		}
+		for k, i := range b.ours {
+			if k > last && (found || ours[i].At >= began) {
+				missed = append(missed, i)
+			}
+		}
+		for k, i := range b.theirs {
+			if !found || k+shift >= len(b.ours) {
+				ahead = append(ahead, i)
+			}
+		}
+	}
+	slices.Sort(missed)
+	slices.Sort(ahead)
+	return missed, ahead
+}
+
+// align returns by how many places the numbers of a sum's events differ between the two lists, so
+// that their times fit best: number k of theirs is number k+shift of ours. found is false if none
+// of them is in both.
+func align(theirs, ours []Mark, t, o []int) (shift int, found bool) {
+	best := math.Inf(1)
+	for s := 1 - len(t); s < len(o); s++ {
+		sum, n := 0.0, 0
+		for k := max(0, -s); k < len(t) && k+s < len(o); k++ {
+			sum += math.Abs(float64(theirs[t[k]].At - ours[o[k+s]].At))
+			n++
+		}
+		if mean := sum / float64(n); mean < best && mean <= float64(Apart) {
+			best, shift, found = mean, s, true
+		}
+	}
+	return shift, found
+}

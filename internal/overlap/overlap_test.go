@@ -1,0 +1,90 @@
+package overlap
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// marks returns the marks of events: each a letter that it says, and its time in seconds.
+func marks(events ...any) (all []Mark) {
+	for i := 0; i < len(events); i += 2 {
+		at := events[i+1].(float64)
+		all = append(all, Mark{uint64(events[i].(string)[0]), time.Duration(at * float64(time.Second))})
+	}
+	return all
+}
+
+func TestCompare(t *testing.T) {
+	for name, c := range map[string]struct {
+		theirs, ours  []Mark
+		began         float64
+		missed, ahead string
+	}{
+		"nothing":                              {},
+		"the same":                             {theirs: marks("a", 1.0, "b", 2.0), ours: marks("a", 1.1, "b", 2.1)},
+		"they are behind":                      {theirs: marks("a", 1.0), ours: marks("a", 1.1, "b", 2.1, "c", 2.2), missed: "[1 2]"},
+		"we are behind":                        {theirs: marks("a", 1.0, "b", 2.0), ours: marks("a", 1.1), ahead: "[1]"},
+		"we began later":                       {theirs: marks("a", 1.0, "b", 2.0), ours: marks("b", 2.1), ahead: "[0]"},
+		"they began later":                     {theirs: marks("b", 2.0), ours: marks("a", 1.0, "b", 2.1), began: 1.5},
+		"each has what the other lacks":        {theirs: marks("a", 1.0, "b", 1.0), ours: marks("a", 1.0, "c", 1.0), missed: "[1]", ahead: "[1]"},
+		"they have none":                       {ours: marks("a", 1.0, "a", 2.0), missed: "[0 1]"},
+		"we have none":                         {theirs: marks("a", 1.0, "a", 2.0), ahead: "[0 1]"},
+		"the same words, they are behind":      {theirs: marks("a", 1.0, "a", 2.0), ours: marks("a", 1.0, "a", 2.0, "a", 3.0), missed: "[2]"},
+		"the same words, we are behind":        {theirs: marks("a", 1.0, "a", 2.0, "a", 3.0), ours: marks("a", 1.0, "a", 2.0), ahead: "[2]"},
+		"the same words, we began later":       {theirs: marks("a", 1.0, "a", 2.0, "a", 3.0), ours: marks("a", 2.0, "a", 3.0)},
+		"the same words, later and behind":     {theirs: marks("a", 1.0, "a", 2.0, "a", 3.0), ours: marks("a", 2.01), ahead: "[2]"},
+		"the same words long after each other": {theirs: marks("a", 1.0), ours: marks("a", 61.0), missed: "[0]", ahead: "[0]"},
+		"slow, but known by what it says":      {theirs: marks("a", 1.0), ours: marks("a", 9.0)},
+	} {
+		missed, ahead := Compare(c.theirs, c.ours, seconds(c.began))
+		want := func(s string) string {
+			if s == "" {
+				return "[]"
+			}
+			return s
+		}
+		if fmt.Sprint(missed) != want(c.missed) || fmt.Sprint(ahead) != want(c.ahead) {
+			t.Errorf("%s: missed %v, ahead %v", name, missed, ahead)
+		}
+	}
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// Whatever part of a stream each of two processes has handled, the rest is found, event by event.
+func TestCompareAtRandom(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		n := random.IntN(20)
+		var stream []Mark
+		at := 10 * time.Second
+		for i := range n {
+			at += time.Duration(random.IntN(400)) * time.Millisecond
+			stream = append(stream, Mark{uint64(i), at})
+		}
+		begin := random.IntN(n + 1)
+		theirEnd, ourEnd := begin+random.IntN(n+1-begin), begin+random.IntN(n+1-begin)
+		var ours []Mark
+		for _, m := range stream[begin:ourEnd] {
+			ours = append(ours, Mark{m.Sum, m.At + time.Duration(random.IntN(2000))*time.Millisecond})
+		}
+		missed, ahead := Compare(stream[:theirEnd], ours, 0)
+		if want := numbers(theirEnd-begin, ourEnd-begin); fmt.Sprint(missed) != fmt.Sprint(want) {
+			t.Fatalf("from %d, theirs to %d, ours to %d: missed %v, not %v", begin, theirEnd, ourEnd, missed, want)
+		}
+		ahead = slices.DeleteFunc(ahead, func(i int) bool { return i < begin }) // it never comes
+		if want := numbers(ourEnd, theirEnd); fmt.Sprint(ahead) != fmt.Sprint(want) {
+			t.Fatalf("from %d, theirs to %d, ours to %d: ahead %v, not %v", begin, theirEnd, ourEnd, ahead, want)
+		}
+	}
+}
+
+func numbers(from, to int) (all []int) {
+	for i := from; i < to; i++ {
+		all = append(all, i)
+	}
+	return all
+}

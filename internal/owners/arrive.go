@@ -1,0 +1,323 @@
+package owners
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"sluice/fanout"
+	"sluice/internal/connid"
+	"sluice/internal/natsbus"
+	"sluice/internal/overlap"
+	"sluice/internal/owner"
+	"sluice/internal/res"
+	"sluice/internal/session"
+	"sluice/internal/state"
+	"sluice/netpoll"
+	"sluice/wsproto"
+)
+
+// Guests takes the WebSocket clients of another process over: the other side of Set.Move. One
+// goroutine uses it.
+type Guests struct {
+	set       *Set
+	engine    *netpoll.Engine
+	snapshots map[int]*state.Snapshot
+	parser    res.Parser
+
+	// Of the batch that is expected.
+	loop    *Loop
+	keepers []*keeper
+	turn    int // of the loops
+
+	Moved   int           // clients that have arrived
+	Longest time.Duration // from where a client was taken out of the other process to where it went on
+}
+
+// NewGuests returns a Guests. Remember has been called before, and from now on token events of
+// foreign clients are kept, until Done.
+func (s *Set) NewGuests(e *netpoll.Engine) *Guests {
+	s.guests.expect(true)
+	return &Guests{set: s, engine: e, snapshots: make(map[int]*state.Snapshot)}
+}
+
+// Done is called when no more clients come.
+func (g *Guests) Done(ctx context.Context) error {
+	g.release()
+	g.set.guests.expect(false)
+	return g.set.Remember(ctx, false)
+}
+
+// keeper holds a topic until the clients that have it are there. Owned by its loop.
+type keeper struct {
+	fanout.Member
+	topic  *fanout.Topic
+	loaded func(err *res.Error) // nil after it was called
+}
+
+var _ fanout.Subscriber = (*keeper)(nil)
+
+// Loaded implements fanout.Subscriber.
+func (k *keeper) Loaded() {
+	if f := k.loaded; f != nil {
+		k.loaded = nil
+		f(k.topic.Error())
+	}
+}
+
+// Event implements fanout.Subscriber, as Script and Reaccess do: the topic keeps what happens.
+func (k *keeper) Event(*state.Event, *state.Snapshot)    {}
+func (k *keeper) Script(*fanout.Script, *state.Snapshot) {}
+func (k *keeper) Reaccess(fanout.Reason)                 {}
+
+// Prepare has a loop subscribe to the resources of a batch. done gets the numbers of those that
+// cannot be had, on any goroutine.
+func (g *Guests) Prepare(resources []Resource, done func(failed []int)) {
+	g.release()
+	for range g.set.loops {
+		if g.loop = g.set.loop(g.turn % len(g.set.loops)); g.loop != nil {
+			break
+		}
+		g.turn++
+	}
+	g.turn++
+	l := g.loop
+	keepers := make([]*keeper, len(resources))
+	g.keepers = keepers
+	if len(resources) == 0 {
+		done(nil)
+		return
+	}
+	l.Post(func() {
+		left := len(resources)
+		var failed []int
+		for i, r := range resources {
+			k := new(keeper)
+			keepers[i] = k
+			k.loaded = func(err *res.Error) {
+				if err != nil {
+					failed = append(failed, i)
+				}
+				if left--; left == 0 {
+					done(failed)
+				}
+			}
+			if k.topic = l.Env.Hub.Join(k, &k.Member, nil, fanout.VariantOf(fanout.Message, false), r.RID, r.Name, r.Query, nil); k.topic.Settled() {
+				k.Loaded()
+			}
+		}
+	})
+}
+
+// release ends what Prepare has begun.
+func (g *Guests) release() {
+	if l, keepers := g.loop, g.keepers; l != nil {
+		l.Post(func() {
+			for _, k := range keepers {
+				if k != nil {
+					k.loaded = nil
+					l.Env.Hub.Leave(&k.Member)
+				}
+			}
+		})
+	}
+	g.loop, g.keepers = nil, nil
+}
+
+// errBatch is why clients cannot be taken over.
+var errBatch = errors.New("the description of the clients contradicts itself")
+
+// Move goes on with the clients of a batch. The descriptors are its own. It returns when the
+// clients are served, or with the reason why not all are: those are closed.
+func (g *Guests) Move(body []byte, fds []int) error {
+	defer g.release()
+	b, err := g.decode(body)
+	if err == nil && (len(b.Clients) != len(fds) || g.loop == nil || len(b.Topics) != len(g.keepers)) {
+		err = errBatch
+	}
+	if err != nil {
+		for _, fd := range fds {
+			netpoll.CloseFD(fd)
+		}
+		return err
+	}
+	l := g.loop
+	a := &arrival{l: l, b: b, keepers: g.keepers, arrival: session.Arrival{Snapshots: g.snapshots}}
+	results := make(chan error, len(fds))
+	for i := range b.Clients {
+		go func() {
+			defer l.set.o.Faults.Contain(owner.Loop)
+			results <- netpoll.Join(g.engine, l.index, fds[i], &b.Clients[i].Socket, func(c *netpoll.Conn) { a.open(c, &b.Clients[i]) })
+		}()
+	}
+	for range b.Clients {
+		if e := <-results; e != nil {
+			err = e
+			a.failed.Add(1)
+		}
+	}
+	if e := a.err.Load(); e != nil {
+		err = *e
+	}
+	l.Post(a.settle)
+	g.Longest = max(g.Longest, time.Duration(time.Now().UnixNano())-b.At)
+	g.Moved += len(fds) - int(a.failed.Load())
+	return err
+}
+
+// decode reads a batch and its snapshots.
+func (g *Guests) decode(body []byte) (*batch, error) {
+	var b batch
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&b); err != nil {
+		return nil, fmt.Errorf("the description of the clients is malformed: %w", err)
+	}
+	for _, n := range b.Forget {
+		delete(g.snapshots, n)
+	}
+	for _, s := range b.Snapshots {
+		snap, err := g.snapshot(s.JSON)
+		if err != nil {
+			return nil, err
+		}
+		g.snapshots[s.Number] = snap
+	}
+	return &b, nil
+}
+
+// snapshot reads a snapshot.
+func (g *Guests) snapshot(text []byte) (*state.Snapshot, error) {
+	kind := `{"result":{"collection":`
+	if text = bytes.TrimSpace(text); len(text) > 0 && text[0] == '{' {
+		kind = `{"result":{"model":`
+	}
+	got, err := g.parser.Get(append(append([]byte(kind), text...), "}}"...))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("a resource is malformed: %w", err)
+	case got.IsModel:
+		return state.NewModel(got.Props), nil
+	}
+	return state.NewCollection(got.Values), nil
+}
+
+// arrival is a batch that arrives on a loop.
+type arrival struct {
+	l       *Loop
+	b       *batch
+	keepers []*keeper
+	arrival session.Arrival
+	clients []*session.Session
+	ready   bool
+	err     atomic.Pointer[error]
+	failed  atomic.Int64
+}
+
+// prepare makes what the clients share. It runs on the loop.
+func (a *arrival) prepare() {
+	a.ready = true
+	epoch := a.l.epoch()
+	a.b.localize(epoch)
+	for i, k := range a.keepers {
+		var s *fanout.Seam
+		if k.topic.Snapshot() != nil {
+			s = &fanout.Seam{Topic: k.topic, Theirs: a.b.Topics[i].Marks, Began: a.b.Topics[i].Since}
+		}
+		a.arrival.Seams = append(a.arrival.Seams, s)
+	}
+}
+
+// localize turns the times of a batch into those of a loop.
+func (b *batch) localize(epoch time.Duration) {
+	b.Tokens -= epoch
+	all := []*told{&b.Resets}
+	for i := range b.Topics {
+		all = append(all, &b.Topics[i])
+	}
+	for _, t := range all {
+		t.Since -= epoch
+		for i := range t.Marks {
+			t.Marks[i].At -= epoch
+		}
+	}
+	for i := range b.Clients {
+		for k := range b.Clients[i].Tokens {
+			b.Clients[i].Tokens[k].At -= epoch
+		}
+	}
+}
+
+// open goes on with a client. It runs on the loop.
+func (a *arrival) open(c *netpoll.Conn, m *moved) {
+	if !a.ready {
+		a.prepare()
+	}
+	l := a.l
+	set := l.set
+	cl := &client{guest: true}
+	cl.Peer = l.http.Join(c, m.Peer)
+	form := fanout.Message
+	if m.Socket.Deflate {
+		form = fanout.Deflated
+	}
+	err := session.Arrive(&l.Env, cl, set.o.Trace.Frames(c, m.Session.CID), form, &m.Session, &a.arrival, func(s *session.Session) {
+		cl.session = s
+		c.Session = cl
+		a.clients = append(a.clients, s)
+	})
+	if err != nil {
+		a.err.Store(&err)
+		a.failed.Add(1)
+		l.http.Leave(&cl.Peer)
+		c.Close(wsproto.CloseServiceRestart, "the gateway has been replaced")
+		return
+	}
+	id := connid.ID{Loop: l.index, Conn: c.Handle()}
+	tokens := set.guests.join(m.Session.CID, id)
+	ours := make([]overlap.Mark, len(tokens))
+	for i, t := range tokens {
+		ours[i] = overlap.Mark{Sum: natsbus.HashName(string(t.data)), At: t.at}
+	}
+	missed, ahead := overlap.Compare(m.Tokens, ours, a.b.Tokens)
+	for _, i := range ahead {
+		cl.tokensAhead = append(cl.tokensAhead, m.Tokens[i])
+	}
+	for _, i := range missed {
+		l.token(id, m.Session.CID, tokens[i].data)
+	}
+	ours = ours[:0]
+	for _, r := range l.recall.resets {
+		ours = append(ours, r.Mark)
+	}
+	missed, _ = overlap.Compare(a.b.Resets.Marks, ours, a.b.Resets.Since)
+	for _, i := range missed {
+		l.Env.RenewToken(cl.session, l.recall.resets[i].tids, l.recall.resets[i].subject)
+	}
+	if m.Socket.Lagging && len(m.Socket.Out) == 0 {
+		cl.session.Lag(c.Lagging())
+	}
+}
+
+// aheadFor is how long a message of NATS that one process has got may take to another, beyond what
+// NATS had sent to that before.
+const aheadFor = time.Second
+
+// settle ends the wait for events that the clients have had, and that will not come here: NATS had
+// sent them before this process subscribed. It runs on the loop, after all clients have come.
+func (a *arrival) settle() {
+	a.l.barrier(func(blind bool) {
+		if blind {
+			return // each ends after overlap.Apart
+		}
+		a.l.after(aheadFor, func() {
+			for _, s := range a.clients {
+				session.EndAhead(s)
+			}
+		})
+	})
+}

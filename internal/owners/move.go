@@ -1,0 +1,335 @@
+package owners
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/fanout"
+	"sluice/internal/httpedge"
+	"sluice/internal/limit"
+	"sluice/internal/natsbus"
+	"sluice/internal/overlap"
+	"sluice/internal/session"
+	"sluice/internal/state"
+	"sluice/netpoll"
+)
+
+// WebSocket clients go over to another process (docs/upgrade.md) in batches, each from one loop to
+// one loop there. For each batch the other process first gets the resources that its clients have
+// (plan), so that it has their events from then on. Then the clients that are at rest are taken out
+// of this one (pack), and go on there (Guests.Move). Both keep what they have told clients of a
+// resource meanwhile, and compare it (fanout.Seam).
+
+// Resource is a resource as a client and as services name it.
+type Resource struct{ RID, Name, Query string }
+
+// batch is what goes over at a time, in JSON. Times are since the epoch of Unix, by the machine's
+// clock.
+type batch struct {
+	At        time.Duration // when the clients were taken out
+	Snapshots []numbered    // that the other process has yet to get
+	Forget    []int         // numbers of snapshots that no client of this batch has
+	Topics    []told        // by number of the resource in the plan
+	Resets    told          // token resets
+	Tokens    time.Duration // since when the token events of clients are kept
+	Clients   []moved
+}
+
+// numbered is a snapshot, as JSON.
+type numbered struct {
+	Number int
+	JSON   []byte // base64 in the batch: it must stay as it is, byte for byte
+}
+
+// told is what this process has handled.
+type told struct {
+	Since time.Duration
+	Marks []overlap.Mark
+}
+
+// moved is a client.
+type moved struct {
+	Socket  netpoll.WebSocket
+	Peer    httpedge.PeerState
+	Session session.Moved
+	Tokens  []overlap.Mark // token events
+}
+
+// recall is what a loop has handled beside the events of topics, while clients go over to another
+// process or come from one. Owned by the loop.
+type recall struct {
+	users  int // 0: nothing is kept
+	since  time.Duration
+	tokens []toldToken
+	resets []toldReset
+}
+
+type toldToken struct {
+	cid string
+	overlap.Mark
+}
+
+type toldReset struct {
+	overlap.Mark
+	tids    []string
+	subject string
+}
+
+const mostTold = 1 << 16
+
+// Remember has the loops keep what they tell clients, in order to compare it with another process;
+// with false, not for this reason any more: each call with true is followed by one with false. It
+// returns when all do, or with ctx's error.
+func (s *Set) Remember(ctx context.Context, on bool) error {
+	return s.Each(ctx, func(l *Loop) {
+		r := &l.recall
+		if on {
+			r.users++
+		} else {
+			r.users--
+		}
+		if on && r.users == 1 || r.users == 0 {
+			fanout.Remember(l.Env.Hub, on)
+			*r = recall{users: r.users, since: l.Net.Now()}
+		}
+	})
+}
+
+// noteToken keeps that a client was given a token.
+func (r *recall) noteToken(cid string, data []byte, now time.Duration) {
+	if r.users > 0 {
+		r.tokens = append(trim(r.tokens, func(t toldToken) time.Duration { return t.At }, now), toldToken{cid, overlap.Mark{Sum: natsbus.HashName(string(data)), At: now}})
+	}
+}
+
+// resetToken handles a system.tokenReset.
+func (l *Loop) resetToken(tids []string, subject string) {
+	if r := &l.recall; r.users > 0 {
+		now := l.Net.Now()
+		r.resets = append(trim(r.resets, func(t toldReset) time.Duration { return t.At }, now), toldReset{overlap.Mark{Sum: natsbus.HashName(fmt.Sprint(subject, tids)), At: now}, tids, subject})
+	}
+	l.Env.ResetToken(tids, subject)
+}
+
+// trim drops what is too old, or too much, from the beginning of a list in order of time.
+func trim[T any](list []T, at func(T) time.Duration, now time.Duration) []T {
+	for len(list) > 0 && (at(list[0]) < now-2*overlap.Apart || len(list) >= mostTold) {
+		list = list[1:]
+	}
+	return list
+}
+
+// epoch returns what turns a loop's time into that of a batch.
+func (l *Loop) epoch() time.Duration {
+	return time.Duration(time.Now().UnixNano()) - l.Net.Clock().Now()
+}
+
+// mover moves a gateway's WebSocket clients to another process. One goroutine uses it.
+type mover struct {
+	set     *Set
+	numbers map[*state.Snapshot]int // those that the other process has
+	next    int
+	blind   bool // NATS does not tell when a process has got all that was sent before: see barrier
+}
+
+// plan is the clients of one loop that may move next, and their resources.
+type plan struct {
+	resources []Resource
+	clients   int
+	busy      int // clients that wait for something here
+	next      int // where the loop's next plan begins; -1: this is its last
+	loop      *Loop
+	handles   []netpoll.Handle
+	index     map[Resource]int
+}
+
+// walk is how many connections of a loop a plan looks at.
+const walk = 1024
+
+// plan returns the next clients of a loop, from a place of its table on, of which the first is 0.
+// At most so many are taken.
+func (m *mover) plan(ctx context.Context, loop, from, most int) (*plan, error) {
+	l := m.set.loop(loop)
+	p := &plan{next: -1, loop: l, index: make(map[Resource]int)}
+	if l == nil {
+		return p, nil
+	}
+	done := make(chan *plan, 1)
+	m.on(l, func() {
+		for i := 0; i < walk && p.clients < most && from >= 0; i++ {
+			from = l.Net.Walk(from, 1, func(c *netpoll.Conn) {
+				switch cl, ok := c.Session.(*client); {
+				case !ok || c.Closing() || cl.session.Closed():
+				case netpoll.Movable(c):
+					p.add(c, cl.session)
+				default:
+					p.busy++
+				}
+			})
+		}
+		p.next = from
+		done <- p
+	})
+	select {
+	case p := <-done:
+		return p, nil
+	case <-ctx.Done():
+		return &plan{next: -1}, ctx.Err()
+	}
+}
+
+func (p *plan) add(c *netpoll.Conn, s *session.Session) {
+	p.clients++
+	p.handles = append(p.handles, c.Handle())
+	session.Topics(s, func(t *fanout.Topic) {
+		rid, name, query := t.Key()
+		r := Resource{rid, name, query}
+		if _, ok := p.index[r]; !ok {
+			p.index[r] = len(p.resources)
+			p.resources = append(p.resources, r)
+		}
+	})
+}
+
+// on runs f on a loop, behind what the shards have yet to deliver there.
+func (m *mover) on(l *Loop, f func()) { m.set.inOrder(func() { l.Post(f) }) }
+
+// packed is a batch as it goes to the other process.
+type packed struct {
+	body  []byte
+	fds   []int // of the clients, in order; the receiver closes them
+	moved int
+}
+
+// maxBatch bounds what goes over at a time, in bytes of the clients' own state; snapshots may come
+// on top.
+const maxBatch = 4 << 20
+
+// pack takes the clients of a plan out of this process that are at rest now, and have no resource
+// beside those of the plan that the other process has: failed are the numbers of those that it has
+// not. The other clients stay. It does not end before that is done: clients that are out must get
+// to the other process.
+func (m *mover) pack(p *plan, failed []int) (to packed, err error) {
+	b := batch{Topics: make([]told, len(p.resources))}
+	without := make(map[int]bool)
+	for _, i := range failed {
+		without[i] = true
+	}
+	used := make(map[*state.Snapshot]int)
+	done := make(chan struct{})
+	take := func(blind bool) {
+		defer close(done) // also after a panic
+		m.blind = blind
+		m.take(p, without, &b, used, &to)
+	}
+	m.on(p.loop, func() {
+		if m.blind {
+			take(true)
+			return
+		}
+		p.loop.barrier(take)
+	})
+	<-done
+	if to.moved == 0 {
+		return to, nil
+	}
+	for snap, n := range used {
+		if _, known := m.numbers[snap]; !known {
+			b.Snapshots = append(b.Snapshots, numbered{n, snap.JSON(false)})
+		}
+	}
+	for snap, n := range m.numbers {
+		if _, ok := used[snap]; !ok {
+			b.Forget = append(b.Forget, n)
+		}
+	}
+	m.numbers = used
+	to.body, err = json.Marshal(&b)
+	return to, err
+}
+
+// take runs on the loop.
+func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Snapshot]int, to *packed) {
+	l := p.loop
+	epoch := l.epoch()
+	b.At, b.Tokens = l.Net.Clock().Now()+epoch, l.recall.since+epoch
+	topic := func(t *fanout.Topic) int {
+		rid, name, query := t.Key()
+		i, ok := p.index[Resource{rid, name, query}]
+		if !ok || without[i] {
+			return -1
+		}
+		return i
+	}
+	number := func(s *state.Snapshot) int {
+		n, ok := used[s]
+		if !ok {
+			if n, ok = m.numbers[s]; !ok {
+				m.next++
+				n = m.next
+			}
+			used[s] = n
+		}
+		return n
+	}
+	for size := 0; len(p.handles) > 0 && size < maxBatch; p.handles = p.handles[1:] {
+		c := l.Net.Conn(p.handles[0])
+		if c == nil || !netpoll.Movable(c) {
+			continue
+		}
+		cl, ok := c.Session.(*client)
+		if !ok || !session.Movable(cl.session) || !cl.inFlight.Empty() {
+			continue
+		}
+		known := true
+		session.Topics(cl.session, func(t *fanout.Topic) { known = known && topic(t) >= 0 })
+		if !known {
+			continue
+		}
+		fd, socket, err := netpoll.Move(c)
+		if err != nil {
+			continue // there is no descriptor for it: it stays
+		}
+		v := moved{Socket: socket, Peer: cl.State(), Session: session.Move(cl.session, topic, number)}
+		for _, t := range l.recall.tokens {
+			if t.cid == v.Session.CID {
+				v.Tokens = append(v.Tokens, overlap.Mark{Sum: t.Sum, At: t.At + epoch})
+			}
+		}
+		session.Topics(cl.session, func(t *fanout.Topic) {
+			if i := topic(t); b.Topics[i].Since == 0 {
+				b.Topics[i].Marks, b.Topics[i].Since = t.Marks(nil, epoch), t.Since()+epoch
+			}
+		})
+		cl.session.Close()
+		size += len(socket.In) + len(socket.Out) + len(v.Peer.Header) + 64*len(v.Session.Subs) + 512
+		b.Clients = append(b.Clients, v)
+		to.fds = append(to.fds, fd)
+		to.moved++
+	}
+	for _, r := range l.recall.resets {
+		b.Resets.Marks = append(b.Resets.Marks, overlap.Mark{Sum: r.Sum, At: r.At + epoch})
+	}
+	b.Resets.Since = l.recall.since + epoch
+}
+
+// barrierSubject has no subscribers: NATS replies itself.
+const barrierSubject = "sluice.upgrade.barrier"
+
+// barrier calls then on the loop when the loop has handled all that the NATS server had sent to
+// this process before now. blind reports that the server did not answer, so nobody knows.
+func (l *Loop) barrier(then func(blind bool)) {
+	left, blind := 0, false
+	for _, name := range l.set.bus.Spread() {
+		left++
+		l.Upstream.Caller.Request(natsbus.Request{Name: name, Subject: barrierSubject, Priority: limit.Refresh}, func(_ []byte, err error) {
+			blind = blind || err != nil && !errors.Is(err, natsbus.ErrNoResponders)
+			if left--; left == 0 {
+				then(blind)
+			}
+		})
+	}
+}

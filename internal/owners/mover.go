@@ -1,0 +1,111 @@
+package owners
+
+import (
+	"context"
+	"time"
+
+	"sluice/netpoll"
+)
+
+// Successor is the process that clients go over to.
+type Successor interface {
+	// Prepare has it subscribe to resources, and returns the numbers of those that it cannot have.
+	Prepare(resources []Resource) (failed []int, err error)
+	// Move sends it clients: a description, and their descriptors, which stay the caller's. lost
+	// says why some are lost; err, that it can have no more.
+	Move(description []byte, fds []int) (lost, err error)
+}
+
+const (
+	// moveBatches is how many batches there are at least, if there are enough clients: the other
+	// process gives each to another of its loops.
+	moveBatches = 64
+	// moveAgain is the pause before clients that were not at rest are tried again.
+	moveAgain = 20 * time.Millisecond
+	// blindWait is how long Pack waits where NATS does not tell what it has sent.
+	blindWait = 200 * time.Millisecond
+	// movePatience is added to the timeout of requests: as long goes on what moves no client.
+	movePatience = 2 * time.Second
+)
+
+// Moving is how far clients have gone.
+type Moving struct {
+	Moved, Left int
+	Lost        error // why some were lost; nil: none
+}
+
+// Move moves the WebSocket clients to another process: those at rest immediately, the others when
+// their requests are answered. It returns when none is left, when for longer than a request may
+// take none has gone, when ctx ends, or when the other process fails. The clients that are left
+// stay here. most is how many may go over at a time.
+func (s *Set) Move(ctx context.Context, open, most int, to Successor) (m Moving, err error) {
+	if s.o.Config.TLS {
+		return m, nil // the keys cannot go along
+	}
+	mover := &mover{set: s}
+	most = min(max(open/moveBatches, 4), most)
+	patience := s.o.Config.RequestTimeout + movePatience
+	for last := s.o.Clock.Now(); ; {
+		before := m.Moved
+		m.Left = 0
+		for loop := range s.loops {
+			for from := 0; from >= 0; {
+				if ctx.Err() != nil {
+					return m, ctx.Err()
+				}
+				if from, err = mover.step(ctx, &m, loop, from, most, to); err != nil {
+					return m, err
+				}
+			}
+		}
+		now := s.o.Clock.Now()
+		if m.Moved > before {
+			last = now
+		}
+		if m.Left == 0 || now > last+patience {
+			return m, nil
+		}
+		select {
+		case <-time.After(moveAgain):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// step moves a batch. It returns where the loop's next one begins; -1: there is none.
+func (m *mover) step(ctx context.Context, sum *Moving, loop, from, most int, to Successor) (next int, err error) {
+	p, err := m.plan(ctx, loop, from, most)
+	if err != nil || p.clients == 0 {
+		if err == nil {
+			sum.Left += p.busy
+		}
+		return p.next, err
+	}
+	failed, err := to.Prepare(p.resources)
+	if err != nil {
+		return -1, err
+	}
+	if m.blind {
+		select {
+		case <-time.After(blindWait):
+		case <-ctx.Done():
+			return -1, ctx.Err()
+		}
+	}
+	packed, err := m.pack(p, failed)
+	if err != nil {
+		return -1, err
+	}
+	sum.Left += p.busy + p.clients - packed.moved
+	if packed.moved == 0 {
+		return p.next, nil
+	}
+	lost, err := to.Move(packed.body, packed.fds)
+	for _, fd := range packed.fds {
+		netpoll.CloseFD(fd)
+	}
+	if sum.Moved += packed.moved; lost != nil {
+		sum.Lost = lost
+	}
+	return p.next, err
+}

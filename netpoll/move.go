@@ -1,0 +1,121 @@
+package netpoll
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"sluice/internal/ratelimit"
+)
+
+// WebSocket is a WebSocket that another process is to go on with, but for its descriptor. What the
+// kernel holds of its input and output goes with that.
+type WebSocket struct {
+	Client          netip.AddrPort // address that a proxy has given; invalid: the peer is the client
+	Deflate         bool           // see Conn.EnableDeflate
+	Named, Exempt   bool           // see SetNamed, SetExempt
+	Counted         bool           // by its address
+	Idle            time.Duration  // since it was active
+	Pinged          bool           // a pong is awaited
+	Lagging         bool           // it is a slow consumer
+	Messages, Bytes uint32         // what is missing from its buckets, in the unit of meter
+	In, Out         []byte         // input that was not handled, and output that was not written
+}
+
+// Movable reports whether Move may take the connection out of this process now: it is an open
+// WebSocket, whose input waits for nothing that happens here.
+func Movable(c *Conn) bool {
+	const not = flagStream | flagReserve | flagTLS | flagEnded | flagFault
+	return c.state == stateOpen && c.flags&not == 0 && c.flags&flagOpened != 0 &&
+		c.paused&^(pauseRate|pauseQuota) == 0 && c.gc != nil && c.link() == nil
+}
+
+// Move takes a connection that is Movable out of this process: it returns a duplicate of its
+// descriptor, which the caller owns, and what another process needs beside it. This process does
+// not read or write it any more. Handler.Closed follows.
+func Move(c *Conn) (fd int, s WebSocket, err error) {
+	if fd, err = dup(int(c.fd)); err != nil {
+		return -1, s, err
+	}
+	l := c.loop
+	c.ws().active(l.now)
+	s = WebSocket{
+		Deflate: c.parser.Deflates(), Named: c.Named(), Counted: c.standing&counted != 0, Exempt: c.standing&exempt != 0,
+		Pinged: c.flags&flagPinged != 0, Lagging: c.Lagging(), Messages: uint32(c.messages), Bytes: uint32(c.meter.bytes),
+	}
+	if c.flags&flagProxied != 0 {
+		s.Client = c.RemoteAddrPort()
+	}
+	s.In = append(c.parser.AppendOpen(s.In), c.in.bytes()...)
+	if c.queued > 0 {
+		s.Out = append(s.Out, c.first...)
+		if c.more != nil {
+			for _, b := range c.more.bufs[c.more.head:] {
+				s.Out = append(s.Out, b...)
+			}
+		}
+		c.dropOutbox()
+	}
+	l.engine.metrics.Departed.Add(1)
+	c.to(stateHandover)
+	c.standing |= moved
+	c.scheduleClose() // of our descriptor
+	return fd, s, nil
+}
+
+// movedOn reports whether another process goes on with the connection.
+func (s *standing) movedOn() bool { return *s&moved != 0 }
+
+// Join goes on with a WebSocket from another process, on the given loop. It owns the descriptor,
+// and returns when the loop has called open, or with the reason why it will not. open sets
+// Conn.Session; Handler.Open is not called.
+func Join(e *Engine, loop, fd int, s *WebSocket, open func(c *Conn)) error {
+	raw, err := fdConn(fd)
+	if err != nil {
+		return err
+	}
+	if e.opts.TLS != nil || loop < 0 || loop >= len(e.loops) {
+		_ = raw.Close()
+		return errors.New("netpoll: the connection is plaintext, and clients are to use TLS")
+	}
+	return e.register(raw, &adopted{client: s.Client, arrived: true, socket: s, open: open}, e.loops[loop])
+}
+
+// join goes on with a WebSocket that another process has accepted.
+func (a *acceptor) join(c *Conn, from *adopted) {
+	l := a.loop
+	m := l.engine.metrics
+	s := from.socket
+	m.Arrived.Add(1)
+	m.Open.Add(1)
+	if s.Counted {
+		a.returnAddress(c, ratelimit.KeyOf(c.RemoteAddrPort().Addr()))
+	}
+	c.SetExempt(s.Exempt)
+	c.SetNamed(s.Named)
+	c.http().hold()
+	c.to(stateOpen)
+	c.flags |= flagOpened
+	if s.Deflate {
+		c.parser.EnableDeflate()
+	}
+	c.activeAt = l.now - max(s.Idle, 0)
+	if len(s.Out) > 0 {
+		c.push(s.Out)
+		if s.Lagging {
+			c.lag(false)
+		}
+	}
+	if s.Pinged {
+		c.flags |= flagPinged
+		l.wheel.Expect(&c.timer, l.now+l.opts.Limits.PongTimeout, c)
+	} else {
+		c.ws().schedulePing()
+	}
+	l.iter.conn = c
+	from.open(c)
+	if len(s.In) > 0 && c.state == stateOpen {
+		c.take(s.In)
+	}
+	c.messages, c.meter.bytes = bucket(s.Messages), bucket(s.Bytes)
+}
