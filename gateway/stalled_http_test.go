@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -53,6 +54,9 @@ func TestStalledAtNetHTTP(t *testing.T) {
 					req.Body, req.ContentLength, req.TransferEncoding = io.NopCloser(strings.NewReader("x")), -1, []string{"chunked"}
 				}
 				resp, err := transport.RoundTrip(req)
+				if err != nil && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
+					continue // cut before the head was read
+				}
 				if err != nil || resp.StatusCode != http.StatusOK {
 					t.Fatal(resp, err)
 				}

@@ -39,6 +39,17 @@ type tlsSocket struct {
 	client  netip.AddrPort // the client's address from a proxy; invalid: the peer is the client
 	key     ratelimit.Key  // what it is counted with; 0: it is not
 	onClose func()         // called once when it is closed; nil: the handedTLS counts its end
+	torn    error          // of the write that failed; guarded by crypto/tls's lock of output
+}
+
+// Write implements net.Conn. Nothing follows a write that failed: it may have sent a part of a
+// record, and crypto/tls would still send close_notify, which the client would take for its rest.
+func (a *tlsSocket) Write(p []byte) (n int, err error) {
+	if a.torn != nil {
+		return 0, a.torn
+	}
+	n, a.torn = a.Conn.Write(p)
+	return n, a.torn
 }
 
 // errWouldBlock is the error of a Read without input. It is temporary, so crypto/tls can continue
