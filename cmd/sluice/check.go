@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	"sluice/gateway"
 	"sluice/internal/config"
 )
 
@@ -31,7 +30,7 @@ func (p *process) check(args []string) int {
 		if relay {
 			_, err = p.relay(c)
 		} else {
-			_, err = gateway.New(c) // it also reads the certificates
+			_, err = p.gateway(c) // it also reads the certificates
 			setup.Warnings = append(setup.Warnings, setup.Config.Warnings()...)
 		}
 	}

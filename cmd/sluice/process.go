@@ -155,7 +155,13 @@ func (p *process) run(args []string) int {
 	return p.serve(s, c, orders, log)
 }
 
-func (p *process) gateway(c gateway.Config) (service, error) { return gateway.New(c) }
+func (p *process) gateway(c gateway.Config) (service, error) {
+	g, err := gateway.New(c)
+	if err = errors.Join(err, readable(&c, false)); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
 
 // inform answers -h and -v.
 func (p *process) inform(setup config.Setup) int {

@@ -49,7 +49,7 @@ func (p *process) relay(c gateway.Config) (service, error) {
 		return nil, err
 	}
 	c = c.WithDefaults()
-	if err := readable(&c); err != nil {
+	if err := readable(&c, true); err != nil {
 		return nil, err
 	}
 	s := &relayService{config: c, log: c.Log, failed: make(chan error, 1)}
@@ -87,17 +87,26 @@ func (p *process) relay(c gateway.Config) (service, error) {
 	return s, nil
 }
 
-// readable returns an error for each file of a relay's settings that cannot be read.
-func readable(c *gateway.Config) error {
+// namedFiles are the files that a setting names.
+type namedFiles struct {
+	key   string
+	files []string
+}
+
+// readable returns an error for each file that cannot be read of those that are shown to NATS
+// servers, or say which of them to trust.
+func readable(c *gateway.Config, relay bool) error {
+	all := []namedFiles{
+		{"natsCreds", []string{c.NATSCreds}}, {"natsNkey", []string{c.NATSNkey}}, {"natsCert", []string{c.NATSCert}},
+		{"natsKey", []string{c.NATSKey}}, {"natsRootCAs", c.NATSRootCAs},
+	}
+	if relay {
+		all = append(all, namedFiles{"downstreamCreds", []string{c.DownstreamCreds}}, namedFiles{"downstreamNkey", []string{c.DownstreamNkey}},
+			namedFiles{"downstreamCert", []string{c.DownstreamCert}}, namedFiles{"downstreamKey", []string{c.DownstreamKey}},
+			namedFiles{"downstreamRootCAs", c.DownstreamRootCAs})
+	}
 	var errs []error
-	for _, f := range []struct {
-		key   string
-		files []string
-	}{
-		{"natsCreds", []string{c.NATSCreds}}, {"natsNkey", []string{c.NATSNkey}}, {"natsCert", []string{c.NATSCert}}, {"natsKey", []string{c.NATSKey}},
-		{"natsRootCAs", c.NATSRootCAs}, {"downstreamCreds", []string{c.DownstreamCreds}}, {"downstreamNkey", []string{c.DownstreamNkey}},
-		{"downstreamCert", []string{c.DownstreamCert}}, {"downstreamKey", []string{c.DownstreamKey}}, {"downstreamRootCAs", c.DownstreamRootCAs},
-	} {
+	for _, f := range all {
 		for _, name := range f.files {
 			if name == "" {
 				continue

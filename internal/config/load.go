@@ -178,6 +178,7 @@ func (r *reader) fromEnvironment(env environment) {
 		}
 		if err := s.set(&r.Config, texts); err != nil {
 			r.fail("%s: %w", name, err)
+			continue
 		}
 		r.sources[s] = name
 	}
@@ -200,6 +201,7 @@ func (r *reader) fromFlags(line commandLine) {
 		}
 		if err := s.set(&r.Config, texts); err != nil {
 			r.fail("--%s: %w", s.flag, err)
+			continue
 		}
 		r.sources[s] = "--" + s.flag
 	}

@@ -16,7 +16,7 @@ func (c *Config) checkNATS() (errs []error) {
 		fail("natsCert and natsKey belong together: set both or none")
 	}
 	if c.NATSCreds != "" && c.NATSNkey != "" {
-		fail("natsCreds and natsNkey exclude each other: a credentials file has a key, too")
+		fail("natsCreds and natsNkey exclude each other: leave natsNkey out, a credentials file has a key, too")
 	}
 	if !c.EmbeddedNATS {
 		for _, s := range []struct {
