@@ -1,6 +1,6 @@
 // Command release makes what a release consists of: for each target a static binary in an archive,
-// a deb, an rpm and an SBOM, the Helm chart, and the checksums of all of them. The same commit
-// always gives the same bytes, wherever the tree stands.
+// a deb, an rpm and an SBOM, the Helm chart, the npm package sluice-client, and the checksums of
+// all of them. The same commit always gives the same bytes, wherever the tree stands.
 //
 // It never publishes or signs anything.
 package main
@@ -136,6 +136,9 @@ func (r *release) run(ctx context.Context) error {
 	}
 	if err := r.chart(); err != nil {
 		return fmt.Errorf("chart: %w", err)
+	}
+	if err := r.client(); err != nil {
+		return fmt.Errorf("sluice-client: %w", err)
 	}
 	return r.checksums()
 }

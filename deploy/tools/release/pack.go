@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -82,6 +83,35 @@ func (r *release) chart() error {
 		return err
 	}
 	return r.tarball("sluice-"+version+".tgz", all)
+}
+
+// client packs docs/client as "npm pack" does: the files that package.json lists, and those that
+// npm always adds. It has a version of its own, which is in package.json.
+func (r *release) client() error {
+	folder := filepath.Join(r.tree, "docs/client")
+	text, err := os.ReadFile(filepath.Join(folder, "package.json"))
+	if err != nil {
+		return err
+	}
+	var about struct {
+		Name, Version string
+		Files         []string
+	}
+	if err := json.Unmarshal(text, &about); err != nil {
+		return fmt.Errorf("package.json: %w", err)
+	}
+	if about.Name == "" || about.Version == "" || len(about.Files) == 0 {
+		return errors.New("package.json needs a name, a version and files")
+	}
+	all := []packed{{"package/package.json", text, 0o644}}
+	for _, name := range append([]string{"LICENSE", "README.md"}, about.Files...) {
+		text, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			return err
+		}
+		all = append(all, packed{"package/" + name, text, 0o644})
+	}
+	return r.tarball(about.Name+"-"+about.Version+".tgz", all)
 }
 
 // tarball writes an archive whose bytes depend on nothing but the files and the release's time.
