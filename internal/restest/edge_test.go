@@ -247,7 +247,7 @@ func TestLeafErrors(t *testing.T) {
 	hub := natstest.Start(t, port.Open, func(o *server.Options) { o.LeafNode.Username, o.LeafNode.Password = "site", "right" })
 	for url, want := range map[string]string{
 		"nats://site:s3cret@" + port.Addr(): "Authorization Violation'; check the user",
-		hub.URL():                           "wrong port; natsLeaf must be the hub's port for leaf nodes",
+		hub.URL():                           "wrong port; natsLeaf must be the port for leaf nodes",
 	} {
 		_, err := startGateway(Start{Log: slog.New(slog.DiscardHandler)}, func(c *gateway.Config) {
 			c.NATSURL, c.EmbeddedNATS, c.EmbeddedNATSListen, c.NATSLeaf = "", true, "127.0.0.1:0", secret.URLs(url)
