@@ -37,7 +37,7 @@ func startLooped(t *testing.T, request func(l *Loop, c *netpoll.Conn, head *wspr
 	f := &looped{request: request}
 	log := slog.New(slog.DiscardHandler)
 	f.faults = owner.NewFaults(owner.SystemClock(), log)
-	f.Edge = New(Options{WSPath: "/ws", Loops: 1, Heartbeat: time.Minute, Gateway: Gateway{IDs: testIDs{f}}, Faults: f.faults, Log: log})
+	f.Edge = New(Options{WSPath: "/ws", Loops: 1, Heartbeat: time.Minute, Gateway: Gateway{IDs: testIDs{f}}, Clock: owner.SystemClock(), Faults: f.faults, Log: log})
 	var err error
 	f.Engine, err = netpoll.New(netpoll.Options{Addr: "127.0.0.1:0", Loops: 1, Handler: testLoops{f}, Faults: f.faults, Log: log,
 		AfterPanic: func(*netpoll.Loop) { f.loop.env.Mend() }})
