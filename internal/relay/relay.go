@@ -153,9 +153,10 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 		err = r.path.check(ctx)
 	}
 	if err != nil {
-		r.stopped.Store(true) // there is nothing left to stop
-		r.keeper.stop(ctx)
-		r.close()
+		if !r.stopped.Swap(true) { // otherwise Stop has ended it
+			r.keeper.stop(ctx)
+			r.close()
+		}
 		return err
 	}
 	r.keeper.run()

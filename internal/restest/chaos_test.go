@@ -127,6 +127,7 @@ func newChaos(t *testing.T, seed uint64, url string, change func(*gateway.Config
 	w.gateway, err = startGateway(Start{NATS: url, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, func(c *gateway.Config) {
 		c.RequestTimeout = 5 * time.Minute // the service answers when it likes
 		c.CacheEviction, c.CacheEvictionMost = 20*time.Millisecond, 100*time.Millisecond
+		c.MinServiceRequests = 1000 // what the service leaves without an answer is no sign of a queue
 		change(c)
 		w.limited = c.MaxServiceRequests > 0
 	})
