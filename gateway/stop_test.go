@@ -218,7 +218,7 @@ func TestDrain(t *testing.T) {
 		f.turns(stopped)
 		f.clock.Advance(50 * time.Millisecond)
 	}
-	// The test's clock outruns goroutines that are no loops, and deadlines that were late are put off.
+	// The test's clock outruns goroutines that are no loops, and late deadlines are put off.
 	if took, most := f.clock.Now()-began, 5*time.Minute; took > most {
 		t.Errorf("the drain took %v, want %v at most", took, most)
 	}
