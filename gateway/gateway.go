@@ -38,6 +38,7 @@ import (
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/internal/owners"
+	"sluice/internal/presence"
 	"sluice/internal/ratelimit"
 	"sluice/internal/reload"
 	"sluice/internal/res"
@@ -104,6 +105,9 @@ type Gateway struct {
 
 	trace framing.Trace
 	grace *grace.Period
+
+	presence        *presence.Tracker // nil: off
+	presenceMetrics presence.Metrics
 	// natsFailed ends the gateway because of NATS. It is set before the first connection.
 	natsFailed func(error)
 }
@@ -164,6 +168,9 @@ func New(c Config) (*Gateway, error) {
 		Log:     c.Log,
 		Expired: g.natsLost,
 	})
+	if c.ConnectionEvents {
+		g.presence = presence.New(c.Presence(ids.Prefix()), presence.Env{Clock: g.clock, Wall: g.clock.Wall, Draining: func() bool { return g.draining.Load() || g.left.Load() }, Metrics: &g.presenceMetrics, Faults: g.faults, Log: g.log})
+	}
 	g.tokens = jwtauth.New(c.JWT(), jwtauth.Env{Clock: g.clock, Wall: g.clock.Wall, Metrics: &g.tokenMetrics, Faults: g.faults, Log: g.log})
 	g.tracer = tracing.New(c.Tracing(), tracing.Env{Clock: g.clock, Wall: g.clock.Wall, Metrics: &g.traceMetrics, Faults: g.faults, Log: g.log})
 	g.http = httpedge.New(g.httpOptions(&g.config, networks.Trusted))
@@ -243,7 +250,7 @@ func (g *Gateway) counters() *collect.Sources {
 		Net: &g.netMetrics, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
 		NATS: &g.busMetrics, Leaf: &g.leafMetrics, Limits: &g.limitMetrics, HTTP: &g.httpMetrics, API: &g.restMetrics,
 		Compressions: &g.compressions, CutHTTP: &g.cutHTTP, InvalidAnswers: &g.services.Invalid,
-		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory, Tokens: &g.tokenMetrics, Traces: &g.traceMetrics,
+		Faults: g.faults, Draining: g.draining.Load, Services: g.limits, Memory: g.memory, Tokens: &g.tokenMetrics, Traces: &g.traceMetrics, Presence: &g.presenceMetrics,
 		Owners: &collect.Owners{Loops: g.engine.Measured, Now: g.clock.Now, Mailboxes: g.owners.Waiting},
 		Status: &collect.Status{Ready: g.ready, Connected: g.healthy, CertExpiry: expiry, Reloads: &g.reloader.Metrics, Memory: memory.Read, MemoryLimit: g.memory.Limit()},
 	}
@@ -304,7 +311,7 @@ func (g *Gateway) engineOptions() netpoll.Options {
 func (g *Gateway) ownersOptions() owners.Options {
 	return owners.Options{
 		Config: &g.config, UnusedBytes: g.budgets.Cache, IDs: g.ids, HTTP: g.http, Tokens: g.tokens, Grace: g.grace,
-		Resets: g.resets, Services: g.services, Trace: g.trace, Faults: g.faults, Clock: g.clock, Log: g.log,
+		Resets: g.resets, Services: g.services, Trace: g.trace, Faults: g.faults, Clock: g.clock, Log: g.log, Presence: g.presence,
 		Compressions: &g.compressions, Fanout: &g.fanoutMetrics, Session: &g.sessionMetrics, Cache: &g.cacheMetrics,
 	}
 }

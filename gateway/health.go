@@ -34,6 +34,7 @@ func (g *Gateway) ready() error {
 		Started: func() bool { return g.owners.Bus() != nil },
 		Lost:    g.grace.Over,
 		NATS:    func() error { return g.owners.Bus().Ready() },
+		ID:      g.presence.Problem,
 		Memory:  g.memory.Level,
 		Connections: func() (open, limit int64) {
 			return g.netMetrics.OpenAll.Load(), int64(g.reloader.Running().MaxConnections)

@@ -52,6 +52,15 @@ func (g *Gateway) parts() []lifecycle.Part {
 			},
 		},
 		{
+			Name:  "connection events",
+			Off:   g.presence == nil,
+			Start: func(ctx context.Context, _ func(error)) error { return g.presence.Start(ctx, g.owners.Bus()) },
+			Stop: func(ctx context.Context) error {
+				g.owners.Departed()
+				return g.presence.Stop(ctx)
+			},
+		},
+		{
 			Name:  "admin server",
 			Off:   g.admin == nil,
 			Start: func(_ context.Context, fail func(error)) error { return g.admin.Start(fail) },
@@ -118,6 +127,9 @@ func (g *Gateway) connect(ctx context.Context, fail func(error)) error {
 	o := g.config.NATSOptions(g.embedded.Load())
 	o.URL, o.Timeouts = g.NATSURL(), owners.Timeouts(&g.config)
 	o.Log, o.Metrics, o.Faults, o.Services, o.Tracer, o.Clock = g.log, &g.busMetrics, g.faults, g.limits, g.tracer, g.clock
+	if g.presence != nil {
+		o.Subjects, o.Message = g.presence.Subjects(), g.presence.Message
+	}
 	err := g.owners.Connect(ctx, o)
 	if err != nil {
 		g.grace.Stop()

@@ -34,7 +34,7 @@ func TestCloseAllSendsAway(t *testing.T) {
 	ws := dial(t, s.Addr())
 	ws.send([]byte(upgradeHead("/ws", "")))
 	ws.upgraded()
-	s.on(0, func(l *Loop) { l.CloseAll(1012, "again") })
+	s.on(0, func(l *Loop) { l.CloseAll(CauseNATS, 1012, "again") })
 	ws.wantReason(1012, "try wss://eu2.example.com/")
 	c.wantBytes("go to wss://eu2.example.com/")
 	c.wantEOF()
@@ -48,7 +48,7 @@ func TestAlternatesInTurn(t *testing.T) {
 		c, _ := s.connect()
 		all = append(all, c)
 	}
-	s.on(0, func(l *Loop) { l.CloseAll(1012, "again") })
+	s.on(0, func(l *Loop) { l.CloseAll(CauseNATS, 1012, "again") })
 	got := map[string]int{}
 	for _, c := range all {
 		_, payload := c.frame()

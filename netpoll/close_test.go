@@ -38,7 +38,7 @@ func TestPeerCloses(t *testing.T) {
 				t.Errorf("got %d %q", op, b)
 			}
 			c.wantEOF()
-			s.wantClosed(tc.want)
+			s.wantClosed(tc.want, CauseClient)
 		})
 	}
 }
@@ -64,7 +64,7 @@ func TestPeerBreaksTheProtocol(t *testing.T) {
 			c.wantEOF() // our side is shut although the peer says nothing
 			c.text("still talking")
 			_ = c.Close()
-			s.wantClosed(tc.want)
+			s.wantClosed(tc.want, CauseProtocol)
 		})
 	}
 }
@@ -88,7 +88,7 @@ func TestServerCloses(t *testing.T) {
 		c.wantClose(code)
 		c.send(append(append(masked(wsproto.OpPing, "?"), masked(wsproto.OpText, "late")...), closeFrame(code)...))
 		c.wantEOF()
-		s.wantClosed(code)
+		s.wantClosed(code, CauseClient)
 		if n := s.m.Messages.Load(); n != 1 {
 			t.Errorf("%d messages handled, want 1", n)
 		}
@@ -107,14 +107,14 @@ func TestCloseIsNotAnswered(t *testing.T) {
 	}
 	s.advance(200 * time.Millisecond)
 	c.wantEOF()
-	s.wantClosed(1011)
+	s.wantClosed(1011, CauseClient)
 }
 
 func TestPeerGoesWithoutAWord(t *testing.T) {
 	s := serve(t, nil)
 	c, _ := s.connect()
 	_ = c.Close()
-	s.wantClosed(CloseAbnormal)
+	s.wantClosed(CloseAbnormal, CauseClient)
 	s.sync()
 	if n := s.m.Open.Load() + s.m.OpenAll.Load(); n != 0 {
 		t.Errorf("%d connections left", n)
@@ -149,7 +149,7 @@ func TestPing(t *testing.T) {
 	expectPing()
 	s.advance(11 * time.Second)
 	c.wantEOF()
-	s.wantClosed(CloseAbnormal)
+	s.wantClosed(CloseAbnormal, CausePing)
 	if n := s.m.PingLost.Load(); n != 1 {
 		t.Errorf("%d lost pings counted, want 1", n)
 	}

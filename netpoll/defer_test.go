@@ -85,7 +85,7 @@ func TestDefer(t *testing.T) {
 		peer.text("last")
 		s.until("it is queued", func() bool { return queued(c) > 0 })
 		_ = peer.Close()
-		s.wantClosed(CloseAbnormal)
+		s.wantClosed(CloseAbnormal, CauseClient)
 		s.advance(2 * tick)
 		if n := queued(c); n != 0 {
 			t.Errorf("%d bytes are queued for a connection that is gone", n)

@@ -201,6 +201,7 @@ func (d *drain) closeShare() {
 		case statePending:
 			c.http().refusePending(&l.engine.metrics.RefusedDrain, c.http().errorResponse(http.StatusServiceUnavailable))
 		default:
+			Because(c, CauseDraining)
 			c.ending().sendAway(wsproto.CloseGoingAway, "the gateway is being stopped")
 		}
 	}

@@ -34,6 +34,10 @@ func (c endingConn) finalize() {
 	if l.engine.quitting.Load() && c.unfinished() {
 		m.Cut.Add(1)
 	}
+	if l.engine.quitting.Load() {
+		Because(c.Conn, CauseDraining)
+	}
+	defer delete(l.causes, c.slot) // also if Closed panics
 	key := c.takeKey()
 	c.to(stateClosed)
 	c.ws().unpause(^pause(0))

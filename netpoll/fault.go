@@ -138,6 +138,7 @@ func (c *Conn) Fault() {
 		return
 	}
 	c.flags |= flagFault
+	Because(c, CauseFault)
 	c.in, c.parser = pendingBytes{}, wsproto.Parser{} // not returned to the pool: they may be in use elsewhere
 	c.http().forgetBody()
 	switch c.state {

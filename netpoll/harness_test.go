@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ type testHandler struct {
 	onStart   func(l *Loop)                                    // nil: nothing
 	opened    chan *Conn                                       // each opened connection
 	closed    chan *Conn                                       // each closed connection
+	causes    sync.Map                                         // their Cause
 	upgrade   func(c *Conn, h *wsproto.Head)                   // nil: nothing
 	mailbox   []*owner.Mailbox[func(l *Loop)]                  // by loop
 }
@@ -95,6 +97,8 @@ func (h *testHandler) Lagging(c *Conn) {
 }
 
 func (h *testHandler) Closed(c *Conn) {
+	cause, _ := Ending(c)
+	h.causes.Store(c, cause)
 	h.closed <- c
 	if h.onClose != nil {
 		h.onClose(c)
@@ -403,11 +407,14 @@ func (c *client) wantEOF() {
 	}
 }
 
-func (s *server) wantClosed(code uint16) *Conn {
+func (s *server) wantClosed(code uint16, why Cause) *Conn {
 	s.t.Helper()
 	c := await(s.t, s.h.closed, "Closed")
 	if n := s.m.ClosedWith(code).Load(); n != 1 {
 		s.t.Errorf("%d connections counted as closed with %d, want 1", n, code)
+	}
+	if cause, _ := s.h.causes.Load(c); cause != why {
+		s.t.Errorf("ended because of %v, want %v", cause, why)
 	}
 	return c
 }

@@ -56,6 +56,7 @@ func (c wsConn) inflate(m wsproto.Message) {
 		switch broken, ok := err.(*wsproto.CloseError); {
 		case c == nil: // the client is being closed: its message is discarded
 		case ok:
+			Because(c, CauseProtocol)
 			c.ws().fail(broken.Code, broken.Reason)
 		default:
 			c.ws().dispatch(wsproto.Message{Op: m.Op, Payload: text.B})
@@ -111,6 +112,7 @@ func (f *inflater) finish(w offloaded) {
 	case !w.failed:
 		w.then(c)
 	case c != nil:
+		Because(c, CauseFault)
 		c.ws().fail(wsproto.CloseInternalError, "")
 	}
 	if c != nil {

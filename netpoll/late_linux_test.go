@@ -65,5 +65,5 @@ func TestLatePongOfASlowReader(t *testing.T) {
 	for s.m.PingLost.Load() == 0 { // what is in flight may still be acknowledged
 		s.advance(limits.PongTimeout)
 	}
-	s.wantClosed(CloseAbnormal)
+	s.wantClosed(CloseAbnormal, CausePing)
 }

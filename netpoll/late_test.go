@@ -146,5 +146,5 @@ func TestMuteInTheIterationOfItsDeadline(t *testing.T) {
 	s.stopped(4*tick, func() { busy.text("hi") })
 	busy.wantText("hi")
 	mute.wantEOF()
-	s.wantClosed(CloseAbnormal)
+	s.wantClosed(CloseAbnormal, CausePing)
 }

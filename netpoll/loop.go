@@ -67,6 +67,7 @@ type Loop struct {
 	bodies  map[uint32]int            // bytes of a request whose body is incomplete, head included
 	proxied map[uint32]netip.AddrPort // client addresses from proxies
 	lingers map[uint32]lingering      // linger.go
+	causes  map[uint32]Cause          // cause.go
 	acked   map[uint32]uint64         // bytes that a peer had acknowledged when its pong was late
 
 	// Scratch.
@@ -144,10 +145,13 @@ func (l *Loop) Full() bool { return l.output.full }
 // finished, pending upgrades rejected with 503. Connections whose request head is incomplete stay,
 // and so do those with a plain request. Each client is sent to one of Options.Alternates, if there
 // are any; reason is for those without.
-func (l *Loop) CloseAll(code uint16, reason string) {
+func (l *Loop) CloseAll(why Cause, code uint16, reason string) {
 	for i := range l.table.slots {
 		if c := l.table.slots[i].conn; c != nil {
-			attempt(c, func(c *Conn) { c.ending().sendAway(code, reason) })
+			attempt(c, func(c *Conn) {
+				Because(c, why)
+				c.ending().sendAway(code, reason)
+			})
 		}
 	}
 }

@@ -56,7 +56,7 @@ func TestWebSocketMoves(t *testing.T) {
 	if a, b := from.m.Open.Load(), to.m.Open.Load(); a != 0 || b != 1 || from.m.ClosedWith(CloseAbnormal).Load() != 0 || from.m.Departed.Load() != 1 || to.m.Arrived.Load() != 1 {
 		t.Errorf("%d and %d are open", a, b)
 	}
-	to.on(1, func(l *Loop) { l.CloseAll(wsproto.CloseGoingAway, "") })
+	to.on(1, func(l *Loop) { l.CloseAll(CauseNATS, wsproto.CloseGoingAway, "") })
 	c.wantClose(wsproto.CloseGoingAway)
 	_ = c.Close()
 	testkit.Await(t, to.h.closed, "its end")

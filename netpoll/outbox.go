@@ -84,6 +84,7 @@ func (c *Conn) offer(frame []byte) {
 		if c.queued > 0 && int(c.queued)+len(frame) > limit {
 			c.loop.engine.metrics.Overflows.Add(1)
 			c.loop.engine.log.Debug("a client is closed: it does not read what it is sent", "remote", c.RemoteAddr(), "queued", c.queued, "limit", limit)
+			Because(c, CauseOutbox)
 			c.Close(wsproto.CloseTryAgainLater, "too slow")
 			return
 		}

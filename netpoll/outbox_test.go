@@ -281,7 +281,7 @@ func TestSlowReader(t *testing.T) {
 	})
 	c.send(closeFrame(1013))
 	c.wantEOF()
-	s.wantClosed(1013)
+	s.wantClosed(1013, CauseOutbox)
 }
 
 // TestDeadReader: one who never reads is gone when the close time-out has passed.
@@ -293,7 +293,7 @@ func TestDeadReader(t *testing.T) {
 		s.on(0, func(*Loop) { sc.Send(big); closing = sc.Closing() })
 	}
 	s.advance(6e9)
-	s.wantClosed(1013)
+	s.wantClosed(1013, CauseOutbox)
 	s.sync()
 	if n := s.m.Lagging.Load(); n != 0 {
 		t.Errorf("%d connections are counted as lagging", n)

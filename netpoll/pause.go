@@ -86,6 +86,7 @@ func (c wsConn) bufferPaused(b []byte) {
 	// Where gnet cannot stop reading, the buffer has a bound.
 	if len(kept) > l.opts.Limits.MaxMessage+4*readSize {
 		l.engine.metrics.Overflows.Add(1)
+		Because(c.Conn, CauseOutbox)
 		c.fail(wsproto.CloseTryAgainLater, "too many messages at once")
 	}
 }

@@ -173,7 +173,7 @@ func TestPausedEnd(t *testing.T) {
 	c.wantClose(wsproto.CloseGoingAway)
 	c.send(closeFrame(wsproto.CloseGoingAway))
 	c.wantEOF()
-	s.wantClosed(wsproto.CloseGoingAway)
+	s.wantClosed(wsproto.CloseGoingAway, CauseClient)
 	if s.inGnet() {
 		return
 	}

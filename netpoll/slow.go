@@ -142,7 +142,7 @@ func (s *slowList) endStalled(now time.Duration) {
 		}
 		e.metrics.SlowClosed.Add(1)
 		e.log.Debug("a client is closed: it has read nothing for slowTimeout", "remote", c.RemoteAddr(), "queued", c.queued)
-		c.ending().endSlow()
+		c.ending().endSlow(CauseSlow)
 	}
 }
 
@@ -194,7 +194,7 @@ func (s *slowList) shed() {
 		}
 		l.iter.conn = w.q.conn
 		gone += w.bytes
-		w.q.conn.ending().endSlow()
+		w.q.conn.ending().endSlow(CauseBacklog)
 		closed++
 	}
 	e.metrics.BacklogClosed.Add(uint64(closed))
@@ -236,11 +236,15 @@ func (s *slowList) publish() {
 // endSlow closes a lagging connection for its slowness: a WebSocket with 1013, a stream by its end.
 // What is queued is dropped, but for the slices that may have been sent in part. A response cannot
 // be cut short in order, nor can a connection that is closing already: these are closed at once.
-func (c endingConn) endSlow() {
+func (c endingConn) endSlow(why Cause) {
+	Because(c.Conn, why)
 	c.loop.slow.remove(c.more)
 	if c.state != stateOpen {
 		c.scheduleClose()
 		return
+	}
+	if c.flags&flagStream == 0 && c.code == 0 {
+		c.code = wsproto.CloseTryAgainLater // for Ending
 	}
 	c.cutOutbox()
 	if h := c.loop.engine.opts.Holder; h != nil {

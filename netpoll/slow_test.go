@@ -125,6 +125,9 @@ func TestStalledClientGoes(t *testing.T) {
 		if c := await(t, s.h.closed, "Closed"); c != sc {
 			t.Error("another connection was closed")
 		}
+		if cause, _ := s.h.causes.Load(sc); cause != CauseSlow {
+			t.Errorf("ended because of %v", cause)
+		}
 		s.advance(time.Hour)
 		s.on(0, func(*Loop) {
 			if idle.Closing() {

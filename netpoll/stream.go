@@ -34,6 +34,7 @@ func (c httpConn) stream(h *wsproto.Head) bool {
 		setUserTimeout(int(c.fd), limits.PingInterval+limits.PongTimeout)
 	}
 	if e.draining.Load() {
+		Because(c.Conn, CauseDraining)
 		c.ending().sendAway(0, "") // a stream has no close frame
 	}
 	return true

@@ -347,7 +347,7 @@ func TestCloseAllEndsStreams(t *testing.T) {
 	s.until("it is there", func() bool { return s.m.OpenAll.Load() == 3 })
 	s.on(0, func(l *Loop) {
 		sc.Send([]byte("last words"))
-		l.CloseAll(1012, "again")
+		l.CloseAll(CauseNATS, 1012, "again")
 	})
 	c.wantBytes("last words")
 	c.wantEOF()

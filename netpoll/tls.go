@@ -161,6 +161,7 @@ func (c tlsConn) openRecord(more bool) bool {
 func (c tlsConn) recordsEnded(err error) {
 	if err != io.EOF {
 		c.loop.engine.metrics.TLSBroken.Add(1)
+		Because(c.Conn, CauseTLS)
 	} else if c.ending().endInput() {
 		return
 	}

@@ -123,7 +123,7 @@ func TestTLSSlowReader(t *testing.T) {
 		t.Error("not counted as an overflow")
 	}
 	_ = c.Close()
-	s.wantClosed(1013)
+	s.wantClosed(1013, CauseOutbox)
 }
 
 // TestTLSGarbage: whatever is not a handshake ends the connection, and is counted.
@@ -322,7 +322,7 @@ func TestTLSCloseNotify(t *testing.T) {
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	s.wantClosed(CloseAbnormal)
+	s.wantClosed(CloseAbnormal, CauseClient)
 	c.wantEOF()
 }
 
@@ -338,7 +338,7 @@ func TestTLSBrokenRecord(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "bad record MAC") {
 		t.Errorf("got %v", err)
 	}
-	s.wantClosed(CloseAbnormal)
+	s.wantClosed(CloseAbnormal, CauseTLS)
 	if n := s.m.TLSBroken.Load(); n != 1 {
 		t.Errorf("%d counted as broken", n)
 	}

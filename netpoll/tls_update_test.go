@@ -190,5 +190,5 @@ func TestTLSKeyUpdate(t *testing.T) {
 			break
 		}
 	}
-	s.wantClosed(CloseAbnormal)
+	s.wantClosed(CloseAbnormal, CauseTLS)
 }

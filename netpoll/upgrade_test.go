@@ -282,7 +282,7 @@ func TestPendingEnds(t *testing.T) {
 			func(m *Metrics) uint64 { return m.RefusedUpgrade.Load() }},
 		{"Close", func(s *server, _ *client, sc *Conn) { s.on(0, func(*Loop) { sc.Close(1012, "") }) }, 503,
 			func(m *Metrics) uint64 { return m.RefusedUpgrade.Load() }},
-		{"CloseAll", func(s *server, _ *client, _ *Conn) { s.on(0, func(l *Loop) { l.CloseAll(1012, "") }) }, 503,
+		{"CloseAll", func(s *server, _ *client, _ *Conn) { s.on(0, func(l *Loop) { l.CloseAll(CauseNATS, 1012, "") }) }, 503,
 			func(m *Metrics) uint64 { return m.RefusedUpgrade.Load() }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -49,7 +49,7 @@ func TestRest(t *testing.T) {
 	c.text("a")
 	c.wantText("a")
 	_ = c.Close()
-	s.wantClosed(CloseAbnormal)
+	s.wantClosed(CloseAbnormal, CauseClient)
 	for _, l := range s.Loops() {
 		s.until("the loop rests again", func() bool { return l.wait.position.Load() == parked })
 	}

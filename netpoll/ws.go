@@ -24,6 +24,7 @@ func (c wsConn) consumeFrames(b []byte) (off int) {
 		m, n, done, err := c.parser.Next(b[off:], limits)
 		if err != nil {
 			broken := err.(*wsproto.CloseError)
+			Because(c.Conn, CauseProtocol)
 			c.fail(broken.Code, broken.Reason)
 			return len(b)
 		}
@@ -119,6 +120,7 @@ func (c wsConn) keepAlive(now time.Duration) {
 	case c.flags&flagPinged != 0:
 		l.engine.metrics.PingLost.Add(1)
 		c.code = CloseAbnormal
+		Because(c.Conn, CausePing)
 		c.scheduleClose()
 	case now < c.activeAt+limits.PingInterval:
 		c.schedulePing()

@@ -378,3 +378,104 @@ func TestMovedClientsAreTheSame(t *testing.T) {
 	publish("event.test.m0.reaccess", "")
 	w.until(f, "its subscription has ended", func() bool { return len(f.view.Subscribed()) == 0 })
 }
+
+// Services that follow connection events do not take clients that have moved for gone, and learn
+// from the new process when they go.
+func TestMovedClientsStayConnected(t *testing.T) {
+	w := newWorld(t, "loops: 2\nconnectionEvents: true\ngatewayId: one\n")
+	wire := make(chan *nats.Msg, 1<<12)
+	for _, subject := range []string{"conn.*.connect", "conn.*.disconnect", "gateway.*"} {
+		if _, err := w.nc.ChanSubscribe(subject, wire); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	type about struct {
+		CID, Instance, Protocol, Reason string
+		Seq, Connections                int
+		Stopped, TakesOver, Draining    bool
+	}
+	// next returns the next event or heartbeat.
+	next := func() (kind string, m about) {
+		t.Helper()
+		msg := testkit.Await(t, wire, "a message about connections")
+		if err := json.Unmarshal(msg.Data, &m); err != nil {
+			t.Fatal(err)
+		}
+		name, ok := strings.CutPrefix(msg.Subject, "conn.")
+		if !ok {
+			return "heartbeat", m
+		}
+		m.CID, kind, _ = strings.Cut(name, ".")
+		return kind, m
+	}
+	here := map[string]bool{}
+	var old string
+	for range 3 {
+		w.client("test.m0")
+	}
+	for len(here) < 3 {
+		if kind, m := next(); kind == "connect" {
+			here[m.CID], old = true, m.Instance
+		}
+	}
+	if code, stdout, stderr := w.l.upgrade(); code != 0 || !strings.Contains(stdout, "3 WebSockets have moved") {
+		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	newest := 0 // of the new process's numbers
+	for stopped := false; !stopped; {
+		switch kind, m := next(); {
+		case kind != "heartbeat":
+			t.Fatalf("a client that moves makes an event: %s %v", kind, m)
+		case m.Instance == old:
+			stopped = m.Stopped
+			if stopped && !m.Draining {
+				t.Error("the last heartbeat does not say draining")
+			}
+		case !m.TakesOver:
+			t.Errorf("the new process does not say that it takes over: %v", m)
+		default:
+			newest = m.Seq
+		}
+	}
+	// What a service does then, and at the gap in the new process's numbers: read the list.
+	var list struct {
+		Result struct {
+			about
+			Connections []about
+		}
+	}
+	testkit.Until(t, "the list is read", func() bool {
+		m, err := w.nc.Request("gateway.one.connections", nil, time.Second)
+		return err == nil && json.Unmarshal(m.Data, &list) == nil
+	})
+	successor := list.Result.Instance
+	if successor == old || len(list.Result.Connections) != 3 || list.Result.Seq == 0 {
+		t.Fatalf("got %+v", list.Result)
+	}
+	for _, c := range list.Result.Connections {
+		if !here[c.CID] || c.Protocol != "1.2.3" {
+			t.Errorf("got %+v, had %v", c, here)
+		}
+	}
+	for newest < list.Result.Seq { // the heartbeat that shows the gap
+		kind, m := next()
+		if kind != "heartbeat" || m.Instance != successor {
+			t.Fatalf("%s %v", kind, m)
+		}
+		newest = m.Seq
+	}
+	w.clients[0].Cut()
+	for {
+		kind, m := next()
+		if kind == "heartbeat" {
+			continue
+		}
+		if kind != "disconnect" || m.Instance != successor || !here[m.CID] || m.Reason != "client" || m.Seq != list.Result.Seq+1 {
+			t.Errorf("%s %+v", kind, m)
+		}
+		return
+	}
+}

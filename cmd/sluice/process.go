@@ -135,6 +135,7 @@ func (p *process) run(args []string) int {
 	setup.Config.Listeners, setup.Config.MetricsListener = sockets.Clients, sockets.Metrics
 	p.activatedClients, p.activatedMetrics = sockets.Clients != nil, sockets.Metrics != nil
 	p.inherited(&setup.Config)
+	setup.Config.TakesOver = p.predecessor != nil
 	memory.Set(int64(setup.Config.MemoryLimit), log)
 	s, err := build(setup.Config)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"sluice/internal/config"
 	"sluice/internal/res"
+	"sluice/netpoll"
 	"sluice/wsproto"
 )
 
@@ -35,6 +36,7 @@ func (s *Server) disconnect(ctx context.Context, r *http.Request) (any, error) {
 		if c == nil || c.Closing() {
 			return false
 		}
+		netpoll.Because(c, netpoll.CauseOperator)
 		c.Close(wsproto.ClosePolicy, "closed by an operator")
 		return true
 	})

@@ -19,8 +19,8 @@ import (
 var logFields = []string{
 	"access", "addr", "advice", "after", "by", "bytes", "cacheBytes", "cached", "changed", "cid",
 	"clientCertificates", "connection", "connections", "delay", "edge", "error", "event",
-	"evicted", "expires", "file", "flush", "from", "grace", "group", "hold", "home",
-	"hub", "ignored", "in", "jwks", "keys", "kid", "lease", "limit", "list", "longest", "loop",
+	"evicted", "expires", "file", "flush", "from", "gid", "grace", "group", "hold", "home",
+	"hub", "ignored", "in", "instance", "jwks", "keys", "kid", "lease", "limit", "list", "longest", "loop",
 	"loops", "message", "names", "nats", "needsRestart", "panic", "part", "path", "pattern",
 	"pause", "pid", "pressure", "query", "queued", "rate", "reason", "refetched", "refused",
 	"remote", "resource", "resources", "rtt", "server", "setting", "shard", "shards", "signal",

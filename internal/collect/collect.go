@@ -21,6 +21,7 @@ import (
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/presence"
 	"sluice/internal/ratelimit"
 	"sluice/internal/res"
 	"sluice/internal/session"
@@ -51,6 +52,7 @@ type Sources struct {
 	Status         *Status // nil: not known
 	Tokens         *jwtauth.Metrics
 	Traces         *tracing.Metrics
+	Presence       *presence.Metrics
 }
 
 // Register registers the counters of all sources. The error names a metric that exists already.
@@ -163,6 +165,18 @@ func Register(to *metrics.Registry, from *Sources) error {
 	gauge("sluice_token_keys", "Public keys in use for tokens.", from.Tokens.Keys.Load)
 	counter("sluice_token_key_fetches_total", "Fetches of the keys of tokens.", nil, from.Tokens.Fetches.Load)
 	counter("sluice_token_key_fetch_failures_total", "Fetches of the keys of tokens that failed.", nil, from.Tokens.FetchFailures.Load)
+
+	present := from.Presence
+	for event, v := range map[string]*metrics.Counter{"connect": &present.Connects, "disconnect": &present.Disconnects} {
+		counter("sluice_connection_events_total", "Connection events published for services.", metrics.Labels{"event": event}, v.Load)
+	}
+	reg.counters("sluice_connection_events_", map[string]count{
+		"coalesced": {"Clients that came and went before their connect event was published, which makes no event.", present.Coalesced.Load},
+		"dropped":   {"Connection events dropped because too many waited for NATS; services read the list again.", present.Dropped.Load},
+	})
+	gauge("sluice_connection_events_queued", "Connection events that wait for NATS.", present.Queued.Load)
+	counter("sluice_gateway_id_conflicts_total", "Messages of another gateway with the same gatewayId.", nil, present.Conflicts.Load)
+	gauge("sluice_gateway_id_conflict", "1 while another gateway has the same gatewayId.", present.Conflict.Load)
 
 	for p := range owner.Parts {
 		counter("sluice_panics_total", "Panics recovered, by the kind of goroutine. Each is a bug to report.",

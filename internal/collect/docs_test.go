@@ -24,6 +24,7 @@ import (
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/presence"
 	"sluice/internal/ratelimit"
 	"sluice/internal/session"
 	"sluice/internal/tracing"
@@ -52,6 +53,7 @@ func everything() *Sources {
 		Status:   testStatus(),
 		Tokens:   new(jwtauth.Metrics),
 		Traces:   new(tracing.Metrics),
+		Presence: new(presence.Metrics),
 	}
 }
 

@@ -81,6 +81,19 @@ func checkMethod(s string) error {
 	return nil
 }
 
+// maxGatewayID bounds a gateway's ID, in bytes: it is part of NATS subjects.
+const maxGatewayID = 64
+
+func checkGatewayID(s string) error {
+	other := strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	})
+	if other >= 0 || len(s) > maxGatewayID {
+		return fmt.Errorf("%s is not a gateway's name: use letters, digits, - and _, %d at most", show(s), maxGatewayID)
+	}
+	return nil
+}
+
 func checkPowerOfTwo(n int) error {
 	if n&(n-1) != 0 {
 		lower := 1

@@ -174,6 +174,9 @@ type Config struct {
 	NATSLossExit       bool          // fail when NATS has not come back within NATSGrace
 	NATSClusterPing    time.Duration // between pings through the other servers of a cluster; Off: none
 	NATSPing           time.Duration // between pings to NATS; two unanswered ones end the connection
+	ConnectionEvents   bool          // tell services which clients are connected
+	GatewayID          string        // of this gateway in connection events; empty: a random one
+	GatewayHeartbeat   time.Duration // between heartbeats for services
 	EmbeddedNATS       bool          // run a NATS server inside the process
 	EmbeddedNATSListen string        // host:port where other services reach it; port 0: a free one
 	NATSLeaf           secret.URLs   // leaf node ports of the hub that the embedded server is a leaf node of; empty: none
@@ -248,6 +251,10 @@ type Config struct {
 	Listeners       []net.Listener
 	MetricsListener net.Listener
 	AdminListener   net.Listener
+
+	// TakesOver says that a running gateway with the same GatewayID hands its clients over to this
+	// one, and then stops.
+	TakesOver bool
 
 	// Level is the level of Log, which a reload sets to LogLevel; nil: a reload does not change it.
 	Level *slog.LevelVar
@@ -335,6 +342,9 @@ func (c Config) Warnings() []string {
 	}
 	if n := c.NATSURL.OtherSchemes(); n > 0 {
 		out = append(out, "natsUrl has a scheme that is not one of nats, tls, ws and wss: it is taken for nats")
+	}
+	if c.GatewayID != "" && !c.ConnectionEvents {
+		out = append(out, "gatewayId has no effect without connectionEvents: set both")
 	}
 	out = append(out, c.jwtWarnings()...)
 	for _, p := range []struct{ key, path, lost string }{

@@ -45,7 +45,7 @@ func TestResgateDefaults(t *testing.T) {
 	}
 	own := cmpopts.IgnoreFields(Config{}, "MaxMessage", "MaxHead", "HeadTimeout", "HTTPIdleTimeout", "OutboxBytes", "HTTPBacklogBytes", "MaxSubscriptions",
 		"MaxPending", "MaxResources", "HeldEvents", "PingInterval", "CloseTimeout", "DrainTimeout", "NATSConnections", "NATSTimeout",
-		"NATSGrace", "NATSClusterPing", "NATSPing", "RelayLease", "EmbeddedNATSListen", "CacheEviction", "CacheEvictionMost", "LogFormat", "Log", "Version",
+		"NATSGrace", "GatewayHeartbeat", "NATSClusterPing", "NATSPing", "RelayLease", "EmbeddedNATSListen", "CacheEviction", "CacheEvictionMost", "LogFormat", "Log", "Version",
 		"MaxServiceRequests", "MinServiceRequests", "ServiceNameParts", "QueueTimeout",
 		"MaxBody", "HandshakeTimeout", "MaxHandshakes", "HeartbeatInterval", "CompressionThreshold", "HTTPCompression", "Flush", "MaxResourceBytes", "SlowTimeout",
 		"MessageRate", "ByteRate", "AcceptPace", "AdminAddr", "JWTClockSkew", "JWTAnonymous", "JWTRefresh", "TraceRatio", "TraceService")

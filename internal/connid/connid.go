@@ -31,6 +31,9 @@ func New() Maker {
 // without foreign clients, whose IDs are to be the same each time.
 func WithPrefix(prefix string) Maker { return Maker{prefix} }
 
+// Prefix returns what all IDs of this Maker begin with, and those of no other.
+func (m Maker) Prefix() string { return m.prefix }
+
 // Conn returns the ID of a connection.
 func (m Maker) Conn(h netpoll.Handle) string {
 	return string(strconv.AppendUint([]byte(m.prefix), uint64(h), 36))

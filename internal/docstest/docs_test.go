@@ -36,6 +36,7 @@ var guides = []struct {
 	{name: "extensions", pages: "docs/extensions.md"},
 	{name: "edge", pages: "docs/edge.md"},
 	{name: "failover", pages: "docs/failover.md"},
+	{name: "presence", pages: "docs/presence.md"},
 	{name: "security", pages: "docs/security.md"},
 	{name: "clusters", pages: "docs/clusters.md"},
 	{name: "authentication", pages: "docs/authentication.md"},

@@ -15,6 +15,7 @@ type Checks struct {
 	Started     func() bool                // reports whether NATS has been reached
 	Lost        func() bool                // reports whether NATS was unreachable for longer than the grace period
 	NATS        func() error               // why NATS cannot be used; called only after Started
+	ID          func() error               // why the gateway's ID is not its own
 	Memory      func() memory.Level        // how short memory is
 	Connections func() (open, limit int64) // of clients; limit 0: none
 }
@@ -29,6 +30,9 @@ func (c *Checks) Ready() error {
 		return errors.New("clients are closed: NATS was unreachable for longer than the grace period (natsGrace)")
 	}
 	if err := c.NATS(); err != nil {
+		return err
+	}
+	if err := c.ID(); err != nil {
 		return err
 	}
 	if l := c.Memory(); l >= memory.Short {

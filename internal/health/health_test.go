@@ -12,7 +12,7 @@ import (
 func TestReady(t *testing.T) {
 	ok := func() Checks {
 		return Checks{
-			Started: func() bool { return true }, Lost: func() bool { return false }, NATS: func() error { return nil },
+			Started: func() bool { return true }, Lost: func() bool { return false }, NATS: func() error { return nil }, ID: func() error { return nil },
 			Memory: func() memory.Level { return memory.Tight }, Connections: func() (int64, int64) { return 9, 10 },
 		}
 	}
@@ -24,6 +24,7 @@ func TestReady(t *testing.T) {
 		},
 		"natsGrace":       func(c *Checks) { c.Lost = func() bool { return true } },
 		"no permission":   func(c *Checks) { c.NATS = func() error { return errors.New("no permission") } },
+		"gatewayId":       func(c *Checks) { c.ID = func() error { return errors.New("gatewayId is taken") } },
 		"memory is short": func(c *Checks) { c.Memory = func() memory.Level { return memory.Short } },
 		"maxConnections":  func(c *Checks) { c.Connections = func() (int64, int64) { return 10, 10 } },
 	} {

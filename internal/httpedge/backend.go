@@ -9,6 +9,7 @@ import (
 	"sluice/internal/res"
 	"sluice/internal/session"
 	"sluice/internal/tracing"
+	"sluice/netpoll"
 )
 
 // httpClient describes a request on net/http to services (session.Peer). The request's goroutine
@@ -20,7 +21,18 @@ type httpClient struct {
 	request *http.Request // only read
 	remote  string
 	fault   func() // ends the request after a panic in its session
+	cause   netpoll.Cause
 }
+
+// because notes why a stream ends. The first cause counts.
+func (c *httpClient) because(cause netpoll.Cause) {
+	if c.cause == netpoll.CauseClient {
+		c.cause = cause
+	}
+}
+
+// Ending implements session.Ender.
+func (c *httpClient) Ending() (reason string, code uint16) { return c.cause.String(), 0 }
 
 // Fault implements session.Faulter.
 func (c *httpClient) Fault() { c.fault() }
@@ -179,9 +191,16 @@ func (q *backend) Call(r *http.Request, rid, method string, params []byte) (res.
 }
 
 // sink makes a stream on net/http the outbox of a session.
-type sink struct{ httpapi.Sink }
+type sink struct {
+	httpapi.Sink
+	client *httpClient
+}
 
-func (s sink) Send(frame []byte) { s.Sink.Send(frame) }
+func (s sink) Send(frame []byte) {
+	if !s.Sink.Send(frame) && s.client.request.Context().Err() == nil {
+		s.client.because(netpoll.CauseOutbox)
+	}
+}
 
 var _ fanout.Outbox = sink{}
 
@@ -191,19 +210,26 @@ func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Me
 	begun := make(chan struct{})
 	_, lost := httpapi.CutLost(r.URL.RawQuery)
 	x := q.begin(r, rid, func(c *httpClient, cid string) *session.Session {
-		return session.NewStream(c.l.env, c, sink{out}, cid, lost)
+		return session.NewStream(c.l.env, c, sink{out, c}, cid, lost)
 	}, func(x *exchange) {
 		x.client.session.Stream(rid, func(set []byte, meta *res.Meta, err *res.Error) {
 			x.meta, x.err = httpapi.MergeMeta(x.meta, meta), err
 			if err != nil || httpapi.Ends(meta) {
+				x.client.because(netpoll.CauseRefused)
 				x.finish()
 				return
 			}
 			out.Send(x.client.l.env.Hub.Frame(set, fanout.Stream))
-			x.client.fault = out.Close
+			x.client.fault = func() {
+				x.client.because(netpoll.CauseFault)
+				out.Close()
+			}
 			x.endSpan()
 			close(begun)
-		}, out.Close)
+		}, func() {
+			x.client.because(netpoll.CauseEnded)
+			out.Close()
+		})
 	})
 	if x == nil {
 		return nil, res.ErrServiceUnavailable
@@ -219,13 +245,18 @@ func (q *backend) Stream(r *http.Request, rid string, out httpapi.Sink) (*res.Me
 	}
 	go func() {
 		defer q.edge.o.Faults.Contain(owner.HTTP)
+		cause := netpoll.CauseClient
 		select {
 		case <-r.Context().Done():
 		case <-q.edge.stopping:
+			cause = netpoll.CauseDraining
 			q.edge.sendAway(x.client.l, out)
 			<-r.Context().Done()
 		}
-		x.client.l.post(x.finish)
+		x.client.l.post(func() {
+			x.client.because(cause)
+			x.finish()
+		})
 	}()
 	return x.meta, nil
 }

@@ -43,6 +43,12 @@ func (l *Loop) Peer(c *netpoll.Conn, head *wsproto.Head) (p Peer, token string) 
 // Conn returns the client's connection.
 func (p *Peer) Conn() *netpoll.Conn { return p.conn }
 
+// Ending implements session.Ender.
+func (p *Peer) Ending() (reason string, code uint16) {
+	cause, code := netpoll.Ending(p.conn)
+	return cause.String(), code
+}
+
 // URI returns the target of the client's request.
 func (p *Peer) URI() string { return p.uri.Value() }
 

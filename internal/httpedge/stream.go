@@ -139,7 +139,10 @@ func (s *stream) begin(header http.Header, first *res.Meta, rid string) {
 		s.begun = true
 		s.conn.Send(s.loop.env.Hub.Frame(set, fanout.Stream))
 		s.beat(s.loop.net.Now())
-	}, s.conn.Finish)
+	}, func() {
+		netpoll.Because(s.conn, netpoll.CauseEnded)
+		s.conn.Finish()
+	})
 }
 
 // respond sends the head of the stream, or an error or redirection in its place. It reports whether
@@ -154,6 +157,7 @@ func (s *stream) respond(header http.Header, meta *res.Meta, err *res.Error) boo
 	dst := resp.AppendHead(arena.Begin(), http.MethodGet, l.date.at(l.net.Now(), l.edge.o.Clock), false)
 	s.conn.Send(arena.Commit(append(dst, resp.Body...)))
 	if !begins {
+		netpoll.Because(s.conn, netpoll.CauseRefused)
 		s.conn.Finish()
 	}
 	return begins

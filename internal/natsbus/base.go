@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,6 +19,7 @@ const inboxName = "_INBOX.>"
 // base are the subscriptions that a link cannot do without.
 type base struct {
 	subjects []string
+	later    []string             // Options.Subjects
 	subs     []*nats.Subscription // owned by the publisher
 
 	refused atomic.Pointer[string] // the subject of one that the server refuses, nil if it does not
@@ -25,14 +27,16 @@ type base struct {
 	doubt   chan struct{}          // a probe is due
 
 	// Owned by the publisher.
-	retry *time.Timer // armed while there is a problem
-	tries int
+	retry     *time.Timer // armed while there is a problem
+	tries     int
+	listening bool // to later, too
 }
 
 func (b *base) init(l *link) {
 	b.subjects = []string{l.inbox + "*"}
 	if l.number == 0 {
 		b.subjects = append(b.subjects, "system.>", "conn.*.token")
+		b.later = l.opts.Subjects
 	}
 	if l.wild != nil {
 		b.subjects = append(b.subjects, l.wild.subjects...)
@@ -46,15 +50,13 @@ func (b *base) init(l *link) {
 
 // refuse records that the server denies a subject, and reports whether it is one of base's.
 func (b *base) refuse(subject string) bool {
-	for _, s := range b.subjects {
-		if s == subject {
-			if strings.HasPrefix(subject, "_INBOX.") {
-				subject = inboxName
-			}
-			b.refused.Store(&subject)
-			poke(b.doubt)
-			return true
+	if slices.Contains(b.subjects, subject) || slices.Contains(b.later, subject) {
+		if strings.HasPrefix(subject, "_INBOX.") {
+			subject = inboxName
 		}
+		b.refused.Store(&subject)
+		poke(b.doubt)
+		return true
 	}
 	return strings.HasPrefix(subject, "_INBOX.") // of marks
 }
@@ -77,6 +79,9 @@ func (p *publisher) subscribeBase(nc Conn) error {
 	p.base.subs = append(p.base.subs, sub)
 	p.made.Add(uint32(len(p.base.subs)))
 	p.opts.Metrics.Subscribes.Add(uint64(len(p.base.subs)))
+	if p.base.listening {
+		p.subscribeTo(nc, p.base.later)
+	}
 	return nil
 }
 

@@ -127,10 +127,13 @@ type Options struct {
 	Conns     int                      // connections (1); a name's traffic is always on one of them
 	Wildcards []string                 // patterns of names whose events come by one subscription each (none)
 	Receiver  Receiver                 // required
+	Subjects  []string                 // further subjects, which Bus.Listen subscribes to on the first connection (none)
 	Signal    func(conn int, s Signal) // called by the connection's dispatcher, in order with messages; must not block
 	Log       *slog.Logger             // (none)
 	Metrics   *Metrics                 // (one of its own)
-	Faults    *owner.Faults            // records recovered panics (none)
+	// Message takes what arrives on Subjects, like a method of Receiver. reply may be forged.
+	Message func(subject, reply string, data []byte)
+	Faults  *owner.Faults // records recovered panics (none)
 
 	// InProcess makes connections without a socket, and URL only names them; nil: URL is dialled.
 	// It may wait until ctx ends. If its error has a method Advice() string that returns a text,

@@ -187,6 +187,10 @@ func (d *dispatcher) route(m *nats.Msg) {
 			d.counts.system++
 			d.opts.Receiver.Token(cid, m.Data)
 		}
+		return
+	}
+	if d.opts.Message != nil {
+		d.opts.Message(subject, m.Reply, m.Data)
 	}
 }
 

@@ -23,6 +23,8 @@ const (
 	opForget          // NATS has denied the subscription
 	opRefuseWildcards // NATS has denied one of a wildcard
 	opResolve         // NATS has denied subscriptions for their number
+	opListen          // see Bus.Listen
+	opRun             // calls batch.runs[op.start]
 )
 
 // op is one operation for the publisher. For (un)subscribe, subject is the resource name.
@@ -48,6 +50,7 @@ type op struct {
 type batch struct {
 	ops      []op
 	payloads []byte
+	runs     []func()
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
@@ -65,7 +68,8 @@ func (b *batch) release() {
 		return
 	}
 	clear(b.ops) // no references to slots and subjects from the pool
-	b.ops, b.payloads = b.ops[:0], b.payloads[:0]
+	clear(b.runs)
+	b.ops, b.payloads, b.runs = b.ops[:0], b.payloads[:0], b.runs[:0]
 	batches.Put(b)
 }
 
@@ -197,6 +201,10 @@ func (p *publisher) perform() {
 			p.unsubscribe(o.subject)
 		case opResolve:
 			p.resolve()
+		case opListen:
+			p.listen()
+		case opRun:
+			b.runs[o.start]()
 		case opRefuseWildcards:
 			p.refuseWildcards()
 		case opRequest:

@@ -115,6 +115,7 @@ func (h handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 	if c.Session == nil {
 		h.newSession(c, head, false)
 	}
+	session.Announce(c.Session.(*client).session)
 }
 
 // Message passes a client's message to its session. The responses to requests that need no service

@@ -41,6 +41,7 @@ type Loop struct {
 	badToken loglimit.Limiter // of lines about malformed token events
 	recall   recall
 	asking   []*netpoll.Conn // whose clients sent requests in this turn that wait for services
+	follower *follower       // presence.go; nil: off
 }
 
 // loopMessage is a message of another owner in a loop's mailbox: f if it is set, otherwise a reply
@@ -86,6 +87,7 @@ func newLoop(s *Set, n *netpoll.Loop) *Loop {
 	}
 	l.Env.Hub.Now = n.Now
 	framing.Share(l.Env.Hub, c.CompressionThreshold)
+	l.follow(s.o.Presence)
 	l.adjust(c)
 	l.http = s.o.HTTP.NewLoop(n, &l.Env, l.Post, s.o.Trace.Events)
 	return l
@@ -156,6 +158,9 @@ func (l *Loop) turn() {
 // endTurn flushes the requests made in this turn.
 func (l *Loop) endTurn() {
 	l.Env.Hub.EndTurn()
+	if l.follower != nil {
+		l.follower.endTurn()
+	}
 	l.Upstream.Caller.Flush()
 }
 
@@ -204,4 +209,6 @@ func (l *Loop) Session(who connid.ID) *session.Session {
 }
 
 // closeClients closes the loop's WebSocket clients because NATS is unreachable.
-func (l *Loop) closeClients() { l.Net.CloseAll(wsproto.CloseServiceRestart, "NATS is not reachable") }
+func (l *Loop) closeClients() {
+	l.Net.CloseAll(netpoll.CauseNATS, wsproto.CloseServiceRestart, "NATS is not reachable")
+}

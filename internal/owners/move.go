@@ -304,7 +304,7 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 				b.Topics[i].Marks, b.Topics[i].Since = t.Marks(nil, epoch), t.Since()+epoch
 			}
 		})
-		cl.session.Close()
+		session.CloseMoved(cl.session)
 		size += len(socket.In) + len(socket.Out) + len(v.Peer.Header) + 64*len(v.Session.Subs) + 512
 		b.Clients = append(b.Clients, v)
 		to.fds = append(to.fds, fd)

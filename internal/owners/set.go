@@ -16,13 +16,14 @@ import (
 	"sluice/internal/metrics"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
+	"sluice/internal/presence"
 	"sluice/internal/servicelog"
 	"sluice/internal/session"
 	"sluice/internal/upstream"
 	"sluice/netpoll"
 )
 
-// Options configure a Set. All are required.
+// Options configure a Set. All are required but Presence.
 type Options struct {
 	Config      *config.Config // with its defaults; not changed from now on
 	UnusedBytes int            // what all shards may keep of resources without subscribers
@@ -36,6 +37,7 @@ type Options struct {
 	Faults      *owner.Faults
 	Clock       owner.Clock
 	Log         *slog.Logger
+	Presence    *presence.Tracker // nil: off
 
 	// Counters that all owners of a kind share.
 	Compressions *metrics.Counter // WebSocket messages compressed

@@ -15,9 +15,11 @@ func (s signals) handle(conn int, signal natsbus.Signal) {
 	switch signal {
 	case natsbus.Disconnected:
 		s.o.Grace.Lost(conn)
+		s.link(conn, false)
 		s.eachCaller(func(c *natsbus.Caller) { c.Cut(conn) })
 	case natsbus.Connected:
 		s.o.Grace.Restored(conn)
+		s.link(conn, true)
 	case natsbus.Gap:
 		s.eachCaller(func(c *natsbus.Caller) { c.Recheck(conn) })
 		s.o.Log.Warn("messages from NATS may have been missed; refetching all cached resources and rechecking all access", "connection", conn)

@@ -40,7 +40,7 @@ func NewHTTP(env *Env, peer Peer, cid string) *Session {
 func NewStream(env *Env, peer Peer, out fanout.Outbox, cid string, tellLost bool) *Session {
 	s := New(env, peer, out, fanout.Stream, cid)
 	s.http = true
-	s.version = res.Current
+	s.version, s.versioned = res.Current, true
 	s.tellLost = tellLost
 	return s
 }
@@ -115,6 +115,7 @@ func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *
 	before := s.env.Enter(s)
 	s.ended = ended
 	s.env.inProgress.add(s, res.Subscribe, "", rid, "")
+	Announce(s)
 	s.open(rid, true, func(b *Sub, meta *res.Meta, err *res.Error) {
 		s.settled("")
 		if err != nil || b == nil {

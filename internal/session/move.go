@@ -21,6 +21,7 @@ type Moved struct {
 	Token, TID string
 	TokenEnds  time.Duration // from now; 0: it has no end
 	Protocol   string        // version
+	Versioned  bool          // the client has named it
 	TellLost   bool
 	Lagging    bool
 	Subs       []MovedSub
@@ -92,7 +93,7 @@ func movable(b *Sub) bool {
 // Move takes a session that is Movable out of this process, with the numbers of its topics and
 // snapshots. The caller closes it.
 func Move(s *Session, topic func(*fanout.Topic) int, snapshot func(*state.Snapshot) int) Moved {
-	m := Moved{CID: s.cid, Token: s.token, TID: s.tid(), Protocol: s.version.String(), TellLost: s.tellLost, Lagging: s.lagging}
+	m := Moved{CID: s.cid, Token: s.token, TID: s.tid(), Protocol: s.version.String(), Versioned: s.versioned, TellLost: s.tellLost, Lagging: s.lagging}
 	if s.grant != nil && s.grant.ends > 0 {
 		m.TokenEnds = max(s.grant.ends-s.env.Now(), 1)
 	}
@@ -179,7 +180,7 @@ func Arrive(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, m *Moved, 
 	}
 	s := New(env, peer, out, form, m.CID)
 	defer env.Enter(env.Enter(s))
-	s.version, s.tellLost, s.lagging, s.token = version, m.TellLost, m.Lagging, m.Token
+	s.version, s.versioned, s.tellLost, s.lagging, s.token = version, m.Versioned, m.TellLost, m.Lagging, m.Token
 	env.setGrant(s, m.TID, m.TokenEnds)
 	subs := make([]*Sub, len(m.Subs))
 	for i := range m.Subs {
@@ -192,6 +193,10 @@ func Arrive(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, m *Moved, 
 		})
 	}
 	ready(s)
+	if w := env.Watcher; w != nil {
+		s.watched = true
+		w.Arrived(s)
+	}
 	for i, b := range subs {
 		if b.state == subSent && !s.closed {
 			newcomer{b}.catchUp(a.Seams[m.Subs[i].Topic], a.Snapshots[m.Subs[i].Snapshot])

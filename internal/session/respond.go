@@ -21,6 +21,9 @@ type responder struct {
 	lagging  bool // the client is a slow consumer; its events are held
 	tellLost bool // the client asked to be told of dropped custom events
 	private  bool // the messages that are sent now respond to an auth request: see Tap
+	watched  bool // Env.Watcher follows the client
+
+	versioned bool // the client has named version
 }
 
 // Peer returns the client as New was given it.

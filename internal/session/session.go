@@ -104,6 +104,8 @@ type Env struct {
 	// Traced is called for each request of a client, and for its error if it is not valid; nil: no
 	// trace is on. It must not keep the parameters.
 	Traced func(s *Session, r res.Request, err error)
+	// Watcher follows the clients; nil: it is off.
+	Watcher Watcher
 	// Ended is called when a session has closed: Bus need not wait for the replies to its requests.
 	Ended func(*Session)
 
@@ -173,6 +175,9 @@ func (s *Session) Close() {
 		return
 	}
 	s.closed = true
+	if s.watched {
+		s.env.Watcher.Closed(s)
+	}
 	s.env.requests -= int(s.requests)
 	s.env.Metrics.Sessions.Add(-1)
 	s.env.Metrics.Subscriptions.Add(-int64(s.subs.len()))
@@ -295,7 +300,8 @@ func (s *Session) setVersion(id string, params []byte) {
 			return
 		}
 	}
-	s.version = v
+	s.version, s.versioned = v, true
+	changed(s)
 	s.tellLost = s.env.Parser.WantsLost(params)
 	s.subs.each(func(b *Sub) { b.SetVariant(s.variant()) })
 	if s.tellLost {

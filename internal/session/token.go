@@ -102,15 +102,18 @@ func (s *Session) renewToken(subject string) {
 
 // setGrant sets the ID of a session's token, and when it ends; zero values: none.
 func (env *Env) setGrant(s *Session, tid string, ttl time.Duration) {
-	env.tokens.move(s, s.tid(), tid)
+	before := s.tid()
+	env.tokens.move(s, before, tid)
 	if s.grant != nil {
 		env.Wheel.Cancel(&s.grant.timer)
 		s.grant = nil
 	}
-	if tid == "" && ttl <= 0 {
-		return
+	if tid != "" || ttl > 0 {
+		s.grant = &grant{s: s, tid: tid}
 	}
-	s.grant = &grant{s: s, tid: tid}
+	if tid != before {
+		changed(s)
+	}
 	if ttl > 0 {
 		s.grant.ends = env.Now() + ttl
 		env.Wheel.Schedule(&s.grant.timer, s.grant.ends, s.grant)
