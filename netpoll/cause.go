@@ -54,9 +54,8 @@ func Because(c *Conn, cause Cause) {
 	l.causes[c.slot] = cause
 }
 
-// Ending returns why a connection has ended, and the close code of a WebSocket; 0: it has none.
-// It may be called
-// during Handler.Closed, and before it once the connection has begun to close.
+// Ending returns why a connection has ended, and the close code of a WebSocket; 0: it has none. It
+// may be called during Handler.Closed, and before it once the connection has begun to close.
 func Ending(c *Conn) (Cause, uint16) {
 	if c.flags&flagOpened == 0 {
 		return c.loop.causes[c.slot], 0

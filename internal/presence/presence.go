@@ -144,7 +144,7 @@ type Tracker struct {
 	conflicting         atomic.Pointer[conflict]
 	conflicts, refusals loglimit.Limiter
 
-	// mu orders what is published: whoever publishes holds it, the event loops never do.
+	// mu orders what is published: it is held to publish, and never by an event loop.
 	mu      sync.Mutex
 	clients map[string]*client
 	order   []*client  // by number; gone ones stay until they are many
