@@ -22,6 +22,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,6 +54,10 @@ type proxy struct {
 	replace  map[string]string // of the file: what stands for addresses and paths of a real machine
 	gateways []string          // settings of the gateways
 	backends [2]string         // the gateways' addresses in the file
+
+	// hidden replaces what docs/deploy.md says for hideHealth; nil: health checks are at the port
+	// for clients.
+	hidden map[string]string
 }
 
 var forwarded = []string{"--trust-forwarded-from", "127.0.0.1/32"}
@@ -80,12 +85,14 @@ var proxies = []proxy{
 			"maxconn 200000":          "maxconn 200",
 		},
 		gateways: forwarded, backends: [2]string{"10.0.0.11:8080", "10.0.0.12:8080"},
+		hidden: map[string]string{"default-server check ": "default-server check port 9090 "},
 	},
 	{
 		file: "haproxy-tcp.cfg", program: "haproxy", args: []string{"-db", "-f", "CONFIG"},
 		replace:  map[string]string{"bind :443": "bind 127.0.0.1:PORT", "maxconn 200000": "maxconn 200"},
 		gateways: []string{"--proxy-protocol-from", "127.0.0.1/32", "--tls", "--tlscert", "DIR/cert.pem", "--tlskey", "DIR/key.pem"},
 		backends: [2]string{"10.0.0.11:8443", "10.0.0.12:8443"},
+		hidden:   map[string]string{"check-ssl verify none check-send-proxy": "port 9090"},
 	},
 	{
 		file: "Caddyfile", program: "caddy", args: []string{"run", "--adapter", "caddyfile", "--config", "CONFIG"},
@@ -93,6 +100,7 @@ var proxies = []proxy{
 			"realtime.example.com {\n": "{\n admin off\n auto_https disable_redirects\n}\nhttps://realtime.example.com:PORT {\n bind 127.0.0.1\n tls DIR/cert.pem DIR/key.pem\n",
 		},
 		gateways: forwarded, backends: [2]string{"10.0.0.11:8080", "10.0.0.12:8080"},
+		hidden: map[string]string{"health_uri /readyz\n": "health_uri /readyz\n\t\thealth_port 9090\n"},
 	},
 }
 
@@ -105,11 +113,23 @@ func TestProxies(t *testing.T) {
 			if !testkit.Installed(t, p.program) {
 				return
 			}
-			s := newSetup(t, p)
+			s := newSetup(t, p, nil)
 			t.Run("rest", s.rest)
 			t.Run("websocket", s.webSocket)
 			t.Run("events", s.events)
 			t.Run("smuggling", s.smuggling)
+			t.Run("draining", s.draining)
+		})
+		if p.hidden == nil {
+			continue
+		}
+		t.Run(p.file+" with hideHealth", func(t *testing.T) {
+			t.Parallel()
+			if !testkit.Installed(t, p.program) {
+				return
+			}
+			s := newSetup(t, p, p.hidden)
+			t.Run("rest", s.rest)
 			t.Run("draining", s.draining)
 		})
 	}
@@ -181,6 +201,8 @@ func until(t *testing.T, what string, condition func() bool) {
 var listening = regexp.MustCompile(`msg=listening addr=\S*:(\d+)`)
 var embedded = regexp.MustCompile(`nats://127\.0\.0\.1:\d+`)
 
+var listeningMetrics = regexp.MustCompile(`msg="metrics server listening" .*?(?:addr|url)=\S*?127\.0\.0\.\d+:(\d+)`)
+
 // gateway starts a gateway on a free port and returns that.
 func gateway(t *testing.T, args ...string) (*process, string) {
 	t.Helper()
@@ -223,7 +245,9 @@ type setup struct {
 	addrs map[string]string // by the path of a request: the address that the service was told
 }
 
-func newSetup(t *testing.T, p proxy) *setup {
+// newSetup starts a proxy with its configuration; hidden replaces more of that, and hides the
+// gateways' health at their ports for clients.
+func newSetup(t *testing.T, p proxy, hidden map[string]string) *setup {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil { // workers of nginx have another user
 		t.Fatal(err)
@@ -247,10 +271,26 @@ func newSetup(t *testing.T, p proxy) *setup {
 		}
 		config = strings.ReplaceAll(config, old, by)
 	}
+	for old, by := range hidden {
+		replace(old, by)
+	}
+	metrics := "-1" // the port of the first gateway is that of the second, too, at another address
 	for i := range s.gateways {
+		ip := "127.0.0.1"
+		args := settings
+		if hidden != nil {
+			ip = fmt.Sprintf("127.0.0.%d", 11+i)
+			args = append(slices.Clip(settings), "--addr", ip, "--hide-health", "--metricsport", metrics)
+		}
 		var port string
-		s.gateways[i], port = gateway(t, settings...)
-		replace(p.backends[i], "127.0.0.1:"+port)
+		s.gateways[i], port = gateway(t, args...)
+		replace(p.backends[i], ip+":"+port)
+		if hidden != nil {
+			metrics = s.gateways[i].find(t, listeningMetrics)
+		}
+	}
+	if hidden != nil {
+		replace("9090", metrics)
 	}
 	for old, by := range p.replace {
 		replace(old, by)
