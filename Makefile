@@ -135,7 +135,8 @@ WHOLE  := $(filter compare,$(RESULT))
 compare: build ## compare with other gateways, report in bench/results (QUICK=1: less than five minutes)
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
 	mkdir -p bin/peers
-	cd bench/peers && $(GO) build -o ../../bin/peers/ ./centrifuge github.com/resgateio/resgate github.com/nats-io/nats-server/v2
+	cd bench/peers && $(GO) build -o ../../bin/peers/ github.com/resgateio/resgate github.com/nats-io/nats-server/v2
+	cd bench/peers/centrifugo && $(GO) build -o ../../../bin/peers/centrifugo github.com/centrifugal/centrifugo/v6
 	./bin/sluice-load run -plan bench/$(if $(QUICK),quick,compare).yaml -json bench/results/$(RESULT).json -html bench/results/$(RESULT).html -md bench/results/$(RESULT).md -svg bench/results/$(if $(WHOLE),,$(RESULT)-)charts $(if $(WHOLE),-into README.md) $(ARGS)
 
 # A soak takes ten minutes unless TIME is given: its default is that of fuzz.

@@ -13,7 +13,7 @@ import (
 )
 
 // A feed is the simplest protocol for publishing events: lines of a topic's number, a space,
-// and the payload. The comparison's own servers read it as well.
+// and the payload.
 
 // AppendLine appends an event as a line of the feed. payload must not contain a line feed.
 func AppendLine(dst []byte, topic int, payload []byte) []byte {

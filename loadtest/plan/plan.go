@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -44,8 +45,8 @@ type Target struct {
 	API      string   `yaml:"api,omitempty" json:"api,omitempty"`           // path prefix of web resources; empty: /api/
 	NATS     string   `yaml:"nats,omitempty" json:"nats,omitempty"`         // command of a NATS server to start first; empty: none
 	NATSURL  string   `yaml:"natsUrl,omitempty" json:"natsUrl,omitempty"`   // where services reach NATS; empty: 127.0.0.1:{nats}
-	TLS      string   `yaml:"tls,omitempty" json:"tls,omitempty"`           // appended to Start for TLS
-	Compress string   `yaml:"compress,omitempty" json:"compress,omitempty"` // appended to Start for compression
+	TLS      string   `yaml:"tls,omitempty" json:"tls,omitempty"`           // appended to Start for TLS; words NAME=value, in capitals, are added to Env
+	Compress string   `yaml:"compress,omitempty" json:"compress,omitempty"` // the same for compression
 	PID      int      `yaml:"pid,omitempty" json:"pid,omitempty"`           // of a server that runs already, to measure its CPU and memory
 	Env      []string `yaml:"env,omitempty" json:"env,omitempty"`           // name=value, added to the environment; placeholders as in commands
 	Kinds    []string `yaml:"kinds,omitempty" json:"kinds,omitempty"`       // kinds of scenarios to run on it, apart from those that name it; empty: all that its protocol has
@@ -61,6 +62,30 @@ func (t Target) Label() string {
 	}
 	return t.Name
 }
+
+// Command returns the command line that starts the target, and what is added to the environment.
+// Placeholders are not filled in.
+func (t Target) Command(tls, compress bool) (line string, env []string) {
+	line, env = t.Start, slices.Clone(t.Env)
+	more := ""
+	if tls {
+		more += " " + t.TLS
+	}
+	if compress {
+		more += " " + t.Compress
+	}
+	for _, word := range strings.Fields(more) {
+		if variable.MatchString(word) {
+			env = append(env, word)
+		} else {
+			line += " " + word
+		}
+	}
+	return line, env
+}
+
+// variable matches a word that is for the environment, not a flag.
+var variable = regexp.MustCompile(`^[A-Z][A-Z0-9_]*=`)
 
 // Read reads a plan, or a file of scenarios only, from a YAML file.
 func Read(path string) (Plan, error) {

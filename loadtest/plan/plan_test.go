@@ -76,6 +76,24 @@ func TestPlainBesideTLS(t *testing.T) {
 	}
 }
 
+// What a target needs for TLS and compression goes to its command line, or to its environment.
+func TestCommandOfTarget(t *testing.T) {
+	target := Target{Start: "x -a {port}", Env: []string{"A=1"}, TLS: " -tls {cert} B_2={key} -c=D=1", Compress: "ZIP=true"}
+	for _, c := range []struct {
+		tls, compress bool
+		line, env     string
+	}{
+		{false, false, "x -a {port}", "A=1"},
+		{true, false, "x -a {port} -tls {cert} -c=D=1", "A=1 B_2={key}"},
+		{false, true, "x -a {port}", "A=1 ZIP=true"},
+		{true, true, "x -a {port} -tls {cert} -c=D=1", "A=1 B_2={key} ZIP=true"},
+	} {
+		if line, env := target.Command(c.tls, c.compress); line != c.line || strings.Join(env, " ") != c.env {
+			t.Errorf("%v, %v: %q with %v", c.tls, c.compress, line, env)
+		}
+	}
+}
+
 func TestInvalidPlanFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                  "holds nothing",

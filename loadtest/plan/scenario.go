@@ -242,7 +242,7 @@ func (s Scenario) Unsupported(t Target) string {
 	case KindFailover:
 		can = t.Protocol == client.ProtocolRES
 	case KindReconnect:
-		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolCentrifuge && t.NATS != ""
+		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolCentrifuge
 	case KindMixed, KindCollection, KindOverload:
 		can = t.Protocol == client.ProtocolRES
 	}

@@ -161,19 +161,13 @@ func (st *stage) startServer() error {
 		}
 		return c.Close()
 	}
-	line := st.target.Start
-	if st.layout.tls {
-		line += " " + st.target.TLS
-	}
-	if st.layout.compression {
-		line += " " + st.target.Compress
-	}
+	line, all := st.target.Command(st.layout.tls, st.layout.compression)
 	line, err := proc.Fill(line, st.params)
 	if err != nil {
 		return err
 	}
 	var env []string
-	for _, e := range st.target.Env {
+	for _, e := range all {
 		if e, err = proc.Fill(e, st.params); err != nil {
 			return err
 		}
@@ -192,11 +186,11 @@ func (st *stage) startService() (err error) {
 		url = "nats://127.0.0.1:" + st.params["nats"]
 	}
 	switch {
-	case st.target.Protocol == client.ProtocolCentrifuge && st.target.NATS != "":
+	case st.target.Protocol == client.ProtocolCentrifuge:
 		st.service, err = st.dialService(func() (service.Service, error) {
 			return service.DialProxied(url, st.layout.topics, "127.0.0.1:"+st.params["feed"])
 		})
-	case st.target.Protocol == client.ProtocolFloor, st.target.Protocol == client.ProtocolCentrifuge:
+	case st.target.Protocol == client.ProtocolFloor:
 		st.service, err = st.dialService(func() (service.Service, error) {
 			return service.DialFeed("127.0.0.1:" + st.params["feed"])
 		})

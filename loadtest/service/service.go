@@ -32,7 +32,7 @@ type Service interface {
 // timeout bounds connects and writes.
 const timeout = 10 * time.Second
 
-// Feed publishes to the feed port of the floor and of the comparison's servers.
+// Feed publishes to the feed port of the floor.
 type Feed struct {
 	conn net.Conn
 	buf  []byte // events since the last Flush

@@ -1,5 +1,5 @@
-// Centrifugo, which "make reliability" compares with. It has a module of its own, because it needs
-// other versions than the comparison's programs.
+// Centrifugo, which "make compare" and "make reliability" compare with. It has a module of its own,
+// because it needs other versions than the other programs of the comparison.
 module sluice/bench/peers/centrifugo
 
 go 1.26.0
