@@ -47,6 +47,7 @@ func parseRun(args []string) (*runFlags, error) {
 	r := &runFlags{command: commandLine(args)}
 	var t plan.Target
 	var s plan.Scenario
+	var shared bool
 	f := flag.NewFlagSet("run", flag.ContinueOnError)
 	r.outputs(f)
 	f.StringVar(&r.planFile, "plan", "", "YAML file of targets and scenarios")
@@ -55,6 +56,7 @@ func parseRun(args []string) (*runFlags, error) {
 	f.StringVar(&r.scenes, "only", "", "run only these scenarios of the plan, separated by commas")
 	f.IntVar(&r.plan.Rounds, "rounds", 0, "run each scenario so often, and show medians (default 1, or as the plan says)")
 	f.IntVar(&r.plan.PerProcess, "per-process", 0, "clients per process of the harness (default 19000, or what its descriptor limit allows)")
+	f.BoolVar(&shared, "shared-network", false, "stay in the machine's network namespace; otherwise packets arrive on the clients' cores, not on the one that sends them, where the kernel and privileges allow it")
 	f.BoolVar(&r.quiet, "quiet", false, "show no progress")
 
 	f.StringVar(&t.Start, "start", "", "command that starts the gateway; {port} and {nats} are ports chosen for it")
@@ -124,6 +126,7 @@ func parseRun(args []string) (*runFlags, error) {
 	if perProcess > 0 {
 		r.plan.PerProcess = perProcess
 	}
+	r.plan.SharedNetwork = r.plan.SharedNetwork || shared
 	return r, r.narrow()
 }
 
@@ -177,7 +180,7 @@ func (r *runFlags) fromFlags(t plan.Target, s plan.Scenario) error {
 // checkCombination rejects flags that have no effect together with a file.
 func (r *runFlags) checkCombination(f *flag.FlagSet) error {
 	var file string
-	keep := []string{"json", "html", "md", "svg", "into", "quiet", "rounds", "per-process", "targets", "only"}
+	keep := []string{"json", "html", "md", "svg", "into", "quiet", "rounds", "per-process", "targets", "only", "shared-network"}
 	switch {
 	case r.planFile != "":
 		file, keep = "-plan", append(keep, "plan")

@@ -87,6 +87,8 @@ func command(args []string, out io.Writer) error {
 		return reportCommand(args, out)
 	case "floor":
 		return floorCommand(args)
+	case "within": // a run starts itself again with it
+		return withinCommand(args, out)
 	case "client": // a run starts its client processes with it
 		return client.Worker(os.Stdin, os.Stdout)
 	case "kinds":
@@ -134,6 +136,15 @@ func runCommand(args []string, out io.Writer) error {
 	if err := r.check(); err != nil {
 		return err
 	}
+	why, err := within(r.plan, args, out)
+	if err != nil || why == "" {
+		return err
+	}
+	return r.execute(out, run.Options{Unsteered: why})
+}
+
+// execute executes the plan. o says where packets arrive.
+func (r *runFlags) execute(out io.Writer, o run.Options) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -141,13 +152,14 @@ func runCommand(args []string, out io.Writer) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
 	line := &progress{to: os.Stderr, quiet: r.quiet, live: terminal(os.Stderr)}
-	rep, err := run.Run(ctx, r.plan, run.Options{
-		Self:     self,
-		Worker:   func() *exec.Cmd { return exec.Command(self, "client") },
-		Progress: line.show,
-		Say:      line.say,
-		Cell:     func(rep *result.Report, _ int) { rep.Command = r.command; r.keep(rep) },
-	})
+	o.Self = self
+	o.Worker = func() *exec.Cmd { return exec.Command(self, "client") }
+	o.Progress, o.Say = line.show, line.say
+	o.Cell = func(rep *result.Report, _ int) { rep.Command = r.command; r.keep(rep) }
+	if o.Unsteered != "" {
+		line.say("packets arrive on the core that sends them: " + o.Unsteered)
+	}
+	rep, err := run.Run(ctx, r.plan, o)
 	line.end()
 	if rep == nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,10 +23,10 @@ import (
 	"sluice/loadtest/run"
 )
 
-// The test binary acts as sluice-load when a run starts it, for client processes and the
-// floor.
+// The test binary acts as sluice-load when a run starts it: for client processes, the floor, and
+// the run itself in namespaces of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "client" || os.Args[1] == "floor") {
+	if len(os.Args) > 1 && slices.Contains([]string{"client", "floor", "within"}, os.Args[1]) {
 		main()
 		return
 	}
@@ -58,6 +59,9 @@ func measure(t *testing.T, args ...string) *result.Report {
 	rep, err := result.Read(f)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if rep.Machine.Steered == (rep.Machine.Unsteered != "") {
+		t.Errorf("where packets arrive: %+v", rep.Machine)
 	}
 	for _, c := range rep.Cells {
 		if c.Error != "" || c.Lost != 0 || c.Errors != 0 || c.Failed != 0 || c.Units == 0 || c.CPU.Total < 0 {
@@ -101,6 +105,19 @@ func TestFloorEndToEnd(t *testing.T) {
 			t.Errorf("the batched floor made %v writes per delivery", c.Writes)
 		}
 	}
+}
+
+// A run stays in the machine's network namespace if it is told to, or uses a server there.
+func TestSharedNetwork(t *testing.T) {
+	args := []string{"-floor", "single", "-kind", "fanout", "-n", "5", "-duration", "100ms"}
+	if rep := measure(t, append(args, "-shared-network")...); rep.Machine.Unsteered != "as the plan says" {
+		t.Errorf("%+v", rep.Machine)
+	}
+	rep := measure(t, args...)
+	if os.Geteuid() != 0 && rep.Machine.Steered {
+		t.Error("packets are steered without privileges")
+	}
+	t.Logf("steered: %v %s", rep.Machine.Steered, rep.Machine.Unsteered)
 }
 
 // buildGateway builds the gateway's binary.

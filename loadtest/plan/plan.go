@@ -29,7 +29,11 @@ type Plan struct {
 	ServerCores []int `yaml:"serverCores,omitempty" json:"serverCores"` // empty: the last core, if there are several
 	ClientCores []int `yaml:"clientCores,omitempty" json:"clientCores"` // clients, service and NATS; empty: all others
 	Threads     int   `yaml:"threads,omitempty" json:"threads"`         // per client process; 0: one per client core, at most 4
-	PerProcess  int   `yaml:"perProcess,omitempty" json:"perProcess"`   // clients per process; 0: 19000, or what its descriptor limit allows
+	// SharedNetwork keeps the run in the machine's network namespace. Otherwise package netns gives
+	// it one of its own where that is possible.
+	SharedNetwork bool `yaml:"sharedNetwork,omitempty" json:"sharedNetwork,omitempty"`
+
+	PerProcess int `yaml:"perProcess,omitempty" json:"perProcess"` // clients per process; 0: 19000, or what its descriptor limit allows
 }
 
 // Target is a server to measure. Command lines are split at white space. They may
@@ -215,6 +219,16 @@ func (p *Plan) addPlain() {
 		all = append(all, s)
 	}
 	p.Scenarios = all
+}
+
+// Reachable returns why the run cannot be in a network namespace of its own, or "".
+func (p Plan) Reachable() string {
+	for _, t := range p.Targets {
+		if t.Start == "" || t.NATSURL != "" {
+			return fmt.Sprintf("%s uses a server that runs already", t.Name)
+		}
+	}
+	return ""
 }
 
 // Redacted returns a copy of the plan without user names, passwords and tokens, for a report.

@@ -94,6 +94,20 @@ func TestCommandOfTarget(t *testing.T) {
 	}
 }
 
+// A run that uses servers outside cannot have a network of its own.
+func TestReachable(t *testing.T) {
+	own := Target{Name: "own", Start: "x"}
+	for want, targets := range map[string][]Target{
+		"":                                    {own, own},
+		"url uses a server that runs already": {own, {Name: "url", Addr: "127.0.0.1:1"}},
+		"bus uses a server that runs already": {{Name: "bus", Start: "x", NATSURL: "nats://127.0.0.1:1"}},
+	} {
+		if got := (Plan{Targets: targets}).Reachable(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestInvalidPlanFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                  "holds nothing",

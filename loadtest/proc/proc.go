@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -197,6 +198,61 @@ func ReadMachine() (Machine, error) {
 		}
 	}
 	return m, nil
+}
+
+// CoreUsage is the CPU time of some cores since the machine started.
+type CoreUsage struct {
+	Busy     time.Duration // as of Machine
+	SoftIRQs time.Duration // of that: what the kernel did for the network and timers, in whatever process
+}
+
+// ReadCores reads the CPU time of cores.
+func ReadCores(cores []int) (u CoreUsage, err error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return u, err
+	}
+	return coresOf(string(b), cores)
+}
+
+// coresOf parses /proc/stat.
+func coresOf(stat string, cores []int) (u CoreUsage, err error) {
+	found := 0
+	for line := range strings.Lines(stat) {
+		f := strings.Fields(line)
+		number, ok := strings.CutPrefix(line, "cpu")
+		if !ok || len(f) < 9 {
+			continue
+		}
+		number, _, _ = strings.Cut(number, " ")
+		core, err := strconv.Atoi(number)
+		if err != nil || !slices.Contains(cores, core) {
+			continue
+		}
+		found++
+		for i, s := range f[1:8] {
+			n, err := strconv.ParseInt(s, 10, 64)
+			if err != nil {
+				return u, err
+			}
+			d := time.Duration(n) * 10 * time.Millisecond
+			if i != 3 && i != 4 { // idle, and the wait for disks
+				u.Busy += d
+			}
+			if i == 6 {
+				u.SoftIRQs += d
+			}
+		}
+	}
+	if found != len(cores) {
+		return u, fmt.Errorf("/proc/stat has %d of the cores %v", found, cores)
+	}
+	return u, nil
+}
+
+// Sub returns the CPU time between o and u.
+func (u CoreUsage) Sub(o CoreUsage) CoreUsage {
+	return CoreUsage{Busy: u.Busy - o.Busy, SoftIRQs: u.SoftIRQs - o.SoftIRQs}
 }
 
 // Sub returns the CPU time between o and m.

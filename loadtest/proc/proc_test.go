@@ -123,3 +123,28 @@ func TestFill(t *testing.T) {
 		t.Error("an unknown placeholder is accepted")
 	}
 }
+
+// The CPU time of some cores is that of their lines.
+func TestCores(t *testing.T) {
+	const stat = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 4 8 16 32 64 128 0 0\ncpu1 1 0 0 0 0 0 2 0 0 0\ncpu10 5 0 0 0 0 0 0 0 0 0\nintr 7\n"
+	const tick = 10 * time.Millisecond
+	for _, c := range []struct {
+		cores []int
+		want  CoreUsage
+	}{
+		{[]int{0}, CoreUsage{103 * tick, 64 * tick}},
+		{[]int{0, 1}, CoreUsage{106 * tick, 66 * tick}},
+		{[]int{10}, CoreUsage{5 * tick, 0}},
+	} {
+		if got, err := coresOf(stat, c.cores); err != nil || got != c.want {
+			t.Errorf("%v: %+v, %v", c.cores, got, err)
+		}
+	}
+	if _, err := coresOf(stat, []int{0, 2}); err == nil {
+		t.Error("a core that is not there has a usage")
+	}
+	u, err := ReadCores(Cores())
+	if err != nil || u.Busy == 0 || u.Sub(u) != (CoreUsage{}) {
+		t.Errorf("this machine: %+v, %v", u, err)
+	}
+}

@@ -273,3 +273,16 @@ func TestLegendsWrap(t *testing.T) {
 		t.Errorf("%d rows", rows)
 	}
 }
+
+// The machine's line says where packets arrive, unless the report is older than that.
+func TestArrival(t *testing.T) {
+	for want, m := range map[string]result.Machine{
+		"NATS on [0]": {Clients: []int{0}},
+		"NATS on [0]; packets arrive on the clients' cores, in a network namespace": {Clients: []int{0}, Steered: true},
+		"NATS on [0]; packets arrive on the core that sends them (no root)":         {Clients: []int{0}, Unsteered: "no root"},
+	} {
+		if got := facts(&result.Report{Machine: m})[1]; !strings.HasSuffix(got, want) {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

@@ -303,7 +303,7 @@ func facts(r *result.Report) []string {
 	}
 	all := []string{
 		fmt.Sprintf("Date: %s, %s of measurement, %s", r.Date.Format("2006-01-02 15:04 MST"), seconds(r.Seconds), rounds),
-		fmt.Sprintf("Machine: %s, %d cores%s, %.0f GB, %s; server on core(s) %v, clients, service and NATS on %v", m.CPU, m.Cores, virtual, float64(m.Memory)/1e9, m.Kernel, m.Server, m.Clients),
+		fmt.Sprintf("Machine: %s, %d cores%s, %.0f GB, %s; server on core(s) %v, clients, service and NATS on %v%s", m.CPU, m.Cores, virtual, float64(m.Memory)/1e9, m.Kernel, m.Server, m.Clients, arrival(m)),
 		"Built with " + m.Go,
 	}
 	if len(r.Versions) > 0 {
@@ -313,6 +313,17 @@ func facts(r *result.Report) []string {
 		all = append(all, "Command: `"+r.Command+"`")
 	}
 	return all
+}
+
+// arrival says on which cores packets arrive, if the report does.
+func arrival(m result.Machine) string {
+	switch {
+	case m.Steered:
+		return "; packets arrive on the clients' cores, in a network namespace"
+	case m.Unsteered != "":
+		return "; packets arrive on the core that sends them (" + m.Unsteered + ")"
+	}
+	return ""
 }
 
 // label returns a target's label.

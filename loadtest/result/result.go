@@ -38,6 +38,11 @@ type Machine struct {
 	Virtual bool   `json:"virtual"` // runs on a hypervisor
 	Server  []int  `json:"server"`  // cores of servers
 	Clients []int  `json:"clients"` // cores of clients, services and NATS
+
+	// Steered reports whether the kernel processes what arrives at the loopback on the clients'
+	// cores. Otherwise it does so on the sender's core, for the reason Unsteered.
+	Steered   bool   `json:"steered,omitempty"`
+	Unsteered string `json:"unsteered,omitempty"`
 }
 
 // Figures that a cell can reject; see Cell.Rejected.

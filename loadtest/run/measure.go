@@ -22,6 +22,7 @@ type usage struct {
 	nats    time.Duration
 	clients time.Duration // client processes, and the harness
 	machine proc.Machine
+	cores   proc.CoreUsage // of the clients, if packets arrive there
 }
 
 // usage reads what all parts of the run have used so far.
@@ -47,6 +48,9 @@ func (st *stage) usage() usage {
 	}
 	u.clients += cpu(os.Getpid())
 	u.machine, _ = proc.ReadMachine() // zeros reject no figure
+	if st.run.options.Steered {
+		u.cores, _ = proc.ReadCores(st.run.plan.ClientCores)
+	}
 	return u
 }
 
@@ -239,13 +243,21 @@ func (m *measurement) finish(expected, units int64) {
 	}
 	c.Bytes = per(float64(m.last.Bytes))
 	nats, clients := end.nats-m.begin.nats, end.clients-m.begin.clients
-	c.NATS, c.Client = per(micros(nats)), per(micros(clients))
-	c.ClientBusy = st.busy(nats+clients, wall, st.run.plan.ClientCores)
 	machine := end.machine.Sub(m.begin.machine)
 	ours := nats + clients
 	if end.known {
 		ours += used.CPU
 	}
+	if st.run.options.Steered {
+		// Packets arrive there in any process, or in none. So what the cores did without NATS
+		// counts as the clients'. Of other programs' time as much is overlooked as packets took in
+		// clients.
+		cores := end.cores.Sub(m.begin.cores)
+		clients = max(clients, cores.Busy-nats)
+		ours += cores.SoftIRQs
+	}
+	c.NATS, c.Client = per(micros(nats)), per(micros(clients))
+	c.ClientBusy = st.busy(nats+clients, wall, st.run.plan.ClientCores)
 	c.OtherBusy = result.Round(max(float64(machine.Busy-ours)/float64(wall), 0), 3)
 	if all := machine.Busy + machine.Idle + machine.Steal; all > 0 {
 		c.Steal = result.Round(float64(machine.Steal)/float64(all), 4)

@@ -23,6 +23,10 @@ type Options struct {
 	Progress func(Status)              // called from time to time while a scenario runs
 	Say      func(line string)         // receives log lines
 	Cell     func(*result.Report, int) // called after each cell with its index
+
+	// What package netns has done: packets arrive on the clients' cores, or why not.
+	Steered   bool
+	Unsteered string
 }
 
 // Status is what a progress line shows.
@@ -45,17 +49,26 @@ type runner struct {
 	status  Status
 }
 
+// Prepare completes a plan, and chooses the cores that it does not name. Run does so itself.
+func Prepare(p *plan.Plan) error {
+	if err := p.Complete(); err != nil {
+		return err
+	}
+	chooseCores(p, proc.Cores())
+	return nil
+}
+
 // Run executes a plan to its end, or until ctx is done. A scenario that fails is noted in
 // its cell and does not end the run. After an error the report is valid but incomplete;
 // it is nil only if the plan is invalid.
 func Run(ctx context.Context, p plan.Plan, o Options) (*result.Report, error) {
-	if err := p.Complete(); err != nil {
+	if err := Prepare(&p); err != nil {
 		return nil, err
 	}
-	chooseCores(&p, proc.Cores())
 	r := &runner{plan: p, options: o, began: time.Now(), report: result.New()}
 	r.report.Title, r.report.Date = p.Title, r.began.UTC().Truncate(time.Second)
 	r.report.Machine, r.report.Plan, r.report.Versions = Describe(p.ServerCores, p.ClientCores), p.Redacted(), versions(p)
+	r.report.Machine.Steered, r.report.Machine.Unsteered = o.Steered, o.Unsteered
 	defer func() {
 		r.report.Seconds = result.Round(time.Since(r.began).Seconds(), 1)
 		if r.dir != "" {
