@@ -29,7 +29,7 @@ build: ## build bin/sluice (VERSION=v1.2.3 stamps it)
 demo: build ## build and run the demo (ARGS='--port 9000' adds settings)
 	./bin/sluice demo $(ARGS)
 
-example: examples ## run an example on http://localhost:8080/ (NAME=hello, books, chat, jwt, login, pages, ticker or todo; ARGS='-port 9000')
+example: examples ## run an example on http://localhost:8080/ (NAME=hello, books, chat, jwt, login, pages, presence, ticker or todo; ARGS='-port 9000')
 	@test -n "$(NAME)" -a -x "bin/examples/$(NAME)" || { echo "Say which example: make example NAME=books. There are:" $$(ls bin/examples); exit 1; }
 	./bin/examples/$(NAME) $(ARGS)
 

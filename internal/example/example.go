@@ -3,7 +3,8 @@
 //
 // It owns the process. The service and the page are the example's; the service talks to the gateway
 // through NATS only, as a program of its own would. It serves pages, their
-// style and the libraries in its table, and never another file.
+// style and the libraries in its table, and never another file. With -nats it runs a further
+// gateway for the service of another process.
 package example
 
 import (
@@ -13,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -45,8 +47,15 @@ const stopWindow = 5 * time.Second
 // Run runs an example until Ctrl-C, and returns its exit code. web has the example's pages, with
 // index.html as the first. Each change may alter the gateway's settings.
 func Run(web fs.FS, service *res.Service, change ...func(*gateway.Config)) int {
+	return RunBeside(web, service, func(*nats.Conn) (func(), error) { return func() {}, nil }, change...)
+}
+
+// RunBeside does as Run, and calls beside when the service is served: with its connection. The
+// function that it returns is called at the end, while the connection is still there.
+func RunBeside(web fs.FS, service *res.Service, beside func(nc *nats.Conn) (end func(), err error), change ...func(*gateway.Config)) int {
 	port := flag.Int("port", 8080, "port of the page; -1: any free one")
 	modules := flag.String("modules", "examples/node_modules", "folder of npm packages for the pages")
+	url := flag.String("nats", "", "run a further gateway for the service at this NATS server, until the standard input ends")
 	flag.Parse()
 	if _, err := fs.Stat(os.DirFS(*modules), "."); err != nil {
 		fmt.Fprintf(os.Stderr, "There is no folder %s: run \"make example NAME=…\" at the top of the tree, or \"npm ci && npm run build\" in the folder examples.\n", *modules)
@@ -60,17 +69,23 @@ func Run(web fs.FS, service *res.Service, change ...func(*gateway.Config)) int {
 		DrainTimeout: gateway.Off,
 		Log:          slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
+	start := func(ctx context.Context, g *gateway.Gateway) error { return serve(ctx, g, service, beside) }
+	if *url != "" {
+		c.EmbeddedNATS, c.EmbeddedNATSListen, c.NATSURL = false, "", gateway.NATSURL(*url)
+		start = further
+	}
 	for _, f := range change {
 		f(&c)
 	}
-	if err := run(ctx, c, service); err != nil {
+	if err := run(ctx, c, start); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
 }
 
-func run(ctx context.Context, c gateway.Config, service *res.Service) (err error) {
+// run runs a gateway until beside returns.
+func run(ctx context.Context, c gateway.Config, beside func(context.Context, *gateway.Gateway) error) (err error) {
 	g, err := gateway.New(c)
 	if err != nil {
 		return err
@@ -83,6 +98,34 @@ func run(ctx context.Context, c gateway.Config, service *res.Service) (err error
 		defer cancel()
 		err = errors.Join(err, g.Stop(ending))
 	}()
+	return beside(ctx, g)
+}
+
+// further lets a gateway run until the standard input ends.
+func further(ctx context.Context, g *gateway.Gateway) error {
+	fmt.Printf("A further gateway is at http://%s/\n", g.Addr())
+	ended := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(ended)
+	}()
+	return wait(ctx, g, ended)
+}
+
+// wait returns when ctx or the gateway ends, or ended is closed.
+func wait(ctx context.Context, g *gateway.Gateway, ended <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-ended:
+		return nil
+	case err := <-g.Done():
+		return err
+	}
+}
+
+// serve runs the service at the gateway's NATS server.
+func serve(ctx context.Context, g *gateway.Gateway, service *res.Service, beside func(nc *nats.Conn) (func(), error)) error {
 	nc, err := nats.Connect(g.NATSURL().Reveal(), nats.MaxReconnects(-1))
 	if err != nil {
 		return err
@@ -101,13 +144,13 @@ func run(ctx context.Context, c gateway.Config, service *res.Service) (err error
 	if err := nc.FlushTimeout(stopWindow); err != nil {
 		return err
 	}
-	fmt.Printf("Open http://%s/ in two windows. Ctrl-C ends it.\n", g.Addr())
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-g.Done():
+	end, err := beside(nc)
+	if err != nil {
 		return err
 	}
+	defer end()
+	fmt.Printf("Open http://%s/ in two windows. Ctrl-C ends it.\n", g.Addr())
+	return wait(ctx, g, nil)
 }
 
 // pages serves an example's pages and what they load.
@@ -118,13 +161,13 @@ func (p pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	base := path.Base(r.URL.Path)
 	switch file := libraries[base]; {
 	case r.URL.Path == "/":
-		serve(w, r, p.web, "index.html")
+		send(w, r, p.web, "index.html")
 	case path.Ext(base) == ".html" && r.URL.Path == "/"+base:
-		serve(w, r, p.web, base)
+		send(w, r, p.web, base)
 	case r.URL.Path == "/style.css":
 		http.ServeContent(w, r, "style.css", time.Time{}, bytes.NewReader(style))
 	case file != "" && path.Dir(r.URL.Path) == "/lib":
-		serve(w, r, p.modules, file)
+		send(w, r, p.modules, file)
 	case r.URL.Path == "/favicon.ico":
 		w.WriteHeader(http.StatusNoContent)
 	default:
@@ -132,8 +175,8 @@ func (p pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serve serves a file. It is not http.ServeFileFS, which redirects from index.html.
-func serve(w http.ResponseWriter, r *http.Request, from fs.FS, file string) {
+// send serves a file. It is not http.ServeFileFS, which redirects from index.html.
+func send(w http.ResponseWriter, r *http.Request, from fs.FS, file string) {
 	content, err := fs.ReadFile(from, file)
 	if err != nil {
 		gateway.NotFound(w, r)

@@ -49,13 +49,13 @@ describe("the examples", { skip: noBrowser }, () => {
   }
 
   /** Opens the example's page in a window of its own. */
-  async function open(path = "") {
+  async function open(path = "", origin = example.url) {
     const context = await browser.newContext();
     context.setDefaultTimeout(patience);
     context.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
     context.on("weberror", (error) => complaints.push(error.error().stack));
     const page = await context.newPage();
-    await page.goto(example.url + path);
+    await page.goto(origin + path);
     return page;
   }
   const shows = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor();
@@ -111,6 +111,35 @@ describe("the examples", { skip: noBrowser }, () => {
     await a.context().close();
     await until(async () => (await b.locator("#people").textContent()) === "Bob", "who has left is not shown");
     assert.deepEqual(await b.evaluate(nameless), []);
+  });
+
+  it("presence", async () => {
+    await run("presence");
+    const first = await open();
+    const gateways = (page, want) => listed(page, "#clients td:first-child", want);
+    await gateways(first, ["edge-1"]);
+    const other = await first.locator("#second").getAttribute("href");
+    const second = await open("", other);
+    for (const page of [first, second]) await gateways(page, ["edge-1", "edge-2"]);
+    const say = async (page, name) => {
+      await page.getByLabel("Your name").fill(name);
+      await page.keyboard.press("Enter");
+    };
+    await say(first, "<b>Ada</b>");
+    await say(second, "Bob");
+    for (const page of [first, second]) await listed(page, "#clients td:nth-child(2)", ["<b>Ada</b>", "Bob"]);
+    await first.getByRole("button", { name: "Kill it" }).click();
+    await gateways(first, ["edge-1"]);
+    await listed(first, "#clients td:nth-child(2)", ["<b>Ada</b>"]);
+    await second.context().close();
+    complaints = complaints.filter((text) => !text.includes("WebSocket connection to")); // it has lost its gateway
+    await first.getByRole("button", { name: "Start it" }).click();
+    await until(async () => (await first.locator("#second").getAttribute("href")) !== other, "the second gateway has another port");
+    const third = await open("", await first.locator("#second").getAttribute("href"));
+    for (const page of [first, third]) await gateways(page, ["edge-1", "edge-2"]);
+    await third.context().close();
+    await gateways(first, ["edge-1"]);
+    assert.deepEqual(await first.evaluate(nameless), []);
   });
 
   it("login", async () => {
