@@ -2,6 +2,7 @@
 
 GO      ?= go
 TIME    ?= 10s
+KEEP    ?= 0
 # Of a package's tests: a busy machine needs several times what an idle one does.
 TIMEOUT ?= 40m
 PKG     ?= ./...
@@ -82,11 +83,13 @@ docs: ## write the settings into docs/configuration.md, the metrics into docs/ob
 	$(GO) test -count 1 ./netpoll -run 'TestAutobahn' -write-docs
 	$(GO) test -count 1 ./loadtest/differential -run 'TestDocs' -write-docs
 
-fuzz: ## fuzz all targets, each for TIME (10s); TIME=5m takes four hours
+fuzz: ## fuzz all targets, each for TIME (10s; 5m: four hours); KEEP=30 keeps the 30 smallest inputs found for each
 	@for dir in $$(grep -rl --include='*_test.go' --exclude-dir=node_modules '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
 	  for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | sed 's/func //'); do \
 	    echo "== $$dir $$target"; \
 	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(TIME) $$dir || exit 1; \
+	    found=$$($(GO) env GOCACHE)/fuzz/$$($(GO) list $$dir)/$$target; kept=$$dir/testdata/fuzz/$$target; \
+	    for input in $$(ls -Sr $$found 2>/dev/null | head -n $(KEEP)); do mkdir -p $$kept && cp -n $$found/$$input $$kept/; done; \
 	  done; \
 	done
 
