@@ -49,13 +49,25 @@ func (w *world) makeActors() {
 	for _, s := range w.services {
 		w.add(machine, s.name+" to NATS", func() bool { return len(s.out) > 0 }, s.send)
 		w.add(answers, s.name+" answers", func() bool { return len(s.open) > 0 }, s.answer)
-		w.add(changes, s.name+" changes", func() bool { return true }, s.change)
+		w.add(changes, s.name+" changes", func() bool { return !s.away }, s.change)
+		w.add(troubles, s.name+" ends", func() bool { return !s.away }, s.leave)
+		w.add(answers, s.name+" starts", func() bool { return s.away }, s.come)
 	}
 	for _, c := range w.clients {
 		w.add(machine, c.name+" to loop", func() bool { return len(c.out) > 0 }, c.deliver)
 		w.add(machine, c.name+" reads", func() bool { return len(c.in) > 0 && !c.stalled }, c.read)
 		w.add(acts, c.name+" acts", func() bool { return c.conn != nil }, c.act)
 		w.add(acts, c.name+" connects", func() bool { return c.conn == nil }, c.connect)
+	}
+	for _, b := range w.browsers {
+		w.add(machine, b.name+" to loop", func() bool { return len(b.out) > 0 }, b.deliver)
+		w.add(machine, b.name+" reads", func() bool { return len(b.in) > 0 && !b.stalled }, b.read)
+		w.add(acts, b.name+" acts", func() bool { return true }, b.act)
+	}
+	for _, s := range w.streams {
+		w.add(machine, s.name+" to loop", func() bool { return len(s.out) > 0 }, s.deliver)
+		w.add(machine, s.name+" reads", func() bool { return (len(s.in) > 0 || s.over) && !s.stalled }, s.read)
+		w.add(acts, s.name+" acts", func() bool { return true }, s.act)
 	}
 	w.add(passes, "clock", func() bool { return true }, func() {
 		w.pass([]time.Duration{time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond, 120 * time.Millisecond, time.Second}[w.pick(5)])

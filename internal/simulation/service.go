@@ -21,6 +21,8 @@ type service struct {
 	open    []*request // requests without a reply
 	out     []toServer
 	renewed int
+	away    bool // it has ended, and nobody subscribes to its requests
+	left    bool // it was away
 }
 
 type request struct {
@@ -147,6 +149,19 @@ func (s *service) token() {
 			`{"token":{"n":1},"tid":"` + cid + `"}`, `{"token":{"n":2},"tid":"` + cid + `"}`, `{"token":null}`,
 		}))
 	}
+}
+
+// leave ends the service's program, which loses the requests that it has.
+func (s *service) leave() {
+	s.w.logf("%s ends", s.name)
+	s.away, s.left, s.open = true, true, nil
+}
+
+// come starts it again. As programs do, it then resets what it has.
+func (s *service) come() {
+	s.w.logf("%s starts", s.name)
+	s.away = false
+	s.say("system.reset", `{"resources":["`+s.name+`.>"],"access":["`+s.name+`.>"]}`)
 }
 
 // answer replies to an open request. Only the state of a query resource is told in the order in

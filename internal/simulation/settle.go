@@ -13,6 +13,13 @@ import (
 func (w *world) settle() {
 	w.settling = true
 	w.logf("-- settle")
+	left := false
+	for _, s := range w.services {
+		if s.away {
+			s.come()
+		}
+		left = left || s.left
+	}
 	for _, l := range w.net.links {
 		w.drain()
 		if !l.up {
@@ -23,11 +30,21 @@ func (w *world) settle() {
 	for _, c := range w.clients {
 		c.stalled = false
 	}
+	for _, b := range w.browsers {
+		b.stalled = false
+	}
+	for _, s := range w.streams {
+		s.stalled = false
+	}
 	w.drain()
-	if n := w.busMetrics.Pending.Load(); n > 0 && !w.lossy {
+	if n := w.busMetrics.Pending.Load(); n > 0 && !w.lossy && !left {
 		w.failf("%d requests wait although services have answered all that they got", n)
 	}
 	w.rest("the clients", w.exact)
+	for _, b := range w.browsers {
+		b.look()
+	}
+	w.rest("the clients after requests by HTTP", w.exact)
 	for _, s := range w.services {
 		for _, rid := range s.store.RIDs() {
 			s.tick(rid)
@@ -37,6 +54,16 @@ func (w *world) settle() {
 	for _, c := range w.clients {
 		if c.conn != nil {
 			c.leave()
+		}
+	}
+	for _, b := range w.browsers {
+		if b.conn != nil {
+			b.leave()
+		}
+	}
+	for _, s := range w.streams {
+		if s.conn != nil {
+			s.leave()
 		}
 	}
 	w.rest("what clients leave behind", w.empty)
@@ -88,6 +115,16 @@ func (w *world) exact() error {
 			return err
 		}
 	}
+	for _, s := range w.streams {
+		if err := s.check(); err != nil {
+			return err
+		}
+	}
+	for _, b := range w.browsers {
+		if len(b.asked) > 0 {
+			return fmt.Errorf("%s: requests without a response: %v", b.name, b.asked)
+		}
+	}
 	return nil
 }
 
@@ -97,9 +134,14 @@ func (w *world) ticked() error {
 		if c.conn == nil {
 			continue
 		}
-		for _, rid := range c.view.Held() {
-			if n, ok := w.of(rid).ticks[rid]; ok && !c.view.Deleted(rid) && !c.view.Failed(rid) && c.ticks[rid] != n {
-				return fmt.Errorf("%s: the last tick of %s is %d, want %d", c.name, rid, c.ticks[rid], n)
+		if err := c.ticked(); err != nil {
+			return err
+		}
+	}
+	for _, s := range w.streams {
+		if s.conn != nil {
+			if err := s.ticked(); err != nil {
+				return err
 			}
 		}
 	}

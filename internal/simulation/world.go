@@ -39,6 +39,8 @@ type world struct {
 	net      *network
 	services []*service
 	clients  []*client
+	browsers []*browser
+	streams  []*stream
 	actors   []actor
 	weighed  [kinds][]int // the actors of each kind
 
@@ -108,15 +110,25 @@ func newWorld(c chooser, log *strings.Builder) *world {
 		s.fill()
 	}
 	for i := range 3 {
-		c := &client{w: w, name: fmt.Sprint("client ", i), version: []string{"1.2.3", "1.2.0"}[i/2], loop: i % w.layout.config.LoopCount(), room: 256 << 10}
+		c := &client{follower: follower{peer: w.peer("client", i), version: []string{"1.2.3", "1.2.0"}[i/2]}}
 		if i == 1 {
 			c.room = 4 << 10
 		}
 		w.clients = append(w.clients, c)
 		c.connect()
 	}
+	for i := range 2 {
+		w.browsers = append(w.browsers, &browser{peer: w.peer("browser", i)})
+		w.streams = append(w.streams, &stream{follower: follower{peer: w.peer("stream", i), version: "1.2.3"}})
+	}
+	w.streams[1].room = 4 << 10
 	w.makeActors()
 	return w
+}
+
+// peer returns a client's side of a connection.
+func (w *world) peer(kind string, i int) peer {
+	return peer{w: w, name: fmt.Sprint(kind, " ", i), loop: i % w.layout.config.LoopCount(), room: 256 << 10}
 }
 
 // begin has clients hold resources, in most worlds, before anything is at random.
@@ -208,6 +220,11 @@ func (w *world) value() any {
 func (w *world) requested(l *natsLink, m toServer) {
 	_, name, _ := strings.Cut(m.subject, ".")
 	s := w.of(name)
+	if s.away {
+		w.logf("NATS: no responders for %s", m.subject)
+		l.in = append(l.in, fromServer{subscription: m.reply[:strings.LastIndexByte(m.reply, '.')] + ".*", subject: m.reply, none: true})
+		return
+	}
 	var p struct {
 		CID    string
 		Params struct{ N int }
