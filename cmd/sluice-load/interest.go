@@ -4,19 +4,17 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"sluice/loadtest/interest"
+	"sluice/loadtest/result"
 )
 
 const interestUsage = `usage: sluice-load interest [flags]
@@ -78,65 +76,23 @@ func interestCommand(args []string, out io.Writer) error {
 		return failed
 	}
 	_, err = io.WriteString(out, res.Markdown())
-	return errors.Join(failed, err, r.keep(res), r.insert(res), r.fit(res))
-}
-
-// keep writes the JSON file.
-func (r *interestFlags) keep(res *interest.Result) error {
-	if r.json == "" {
-		return nil
-	}
-	var b strings.Builder
-	if err := errors.Join(res.WriteJSON(&b), os.MkdirAll(filepath.Dir(r.json), 0o755)); err != nil {
-		return err
-	}
-	return os.WriteFile(r.json, []byte(b.String()), 0o644)
-}
-
-// insert writes the tables into the document.
-func (r *interestFlags) insert(res *interest.Result) error {
-	if r.into == "" {
-		return nil
-	}
-	text, err := os.ReadFile(r.into)
-	if err == nil {
-		text, err = res.Insert(text)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", r.into, err)
-	}
-	return os.WriteFile(r.into, text, 0o644)
-}
-
-// fit writes the file of coefficients.
-func (r *interestFlags) fit(res *interest.Result) error {
-	if r.coefficients == "" {
-		return nil
-	}
-	c, err := res.Coefficients()
-	if err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(c, "", " ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(r.coefficients, append(text, '\n'), 0o644)
+	return errors.Join(failed, err, write(r.json, res.WriteJSON), write(r.into, inserted(r.into, res.Insert)), write(r.coefficients, func(to io.Writer) error {
+		c, err := res.Coefficients()
+		if err != nil {
+			return err
+		}
+		return result.Encode(to, c)
+	}))
 }
 
 // result measures, or reads what was measured.
 func (r *interestFlags) result() (*interest.Result, error) {
 	if r.from != "" {
-		file, err := os.Open(r.from)
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		return interest.Read(file)
+		return read(r.from, interest.Read)
 	}
 	r.options.Say = func(line string) { fmt.Fprintln(os.Stderr, line) }
 	r.options.Keep = func(res *interest.Result) {
-		if err := r.keep(res); err != nil {
+		if err := write(r.json, res.WriteJSON); err != nil {
 			fmt.Fprintln(os.Stderr, "sluice-load:", err)
 		}
 	}

@@ -52,14 +52,5 @@ func latencyCommand(args []string, out io.Writer) error {
 	if _, err := io.WriteString(out, w.Markdown()); err != nil {
 		return err
 	}
-	return write(into, func(to io.Writer) error {
-		text, err := os.ReadFile(into)
-		if err == nil {
-			text, err = w.Insert(text)
-		}
-		if err == nil {
-			_, err = to.Write(text)
-		}
-		return err
-	})
+	return write(into, inserted(into, w.Insert))
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"sluice/loadtest/capacity"
+	"sluice/loadtest/result"
 	"sluice/loadtest/scale"
 )
 
@@ -139,24 +139,8 @@ func scaleCommand(args []string, out io.Writer) error {
 	}
 	err = errors.Join(
 		write(r.json, res.WriteJSON),
-		write(r.coefficients, func(to io.Writer) error {
-			e := json.NewEncoder(to)
-			e.SetIndent("", " ")
-			return e.Encode(res.Coefficients)
-		}),
-		write(r.into, func(to io.Writer) error {
-			text, err := os.ReadFile(r.into)
-			if err == nil {
-				text, err = res.Insert(text)
-			}
-			if err == nil {
-				text, err = insertPlans(text, res.Coefficients)
-			}
-			if err == nil {
-				_, err = to.Write(text)
-			}
-			return err
-		}),
+		write(r.coefficients, func(to io.Writer) error { return result.Encode(to, res.Coefficients) }),
+		write(r.into, inserted(r.into, res.Insert, func(text []byte) ([]byte, error) { return insertPlans(text, res.Coefficients) })),
 	)
 	if err == nil && r.json != "" && len(res.Left) == 0 {
 		_ = os.Remove(r.part()) // there is none if nothing was measured
@@ -186,23 +170,39 @@ func write(name string, f func(io.Writer) error) error {
 	return nil
 }
 
-// read reads a result.
-func read(name string) (*scale.Result, error) {
+// inserted is for write: what a file has after all insertions.
+func inserted(name string, insert ...func(text []byte) ([]byte, error)) func(io.Writer) error {
+	return func(to io.Writer) error {
+		text, err := os.ReadFile(name)
+		for _, f := range insert {
+			if err == nil {
+				text, err = f(text)
+			}
+		}
+		if err == nil {
+			_, err = to.Write(text)
+		}
+		return err
+	}
+}
+
+// read reads a result of any kind.
+func read[T any](name string, parse func(io.Reader) (*T, error)) (*T, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	return scale.Read(file)
+	return parse(file)
 }
 
 // result measures, or reads what was measured. With an error, it may have a part.
 func (r *scaleFlags) result() (res *scale.Result, err error) {
 	if r.from != "" {
-		return read(r.from)
+		return read(r.from, scale.Read)
 	}
 	if r.resume {
-		if r.options.Before, err = read(r.part()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if r.options.Before, err = read(r.part(), scale.Read); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}

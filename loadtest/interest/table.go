@@ -3,33 +3,22 @@
 package interest
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"sluice/loadtest/capacity"
+	"sluice/loadtest/result"
 )
 
 // Read reads the JSON form of a result.
 func Read(from io.Reader) (*Result, error) {
-	var r Result
-	if err := json.NewDecoder(from).Decode(&r); err != nil {
-		return nil, err
-	}
-	if r.Schema != Schema {
-		return nil, fmt.Errorf("the result has schema %d, this program reads %d", r.Schema, Schema)
-	}
-	return &r, nil
+	return result.Decode(from, func(r *Result) int { return r.Schema }, Schema)
 }
 
 // WriteJSON writes the result.
-func (r *Result) WriteJSON(to io.Writer) error {
-	e := json.NewEncoder(to)
-	e.SetIndent("", " ")
-	return e.Encode(r)
-}
+func (r *Result) WriteJSON(to io.Writer) error { return result.Encode(to, r) }
 
 // Coefficients returns what a subscription costs, from the row with the most of them.
 func (r *Result) Coefficients() (c capacity.Interest, err error) {
@@ -101,10 +90,5 @@ const (
 
 // Insert puts the tables between the marks of a Markdown text.
 func (r *Result) Insert(text []byte) ([]byte, error) {
-	before, rest, ok1 := strings.Cut(string(text), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 {
-		return nil, errors.New("the marks are missing: " + strings.TrimSpace(begin) + " and " + strings.TrimSpace(end))
-	}
-	return []byte(before + begin + "\n" + r.Markdown() + "\n" + end + after), nil
+	return result.Between(text, begin, end, r.Markdown())
 }

@@ -4,7 +4,6 @@ package result
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"time"
 
@@ -207,14 +206,7 @@ func New() *Report { return &Report{Schema: schema} }
 
 // Read reads what WriteJSON wrote.
 func Read(r io.Reader) (*Report, error) {
-	var rep Report
-	if err := json.NewDecoder(r).Decode(&rep); err != nil {
-		return nil, err
-	}
-	if rep.Schema != schema {
-		return nil, fmt.Errorf("the report has schema %d, this program reads %d", rep.Schema, schema)
-	}
-	return &rep, nil
+	return Decode(r, func(r *Report) int { return r.Schema }, schema)
 }
 
 // WriteJSON writes the report with all its raw data.

@@ -3,7 +3,6 @@
 package scale
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"sluice/loadtest/capacity"
+	"sluice/loadtest/result"
 )
 
 // The bounds that the document promises.
@@ -21,22 +21,11 @@ const (
 
 // Read reads the JSON form of a result.
 func Read(from io.Reader) (*Result, error) {
-	var r Result
-	if err := json.NewDecoder(from).Decode(&r); err != nil {
-		return nil, err
-	}
-	if r.Schema != Schema {
-		return nil, fmt.Errorf("the result has schema %d, this program reads %d", r.Schema, Schema)
-	}
-	return &r, nil
+	return result.Decode(from, func(r *Result) int { return r.Schema }, Schema)
 }
 
 // WriteJSON writes the result.
-func (r *Result) WriteJSON(to io.Writer) error {
-	e := json.NewEncoder(to)
-	e.SetIndent("", " ")
-	return e.Encode(r)
-}
+func (r *Result) WriteJSON(to io.Writer) error { return result.Encode(to, r) }
 
 // single returns the cell of one gateway with all clients that a cell is compared with.
 func (r *Result) single(topics int) (Cell, bool) {
@@ -187,5 +176,5 @@ const (
 
 // Insert puts the tables between the marks of a Markdown text.
 func (r *Result) Insert(text []byte) ([]byte, error) {
-	return between(text, markBegin, markEnd, r.Markdown())
+	return result.Between(text, markBegin, markEnd, r.Markdown())
 }

@@ -3,7 +3,6 @@
 package scale
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -358,15 +357,5 @@ const (
 
 // Insert puts the table between the marks of a Markdown text.
 func (w *Ways) Insert(text []byte) ([]byte, error) {
-	return between(text, waysBegin, waysEnd, w.Markdown())
-}
-
-// between replaces what is between two marks.
-func between(text []byte, begin, end, by string) ([]byte, error) {
-	before, rest, ok1 := bytes.Cut(text, []byte(begin))
-	_, after, ok2 := bytes.Cut(rest, []byte(end))
-	if !ok1 || !ok2 {
-		return nil, errors.New("the marks for the tables are missing: " + strings.TrimSpace(begin) + " and " + strings.TrimSpace(end))
-	}
-	return slices.Concat(before, []byte(begin+"\n"+by+"\n"+end), after), nil
+	return result.Between(text, waysBegin, waysEnd, w.Markdown())
 }
