@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gobwas/ws"
 
@@ -77,30 +76,19 @@ func TestStopSendsClientsAway(t *testing.T) {
 	})
 	g.serve("access.test.>", always(`{"result":{"get":true,"call":"*"}}`))
 	g.serve("get.test.>", always(`{"result":{"model":{"n":1}}}`))
-	insecure := &tls.Config{InsecureSkipVerify: true}
 	var streams []*bufio.Reader
 	for _, h2 := range []bool{false, true} {
-		transport := &http.Transport{TLSClientConfig: insecure.Clone(), ForceAttemptHTTP2: h2}
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: h2}
 		t.Cleanup(transport.CloseIdleConnections)
 		streams = append(streams, g.followed(&http.Client{Transport: transport}, "https://"+g.Addr().String()+"/api/test/model"))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
-	defer cancel()
-	d := ws.Dialer{TLSConfig: insecure}
-	conn, _, _, err := d.Dial(ctx, "wss://"+g.Addr().String()+"/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
-	c := &wsClient{tb: t, conn: conn, br: bufio.NewReader(conn)}
-
+	c := g.dialTLS()
 	stopped := make(chan error, 1)
 	go func() { stopped <- g.Stop(context.Background()) }()
 	if code, reason := c.reason(); code != 1001 || reason != "try "+otherGateway {
 		t.Errorf("closed with %d %q", code, reason)
 	}
-	_ = conn.Close()
+	_ = c.conn.Close()
 	for _, stream := range streams {
 		wantAlternate(t, stream)
 	}

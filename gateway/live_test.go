@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -140,9 +141,20 @@ type wsClient struct {
 
 func (g *live) dial() *wsClient {
 	g.tb.Helper()
+	return g.dialBy(ws.Dialer{}, "ws")
+}
+
+// dialTLS connects over TLS, whatever the certificate.
+func (g *live) dialTLS() *wsClient {
+	g.tb.Helper()
+	return g.dialBy(ws.Dialer{TLSConfig: &tls.Config{InsecureSkipVerify: true}}, "wss")
+}
+
+func (g *live) dialBy(d ws.Dialer, scheme string) *wsClient {
+	g.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
-	conn, br, _, err := ws.Dial(ctx, "ws://"+g.Addr().String()+"/")
+	conn, br, _, err := d.Dial(ctx, scheme+"://"+g.Addr().String()+"/")
 	if err != nil {
 		g.tb.Fatal(err)
 	}

@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"bufio"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -10,9 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/gobwas/ws"
 
 	"sluice/internal/testkit"
 )
@@ -27,23 +22,13 @@ func TestStalledAtNetHTTP(t *testing.T) {
 				c.BacklogBytes, c.SlowTimeout = 4<<20, Off
 			})
 			serveLong(g)
-			insecure := &tls.Config{InsecureSkipVerify: true}
-			ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
-			defer cancel()
-			d := ws.Dialer{TLSConfig: insecure}
-			conn, _, _, err := d.Dial(ctx, "wss://"+g.Addr().String()+"/")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = conn.Close() }()
-			reads := &wsClient{tb: t, conn: conn, br: bufio.NewReader(conn)}
-			_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
+			reads := g.dialTLS()
 			reads.ask("version", "")
 
 			const stalled = 5
 			var bodies []io.ReadCloser
 			for range stalled {
-				transport := &http.Transport{TLSClientConfig: insecure.Clone(), ForceAttemptHTTP2: h2, MaxResponseHeaderBytes: 1 << 16, ReadBufferSize: 1 << 12}
+				transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: h2, MaxResponseHeaderBytes: 1 << 16, ReadBufferSize: 1 << 12}
 				defer transport.CloseIdleConnections()
 				req, err := http.NewRequest(http.MethodGet, "https://"+g.Addr().String()+"/api/large/a", nil)
 				if err != nil {
