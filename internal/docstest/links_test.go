@@ -68,6 +68,26 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// The README of an npm package is read where the tree is not: it links only to its own files.
+func TestLinksOfPackages(t *testing.T) {
+	packages := 0
+	for _, file := range match(t, "docs/*/package.json") {
+		folder := path.Dir(file)
+		text, _ := prose(read(t, folder+"/README.md"))
+		for _, m := range link.FindAllStringSubmatch(inCode.ReplaceAllString(text, ""), -1) {
+			target := m[1] + m[2] + m[3]
+			if strings.Contains(target, "://") || strings.HasPrefix(target, "#") || strings.Contains(read(t, file), `"`+target+`"`) {
+				continue
+			}
+			t.Errorf("%s/README.md: the link to %s leads nowhere in the package", folder, target)
+		}
+		packages++
+	}
+	if packages == 0 {
+		t.Error("no package found")
+	}
+}
+
 // Every page of docs is reached from its index, and the index from the README.
 func TestIndex(t *testing.T) {
 	if !strings.Contains(read(t, "README.md"), "](docs/README.md)") {
