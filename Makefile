@@ -132,15 +132,16 @@ load: build ## measure the gateway with the load harness (ARGS='-kind fanout -n 
 	./bin/sluice-load run -start './bin/sluice --embedded-nats --embedded-nats-listen 127.0.0.1:{nats} --addr 127.0.0.1 --port {port}' -name sluice -floor single $(if $(ARGS),$(ARGS),-kind fanout,idle,burst)
 
 # What the results are named: those of a part do not replace those of the whole.
-RESULT ?= $(if $(QUICK),quick,$(if $(ARGS),part,compare))
+PLAN   ?= $(if $(QUICK),quick,compare)
+RESULT ?= $(if $(QUICK),quick,$(if $(ARGS),part,$(PLAN)))
 WHOLE  := $(filter compare,$(RESULT))
 
-compare: build ## compare with other gateways, report in bench/results (QUICK=1: less than five minutes)
+compare: build ## compare with other gateways, report in bench/results (QUICK=1: less than five minutes; PLAN=second: other loads)
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
 	mkdir -p bin/peers
 	cd bench/peers && $(GO) build -o ../../bin/peers/ github.com/resgateio/resgate github.com/nats-io/nats-server/v2
 	cd bench/peers/centrifugo && $(GO) build -o ../../../bin/peers/centrifugo github.com/centrifugal/centrifugo/v6
-	./bin/sluice-load run -plan bench/$(if $(QUICK),quick,compare).yaml -json bench/results/$(RESULT).json -html bench/results/$(RESULT).html -md bench/results/$(RESULT).md -svg bench/results/$(if $(WHOLE),,$(RESULT)-)charts $(if $(WHOLE),-into README.md) $(ARGS)
+	./bin/sluice-load run -plan bench/$(PLAN).yaml -json bench/results/$(RESULT).json -html bench/results/$(RESULT).html -md bench/results/$(RESULT).md -svg bench/results/$(if $(WHOLE),,$(RESULT)-)charts $(if $(WHOLE),-into README.md) $(ARGS)
 
 # A soak takes ten minutes unless TIME is given: its default is that of fuzz.
 SOAK_TIME := $(if $(filter file,$(origin TIME)),10m,$(TIME))

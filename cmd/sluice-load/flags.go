@@ -86,6 +86,7 @@ func parseRun(args []string) (*runFlags, error) {
 	f.IntVar(&s.Callers, "callers", 0, "reconnect, failover: clients that stay, and make -rate calls per second (default 16, 200)")
 	f.IntVar(&s.SlowRate, "slow-rate", 0, "slow: bytes per second that each slow client reads; 0: none")
 	f.IntVar(&s.Collection, "collection", 0, "collection: how many values it has (default 1000)")
+	f.IntVar(&s.Properties, "properties", 0, "resources: of each model (default 4)")
 	f.Float64Var(&s.Factor, "factor", 0, "overload: times what the gateway can deliver, or times -deliveries (default 5)")
 	f.BoolVar(&s.Kill, "kill", false, "storm: kill the gateway first, so that all clients reconnect")
 	f.IntVar(&s.Inflight, "inflight", 0, "connects in flight (default 128)")

@@ -110,14 +110,14 @@ func TestFloorEndToEnd(t *testing.T) {
 // A run stays in the machine's network namespace if it is told to, or uses a server there.
 func TestSharedNetwork(t *testing.T) {
 	args := []string{"-floor", "single", "-kind", "fanout", "-n", "5", "-duration", "100ms"}
-	if rep := measure(t, append(args, "-shared-network")...); rep.Machine.Unsteered != "as the plan says" {
-		t.Errorf("%+v", rep.Machine)
-	}
 	rep := measure(t, args...)
 	if os.Geteuid() != 0 && rep.Machine.Steered {
 		t.Error("packets are steered without privileges")
 	}
 	t.Logf("steered: %v %s", rep.Machine.Steered, rep.Machine.Unsteered)
+	if rep := measure(t, append(args, "-shared-network")...); rep.Machine.Unsteered != "as the plan says" {
+		t.Errorf("%+v", rep.Machine)
+	}
 }
 
 // buildGateway builds the gateway's binary.
@@ -161,6 +161,28 @@ func TestGatewayEndToEnd(t *testing.T) {
 	rep = measure(t, "-start", start, "-kind", "storm", "-kill", "-n", "20")
 	if c := rep.Cells[0]; c.Live != 20 {
 		t.Errorf("after the kill: %+v", c)
+	}
+}
+
+// The kinds of bench/second.yaml.
+func TestSecondPlanEndToEnd(t *testing.T) {
+	start := buildGateway(t) + " --embedded-nats --embedded-nats-listen 127.0.0.1:{nats} --addr 127.0.0.1 --port {port}"
+	rep := measure(t, "-start", start, "-kind", "resources", "-n", "3", "-per-client", "40", "-settle", "1ms")
+	if c := rep.Cells[0]; c.Units != 120 || c.Unit != result.Subscribed || c.Memory.PerSub <= 0 || c.CPU.Total > 10_000 {
+		t.Errorf("resources: %+v", c)
+	}
+	rep = measure(t, "-start", start, "-kind", "spa", "-n", "10", "-duration", "1s")
+	if c := rep.Cells[0]; c.Unit != result.Page || c.Latency.Count == 0 || c.Bytes < 50*60 {
+		t.Errorf("spa: %+v", c)
+	}
+	rep = measure(t, "-start", start, "-floor", "single", "-kind", "large", "-n", "8", "-payload", "262144", "-deliveries", "80", "-duration", "300ms")
+	if c := rep.Cells[0]; c.Units == 0 || c.Units != c.Events*8 || c.Bytes < 262144 || len(rep.Cells) != 2 {
+		t.Errorf("large: %+v", c)
+	}
+	rep = measure(t, "-start", start, "-kind", "deploy", "-n", "20", "-topics", "5")
+	// Each client has one resource; the gateway gets each once, and asks for each client's access.
+	if c := rep.Cells[0]; c.Units != 20 || c.Deploy == nil || c.Deploy.States <= 0 || c.Deploy.Gets != 5 || c.Deploy.Access != 20 {
+		t.Errorf("deploy: %+v, %+v", c, c.Deploy)
 	}
 }
 

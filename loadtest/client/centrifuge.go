@@ -13,6 +13,9 @@ import (
 // separated by line feeds, one or more per frame.
 type centrifugeDriver struct{ path string }
 
+// centrifugeFrame is when a frame of commands is long enough: servers take 64 KiB by default.
+const centrifugeFrame = 32 << 10
+
 var (
 	centrifugePush  = []byte(`{"push":`)
 	centrifugeReply = []byte(`{"id":`)
@@ -25,7 +28,13 @@ func (d centrifugeDriver) Open(c *Conn, topics []int) {
 	c.pending = int32(1 + len(topics))
 	b := append(c.t.scratch[:0], `{"id":1,"connect":{}}`...)
 	for _, topic := range topics {
-		b = append(b, "\n"+`{"id":2,"subscribe":{"channel":"`...)
+		if len(b) > centrifugeFrame {
+			c.send(wsproto.OpText, b)
+			b = b[:0]
+		} else {
+			b = append(b, '\n')
+		}
+		b = append(b, `{"id":2,"subscribe":{"channel":"`...)
 		b = append(append(b, Topic(topic)...), `"}}`...)
 	}
 	c.send(wsproto.OpText, b)

@@ -90,7 +90,7 @@ func (c Config) Subscribers(n int) []int {
 
 // Load describes a series of requests.
 type Load struct {
-	Kind   string  `json:"kind"`   // call, get (HTTP) or churn (subscribe, call, unsubscribe)
+	Kind   string  `json:"kind"`   // call, get (HTTP), churn (subscribe, call, unsubscribe) or page (open, leave)
 	Rate   float64 `json:"rate"`   // requests per second; 0: as fast as responses arrive
 	Window int     `json:"window"` // requests in flight per client; 0: 1
 	Until  int64   `json:"until"`  // the time of Now at which the series ends

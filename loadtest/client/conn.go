@@ -49,7 +49,7 @@ type Conn struct {
 	lastDue  int64
 	received int64
 	waiting  int32
-	step     uint8 // of a churning client: subscribe, call, unsubscribe
+	step     uint8 // of a churning client: subscribe, call, unsubscribe; or of pages: open, leave
 	model    int32 // that it has subscribed to
 }
 

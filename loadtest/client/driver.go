@@ -18,10 +18,12 @@ const (
 	Subscribe               // a subscription during the run
 	Unsubscribe             // the end of one
 	Get                     // an HTTP request
+	Open                    // a page: a resource with all that it refers to
+	Leave                   // the end of a page
 	Kinds                   // the number of kinds
 )
 
-var kindNames = [Kinds]string{"delivery", "connect", "call", "subscribe", "unsubscribe", "get"}
+var kindNames = [Kinds]string{"delivery", "connect", "call", "subscribe", "unsubscribe", "get", "open", "leave"}
 
 func (k Kind) String() string { return kindNames[k] }
 

@@ -15,7 +15,7 @@ import (
 // includes the wait (no coordinated omission).
 type load struct {
 	t      *Thread
-	kind   Kind    // Call, Get, or Subscribe for churn
+	kind   Kind    // Call, Get, Subscribe for churn, or Open for pages
 	gap    float64 // ns between requests; 0: as fast as responses arrive
 	start  int64
 	until  int64
@@ -30,9 +30,9 @@ type load struct {
 
 // startLoad starts a series of requests in place of the current one.
 func (t *Thread) startLoad(l Load) error {
-	kind, ok := map[string]Kind{"call": Call, "get": Get, "churn": Subscribe}[l.Kind]
+	kind, ok := map[string]Kind{"call": Call, "get": Get, "churn": Subscribe, "page": Open}[l.Kind]
 	if !ok {
-		return fmt.Errorf("unknown kind of load %q: use call, get or churn", l.Kind)
+		return fmt.Errorf("unknown kind of load %q: use call, get, churn or page", l.Kind)
 	}
 	window := max(l.Window, 1)
 	if kind != Call {
@@ -107,6 +107,13 @@ func (l *load) finish() {
 	}
 }
 
+// The steps of clients that churn, and of those that open pages. Their requests are about the
+// resource that the first step has chosen, but for calls.
+var (
+	churn = []Kind{Subscribe, Call, Unsubscribe}
+	page  = []Kind{Open, Leave}
+)
+
 // request makes the next request on a connection.
 func (l *load) request(c *Conn, due int64) {
 	t := l.t
@@ -125,7 +132,11 @@ func (l *load) request(c *Conn, due int64) {
 			topic = (int(c.index) * t.cfg.PerClient) % t.cfg.Topics
 		}
 	} else {
-		kind = [...]Kind{Subscribe, Call, Unsubscribe}[c.step]
+		steps := churn
+		if l.kind == Open {
+			steps = page
+		}
+		kind = steps[c.step]
 		if c.step == 0 {
 			c.model = int32(rand.IntN(max(t.cfg.Models, 1)))
 		}
@@ -133,7 +144,7 @@ func (l *load) request(c *Conn, due int64) {
 		if kind == Call {
 			topic = 0
 		}
-		c.step = (c.step + 1) % 3
+		c.step = (c.step + 1) % uint8(len(steps))
 	}
 	if !t.driver.Request(c, kind, topic, t.requestID(kind, due)) {
 		t.count.Errors++

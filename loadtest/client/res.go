@@ -61,6 +61,12 @@ func (d resDriver) Request(c *Conn, kind Kind, topic int, id uint64) bool {
 	case Unsubscribe:
 		b = append(append(b, `unsubscribe.load.m`...), strconv.Itoa(topic)...)
 		b = append(b, `"}`...)
+	case Open:
+		b = append(append(b, `subscribe.load.p`...), strconv.Itoa(topic)...)
+		b = append(b, `"}`...)
+	case Leave:
+		b = append(append(b, `unsubscribe.load.p`...), strconv.Itoa(topic)...)
+		b = append(b, `"}`...)
 	default:
 		return false
 	}

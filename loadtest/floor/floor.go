@@ -74,7 +74,7 @@ const maxMessage = 1 << 20
 
 // Listen opens the server's ports.
 func Listen(o Options) (*Server, error) {
-	s := &Server{batched: o.Batched, epoll: -1, clients: -1, feeds: -1, stop: -1, done: make(chan struct{}), buf: make([]byte, 256<<10), topics: map[int]*topic{}}
+	s := &Server{batched: o.Batched, epoll: -1, clients: -1, feeds: -1, stop: -1, done: make(chan struct{}), buf: make([]byte, 1<<20), topics: map[int]*topic{}}
 	if err := s.listen(o); err != nil {
 		s.release()
 		return nil, err

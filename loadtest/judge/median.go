@@ -135,6 +135,7 @@ func medianFigures(c *result.Cell, good map[string][]result.Cell) {
 		{&c.ClientBusy, result.CPU, func(c result.Cell) float64 { return c.ClientBusy }},
 		{&c.Latency.Mean, result.Latency, func(c result.Cell) float64 { return c.Latency.Mean }},
 		{&c.Memory.PerConn, result.Mem, func(c result.Cell) float64 { return c.Memory.PerConn }},
+		{&c.Memory.PerSub, result.Mem, func(c result.Cell) float64 { return c.Memory.PerSub }},
 		{&c.Memory.PSSConn, result.Mem, func(c result.Cell) float64 { return c.Memory.PSSConn }},
 		{&c.Memory.SocketCon, result.Sockets, func(c result.Cell) float64 { return c.Memory.SocketCon }},
 	} {

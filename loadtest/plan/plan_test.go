@@ -24,6 +24,14 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 	if got := s[0].EventRate(10_000); got != 400 { // 20,000 deliveries/s at 50 subscribers of each topic
 		t.Errorf("%v events per second", got)
 	}
+	second := Plan{Targets: p.Targets, Scenarios: []Scenario{{Kind: KindResources}, {Kind: KindSPA}, {Kind: KindLarge}, {Kind: KindLarge, Name: "small", Payload: 64}, {Kind: KindDeploy}}}
+	if err := second.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	s2 := second.Scenarios
+	if s2[0].Topics != 100_000 || s2[0].Properties != 4 || s2[1].N != 500 || s2[1].Deliveries != 0 || s2[2].Deliveries*float64(s2[2].Payload) != largeBytes || s2[3].Deliveries != usualDeliveries || s2[4].Topics != 1000 {
+		t.Errorf("%+v", s2)
+	}
 	for what, bad := range map[string]Plan{
 		"no target":             {Scenarios: s},
 		"bad kind":              {Targets: p.Targets, Scenarios: []Scenario{{Kind: "x"}}},

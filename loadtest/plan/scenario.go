@@ -37,7 +37,8 @@ type Scenario struct {
 	SlowRate    int           `yaml:"slowRate,omitempty" json:"slowRate"`       // bytes per second that each slow client reads; 0: none
 	Collection  int           `yaml:"collection,omitempty" json:"collection"`   // events are adds to a collection of so many values
 	Factor      float64       `yaml:"factor,omitempty" json:"factor,omitempty"` // overload: times Deliveries or Rate, or what a search finds; 0: 5
-	Models      int           `yaml:"models,omitempty" json:"models"`           // mixed: resources to choose from; 0: 1000
+	Models      int           `yaml:"models,omitempty" json:"models"`           // mixed and spa: resources or pages to choose from; 0: 1000, pages 100
+	Properties  int           `yaml:"properties,omitempty" json:"properties"`   // resources: of each model; 0: 4
 	Inflight    int           `yaml:"inflight,omitempty" json:"inflight"`       // connects in flight; 0: 128
 	ConnectRate float64       `yaml:"connectRate,omitempty" json:"connectRate"` // connections per second; 0: as fast as Inflight allows
 	Kill        bool          `yaml:"kill,omitempty" json:"kill"`               // storm: kill the server and start it again first
@@ -66,12 +67,16 @@ const (
 	KindOverload   = "overload"   // more changes of a model than the server can deliver
 	KindReconnect  = "reconnect"  // all clients lose their connections, and subscribe again to a service that has work to do
 	KindFailover   = "failover"   // the server is killed, and its clients come to another one, to a service that has work to do
+	KindResources  = "resources"  // each subscription has a resource of its own
+	KindSPA        = "spa"        // pages of 50 references are opened and left
+	KindLarge      = "large"      // events of many kilobytes
+	KindDeploy     = "deploy"     // a service starts again, with other states, and resets what clients hold
 	KindTLS        = "tls"        // fanout over TLS
 	KindCompressed = "compressed" // fanout with permessage-deflate
 )
 
 // Kinds lists all kinds.
-var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindFailover, KindTLS, KindCompressed}
+var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindFailover, KindResources, KindSPA, KindLarge, KindDeploy, KindTLS, KindCompressed}
 
 // maxClients bounds a scenario: source addresses and memory are finite.
 const maxClients = 2_000_000
@@ -91,8 +96,8 @@ func (s *Scenario) setDefaults() {
 			*v = usual
 		}
 	}
-	requests := s.Kind == KindUnary || s.Kind == KindHTTP
-	if requests {
+	requests := s.Kind == KindUnary || s.Kind == KindHTTP || s.Kind == KindSPA
+	if requests && s.Kind != KindSPA {
 		def(&s.N, 64)
 	}
 	switch s.Kind {
@@ -133,6 +138,21 @@ func (s *Scenario) setDefaults() {
 		if s.Rate == 0 {
 			s.Rate = 200
 		}
+	case KindResources:
+		def(&s.N, 20)
+		def(&s.PerClient, 5000)
+		def(&s.Properties, 4)
+		s.Topics = s.N * s.PerClient
+	case KindSPA:
+		def(&s.N, 500)
+		def(&s.Models, 100)
+	case KindLarge:
+		def(&s.Payload, 64<<10)
+		if s.Rate == 0 && s.Deliveries == 0 {
+			s.Deliveries = min(usualDeliveries, largeBytes/float64(s.Payload))
+		}
+	case KindDeploy:
+		def(&s.Topics, 1000)
 	case KindGrowth:
 		if len(s.Grow) == 0 {
 			s.Grow = []int{1000, 5000, 10000, 19000}
@@ -156,9 +176,14 @@ func (s *Scenario) setDefaults() {
 		s.Settle = 5 * time.Second
 	}
 	if s.Rate == 0 && s.Deliveries == 0 && !requests && s.Kind != KindOverload {
-		s.Deliveries = 20_000
+		s.Deliveries = usualDeliveries
 	}
 }
+
+const (
+	usualDeliveries = 20_000 // per second
+	largeBytes      = 200e6  // per second, of large events
+)
 
 func (s *Scenario) check() error {
 	for _, n := range append([]int{s.N}, s.Grow...) {
@@ -168,7 +193,7 @@ func (s *Scenario) check() error {
 	}
 	for name, v := range map[string]float64{
 		"topics": float64(s.Topics), "perClient": float64(s.PerClient), "burst": float64(s.Burst), "trials": float64(s.Trials), "window": float64(s.Window),
-		"slowRate": float64(s.SlowRate), "workers": float64(s.Workers), "work": float64(s.Work), "callers": float64(s.Callers), "collection": float64(s.Collection), "models": float64(s.Models), "inflight": float64(s.Inflight), "rounds": float64(s.Rounds), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
+		"slowRate": float64(s.SlowRate), "workers": float64(s.Workers), "work": float64(s.Work), "callers": float64(s.Callers), "collection": float64(s.Collection), "models": float64(s.Models), "properties": float64(s.Properties), "inflight": float64(s.Inflight), "rounds": float64(s.Rounds), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
 	} {
 		if v < 0 {
 			return fmt.Errorf("%s must not be negative", name)
@@ -243,7 +268,7 @@ func (s Scenario) Unsupported(t Target) string {
 		can = t.Protocol == client.ProtocolRES
 	case KindReconnect:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolCentrifuge
-	case KindMixed, KindCollection, KindOverload:
+	case KindMixed, KindCollection, KindOverload, KindSPA, KindDeploy:
 		can = t.Protocol == client.ProtocolRES
 	}
 	switch {

@@ -32,6 +32,13 @@ func Charts(r *result.Report) []Chart {
 			add(s, "memory", s.title()+": memory per connection", s.bars(r, s.title()+": memory per connection (RSS)", "lower", "memory", func(c result.Cell) (float64, string) {
 				return c.Memory.PerConn, number(c.Memory.PerConn) + " bytes"
 			}))
+		case plan.KindResources:
+			add(s, "memory", s.title()+": memory per subscription", s.bars(r, s.title()+": memory per subscription (RSS)", "lower", "memory", func(c result.Cell) (float64, string) {
+				return c.Memory.PerSub, number(c.Memory.PerSub) + " bytes"
+			}))
+			add(s, "cpu", s.title()+": server CPU per "+unit, s.bars(r, s.title()+": server CPU per "+unit, "lower", "cpu", func(c result.Cell) (float64, string) {
+				return c.CPU.Total, digits(c.CPU.Total) + " µs"
+			}))
 		case plan.KindMax:
 			add(s, "rate", s.title()+": sustained deliveries per second", s.bars(r, s.title()+": sustained deliveries per second", "higher", "rate", func(c result.Cell) (float64, string) {
 				return c.Rate, rate(c)

@@ -274,6 +274,41 @@ func TestLegendsWrap(t *testing.T) {
 	}
 }
 
+// Kinds whose figure is not CPU per unit have their own in the summary and the remarks.
+func TestFiguresOfKinds(t *testing.T) {
+	r := &result.Report{Plan: plan.Plan{
+		Targets:   []plan.Target{{Name: "a", Protocol: "res", Start: "x"}},
+		Scenarios: []plan.Scenario{{Name: "r", Kind: plan.KindResources, N: 5, PerClient: 10}, {Name: "l", Kind: plan.KindLarge, Payload: 4000}, {Name: "p", Kind: plan.KindSPA, Rate: 9}, {Name: "d", Kind: plan.KindDeploy}},
+	}}
+	if err := r.Plan.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Plan.Scenarios {
+		unit := map[string]string{plan.KindResources: result.Subscribed, plan.KindSPA: result.Page}[s.Kind]
+		if unit == "" {
+			unit = result.Delivery
+		}
+		r.Cells = append(r.Cells, result.Cell{Target: "a", Scenario: s.Name, Kind: s.Kind, N: s.N, Unit: unit, Units: 9, CPU: result.Cost{Total: 40}, Memory: result.Memory{PerSub: 1234}})
+	}
+	var b strings.Builder
+	if err := Markdown(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| r, 5 clients | bytes/subscription | 1,234 |", "| r, 5 clients | µs/subscription | 40.0 |", "| l, 1,000 clients | MB per CPU second | 100 |",
+		"| p, 500 clients | µs/page | 40.0 |", "| d, 1,000 clients | µs/delivery | 40.0 |",
+		"- a, 5 clients: 1,234 bytes of RSS per subscription", "- a, 1000 clients: 100 MB of payload per second of the server's CPU",
+		"10 resources that no other has, models of 4 properties", "9 per second; there are 100 pages", "1000 resources, 1 per client, starts again",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, b.String())
+		}
+	}
+	if n := len(Charts(r)); n != 5 {
+		t.Errorf("%d charts", n)
+	}
+}
+
 // The machine's line says where packets arrive, unless the report is older than that.
 func TestArrival(t *testing.T) {
 	for want, m := range map[string]result.Machine{

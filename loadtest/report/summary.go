@@ -16,7 +16,7 @@ import (
 )
 
 // summary returns a Markdown table with one figure per scenario and target: the rate of a
-// search, the memory of idle connections, the CPU per unit of all others.
+// search, the memory of idle connections, the CPU per unit of all others. Resources have two.
 func summary(r *result.Report) string { return summaryOf(r, sections(r)) }
 
 // summaryOf is the summary of some scenarios.
@@ -30,8 +30,10 @@ func summaryOf(r *result.Report, some []section) string {
 	for _, s := range some {
 		for _, n := range s.numbers() {
 			for _, own := range []bool{false, true} {
-				if line := s.summaryRow(n, own); line != "" {
-					b.WriteString(line + "\n")
+				for _, f := range s.figures() {
+					if line := s.summaryRow(n, own, f); line != "" {
+						b.WriteString(line + "\n")
+					}
 				}
 			}
 		}
@@ -39,9 +41,37 @@ func summaryOf(r *result.Report, some []section) string {
 	return b.String()
 }
 
-// summaryRow returns the row of a scenario for n clients, or that of its plain form if own is
-// false; "" if there is none.
-func (s section) summaryRow(n int, own bool) string {
+// figure is what a row of the summary shows.
+type figure struct {
+	what string // with its unit
+	of   string // one of result.Figures: what it is rejected with
+	text func(result.Cell) (text string, missing bool)
+}
+
+// figures returns those of the scenario's kind.
+func (s section) figures() []figure {
+	cpu := figure{"µs/" + s.unit(), result.CPU, func(c result.Cell) (string, bool) { return digits(c.CPU.Total), c.CPU.Total < 0 }}
+	switch s.scenario.Kind {
+	case plan.KindMax:
+		return []figure{{"deliveries/s", result.Rate, func(c result.Cell) (string, bool) { return rate(c), false }}}
+	case plan.KindIdle:
+		return []figure{{"bytes/connection", result.Mem, func(c result.Cell) (string, bool) { return number(c.Memory.PerConn), c.Memory.PerConn == -1 }}}
+	case plan.KindResources:
+		return []figure{{"bytes/subscription", result.Mem, func(c result.Cell) (string, bool) { return number(c.Memory.PerSub), c.Memory.PerSub == -1 }}, cpu}
+	case plan.KindLarge:
+		return []figure{{"MB per CPU second", result.CPU, func(c result.Cell) (string, bool) { return number(s.perCPU(c)), c.CPU.Total <= 0 }}}
+	}
+	return []figure{cpu}
+}
+
+// perCPU returns how many MB of payload a cell's server has delivered for each second of CPU.
+func (s section) perCPU(c result.Cell) float64 {
+	return float64(s.scenario.Payload) / c.CPU.Total // bytes per µs
+}
+
+// summaryRow returns the row of a scenario's figure for n clients, or that of its plain form if own
+// is false; "" if there is none.
+func (s section) summaryRow(n int, own bool, f figure) string {
 	title := s.title()
 	if clients := number(float64(n)); !strings.Contains(title, clients+" clients") {
 		title += ", " + clients + " clients"
@@ -52,16 +82,9 @@ func (s section) summaryRow(n int, own bool) string {
 			return "" // it has a row of its own
 		}
 	}
-	figure, what := "cpu", "µs/"+s.unit()
-	switch s.scenario.Kind {
-	case plan.KindMax:
-		figure, what = "rate", "deliveries/s"
-	case plan.KindIdle:
-		figure, what = "memory", "bytes/connection"
-	}
 	found := false
 	var b strings.Builder
-	fmt.Fprintf(&b, "| %s | %s |", title, what)
+	fmt.Fprintf(&b, "| %s | %s |", title, f.what)
 	for _, t := range s.report.Plan.Targets {
 		text := "–"
 		for _, c := range s.cells {
@@ -69,16 +92,9 @@ func (s section) summaryRow(n int, own bool) string {
 				continue
 			}
 			found = true
-			value := map[string]float64{"cpu": c.CPU.Total, "rate": c.Rate, "memory": c.Memory.PerConn}[figure]
-			switch {
-			case c.Error != "":
-				text = "failed"
-			case figure == "cpu":
-				text = mark(digits(value), value < 0, c.OK(figure))
-			case figure == "rate":
-				text = mark(rate(c), false, c.OK(figure))
-			default:
-				text = mark(number(value), value == -1, c.OK(figure))
+			if text = "failed"; c.Error == "" {
+				value, missing := f.text(c)
+				text = mark(value, missing, c.OK(f.of))
 			}
 		}
 		fmt.Fprintf(&b, " %s |", text)
@@ -89,7 +105,7 @@ func (s section) summaryRow(n int, own bool) string {
 	return b.String()
 }
 
-const summaryAbout = "CPU is the server's own, on one core, in µs per delivery, connection or request: lower is better, as with memory; of rates, higher is better."
+const summaryAbout = "CPU is the server's own, on one core, in µs per delivery, connection, request, page or subscription: lower is better, as with memory; of rates, and of MB per CPU second, higher is better."
 
 // Insert writes between these marks.
 const (

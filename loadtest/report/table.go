@@ -122,6 +122,16 @@ func (s section) describe() string {
 			return fmt.Sprintf("%s, %s per second.", what, number(sc.Rate))
 		}
 		return fmt.Sprintf("%s as fast as responses arrive, %d in flight per client.", what, sc.Window)
+	case plan.KindResources:
+		return fmt.Sprintf("Each client subscribes to %s resources that no other has, models of %d properties where the server keeps states. CPU is of connecting and subscribing; memory is read after %v.", number(float64(sc.PerClient)), sc.Properties, sc.Settle)
+	case plan.KindSPA:
+		what := "as fast as responses arrive"
+		if sc.Rate > 0 {
+			what = number(sc.Rate) + " per second"
+		}
+		return fmt.Sprintf("Clients open pages, which lead to 50 models in three levels, and leave them, %s; there are %d pages. Latency is of opening.", what, sc.Models)
+	case plan.KindDeploy:
+		return fmt.Sprintf("The service of %d resources, %d per client, starts again: each has another state then, and it resets them and their access.", sc.Topics, sc.PerClient)
 	case plan.KindMixed:
 		return "Clients subscribe to models with references, call, and unsubscribe, while the service publishes events."
 	case plan.KindCollection:
@@ -253,6 +263,12 @@ func (s section) remarks(c result.Cell) []string {
 		if n != "" {
 			all = append(all, who+n)
 		}
+	}
+	if s.scenario.Kind == plan.KindLarge && c.CPU.Total > 0 {
+		all = append(all, fmt.Sprintf("%s%s MB of payload per second of the server's CPU", who, number(s.perCPU(c))))
+	}
+	if c.Unit == result.Subscribed && c.Memory.PerSub >= 0 {
+		all = append(all, fmt.Sprintf("%s%s bytes of RSS per subscription", who, number(c.Memory.PerSub)))
 	}
 	if c.Slow != nil {
 		all = append(all, fmt.Sprintf("%s%d slow clients, %d alive afterwards, %d events delivered to them", who, c.Slow.Clients, c.Slow.Alive, c.Slow.Deliveries))

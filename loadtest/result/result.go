@@ -61,6 +61,8 @@ const (
 	Delivery   = "delivery"
 	Connection = "connection"
 	Request    = "request"
+	Page       = "page" // opened and left
+	Subscribed = "subscription"
 )
 
 // What can keep a rate below the server's own limit; see Cell.Limit.
@@ -79,7 +81,7 @@ type Cell struct {
 	Round    int    `json:"round"`
 	Error    string `json:"error,omitempty"` // why the scenario did not complete; then figures are missing
 
-	Unit     string  `json:"unit"`     // Delivery, Connection or Request
+	Unit     string  `json:"unit"`     // Delivery, Connection, Request, Page or Subscribed
 	Units    int64   `json:"units"`    // completed
 	Expected int64   `json:"expected"` // should have been completed
 	Lost     int64   `json:"lost"`     // expected and not completed
@@ -120,6 +122,7 @@ type Cell struct {
 	Overload *Overload `json:"overload,omitempty"` // of a scenario of that kind
 
 	Reconnect *Reconnect `json:"reconnect,omitempty"` // of a scenario of that kind
+	Deploy    *Deploy    `json:"deploy,omitempty"`    // of a scenario of that kind
 
 	Message string `json:"message,omitempty"` // the last error of a client
 
@@ -139,12 +142,13 @@ type Cost struct {
 
 // Memory is in bytes.
 type Memory struct {
-	Before    int64   `json:"before"`    // RSS of the server without clients
-	RSS       int64   `json:"rss"`       // with clients
-	PSS       int64   `json:"pss"`       // with clients
-	PerConn   float64 `json:"perConn"`   // growth of RSS per connection
-	PSSConn   float64 `json:"pssConn"`   // growth of PSS per connection
-	SocketCon float64 `json:"socketCon"` // kernel memory for sockets per connection, both ends
+	Before    int64   `json:"before"`           // RSS of the server without clients
+	RSS       int64   `json:"rss"`              // with clients
+	PSS       int64   `json:"pss"`              // with clients
+	PerConn   float64 `json:"perConn"`          // growth of RSS per connection
+	PerSub    float64 `json:"perSub,omitempty"` // growth of RSS per subscription, of a scenario whose units these are
+	PSSConn   float64 `json:"pssConn"`          // growth of PSS per connection
+	SocketCon float64 `json:"socketCon"`        // kernel memory for sockets per connection, both ends
 }
 
 // Slow counts the clients that read slowly.
@@ -174,6 +178,13 @@ type Reconnect struct {
 	Before    hist.Summary `json:"before"`
 	Meanwhile hist.Summary `json:"meanwhile"`
 	Failed    int64        `json:"failed"` // calls that got an error
+}
+
+// Deploy is what happened after a service had started again.
+type Deploy struct {
+	States float64 `json:"states"` // seconds until all clients had the new states
+	Gets   int64   `json:"gets"`   // requests that the service got until it was quiet
+	Access int64   `json:"access"`
 }
 
 // Point is a sample during a measurement.

@@ -102,6 +102,8 @@ func (m *measurement) units(c client.Counters) int64 {
 		return int64(c.Ready)
 	case result.Request:
 		return c.Answers
+	case result.Page:
+		return c.Answers / 2
 	}
 	return c.Deliveries
 }

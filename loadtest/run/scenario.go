@@ -32,6 +32,12 @@ func (st *stage) perform(ctx context.Context, s plan.Scenario, c *result.Cell) e
 		err = st.reconnect(ctx, s, c)
 	case plan.KindFailover:
 		err = st.failover(ctx, s, c)
+	case plan.KindResources:
+		err = st.resources(ctx, s, c)
+	case plan.KindSPA:
+		err = st.pages(ctx, s, c)
+	case plan.KindDeploy:
+		err = st.deploy(ctx, s, c)
 	case plan.KindMixed:
 		err = st.mixed(ctx, s, c)
 	case plan.KindSlow:
@@ -223,9 +229,7 @@ func (st *stage) storm(ctx context.Context, s plan.Scenario, c *result.Cell) err
 		}
 		return st.connect(ctx, c)
 	}
-	round, scenario, kind := c.Round, c.Scenario, c.Kind
-	*c = st.connected
-	c.Round, c.Scenario, c.Kind, c.Target = round, scenario, kind, st.target.Name
+	st.fromConnect(c)
 	return nil
 }
 
@@ -235,17 +239,17 @@ func (st *stage) requests(ctx context.Context, s plan.Scenario, c *result.Cell) 
 	if s.Kind == plan.KindHTTP {
 		kind = client.Get
 	}
-	return st.load(ctx, s, c, client.Load{Kind: kind.String(), Rate: s.Rate, Window: s.Window}, kind)
+	return st.load(ctx, s, c, result.Request, client.Load{Kind: kind.String(), Rate: s.Rate, Window: s.Window}, kind)
 }
 
 // load lets the clients make requests for the scenario's duration, and measures until all
-// are answered.
-func (st *stage) load(ctx context.Context, s plan.Scenario, c *result.Cell, l client.Load, kinds ...client.Kind) error {
+// are answered. A unit may be several requests.
+func (st *stage) load(ctx context.Context, s plan.Scenario, c *result.Cell, unit string, l client.Load, kinds ...client.Kind) error {
 	start := client.Now()
 	if err := st.clients.Begin(start); err != nil {
 		return err
 	}
-	m := st.measure(c, start, result.Request, kinds...)
+	m := st.measure(c, start, unit, kinds...)
 	m.length = s.Duration
 	l.Until = start + int64(s.Duration)
 	if err := st.clients.Load(l); err != nil {
@@ -258,7 +262,9 @@ func (st *stage) load(ctx context.Context, s plan.Scenario, c *result.Cell, l cl
 	if err != nil {
 		return err
 	}
-	m.finish(m.last.Issued, m.last.Answers)
+	issued := m.last
+	issued.Answers = issued.Issued
+	m.finish(m.units(issued), m.units(m.last))
 	c.Unsent = m.last.Unsent
 	return nil
 }
@@ -277,7 +283,7 @@ func (st *stage) mixed(ctx context.Context, s plan.Scenario, c *result.Cell) err
 	p := newPacer(client.Now()+int64(leadIn), events.EventRate(st.layout.n), s.Burst, int64(s.Duration))
 	sender := st.send(p, s)
 	c.Events = int64(p.count)
-	err := st.load(ctx, s, c, client.Load{Kind: "churn", Rate: rate}, client.Subscribe, client.Unsubscribe, client.Call)
+	err := st.load(ctx, s, c, result.Request, client.Load{Kind: "churn", Rate: rate}, client.Subscribe, client.Unsubscribe, client.Call)
 	close(sender.stop)
 	<-sender.done
 	if err != nil {

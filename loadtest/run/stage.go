@@ -57,16 +57,16 @@ const (
 
 // layout is what scenarios must have in common to share a stage.
 type layout struct {
-	n, topics, perClient, collection, models, inflight, slowRate int
-	slow, connectRate                                            float64
-	http, tls, compression, changes                              bool
-	work                                                         service.Work
+	n, topics, perClient, collection, models, properties, inflight, slowRate int
+	slow, connectRate                                                        float64
+	http, pages, tls, compression, changes                                   bool
+	work                                                                     service.Work
 }
 
 func layoutOf(s plan.Scenario, n int) layout {
 	l := layout{
 		n: n, topics: s.Topics, perClient: s.PerClient, collection: s.Collection, models: s.Models,
-		inflight: s.Inflight, slow: s.Slow, slowRate: s.SlowRate, connectRate: s.ConnectRate,
+		properties: s.Properties, pages: s.Kind == plan.KindSPA, inflight: s.Inflight, slow: s.Slow, slowRate: s.SlowRate, connectRate: s.ConnectRate,
 		http: s.Kind == plan.KindHTTP, tls: s.TLS, compression: s.Compression,
 		changes: s.Kind == plan.KindOverload,
 	}
@@ -199,6 +199,9 @@ func (st *stage) startService() (err error) {
 			s, err := service.DialNATS(url, st.layout.topics, st.target.Protocol == client.ProtocolRES, st.layout.collection, st.layout.changes)
 			if err != nil {
 				return nil, fmt.Errorf("%v: %w", secret.URLs(url), secret.URLs(url).Error(err))
+			}
+			if st.layout.properties > 0 {
+				s.Properties(st.layout.properties)
 			}
 			return s, nil
 		})

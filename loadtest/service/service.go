@@ -73,10 +73,14 @@ func (s *Feed) Close() error { return s.conn.Close() }
 // the gateway's requests.
 type NATS struct {
 	conn       *nats.Conn
+	url        string
+	res        bool
 	collection int      // events are adds to a collection of this size
 	changes    bool     // events are changes of a model
 	subjects   []string // of topics' events
 	buf        []byte
+
+	members atomic.Pointer[string] // more members of the topics' models, each after a comma; nil: none
 
 	mu   sync.Mutex
 	shop *workshop // nil: replies take no time
@@ -88,11 +92,7 @@ var _ Service = (*NATS)(nil)
 // With a collection, whose size it is, topics are collections and events are adds; with changes,
 // topics are models and events change them.
 func DialNATS(url string, topics int, res bool, collection int, changes bool) (*NATS, error) {
-	conn, err := nats.Connect(url, nats.Name("load service"), nats.Timeout(timeout), nats.NoReconnect(), nats.ReconnectBufSize(-1))
-	if err != nil {
-		return nil, err
-	}
-	s := &NATS{conn: conn, collection: collection, changes: res && changes}
+	s := &NATS{url: url, res: res, collection: collection, changes: res && changes}
 	for i := range topics {
 		subject := client.Topic(i)
 		if res && collection > 0 {
@@ -104,13 +104,44 @@ func DialNATS(url string, topics int, res bool, collection int, changes bool) (*
 		}
 		s.subjects = append(s.subjects, subject)
 	}
-	if res {
-		if err := s.serve(); err != nil {
-			conn.Close()
-			return nil, err
-		}
+	if err := s.connect(); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// connect connects to NATS, and serves the harness's resources if it is a RES service.
+func (s *NATS) connect() (err error) {
+	s.conn, err = nats.Connect(s.url, nats.Name("load service"), nats.Timeout(timeout), nats.NoReconnect(), nats.ReconnectBufSize(-1))
+	if err != nil || !s.res {
+		return err
+	}
+	if err := s.serve(); err != nil {
+		s.conn.Close()
+		return err
+	}
+	return nil
+}
+
+// Properties gives each topic's model as many properties, the first of which is its name.
+func (s *NATS) Properties(n int) {
+	members := ""
+	for i := 1; i < n; i++ {
+		members += `,"property` + strconv.Itoa(i) + `":"` + strings.Repeat("x", 10) + strconv.Itoa(i) + `"`
+	}
+	s.members.Store(&members)
+}
+
+// Restart ends the service and starts it again as a new version does: each topic's model has
+// another state, which contains the event, and the service says that nothing is as it was.
+func (s *NATS) Restart(event []byte) error {
+	s.conn.Close()
+	members := `,"state":{"data":` + string(event) + `}`
+	s.members.Store(&members)
+	if err := s.connect(); err != nil {
+		return err
+	}
+	return errors.Join(s.conn.Publish("system.reset", []byte(`{"resources":["load.>"],"access":["load.>"]}`)), s.conn.FlushTimeout(timeout))
 }
 
 var (
@@ -133,7 +164,11 @@ func (s *NATS) serve() error {
 	})
 	_, err3 := s.conn.Subscribe("get.load.*", func(m *nats.Msg) {
 		s.got()
-		_ = m.Respond(getReply(strings.TrimPrefix(m.Subject, "get.load."), collection))
+		members := ""
+		if more := s.members.Load(); more != nil {
+			members = *more
+		}
+		_ = m.Respond(getReply(strings.TrimPrefix(m.Subject, "get.load."), collection, members))
 	})
 	return errors.Join(err1, err2, err3, s.conn.FlushTimeout(timeout))
 }
@@ -153,16 +188,20 @@ func (s *NATS) collectionReply() []byte {
 	return append(b, `]}}`...)
 }
 
-// getReply returns the reply to a get request of load.<name>: a topic t<i>, a model m<i>
-// with two references, or a leaf l<i> that models refer to.
-func getReply(name string, collection []byte) []byte {
+// getReply returns the reply to a get request of load.<name>: a topic t<i> with more members, a
+// model m<i> with two references, a leaf l<i> that models refer to, or a part of a page.
+func getReply(name string, collection []byte, members string) []byte {
 	kind, number := name[:min(1, len(name))], name[min(1, len(name)):]
 	i, err := strconv.Atoi(number)
 	switch {
+	case strings.Contains("pabc", kind) && kind != "":
+		return pageReply(name)
 	case err != nil:
 	case kind == "t" && collection != nil:
 		return collection
-	case kind == "t" || kind == "l":
+	case kind == "t":
+		return []byte(`{"result":{"model":{"name":"` + name + `"` + members + `}}}`)
+	case kind == "l":
 		return []byte(`{"result":{"model":{"name":"` + name + `"}}}`)
 	case kind == "m":
 		ref := func(k int) string { return `{"rid":"load.l` + strconv.Itoa(k%leaves) + `"}` }

@@ -68,6 +68,11 @@ func (s *workshop) do(count *atomic.Int64, reply func()) {
 func (s *workshop) close() Worked {
 	close(s.queue)
 	s.done.Wait()
+	return s.worked()
+}
+
+// worked returns what the workers have done so far.
+func (s *workshop) worked() Worked {
 	return Worked{
 		Access: s.access.Load(), Calls: s.calls.Load(), Gets: s.gets.Load(),
 		Most: s.most.Load(), Busy: time.Duration(s.busy.Load()),
@@ -80,6 +85,16 @@ func (s *NATS) Begin(w Work) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shop = newWorkshop(w)
+}
+
+// Asked returns what was asked since Begin.
+func (s *NATS) Asked() Worked {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shop == nil {
+		return Worked{}
+	}
+	return s.shop.worked()
 }
 
 // End takes the workers away again. It returns what was asked since Begin.

@@ -33,11 +33,14 @@ func TestWork(t *testing.T) {
 	}
 	s.got()
 	replies.Wait()
+	if asked := s.Asked(); asked.Calls != 4 || asked.Access != 6 || asked.Gets != 1 {
+		t.Errorf("before the end: %+v", asked)
+	}
 	done := s.End()
 	if done.Calls != 4 || done.Access != 6 || done.Gets != 1 || done.Most < 2 || done.Most > 10 || done.Busy < 10*time.Millisecond {
 		t.Errorf("%+v", done)
 	}
-	if again := s.End(); again != (Worked{}) {
+	if again := s.End(); again != (Worked{}) || s.Asked() != again {
 		t.Errorf("after the end: %+v", again)
 	}
 }
