@@ -179,6 +179,10 @@ func TestSecondPlanEndToEnd(t *testing.T) {
 	if c := rep.Cells[0]; c.Units == 0 || c.Units != c.Events*8 || c.Bytes < 262144 || len(rep.Cells) != 2 {
 		t.Errorf("large: %+v", c)
 	}
+	rep = measure(t, "-start", start, "-kind", "sse", "-n", "12", "-topics", "3", "-duration", "200ms", "-deliveries", "2000")
+	if len(rep.Cells) != 2 || rep.Cells[1].Kind != plan.KindSSE || rep.Cells[1].Units == 0 || rep.Cells[1].Live != 12 {
+		t.Errorf("sse: %+v", rep.Cells)
+	}
 	rep = measure(t, "-start", start, "-kind", "deploy", "-n", "20", "-topics", "5")
 	// Each client has one resource; the gateway gets each once, and asks for each client's access.
 	if c := rep.Cells[0]; c.Units != 20 || c.Deploy == nil || c.Deploy.States <= 0 || c.Deploy.Gets != 5 || c.Deploy.Access != 20 {

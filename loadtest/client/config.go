@@ -20,7 +20,8 @@ type Config struct {
 	Compression bool   `json:"compression,omitempty"` // offer permessage-deflate
 	HTTP        bool   `json:"http,omitempty"`        // plain HTTP connections instead of WebSocket
 	HTTPTarget  string // of GET requests
-	Token       string `json:"token,omitempty"` // in Authorization: Bearer; empty: none
+	Streams     string `json:"streams,omitempty"` // path prefix of event streams instead of WebSocket; empty: no streams
+	Token       string `json:"token,omitempty"`   // in Authorization: Bearer; empty: none
 
 	First int `json:"first"` // index of the first client among all clients of the run
 	Count int `json:"count"` // clients of this process
@@ -48,6 +49,8 @@ func (c Config) check() (netip.AddrPort, error) {
 		return addr, errors.New("there must be at least one client")
 	case c.PerClient > c.Topics:
 		return addr, fmt.Errorf("a client cannot have %d different subscriptions of %d topics", c.PerClient, c.Topics)
+	case c.Streams != "" && c.PerClient != 1:
+		return addr, errors.New("an event stream has one subscription")
 	case strings.ContainsAny(c.Token, "\r\n"):
 		return addr, errors.New("the token has a line end")
 	case c.Slow < 0 || c.Slow > 1:

@@ -39,6 +39,7 @@ type Conn struct {
 	partial []byte // the beginning of a frame or response
 	need    int    // bytes that partial must grow to before it can be complete
 	parser  wsproto.Parser
+	begun   bool // of an event stream: the head of the response is complete
 	// fragmented reports whether the parser may hold the buffer of a fragmented message.
 	fragmented bool
 	stream     []byte // the driver's: the beginning of a message that spans frames
@@ -68,6 +69,10 @@ func (c *Conn) opened() {
 		return
 	}
 	c.state = stateUpgrading
+	if c.t.cfg.Streams != "" {
+		c.openStream()
+		return
+	}
 	path, sub := c.t.driver.Path()
 	b := append(c.t.scratch[:0], "GET "...)
 	b = append(append(b, path...), " HTTP/1.1\r\nHost: "...)
@@ -187,6 +192,8 @@ func (c *Conn) feed(b []byte) {
 		var n int
 		if c.t.cfg.HTTP {
 			n = c.response(b)
+		} else if c.t.cfg.Streams != "" {
+			n = c.streamed(b)
 		} else {
 			n = c.frame(b)
 		}

@@ -189,16 +189,17 @@ func (p *Plan) supportedTargets(s Scenario) (names []string) {
 	return names
 }
 
-// PlainName returns the name of the scenario that Complete adds beside a tls or
-// compressed one.
+// PlainName returns the name of the scenario that Complete adds beside a tls, compressed or sse
+// one.
 func PlainName(name string) string { return name + "-plain" }
 
-// addPlain inserts, before each tls or compressed scenario, the same scenario without
-// TLS or compression. The difference between the two is what TLS or compression costs.
+// addPlain inserts, before each tls, compressed or sse scenario, the same scenario without TLS or
+// compression, on WebSocket. The difference between the two is what TLS, compression or streams
+// cost.
 func (p *Plan) addPlain() {
 	var all []Scenario
 	for _, s := range p.Scenarios {
-		if s.Beside == "" && (s.Kind == KindTLS || s.Kind == KindCompressed) {
+		if s.Beside == "" && (s.Kind == KindTLS || s.Kind == KindCompressed || s.Kind == KindSSE) {
 			s.Beside = PlainName(s.Name)
 			plain := s
 			plain.Name, plain.Beside, plain.Kind, plain.TLS, plain.Compression = s.Beside, "", KindFanout, false, false

@@ -33,6 +33,7 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 		t.Errorf("%+v", s2)
 	}
 	for what, bad := range map[string]Plan{
+		"streams":               {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindSSE, Topics: 2, PerClient: 2}}},
 		"no target":             {Scenarios: s},
 		"bad kind":              {Targets: p.Targets, Scenarios: []Scenario{{Kind: "x"}}},
 		"bad protocol":          {Targets: []Target{{Name: "a", Protocol: "x", Start: "x"}}, Scenarios: s},

@@ -19,7 +19,7 @@ type Scenario struct {
 	Kind    string   `yaml:"kind" json:"kind"`                           // one of Kinds
 	Targets []string `yaml:"targets,omitempty" json:"targets,omitempty"` // only these; empty: all whose protocol has it
 	Rounds  int      `yaml:"rounds,omitempty" json:"rounds,omitempty"`   // 0: the plan's
-	Beside  string   `yaml:"beside,omitempty" json:"beside,omitempty"`   // show that scenario's figures with these; tls and compressed: their plain form, which Complete adds
+	Beside  string   `yaml:"beside,omitempty" json:"beside,omitempty"`   // show that scenario's figures with these; tls, compressed and sse: their plain form, which Complete adds
 
 	N           int           `yaml:"n,omitempty" json:"n"`                     // clients; 0: 1000 (unary and http: 64)
 	Grow        []int         `yaml:"grow,omitempty" json:"grow,omitempty"`     // instead of N: one measurement for each
@@ -70,13 +70,14 @@ const (
 	KindResources  = "resources"  // each subscription has a resource of its own
 	KindSPA        = "spa"        // pages of 50 references are opened and left
 	KindLarge      = "large"      // events of many kilobytes
+	KindSSE        = "sse"        // fanout to event streams
 	KindDeploy     = "deploy"     // a service starts again, with other states, and resets what clients hold
 	KindTLS        = "tls"        // fanout over TLS
 	KindCompressed = "compressed" // fanout with permessage-deflate
 )
 
 // Kinds lists all kinds.
-var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindFailover, KindResources, KindSPA, KindLarge, KindDeploy, KindTLS, KindCompressed}
+var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindFailover, KindResources, KindSPA, KindLarge, KindDeploy, KindSSE, KindTLS, KindCompressed}
 
 // maxClients bounds a scenario: source addresses and memory are finite.
 const maxClients = 2_000_000
@@ -206,6 +207,8 @@ func (s *Scenario) check() error {
 		return errors.New("factor must not be negative")
 	case s.Kind == KindOverload && (s.Topics > 1 || s.Slow > 0):
 		return errors.New("overload has one topic and no slow clients: each client must reach its last state")
+	case s.Kind == KindSSE && (s.PerClient > 1 || s.Slow > 0):
+		return errors.New("an event stream has one subscription, and no slow clients")
 	case s.PerClient > s.Topics:
 		return fmt.Errorf("%d subscriptions per client, but only %d topics", s.PerClient, s.Topics)
 	case s.Duration < 100*time.Millisecond || s.Duration > 5*time.Minute:
@@ -268,7 +271,7 @@ func (s Scenario) Unsupported(t Target) string {
 		can = t.Protocol == client.ProtocolRES
 	case KindReconnect:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolCentrifuge
-	case KindMixed, KindCollection, KindOverload, KindSPA, KindDeploy:
+	case KindMixed, KindCollection, KindOverload, KindSPA, KindDeploy, KindSSE:
 		can = t.Protocol == client.ProtocolRES
 	}
 	switch {

@@ -155,6 +155,9 @@ func (s section) describe() string {
 	if sc.TLS {
 		extra += ", over TLS"
 	}
+	if sc.Kind == plan.KindSSE {
+		extra += ", as server-sent events"
+	}
 	if sc.Compression {
 		extra += ", compressed"
 	}

@@ -59,7 +59,7 @@ const (
 type layout struct {
 	n, topics, perClient, collection, models, properties, inflight, slowRate int
 	slow, connectRate                                                        float64
-	http, pages, tls, compression, changes                                   bool
+	http, streams, pages, tls, compression, changes                          bool
 	work                                                                     service.Work
 }
 
@@ -67,7 +67,7 @@ func layoutOf(s plan.Scenario, n int) layout {
 	l := layout{
 		n: n, topics: s.Topics, perClient: s.PerClient, collection: s.Collection, models: s.Models,
 		properties: s.Properties, pages: s.Kind == plan.KindSPA, inflight: s.Inflight, slow: s.Slow, slowRate: s.SlowRate, connectRate: s.ConnectRate,
-		http: s.Kind == plan.KindHTTP, tls: s.TLS, compression: s.Compression,
+		http: s.Kind == plan.KindHTTP, streams: s.Kind == plan.KindSSE, tls: s.TLS, compression: s.Compression,
 		changes: s.Kind == plan.KindOverload,
 	}
 	if s.Kind == plan.KindReconnect || s.Kind == plan.KindFailover {
@@ -259,6 +259,9 @@ func (st *stage) startClients() error {
 		TLS: l.tls, Compression: l.compression, HTTP: l.http, HTTPTarget: api + "load/t0",
 		Topics: l.topics, PerClient: l.perClient, Models: l.models, Threads: p.Threads,
 		Slow: l.slow, SlowRate: l.slowRate,
+	}
+	if l.streams {
+		cfg.Streams = api
 	}
 	if st.target.TokenFile != "" {
 		token, err := os.ReadFile(st.target.TokenFile)
