@@ -104,8 +104,8 @@ const (
 	defaultQueue = 1 << 16
 	// missedBeats is how many intervals without a heartbeat end an instance, for others.
 	missedBeats = 3
-	// claimTimeout bounds the wait for the holder of the ID at start. Usually NATS itself replies
-	// that there is none.
+	// claimTimeout bounds what a start waits for replies to claims. Usually NATS itself replies to the
+	// first one, that there is no holder of the ID.
 	claimTimeout = 2 * time.Second
 	// stopTimeout bounds the wait for NATS at the stop.
 	stopTimeout = 2 * time.Second
@@ -233,7 +233,10 @@ func (t *Tracker) Link(up bool) {
 // Start claims the ID, subscribes, and begins with a heartbeat. It follows the first connection to
 // NATS, and precedes the first client. The error says that another gateway has the ID.
 func (t *Tracker) Start(ctx context.Context, bus Bus) error {
-	if t.o.GID != t.o.Instance && !t.o.TakesOver {
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
+	chosen := t.o.GID != t.o.Instance // no other gateway has one that is not
+	if chosen && !t.o.TakesOver {
 		if err := t.claim(ctx, bus); err != nil {
 			return err
 		}
@@ -244,13 +247,31 @@ func (t *Tracker) Start(ctx context.Context, bus Bus) error {
 	t.alarm = t.env.Clock.AfterFunc(t.o.Interval, func() { poke(t.beats) })
 	poke(t.beats)
 	t.ended.Go(t.run)
+	if chosen {
+		t.confirm(ctx)
+	}
 	return nil
+}
+
+// confirm waits until the NATS server has the subscriptions: any gateway that claims the ID from then
+// on gets a reply. NATS passes on its own claim only after them. If that takes too long, heartbeats
+// will tell.
+func (t *Tracker) confirm(ctx context.Context) {
+	passed := make(chan struct{})
+	t.bus.Do(func() { close(passed) })
+	select {
+	case <-passed:
+	case <-ctx.Done():
+		return
+	}
+	t.mu.Lock()
+	own := t.appendHeartbeat(nil, false)
+	t.mu.Unlock()
+	_, _ = t.bus.Ask(ctx, t.names.claim, own)
 }
 
 // claim asks whether another gateway has the ID.
 func (t *Tracker) claim(ctx context.Context, bus Bus) error {
-	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
-	defer cancel()
 	data, err := bus.Ask(ctx, t.names.claim, t.appendHeartbeat(nil, false))
 	if err != nil {
 		if !errors.Is(err, natsbus.ErrNoResponders) {

@@ -36,13 +36,13 @@ func (t *Tracker) answer(q question) {
 			t.hear(&other)
 		}
 	case t.names.claim:
-		if other, ok := parseHeartbeat(q.data); ok && other.Instance != t.o.Instance {
-			if !t.env.Draining() {
+		if other, ok := parseHeartbeat(q.data); ok {
+			if other.Instance != t.o.Instance && !t.env.Draining() {
 				t.report(&t.refusals, &other, "a gateway with the same gatewayId wanted to start; it was refused")
 			}
 			t.mu.Lock()
 			defer t.mu.Unlock()
-			t.reply(q.reply, t.appendHeartbeat(t.buf[:0], false))
+			t.reply(q.reply, t.appendHeartbeat(t.buf[:0], false)) // also to its own: see confirm
 		}
 	case t.names.connections:
 		t.page(q)
