@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/internal/ratelimit"
+	"sluice/netpoll/tlskeys"
 )
 
 // WebSocket is a WebSocket that another process is to go on with, but for its descriptor. What the
@@ -20,14 +21,17 @@ type WebSocket struct {
 	Lagging         bool           // it is a slow consumer
 	Messages, Bytes uint32         // what is missing from its buckets, in the unit of meter
 	In, Out         []byte         // input that was not handled, and output that was not written
+	TLS             *Sealed        // nil: plaintext, as In and Out always are
+
+	Keys tlskeys.Keys `json:"-"` // of TLS: they go apart, and are to be wiped
 }
 
 // Movable reports whether Move may take the connection out of this process now: it is an open
 // WebSocket, whose input waits for nothing that happens here.
 func Movable(c *Conn) bool {
-	const not = flagStream | flagReserve | flagTLS | flagEnded | flagFault
+	const not = flagStream | flagReserve | flagEnded | flagFault
 	return c.state == stateOpen && c.flags&not == 0 && c.flags&flagOpened != 0 &&
-		c.paused&^(pauseRate|pauseQuota) == 0 && c.gc != nil && c.link() == nil
+		c.paused&^(pauseRate|pauseQuota) == 0 && c.gc != nil && c.tls().movable()
 }
 
 // Move takes a connection that is Movable out of this process: it returns a duplicate of its
@@ -56,6 +60,7 @@ func Move(c *Conn) (fd int, s WebSocket, err error) {
 		}
 		c.dropOutbox()
 	}
+	c.tls().export(&s)
 	l.engine.metrics.Departed.Add(1)
 	c.to(stateHandover)
 	c.standing |= moved
@@ -68,17 +73,23 @@ func (s *standing) movedOn() bool { return *s&moved != 0 }
 
 // Join goes on with a WebSocket from another process, on the given loop. It owns the descriptor,
 // and returns when the loop has called open, or with the reason why it will not. open sets
-// Conn.Session; Handler.Open is not called.
+// Conn.Session; Handler.Open is not called. The keys in s are wiped.
 func Join(e *Engine, loop, fd int, s *WebSocket, open func(c *Conn)) error {
 	raw, err := fdConn(fd)
 	if err != nil {
 		return err
 	}
-	if e.opts.TLS != nil || loop < 0 || loop >= len(e.loops) {
+	if loop < 0 || loop >= len(e.loops) {
 		_ = raw.Close()
-		return errors.New("netpoll: the connection is plaintext, and clients are to use TLS")
+		return errors.New("netpoll: there is no such loop")
 	}
-	return e.register(raw, &adopted{client: s.Client, arrived: true, socket: s, open: open}, e.loops[loop])
+	link, err := importTLS(e, s)
+	s.Keys.Wipe()
+	if err != nil {
+		_ = raw.Close()
+		return err
+	}
+	return e.register(raw, &adopted{client: s.Client, arrived: true, socket: s, link: link, open: open}, e.loops[loop])
 }
 
 // join goes on with a WebSocket that another process has accepted.
@@ -100,11 +111,17 @@ func (a *acceptor) join(c *Conn, from *adopted) {
 		c.parser.EnableDeflate()
 	}
 	c.activeAt = l.now - max(s.Idle, 0)
+	if from.link != nil {
+		c.tls().joinTLS(from.link, s.TLS)
+	}
 	if len(s.Out) > 0 {
 		c.push(s.Out)
-		if s.Lagging {
-			c.lag(false)
-		}
+	}
+	switch owes := len(s.Out) > 0 || s.TLS != nil && len(s.TLS.Out) > 0; {
+	case owes && s.Lagging:
+		c.lag(false)
+	case owes:
+		c.markDirty()
 	}
 	if s.Pinged {
 		c.flags |= flagPinged
@@ -116,6 +133,9 @@ func (a *acceptor) join(c *Conn, from *adopted) {
 	from.open(c)
 	if len(s.In) > 0 && c.state == stateOpen {
 		c.take(s.In)
+	}
+	if s.TLS != nil && len(s.TLS.In) > 0 && c.link() != nil && c.state < stateLinger {
+		c.tls().unseal(s.TLS.In)
 	}
 	c.messages, c.meter.bytes = bucket(s.Messages), bucket(s.Bytes)
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/chacha20poly1305"
+
 	"sluice/netpoll/tlsrecord"
 	"sluice/wsproto"
 )
@@ -27,6 +29,7 @@ type recordLayer struct {
 	net     net.Conn
 	hash    func() hash.Hash
 	keySize int
+	aead    func(key []byte) (cipher.AEAD, error)
 	in, out direction
 }
 
@@ -39,11 +42,13 @@ type direction struct {
 
 // takeOver goes on where a client's handshake has ended.
 func takeOver(t *testing.T, raw net.Conn, state tls.ConnectionState, keys string) *recordLayer {
-	r := &recordLayer{t: t, net: raw, hash: sha256.New, keySize: 16}
+	r := &recordLayer{t: t, net: raw, hash: sha256.New, keySize: 16, aead: newGCM}
 	switch state.CipherSuite {
 	case tls.TLS_AES_128_GCM_SHA256:
 	case tls.TLS_AES_256_GCM_SHA384:
 		r.hash, r.keySize = sha512.New384, 32
+	case tls.TLS_CHACHA20_POLY1305_SHA256:
+		r.keySize, r.aead = chacha20poly1305.KeySize, chacha20poly1305.New
 	default:
 		t.Fatalf("cipher suite %s is not known here", tls.CipherSuiteName(state.CipherSuite))
 	}
@@ -73,15 +78,19 @@ func (r *recordLayer) expand(secret []byte, label string, size int) []byte {
 }
 
 func (r *recordLayer) rekey(d *direction, secret []byte) {
-	block, err := aes.NewCipher(r.expand(secret, "key", r.keySize))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	aead, err := cipher.NewGCM(block)
+	aead, err := r.aead(r.expand(secret, "key", r.keySize))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	*d = direction{secret: secret, aead: aead, iv: r.expand(secret, "iv", 12)}
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
 }
 
 func (r *recordLayer) next(d *direction) {

@@ -34,6 +34,7 @@ type world struct {
 	hold   chan struct{}  // not nil: calls are answered when it is closed
 	calls  []string       // payloads
 
+	dial    func(name string) (*restest.Client, error)
 	clients []*follower
 	end     chan struct{}
 	ended   chan struct{}
@@ -71,6 +72,7 @@ func newWorld(t *testing.T, settings string) *world {
 			w.store.Set(rid, map[string]any{"a": float64(i)})
 		}
 	}
+	w.dial = func(name string) (*restest.Client, error) { return restest.Dial(name, "ws://"+l.addr+"/", nil) }
 	var err error
 	if w.nc, err = nats.Connect(l.nats); err != nil {
 		t.Fatal(err)
@@ -161,7 +163,7 @@ func (w *world) begin() {
 // client opens a WebSocket and subscribes to resources.
 func (w *world) client(rids ...string) *follower {
 	w.t.Helper()
-	c, err := restest.Dial(fmt.Sprint("c", len(w.clients)), "ws://"+w.l.addr+"/", nil)
+	c, err := w.dial(fmt.Sprint("c", len(w.clients)))
 	if err != nil {
 		w.t.Fatal(err)
 	}

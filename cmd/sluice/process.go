@@ -142,7 +142,7 @@ func (p *process) run(args []string) int {
 		return p.misused(err)
 	}
 	if p.predecessor != nil && p.predecessor.Check {
-		p.predecessor.Ready()
+		p.predecessor.Ready(p.takes(&c)...)
 		return exitOK
 	}
 	orders, err := p.listenForOrders(setup.Config.UpgradeSocket)
@@ -220,7 +220,7 @@ func (p *process) serve(s service, c gateway.Config, orders net.Listener, log *s
 			p.predecessor.Fail(err)
 			return exitFailure
 		}
-		p.predecessor.Ready()
+		p.predecessor.Ready(p.takes(&c)...)
 		go p.receive(r, guests, log)
 	} else {
 		p.predecessor.Ready()

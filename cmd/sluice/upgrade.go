@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -176,13 +177,17 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 			}
 		}()
 	}
+	step := func(text string) {
+		u.log.Info(what, "step", text)
+		r.step(text)
+	}
+	if err := netpoll.MovesTLS(); err != nil && u.config.TLS {
+		step(fmt.Sprintf("WebSockets with TLS cannot leave process %d, and are closed in its drain: %v", os.Getpid(), err))
+	}
 	successor, err := takeover.Start(ctx, takeover.Options{
 		Path: path, Args: u.p.args, Environ: u.p.environ, Version: version(), Sockets: sockets, Check: r.check,
 		Within: u.config.NATSTimeout + startMargin,
-		Step: func(text string) {
-			u.log.Info(what, "step", text)
-			r.step(text)
-		},
+		Step:   step,
 	})
 	if err != nil || r.check {
 		return err
@@ -200,6 +205,7 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 	moving, err := service.Move(ctx, takeover.MaxMove, mover{successor})
 	if err != nil {
 		u.log.Warn("WebSockets stay in the old process, and are closed in its drain", "connections", moving.Left, "error", err)
+		r.step(fmt.Sprintf("%d WebSockets stay: %v", moving.Left, err))
 		err = nil
 	}
 	if moving.Lost != nil {
@@ -237,6 +243,31 @@ func (m mover) Prepare(all []owners.Resource) ([]int, error) {
 	return m.Successor.Prepare(resources)
 }
 
+// Takes implements owners.Successor.
+func (m mover) Takes(tls bool) error {
+	kind := takeover.Plaintext
+	if tls {
+		kind = takeover.TLS13
+	}
+	if !slices.Contains(m.Successor.Takes, kind) {
+		return fmt.Errorf("the new process takes no connections of the kind %q", kind)
+	}
+	return nil
+}
+
+// takes returns the kinds of connections that this process can go on with, and tells its
+// predecessor if those of clients leave instead.
+func (p *process) takes(c *gateway.Config) []string {
+	if !c.TLS {
+		return []string{takeover.Plaintext}
+	}
+	if err := netpoll.MovesTLS(); err != nil {
+		p.predecessor.Step(fmt.Sprintf("WebSockets with TLS do not move, and are closed in the drain: %v", err))
+		return nil
+	}
+	return []string{takeover.TLS13}
+}
+
 // taker goes on with the clients of an old process.
 type taker struct {
 	service replaceable
@@ -256,8 +287,8 @@ func (t *taker) Prepare(all []takeover.Resource, done func(failed []int)) {
 	t.guests.Prepare(resources, done)
 }
 
-func (t *taker) Move(description []byte, fds []int) (int, error) {
-	err := t.guests.Move(description, fds)
+func (t *taker) Move(description, keys []byte, fds []int) (int, error) {
+	err := t.guests.Move(description, keys, fds)
 	return t.guests.Moved, err
 }
 

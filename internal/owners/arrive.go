@@ -18,6 +18,7 @@ import (
 	"sluice/internal/session"
 	"sluice/internal/state"
 	"sluice/netpoll"
+	"sluice/netpoll/tlskeys"
 	"sluice/wsproto"
 )
 
@@ -131,11 +132,16 @@ func (g *Guests) release() {
 // errBatch is why clients cannot be taken over.
 var errBatch = errors.New("the description of the clients contradicts itself")
 
-// Move goes on with the clients of a batch. The descriptors are its own. It returns when the
-// clients are served, or with the reason why not all are: those are closed.
-func (g *Guests) Move(body []byte, fds []int) error {
+// Move goes on with the clients of a batch, of which some may have keys of TLS. The descriptors are
+// its own. It returns when the clients are served, or with the reason why not all are: those are
+// closed.
+func (g *Guests) Move(body, keys []byte, fds []int) error {
 	defer g.release()
 	b, err := g.decode(body)
+	if err == nil {
+		defer b.wipe()
+		err = b.addKeys(keys)
+	}
 	if err == nil && (len(b.Clients) != len(fds) || g.loop == nil || len(b.Topics) != len(g.keepers)) {
 		err = errBatch
 	}
@@ -167,6 +173,27 @@ func (g *Guests) Move(body []byte, fds []int) error {
 	g.Longest = max(g.Longest, time.Duration(time.Now().UnixNano())-b.At)
 	g.Moved += len(fds) - int(a.failed.Load())
 	return err
+}
+
+// addKeys gives the clients with TLS their keys.
+func (b *batch) addKeys(keys []byte) (err error) {
+	for i := range b.Clients {
+		if s := &b.Clients[i].Socket; s.TLS != nil {
+			if s.Keys, keys, err = tlskeys.Parse(keys); err != nil {
+				return err
+			}
+		}
+	}
+	if len(keys) > 0 {
+		return errBatch
+	}
+	return nil
+}
+
+func (b *batch) wipe() {
+	for i := range b.Clients {
+		b.Clients[i].Socket.Keys.Wipe()
+	}
 }
 
 // decode reads a batch and its snapshots.
@@ -298,8 +325,8 @@ func (a *arrival) open(c *netpoll.Conn, m *moved) {
 	for _, i := range missed {
 		l.Env.RenewToken(cl.session, l.recall.resets[i].tids, l.recall.resets[i].subject)
 	}
-	if m.Socket.Lagging && len(m.Socket.Out) == 0 {
-		cl.session.Lag(c.Lagging())
+	if m.Socket.Lagging && !c.Lagging() {
+		cl.session.Lag(false)
 	}
 }
 

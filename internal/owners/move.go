@@ -15,6 +15,7 @@ import (
 	"sluice/internal/session"
 	"sluice/internal/state"
 	"sluice/netpoll"
+	"sluice/netpoll/tlskeys"
 )
 
 // WebSocket clients go over to another process (docs/upgrade.md) in batches, each from one loop to
@@ -165,6 +166,7 @@ func (m *mover) plan(ctx context.Context, loop, from, most int) (*plan, error) {
 				case !ok || c.Closing() || cl.session.Closed():
 				case netpoll.Movable(c):
 					p.add(c, cl.session)
+				case netpoll.Stays(c):
 				default:
 					p.busy++
 				}
@@ -200,7 +202,8 @@ func (m *mover) on(l *Loop, f func()) { m.set.inOrder(func() { l.Post(f) }) }
 // packed is a batch as it goes to the other process.
 type packed struct {
 	body  []byte
-	fds   []int // of the clients, in order; the receiver closes them
+	keys  []byte // of those with TLS, in order; the sender overwrites them
+	fds   []int  // of the clients, in order; the receiver closes them
 	moved int
 }
 
@@ -214,6 +217,9 @@ const maxBatch = 4 << 20
 // to the other process.
 func (m *mover) pack(p *plan, failed []int) (to packed, err error) {
 	b := batch{Topics: make([]told, len(p.resources))}
+	if m.set.o.Config.TLS {
+		to.keys = make([]byte, 0, len(p.handles)*tlskeys.MaxLen) // it never grows, which would leave copies
+	}
 	without := make(map[int]bool)
 	for _, i := range failed {
 		without[i] = true
@@ -293,6 +299,10 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 		if err != nil {
 			continue // there is no descriptor for it: it stays
 		}
+		if socket.TLS != nil {
+			to.keys = socket.Keys.Append(to.keys)
+			socket.Keys.Wipe()
+		}
 		v := moved{Socket: socket, Peer: cl.State(), Session: session.Move(cl.session, topic, number)}
 		for _, t := range l.recall.tokens {
 			if t.cid == v.Session.CID {
@@ -305,6 +315,9 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 			}
 		})
 		session.CloseMoved(cl.session)
+		if t := socket.TLS; t != nil {
+			size += len(t.In) + len(t.Out)
+		}
 		size += len(socket.In) + len(socket.Out) + len(v.Peer.Header) + 64*len(v.Session.Subs) + 512
 		b.Clients = append(b.Clients, v)
 		to.fds = append(to.fds, fd)

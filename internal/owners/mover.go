@@ -9,11 +9,13 @@ import (
 
 // Successor is the process that clients go over to.
 type Successor interface {
+	// Takes returns why it cannot go on with connections, which may have TLS; nil: it can.
+	Takes(tls bool) error
 	// Prepare has it subscribe to resources, and returns the numbers of those that it cannot have.
 	Prepare(resources []Resource) (failed []int, err error)
-	// Move sends it clients: a description, and their descriptors, which stay the caller's. lost
-	// says why some are lost; err, that it can have no more.
-	Move(description []byte, fds []int) (lost, err error)
+	// Move sends it clients: a description, the keys of those with TLS, and their descriptors. All
+	// stay the caller's. lost says why some are lost; err, that it can have no more.
+	Move(description, keys []byte, fds []int) (lost, err error)
 }
 
 const (
@@ -40,7 +42,13 @@ type Moving struct {
 // stay here. most is how many may go over at a time.
 func (s *Set) Move(ctx context.Context, open, most int, to Successor) (m Moving, err error) {
 	if s.o.Config.TLS {
-		return m, nil // the keys cannot go along
+		err = netpoll.MovesTLS()
+	}
+	if err == nil {
+		err = to.Takes(s.o.Config.TLS)
+	}
+	if err != nil {
+		return Moving{Left: open}, err
 	}
 	mover := &mover{set: s}
 	most = min(max(open/moveBatches, 4), most)
@@ -94,13 +102,15 @@ func (m *mover) step(ctx context.Context, sum *Moving, loop, from, most int, to 
 	}
 	packed, err := m.pack(p, failed)
 	if err != nil {
+		clear(packed.keys)
 		return -1, err
 	}
 	sum.Left += p.busy + p.clients - packed.moved
 	if packed.moved == 0 {
 		return p.next, nil
 	}
-	lost, err := to.Move(packed.body, packed.fds)
+	lost, err := to.Move(packed.body, packed.keys, packed.fds)
+	clear(packed.keys)
 	for _, fd := range packed.fds {
 		netpoll.CloseFD(fd)
 	}

@@ -3,6 +3,7 @@ package restest
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -40,9 +41,14 @@ const hiddenIDs = 1_000_000_000
 // Dial opens a WebSocket connection. arrived is called, from the reading goroutine, after each
 // message and at the end of the connection; nil for none.
 func Dial(name, url string, arrived func()) (*Client, error) {
+	return DialTLS(name, url, nil, arrived)
+}
+
+// DialTLS is Dial for a URL of the scheme wss; a nil config is the default one.
+func DialTLS(name, url string, config *tls.Config, arrived func()) (*Client, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	d := ws.Dialer{Header: ws.HandshakeHeaderHTTP(http.Header{"X-Client": {name}})}
+	d := ws.Dialer{TLSConfig: config, Header: ws.HandshakeHeaderHTTP(http.Header{"X-Client": {name}})}
 	conn, br, _, err := d.Dial(ctx, url)
 	if err != nil {
 		return nil, fmt.Errorf("client %s: %w", name, err)

@@ -17,7 +17,7 @@ import (
 
 // Protocol is the version of the protocol between the two processes. A process refuses a peer that
 // speaks another one.
-const Protocol = 2
+const Protocol = 3
 
 // Bounds of a record.
 const (
@@ -50,11 +50,12 @@ const (
 	kindPart                     // old: bytes of the description that kindMove ends
 	kindMove                     // old: WebSockets, and the end of their description
 	kindMoved                    // new: they are served
+	kindKeys                     // old: the keys of TLS of the WebSockets that kindMove brings
 	kindEnd                      // the number of kinds
 )
 
 var kindNames = [kindEnd]string{kindHello: "hello", kindSockets: "sockets", kindStep: "step", kindReady: "ready", kindFailed: "failed", kindCommit: "commit", kindConns: "connections",
-	kindPrepare: "prepare", kindPrepared: "prepared", kindPart: "part", kindMove: "move", kindMoved: "moved"}
+	kindPrepare: "prepare", kindPrepared: "prepared", kindPart: "part", kindMove: "move", kindMoved: "moved", kindKeys: "keys"}
 
 func (k kind) String() string {
 	if k > 0 && k < kindEnd {
@@ -110,12 +111,13 @@ func (l *link) send(k kind, body any, fds ...int) error {
 	return l.sendText(k, text, fds...)
 }
 
-// sendText sends a record. The descriptors stay the caller's.
+// sendText sends a record. The descriptors stay the caller's. No copy of the body is left.
 func (l *link) sendText(k kind, text []byte, fds ...int) error {
 	if len(text) > maxBody || len(fds) > maxFiles {
 		return fmt.Errorf("a record of %d bytes and %d descriptors is too large", len(text), len(fds))
 	}
 	b := make([]byte, headLen, headLen+len(text))
+	defer func() { clear(b[:cap(b)]) }()
 	copy(b, magic[:])
 	b[2], b[3] = byte(k), byte(len(fds))
 	binary.BigEndian.PutUint32(b[4:], uint32(len(text)))

@@ -71,13 +71,17 @@ func (s *Successor) Prepare(resources []Resource) (failed []int, err error) {
 	return p.Failed, err
 }
 
-// Move sends WebSockets to the successor, with their description, and returns when it serves them.
-// lost says why some of them are not served; err, that the successor can have no more.
-func (s *Successor) Move(description []byte, fds []int) (lost, err error) {
+// Move sends WebSockets to the successor, with their description and the keys of those with TLS,
+// and returns when it serves them. lost says why some of them are not served; err, that the
+// successor can have no more.
+func (s *Successor) Move(description, keys []byte, fds []int) (lost, err error) {
 	if len(description) > maxMove {
 		return nil, fmt.Errorf("a description of %d bytes is too large", len(description))
 	}
 	s.turn <- struct{}{}
+	if len(keys) > 0 {
+		err = s.link.sendText(kindKeys, keys)
+	}
 	for err == nil && len(description) > maxBody {
 		err = s.link.sendText(kindPart, description[:maxBody])
 		description = description[maxBody:]
@@ -108,14 +112,21 @@ type Taker interface {
 	// those that it cannot have.
 	Prepare(resources []Resource, done func(failed []int))
 	// Move goes on with WebSockets, and returns why some are lost, and how many it has got so far.
-	// The descriptors are its own.
-	Move(description []byte, fds []int) (clients int, err error)
+	// The descriptors are its own. The keys are overwritten afterwards.
+	Move(description, keys []byte, fds []int) (clients int, err error)
 }
 
 // batch is what has come of a batch so far.
 type batch struct {
 	resources []Resource
 	text      []byte
+	keys      []byte
+}
+
+// wipe overwrites the keys.
+func (b *batch) wipe() {
+	clear(b.keys)
+	b.keys = nil
 }
 
 // handle passes a record to the Taker, and answers it.
@@ -148,15 +159,22 @@ func (b *batch) handle(l *link, r *record, to Taker) error {
 			return errors.New("a description is too large")
 		}
 		b.text = append(b.text, r.body...)
+	case kindKeys:
+		if b.keys != nil {
+			clear(r.body)
+			return errors.New("the keys of a batch come twice")
+		}
+		b.keys = r.body
 	case kindMove:
 		text := append(b.text, r.body...)
 		b.text = nil
+		defer b.wipe()
 		fds, err := r.take()
 		if err != nil {
 			return err
 		}
 		var answer moved
-		if answer.Clients, err = to.Move(text, fds); err != nil {
+		if answer.Clients, err = to.Move(text, b.keys, fds); err != nil {
 			answer.Error = err.Error()
 		}
 		return l.send(kindMoved, answer)

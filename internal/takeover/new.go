@@ -129,13 +129,14 @@ func (p *Predecessor) Step(text string) {
 
 // Ready says that this process serves, or with Check that it could, and waits until the old process
 // has left the rest to this one. The old process may be gone: then this one is in charge all the
-// more. Listeners that were not taken are closed. Receive may follow.
-func (p *Predecessor) Ready() {
+// more. Listeners that were not taken are closed. Receive may follow. takes has the kinds of
+// connections that this process can go on with.
+func (p *Predecessor) Ready(takes ...string) {
 	if p == nil {
 		return
 	}
 	p.closeListeners()
-	if p.link.send(kindReady, struct{}{}) == nil && !p.Check {
+	if p.link.send(kindReady, ready{takes}) == nil && !p.Check {
 		if _, err := p.link.receive(commitWait, kindCommit); err == nil {
 			if r, err := p.link.receive(commitWait, kindConns); err == nil {
 				r.close() // it has none
@@ -154,8 +155,9 @@ const connsWait = 25 * time.Hour
 func (p *Predecessor) Receive(to Taker) error {
 	defer p.link.close()
 	var b batch
+	defer b.wipe()
 	for {
-		r, err := p.link.receive(connsWait, kindConns, kindPrepare, kindPart, kindMove)
+		r, err := p.link.receive(connsWait, kindConns, kindPrepare, kindKeys, kindPart, kindMove)
 		if errors.Is(err, errEnded) || errors.Is(err, net.ErrClosed) {
 			return nil
 		}

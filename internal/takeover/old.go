@@ -48,6 +48,15 @@ type sockets struct{ Roles []string }
 // step is progress.
 type step struct{ Text string }
 
+// Kinds of connections that a new process may be able to go on with.
+const (
+	Plaintext = "plaintext"
+	TLS13     = "tls1.3"
+)
+
+// ready says that the new process serves.
+type ready struct{ Takes []string }
+
 // failure is why the new process cannot take over.
 type failure struct{ Reason string }
 
@@ -69,6 +78,7 @@ type Options struct {
 // Successor is a process that serves.
 type Successor struct {
 	PID     int
+	Takes   []string // kinds of connections that it can go on with
 	process *os.Process
 	link    *link
 	turn    chan struct{} // one place: records are sent one after the other
@@ -97,7 +107,7 @@ func Start(ctx context.Context, o Options) (*Successor, error) {
 	_ = theirs.Close() // its end is noticed when it was the last one
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	ended := make(chan error, 1)
-	err = l.await(o)
+	takes, err := l.await(o)
 	if err == nil && !stop() {
 		err = ctx.Err()
 	}
@@ -112,7 +122,7 @@ func Start(ctx context.Context, o Options) (*Successor, error) {
 		}
 		return nil, err
 	}
-	return &Successor{PID: cmd.Process.Pid, process: cmd.Process, link: l, turn: make(chan struct{}, 1)}, nil
+	return &Successor{PID: cmd.Process.Pid, Takes: takes, process: cmd.Process, link: l, turn: make(chan struct{}, 1)}, nil
 }
 
 // Commit tells the successor that it is in charge. After an error it has ended, and this process is
@@ -154,24 +164,25 @@ func (s *Successor) Abandon() {
 	_ = s.process.Kill()
 }
 
-// await takes the new process from its start to the moment when it serves.
-func (l *link) await(o Options) error {
-	if err := l.send(kindHello, hello{Protocol: Protocol, Version: o.Version, Check: o.Check}); err != nil {
-		return err
+// await takes the new process from its start to the moment when it serves, and returns the kinds of
+// connections that it takes.
+func (l *link) await(o Options) (takes []string, err error) {
+	if err = l.send(kindHello, hello{Protocol: Protocol, Version: o.Version, Check: o.Check}); err != nil {
+		return nil, err
 	}
 	r, err := l.receive(helloWait, kindHello, kindFailed)
 	if err != nil {
-		return fmt.Errorf("the new process does not introduce itself: %w", err)
+		return nil, fmt.Errorf("the new process does not introduce itself: %w", err)
 	}
 	if r.kind == kindFailed {
-		return r.failure()
+		return nil, r.failure()
 	}
 	var peer hello
 	if err := r.decode(&peer); err != nil {
-		return err
+		return nil, err
 	}
 	if peer.Protocol != Protocol {
-		return fmt.Errorf("the new process (%s) speaks version %d of the take-over protocol, this one %d: restart instead", peer.Version, peer.Protocol, Protocol)
+		return nil, fmt.Errorf("the new process (%s) speaks version %d of the take-over protocol, this one %d: restart instead", peer.Version, peer.Protocol, Protocol)
 	}
 	o.Step("version " + peer.Version + " has started")
 	s := sockets{Roles: make([]string, len(o.Sockets))}
@@ -180,23 +191,25 @@ func (l *link) await(o Options) error {
 		s.Roles[i], fds[i] = socket.Role, socket.FD
 	}
 	if err := l.send(kindSockets, s, fds...); err != nil {
-		return fmt.Errorf("the listening sockets cannot be sent: %w", err)
+		return nil, fmt.Errorf("the listening sockets cannot be sent: %w", err)
 	}
 	for deadline := time.Now().Add(o.Within); ; {
 		r, err := l.receive(time.Until(deadline), kindStep, kindReady, kindFailed)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("the new process does not serve after %v", o.Within)
+			return nil, fmt.Errorf("the new process does not serve after %v", o.Within)
 		case err != nil:
-			return err
+			return nil, err
 		case r.kind == kindReady:
-			return nil
+			var last ready
+			err := r.decode(&last)
+			return last.Takes, err
 		case r.kind == kindFailed:
-			return r.failure()
+			return nil, r.failure()
 		}
 		var s step
 		if err := r.decode(&s); err != nil {
-			return err
+			return nil, err
 		}
 		o.Step(s.Text)
 	}

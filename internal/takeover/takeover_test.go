@@ -55,7 +55,7 @@ func behave(how string) int {
 	case "serves":
 		l := p.Take(Clients, func(net.Addr) bool { return true })
 		p.Step(fmt.Sprintf("%d for clients, %d others", len(l), len(p.Listeners)))
-		p.Ready()
+		p.Ready(Plaintext, TLS13)
 		if p.Check {
 			break
 		}
@@ -80,7 +80,7 @@ func oddLink(how string) (*link, []byte) {
 		"not due":           append([]byte{'S', 'u', byte(kindReady), 0}, 0, 0, 0, 0),
 		"unknown":           append([]byte{'S', 'u', 99, 0}, 0, 0, 0, 0),
 		"another version":   frame(kindHello, `{"Protocol":9,"Version":"v9"}`),
-		"unknown member":    frame(kindHello, `{"Protocol":2,"Version":"v9","Quick":true}`),
+		"unknown member":    frame(kindHello, `{"Protocol":3,"Version":"v9","Quick":true}`),
 	}
 	b, ok := answers[how]
 	if !ok {
@@ -133,6 +133,9 @@ func TestTakeOver(t *testing.T) {
 	if want := []string{"version v2 has started", "1 for clients, 1 others"}; fmt.Sprint(steps) != fmt.Sprint(want) {
 		t.Errorf("steps %q", steps)
 	}
+	if fmt.Sprint(s.Takes) != "[plaintext tls1.3]" {
+		t.Errorf("it takes %q", s.Takes)
+	}
 	if err := s.Commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -181,12 +184,13 @@ func TestTakeOver(t *testing.T) {
 		t.Error(failed, err)
 	}
 	for _, size := range []int{0, 5, maxBody, maxBody + 1, 3 * maxBody} {
-		lost, err := s.Move(make([]byte, size), []int{int(far.Fd()), int(far.Fd())})
+		keys := make([]byte, size/1000)
+		lost, err := s.Move(make([]byte, size), keys, []int{int(far.Fd()), int(far.Fd())})
 		if err != nil || lost == nil || lost.Error() != "one is lost" {
 			t.Error(lost, err)
 		}
 		for range 2 {
-			if got, err := texts.ReadString(' '); err != nil || got != fmt.Sprintf("%d ", size) {
+			if got, err := texts.ReadString(' '); err != nil || got != fmt.Sprintf("%d+%d ", size, len(keys)) {
 				t.Fatalf("%q, %v", got, err)
 			}
 		}
@@ -199,6 +203,8 @@ func TestTakeOver(t *testing.T) {
 func FuzzMove(f *testing.F) {
 	f.Add(frame(kindPrepare, `{"Resources":[{"RID":"a","Name":"b","Query":"c"}],"More":true}`))
 	f.Add(append(frame(kindPart, `x`), frame(kindMove, `{}`)...))
+	f.Add(append(frame(kindKeys, `keys`), frame(kindMove, `{}`)...))
+	f.Add(append(frame(kindKeys, `keys`), frame(kindKeys, `again`)...))
 	f.Add(frame(kindConns, `{"Conns":[{}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 1<<15 { // more, with the answers, than the socket's buffer would block
@@ -209,6 +215,45 @@ func FuzzMove(f *testing.F) {
 		a.close()
 		_ = (&Predecessor{link: b}).Receive(taker{})
 	})
+}
+
+// Keys are overwritten in memory when they are used, and when they are of no use.
+func TestKeysAreWiped(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		kinds []kind
+		fails bool
+	}{{"used", []kind{kindKeys, kindMove}, false}, {"twice", []kind{kindKeys, kindKeys}, true}} {
+		a, b := twoLinks(t)
+		var state batch
+		var bodies [][]byte
+		var err error
+		for _, k := range tc.kinds {
+			r := record{kind: k, body: []byte("secret")}
+			if k == kindKeys {
+				bodies = append(bodies, r.body)
+			}
+			err = state.handle(b, &r, taker{})
+		}
+		if (err != nil) != tc.fails {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		state.wipe()
+		for _, body := range bodies {
+			if !bytes.Equal(body, make([]byte, len(body))) {
+				t.Errorf("%s: %q is left", tc.name, body)
+			}
+		}
+		a.close()
+	}
+	// A process of the version before does not know the record.
+	a, b := twoLinks(t)
+	if err := a.sendText(kindKeys, []byte("secret")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.receive(testkit.Patience, kindConns, kindMove); err == nil || err.Error() != `the record "keys" is not due` {
+		t.Error(err)
+	}
 }
 
 func TestCheck(t *testing.T) {
@@ -233,7 +278,7 @@ func TestNewProcessMisbehaves(t *testing.T) {
 		"files are missing":     "lost on their way",
 		"not due":               `"ready" is not due`,
 		"unknown":               `"kind 99" is not due`,
-		"another version":       "version 9 of the take-over protocol, this one 2",
+		"another version":       "version 9 of the take-over protocol, this one 3",
 		"unknown member":        `unknown field "Quick"`,
 	} {
 		t.Run(how, func(t *testing.T) {
@@ -435,9 +480,9 @@ func (taker) Prepare(resources []Resource, done func(failed []int)) {
 	done([]int{len(resources)})
 }
 
-func (taker) Move(description []byte, fds []int) (int, error) {
+func (taker) Move(description, keys []byte, fds []int) (int, error) {
 	for _, fd := range fds {
-		_, _ = unix.Write(fd, []byte(fmt.Sprintf("%d ", len(description))))
+		_, _ = unix.Write(fd, []byte(fmt.Sprintf("%d+%d ", len(description), len(keys))))
 		_ = unix.Close(fd)
 	}
 	return len(fds), errors.New("one is lost")
