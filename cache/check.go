@@ -7,10 +7,10 @@ import "sluice/internal/invariants"
 func (s *Shard) check() {
 	for name, r := range s.resources {
 		invariants.Check(r.name == name, "resource %s is filed as %s", r.name, name)
-		invariants.Check(r.linger.Armed() == (len(r.entries) == 0), "%s has %d entries, lingers: %v", name, len(r.entries), r.linger.Armed())
-		invariants.Check(r.lock.held() || len(r.lock.waiting) == 0 && !r.lock.lossy && r.lock.bytes == 0, "%s is not locked, but has deferred events", name)
+		invariants.Check(r.linger.armed() == (r.entries.len() == 0), "%s has %d entries, lingers: %v", name, r.entries.len(), r.linger.armed())
+		invariants.Check((r.lock != nil) == r.lock.held(), "%s is not locked, but may have deferred events", name)
 		links := 0
-		for query, e := range r.entries {
+		for query, e := range r.entries.all() {
 			e.check(r, query)
 			links += len(e.links)
 		}
@@ -19,7 +19,7 @@ func (s *Shard) check() {
 	s.unused.check()
 	for loop := range s.laggards {
 		for _, sb := range s.laggards[loop].list {
-			invariants.Check(sb.listed && sb.loop == loop, "a sub of loop %d is listed for %d", sb.loop, loop)
+			invariants.Check(sb.listed && int(sb.loop) == loop, "a sub of loop %d is listed for %d", sb.loop, loop)
 			invariants.Check(!sb.behind || sb.e != nil, "a removed sub is behind")
 		}
 	}
@@ -29,12 +29,12 @@ func (e *entry) check(r *resource, query string) {
 	invariants.Check(e.r == r && e.query == query && !e.gone, "%s: entry %q is filed as %q", r.name, e.query, query)
 	invariants.Check(e.snap != nil || e.fetch != nil, "%s: entry %q is neither loaded nor loading", r.name, query)
 	invariants.Check(e.fetch == nil || e.fetch.e == e, "%s: entry %q has a fetch of another entry", r.name, query)
-	invariants.Check(!e.retry.Armed() || e.lost && e.snap != nil && e.fetch == nil, "%s: entry %q has a re-get scheduled, lost: %v", r.name, query, e.lost)
-	invariants.Check(e.idle.Armed() == (len(e.subs.list) == 0), "%s: entry %q has %d subs, idle: %v", r.name, query, len(e.subs.list), e.idle.Armed())
-	invariants.Check(e.unused.listed == e.idle.Armed(), "%s: entry %q is listed as unused: %v, idle: %v", r.name, query, e.unused.listed, e.idle.Armed())
+	invariants.Check(!e.retry.armed() || e.lost && e.snap != nil && e.fetch == nil, "%s: entry %q has a re-get scheduled, lost: %v", r.name, query, e.lost)
+	invariants.Check((e.unused != nil) == (len(e.subs.list) == 0), "%s: entry %q has %d subs, unused: %v", r.name, query, len(e.subs.list), e.unused != nil)
+	invariants.Check(e.unused == nil || e.unused.idle.Armed(), "%s: entry %q is unused, but will not be evicted", r.name, query)
 	through := make(map[*link]int)
 	for i, sb := range e.subs.list {
-		invariants.Check(sb.e == e && sb.pos == i, "%s: sub %d of entry %q belongs elsewhere", r.name, sb.ref, query)
+		invariants.Check(sb.e == e && int(sb.pos) == i, "%s: sub %d of entry %q belongs elsewhere", r.name, sb.ref, query)
 		invariants.Check(!sb.behind || sb.listed && e.snap != nil, "%s: sub %d is behind, but not listed to catch up", r.name, sb.ref)
 		if sb.link != nil {
 			through[sb.link]++
@@ -53,7 +53,7 @@ func (e *entry) check(r *resource, query string) {
 func (u *unused) check() {
 	bytes, prev := 0, (*entry)(nil)
 	for e := u.first; e != nil; prev, e = e, e.unused.next {
-		invariants.Check(e.unused.listed && !e.gone && e.unused.prev == prev, "%s: entry %q is in the list of unused entries by mistake", e.r.name, e.query)
+		invariants.Check(!e.gone && e.unused.prev == prev, "%s: entry %q is in the list of unused entries by mistake", e.r.name, e.query)
 		bytes += e.unused.weight
 	}
 	invariants.Check(u.last == prev, "the list of unused entries ends early")

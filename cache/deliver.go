@@ -30,7 +30,7 @@ type laggards struct{ list []*sub }
 
 func (b *broadcast) post(sb *sub, u state.Update) {
 	u.Ref = sb.ref
-	b.loops.Post(sb.loop, u)
+	b.loops.Post(int(sb.loop), u)
 }
 
 // deliver sends an event to an entry's subs; the entry's snapshot is the state after it. A loop
@@ -41,7 +41,7 @@ func (b *broadcast) deliver(e *entry, ev *state.Event) {
 	b.metrics.EventsApplied.Add(1)
 	for _, sb := range e.subs.list {
 		if ev.Kind != state.Delete {
-			backlog := b.loops.Backlog(sb.loop)
+			backlog := b.loops.Backlog(int(sb.loop))
 			if sb.behind && backlog <= b.limit/2 {
 				b.sync(sb)
 				if ev.Kind != state.Custom {
@@ -70,7 +70,7 @@ const manySteps = 1024
 func (b *broadcast) deliverSteps(e *entry, steps []*state.Event) {
 	b.metrics.EventsApplied.Add(int64(len(steps)))
 	for _, sb := range e.subs.list {
-		switch backlog := b.loops.Backlog(sb.loop); {
+		switch backlog := b.loops.Backlog(int(sb.loop)); {
 		case sb.behind && backlog <= b.limit/2:
 			b.sync(sb)
 		case sb.behind || backlog > b.limit:
@@ -101,7 +101,7 @@ func (b *broadcast) sync(sb *sub) {
 	b.metrics.Synced.Add(1)
 	lost := sb.lost
 	sb.lost = 0
-	b.post(sb, state.Update{Kind: state.Synced, Snapshot: sb.e.snap, Lost: lost})
+	b.post(sb, state.Update{Kind: state.Synced, Snapshot: sb.e.snap, Lost: int(lost)})
 }
 
 func (b *broadcast) setBehind(sb *sub, behind bool) {

@@ -3,7 +3,6 @@ package cache
 import (
 	"time"
 
-	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
 )
@@ -21,6 +20,8 @@ import (
 //   - gone: no longer in resource.entries. It is final; callbacks check for it.
 //
 // An entry is also gone after a time without subs (see returns.go), or earlier if memory is needed.
+//
+// There may be a million entries, so what most never need is apart from them.
 type entry struct {
 	r     *resource
 	query string
@@ -29,30 +30,28 @@ type entry struct {
 
 	snap  *state.Snapshot
 	fetch *fetch // in flight, or queued for a place in the reset throttle
-	gone  bool   // evicted, deleted, failed or merged
-	used  bool   // there are subs
 
+	retry  rareTimer // for the next re-get
+	unused *idleList // nil while there are subs
+	seen   *seen     // nil: no events yet
+
+	retries int32
+	gone    bool // evicted, deleted, failed or merged
+	used    bool // there are subs
 	lost    bool // events may be missing from snap; only the reply to a get can restore it
-	retry   owner.Timer
-	retries int
-
-	idle   owner.Timer // armed while there are no subs
-	unused idleList    // listed at the same time
-
-	seen seen
 }
 
 // sub is one loop's subscription of an entry.
 type sub struct {
 	e    *entry // nil once forgotten
 	link *link  // the link that it came through; nil without one
-	loop int
 	ref  uint64
-	pos  int // index in the entry's list
+	loop int32
+	pos  int32 // index in the entry's list
 
-	behind bool // it has missed events of state
-	listed bool // it is in its loop's list of laggards
-	lost   int  // custom events dropped while it was behind
+	lost   int32 // custom events dropped while it was behind
+	behind bool  // it has missed events of state
+	listed bool  // it is in its loop's list of laggards
 }
 
 // set replaces the entry's snapshot.
@@ -66,14 +65,14 @@ func (e *entry) set(snap *state.Snapshot) {
 	}
 	e.snap = snap
 	e.r.s.metrics.Bytes.Add(int64(bytes))
-	if e.unused.listed {
+	if e.unused != nil {
 		e.r.s.unused.weigh(e)
 	}
 }
 
 func (e *entry) addSub(l *link, loop int, ref uint64) {
 	s := e.r.s
-	sb := &sub{e: e, link: l, loop: loop, ref: ref}
+	sb := &sub{e: e, link: l, loop: int32(loop), ref: ref}
 	e.subs.add(sb)
 	e.enter()
 	s.metrics.Subscriptions.Add(1)
@@ -135,7 +134,7 @@ func (e *entry) drop(evicted bool) {
 	r := e.r
 	s := r.s
 	e.gone = true
-	delete(r.entries, e.query)
+	r.entries.remove(e.query)
 	for l := range e.links {
 		l.remove()
 	}
@@ -150,9 +149,9 @@ func (e *entry) drop(evicted bool) {
 	}
 	e.use()
 	e.set(nil)
-	s.wheel.Cancel(&e.retry)
+	e.retry.cancel(s.wheel)
 	s.metrics.Entries.Add(-1)
-	if len(r.entries) == 0 {
+	if r.entries.len() == 0 {
 		r.vacant(evicted)
 	}
 }
@@ -182,18 +181,20 @@ type subKey struct {
 	ref  uint64
 }
 
+func (sb *sub) key() subKey { return subKey{int(sb.loop), sb.ref} }
+
 const manySubs = 32
 
 func (u *subs) add(sb *sub) {
-	sb.pos = len(u.list)
+	sb.pos = int32(len(u.list))
 	u.list = append(u.list, sb)
 	switch {
 	case u.index != nil:
-		u.index[subKey{sb.loop, sb.ref}] = sb
+		u.index[sb.key()] = sb
 	case len(u.list) > manySubs:
 		u.index = make(map[subKey]*sub, 2*manySubs)
 		for _, sb := range u.list {
-			u.index[subKey{sb.loop, sb.ref}] = sb
+			u.index[sb.key()] = sb
 		}
 	}
 }
@@ -205,7 +206,7 @@ func (u *subs) remove(sb *sub) {
 	u.list[last] = nil
 	u.list = u.list[:last]
 	if u.index != nil {
-		delete(u.index, subKey{sb.loop, sb.ref})
+		delete(u.index, sb.key())
 		if last <= manySubs/2 {
 			u.index = nil
 		}
@@ -217,7 +218,7 @@ func (u *subs) find(loop int, ref uint64) *sub {
 		return u.index[subKey{loop, ref}]
 	}
 	for _, sb := range u.list {
-		if sb.ref == ref && sb.loop == loop {
+		if sb.ref == ref && int(sb.loop) == loop {
 			return sb
 		}
 	}

@@ -35,7 +35,7 @@ func (r *resource) event(event string, payload []byte) {
 	default:
 		// All other events are of the plain resource. It has no entry if its get's reply has a
 		// query.
-		if e := r.entries[""]; e != nil && !r.lock.covers(e) {
+		if e := r.entries.plain; e != nil && !r.lock.covers(e) {
 			e.event(event, payload)
 		}
 	}
@@ -90,6 +90,9 @@ func (e *entry) event(event string, payload []byte) {
 		return
 	}
 	e.set(ev.Next)
+	if e.seen == nil {
+		e.seen = new(seen)
+	}
 	e.seen.note(event, s.now)
 	s.deliver(e, ev)
 }
@@ -156,7 +159,9 @@ func (r *resource) queryEvent(payload []byte) {
 		r.bad("query", err)
 		return
 	}
-	r.lock.take(len(ask))
+	if len(ask) > 0 {
+		r.take(len(ask))
+	}
 	for _, e := range ask {
 		s.metrics.QueryRequests.Add(1)
 		s.bus.Request(limit.Load, r.name, subject, res.AppendQueryRequest(nil, e.query), func(payload []byte, err *res.Error) {

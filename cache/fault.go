@@ -145,7 +145,7 @@ func (s *Shard) has(r *resource, key subKey) bool {
 	if r = s.resources[r.name]; r == nil {
 		return false
 	}
-	for _, e := range r.entries {
+	for _, e := range r.entries.all() {
 		if e.subs.find(key.loop, key.ref) != nil {
 			return true
 		}
@@ -158,15 +158,17 @@ func (s *Shard) startOver(r *resource) {
 	if s.resources[r.name] != r {
 		return
 	}
-	n := &resource{s: s, name: r.name, entries: make(map[string]*entry, len(r.entries)), faults: 1, faulted: s.now}
+	n := &resource{s: s, name: r.name, faults: 1, faulted: s.now}
 	if r.faults > 0 && s.now < r.faulted+faultsApart {
 		n.faults += r.faults
 	}
 	s.resources[n.name] = n
 	s.index.add(n.name, n)
 	s.bus.Subscribe(n.name) // perhaps again; that is harmless
-	s.wheel.Cancel(&r.linger)
-	r.lock.waiting, r.lock.lossy = nil, false // its query requests may still be answered
+	r.linger.cancel(s.wheel)
+	if l := r.lock; l != nil {
+		l.waiting, l.lossy = nil, false // its query requests may still be answered
+	}
 	for _, e := range r.sorted() {
 		n.inherit(e)
 	}
@@ -176,7 +178,7 @@ func (s *Shard) startOver(r *resource) {
 	for _, e := range n.sorted() {
 		e.refetch()
 	}
-	if len(n.entries) == 0 {
+	if n.entries.len() == 0 {
 		n.vacant(false)
 	}
 }
@@ -185,13 +187,13 @@ func (s *Shard) startOver(r *resource) {
 func (n *resource) inherit(e *entry) {
 	s := n.s
 	e.use()
-	s.wheel.Cancel(&e.retry)
+	e.retry.cancel(s.wheel)
 	e.gone = true
 	if e.fetch != nil {
 		e.fetch.e, e.fetch = nil, nil
 	}
 	c := &entry{r: n, query: e.query, snap: e.snap}
-	n.entries[c.query] = c
+	n.entries.put(c)
 	for _, sb := range e.subs.list {
 		old := sb.link
 		sb.e, sb.link = c, nil
@@ -250,15 +252,15 @@ func (s *Shard) abandon(r *resource) {
 
 func (r *resource) abandonSubs() {
 	s := r.s
-	s.wheel.Cancel(&r.linger)
+	r.linger.cancel(s.wheel)
 	for _, l := range r.links {
 		s.wheel.Cancel(&l.idle)
 	}
-	for _, e := range r.entries {
+	for _, e := range r.entries.all() {
 		if !e.gone {
 			e.use()
 			e.set(nil)
-			s.wheel.Cancel(&e.retry)
+			e.retry.cancel(s.wheel)
 			s.metrics.Entries.Add(-1)
 		}
 		e.gone = true

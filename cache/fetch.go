@@ -46,7 +46,7 @@ func (e *entry) reget() {
 		f.again = f.again || f.sent
 		return
 	}
-	s.wheel.Cancel(&e.retry)
+	e.retry.cancel(s.wheel)
 	f := &fetch{e: e}
 	e.fetch = f
 	if s.opt.ResetThrottle == nil {
@@ -154,7 +154,7 @@ func (e *entry) loaded(a *fetched) {
 		delete(s.refusals, largeKey(e.r.name, e.query))
 	}
 	if query := a.got.Query; query != e.query {
-		to := e.r.entries[query]
+		to := e.r.entries.get(query)
 		if to == nil {
 			e.rename(query)
 		} else {
@@ -183,10 +183,10 @@ func (e *entry) loaded(a *fetched) {
 // rename files an entry under the normalised query in its reply.
 func (e *entry) rename(query string) {
 	r, s := e.r, e.r.s
-	delete(r.entries, e.query)
+	r.entries.remove(e.query)
 	l := r.link(e.query, e)
 	e.query = query
-	r.entries[query] = e
+	r.entries.put(e)
 	for _, sb := range e.subs.list {
 		sb.link = l
 	}
@@ -201,7 +201,7 @@ func (e *entry) rename(query string) {
 func (e *entry) merge(to *entry) {
 	r, s := e.r, e.r.s
 	e.gone = true
-	delete(r.entries, e.query)
+	r.entries.remove(e.query)
 	e.use()
 	s.metrics.Entries.Add(-1)
 	l := r.link(e.query, to)
@@ -256,7 +256,7 @@ func (e *entry) backOff() {
 	s := e.r.s
 	wait := min(retryFirst<<min(e.retries, 10), retryMost)
 	e.retries++
-	s.wheel.Schedule(&e.retry, s.now+wait, owner.Func(func(time.Duration) {
+	e.retry.schedule(s.wheel, s.now+wait, owner.Func(func(time.Duration) {
 		s.doubt.r = e.r
 		e.reget()
 	}))

@@ -55,7 +55,7 @@ func (s *Shard) Inspect(name, query string, one bool, n int, done func(info *Inf
 			done(nil)
 			return
 		}
-		info := &Info{Name: name, Queries: len(r.entries)}
+		info := &Info{Name: name, Queries: r.entries.len()}
 		if one {
 			if e, _ := r.find(query); e != nil {
 				info.Entries = append(info.Entries, e.info(n))
@@ -63,7 +63,7 @@ func (s *Shard) Inspect(name, query string, one bool, n int, done func(info *Inf
 			done(info)
 			return
 		}
-		for _, e := range r.entries {
+		for _, e := range r.entries.all() {
 			if len(info.Entries) == n {
 				break
 			}
@@ -75,12 +75,13 @@ func (s *Shard) Inspect(name, query string, one bool, n int, done func(info *Inf
 
 func (e *entry) info(n int) EntryInfo {
 	now := e.r.s.now
-	i := EntryInfo{Query: e.query, State: e.stateName(), Snapshot: e.snap, Following: len(e.subs.list), Events: e.seen.rate.PerSecond(now)}
+	i := EntryInfo{Query: e.query, State: e.stateName(), Snapshot: e.snap, Following: len(e.subs.list)}
 	for _, sb := range e.subs.list[:min(len(e.subs.list), n)] {
-		i.Topics = append(i.Topics, TopicInfo{sb.loop, sb.ref})
+		i.Topics = append(i.Topics, TopicInfo{int(sb.loop), sb.ref})
 	}
-	if i.LastEvent = e.seen.last; i.LastEvent != "" {
-		i.LastAge = now - e.seen.at
+	if e.seen != nil {
+		i.Events = e.seen.rate.PerSecond(now)
+		i.LastEvent, i.LastAge = e.seen.last, now-e.seen.at
 	}
 	return i
 }

@@ -26,9 +26,15 @@ type deferred struct {
 	reply   *fetched
 }
 
-func (l *lock) held() bool { return l.replies > 0 }
+func (l *lock) held() bool { return l != nil && l.replies > 0 }
 
-func (l *lock) take(replies int) { l.replies = replies }
+// take holds the lock until so many replies have been handled; there is at least one.
+func (r *resource) take(replies int) {
+	if r.lock == nil {
+		r.lock = new(lock)
+	}
+	r.lock.replies = replies
+}
 
 // release counts a handled reply and reports whether it was the last.
 func (l *lock) release() bool {
@@ -44,7 +50,7 @@ func (l *lock) room(bytes int, opt *Options) bool {
 
 // loaded records the reply to an entry's first get.
 func (l *lock) loaded(e *entry) {
-	if len(l.waiting) == 0 {
+	if l == nil || len(l.waiting) == 0 {
 		return
 	}
 	if l.since == nil {
@@ -55,6 +61,9 @@ func (l *lock) loaded(e *entry) {
 
 // covers reports whether the state that e was loaded with includes the event being handled.
 func (l *lock) covers(e *entry) bool {
+	if l == nil {
+		return false
+	}
 	n, ok := l.since[e]
 	return ok && n >= l.handled
 }
@@ -67,7 +76,7 @@ func (l *lock) queue(d deferred) {
 
 // unlocked handles what was deferred, until one of the deferred query events takes the lock again.
 func (r *resource) unlocked() {
-	l := &r.lock
+	l := r.lock
 	done := 0
 	for done < len(l.waiting) && !l.held() {
 		d := l.waiting[done]
@@ -85,9 +94,8 @@ func (r *resource) unlocked() {
 	if l.held() {
 		return
 	}
-	l.waiting, l.since = nil, nil
+	r.lock = nil
 	if l.lossy {
-		l.lossy = false
 		r.missed()
 	}
 }

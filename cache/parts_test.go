@@ -83,7 +83,7 @@ func TestSubsFindEach(t *testing.T) {
 		}
 		switch sb := have[key]; {
 		case sb == nil && rnd.IntN(80) >= len(have)/2:
-			sb = &sub{loop: key.loop, ref: key.ref}
+			sb = &sub{loop: int32(key.loop), ref: key.ref}
 			have[key] = sb
 			u.add(sb)
 		case sb != nil:

@@ -13,13 +13,13 @@ import (
 type resource struct {
 	s       *Shard
 	name    string
-	entries map[string]*entry // by normalised query; loading ones by the client's query
-	links   map[string]*link  // by the client's query
-	lock    lock
-	linger  owner.Timer // armed while there are no entries
+	entries entries          // by normalised query; loading ones by the client's query
+	links   map[string]*link // by the client's query
+	lock    *lock            // nil: it is not held
+	linger  rareTimer        // armed while there are no entries
 	stay    stay
 
-	faults  int           // successive panics, each within faultsApart of the previous one
+	faults  int32         // successive panics, each within faultsApart of the previous one
 	faulted time.Duration // time of the last one
 }
 
@@ -34,7 +34,7 @@ type link struct {
 }
 
 func (s *Shard) addResource(name string) *resource {
-	r := &resource{s: s, name: name, entries: make(map[string]*entry, 1), stay: s.remembered(name)}
+	r := &resource{s: s, name: name, stay: s.remembered(name)}
 	s.doubt.r = r
 	s.resources[name] = r
 	s.index.add(name, r)
@@ -57,13 +57,13 @@ func (r *resource) find(query string) (*entry, *link) {
 	if l := r.links[query]; l != nil {
 		return l.e, l
 	}
-	return r.entries[query], nil
+	return r.entries.get(query), nil
 }
 
 // sorted returns the entries ordered by query, for a deterministic order of effects.
 func (r *resource) sorted() []*entry {
-	list := make([]*entry, 0, len(r.entries))
-	for _, e := range r.entries {
+	list := make([]*entry, 0, r.entries.len())
+	for _, e := range r.entries.all() {
 		list = append(list, e)
 	}
 	slices.SortFunc(list, func(a, b *entry) int { return strings.Compare(a.query, b.query) })
@@ -71,9 +71,9 @@ func (r *resource) sorted() []*entry {
 }
 
 func (r *resource) addEntry(query string) *entry {
-	r.s.wheel.Cancel(&r.linger)
+	r.linger.cancel(r.s.wheel)
 	e := &entry{r: r, query: query}
-	r.entries[query] = e
+	r.entries.put(e)
 	r.s.metrics.Entries.Add(1)
 	return e
 }
@@ -85,7 +85,7 @@ func (r *resource) vacant(evicted bool) {
 		r.remove()
 		return
 	}
-	r.s.wheel.Schedule(&r.linger, r.s.now+r.remains(), r)
+	r.linger.schedule(r.s.wheel, r.s.now+r.remains(), r)
 }
 
 // Expire removes a resource that has had no entries for a while.
@@ -100,7 +100,7 @@ func (r *resource) Expire(time.Duration) {
 
 func (r *resource) remove() {
 	s := r.s
-	s.wheel.Cancel(&r.linger)
+	r.linger.cancel(s.wheel)
 	r.remember()
 	delete(s.resources, r.name)
 	s.index.remove(r.name)

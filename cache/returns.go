@@ -52,10 +52,10 @@ func (r *returns) take(name string) (left time.Duration, ok bool) {
 
 // stay is how long a resource is cached after its last sub.
 type stay struct {
-	used    int           // entries with subs
-	left    time.Duration // when the last sub left, if empty is set
+	used    int32         // entries with subs
 	empty   bool          // there were subs, and there are none
 	evicted bool          // the resource was evicted since then
+	left    time.Duration // when the last sub left, if empty is set
 	length  time.Duration // 0: EvictAfter
 }
 

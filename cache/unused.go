@@ -1,5 +1,7 @@
 package cache
 
+import "sluice/internal/owner"
+
 // unusedOverhead is the memory of an entry without subscribers beside its snapshot: the entry, its
 // timer, its place in maps and in the index, and its subscription on NATS.
 const unusedOverhead = 512
@@ -14,18 +16,17 @@ type unused struct {
 	last    *entry
 }
 
-// idleList is an entry's place in unused.
+// idleList is the place in unused of an entry without subs.
 type idleList struct {
 	prev, next *entry
-	listed     bool
-	weight     int // bytes counted
+	weight     int         // bytes counted
+	idle       owner.Timer // armed: its end evicts the entry
 }
 
 // add lists an entry as the most recently used. One that is larger than the limit alone becomes the
 // first to go: the others are worth more.
 func (u *unused) add(e *entry) {
-	at := &e.unused
-	at.listed = true
+	at := e.unused
 	u.metrics.Unused.Add(1)
 	u.weigh(e)
 	if at.weight > u.limit {
@@ -51,20 +52,15 @@ func (u *unused) insertFirst(e *entry) {
 	u.first = e
 }
 
-// remove takes an entry off the list, if it is on it.
+// remove takes an entry off the list.
 func (u *unused) remove(e *entry) {
-	at := &e.unused
-	if !at.listed {
-		return
-	}
 	u.unlink(e)
-	u.count(-at.weight)
+	u.count(-e.unused.weight)
 	u.metrics.Unused.Add(-1)
-	*at = idleList{}
 }
 
 func (u *unused) unlink(e *entry) {
-	at := &e.unused
+	at := e.unused
 	if at.prev != nil {
 		at.prev.unused.next = at.next
 	} else {
@@ -96,15 +92,20 @@ func (u *unused) count(bytes int) {
 // rest begins the time without subs: at its end, or when others need the memory, e is evicted.
 func (e *entry) rest() {
 	s := e.r.s
-	s.wheel.Schedule(&e.idle, s.now+e.r.remains(), e)
+	e.unused = new(idleList)
+	s.wheel.Schedule(&e.unused.idle, s.now+e.r.remains(), e)
 	s.unused.add(e)
 }
 
 // use ends what rest began.
 func (e *entry) use() {
+	if e.unused == nil {
+		return
+	}
 	s := e.r.s
-	s.wheel.Cancel(&e.idle)
+	s.wheel.Cancel(&e.unused.idle)
 	s.unused.remove(e)
+	e.unused = nil
 }
 
 // trim evicts entries without subs if they hold too much memory, the least recently used first. It
