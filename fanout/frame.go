@@ -43,7 +43,7 @@ func AppendSet(dst []byte, set []Resource, legacy, more bool) []byte {
 			if r.Err != nil {
 				dst = r.Err.AppendJSON(dst)
 			} else {
-				dst = append(dst, r.Snapshot.JSON(legacy)...)
+				dst = r.Snapshot.AppendJSON(dst, legacy)
 			}
 		}
 		if open {

@@ -153,7 +153,7 @@ func BenchmarkJSON(b *testing.B) {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			s := bigModel(size)
 			for b.Loop() {
-				s.appendJSON(false)
+				s.encode(nil, false)
 			}
 		})
 	}

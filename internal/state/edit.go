@@ -47,7 +47,7 @@ func (s *Snapshot) with(changes []PropChange) *Snapshot {
 		case c.New.Kind == res.Delete:
 			next = next.removed(index)
 		case c.HadOld:
-			next = next.next(next.root.set(index, c.New), next.height, len(c.Old.Raw))
+			next = next.next(next.root.set(index, c.New), next.levels(), len(c.Old.Raw))
 		default:
 			next = next.inserted(index, c.Key, c.New)
 		}

@@ -25,7 +25,7 @@ func (s *Snapshot) TreeBytes() int { return s.Bytes() + valueBytes*s.Len() + val
 // pathBytes returns about how many bytes an edit copies: a leaf and the inner nodes above it. The
 // snapshot has a tree.
 func (s *Snapshot) pathBytes() int {
-	return valueBytes*min(s.root.count, fill) + valueBytes + s.height*innerBytes
+	return valueBytes*min(s.root.count, fill) + valueBytes + int(s.height)*innerBytes
 }
 
 // Retains returns about how many bytes of s later does not share, in O(1). It is TreeBytes at most.

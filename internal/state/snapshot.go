@@ -35,9 +35,10 @@ var (
 // other nodes with the snapshot it was made from, so its cost is logarithmic in the size.
 type Snapshot struct {
 	root   *node // nil if lazy is set
+	past   int   // bytes that versions before it had and later ones have not, see Retains
+	height uint8 // levels above the leaves
 	model  bool
-	height int // levels above the leaves
-	past   int // bytes that versions before it had and later ones have not, see Retains
+	read   atomic.Bool // AppendJSON has encoded it once
 
 	lazy *lazyTree // a step of an edit script: the tree is built on first access; else nil
 
@@ -49,9 +50,22 @@ type Snapshot struct {
 // NewModel returns a model with the given properties. It does not retain props. The last value of a
 // repeated key wins; a delete action removes the key.
 func NewModel(props []res.Prop) *Snapshot {
+	if sortedAndSet(props) {
+		return fromProps(props)
+	}
 	sorted := sortProps(props)
 	sorted = slices.DeleteFunc(sorted, func(p res.Prop) bool { return p.Value.Kind == res.Delete })
 	return fromProps(sorted)
+}
+
+// sortedAndSet reports whether keys are sorted and unique, and none is deleted.
+func sortedAndSet(props []res.Prop) bool {
+	for i := range props {
+		if props[i].Value.Kind == res.Delete || i > 0 && props[i-1].Key >= props[i].Key {
+			return false
+		}
+	}
+	return true
 }
 
 // sortProps returns a copy sorted by key in which each key occurs once, with its last value.
@@ -68,15 +82,14 @@ func sortProps(props []res.Prop) []res.Prop {
 	return out
 }
 
-// fromProps returns a model of properties that are sorted and unique.
+// fromProps returns a model of properties that are sorted and unique. It does not retain props.
 func fromProps(props []res.Prop) *Snapshot {
-	keys := make([]string, len(props))
 	vals := make([]res.Value, len(props))
-	for i, p := range props {
-		keys[i], vals[i] = p.Key, p.Value
+	for i := range props {
+		vals[i] = props[i].Value
 	}
-	root, height := build(keys, vals)
-	return &Snapshot{root: root, height: height, model: true}
+	root, height := build(keysOf(props), vals)
+	return &Snapshot{root: root, height: uint8(height), model: true}
 }
 
 // NewCollection returns a collection of the values. It does not retain values.
@@ -85,13 +98,13 @@ func NewCollection(values []res.Value) *Snapshot {
 		values = slices.Clone(values) // build retains it
 	}
 	root, height := build(nil, values)
-	return &Snapshot{root: root, height: height}
+	return &Snapshot{root: root, height: uint8(height)}
 }
 
 // next returns a snapshot of the same type with another tree: s's but for one path and text bytes
 // of keys and values.
 func (s *Snapshot) next(root *node, height, text int) *Snapshot {
-	n := &Snapshot{root: root, height: height, model: s.model}
+	n := &Snapshot{root: root, height: uint8(height), model: s.model}
 	n.past = s.past + n.pathBytes() + text
 	return n
 }
@@ -109,7 +122,7 @@ func (s *Snapshot) levels() int {
 	if s.lazy != nil {
 		return s.lazy.build().height
 	}
-	return s.height
+	return int(s.height)
 }
 
 // sums returns the totals of all entries. It never builds a lazy tree.
@@ -195,16 +208,12 @@ func (s *Snapshot) Refs() iter.Seq[string] {
 // JSON returns the resource as a JSON object or array; with legacy, in the form for clients below
 // protocol 1.2.1. Each form is encoded once and shared: callers must not modify it.
 func (s *Snapshot) JSON(legacy bool) []byte {
-	at := &s.json
-	if legacy && s.HasSpecial() {
-		at = &s.legacy
-	} else {
-		legacy = false
-	}
+	at, legacy := s.text(legacy)
 	if p := at.Load(); p != nil {
 		return *p
 	}
-	text := s.appendJSON(legacy)
+	text := s.encode(make([]byte, 0, s.Size()), legacy)
+	text = text[:len(text):len(text)]
 	// Two readers may encode concurrently; all use the text that was stored first, unless it has
 	// been dropped again.
 	if !at.CompareAndSwap(nil, &text) {
@@ -215,25 +224,47 @@ func (s *Snapshot) JSON(legacy bool) []byte {
 	return text
 }
 
-func (s *Snapshot) appendJSON(legacy bool) []byte {
+// onceBytes is the size up to which AppendJSON encodes a snapshot twice before it keeps the text.
+const onceBytes = 1 << 10
+
+// AppendJSON appends JSON(legacy) to dst. Most small resources have one reader, and change before
+// they have another: the first to read a small snapshot leaves no text of it.
+func (s *Snapshot) AppendJSON(dst []byte, legacy bool) []byte {
+	if at, special := s.text(legacy); at.Load() == nil && s.Size() <= onceBytes && !s.read.Swap(true) {
+		return s.encode(dst, special)
+	}
+	return append(dst, s.JSON(legacy)...)
+}
+
+// text returns where the text for clients of a kind is kept, and whether it is that for clients
+// below protocol 1.2.1.
+func (s *Snapshot) text(legacy bool) (at *atomic.Pointer[[]byte], special bool) {
+	if legacy && s.HasSpecial() {
+		return &s.legacy, true
+	}
+	return &s.json, false
+}
+
+// encode appends the text.
+func (s *Snapshot) encode(dst []byte, legacy bool) []byte {
 	start, end := byte('['), byte(']')
 	if s.model {
 		start, end = '{', '}'
 	}
-	dst := make([]byte, 0, s.Size())
 	dst = append(dst, start)
+	first := true
 	for key, v := range s.All() {
-		if len(dst) > 1 {
+		if !first {
 			dst = append(dst, ',')
 		}
+		first = false
 		if s.model {
 			dst = res.AppendString(dst, key)
 			dst = append(dst, ':')
 		}
 		dst = v.AppendJSON(dst, legacy)
 	}
-	dst = append(dst, end)
-	return dst[:len(dst):len(dst)]
+	return append(dst, end)
 }
 
 // Equal reports whether both snapshots have the same type and equal entries. Shared nodes are not
