@@ -13,6 +13,7 @@ import (
 	"sluice/gateway"
 	"sluice/internal/config"
 	"sluice/internal/memory"
+	"sluice/internal/owner"
 	"sluice/internal/systemd"
 	"sluice/internal/takeover"
 )
@@ -153,6 +154,7 @@ func (p *process) run(args []string) int {
 		defer func() { _ = orders.Close() }()
 	}
 	p.predecessor.Step("settings read; connecting to NATS")
+	defer memory.StartTrim(owner.SystemClock(), log).Stop()
 	return p.serve(s, c, orders, log)
 }
 

@@ -19,7 +19,8 @@ const (
 
 var sharedKeys [sharedKinds]atomic.Pointer[[]string]
 
-// keysOf returns the keys of sorted properties. The result never changes. Any goroutine may call it.
+// keysOf returns the keys of sorted properties. The result never changes. Any goroutine may call
+// it.
 func keysOf(props []res.Prop) []string {
 	if len(props) == 0 || len(props) > mostShared {
 		return ownKeys(props)

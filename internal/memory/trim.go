@@ -1,0 +1,115 @@
+package memory
+
+import (
+	"log/slog"
+	"math"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
+	"time"
+
+	"sluice/internal/owner"
+)
+
+// After a storm of clients the Go runtime keeps as much memory again as is in use: what was
+// allocated up to the last collection, and room until the next one. A gateway whose clients are
+// quiet allocates next to nothing, so that collection may be hours away. A Trim collects then, and
+// gives the pages back to the system.
+//
+// While the gateway allocates, the runtime's own pace is the right one, and there is no trim. A
+// trim must also pay: it gives back an eighth of what is in use at least. So trims cost less than
+// one per cent of a core: at the highest rate that counts as quiet, an eighth of a gigabyte comes
+// together in two minutes, and a collection of a gigabyte takes less than a second of a core.
+
+const (
+	trimInterval = time.Second // of looks
+	// quietLooks is for how many looks in a row the process has to allocate less than quietBytes
+	// each.
+	quietLooks = 3
+	quietBytes = 1 << 20
+	// A trim gives back at least leastTrim bytes, and live/trimPart.
+	leastTrim = 2 << 20
+	trimPart  = 8
+)
+
+// Heap is what a Trim reads.
+type Heap struct {
+	Allocated int64 // bytes since the process started
+	Live      int64 // bytes that the last collection found in use
+	Objects   int64 // bytes of objects, those included that no one uses and no collection has found
+	Free      int64 // bytes without objects that the system has not got back
+	Off       bool  // there are no collections (GOGC=off): none is to be started
+}
+
+// gain is what a trim gives back at most.
+func (h *Heap) gain() int64 { return h.Objects - h.Live + h.Free }
+
+// Trim gives unused memory back while the process is quiet. Its methods may be called from any
+// goroutine.
+type Trim struct {
+	clock owner.Clock
+	log   *slog.Logger
+	read  func() Heap
+	free  func() // collects and gives back; it takes a while
+	busy  atomic.Bool
+	ended atomic.Bool
+
+	// Owned by the alarm's function.
+	allocated int64 // at the last look
+	quiet     int   // looks in a row
+}
+
+// StartTrim begins to give unused memory of this process back.
+func StartTrim(clock owner.Clock, log *slog.Logger) *Trim {
+	t := &Trim{clock: clock, log: log, read: ReadHeap, free: debug.FreeOSMemory}
+	t.start()
+	return t
+}
+
+func (t *Trim) start() {
+	t.allocated = t.read().Allocated
+	t.arm()
+}
+
+// Stop ends it: no further trim begins.
+func (t *Trim) Stop() { t.ended.Store(true) }
+
+func (t *Trim) arm() { t.clock.AfterFunc(trimInterval, t.look) }
+
+func (t *Trim) look() {
+	if t.ended.Load() {
+		return
+	}
+	defer t.arm()
+	h := t.read()
+	if h.Allocated-t.allocated < quietBytes {
+		t.quiet++
+	} else {
+		t.quiet = 0
+	}
+	t.allocated = h.Allocated
+	if h.Off || t.quiet < quietLooks || h.gain() < max(leastTrim, h.Live/trimPart) || t.busy.Swap(true) {
+		return
+	}
+	t.quiet = 0
+	go func() {
+		t.free()
+		t.busy.Store(false)
+		after := t.read()
+		t.log.Debug("unused memory given back", "bytes", h.gain()-after.gain())
+	}()
+}
+
+// ReadHeap returns the heap of this process.
+func ReadHeap() Heap {
+	samples := [...]metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"},
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/gc/gogc:percent"},
+	}
+	metrics.Read(samples[:])
+	value := func(i int) int64 { return int64(samples[i].Value.Uint64()) }
+	return Heap{Allocated: value(0), Live: value(1), Objects: value(2), Free: value(3), Off: samples[4].Value.Uint64() == math.MaxUint64}
+}
