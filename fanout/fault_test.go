@@ -68,7 +68,7 @@ func fiveBombers(t *testing.T) (*Hub, *recorder, []*bomber) {
 // TestPanicOfSubscriber: after a subscriber's panic, all others get each update exactly once.
 func TestPanicOfSubscriber(t *testing.T) {
 	add := func(h *Hub) *state.Event {
-		e, err := h.topics[topicKey{"x", "x", ""}].snap.Add(0, number(7))
+		e, err := h.Find("x", "x", "").snap.Add(0, number(7))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +86,7 @@ func TestPanicOfSubscriber(t *testing.T) {
 			h.Apply(state.Update{Ref: ref, Kind: state.Applied, Event: add(h)})
 		}},
 		{"event", "event delete after [0,1]", true, func(h *Hub, ref uint64) {
-			h.Apply(state.Update{Ref: ref, Kind: state.Applied, Event: state.NewDelete(h.topics[topicKey{"x", "x", ""}].snap)})
+			h.Apply(state.Update{Ref: ref, Kind: state.Applied, Event: state.NewDelete(h.Find("x", "x", "").snap)})
 		}},
 		{"reaccess", "reaccess 1", true, func(h *Hub, _ uint64) { h.ResetAccess(Reset, func(string) bool { return true }) }},
 		{"send", `{"event":"x.remove","data":{"idx":1}} {"event":"x.remove","data":{"idx":0}}`, true, func(h *Hub, ref uint64) {
@@ -127,7 +127,7 @@ func TestPanicOfEncoding(t *testing.T) {
 		}
 		return plain(dst, m)
 	}
-	e, err := h.topics[topicKey{"x", "x", ""}].snap.Add(0, number(7))
+	e, err := h.Find("x", "x", "").snap.Add(0, number(7))
 	if err != nil {
 		t.Fatal(err)
 	}

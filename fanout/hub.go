@@ -76,7 +76,7 @@ type Hub struct {
 	metrics   *Metrics
 
 	// Owned by the loop.
-	topics  map[topicKey]*Topic
+	topics  topics
 	slots   []slot   // topics by the low half of their ref
 	free    []uint32 // slots not in use
 	buf     []byte   // the message being encoded
@@ -101,12 +101,12 @@ type topicKey struct{ rid, name, query string }
 
 // NewHub returns an empty hub. Frames are allocated from arena.
 func NewHub(source Source, framers Framers, arena *pool.Arena, m *Metrics) *Hub {
-	return &Hub{Portion: defaultPortion, Now: func() time.Duration { return 0 }, source: source, framers: framers, arena: arena, metrics: m, topics: make(map[topicKey]*Topic)}
+	return &Hub{Portion: defaultPortion, Now: func() time.Duration { return 0 }, source: source, framers: framers, arena: arena, metrics: m, topics: topics{byRID: make(map[string]*Topic)}}
 }
 
 // Find returns the topic of a resource, nil if the loop has none. Joining an alive
 // topic sends no request.
-func (h *Hub) Find(rid, name, query string) *Topic { return h.topics[topicKey{rid, name, query}] }
+func (h *Hub) Find(rid, name, query string) *Topic { return h.topics.find(topicKey{rid, name, query}) }
 
 // Join makes sub, which embeds m, a member of the topic of rid and returns the
 // topic. rid is the resource ID as the client writes it; services know it by name
@@ -115,10 +115,10 @@ func (h *Hub) Find(rid, name, query string) *Topic { return h.topics[topicKey{ri
 // Source.Subscribe; it is nil if there is such a topic already (Find).
 func (h *Hub) Join(sub Subscriber, m *Member, out Outbox, v Variant, rid, name, query string, first func()) *Topic {
 	key := topicKey{rid, name, query}
-	t := h.topics[key]
+	t := h.topics.find(key)
 	if t == nil {
 		t = &Topic{hub: h, key: key}
-		h.topics[key] = t
+		h.topics.add(t)
 		h.metrics.Topics.Add(1)
 		t.ref = h.allot(t)
 		h.source.Subscribe(t.ref, name, query, first)
@@ -305,7 +305,7 @@ func (h *Hub) byRef(ref uint64) *Topic {
 // leave; the next Join makes a new one.
 func (h *Hub) forget(t *Topic) {
 	t.gone()
-	delete(h.topics, t.key)
+	h.topics.remove(t)
 	h.metrics.Topics.Add(-1)
 	i := uint32(t.ref)
 	h.slots[i].topic = nil
@@ -314,7 +314,7 @@ func (h *Hub) forget(t *Topic) {
 }
 
 // Len returns the number of topics.
-func (h *Hub) Len() int { return len(h.topics) }
+func (h *Hub) Len() int { return h.topics.len }
 
 // Frame returns the frame of a JSON message. It is immutable.
 func (h *Hub) Frame(message []byte, f Form) []byte {

@@ -272,8 +272,8 @@ func broadcastTo(t testing.TB, members int) (h *Hub, apply func()) {
 	}
 	s := model(t, 1)
 	h.load(r, "x", s)
-	for i := range h.topics[topicKey{"x", "x", ""}].members {
-		h.topics[topicKey{"x", "x", ""}].members[i].ready = true
+	for i := range h.Find("x", "x", "").members {
+		h.Find("x", "x", "").members[i].ready = true
 	}
 	ping := state.Update{Ref: r.refs["x?"], Kind: state.Applied, Event: state.NewCustom("ping", []byte(`{"a":1}`), s)}
 	return h, func() {

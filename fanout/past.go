@@ -38,7 +38,7 @@ type past struct {
 // Remember sets whether the hub keeps what its topics have to send.
 func Remember(h *Hub, on bool) {
 	h.remembers = on
-	for _, t := range h.topics {
+	for t := range h.topics.all() {
 		if t.past = nil; on && t.phase == phaseReady {
 			t.past = &past{since: h.Now()}
 		}

@@ -142,6 +142,7 @@ const (
 type Topic struct {
 	hub     *Hub
 	key     topicKey
+	next    *Topic // with the same RID, see topics
 	ref     uint64
 	phase   phase
 	snap    *state.Snapshot // the newest; set when loaded
