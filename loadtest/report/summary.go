@@ -105,7 +105,7 @@ func (s section) summaryRow(n int, own bool, f figure) string {
 	return b.String()
 }
 
-const summaryAbout = "CPU is the server's own, on one core, in µs per delivery, connection, request, page or subscription: lower is better, as with memory; of rates, and of MB per CPU second, higher is better."
+const summaryAbout = "CPU is the server's own, in µs per delivery, connection, request, page or subscription: lower is better, as with memory; of rates, and of MB per CPU second, higher is better."
 
 // Insert writes between these marks.
 const (
