@@ -20,6 +20,7 @@ import (
 
 	"sluice/loadtest/client"
 	"sluice/loadtest/floor"
+	"sluice/loadtest/netns"
 	"sluice/loadtest/plan"
 	"sluice/loadtest/report"
 	"sluice/loadtest/result"
@@ -89,6 +90,8 @@ func command(args []string, out io.Writer) error {
 		return floorCommand(args)
 	case "within": // a run starts itself again with it
 		return withinCommand(args, out)
+	case "guard": // it starts this, too
+		return netns.Guard(os.Stdin)
 	case "client": // a run starts its client processes with it
 		return client.Worker(os.Stdin, os.Stdout)
 	case "kinds":

@@ -26,7 +26,7 @@ import (
 // The test binary acts as sluice-load when a run starts it: for client processes, the floor, and
 // the run itself in namespaces of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && slices.Contains([]string{"client", "floor", "within"}, os.Args[1]) {
+	if len(os.Args) > 1 && slices.Contains([]string{"client", "floor", "within", "guard"}, os.Args[1]) {
 		main()
 		return
 	}

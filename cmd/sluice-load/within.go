@@ -46,7 +46,7 @@ func within(p plan.Plan, args []string, out io.Writer) (why string, err error) {
 	}
 	cmd := exec.Command(self, append([]string{"within", strings.Join(cores, ",")}, args...)...)
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
-	err = netns.Run(ctx, cmd)
+	err = netns.Run(ctx, cmd, exec.Command(self, "guard"))
 	var refused netns.Refused
 	if errors.As(err, &refused) {
 		return refused.Why, nil

@@ -39,6 +39,9 @@ func Cell(c *result.Cell, s plan.Scenario) {
 			c.Notes = append(c.Notes, "a gateway on this machine counts as another program unless its process is known: give its process id (-pid)")
 		}
 	}
+	if c.Dropped > 0 { // TCP sends them again, 200 ms later
+		timing(fmt.Sprintf("the machine: it dropped %d packets, because a core's queue of them was full", c.Dropped))
+	}
 	if c.Memory.SocketCon < -1 {
 		c.Reject(result.Sockets, "the machine: the kernel counts all sockets, and other sockets were closed during the measurement")
 	}

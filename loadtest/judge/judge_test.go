@@ -24,6 +24,7 @@ func TestCell(t *testing.T) {
 	}{
 		{"nothing", func(*result.Cell) {}, ""},
 		{"other programs", func(c *result.Cell) { c.OtherBusy = 0.5 }, "cpu latency rate sockets"},
+		{"dropped packets", func(c *result.Cell) { c.Dropped = 1 }, "latency rate"},
 		{"hypervisor", func(c *result.Cell) { c.Steal = 0.2 }, "cpu latency rate"},
 		{"full clients", func(c *result.Cell) { c.ClientBusy = 0.97 }, "≥ ≤ clients"},
 		{"late harness", func(c *result.Cell) { c.Late = 20_000 }, "≥ ≤ harness"},

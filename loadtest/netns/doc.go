@@ -9,6 +9,9 @@
 // Run starts the program, and Enter, called in it, prepares the namespaces. The program is process
 // 1 of a namespace of processes. So when it ends, or the one that called Run is killed, the kernel
 // ends all that it has started, and the network namespace with them. Steering needs privileges, and
-// a kernel that has it; where either is missing Run returns a Refused with the reason. It never
-// changes the machine's own network, mounts or settings.
+// a kernel that has it; where either is missing Run returns a Refused with the reason.
+//
+// Run lengthens the machine's queue of arriving packets (net.core.netdev_max_backlog) while the
+// program runs; a process that runs Guard restores it, also after a kill. The package never changes
+// anything else of the machine.
 package netns

@@ -29,7 +29,15 @@ func TestMain(m *testing.M) {
 	}
 	switch os.Args[1] {
 	case "outer":
-		fmt.Println(Run(context.Background(), inside(os.Args[2])))
+		fmt.Println(Run(context.Background(), inside(os.Args[2]), guard()))
+	case "guard":
+		if err := Guard(os.Stdin); err != nil {
+			fmt.Println(err)
+		}
+	case "holder":
+		_, err := lengthen(os.Args[2], guard())
+		fmt.Println(err)
+		select {}
 	case "inner":
 		parent, err := Enter(cores())
 		if err == nil {
@@ -45,6 +53,8 @@ func inside(what string) *exec.Cmd {
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd
 }
+
+func guard() *exec.Cmd { return exec.Command("/proc/self/exe", "guard") }
 
 // cores returns all cores but the last: those of clients, if there are several.
 func cores() []int { return within()[:len(within())-1] }
@@ -146,7 +156,7 @@ func may(t *testing.T) bool {
 		t.Log("not tested: there is one core")
 		return false
 	}
-	err := Run(t.Context(), inside("arrivals"))
+	err := Run(t.Context(), inside("arrivals"), guard())
 	var refused Refused
 	if errors.As(err, &refused) {
 		t.Logf("not tested: %v", refused)
@@ -162,10 +172,10 @@ func TestReceiversPay(t *testing.T) {
 	if !may(t) {
 		return
 	}
-	if err := Run(t.Context(), inside("fail")); err == nil || err.Error() != "the program has failed" {
+	if err := Run(t.Context(), inside("fail"), guard()); err == nil || err.Error() != "the program has failed" {
 		t.Errorf("the program's error: %v", err)
 	}
-	if err := Run(t.Context(), exec.Command("/no/such/program")); !errors.As(err, new(Refused)) {
+	if err := Run(t.Context(), exec.Command("/no/such/program"), guard()); !errors.As(err, new(Refused)) {
 		t.Errorf("no program: %v", err)
 	}
 	here, err := os.Readlink("/proc/self/ns/net")
@@ -176,7 +186,7 @@ func TestReceiversPay(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cmd := inside("signal")
 	cmd.Stdout = writerFunc(func(b []byte) (int, error) { cancel(); return out.Write(b) })
-	if err := Run(ctx, cmd); err == nil || err.Error() != "SIGTERM" {
+	if err := Run(ctx, cmd, guard()); err == nil || err.Error() != "SIGTERM" {
 		t.Errorf("after the context's end: %v, %s", err, out.String())
 	}
 	if after, err := os.Readlink("/proc/self/ns/net"); err != nil || after != here {
@@ -260,10 +270,76 @@ func TestRefusedWithoutPrivileges(t *testing.T) {
 		t.Logf("not tested: that user cannot start the program: %v", err)
 		return
 	}
-	if err != nil || !strings.Contains(string(out), "packets cannot be steered") && !strings.Contains(string(out), "no namespaces") && !strings.Contains(string(out), "of its own") {
+	if err != nil || !strings.Contains(string(out), "packets cannot be steered") && !strings.Contains(string(out), "no namespaces") && !strings.Contains(string(out), "of its own") && !strings.Contains(string(out), "cannot be long enough") {
 		t.Errorf("%v: %s", err, out)
 	}
 	t.Logf("%s", out)
+}
+
+// The queue is long while a run lasts, and as before afterwards, whatever ends the run.
+func TestQueue(t *testing.T) {
+	file := t.TempDir() + "/queue"
+	set := func(v int) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(strconv.Itoa(v)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(want int) bool {
+		got, err := readLength(file)
+		return err == nil && got == want
+	}
+	set(1000)
+	restore, err := lengthen(file, guard())
+	if err != nil || !is(queueLength) {
+		t.Fatalf("not lengthened: %v", err)
+	}
+	restore()
+	if !is(1000) {
+		t.Error("not restored")
+	}
+	if restore, err = lengthen(file, guard()); err != nil {
+		t.Fatal(err)
+	}
+	set(77)
+	restore()
+	if !is(77) {
+		t.Error("what another has set is not left")
+	}
+	set(queueLength + 1)
+	if restore, err = lengthen(file, exec.Command("/no/such/program")); err != nil {
+		t.Errorf("a long queue: %v", err)
+	} else if restore(); !is(queueLength + 1) {
+		t.Error("a long queue is changed")
+	}
+	set(1000)
+	if _, err := lengthen(file, exec.Command("/no/such/program")); err == nil || !is(1000) {
+		t.Errorf("lengthened without a guard: %v", err)
+	}
+	if _, err := lengthen(file+"-none", guard()); err == nil {
+		t.Error("no file, and no error")
+	}
+
+	holder := exec.Command("/proc/self/exe", "holder", file)
+	out, err := holder.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, 100)
+	if n, err := out.Read(line); err != nil || string(line[:n]) != "<nil>\n" || !is(queueLength) {
+		t.Errorf("%q, %v", line[:n], err)
+	}
+	_ = holder.Process.Kill()
+	_ = holder.Wait()
+	for end := time.Now().Add(time.Minute); !is(1000); {
+		if time.Now().After(end) {
+			t.Fatal("not restored after a kill")
+		}
+		<-time.After(10 * time.Millisecond)
+	}
 }
 
 func TestMask(t *testing.T) {

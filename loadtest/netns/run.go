@@ -25,8 +25,8 @@ const entered = "entered"
 
 // Run runs cmd, which must call Enter first, in namespaces of its own, and returns what it reports:
 // the error that it gave to Report, or how it ended. While it runs, an end of ctx is passed on as
-// SIGTERM. If the caller is killed, the program and its processes are too.
-func Run(ctx context.Context, cmd *exec.Cmd) error {
+// SIGTERM. If the caller is killed, the program and its processes are too. guard must run Guard.
+func Run(ctx context.Context, cmd, guard *exec.Cmd) error {
 	from, to, err := os.Pipe()
 	if err != nil {
 		return err
@@ -46,6 +46,12 @@ func Run(ctx context.Context, cmd *exec.Cmd) error {
 	// The kernel counts the end of the starting thread as the parent's death.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	restore, err := lengthen(queueFile, guard)
+	if err != nil {
+		_ = to.Close()
+		return Refused{fmt.Sprintf("the queue of arriving packets cannot be long enough: %v", err)}
+	}
+	defer restore()
 	err = cmd.Start()
 	_ = to.Close()
 	if err != nil {

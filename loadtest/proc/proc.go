@@ -250,6 +250,32 @@ func coresOf(stat string, cores []int) (u CoreUsage, err error) {
 	return u, nil
 }
 
+// DroppedPackets returns how many packets the machine's cores have dropped because their queues of
+// arriving packets were full, since the machine started.
+func DroppedPackets() (int64, error) {
+	b, err := os.ReadFile("/proc/net/softnet_stat")
+	if err != nil {
+		return 0, err
+	}
+	return droppedOf(string(b))
+}
+
+// droppedOf parses /proc/net/softnet_stat: a line for each core, in hexadecimal.
+func droppedOf(stat string) (all int64, err error) {
+	for line := range strings.Lines(stat) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		n, err := strconv.ParseInt(f[1], 16, 64)
+		if err != nil {
+			return 0, err
+		}
+		all += n
+	}
+	return all, nil
+}
+
 // Sub returns the CPU time between o and u.
 func (u CoreUsage) Sub(o CoreUsage) CoreUsage {
 	return CoreUsage{Busy: u.Busy - o.Busy, SoftIRQs: u.SoftIRQs - o.SoftIRQs}

@@ -148,3 +148,15 @@ func TestCores(t *testing.T) {
 		t.Errorf("this machine: %+v, %v", u, err)
 	}
 }
+
+func TestDroppedPackets(t *testing.T) {
+	if n, err := droppedOf("081a621e 00016d06 0000000d\n0988cbf2 00001698 0000000f\n"); err != nil || n != 0x16d06+0x1698 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := droppedOf("1 x"); err == nil {
+		t.Error("no error")
+	}
+	if n, err := DroppedPackets(); err != nil || n < 0 {
+		t.Errorf("this machine: %d, %v", n, err)
+	}
+}

@@ -107,11 +107,12 @@ type Cell struct {
 	Bytes    float64 `json:"bytes"`    // that clients read per unit, as received from the socket
 	Memory   Memory  `json:"memory"`
 
-	ServerBusy float64 `json:"serverBusy"` // utilisation of the server's cores, 0 to 1
-	ClientBusy float64 `json:"clientBusy"` // utilisation of the clients' cores by clients, service and NATS
-	OtherBusy  float64 `json:"otherBusy"`  // cores used by processes that are no part of the run
-	Steal      float64 `json:"steal"`      // share of the time that the hypervisor took
-	Late       int64   `json:"late"`       // µs, 99th percentile: how late the harness itself sent events
+	ServerBusy float64 `json:"serverBusy"`        // utilisation of the server's cores, 0 to 1
+	ClientBusy float64 `json:"clientBusy"`        // utilisation of the clients' cores by clients, service and NATS
+	OtherBusy  float64 `json:"otherBusy"`         // cores used by processes that are no part of the run
+	Steal      float64 `json:"steal"`             // share of the time that the hypervisor took
+	Dropped    int64   `json:"dropped,omitempty"` // packets that the kernel dropped because a core's queue of them was full
+	Late       int64   `json:"late"`              // µs, 99th percentile: how late the harness itself sent events
 
 	Live     int       `json:"live"`   // connections at the end
 	Closed   int       `json:"closed"` // by the server during the measurement

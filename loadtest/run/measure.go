@@ -22,6 +22,7 @@ type usage struct {
 	nats    time.Duration
 	clients time.Duration // client processes, and the harness
 	machine proc.Machine
+	dropped int64          // packets
 	cores   proc.CoreUsage // of the clients, if packets arrive there
 }
 
@@ -48,6 +49,7 @@ func (st *stage) usage() usage {
 	}
 	u.clients += cpu(os.Getpid())
 	u.machine, _ = proc.ReadMachine() // zeros reject no figure
+	u.dropped, _ = proc.DroppedPackets()
 	if st.run.options.Steered {
 		u.cores, _ = proc.ReadCores(st.run.plan.ClientCores)
 	}
@@ -246,6 +248,7 @@ func (m *measurement) finish(expected, units int64) {
 	c.Bytes = per(float64(m.last.Bytes))
 	nats, clients := end.nats-m.begin.nats, end.clients-m.begin.clients
 	machine := end.machine.Sub(m.begin.machine)
+	c.Dropped = end.dropped - m.begin.dropped
 	ours := nats + clients
 	if end.known {
 		ours += used.CPU
