@@ -41,12 +41,20 @@ func startLineage(t *testing.T, settings string) *lineage {
 	dir := t.TempDir()
 	l := &lineage{t: t, nats: nats.URL(), exited: make(chan struct{}), path: filepath.Join(dir, "log"), socket: filepath.Join(dir, "socket"), file: filepath.Join(dir, "sluice.yaml")}
 	l.write(fmt.Sprintf("natsUrl: %s\naddr: 127.0.0.1\nport: -1\nmetricsPort: -1\nadminPort: -1\nupgradeSocket: %s\ndrainTimeout: 100ms\ncloseTimeout: 1s\n%s", nats.URL(), l.socket, settings))
+	l.run("-c", l.file)
+	return l
+}
+
+// run runs the first program with its arguments, until the test ends.
+func (l *lineage) run(args ...string) {
+	t := l.t
+	t.Helper()
 	log, err := os.Create(l.path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	l.first = exec.Command(os.Args[0], "-c", l.file)
+	l.first = exec.Command(os.Args[0], args...)
 	l.first.Env = []string{asProgram + "=1", "PATH=" + os.Getenv("PATH")}
 	l.first.Stdout, l.first.Stderr = log, log
 	if err := l.first.Start(); err != nil {
@@ -67,7 +75,6 @@ func startLineage(t *testing.T, settings string) *lineage {
 	})
 	l.until("msg=listening", 1)
 	l.addr = value(l.log(), "msg=listening addr=")
-	return l
 }
 
 func (l *lineage) write(settings string) {

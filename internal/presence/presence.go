@@ -104,8 +104,8 @@ const (
 	defaultQueue = 1 << 16
 	// missedBeats is how many intervals without a heartbeat end an instance, for others.
 	missedBeats = 3
-	// claimTimeout bounds what a start waits for replies to claims. Usually NATS itself replies to the
-	// first one, that there is no holder of the ID.
+	// claimTimeout bounds what a start waits for replies to claims. Usually NATS itself replies to
+	// the first one, that there is no holder of the ID.
 	claimTimeout = 2 * time.Second
 	// stopTimeout bounds the wait for NATS at the stop.
 	stopTimeout = 2 * time.Second
@@ -253,9 +253,9 @@ func (t *Tracker) Start(ctx context.Context, bus Bus) error {
 	return nil
 }
 
-// confirm waits until the NATS server has the subscriptions: any gateway that claims the ID from then
-// on gets a reply. NATS passes on its own claim only after them. If that takes too long, heartbeats
-// will tell.
+// confirm waits until the NATS server has the subscriptions: any gateway that claims the ID from
+// then on gets a reply. NATS passes on its own claim only after them. If that takes too long,
+// heartbeats will tell.
 func (t *Tracker) confirm(ctx context.Context) {
 	passed := make(chan struct{})
 	t.bus.Do(func() { close(passed) })
