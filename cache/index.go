@@ -12,45 +12,59 @@ type index struct{ root indexNode }
 // indexNode is one part of names. Most have few children, so these are a list with linear search;
 // beyond manyKids they are a map.
 type indexNode struct {
-	r    *resource // whose name ends here
-	list []indexKid
-	kids map[string]*indexNode
+	list []indexPart
+	kids map[string]indexKid
 }
 
+// indexKid is a child of a node. Most names do not go on, and need no node for their last part.
 type indexKid struct {
+	r *resource  // whose name ends here; nil: none
+	n *indexNode // of the names that go on; nil: none
+}
+
+type indexPart struct {
 	part string
-	n    *indexNode
+	indexKid
 }
 
 const manyKids = 8
 
-func (n *indexNode) kid(part string) *indexNode {
+// kid returns a child; one that is empty if there is none. n may be nil.
+func (n *indexNode) kid(part string) indexKid {
+	if n == nil {
+		return indexKid{}
+	}
 	if n.kids != nil {
 		return n.kids[part]
 	}
 	for _, k := range n.list {
 		if k.part == part {
-			return k.n
+			return k.indexKid
 		}
 	}
-	return nil
+	return indexKid{}
 }
 
-func (n *indexNode) addKid(part string) *indexNode {
-	kid := &indexNode{}
-	if n.kids == nil && len(n.list) == manyKids {
-		n.kids = make(map[string]*indexNode, 2*manyKids)
+// setKid adds a child or replaces that of the same part.
+func (n *indexNode) setKid(part string, kid indexKid) {
+	if n.kids == nil {
+		for i := range n.list {
+			if n.list[i].part == part {
+				n.list[i].indexKid = kid
+				return
+			}
+		}
+		if len(n.list) < manyKids {
+			n.list = append(n.list, indexPart{part, kid})
+			return
+		}
+		n.kids = make(map[string]indexKid, 2*manyKids)
 		for _, k := range n.list {
-			n.kids[k.part] = k.n
+			n.kids[k.part] = k.indexKid
 		}
 		n.list = nil
 	}
-	if n.kids != nil {
-		n.kids[part] = kid
-	} else {
-		n.list = append(n.list, indexKid{part, kid})
-	}
-	return kid
+	n.kids[part] = kid
 }
 
 func (n *indexNode) removeKid(part string) {
@@ -58,14 +72,18 @@ func (n *indexNode) removeKid(part string) {
 		delete(n.kids, part)
 		return
 	}
-	n.list = slices.DeleteFunc(n.list, func(k indexKid) bool { return k.part == part })
+	n.list = slices.DeleteFunc(n.list, func(k indexPart) bool { return k.part == part })
 }
 
-func (n *indexNode) empty() bool { return n.r == nil && len(n.list) == 0 && len(n.kids) == 0 }
+func (n *indexNode) empty() bool { return len(n.list) == 0 && len(n.kids) == 0 }
 
-func (n *indexNode) each(f func(*indexNode)) {
+// each calls f for each child. n may be nil.
+func (n *indexNode) each(f func(indexKid)) {
+	if n == nil {
+		return
+	}
 	for _, k := range n.list {
-		f(k.n)
+		f(k.indexKid)
 	}
 	for _, k := range n.kids {
 		f(k)
@@ -74,14 +92,20 @@ func (n *indexNode) each(f func(*indexNode)) {
 
 func (x *index) add(name string, r *resource) {
 	n := &x.root
-	for part := range strings.SplitSeq(name, ".") {
+	for {
+		part, rest, more := strings.Cut(name, ".")
 		kid := n.kid(part)
-		if kid == nil {
-			kid = n.addKid(part)
+		if !more {
+			kid.r = r
+			n.setKid(part, kid)
+			return
 		}
-		n = kid
+		if kid.n == nil {
+			kid.n = &indexNode{}
+			n.setKid(part, kid)
+		}
+		n, name = kid.n, rest
 	}
-	n.r = r
 }
 
 func (x *index) remove(name string) { x.root.remove(name) }
@@ -89,16 +113,20 @@ func (x *index) remove(name string) { x.root.remove(name) }
 func (n *indexNode) remove(name string) {
 	part, rest, more := strings.Cut(name, ".")
 	kid := n.kid(part)
-	if kid == nil {
-		return
-	}
-	if more {
-		kid.remove(rest)
-	} else {
+	switch {
+	case !more:
 		kid.r = nil
+	case kid.n == nil:
+		return
+	default:
+		if kid.n.remove(rest); kid.n.empty() {
+			kid.n = nil
+		}
 	}
-	if kid.empty() {
+	if kid.r == nil && kid.n == nil {
 		n.removeKid(part)
+	} else {
+		n.setKid(part, kid)
 	}
 }
 
@@ -106,32 +134,31 @@ func (n *indexNode) remove(name string) {
 // not change the index.
 func (x *index) match(pattern string, f func(*resource)) { x.root.match(pattern, f) }
 
+// match is that of index. n may be nil.
 func (n *indexNode) match(pattern string, f func(*resource)) {
 	part, rest, more := strings.Cut(pattern, ".")
-	next := func(kid *indexNode) {
+	next := func(kid indexKid) {
 		switch {
 		case more:
-			kid.match(rest, f)
+			kid.n.match(rest, f)
 		case kid.r != nil:
 			f(kid.r)
 		}
 	}
 	switch part {
 	case ">":
-		n.each(func(kid *indexNode) { kid.all(f) })
+		n.each(func(kid indexKid) { kid.all(f) })
 	case "*":
 		n.each(next)
 	default:
-		if kid := n.kid(part); kid != nil {
-			next(kid)
-		}
+		next(n.kid(part))
 	}
 }
 
-// all calls f for each resource at or below n.
-func (n *indexNode) all(f func(*resource)) {
-	if n.r != nil {
-		f(n.r)
+// all calls f for each resource at or below the child.
+func (k indexKid) all(f func(*resource)) {
+	if k.r != nil {
+		f(k.r)
 	}
-	n.each(func(kid *indexNode) { kid.all(f) })
+	k.n.each(func(kid indexKid) { kid.all(f) })
 }
