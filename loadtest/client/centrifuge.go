@@ -13,9 +13,6 @@ import (
 // separated by line feeds, one or more per frame.
 type centrifugeDriver struct{ path string }
 
-// centrifugeFrame is when a frame of commands is long enough: servers take 64 KiB by default.
-const centrifugeFrame = 32 << 10
-
 var (
 	centrifugePush  = []byte(`{"push":`)
 	centrifugeReply = []byte(`{"id":`)
@@ -26,12 +23,15 @@ func (d centrifugeDriver) Path() (path, subprotocol string) { return d.path, "" 
 
 func (d centrifugeDriver) Open(c *Conn, topics []int) {
 	c.pending = int32(1 + len(topics))
-	b := append(c.t.scratch[:0], `{"id":1,"connect":{}}`...)
+	d.subscribe(c, append(c.t.scratch[:0], `{"id":1,"connect":{}}`...), topics)
+}
+
+func (d centrifugeDriver) More(c *Conn, topics []int) { d.subscribe(c, c.t.scratch[:0], topics) }
+
+// subscribe sends commands in one frame: those in b, and a subscription to each topic.
+func (d centrifugeDriver) subscribe(c *Conn, b []byte, topics []int) {
 	for _, topic := range topics {
-		if len(b) > centrifugeFrame {
-			c.send(wsproto.OpText, b)
-			b = b[:0]
-		} else {
+		if len(b) > 0 {
 			b = append(b, '\n')
 		}
 		b = append(b, `{"id":2,"subscribe":{"channel":"`...)

@@ -34,6 +34,7 @@ type Conn struct {
 	slow  bool
 
 	// Since the connection was made.
+	unasked int32  // subscriptions that it has yet to ask for, the last of its topics
 	pending int32  // confirmations that the connection waits for before it is ready
 	due     int64  // when it was due to be made; with HTTP: when the pending request was
 	partial []byte // the beginning of a frame or response
@@ -110,7 +111,13 @@ func (c *Conn) upgrade(b []byte) int {
 	c.negotiated(c.t.cfg.Compression && bytes.Contains(bytes.ToLower(head), []byte("permessage-deflate")))
 	c.state = stateOpening
 	c.t.topics = c.t.cfg.TopicsOf(c.t.topics[:0], int(c.index))
-	c.t.driver.Open(c, c.t.topics)
+	now := c.t.topics
+	if _, ok := c.t.driver.(subscriber); ok {
+		now = now[:min(len(now), openWindow)]
+	}
+	c.unasked = int32(len(c.t.topics) - len(now))
+	c.t.driver.Open(c, now)
+	c.pending += c.unasked
 	if c.state == stateOpening && c.pending == 0 {
 		c.becomeReady()
 	}
@@ -299,6 +306,8 @@ func (c *Conn) answer(id uint64, ok bool) {
 		}
 		if c.pending--; c.pending == 0 {
 			c.becomeReady()
+		} else if c.unasked > 0 && c.pending-c.unasked <= openWindow/2 {
+			c.askMore()
 		}
 		return
 	}
@@ -307,6 +316,16 @@ func (c *Conn) answer(id uint64, ok bool) {
 	}
 	kind, due := t.requestOf(id)
 	c.answered(kind, due, ok)
+}
+
+// askMore sends further subscriptions, until as many are in flight as may be.
+func (c *Conn) askMore() {
+	t := c.t
+	t.topics = t.cfg.TopicsOf(t.topics[:0], int(c.index))
+	rest := t.topics[len(t.topics)-int(c.unasked):]
+	rest = rest[:min(len(rest), openWindow-int(c.pending-c.unasked))]
+	c.unasked -= int32(len(rest))
+	t.driver.(subscriber).More(c, rest)
 }
 
 // answered counts the response to a request that was due at a time.

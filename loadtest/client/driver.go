@@ -42,6 +42,15 @@ type Driver interface {
 	Request(c *Conn, kind Kind, topic int, id uint64) bool
 }
 
+// subscriber is a Driver whose clients wait for confirmations before they ask for more.
+type subscriber interface {
+	// More sends further subscriptions. Each has a confirmation.
+	More(c *Conn, topics []int)
+}
+
+// openWindow is how many subscriptions of a client are in flight while it opens.
+const openWindow = 100
+
 // Protocols that NewDriver knows.
 const (
 	ProtocolRES        = "res"

@@ -103,6 +103,27 @@ func TestEngineDeliversToAll(t *testing.T) {
 	}
 }
 
+// A client with more subscriptions than may be in flight while it opens gets all of them.
+func TestManySubscriptions(t *testing.T) {
+	for _, topics := range []int{openWindow, openWindow + 1, 2*openWindow + 51} {
+		e, send := run(t, Config{Count: 3, Topics: topics, PerClient: topics, Threads: 2}, false)
+		if err := e.Connect(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, e, "connections", func(c Counters) bool { return c.Ready == 3 })
+		if err := e.Begin(Now()); err != nil {
+			t.Fatal(err)
+		}
+		for topic := range topics {
+			send(topic, 1)
+		}
+		s := until(t, e, "deliveries", func(c Counters) bool { return c.Deliveries >= int64(3*topics) })
+		if s.Count.Fewest != int64(topics) || s.Count.Most != int64(topics) || s.Count.Failed != 0 {
+			t.Errorf("%d topics: %+v", topics, s.Count)
+		}
+	}
+}
+
 // count returns the number of latencies of a kind.
 func count(s Sample, kind Kind) (n int64) {
 	for _, b := range s.Hists[kind.String()] {

@@ -20,6 +20,10 @@ func (d floorDriver) Path() (path, subprotocol string) { return d.path, "" }
 func (d floorDriver) Open(c *Conn, topics []int) {
 	c.pending = int32(1 + len(topics))
 	c.sendText("h")
+	d.More(c, topics)
+}
+
+func (d floorDriver) More(c *Conn, topics []int) {
 	for _, topic := range topics {
 		b := strconv.AppendInt(append(c.t.scratch[:0], "s "...), int64(topic), 10)
 		c.send(wsproto.OpText, b)

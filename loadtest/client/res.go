@@ -24,6 +24,10 @@ func (d resDriver) Path() (path, subprotocol string) { return d.path, "" }
 func (d resDriver) Open(c *Conn, topics []int) {
 	c.pending = int32(1 + len(topics))
 	c.sendText(`{"id":1,"method":"version","params":{"protocol":"1.2.3"}}`)
+	d.More(c, topics)
+}
+
+func (d resDriver) More(c *Conn, topics []int) {
 	for _, topic := range topics {
 		b := append(c.t.scratch[:0], `{"id":2,"method":"subscribe.`...)
 		b = append(append(b, Topic(topic)...), `"}`...)
