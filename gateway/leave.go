@@ -70,7 +70,7 @@ func (g *Gateway) Remember(ctx context.Context, on bool) error { return g.owners
 // Move moves WebSocket clients to another process, after Leave, at most so many at a time. Remember
 // was called before that process connected to NATS.
 func (g *Gateway) Move(ctx context.Context, most int, to owners.Successor) (owners.Moving, error) {
-	return g.owners.Move(ctx, int(g.netMetrics.Open.Load()), most, to)
+	return g.owners.Move(ctx, g.engine, int(g.netMetrics.Open.Load()), most, to)
 }
 
 // Guests returns what goes on with the WebSocket clients of another process.

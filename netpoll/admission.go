@@ -20,6 +20,7 @@ const (
 	exempt                       // the client has no rates
 	named                        // see SetNamed
 	moved                        // another process goes on with it: see Move
+	shared                       // another process has its descriptor, but not its client: see WebSocket.Shared
 )
 
 // countAddress counts a connection whose client's address is known now. It reports whether the

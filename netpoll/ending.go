@@ -1,5 +1,7 @@
 package netpoll
 
+import "golang.org/x/sys/unix"
+
 // endingConn is the role of a connection at its end: the client has ended its input (half.go), our
 // side is shut down (linger.go), or it is closed.
 type endingConn struct{ *Conn }
@@ -39,6 +41,9 @@ func (c endingConn) finalize() {
 	}
 	defer delete(l.causes, c.slot) // also if Closed panics
 	key := c.takeKey()
+	if c.standing&(shared|moved) == shared {
+		_ = unix.Shutdown(int(c.fd), unix.SHUT_RDWR)
+	}
 	c.to(stateClosed)
 	c.ws().unpause(^pause(0))
 	c.gc = nil

@@ -24,6 +24,10 @@ type WebSocket struct {
 	TLS             *Sealed        // nil: plaintext, as In and Out always are
 
 	Keys tlskeys.Keys `json:"-"` // of TLS: they go apart, and are to be wiped
+
+	// Shared says that the connection has come back from another process, which may still have its
+	// descriptor, without using it. So its end is the socket's shutdown.
+	Shared bool `json:"-"`
 }
 
 // Movable reports whether Move may take the connection out of this process now: it is an open
@@ -68,6 +72,21 @@ func Move(c *Conn) (fd int, s WebSocket, err error) {
 	return fd, s, nil
 }
 
+// Progress is how far a socket has got. No use of it leaves it as it is.
+type Progress struct {
+	written, read uint64
+	known         bool
+}
+
+// ProgressOf returns how far a socket has got.
+func ProgressOf(fd int) (p Progress) {
+	p.written, p.read, p.known = progress(fd)
+	return p
+}
+
+// Untouched reports whether nobody has used the socket since.
+func (p Progress) Untouched(fd int) bool { return p.known && ProgressOf(fd) == p }
+
 // movedOn reports whether another process goes on with the connection.
 func (s *standing) movedOn() bool { return *s&moved != 0 }
 
@@ -101,6 +120,9 @@ func (a *acceptor) join(c *Conn, from *adopted) {
 	m.Open.Add(1)
 	if s.Counted {
 		a.returnAddress(c, ratelimit.KeyOf(c.RemoteAddrPort().Addr()))
+	}
+	if s.Shared {
+		c.standing |= shared
 	}
 	c.SetExempt(s.Exempt)
 	c.SetNamed(s.Named)

@@ -1,7 +1,10 @@
 package netpoll
 
 import (
+	"io"
+	"runtime"
 	"testing"
+	"time"
 
 	"sluice/internal/testkit"
 	"sluice/wsproto"
@@ -72,5 +75,57 @@ func TestWebSocketsAreRefused(t *testing.T) {
 		if err := Join(s.Engine, 5, fd, new(WebSocket), func(*Conn) { t.Error("it arrives") }); err == nil {
 			t.Error("no error")
 		}
+	}
+}
+
+// The end of a connection that has come back from another process is its end for the client, too,
+// though that process still has a descriptor.
+func TestSharedSocketsEnd(t *testing.T) {
+	s := serve(t, nil)
+	c := dial(t, s.Addr())
+	c.send([]byte(upgradeHead("/ws", "")))
+	c.upgraded()
+	old := testkit.Await(t, s.h.opened, "the opened connection")
+	type result struct {
+		fd int
+		s  WebSocket
+	}
+	out := make(chan result, 1)
+	s.on(0, func(*Loop) {
+		fd, socket, err := Move(old)
+		if err != nil {
+			t.Error(err)
+		}
+		out <- result{fd, socket}
+	})
+	r := testkit.Await(t, out, "its departure")
+	testkit.Await(t, s.h.closed, "the end of the connection")
+	theirs, err := dup(r.fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer CloseFD(theirs)
+	before := ProgressOf(theirs)
+	if !before.known && runtime.GOOS == "linux" {
+		t.Error("nobody knows how far it has got")
+	}
+	c.send(masked(wsproto.OpText, "one"))
+	if !before.Untouched(theirs) && before.known {
+		t.Error("input that nobody has read touches the socket")
+	}
+	r.s.Shared = true
+	opened := make(chan *Conn, 1)
+	if err := Join(s.Engine, 0, r.fd, &r.s, func(c *Conn) { opened <- c }); err != nil {
+		t.Fatal(err)
+	}
+	conn := testkit.Await(t, opened, "its return")
+	c.wantText("one")
+	if before.Untouched(theirs) {
+		t.Error("the echo does not touch the socket")
+	}
+	s.on(0, func(*Loop) { conn.scheduleClose() })
+	_ = c.SetReadDeadline(time.Now().Add(testkit.Patience))
+	if n, err := c.r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Error(n, err)
 	}
 }

@@ -42,6 +42,26 @@ func acknowledged(fd int) uint64 {
 	return info.Bytes_acked
 }
 
+// progress returns how many bytes have been written to a socket and read from it.
+func progress(fd int) (written, read uint64, ok bool) {
+	for range 10 {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return 0, 0, false
+		}
+		out, err1 := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		in, err2 := unix.IoctlGetInt(fd, unix.SIOCINQ)
+		again, err3 := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err1 != nil || err2 != nil || err3 != nil {
+			return 0, 0, false
+		}
+		if info.Bytes_acked == again.Bytes_acked && info.Bytes_received == again.Bytes_received { // nothing has happened in between
+			return info.Bytes_acked + uint64(out), info.Bytes_received - uint64(in), true
+		}
+	}
+	return 0, 0, false
+}
+
 // write writes to a socket that does not block.
 //
 // It bypasses Go's scheduler, which would take the loop's processor away once a call lasts 20 µs,

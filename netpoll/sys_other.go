@@ -52,6 +52,9 @@ func unread(int) int { return 0 }
 // acknowledged is not known either.
 func acknowledged(int) uint64 { return 0 }
 
+// progress is not known.
+func progress(int) (written, read uint64, ok bool) { return 0, 0, false }
+
 // write writes to a socket that does not block.
 func write(fd int, b []byte) (int, error) { return unix.Write(fd, b) }
 

@@ -25,7 +25,7 @@ var offeredSuites []uint16
 var offeredWithoutAES []uint16
 
 // secureWorld is a world whose clients use TLS. suite is that of those that connect next; 0: any.
-func secureWorld(t *testing.T, version uint16) (w *world, suite *uint16) {
+func secureWorld(t *testing.T, version uint16, environ ...string) (w *world, suite *uint16) {
 	t.Helper()
 	with, without := offeredSuites, offeredWithoutAES
 	t.Cleanup(func() { offeredSuites, offeredWithoutAES = with, without })
@@ -41,7 +41,7 @@ func secureWorld(t *testing.T, version uint16) (w *world, suite *uint16) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pair.Cert)
 	suite = new(uint16)
-	w = newWorld(t, fmt.Sprintf("loops: 2\ntls: true\ntlsCert: %s\ntlsKey: %s\n", cert, key))
+	w = newWorld(t, fmt.Sprintf("loops: 2\ntls: true\ntlsCert: %s\ntlsKey: %s\n", cert, key), environ...)
 	w.dial = func(name string) (*restest.Client, error) {
 		offeredSuites, offeredWithoutAES = with, without
 		if *suite != 0 {

@@ -208,6 +208,12 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 		r.step(fmt.Sprintf("%d WebSockets stay: %v", moving.Left, err))
 		err = nil
 	}
+	if moving.Unknown > 0 {
+		u.log.Warn("the new process has WebSockets, and does not say that it serves them", "connections", moving.Unknown)
+	}
+	if moving.Cut > 0 {
+		u.log.Warn("WebSockets could neither go nor stay, and are cut", "connections", moving.Cut)
+	}
 	if moving.Lost != nil {
 		u.log.Warn("the new process has closed WebSockets that it could not go on with", "error", moving.Lost)
 	}
@@ -274,7 +280,7 @@ type taker struct {
 	guests  *owners.Guests
 }
 
-// Conn implements takeover.Taker, as Prepare and Move do.
+// Conn implements takeover.Taker, as the other methods do.
 func (t *taker) Conn(c takeover.Conn) {
 	t.service.Arrive(netpoll.Departed{FD: c.FD, Client: c.Client, Idle: c.Idle})
 }
@@ -287,10 +293,16 @@ func (t *taker) Prepare(all []takeover.Resource, done func(failed []int)) {
 	t.guests.Prepare(resources, done)
 }
 
-func (t *taker) Move(description, keys []byte, fds []int) (int, error) {
-	err := t.guests.Move(description, keys, fds)
+func (t *taker) Hold(description, keys []byte, fds []int) error {
+	return t.guests.Hold(description, keys, fds)
+}
+
+func (t *taker) Serve() (int, error) {
+	err := t.guests.Serve()
 	return t.guests.Moved, err
 }
+
+func (t *taker) Drop() { t.guests.Drop() }
 
 // receive goes on with the clients of the old process, until that has ended.
 func (p *process) receive(s replaceable, guests *owners.Guests, log *slog.Logger) {

@@ -24,57 +24,69 @@ import (
 
 // lineage is a gateway and the processes that take over from it, all with one log.
 type lineage struct {
-	t      *testing.T
-	first  *exec.Cmd
-	exited chan struct{} // closed when the first has ended
-	path   string        // of the log
-	socket string
-	file   string // of the settings
-	addr   string
-	nats   string // its URL
+	t       *testing.T
+	first   *exec.Cmd
+	environ []string      // variables that it has beside the usual ones
+	exited  chan struct{} // closed when the first has ended
+	path    string        // of the log
+	socket  string
+	file    string // of the settings
+	addr    string
+	nats    string // its URL
 }
 
-// startLineage starts a gateway with a settings file that has the given lines, too.
-func startLineage(t *testing.T, settings string) *lineage {
+// startLineage starts a gateway with a settings file that has the given lines, too, and with more
+// variables in its environment.
+func startLineage(t *testing.T, settings string, environ ...string) *lineage {
 	t.Helper()
 	nats := natstest.Start(t)
 	dir := t.TempDir()
 	l := &lineage{t: t, nats: nats.URL(), exited: make(chan struct{}), path: filepath.Join(dir, "log"), socket: filepath.Join(dir, "socket"), file: filepath.Join(dir, "sluice.yaml")}
 	l.write(fmt.Sprintf("natsUrl: %s\naddr: 127.0.0.1\nport: -1\nmetricsPort: -1\nadminPort: -1\nupgradeSocket: %s\ndrainTimeout: 100ms\ncloseTimeout: 1s\n%s", nats.URL(), l.socket, settings))
+	l.environ = environ
 	l.run("-c", l.file)
 	return l
 }
 
-// run runs the first program with its arguments, until the test ends.
+// run runs the first program with its arguments, until the test ends, or another one when all have
+// ended.
 func (l *lineage) run(args ...string) {
-	t := l.t
-	t.Helper()
-	log, err := os.Create(l.path)
+	l.t.Helper()
+	log, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	l.first = exec.Command(os.Args[0], args...)
-	l.first.Env = []string{asProgram + "=1", "PATH=" + os.Getenv("PATH")}
-	l.first.Stdout, l.first.Stderr = log, log
-	if err := l.first.Start(); err != nil {
-		t.Fatal(err)
+	if l.first == nil {
+		l.t.Cleanup(func() {
+			for _, pid := range l.pids() {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			if l.t.Failed() {
+				l.t.Log(l.log())
+			}
+		})
+	}
+	before := len(l.log())
+	cmd, exited := exec.Command(os.Args[0], args...), make(chan struct{})
+	cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH")}, l.environ...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		l.t.Fatal(err)
 	}
 	go func() {
-		_ = l.first.Wait()
-		close(l.exited)
+		_ = cmd.Wait()
+		close(exited)
 	}()
-	t.Cleanup(func() {
-		for _, pid := range append(l.pids(), l.first.Process.Pid) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		<-l.exited
-		if t.Failed() {
-			t.Log(l.log())
-		}
+	l.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-exited
 	})
-	l.until("msg=listening", 1)
-	l.addr = value(l.log(), "msg=listening addr=")
+	l.first, l.exited = cmd, exited
+	testkit.Until(l.t, "it listens", func() bool {
+		l.addr = value(l.log()[before:], "msg=listening addr=")
+		return l.addr != ""
+	})
 }
 
 func (l *lineage) write(settings string) {

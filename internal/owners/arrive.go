@@ -11,7 +11,6 @@ import (
 
 	"sluice/fanout"
 	"sluice/internal/connid"
-	"sluice/internal/natsbus"
 	"sluice/internal/overlap"
 	"sluice/internal/owner"
 	"sluice/internal/res"
@@ -33,7 +32,9 @@ type Guests struct {
 	// Of the batch that is expected.
 	loop    *Loop
 	keepers []*keeper
-	turn    int // of the loops
+	held    *arrival // see Hold
+	fds     []int    // of its clients
+	turn    int      // of the loops
 
 	Moved   int           // clients that have arrived
 	Longest time.Duration // from where a client was taken out of the other process to where it went on
@@ -42,14 +43,14 @@ type Guests struct {
 // NewGuests returns a Guests. Remember has been called before, and from now on token events of
 // foreign clients are kept, until Done.
 func (s *Set) NewGuests(e *netpoll.Engine) *Guests {
-	s.guests.expect(true)
+	s.guests.expect(1)
 	return &Guests{set: s, engine: e, snapshots: make(map[int]*state.Snapshot)}
 }
 
 // Done is called when no more clients come.
 func (g *Guests) Done(ctx context.Context) error {
 	g.release()
-	g.set.guests.expect(false)
+	g.set.guests.expect(-1)
 	return g.set.Remember(ctx, false)
 }
 
@@ -75,6 +76,32 @@ func (k *keeper) Event(*state.Event, *state.Snapshot)    {}
 func (k *keeper) Script(*fanout.Script, *state.Snapshot) {}
 func (k *keeper) Reaccess(fanout.Reason)                 {}
 
+// keep has a keeper join a topic of a loop. It runs on the loop. loaded is called when the topic
+// has its state, or failed to; nil: it has it.
+func keep(l *Loop, r Resource, loaded func(*res.Error)) *keeper {
+	k := &keeper{loaded: loaded}
+	if k.topic = l.Env.Hub.Join(k, &k.Member, nil, fanout.VariantOf(fanout.Message, false), r.RID, r.Name, r.Query, nil); k.topic.Settled() {
+		k.Loaded()
+	}
+	return k
+}
+
+// release has keepers of a loop leave their topics.
+func release(l *Loop, keepers []*keeper) {
+	l.Post(func() {
+		for _, k := range keepers {
+			if k != nil {
+				k.loaded = nil
+				l.Env.Hub.Leave(&k.Member)
+			}
+		}
+	})
+}
+
+// prepareWait bounds the wait for the state of resources. Clients whose resources have not come
+// stay where they are, and are tried again.
+const prepareWait = 20 * time.Second
+
 // Prepare has a loop subscribe to the resources of a batch. done gets the numbers of those that
 // cannot be had, on any goroutine.
 func (g *Guests) Prepare(resources []Resource, done func(failed []int)) {
@@ -97,34 +124,34 @@ func (g *Guests) Prepare(resources []Resource, done func(failed []int)) {
 		left := len(resources)
 		var failed []int
 		for i, r := range resources {
-			k := new(keeper)
-			keepers[i] = k
-			k.loaded = func(err *res.Error) {
+			keepers[i] = keep(l, r, func(err *res.Error) {
 				if err != nil {
 					failed = append(failed, i)
 				}
 				if left--; left == 0 {
 					done(failed)
 				}
-			}
-			if k.topic = l.Env.Hub.Join(k, &k.Member, nil, fanout.VariantOf(fanout.Message, false), r.RID, r.Name, r.Query, nil); k.topic.Settled() {
-				k.Loaded()
-			}
+			})
 		}
+		l.after(prepareWait, func() {
+			late := false
+			for i, k := range keepers {
+				if k.loaded != nil {
+					k.loaded, late = nil, true
+					failed = append(failed, i)
+				}
+			}
+			if late {
+				done(failed)
+			}
+		})
 	})
 }
 
 // release ends what Prepare has begun.
 func (g *Guests) release() {
-	if l, keepers := g.loop, g.keepers; l != nil {
-		l.Post(func() {
-			for _, k := range keepers {
-				if k != nil {
-					k.loaded = nil
-					l.Env.Hub.Leave(&k.Member)
-				}
-			}
-		})
+	if g.loop != nil {
+		release(g.loop, g.keepers)
 	}
 	g.loop, g.keepers = nil, nil
 }
@@ -132,46 +159,51 @@ func (g *Guests) release() {
 // errBatch is why clients cannot be taken over.
 var errBatch = errors.New("the description of the clients contradicts itself")
 
-// Move goes on with the clients of a batch, of which some may have keys of TLS. The descriptors are
-// its own. It returns when the clients are served, or with the reason why not all are: those are
-// closed.
-func (g *Guests) Move(body, keys []byte, fds []int) error {
-	defer g.release()
+// Hold keeps the clients of a batch, of which some may have keys of TLS, or returns why it cannot
+// go on with them; then it has closed the descriptors, which are its own. Another process may still
+// go on with the clients: their sockets are not touched. Serve or Drop follows.
+func (g *Guests) Hold(body, keys []byte, fds []int) error {
 	b, err := g.decode(body)
 	if err == nil {
-		defer b.wipe()
+		g.held = &arrival{l: g.loop, b: b, keepers: g.keepers, arrival: session.Arrival{Snapshots: g.snapshots}}
 		err = b.addKeys(keys)
 	}
 	if err == nil && (len(b.Clients) != len(fds) || g.loop == nil || len(b.Topics) != len(g.keepers)) {
 		err = errBatch
 	}
+	g.fds = fds
 	if err != nil {
-		for _, fd := range fds {
-			netpoll.CloseFD(fd)
-		}
+		g.Drop()
 		return err
 	}
-	l := g.loop
-	a := &arrival{l: l, b: b, keepers: g.keepers, arrival: session.Arrival{Snapshots: g.snapshots}}
-	results := make(chan error, len(fds))
-	for i := range b.Clients {
-		go func() {
-			defer l.set.o.Faults.Contain(owner.Loop)
-			results <- netpoll.Join(g.engine, l.index, fds[i], &b.Clients[i].Socket, func(c *netpoll.Conn) { a.open(c, &b.Clients[i]) })
-		}()
+	return nil
+}
+
+// Drop closes the descriptors of Hold, and forgets the keys.
+func (g *Guests) Drop() {
+	for _, fd := range g.fds {
+		netpoll.CloseFD(fd)
 	}
-	for range b.Clients {
-		if e := <-results; e != nil {
-			err = e
-			a.failed.Add(1)
-		}
+	g.end()
+}
+
+// end forgets the batch.
+func (g *Guests) end() {
+	if g.held != nil {
+		g.held.b.wipe()
 	}
-	if e := a.err.Load(); e != nil {
-		err = *e
-	}
-	l.Post(a.settle)
-	g.Longest = max(g.Longest, time.Duration(time.Now().UnixNano())-b.At)
-	g.Moved += len(fds) - int(a.failed.Load())
+	g.held, g.fds = nil, nil
+	g.release()
+}
+
+// Serve goes on with the clients of Hold. It returns when they are served, or with the reason why
+// not all are: those are closed.
+func (g *Guests) Serve() error {
+	a := g.held
+	err := a.join(g.engine, g.fds)
+	g.Longest = max(g.Longest, time.Duration(time.Now().UnixNano())-a.b.At)
+	g.Moved += len(g.fds) - int(a.failed.Load())
+	g.end()
 	return err
 }
 
@@ -237,12 +269,37 @@ func (g *Guests) snapshot(text []byte) (*state.Snapshot, error) {
 type arrival struct {
 	l       *Loop
 	b       *batch
-	keepers []*keeper
+	keepers []*keeper // nil: no client has the resource
+	returns bool      // the clients have been nowhere else
 	arrival session.Arrival
 	clients []*session.Session
 	ready   bool
 	err     atomic.Pointer[error]
 	failed  atomic.Int64
+}
+
+// join goes on with the clients, whose descriptors are its own. It returns when all are served, or
+// with the reason why not all are: those are closed.
+func (a *arrival) join(e *netpoll.Engine, fds []int) (err error) {
+	l := a.l
+	results := make(chan error, len(fds))
+	for i := range a.b.Clients {
+		go func() {
+			defer l.set.o.Faults.Contain(owner.Loop)
+			results <- netpoll.Join(e, l.index, fds[i], &a.b.Clients[i].Socket, func(c *netpoll.Conn) { a.open(c, &a.b.Clients[i]) })
+		}()
+	}
+	for range a.b.Clients {
+		if e := <-results; e != nil {
+			err = e
+			a.failed.Add(1)
+		}
+	}
+	if e := a.err.Load(); e != nil {
+		err = *e
+	}
+	l.Post(a.settle)
+	return err
 }
 
 // prepare makes what the clients share. It runs on the loop.
@@ -252,7 +309,7 @@ func (a *arrival) prepare() {
 	a.b.localize(epoch)
 	for i, k := range a.keepers {
 		var s *fanout.Seam
-		if k.topic.Snapshot() != nil {
+		if k != nil && k.topic.Snapshot() != nil {
 			s = &fanout.Seam{Topic: k.topic, Theirs: a.b.Topics[i].Marks, Began: a.b.Topics[i].Since}
 		}
 		a.arrival.Seams = append(a.arrival.Seams, s)
@@ -306,16 +363,23 @@ func (a *arrival) open(c *netpoll.Conn, m *moved) {
 	}
 	id := connid.ID{Loop: l.index, Conn: c.Handle()}
 	tokens := set.guests.join(m.Session.CID, id)
+	for _, t := range l.recall.tokens {
+		if a.returns && t.cid == m.Session.CID {
+			tokens = append(tokens, t)
+		}
+	}
 	ours := make([]overlap.Mark, len(tokens))
 	for i, t := range tokens {
-		ours[i] = overlap.Mark{Sum: natsbus.HashName(string(t.data)), At: t.at}
+		ours[i] = t.Mark
 	}
 	missed, ahead := overlap.Compare(m.Tokens, ours, a.b.Tokens)
 	for _, i := range ahead {
 		cl.tokensAhead = append(cl.tokensAhead, m.Tokens[i])
 	}
 	for _, i := range missed {
-		l.token(id, m.Session.CID, tokens[i].data)
+		if tokens[i].data != nil {
+			l.token(id, m.Session.CID, tokens[i].data)
+		}
 	}
 	ours = ours[:0]
 	for _, r := range l.recall.resets {

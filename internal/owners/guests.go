@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/internal/connid"
+	"sluice/internal/natsbus"
 	"sluice/internal/overlap"
 )
 
@@ -19,15 +20,8 @@ type guests struct {
 	on     atomic.Bool // places or tokens may have something
 	mu     sync.Mutex
 	places map[string]connid.ID
-	coming bool
-	tokens []foreignToken
-}
-
-// foreignToken is a token event of another process's client.
-type foreignToken struct {
-	cid  string
-	data []byte
-	at   time.Duration
+	coming int // of how many processes clients may come, or come back
+	tokens []toldToken
 }
 
 const (
@@ -35,12 +29,14 @@ const (
 	tokensFor  = 2 * overlap.Apart
 )
 
-// expect has token events kept for clients that may come, or ends that.
-func (g *guests) expect(coming bool) {
+// expect has token events kept for clients that may come (1), or ends that (-1).
+func (g *guests) expect(change int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.coming, g.tokens = coming, nil
-	g.on.Store(coming || len(g.places) > 0)
+	if g.coming += change; g.coming == 0 {
+		g.tokens = nil
+	}
+	g.on.Store(g.coming > 0 || len(g.places) > 0)
 }
 
 // token returns where the client of a token event is. If it is on its way, the event is kept.
@@ -50,19 +46,19 @@ func (g *guests) token(cid string, data []byte, now time.Duration) (id connid.ID
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if id, ok = g.places[cid]; ok || !g.coming {
+	if id, ok = g.places[cid]; ok || g.coming == 0 {
 		return id, ok
 	}
 	old := 0
-	for old < len(g.tokens) && (g.tokens[old].at < now-tokensFor || len(g.tokens)-old >= mostTokens) {
+	for old < len(g.tokens) && (g.tokens[old].At < now-tokensFor || len(g.tokens)-old >= mostTokens) {
 		old++
 	}
-	g.tokens = append(g.tokens[old:], foreignToken{cid, data, now})
+	g.tokens = append(g.tokens[old:], toldToken{cid, overlap.Mark{Sum: natsbus.HashName(string(data)), At: now}, data})
 	return id, false
 }
 
 // join notes where a client is, and returns the token events that came before it, in order.
-func (g *guests) join(cid string, id connid.ID) (tokens []foreignToken) {
+func (g *guests) join(cid string, id connid.ID) (tokens []toldToken) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.places[cid] = id
@@ -85,7 +81,7 @@ func (g *guests) leave(cid string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.places, cid)
-	g.on.Store(g.coming || len(g.places) > 0)
+	g.on.Store(g.coming > 0 || len(g.places) > 0)
 }
 
 // find returns where a client is.
@@ -102,8 +98,8 @@ func (g *guests) find(cid string) (id connid.ID, ok bool) {
 // Parse returns what a connection ID names: one that this process has made, or a client that has
 // come with it from another one.
 func (s *Set) Parse(cid string) (id connid.ID, ok bool) {
-	if id, ok = s.o.IDs.Parse(cid); !ok {
-		id, ok = s.guests.find(cid)
+	if id, ok = s.guests.find(cid); !ok { // first: it may be one of this process that has come back
+		id, ok = s.o.IDs.Parse(cid)
 	}
 	return id, ok
 }

@@ -182,7 +182,10 @@ func (l *Loop) handle(m loopMessage) {
 func (l *Loop) token(who connid.ID, cid string, data []byte) {
 	s := l.Session(who)
 	if s == nil || s.CID() != cid {
-		return
+		if s = l.returned(cid); s == nil {
+			l.recall.keepToken(cid, data, data, l.Net.Now())
+			return
+		}
 	}
 	if cl, ok := s.Peer().(*client); ok && cl.hadToken(data) {
 		return
@@ -194,6 +197,19 @@ func (l *Loop) token(who connid.ID, cid string, data []byte) {
 		return
 	}
 	s.SetToken(token, tid)
+}
+
+// returned returns the session of a client that was on its way to another process, and has come
+// back, after it was named by where it was before.
+func (l *Loop) returned(cid string) *session.Session {
+	who, ok := l.set.guests.find(cid)
+	if !ok || who.Loop != l.index {
+		return nil
+	}
+	if s := l.Session(who); s != nil && s.CID() == cid {
+		return s
+	}
+	return nil
 }
 
 // Session returns the session that a connection ID names, nil if there is none.

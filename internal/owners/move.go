@@ -71,6 +71,7 @@ type recall struct {
 type toldToken struct {
 	cid string
 	overlap.Mark
+	data []byte // nil: the client has it
 }
 
 type toldReset struct {
@@ -101,8 +102,13 @@ func (s *Set) Remember(ctx context.Context, on bool) error {
 
 // noteToken keeps that a client was given a token.
 func (r *recall) noteToken(cid string, data []byte, now time.Duration) {
+	r.keepToken(cid, data, nil, now)
+}
+
+// keepToken is noteToken; undelivered is data if the client does not have it.
+func (r *recall) keepToken(cid string, data, undelivered []byte, now time.Duration) {
 	if r.users > 0 {
-		r.tokens = append(trim(r.tokens, func(t toldToken) time.Duration { return t.At }, now), toldToken{cid, overlap.Mark{Sum: natsbus.HashName(string(data)), At: now}})
+		r.tokens = append(trim(r.tokens, func(t toldToken) time.Duration { return t.At }, now), toldToken{cid, overlap.Mark{Sum: natsbus.HashName(string(data)), At: now}, undelivered})
 	}
 }
 
@@ -131,6 +137,7 @@ func (l *Loop) epoch() time.Duration {
 // mover moves a gateway's WebSocket clients to another process. One goroutine uses it.
 type mover struct {
 	set     *Set
+	engine  *netpoll.Engine
 	numbers map[*state.Snapshot]int // those that the other process has
 	next    int
 	blind   bool // NATS does not tell when a process has got all that was sent before: see barrier
@@ -145,6 +152,9 @@ type plan struct {
 	loop      *Loop
 	handles   []netpoll.Handle
 	index     map[Resource]int
+	// keepers hold the topics of the clients that were taken out, by number, in case they come
+	// back.
+	keepers []*keeper
 }
 
 // walk is how many connections of a loop a plan looks at.
@@ -201,9 +211,12 @@ func (m *mover) on(l *Loop, f func()) { m.set.inOrder(func() { l.Post(f) }) }
 
 // packed is a batch as it goes to the other process.
 type packed struct {
+	batch *batch
+	used  map[*state.Snapshot]int
 	body  []byte
 	keys  []byte // of those with TLS, in order; the sender overwrites them
 	fds   []int  // of the clients, in order; the receiver closes them
+	was   []netpoll.Progress
 	moved int
 }
 
@@ -214,7 +227,7 @@ const maxBatch = 4 << 20
 // pack takes the clients of a plan out of this process that are at rest now, and have no resource
 // beside those of the plan that the other process has: failed are the numbers of those that it has
 // not. The other clients stay. It does not end before that is done: clients that are out must get
-// to the other process.
+// to the other process, or come back.
 func (m *mover) pack(p *plan, failed []int) (to packed, err error) {
 	b := batch{Topics: make([]told, len(p.resources))}
 	if m.set.o.Config.TLS {
@@ -253,6 +266,7 @@ func (m *mover) pack(p *plan, failed []int) (to packed, err error) {
 		}
 	}
 	m.numbers = used
+	to.batch, to.used = &b, used
 	to.body, err = json.Marshal(&b)
 	return to, err
 }
@@ -261,6 +275,7 @@ func (m *mover) pack(p *plan, failed []int) (to packed, err error) {
 func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Snapshot]int, to *packed) {
 	l := p.loop
 	epoch := l.epoch()
+	p.keepers = make([]*keeper, len(p.resources))
 	b.At, b.Tokens = l.Net.Clock().Now()+epoch, l.recall.since+epoch
 	topic := func(t *fanout.Topic) int {
 		rid, name, query := t.Key()
@@ -305,13 +320,14 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 		}
 		v := moved{Socket: socket, Peer: cl.State(), Session: session.Move(cl.session, topic, number)}
 		for _, t := range l.recall.tokens {
-			if t.cid == v.Session.CID {
+			if t.cid == v.Session.CID && t.data == nil {
 				v.Tokens = append(v.Tokens, overlap.Mark{Sum: t.Sum, At: t.At + epoch})
 			}
 		}
 		session.Topics(cl.session, func(t *fanout.Topic) {
 			if i := topic(t); b.Topics[i].Since == 0 {
 				b.Topics[i].Marks, b.Topics[i].Since = t.Marks(nil, epoch), t.Since()+epoch
+				p.keepers[i] = keep(l, p.resources[i], nil)
 			}
 		})
 		session.CloseMoved(cl.session)
@@ -320,13 +336,42 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 		}
 		size += len(socket.In) + len(socket.Out) + len(v.Peer.Header) + 64*len(v.Session.Subs) + 512
 		b.Clients = append(b.Clients, v)
-		to.fds = append(to.fds, fd)
+		to.fds, to.was = append(to.fds, fd), append(to.was, netpoll.ProgressOf(fd))
 		to.moved++
 	}
 	for _, r := range l.recall.resets {
 		b.Resets.Marks = append(b.Resets.Marks, overlap.Mark{Sum: r.Sum, At: r.At + epoch})
 	}
 	b.Resets.Since = l.recall.since + epoch
+}
+
+// back goes on, in this process, with clients that were taken out of it, unless touched says of
+// their descriptors that another one may have used them: those are cut. The descriptors are its
+// own. It returns how many clients are back.
+func (m *mover) back(p *plan, from *packed, touched func(i int) bool) int {
+	b := *from.batch
+	b.Clients = nil
+	if err := from.batch.addKeys(from.keys); err != nil { // cannot be: they are its own
+		touched = func(int) bool { return true }
+	}
+	defer from.batch.wipe()
+	var fds []int
+	for i, fd := range from.fds {
+		if touched(i) {
+			netpoll.CloseFD(fd)
+			continue
+		}
+		c := from.batch.Clients[i]
+		c.Socket.Shared = true
+		b.Clients, fds = append(b.Clients, c), append(fds, fd)
+	}
+	a := &arrival{l: p.loop, b: &b, keepers: p.keepers, returns: true}
+	a.arrival.Snapshots = make(map[int]*state.Snapshot, len(from.used))
+	for snap, n := range from.used {
+		a.arrival.Snapshots[n] = snap
+	}
+	_ = a.join(m.engine, fds) // what is lost is counted
+	return len(fds) - int(a.failed.Load())
 }
 
 // barrierSubject has no subscribers: NATS replies itself.

@@ -13,9 +13,18 @@ type Successor interface {
 	Takes(tls bool) error
 	// Prepare has it subscribe to resources, and returns the numbers of those that it cannot have.
 	Prepare(resources []Resource) (failed []int, err error)
-	// Move sends it clients: a description, the keys of those with TLS, and their descriptors. All
-	// stay the caller's. lost says why some are lost; err, that it can have no more.
-	Move(description, keys []byte, fds []int) (lost, err error)
+	// Offer sends it clients: a description, the keys of those with TLS, and their descriptors. All
+	// stay the caller's. After an error it does not use them, and can have no more. Otherwise Hand
+	// follows.
+	Offer(description, keys []byte, fds []int) error
+	// Hand makes the clients of Offer its own, unless it returns an error. Otherwise Served
+	// follows.
+	Hand() error
+	// Served waits until it serves them. lost says why it has closed some; err, that it can have no
+	// more.
+	Served() (lost, err error)
+	// Ended reports, after an error, whether it has ended, so that it uses no descriptor any more.
+	Ended() bool
 }
 
 const (
@@ -33,14 +42,17 @@ const (
 // Moving is how far clients have gone.
 type Moving struct {
 	Moved, Left int
+	Cut         int   // could neither go nor stay
+	Unknown     int   // are the other process's, which hangs: it does not say that it serves them
 	Lost        error // why some were lost; nil: none
 }
 
 // Move moves the WebSocket clients to another process: those at rest immediately, the others when
 // their requests are answered. It returns when none is left, when for longer than a request may
 // take none has gone, when ctx ends, or when the other process fails. The clients that are left
-// stay here. most is how many may go over at a time.
-func (s *Set) Move(ctx context.Context, open, most int, to Successor) (m Moving, err error) {
+// stay here: also those of a batch that the other process does not take. most is how many may go
+// over at a time.
+func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Successor) (m Moving, err error) {
 	if s.o.Config.TLS {
 		err = netpoll.MovesTLS()
 	}
@@ -50,7 +62,9 @@ func (s *Set) Move(ctx context.Context, open, most int, to Successor) (m Moving,
 	if err != nil {
 		return Moving{Left: open}, err
 	}
-	mover := &mover{set: s}
+	s.guests.expect(1)
+	defer s.guests.expect(-1)
+	mover := &mover{set: s, engine: e}
 	most = min(max(open/moveBatches, 4), most)
 	patience := s.o.Config.RequestTimeout + movePatience
 	for last := s.o.Clock.Now(); ; {
@@ -101,21 +115,42 @@ func (m *mover) step(ctx context.Context, sum *Moving, loop, from, most int, to 
 		}
 	}
 	packed, err := m.pack(p, failed)
-	if err != nil {
-		clear(packed.keys)
-		return -1, err
-	}
+	defer func() { clear(packed.keys) }()
 	sum.Left += p.busy + p.clients - packed.moved
 	if packed.moved == 0 {
-		return p.next, nil
+		return p.next, err
 	}
-	lost, err := to.Move(packed.body, packed.keys, packed.fds)
-	clear(packed.keys)
+	defer release(p.loop, p.keepers)
+	if err == nil {
+		err = to.Offer(packed.body, packed.keys, packed.fds)
+	}
+	if err == nil {
+		err = to.Hand()
+	}
+	if err != nil {
+		back := m.back(p, &packed, func(int) bool { return false })
+		sum.Left += back
+		sum.Cut += packed.moved - back
+		return -1, err
+	}
+	lost, err := to.Served()
+	if lost != nil {
+		sum.Lost = lost
+	}
+	switch {
+	case err == nil:
+		sum.Moved += packed.moved
+	case to.Ended(): // those that it has not served yet are as they were
+		back := m.back(p, &packed, func(i int) bool { return !packed.was[i].Untouched(packed.fds[i]) })
+		sum.Left += back
+		sum.Cut += packed.moved - back
+		return -1, err
+	default:
+		sum.Unknown += packed.moved
+		p.next = -1
+	}
 	for _, fd := range packed.fds {
 		netpoll.CloseFD(fd)
-	}
-	if sum.Moved += packed.moved; lost != nil {
-		sum.Lost = lost
 	}
 	return p.next, err
 }

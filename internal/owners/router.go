@@ -28,7 +28,7 @@ func (r router) Event(name, event string, data []byte, at time.Duration) {
 
 // Token posts a connection's new token to its loop.
 func (r router) Token(cid string, data []byte) {
-	who, ok := r.o.IDs.Parse(cid)
+	who, ok := r.Parse(cid)
 	if !ok {
 		if who, ok = r.guests.token(cid, data, r.o.Clock.Now()); !ok {
 			return // another gateway's client

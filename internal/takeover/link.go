@@ -51,11 +51,13 @@ const (
 	kindMove                     // old: WebSockets, and the end of their description
 	kindMoved                    // new: they are served
 	kindKeys                     // old: the keys of TLS of the WebSockets that kindMove brings
+	kindHeld                     // new: it has them, and does not use them yet
+	kindYours                    // old: go on with them
 	kindEnd                      // the number of kinds
 )
 
 var kindNames = [kindEnd]string{kindHello: "hello", kindSockets: "sockets", kindStep: "step", kindReady: "ready", kindFailed: "failed", kindCommit: "commit", kindConns: "connections",
-	kindPrepare: "prepare", kindPrepared: "prepared", kindPart: "part", kindMove: "move", kindMoved: "moved", kindKeys: "keys"}
+	kindPrepare: "prepare", kindPrepared: "prepared", kindPart: "part", kindMove: "move", kindMoved: "moved", kindKeys: "keys", kindHeld: "held", kindYours: "yours"}
 
 func (k kind) String() string {
 	if k > 0 && k < kindEnd {
@@ -113,6 +115,12 @@ func (l *link) send(k kind, body any, fds ...int) error {
 
 // sendText sends a record. The descriptors stay the caller's. No copy of the body is left.
 func (l *link) sendText(k kind, text []byte, fds ...int) error {
+	return l.sendUntil(time.Now().Add(sendWait), k, text, fds...)
+}
+
+// sendUntil is sendText with a deadline of its own. An error of the socket closes the link: what
+// follows part of a record would not be understood, and the peer must not take it for a whole one.
+func (l *link) sendUntil(deadline time.Time, k kind, text []byte, fds ...int) error {
 	if len(text) > maxBody || len(fds) > maxFiles {
 		return fmt.Errorf("a record of %d bytes and %d descriptors is too large", len(text), len(fds))
 	}
@@ -126,10 +134,13 @@ func (l *link) sendText(k kind, text []byte, fds ...int) error {
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	_ = l.conn.SetWriteDeadline(time.Now().Add(sendWait))
+	_ = l.conn.SetWriteDeadline(deadline)
 	n, _, err := l.conn.WriteMsgUnix(b, rights, nil)
 	if err == nil && n < len(b) {
 		_, err = l.conn.Write(b[n:])
+	}
+	if err != nil {
+		l.close()
 	}
 	if errors.Is(err, unix.EPIPE) {
 		return errEnded

@@ -3,6 +3,7 @@ package takeover
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,12 @@ import (
 // WebSockets go over in batches. For each the old process sends the resources that the clients
 // have, the new one answers when it has subscribed to them, and then the clients follow with their
 // descriptors and a description, which only the gateway knows.
+//
+// Two processes have the sockets then, and one may use them. The new one answers that it holds the
+// batch, and does not touch a socket before it is told that the batch is its own. Until the old one
+// has said that, the clients are its: whatever goes wrong, it takes them back, and closes the link.
+// So a process that has hung and goes on again finds the link's end instead of that record, and
+// drops what it holds.
 
 // MaxMove is how many WebSockets go over at a time at most.
 const MaxMove = maxFiles
@@ -20,8 +27,12 @@ const (
 	maxMove = 1 << 30
 	// maxPrepare bounds how many resources a batch has.
 	maxPrepare = 1 << 20
-	// moveWait bounds the wait for an answer of the new process. It asks services for resources.
-	moveWait = 2 * time.Minute
+	// moveWait bounds the wait for the resources of a batch, and for the clients to be served.
+	moveWait = 30 * time.Second
+	// holdWait bounds how long a batch is on its way. Its clients pause meanwhile.
+	holdWait = 10 * time.Second
+	// endWait is how long the end of a process may take after that of its link.
+	endWait = time.Second
 )
 
 // Resource is a resource as a client and as services name it.
@@ -36,14 +47,19 @@ type prepare struct {
 // prepared are the numbers of those that cannot be had.
 type prepared struct{ Failed []int }
 
-// moved is the answer to a batch.
+// held is the answer to a batch.
+type held struct {
+	Error string `json:",omitempty"` // why it cannot be gone on with: it stays with the old process
+}
+
+// moved says that a batch is served.
 type moved struct {
 	Clients int    // that the new process has so far, of all batches
 	Error   string `json:",omitempty"` // why some of this batch were lost
 }
 
 // Prepare has the successor subscribe to resources, and returns the numbers of those that it cannot
-// have. Move follows, by the same goroutine.
+// have. Offer follows, by the same goroutine.
 func (s *Successor) Prepare(resources []Resource) (failed []int, err error) {
 	if len(resources) > maxPrepare {
 		return nil, fmt.Errorf("%d resources are too many for one batch", len(resources))
@@ -62,7 +78,7 @@ func (s *Successor) Prepare(resources []Resource) (failed []int, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.link.receive(moveWait, kindPrepared)
+	r, err := s.link.answer(moveWait, kindPrepared)
 	if err != nil {
 		return nil, err
 	}
@@ -71,30 +87,69 @@ func (s *Successor) Prepare(resources []Resource) (failed []int, err error) {
 	return p.Failed, err
 }
 
-// Move sends WebSockets to the successor, with their description and the keys of those with TLS,
-// and returns when it serves them. lost says why some of them are not served; err, that the
-// successor can have no more.
-func (s *Successor) Move(description, keys []byte, fds []int) (lost, err error) {
-	if len(description) > maxMove {
-		return nil, fmt.Errorf("a description of %d bytes is too large", len(description))
+// answer receives what the successor has to say next.
+func (l *link) answer(within time.Duration, due kind) (record, error) {
+	r, err := l.receive(within, due)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("the new process does not answer: %w", err)
 	}
+	return r, err
+}
+
+// Offer sends WebSockets to the successor, with their description and the keys of those with TLS,
+// and returns when it holds them. After an error they are this process's as before, and the
+// successor can have no more. Otherwise Hand follows.
+func (s *Successor) Offer(description, keys []byte, fds []int) (err error) {
+	if len(description) > maxMove {
+		return fmt.Errorf("a description of %d bytes is too large", len(description))
+	}
+	defer func() {
+		if err != nil {
+			s.link.close()
+		}
+	}()
 	s.turn <- struct{}{}
+	deadline := time.Now().Add(s.holds)
 	if len(keys) > 0 {
-		err = s.link.sendText(kindKeys, keys)
+		err = s.link.sendUntil(deadline, kindKeys, keys)
 	}
 	for err == nil && len(description) > maxBody {
-		err = s.link.sendText(kindPart, description[:maxBody])
+		err = s.link.sendUntil(deadline, kindPart, description[:maxBody])
 		description = description[maxBody:]
 	}
 	if err == nil {
-		err = s.link.sendText(kindMove, description, fds...)
+		err = s.link.sendUntil(deadline, kindMove, description, fds...)
 	}
 	<-s.turn
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r, err := s.link.receive(moveWait, kindMoved)
+	r, err := s.link.answer(time.Until(deadline), kindHeld)
 	if err != nil {
+		return err
+	}
+	var h held
+	if err = r.decode(&h); err == nil && h.Error != "" {
+		err = errors.New(h.Error)
+	}
+	return err
+}
+
+// Hand tells the successor that the WebSockets of Offer are its own. After an error they are this
+// process's, and the successor can have no more. Otherwise this process does not use them any more,
+// unless the successor has Ended, and Served follows.
+func (s *Successor) Hand() error {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	return s.link.send(kindYours, struct{}{}) // it closes the link if it fails
+}
+
+// Served waits until the successor serves the WebSockets of Hand. lost says why some of them are
+// not served; err, that the successor can have no more.
+func (s *Successor) Served() (lost, err error) {
+	r, err := s.link.answer(moveWait, kindMoved)
+	if err != nil {
+		s.link.close()
 		return nil, err
 	}
 	var m moved
@@ -104,6 +159,17 @@ func (s *Successor) Move(description, keys []byte, fds []int) (lost, err error) 
 	return lost, err
 }
 
+// Ended reports, after an error, whether the successor has ended: then it uses no descriptor any
+// more.
+func (s *Successor) Ended() bool {
+	select {
+	case <-s.ended:
+		return true
+	case <-time.After(endWait):
+		return false
+	}
+}
+
 // Taker goes on with what comes from the old process. Its methods are called one after the other.
 type Taker interface {
 	// Conn goes on with a connection at rest. The descriptor is its own.
@@ -111,9 +177,15 @@ type Taker interface {
 	// Prepare subscribes to resources and calls done, once, on any goroutine, with the numbers of
 	// those that it cannot have.
 	Prepare(resources []Resource, done func(failed []int))
-	// Move goes on with WebSockets, and returns why some are lost, and how many it has got so far.
-	// The descriptors are its own. The keys are overwritten afterwards.
-	Move(description, keys []byte, fds []int) (clients int, err error)
+	// Hold keeps WebSockets, whose descriptors are its own, without any use of them, or returns why
+	// it cannot go on with them; then it has closed the descriptors. The keys are overwritten
+	// afterwards. Serve or Drop follows.
+	Hold(description, keys []byte, fds []int) error
+	// Serve goes on with the WebSockets of Hold, and returns why some are lost, and how many it has
+	// got so far.
+	Serve() (clients int, err error)
+	// Drop closes the descriptors of Hold: another process goes on with the WebSockets.
+	Drop()
 }
 
 // batch is what has come of a batch so far.
@@ -121,6 +193,7 @@ type batch struct {
 	resources []Resource
 	text      []byte
 	keys      []byte
+	held      bool // the Taker has a batch that is not its own yet
 }
 
 // wipe overwrites the keys.
@@ -129,11 +202,23 @@ func (b *batch) wipe() {
 	b.keys = nil
 }
 
+// end is called when no more records come.
+func (b *batch) end(to Taker) {
+	b.wipe()
+	if b.held {
+		b.held = false
+		to.Drop()
+	}
+}
+
 // handle passes a record to the Taker, and answers it.
 func (b *batch) handle(l *link, r *record, to Taker) error {
 	defer r.close()
 	if len(r.files) > 0 && r.kind != kindConns && r.kind != kindMove {
 		return fmt.Errorf("the record %q has descriptors", r.kind)
+	}
+	if b.held && r.kind != kindConns && r.kind != kindYours || !b.held && r.kind == kindYours {
+		return fmt.Errorf("the record %q is not due", r.kind)
 	}
 	switch r.kind {
 	case kindConns:
@@ -173,19 +258,34 @@ func (b *batch) handle(l *link, r *record, to Taker) error {
 		if err != nil {
 			return err
 		}
+		if err := to.Hold(text, b.keys, fds); err != nil {
+			return l.send(kindHeld, held{err.Error()})
+		}
+		b.held = true
+		return l.send(kindHeld, held{})
+	case kindYours:
+		b.held = false
 		var answer moved
-		if answer.Clients, err = to.Move(text, b.keys, fds); err != nil {
-			answer.Error = err.Error()
+		var lost error
+		if answer.Clients, lost = to.Serve(); lost != nil {
+			answer.Error = lost.Error()
 		}
 		return l.send(kindMoved, answer)
 	}
 	return nil
 }
 
-// take returns duplicates of a record's descriptors: a file closes its own when it is collected.
+// take returns duplicates of a record's descriptors: a file closes its own when it is collected. It
+// does not change the sockets, as os.File.Fd might: another process may be using them.
 func (r *record) take() (fds []int, err error) {
 	for _, f := range r.files {
-		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		fd := -1
+		raw, err := f.SyscallConn()
+		if err == nil {
+			if e := raw.Control(func(from uintptr) { fd, err = unix.FcntlInt(from, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+				err = e
+			}
+		}
 		if err != nil {
 			for _, fd := range fds {
 				_ = unix.Close(fd)

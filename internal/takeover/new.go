@@ -155,16 +155,18 @@ const connsWait = 25 * time.Hour
 func (p *Predecessor) Receive(to Taker) error {
 	defer p.link.close()
 	var b batch
-	defer b.wipe()
+	defer b.end(to)
 	for {
-		r, err := p.link.receive(connsWait, kindConns, kindPrepare, kindKeys, kindPart, kindMove)
+		r, err := p.link.receive(connsWait, kindConns, kindPrepare, kindKeys, kindPart, kindMove, kindYours)
 		if errors.Is(err, errEnded) || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if err := b.handle(p.link, &r, to); err != nil {
+		if err := b.handle(p.link, &r, to); errors.Is(err, errEnded) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}

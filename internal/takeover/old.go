@@ -82,6 +82,8 @@ type Successor struct {
 	process *os.Process
 	link    *link
 	turn    chan struct{} // one place: records are sent one after the other
+	holds   time.Duration // holdWait
+	ended   chan struct{} // closed when the process has ended
 }
 
 // Start starts the program that takes over, and returns when it serves. After an error it has been
@@ -106,7 +108,8 @@ func Start(ctx context.Context, o Options) (*Successor, error) {
 	}
 	_ = theirs.Close() // its end is noticed when it was the last one
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
+	var end error // of the process, once it has ended
 	takes, err := l.await(o)
 	if err == nil && !stop() {
 		err = ctx.Err()
@@ -114,15 +117,20 @@ func Start(ctx context.Context, o Options) (*Successor, error) {
 	if err != nil || o.Check {
 		_ = cmd.Process.Kill()
 	}
-	go func() { ended <- cmd.Wait() }() // for as long as this process lives, so that it leaves no zombie
+	go func() { // for as long as this process lives, so that it leaves no zombie
+		end = cmd.Wait()
+		close(ended)
+	}()
 	if err != nil || o.Check {
 		l.close()
-		if end := <-ended; errors.Is(err, errEnded) {
+		if <-ended; errors.Is(err, errEnded) {
 			err = fmt.Errorf("%w (%v): its log says why", err, end)
 		}
 		return nil, err
 	}
-	return &Successor{PID: cmd.Process.Pid, Takes: takes, process: cmd.Process, link: l, turn: make(chan struct{}, 1)}, nil
+	return &Successor{
+		PID: cmd.Process.Pid, Takes: takes, process: cmd.Process, link: l, turn: make(chan struct{}, 1), holds: holdWait, ended: ended,
+	}, nil
 }
 
 // Commit tells the successor that it is in charge. After an error it has ended, and this process is

@@ -64,7 +64,7 @@ func behave(how string) int {
 			return 3
 		}
 		_, _ = c.Write([]byte("new"))
-		if err := p.Receive(taker{}); err != nil {
+		if err := p.Receive(new(taker)); err != nil {
 			return 4
 		}
 	}
@@ -184,13 +184,18 @@ func TestTakeOver(t *testing.T) {
 		t.Error(failed, err)
 	}
 	for _, size := range []int{0, 5, maxBody, maxBody + 1, 3 * maxBody} {
-		keys := make([]byte, size/1000)
-		lost, err := s.Move(make([]byte, size), keys, []int{int(far.Fd()), int(far.Fd())})
+		if err := s.Offer(make([]byte, size), make([]byte, size/1000), []int{int(far.Fd()), int(far.Fd())}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Hand(); err != nil {
+			t.Fatal(err)
+		}
+		lost, err := s.Served()
 		if err != nil || lost == nil || lost.Error() != "one is lost" {
 			t.Error(lost, err)
 		}
 		for range 2 {
-			if got, err := texts.ReadString(' '); err != nil || got != fmt.Sprintf("%d+%d ", size, len(keys)) {
+			if got, err := texts.ReadString(' '); err != nil || got != fmt.Sprintf("%d+%d ", size, size/1000) {
 				t.Fatalf("%q, %v", got, err)
 			}
 		}
@@ -213,7 +218,7 @@ func FuzzMove(f *testing.F) {
 		a, b := twoLinks(t)
 		_, _ = a.conn.Write(data)
 		a.close()
-		_ = (&Predecessor{link: b}).Receive(taker{})
+		_ = (&Predecessor{link: b}).Receive(new(taker))
 	})
 }
 
@@ -233,7 +238,7 @@ func TestKeysAreWiped(t *testing.T) {
 			if k == kindKeys {
 				bodies = append(bodies, r.body)
 			}
-			err = state.handle(b, &r, taker{})
+			err = state.handle(b, &r, new(taker))
 		}
 		if (err != nil) != tc.fails {
 			t.Errorf("%s: %v", tc.name, err)
@@ -472,18 +477,34 @@ func FuzzReceive(f *testing.F) {
 }
 
 // taker writes what it gets to the connections.
-type taker struct{}
+type taker struct {
+	size, keys int
+	fds        []int
+}
 
-func (taker) Conn(c Conn) { _, _ = unix.Write(c.FD, []byte(fmt.Sprintf("%v,%v ", c.Client, c.Idle))) }
+func (*taker) Conn(c Conn) { _, _ = unix.Write(c.FD, []byte(fmt.Sprintf("%v,%v ", c.Client, c.Idle))) }
 
-func (taker) Prepare(resources []Resource, done func(failed []int)) {
+func (*taker) Prepare(resources []Resource, done func(failed []int)) {
 	done([]int{len(resources)})
 }
 
-func (taker) Move(description, keys []byte, fds []int) (int, error) {
-	for _, fd := range fds {
-		_, _ = unix.Write(fd, []byte(fmt.Sprintf("%d+%d ", len(description), len(keys))))
+func (t *taker) Hold(description, keys []byte, fds []int) error {
+	t.size, t.keys, t.fds = len(description), len(keys), fds
+	return nil
+}
+
+func (t *taker) Serve() (int, error) {
+	n := len(t.fds)
+	for _, fd := range t.fds {
+		_, _ = unix.Write(fd, []byte(fmt.Sprintf("%d+%d ", t.size, t.keys)))
+	}
+	t.Drop()
+	return n, errors.New("one is lost")
+}
+
+func (t *taker) Drop() {
+	for _, fd := range t.fds {
 		_ = unix.Close(fd)
 	}
-	return len(fds), errors.New("one is lost")
+	t.fds = nil
 }
