@@ -103,10 +103,11 @@ type Link struct {
 	bytes atomic.Int64 // payloads in queue
 	work  chan struct{}
 
-	subs   atomic.Pointer[[]*nats.Subscription] // of Listen
-	up     atomic.Bool
-	closed atomic.Bool
-	limits loglimit.Limiter
+	subs    atomic.Pointer[[]*nats.Subscription] // of Listen
+	dialled atomic.Pointer[fenced]               // the newest connection to a server
+	up      atomic.Bool
+	closed  atomic.Bool
+	limits  loglimit.Limiter
 
 	closing   chan struct{}
 	published chan struct{}
@@ -208,7 +209,11 @@ func (l *Link) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fenced{c, l}, nil
+	f := &fenced{c, l}
+	if old := l.dialled.Swap(f); old != nil {
+		_ = old.Close() // nats.go forgets one whose server has accepted it and does not reply
+	}
+	return f, nil
 }
 
 func (l *Link) allowed() bool { return l.o.Allowed == nil || l.o.Allowed() }

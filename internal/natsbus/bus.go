@@ -158,6 +158,7 @@ type Options struct {
 	QueueBytes     int           // the same limit for the bytes of their payloads (64 MiB)
 	RequestLimit   int           // requests under way of one Caller; beyond it: ErrOverloaded (262,144)
 
+	tryTimeout         time.Duration // bounds an attempt to connect, until the server has replied to a ping (5 s)
 	retryMin, retryMax time.Duration // bounds of the back-off between attempts to connect
 	settled            time.Duration // a connection shorter than this makes the server count as unstable
 	hold               time.Duration // probation of a connection to an unstable server, at least
@@ -178,6 +179,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.QueueLimit, 1<<18)
 	setDefault(&o.QueueBytes, 64<<20)
 	setDefault(&o.RequestLimit, 1<<18)
+	setDefault(&o.tryTimeout, 5*time.Second)
 	setDefault(&o.retryMin, 100*time.Millisecond)
 	setDefault(&o.retryMax, 2*time.Second) // clients are kept for a grace period, which may be short
 	setDefault(&o.settled, 10*time.Second)

@@ -340,8 +340,8 @@ func (l *link) witness(ctx context.Context, host string) (*nats.Conn, error) {
 	settings.Name = l.opts.Name + " witness " + strconv.Itoa(l.number)
 	settings.Servers = []string{l.urlOf(host)}
 	settings.IgnoreDiscoveredServers = true
-	settings.CustomDialer = witnessDialer{ctx}
-	settings.Timeout = tryTimeout
+	settings.CustomDialer = &witnessDialer{ctx: ctx, timeout: l.opts.tryTimeout}
+	settings.Timeout = l.opts.tryTimeout
 	settings.PingInterval, settings.MaxPingsOut = l.opts.Ping, missedPings
 	settings.RetryOnFailedConnect = true
 	settings.MaxReconnect = -1
@@ -354,12 +354,28 @@ func (l *link) witness(ctx context.Context, host string) (*nats.Conn, error) {
 	return settings.Connect()
 }
 
-// witnessDialer dials until its context ends.
-type witnessDialer struct{ ctx context.Context }
+// witnessDialer dials until its context ends, for one nats.Conn. That calls it from one goroutine at
+// a time, and forgets a connection whose server has accepted it and does not reply.
+type witnessDialer struct {
+	ctx     context.Context
+	timeout time.Duration
+	last    net.Conn
+	kept    func() bool // no longer has last closed when ctx ends
+}
 
 // Dial implements nats.CustomDialer.
-func (d witnessDialer) Dial(network, address string) (net.Conn, error) {
-	return (&net.Dialer{Timeout: tryTimeout}).DialContext(d.ctx, network, address)
+func (d *witnessDialer) Dial(network, address string) (net.Conn, error) {
+	if d.last != nil {
+		d.kept()
+		_ = d.last.Close()
+		d.last = nil
+	}
+	c, err := (&net.Dialer{Timeout: d.timeout}).DialContext(d.ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	d.last, d.kept = c, context.AfterFunc(d.ctx, func() { _ = c.Close() })
+	return c, nil
 }
 
 // urlOf returns the address of a server of the cluster: as it is configured, else with the scheme

@@ -9,13 +9,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
-
-// tryTimeout bounds one attempt to connect.
-const tryTimeout = 5 * time.Second
 
 // missedPings is how many pings without a pong end a connection.
 const missedPings = 2
@@ -71,12 +69,15 @@ func (p *publisher) dial(ctx context.Context) error {
 		if errors.Is(err, nats.ErrNoServers) && p.dialError != nil {
 			err = p.dialError // nats.go hides why a connection was refused
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && p.dialError == nil {
+			err = fmt.Errorf("%w: it accepts connections but does not speak as a NATS server", err)
+		}
 		return err
 	}
 	nc := natsConn{made}
 	p.nc.Store(nc)
 	if err = p.furnish(nc); err == nil {
-		confirm, cancel := context.WithTimeout(ctx, tryTimeout)
+		confirm, cancel := context.WithTimeout(ctx, p.opts.tryTimeout)
 		err = nc.FlushWithContext(confirm)
 		cancel()
 		if err == nil || ctx.Err() == nil && !nc.IsClosed() {
@@ -199,7 +200,7 @@ func (f inProcess) InProcessConn() (net.Conn, error) { return f() }
 
 // Dial implements nats.CustomDialer.
 func (l *link) Dial(network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: tryTimeout}
+	d := net.Dialer{Timeout: l.opts.tryTimeout}
 	c, err := d.DialContext(l.dials, network, address)
 	l.dialError = err
 	return l.keep(c, err)
@@ -216,7 +217,9 @@ func (l *link) keep(c net.Conn, err error) (net.Conn, error) {
 		return nil, err
 	}
 	s := newStrictConn(c, l.opts.WriteTimeout)
-	l.socket.Store(s)
+	if old := l.socket.Swap(s); old != nil {
+		_ = old.Close() // nats.go forgets one whose server has accepted it and does not reply
+	}
 	return s, nil
 }
 
@@ -229,7 +232,7 @@ func (l *link) configure(settings *nats.Options) error {
 	}
 	options := []nats.Option{
 		nats.Name(o.Name),
-		nats.Timeout(tryTimeout),
+		nats.Timeout(o.tryTimeout),
 		nats.SetCustomDialer(l),
 		nats.FlusherTimeout(o.WriteTimeout),
 		nats.ReconnectOnFlusherError(),

@@ -320,6 +320,9 @@ func (l *link) close() {
 	}
 	nc.Close()
 	cut.Stop()
+	if s := l.socket.Load(); s != nil {
+		_ = s.Close() // of an attempt that nats.go has given up
+	}
 	close(l.stopping)
 	<-l.dispatched
 }

@@ -165,6 +165,32 @@ func (o *outage) subscribed() *Client {
 	return c
 }
 
+// Clients stay while the gateway finds a server that accepts connections and says nothing, which
+// costs the time of an attempt. When another server is back, they get the differences.
+func TestSilentNATSServer(t *testing.T) {
+	silent := natstest.StartSilent(t, false)
+	o := newOutage(t, func(c *gateway.Config) { c.NATSURL += gateway.NATSURL("," + silent.URL()) })
+	c := o.subscribed()
+	tried := silent.Accepted() // the first server is chosen at random
+	o.ns.Stop()
+	o.says("NATS connection lost")
+	testkit.Until(t, "the silent server is tried", func() bool { return silent.Accepted() > tried })
+	if err := c.Send(`{"id":9,"method":"subscribe.test.a"}`); err != nil {
+		t.Fatal(err)
+	}
+	if m := o.next(c, nil); !strings.Contains(m, `"id":9`) {
+		t.Error(m)
+	}
+	o.mu.Lock()
+	o.models["test.a"] = `{"n":2}`
+	o.mu.Unlock()
+	o.ns.Start()
+	o.says("NATS connected") // no time passes before
+	if m := o.next(c, o.clock); !sameJSON(m, `{"event":"test.a.change","data":{"values":{"n":2}}}`) {
+		t.Error(m)
+	}
+}
+
 // What happens while NATS is away reaches clients as the difference when it is back: of resources
 // and of access alike. They stay connected.
 func TestNATSGoesAndComesBack(t *testing.T) {
