@@ -144,7 +144,6 @@ type Topic struct {
 	key     topicKey
 	next    *Topic // with the same RID, see topics
 	ref     uint64
-	phase   phase
 	snap    *state.Snapshot // the newest; set when loaded
 	err     *res.Error
 	members []member
@@ -153,6 +152,7 @@ type Topic struct {
 	versions []*Version // older states that members keep, the oldest first
 
 	delivered owner.Rate // events sent to members
+	phase     phase
 }
 
 // RID returns the resource ID as clients write it.
