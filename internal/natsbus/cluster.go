@@ -354,13 +354,13 @@ func (l *link) witness(ctx context.Context, host string) (*nats.Conn, error) {
 	return settings.Connect()
 }
 
-// witnessDialer dials until its context ends, for one nats.Conn. That calls it from one goroutine at
-// a time, and forgets a connection whose server has accepted it and does not reply.
+// witnessDialer dials until its context ends, for one nats.Conn. That calls it from one goroutine
+// at a time, and forgets a connection whose server has accepted it and does not reply.
 type witnessDialer struct {
 	ctx     context.Context
 	timeout time.Duration
 	last    net.Conn
-	kept    func() bool // no longer has last closed when ctx ends
+	kept    func() bool // ends that ctx closes last
 }
 
 // Dial implements nats.CustomDialer.
