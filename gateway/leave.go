@@ -67,13 +67,13 @@ func (g *Gateway) Arrive(d netpoll.Departed) {
 // Remember sets whether the gateway keeps what it tells clients, for Move.
 func (g *Gateway) Remember(ctx context.Context, on bool) error { return g.owners.Remember(ctx, on) }
 
-// Move moves WebSocket clients to another process, after Leave, at most so many at a time. Remember
-// was called before that process connected to NATS.
+// Move moves WebSocket clients and streams to another process, after Leave, at most so many at a
+// time. Remember was called before that process connected to NATS.
 func (g *Gateway) Move(ctx context.Context, most int, to owners.Successor) (owners.Moving, error) {
-	return g.owners.Move(ctx, g.engine, int(g.netMetrics.Open.Load()), most, to)
+	return g.owners.Move(ctx, g.engine, int(g.netMetrics.Open.Load()+g.netMetrics.OpenStreams.Load()), most, to)
 }
 
-// Guests returns what goes on with the WebSocket clients of another process.
+// Guests returns what goes on with the WebSocket clients and streams of another process.
 func (g *Gateway) Guests(ctx context.Context) (*owners.Guests, error) {
 	if err := g.owners.Remember(ctx, true); err != nil {
 		return nil, err

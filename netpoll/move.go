@@ -9,9 +9,10 @@ import (
 	"sluice/netpoll/tlskeys"
 )
 
-// WebSocket is a WebSocket that another process is to go on with, but for its descriptor. What the
-// kernel holds of its input and output goes with that.
+// WebSocket is a WebSocket or a stream that another process is to go on with, but for its
+// descriptor. What the kernel holds of its input and output goes with that.
 type WebSocket struct {
+	Stream          bool           // it is a stream
 	Client          netip.AddrPort // address that a proxy has given; invalid: the peer is the client
 	Deflate         bool           // see Conn.EnableDeflate
 	Named, Exempt   bool           // see SetNamed, SetExempt
@@ -31,10 +32,10 @@ type WebSocket struct {
 }
 
 // Movable reports whether Move may take the connection out of this process now: it is an open
-// WebSocket, whose input waits for nothing that happens here.
+// WebSocket, whose input waits for nothing that happens here, or an open stream.
 func Movable(c *Conn) bool {
-	const not = flagStream | flagReserve | flagEnded | flagFault
-	return c.state == stateOpen && c.flags&not == 0 && c.flags&flagOpened != 0 &&
+	const not = flagReserve | flagEnded | flagFault
+	return c.state == stateOpen && c.flags&not == 0 && c.flags&(flagOpened|flagStream) != 0 &&
 		c.paused&^(pauseRate|pauseQuota) == 0 && c.gc != nil && c.tls().movable()
 }
 
@@ -48,7 +49,7 @@ func Move(c *Conn) (fd int, s WebSocket, err error) {
 	l := c.loop
 	c.ws().active(l.now)
 	s = WebSocket{
-		Deflate: c.parser.Deflates(), Named: c.Named(), Counted: c.standing&counted != 0, Exempt: c.standing&exempt != 0,
+		Stream: c.flags&flagStream != 0, Deflate: c.parser.Deflates(), Named: c.Named(), Counted: c.standing&counted != 0, Exempt: c.standing&exempt != 0,
 		Pinged: c.flags&flagPinged != 0, Lagging: c.Lagging(), Messages: uint32(c.messages), Bytes: uint32(c.meter.bytes),
 	}
 	if c.flags&flagProxied != 0 {
@@ -90,9 +91,9 @@ func (p Progress) Untouched(fd int) bool { return p.known && ProgressOf(fd) == p
 // movedOn reports whether another process goes on with the connection.
 func (s *standing) movedOn() bool { return *s&moved != 0 }
 
-// Join goes on with a WebSocket from another process, on the given loop. It owns the descriptor,
-// and returns when the loop has called open, or with the reason why it will not. open sets
-// Conn.Session; Handler.Open is not called. The keys in s are wiped.
+// Join goes on with a WebSocket or stream from another process, on the given loop. It owns the
+// descriptor, and returns when the loop has called open, or with the reason why it will not. open
+// sets Conn.Session; Handler.Open is not called. The keys in s are wiped.
 func Join(e *Engine, loop, fd int, s *WebSocket, open func(c *Conn)) error {
 	raw, err := fdConn(fd)
 	if err != nil {
@@ -111,13 +112,12 @@ func Join(e *Engine, loop, fd int, s *WebSocket, open func(c *Conn)) error {
 	return e.register(raw, &adopted{client: s.Client, arrived: true, socket: s, link: link, open: open}, e.loops[loop])
 }
 
-// join goes on with a WebSocket that another process has accepted.
+// join goes on with a WebSocket or stream that another process has accepted.
 func (a *acceptor) join(c *Conn, from *adopted) {
 	l := a.loop
 	m := l.engine.metrics
 	s := from.socket
 	m.Arrived.Add(1)
-	m.Open.Add(1)
 	if s.Counted {
 		a.returnAddress(c, ratelimit.KeyOf(c.RemoteAddrPort().Addr()))
 	}
@@ -128,7 +128,14 @@ func (a *acceptor) join(c *Conn, from *adopted) {
 	c.SetNamed(s.Named)
 	c.http().hold()
 	c.to(stateOpen)
-	c.flags |= flagOpened
+	if s.Stream {
+		m.OpenStreams.Add(1)
+		c.flags |= flagStream
+		c.http().expectReader()
+	} else {
+		m.Open.Add(1)
+		c.flags |= flagOpened
+	}
 	if s.Deflate {
 		c.parser.EnableDeflate()
 	}
@@ -145,10 +152,12 @@ func (a *acceptor) join(c *Conn, from *adopted) {
 	case owes:
 		c.markDirty()
 	}
-	if s.Pinged {
+	switch {
+	case s.Stream:
+	case s.Pinged:
 		c.flags |= flagPinged
 		l.wheel.Expect(&c.timer, l.now+l.opts.Limits.PongTimeout, c)
-	} else {
+	default:
 		c.ws().schedulePing()
 	}
 	l.iter.conn = c

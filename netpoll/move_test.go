@@ -1,6 +1,7 @@
 package netpoll
 
 import (
+	"crypto/tls"
 	"io"
 	"runtime"
 	"testing"
@@ -63,6 +64,45 @@ func TestWebSocketMoves(t *testing.T) {
 	c.wantClose(wsproto.CloseGoingAway)
 	_ = c.Close()
 	testkit.Await(t, to.h.closed, "its end")
+}
+
+// A stream goes on at another engine, with output that was not written, with TLS and without.
+func TestStreamMoves(t *testing.T) {
+	for name, secure := range map[string]bool{"plaintext": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			begun := make(chan *Conn, 1)
+			options := func(o *Options, h *testHandler) { h.stream = keepEvents(begun) }
+			if secure {
+				options = withTLS(options)
+			}
+			from, to := serve(t, options), serve(t, options)
+			c := dial(t, from.Addr())
+			if secure {
+				c, _ = overTLS(t, c.Conn, clientTLS(tls.VersionTLS13))
+			}
+			c.send([]byte(streamRequest))
+			c.status()
+			moved := from.move(testkit.Await(t, begun, "Stream"), to, nil, func(l *Loop) {
+				for i := range l.table.slots {
+					if c := l.table.slots[i].conn; c != nil {
+						c.Send([]byte("data: here\n\n"))
+					}
+				}
+			})
+			to.on(0, func(*Loop) { moved.Send([]byte("data: there\n\n")) })
+			c.wantBytes("data: here\n\ndata: there\n\n")
+			if a, b := from.m.OpenStreams.Load(), to.m.OpenStreams.Load(); a != 0 || b != 1 || to.m.Open.Load() != 0 {
+				t.Errorf("%d and %d streams are open", a, b)
+			}
+			to.on(0, func(*Loop) { moved.Finish() })
+			c.wantEOF()
+			_ = c.Close()
+			testkit.Await(t, to.h.closed, "its end")
+			if n := to.m.OpenStreams.Load(); n != 0 {
+				t.Errorf("%d streams are open", n)
+			}
+		})
+	}
 }
 
 // No WebSocket goes to an engine that demands TLS, or to a loop that does not exist.

@@ -28,16 +28,20 @@ func (c httpConn) stream(h *wsproto.Head) bool {
 		return true
 	}
 	l.wheel.Cancel(&c.timer)
-	if limits := &l.opts.Limits; limits.PingInterval > 0 {
-		// The kernel ends the connection if the peer acknowledges or accepts no data for as long as
-		// a WebSocket may be idle. Kernels without that option do so later.
-		setUserTimeout(int(c.fd), limits.PingInterval+limits.PongTimeout)
-	}
+	c.expectReader()
 	if e.draining.Load() {
 		Because(c.Conn, CauseDraining)
 		c.ending().sendAway(0, "") // a stream has no close frame
 	}
 	return true
+}
+
+// expectReader has the kernel end the connection of a stream if the peer acknowledges or accepts no
+// data for as long as a WebSocket may be idle. Kernels without that option do so later.
+func (c httpConn) expectReader() {
+	if limits := &c.loop.opts.Limits; limits.PingInterval > 0 {
+		setUserTimeout(int(c.fd), limits.PingInterval+limits.PongTimeout)
+	}
 }
 
 // Finish ends a stream: queued output is still sent, within Limits.CloseTimeout, then our side of

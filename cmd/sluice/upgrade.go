@@ -217,7 +217,7 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 	if moving.Lost != nil {
 		u.log.Warn("the new process has closed WebSockets that it could not go on with", "error", moving.Lost)
 	}
-	text := fmt.Sprintf("%d WebSockets have moved; the other clients of process %d leave within %v", moving.Moved, os.Getpid(), u.service.StopWindow())
+	text := fmt.Sprintf("%d WebSockets have moved, and %d event streams; the other clients of process %d leave within %v", moving.Moved-moving.Streams, moving.Streams, os.Getpid(), u.service.StopWindow())
 	u.log.Info(what+" done", "pid", successor.PID, "connections", moving.Moved, "took", time.Since(began))
 	r.step(text)
 	return nil

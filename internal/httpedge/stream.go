@@ -27,6 +27,8 @@ type stream struct {
 	timer   owner.Timer
 	span    *tracing.Span // until it begins; nil: it is not traced
 	begun   bool          // the response's head has been sent
+	next    time.Duration // when the next heartbeat is due, if there are any
+	left    func()        // called when it has closed; nil: nothing
 }
 
 // Session returns the session of the stream.
@@ -38,6 +40,36 @@ func (s *stream) Closed() {
 	s.loop.endSpan(&s.span, 0)
 	s.loop.Leave(&s.Peer)
 	s.loop.net.Wheel().Cancel(&s.timer)
+	if s.left != nil {
+		s.left()
+	}
+}
+
+// StreamState is what goes along with a stream to another process, beside its session.
+type StreamState struct {
+	Beat time.Duration // until the next heartbeat
+}
+
+// MovableStream returns the session and the client of a connection's stream, if it has begun.
+func MovableStream(c *netpoll.Conn) (s *session.Session, p *Peer, state *StreamState) {
+	if v, ok := c.Session.(*stream); ok && v.begun {
+		return v.session, &v.Peer, &StreamState{max(v.next-v.loop.net.Now(), 0)}
+	}
+	return nil, nil, nil
+}
+
+// JoinStream makes a stream that has come from another process: peer is for its session, for which
+// ended is, too, and which begin gets. left is called when it has closed. If there is no session,
+// Leave follows.
+func (l *Loop) JoinStream(c *netpoll.Conn, from PeerState, state *StreamState, left func()) (peer session.Peer, p *Peer, begin func(*session.Session), ended func()) {
+	s := &stream{loop: l, begun: true, left: left, Peer: l.Join(c, from)}
+	return s, &s.Peer, func(ss *session.Session) {
+		s.session = ss
+		c.Session = s
+		if every := l.heartbeat; every > 0 {
+			s.beatAt(l.net.Now() + min(state.Beat, every))
+		}
+	}, s.end
 }
 
 // inputEnded is called when the client has ended its output. The stream continues, since the
@@ -69,10 +101,15 @@ func (s *stream) Expire(now time.Duration) {
 // beat schedules the next heartbeat.
 func (s *stream) beat(now time.Duration) {
 	if every := s.loop.heartbeat; every > 0 {
-		s.loop.net.Wheel().Schedule(&s.timer, now+every, s)
+		s.beatAt(now + every)
 	} else {
 		s.loop.net.Wheel().Cancel(&s.timer)
 	}
+}
+
+func (s *stream) beatAt(at time.Duration) {
+	s.next = at
+	s.loop.net.Wheel().Schedule(&s.timer, at, s)
 }
 
 // Adjust replaces Options.Heartbeat of the loop's streams.
@@ -139,10 +176,13 @@ func (s *stream) begin(header http.Header, first *res.Meta, rid string) {
 		s.begun = true
 		s.conn.Send(s.loop.env.Hub.Frame(set, fanout.Stream))
 		s.beat(s.loop.net.Now())
-	}, func() {
-		netpoll.Because(s.conn, netpoll.CauseEnded)
-		s.conn.Finish()
-	})
+	}, s.end)
+}
+
+// end is called when the gateway has ended the subscription.
+func (s *stream) end() {
+	netpoll.Because(s.conn, netpoll.CauseEnded)
+	s.conn.Finish()
 }
 
 // respond sends the head of the stream, or an error or redirection in its place. It reports whether

@@ -11,6 +11,7 @@ import (
 
 	"sluice/fanout"
 	"sluice/internal/connid"
+	"sluice/internal/httpedge"
 	"sluice/internal/overlap"
 	"sluice/internal/owner"
 	"sluice/internal/res"
@@ -21,8 +22,8 @@ import (
 	"sluice/wsproto"
 )
 
-// Guests takes the WebSocket clients of another process over: the other side of Set.Move. One
-// goroutine uses it.
+// Guests takes the WebSocket clients and streams of another process over: the other side of
+// Set.Move. One goroutine uses it.
 type Guests struct {
 	set       *Set
 	engine    *netpoll.Engine
@@ -168,7 +169,7 @@ func (g *Guests) Hold(body, keys []byte, fds []int) error {
 		g.held = &arrival{l: g.loop, b: b, keepers: g.keepers, arrival: session.Arrival{Snapshots: g.snapshots}}
 		err = b.addKeys(keys)
 	}
-	if err == nil && (len(b.Clients) != len(fds) || g.loop == nil || len(b.Topics) != len(g.keepers)) {
+	if err == nil && (len(b.Clients) != len(fds) || g.loop == nil || len(b.Topics) != len(g.keepers) || !b.agrees()) {
 		err = errBatch
 	}
 	g.fds = fds
@@ -220,6 +221,17 @@ func (b *batch) addKeys(keys []byte) (err error) {
 		return errBatch
 	}
 	return nil
+}
+
+// agrees reports whether what is said of each client is of one kind.
+func (b *batch) agrees() bool {
+	for i := range b.Clients {
+		c := &b.Clients[i]
+		if stream := c.Stream != nil; c.Socket.Stream != stream || c.Session.Stream != stream || stream && c.Socket.Deflate {
+			return false
+		}
+	}
+	return true
 }
 
 func (b *batch) wipe() {
@@ -343,21 +355,35 @@ func (a *arrival) open(c *netpoll.Conn, m *moved) {
 	}
 	l := a.l
 	set := l.set
-	cl := &client{guest: true}
-	cl.Peer = l.http.Join(c, m.Peer)
-	form := fanout.Message
-	if m.Socket.Deflate {
-		form = fanout.Deflated
+	var peer session.Peer
+	var p *httpedge.Peer
+	var begin func(*session.Session)
+	var ended func()
+	form, out := fanout.Message, set.o.Trace.Frames(c, m.Session.CID)
+	if m.Stream != nil {
+		form, out = fanout.Stream, set.o.Trace.Events(c)
+		peer, p, begin, ended = l.http.JoinStream(c, m.Peer, m.Stream, func() { l.guestLeft(m.Session.CID) })
+	} else {
+		if m.Socket.Deflate {
+			form = fanout.Deflated
+		}
+		cl := &client{guest: true, Peer: l.http.Join(c, m.Peer)}
+		peer, p = cl, &cl.Peer
+		begin = func(s *session.Session) {
+			cl.session = s
+			c.Session = cl
+		}
 	}
-	err := session.Arrive(&l.Env, cl, set.o.Trace.Frames(c, m.Session.CID), form, &m.Session, &a.arrival, func(s *session.Session) {
-		cl.session = s
-		c.Session = cl
+	var s *session.Session
+	err := session.Arrive(&l.Env, peer, out, form, &m.Session, &a.arrival, func(made *session.Session) {
+		s = made
+		begin(s)
 		a.clients = append(a.clients, s)
-	})
+	}, ended)
 	if err != nil {
 		a.err.Store(&err)
 		a.failed.Add(1)
-		l.http.Leave(&cl.Peer)
+		l.http.Leave(p)
 		c.Close(wsproto.CloseServiceRestart, "the gateway has been replaced")
 		return
 	}
@@ -374,7 +400,10 @@ func (a *arrival) open(c *netpoll.Conn, m *moved) {
 	}
 	missed, ahead := overlap.Compare(m.Tokens, ours, a.b.Tokens)
 	for _, i := range ahead {
-		cl.tokensAhead = append(cl.tokensAhead, m.Tokens[i])
+		if l.recall.ahead == nil {
+			l.recall.ahead = make(map[string][]overlap.Mark)
+		}
+		l.recall.ahead[m.Session.CID] = append(l.recall.ahead[m.Session.CID], m.Tokens[i])
 	}
 	for _, i := range missed {
 		if tokens[i].data != nil {
@@ -387,10 +416,10 @@ func (a *arrival) open(c *netpoll.Conn, m *moved) {
 	}
 	missed, _ = overlap.Compare(a.b.Resets.Marks, ours, a.b.Resets.Since)
 	for _, i := range missed {
-		l.Env.RenewToken(cl.session, l.recall.resets[i].tids, l.recall.resets[i].subject)
+		l.Env.RenewToken(s, l.recall.resets[i].tids, l.recall.resets[i].subject)
 	}
 	if m.Socket.Lagging && !c.Lagging() {
-		cl.session.Lag(false)
+		s.Lag(false)
 	}
 }
 

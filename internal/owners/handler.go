@@ -2,6 +2,7 @@ package owners
 
 import (
 	"net/http"
+	"time"
 
 	"sluice/fanout"
 	"sluice/internal/httpedge"
@@ -21,8 +22,6 @@ type client struct {
 	session  *session.Session
 	inFlight natsbus.Group
 	guest    bool // it has the ID of another process: see guests
-
-	tokensAhead []overlap.Mark // token events that it had there, and that have yet to come here
 }
 
 // Session returns the client's session.
@@ -34,19 +33,26 @@ func (c *client) Closed() {
 	l := c.Conn().Loop().Data.(*Loop)
 	l.http.Leave(&c.Peer)
 	if c.guest {
-		l.set.guests.leave(c.session.CID())
+		l.guestLeft(c.session.CID())
 	}
 }
 
-// hadToken reports whether the client has had a token event at the process that it has come from.
-func (c *client) hadToken(data []byte) bool {
-	if len(c.tokensAhead) == 0 {
+// guestLeft is called when a client that has come from another process has closed.
+func (l *Loop) guestLeft(cid string) {
+	delete(l.recall.ahead, cid)
+	l.set.guests.leave(cid)
+}
+
+// hadToken reports whether a client has had a token event at the process that it has come from.
+func (r *recall) hadToken(cid string, data []byte, now time.Duration) bool {
+	ahead := r.ahead[cid]
+	if len(ahead) == 0 {
 		return false
 	}
-	sum, now := natsbus.HashName(string(data)), c.Conn().Loop().Now()
-	for i, m := range c.tokensAhead {
+	sum := natsbus.HashName(string(data))
+	for i, m := range ahead {
 		if m.Sum == sum && m.At > now-overlap.Apart {
-			c.tokensAhead = append(c.tokensAhead[:i], c.tokensAhead[i+1:]...)
+			r.ahead[cid] = append(ahead[:i], ahead[i+1:]...)
 			return true
 		}
 	}

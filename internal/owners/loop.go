@@ -187,7 +187,7 @@ func (l *Loop) token(who connid.ID, cid string, data []byte) {
 			return
 		}
 	}
-	if cl, ok := s.Peer().(*client); ok && cl.hadToken(data) {
+	if l.recall.hadToken(cid, data, l.Net.Now()) {
 		return
 	}
 	l.recall.noteToken(cid, data, l.Net.Now())

@@ -18,11 +18,11 @@ import (
 	"sluice/netpoll/tlskeys"
 )
 
-// WebSocket clients go over to another process (docs/upgrade.md) in batches, each from one loop to
-// one loop there. For each batch the other process first gets the resources that its clients have
-// (plan), so that it has their events from then on. Then the clients that are at rest are taken out
-// of this one (pack), and go on there (Guests.Move). Both keep what they have told clients of a
-// resource meanwhile, and compare it (fanout.Seam).
+// WebSocket clients and streams go over to another process (docs/upgrade.md) in batches, each from
+// one loop to one loop there. For each batch the other process first gets the resources that its
+// clients have (plan), so that it has their events from then on. Then the clients that are at rest
+// are taken out of this one (pack), and go on there (Guests.Move). Both keep what they have told
+// clients of a resource meanwhile, and compare it (fanout.Seam).
 
 // Resource is a resource as a client and as services name it.
 type Resource struct{ RID, Name, Query string }
@@ -56,7 +56,8 @@ type moved struct {
 	Socket  netpoll.WebSocket
 	Peer    httpedge.PeerState
 	Session session.Moved
-	Tokens  []overlap.Mark // token events
+	Stream  *httpedge.StreamState // nil: a WebSocket
+	Tokens  []overlap.Mark        // token events
 }
 
 // recall is what a loop has handled beside the events of topics, while clients go over to another
@@ -66,6 +67,7 @@ type recall struct {
 	since  time.Duration
 	tokens []toldToken
 	resets []toldReset
+	ahead  map[string][]overlap.Mark // by connection ID: token events of guests that have yet to come here; may outlast users
 }
 
 type toldToken struct {
@@ -95,7 +97,7 @@ func (s *Set) Remember(ctx context.Context, on bool) error {
 		}
 		if on && r.users == 1 || r.users == 0 {
 			fanout.Remember(l.Env.Hub, on)
-			*r = recall{users: r.users, since: l.Net.Now()}
+			*r = recall{users: r.users, since: l.Net.Now(), ahead: r.ahead}
 		}
 	})
 }
@@ -172,10 +174,10 @@ func (m *mover) plan(ctx context.Context, loop, from, most int) (*plan, error) {
 	m.on(l, func() {
 		for i := 0; i < walk && p.clients < most && from >= 0; i++ {
 			from = l.Net.Walk(from, 1, func(c *netpoll.Conn) {
-				switch cl, ok := c.Session.(*client); {
-				case !ok || c.Closing() || cl.session.Closed():
+				switch s, _, _ := traveller(c); {
+				case s == nil || c.Closing() || s.Closed():
 				case netpoll.Movable(c):
-					p.add(c, cl.session)
+					p.add(c, s)
 				case netpoll.Stays(c):
 				default:
 					p.busy++
@@ -206,18 +208,28 @@ func (p *plan) add(c *netpoll.Conn, s *session.Session) {
 	})
 }
 
+// traveller returns the session, the client and the stream of a connection; nil: it is no
+// WebSocket, and no stream that has begun.
+func traveller(c *netpoll.Conn) (*session.Session, *httpedge.Peer, *httpedge.StreamState) {
+	if cl, ok := c.Session.(*client); ok {
+		return cl.session, &cl.Peer, nil
+	}
+	return httpedge.MovableStream(c)
+}
+
 // on runs f on a loop, behind what the shards have yet to deliver there.
 func (m *mover) on(l *Loop, f func()) { m.set.inOrder(func() { l.Post(f) }) }
 
 // packed is a batch as it goes to the other process.
 type packed struct {
-	batch *batch
-	used  map[*state.Snapshot]int
-	body  []byte
-	keys  []byte // of those with TLS, in order; the sender overwrites them
-	fds   []int  // of the clients, in order; the receiver closes them
-	was   []netpoll.Progress
-	moved int
+	batch   *batch
+	used    map[*state.Snapshot]int
+	body    []byte
+	keys    []byte // of those with TLS, in order; the sender overwrites them
+	fds     []int  // of the clients, in order; the receiver closes them
+	was     []netpoll.Progress
+	moved   int
+	streams int // of these
 }
 
 // maxBatch bounds what goes over at a time, in bytes of the clients' own state; snapshots may come
@@ -301,12 +313,15 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 		if c == nil || !netpoll.Movable(c) {
 			continue
 		}
-		cl, ok := c.Session.(*client)
-		if !ok || !session.Movable(cl.session) || !cl.inFlight.Empty() {
+		s, peer, stream := traveller(c)
+		if s == nil || !session.Movable(s) {
+			continue
+		}
+		if cl, ok := c.Session.(*client); ok && !cl.inFlight.Empty() {
 			continue
 		}
 		known := true
-		session.Topics(cl.session, func(t *fanout.Topic) { known = known && topic(t) >= 0 })
+		session.Topics(s, func(t *fanout.Topic) { known = known && topic(t) >= 0 })
 		if !known {
 			continue
 		}
@@ -318,19 +333,19 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 			to.keys = socket.Keys.Append(to.keys)
 			socket.Keys.Wipe()
 		}
-		v := moved{Socket: socket, Peer: cl.State(), Session: session.Move(cl.session, topic, number)}
+		v := moved{Socket: socket, Peer: peer.State(), Session: session.Move(s, topic, number), Stream: stream}
 		for _, t := range l.recall.tokens {
 			if t.cid == v.Session.CID && t.data == nil {
 				v.Tokens = append(v.Tokens, overlap.Mark{Sum: t.Sum, At: t.At + epoch})
 			}
 		}
-		session.Topics(cl.session, func(t *fanout.Topic) {
+		session.Topics(s, func(t *fanout.Topic) {
 			if i := topic(t); b.Topics[i].Since == 0 {
 				b.Topics[i].Marks, b.Topics[i].Since = t.Marks(nil, epoch), t.Since()+epoch
 				p.keepers[i] = keep(l, p.resources[i], nil)
 			}
 		})
-		session.CloseMoved(cl.session)
+		session.CloseMoved(s)
 		if t := socket.TLS; t != nil {
 			size += len(t.In) + len(t.Out)
 		}
@@ -338,6 +353,9 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 		b.Clients = append(b.Clients, v)
 		to.fds, to.was = append(to.fds, fd), append(to.was, netpoll.ProgressOf(fd))
 		to.moved++
+		if stream != nil {
+			to.streams++
+		}
 	}
 	for _, r := range l.recall.resets {
 		b.Resets.Marks = append(b.Resets.Marks, overlap.Mark{Sum: r.Sum, At: r.At + epoch})

@@ -42,16 +42,17 @@ const (
 // Moving is how far clients have gone.
 type Moving struct {
 	Moved, Left int
+	Streams     int   // of those that have moved
 	Cut         int   // could neither go nor stay
 	Unknown     int   // are the other process's, which hangs: it does not say that it serves them
 	Lost        error // why some were lost; nil: none
 }
 
-// Move moves the WebSocket clients to another process: those at rest immediately, the others when
-// their requests are answered. It returns when none is left, when for longer than a request may
-// take none has gone, when ctx ends, or when the other process fails. The clients that are left
-// stay here: also those of a batch that the other process does not take. most is how many may go
-// over at a time.
+// Move moves the WebSocket clients and the streams to another process: those at rest immediately,
+// the others when their requests are answered. It returns when none is left, when for longer than a
+// request may take none has gone, when ctx ends, or when the other process fails. The clients that
+// are left stay here: also those of a batch that the other process does not take. most is how many
+// may go over at a time.
 func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Successor) (m Moving, err error) {
 	if s.o.Config.TLS {
 		err = netpoll.MovesTLS()
@@ -140,6 +141,7 @@ func (m *mover) step(ctx context.Context, sum *Moving, loop, from, most int, to 
 	switch {
 	case err == nil:
 		sum.Moved += packed.moved
+		sum.Streams += packed.streams
 	case to.Ended(): // those that it has not served yet are as they were
 		back := m.back(p, &packed, func(i int) bool { return !packed.was[i].Untouched(packed.fds[i]) })
 		sum.Left += back

@@ -24,6 +24,7 @@ type Moved struct {
 	Versioned  bool          // the client has named it
 	TellLost   bool
 	Lagging    bool
+	Stream     bool // of server-sent events
 	Subs       []MovedSub
 }
 
@@ -63,10 +64,10 @@ func Topics(s *Session, f func(*fanout.Topic)) {
 	})
 }
 
-// Movable reports whether a session can move now: no request of its is in progress, and nothing of
-// what it has to send waits for anything but the client.
+// Movable reports whether a session, of a WebSocket or a stream, can move now: no request of its
+// is in progress, and nothing of what it has to send waits for anything but the client.
 func Movable(s *Session) bool {
-	if s.closed || s.faulty || s.http || s.ended != nil || s.requests > 0 || s.items != nil || s.frozen > 0 || s.proceeding || s.places > 0 || len(s.candidates) > 0 {
+	if s.closed || s.faulty || s.http && s.ended == nil || s.oldest != nil || s.requests > 0 || s.items != nil || s.frozen > 0 || s.proceeding || s.places > 0 || len(s.candidates) > 0 {
 		return false
 	}
 	ok := true
@@ -93,7 +94,7 @@ func movable(b *Sub) bool {
 // Move takes a session that is Movable out of this process, with the numbers of its topics and
 // snapshots. The caller closes it.
 func Move(s *Session, topic func(*fanout.Topic) int, snapshot func(*state.Snapshot) int) Moved {
-	m := Moved{CID: s.cid, Token: s.token, TID: s.tid(), Protocol: s.version.String(), Versioned: s.versioned, TellLost: s.tellLost, Lagging: s.lagging}
+	m := Moved{CID: s.cid, Token: s.token, TID: s.tid(), Protocol: s.version.String(), Versioned: s.versioned, TellLost: s.tellLost, Lagging: s.lagging, Stream: s.http}
 	if s.grant != nil && s.grant.ends > 0 {
 		m.TokenEnds = max(s.grant.ends-s.env.Now(), 1)
 	}
@@ -170,7 +171,8 @@ func (m *Moved) check(a *Arrival) error {
 // Arrive goes on with a session of another process. ready is called when the session is complete,
 // before it sends anything. Its client is sent what has happened since; nothing is asked of
 // services for what it holds.
-func Arrive(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, m *Moved, a *Arrival, ready func(*Session)) error {
+// That of a stream calls ended as in Session.Stream.
+func Arrive(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, m *Moved, a *Arrival, ready func(*Session), ended func()) error {
 	version, bad := res.ParseVersion(m.Protocol)
 	if bad != nil {
 		return errMovedText
@@ -180,6 +182,9 @@ func Arrive(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, m *Moved, 
 	}
 	s := New(env, peer, out, form, m.CID)
 	defer env.Enter(env.Enter(s))
+	if m.Stream {
+		s.http, s.ended = true, ended
+	}
 	s.version, s.versioned, s.tellLost, s.lagging, s.token = version, m.Versioned, m.TellLost, m.Lagging, m.Token
 	env.setGrant(s, m.TID, m.TokenEnds)
 	subs := make([]*Sub, len(m.Subs))
