@@ -31,6 +31,7 @@ type world struct {
 	values int
 	access map[string]int // requests, by resource
 	cid    string         // of the newest
+	asks   map[string]int // access requests, by connection ID
 	hold   chan struct{}  // not nil: calls are answered when it is closed
 	calls  []string       // payloads
 	mayEnd bool           // clients may be disconnected
@@ -46,6 +47,7 @@ type follower struct {
 	*restest.Client
 	view  *resmodel.View
 	rids  []string
+	cid   string
 	ticks map[string]int // the newest, by resource
 	ids   int
 	log   []string
@@ -63,7 +65,7 @@ func newWorld(t *testing.T, settings string, environ ...string) *world {
 	t.Helper()
 	l := startLineage(t, settings, environ...)
 	w := &world{
-		t: t, l: l, store: resmodel.NewStore(), rng: rand.New(rand.NewPCG(1, 2)), ticks: map[string]int{}, access: map[string]int{},
+		t: t, l: l, store: resmodel.NewStore(), rng: rand.New(rand.NewPCG(1, 2)), ticks: map[string]int{}, access: map[string]int{}, asks: map[string]int{},
 		end: make(chan struct{}), ended: make(chan struct{}),
 	}
 	for i, rid := range rids() {
@@ -86,6 +88,7 @@ func newWorld(t *testing.T, settings string, environ ...string) *world {
 			_ = json.Unmarshal(m.Data, &r)
 			w.cid = r.CID
 			w.access[name]++
+			w.asks[r.CID]++
 			return w.store.Access(name)
 		},
 	} {
@@ -181,6 +184,9 @@ func (w *world) client(rids ...string) *follower {
 		f.ask(w.t, "subscribe."+rid, "")
 	}
 	w.until(f, "it has its resources", func() bool { return f.view.Pending() == 0 })
+	w.mu.Lock()
+	f.cid = w.cid
+	w.mu.Unlock()
 	return f
 }
 
