@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// streamServer answers one request with text, byte by byte, and then with what more has.
+// streamServer answers one request with text, the first bytes one by one, and then with what more
+// has.
 func streamServer(t *testing.T, text string, more <-chan string) (addr string, request <-chan string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -30,9 +31,11 @@ func streamServer(t *testing.T, text string, more <-chan string) (addr string, r
 			return
 		}
 		asked <- r.Method + " " + r.RequestURI + " " + r.Header.Get("Accept") + " " + r.Header.Get("Authorization")
-		for _, b := range []byte(text) {
+		few := min(len(text), 200)
+		for _, b := range []byte(text[:few]) {
 			_, _ = c.Write([]byte{b})
 		}
+		_, _ = c.Write([]byte(text[few:]))
 		for part := range more {
 			_, _ = c.Write([]byte(part))
 		}
