@@ -11,6 +11,9 @@ import (
 
 // first runs the program with args, and lives until the last process that takes over has ended.
 func (p *process) first(args []string) int {
+	if len(args) == 1 && (args[0] == "-h" || args[0] == "--help") {
+		return p.run(args)
+	}
 	path, err := os.Executable()
 	if err == nil {
 		signals := make(chan os.Signal, 8)
