@@ -3,11 +3,9 @@
 package main
 
 import (
-	"io"
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 
 	"sluice/internal/testkit"
 )
@@ -50,18 +48,7 @@ func TestUpgradesUnderLoad(t *testing.T) {
 	}
 	for range 4 {
 		c := w.l.client()
-		each("a kept connection", func() (int, error) {
-			_ = c.SetDeadline(time.Now().Add(testkit.Patience))
-			if _, err := io.WriteString(c, "GET /api/test/m0 HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-				return 0, err
-			}
-			resp, err := http.ReadResponse(c.r, nil)
-			if err != nil {
-				return 0, err
-			}
-			_, err = io.Copy(io.Discard, resp.Body)
-			return resp.StatusCode, err
-		})
+		each("a kept connection", func() (int, error) { return c.get("/api/test/m0") })
 	}
 	each("a new connection", w.l.healthy)
 	for round := range upgrades {

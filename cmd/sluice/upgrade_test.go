@@ -223,9 +223,10 @@ func (l *lineage) client() *httpClient {
 	return &httpClient{c, bufio.NewReader(c)}
 }
 
-// get makes a request that no service answers, and returns the status.
-func (c *httpClient) get() (int, error) {
-	if _, err := io.WriteString(c, "GET /api/none HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+// get makes a request, and returns the status.
+func (c *httpClient) get(path string) (int, error) {
+	_ = c.SetDeadline(time.Now().Add(testkit.Patience))
+	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
 		return 0, err
 	}
 	resp, err := http.ReadResponse(c.r, nil)
@@ -242,7 +243,7 @@ func TestConnectionsAtRestAreKept(t *testing.T) {
 	var used, fresh []*httpClient
 	for range 300 { // more than fit one record
 		c := l.client()
-		if status, err := c.get(); status != http.StatusNotFound {
+		if status, err := c.get("/api/none"); status != http.StatusNotFound {
 			t.Fatal(status, err)
 		}
 		used = append(used, c)
@@ -254,7 +255,7 @@ func TestConnectionsAtRestAreKept(t *testing.T) {
 		}
 		l.until("msg=stopped", round+1)
 		for i, c := range append(used, fresh...) {
-			if status, err := c.get(); status != http.StatusNotFound {
+			if status, err := c.get("/api/none"); status != http.StatusNotFound {
 				t.Fatalf("round %d: connection %d: status %d, %v", round, i, status, err)
 			}
 		}

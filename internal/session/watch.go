@@ -48,7 +48,7 @@ func changed(s *Session) {
 	}
 }
 
-// Client is what a Watcher is told of a client.
+// Client describes a client to a Watcher.
 type Client struct {
 	CID        string
 	RemoteAddr string // as trusted proxies name it

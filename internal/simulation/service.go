@@ -21,7 +21,7 @@ type service struct {
 	open    []*request // requests without a reply
 	out     []toServer
 	renewed int
-	away    bool // it has ended, and nobody subscribes to its requests
+	away    bool // it has ended: NATS has no responders for its requests
 	left    bool // it was away
 }
 
