@@ -19,7 +19,7 @@ const (
 	counted standing = 1 << iota // Addresses.Leave is due
 	exempt                       // the client has no rates
 	named                        // see SetNamed
-	moved                        // another process goes on with it: see Move
+	moved                        // another process goes on with it: see Move, Leave
 	shared                       // another process has its descriptor, but not its client: see WebSocket.Shared
 )
 

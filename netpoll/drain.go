@@ -137,7 +137,7 @@ func (d *drain) check() {
 		return
 	}
 	if d.loop.engine.left.Load() && d.depart() > 0 {
-		d.loop.Wake() // to close our descriptors
+		d.loop.reaper.reap() // now: gnet must not read them once more
 	}
 	d.reportEmpty()
 }

@@ -1,6 +1,7 @@
 package netpoll
 
 import (
+	"sluice/internal/invariants"
 	"sluice/wsproto"
 )
 
@@ -15,6 +16,9 @@ type inbox struct {
 // frame at their end is buffered.
 func (c *Conn) receive(b []byte) {
 	if c.state >= stateReap {
+		if invariants.Enabled {
+			invariants.Check(!c.movedOn() && c.flags&flagKeepOpen == 0, "input of a connection is read that another owner goes on with")
+		}
 		return
 	}
 	c.loop.stats.in += uint64(len(b))

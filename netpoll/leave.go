@@ -125,6 +125,7 @@ func (d *drain) depart() (gone int) {
 		}
 		batch = append(batch, b)
 		c.to(stateHandover)
+		c.standing |= moved
 		c.scheduleClose() // of our descriptor
 	}
 	l.iter.conn = nil

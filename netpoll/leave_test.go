@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -81,6 +82,34 @@ func TestConnectionsDepart(t *testing.T) {
 	}
 	if d, a, cut := from.m.Departed.Load(), to.m.Arrived.Load(), from.m.Cut.Load(); d != 3 || a != 3 || cut != 0 || to.m.OpenAll.Load() != 3 || from.m.OpenAll.Load() != 0 {
 		t.Errorf("%d departed, %d arrived, %d cut", d, a, cut)
+	}
+}
+
+// A request that comes while its connection departs is answered at the other engine: nothing is read
+// of it here.
+func TestRequestsBehindADeparture(t *testing.T) {
+	from, asked := serveRequests(t, nil)
+	to, _ := serveRequests(t, nil)
+	c := dial(t, from.Addr())
+	c.send([]byte("GET /later HTTP/1.1\r\nHost: test\r\n\r\n"))
+	open := testkit.Await(t, asked, "the request that waits")
+	give, arrived := arriving(t, to)
+	Leave(from.Engine, give)
+	from.on(0, func(l *Loop) {
+		// It comes to rest at the end of this iteration, after those at rest have departed.
+		l.drain.departAt = l.now + time.Hour
+		from.Engine.draining.Store(true)
+		c.send([]byte("GET /now HTTP/1.1\r\nHost: test\r\n\r\n"))
+		answerText(open.conn, "late")
+	})
+	if code := answered(c); code != 200 {
+		t.Error(code)
+	}
+	if err := testkit.Await(t, arrived, "its arrival"); err != nil {
+		t.Fatal(err)
+	}
+	if code := answered(c); code != 200 {
+		t.Error(code)
 	}
 }
 

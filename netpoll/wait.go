@@ -196,8 +196,13 @@ func (w *waiting) closed(c *Conn, err error) {
 	case w.parker.Load() == nil:
 		l.end()
 		w.continueQueue()
-	case !w.selfWakePending:
-		w.selfWake()
+	default:
+		if len(l.reaper.conns) > 0 {
+			l.end() // see leave
+		}
+		if !w.selfWakePending {
+			w.selfWake()
+		}
 	}
 }
 

@@ -10,9 +10,10 @@ import (
 	"sluice/internal/testkit"
 )
 
-// Upgrades follow each other while events come, clients subscribe, unsubscribe and call, and new
-// ones connect. No client is closed or refused, no custom event is lost or comes twice, and access
-// is asked again for no client that asks for nothing.
+// Upgrades follow each other while events come, clients subscribe, unsubscribe and call, new ones
+// connect, and requests follow each other on plain HTTP connections. No client is closed or refused,
+// no custom event is lost or comes twice, and access is asked again for no client that asks for
+// nothing.
 func TestUpgradesUnderLoad(t *testing.T) {
 	upgrades, clients := 2, 30
 	if *long {
@@ -45,6 +46,10 @@ func TestUpgradesUnderLoad(t *testing.T) {
 				}
 			}
 		})
+	}
+	for range 4 {
+		c := w.l.client()
+		each("a kept connection", func() (int, error) { return c.get("/api/test/m0") })
 	}
 	each("a new connection", w.l.healthy)
 	for round := range upgrades {
