@@ -99,6 +99,7 @@ var locks = map[string]string{
 	"loadtest/differential/world.go":    "a service: orders its replies and steps",
 	"loadtest/faults/client.go":         "a client of the gateway: between its reader and its row",
 	"loadtest/faults/world.go":          "a service: orders its replies and events",
+	"loadtest/soak/gateway.go":          "a gateway that starts must not find half of its files replaced",
 	"loadtest/soak/services.go":         "one command at a time to a service's process",
 	"internal/presence/presence.go":     "between the tracker's goroutine and a NATS connection's publisher; never an event loop",
 	"internal/demo/link.go":             "a subscription list, used at start and stop",

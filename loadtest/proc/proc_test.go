@@ -3,9 +3,11 @@
 package proc
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -158,5 +160,51 @@ func TestDroppedPackets(t *testing.T) {
 	}
 	if n, err := DroppedPackets(); err != nil || n < 0 {
 		t.Errorf("this machine: %d, %v", n, err)
+	}
+}
+
+// A process that another one has started goes on when that has ended, and its exit code is known.
+func TestSuccessor(t *testing.T) {
+	if err := AdoptOrphans(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	script, allowed := filepath.Join(dir, "script"), filepath.Join(dir, "allowed")
+	text := fmt.Sprintf("sh -c 'while [ ! -e %s ]; do sleep 0.02; done; echo done; exit 7' &\necho $!\nexit 3\n", allowed)
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	p, err := StartLogged("script", "sh "+script, nil, nil, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.KillAll()
+	if code, err := p.Wait(time.Minute); err != nil || code != 3 {
+		t.Fatal(code, err)
+	}
+	pid, err := strconv.Atoi(p.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.Successor(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.Running() || s.PID() != pid {
+		t.Errorf("process %d does not run as %d", pid, s.PID())
+	}
+	if err := os.WriteFile(allowed, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := s.Wait(time.Minute); err != nil || code != 7 {
+		t.Error(code, err)
+	}
+	if !strings.HasSuffix(s.Output(), "done") {
+		t.Error(s.Output())
 	}
 }

@@ -74,45 +74,71 @@ func StartPinned(cmd *exec.Cmd, cores []int) error {
 	return <-started
 }
 
-// Process is a process that Start started.
+// Process is a process that Start started, or one that has come of it.
 type Process struct {
-	Name   string
-	cmd    *exec.Cmd
-	output tail
-	ended  chan struct{} // closed when the process has ended: then cmd.ProcessState is valid
+	Name    string
+	process *os.Process
+	group   int // of processes: what it starts is in it too
+	output  func() string
+	ended   chan struct{}    // closed when the process has ended
+	state   *os.ProcessState // valid then; nil: another process has waited for it
 }
 
 // Start runs a command line, split at white space, on the given cores. env is added to this
 // process's environment. The end of the output is kept for error messages.
 func Start(name, line string, cores []int, env []string) (*Process, error) {
-	return StartLogged(name, line, cores, env, nil)
+	output := newTail()
+	return start(name, line, cores, env, &output, output.text)
 }
 
-// StartLogged is Start, and copies the whole output to log if that is not nil.
-func StartLogged(name, line string, cores []int, env []string, log io.Writer) (*Process, error) {
+// StartLogged is Start with an output that goes to a file. The process and those that it starts
+// write to the file themselves, so they can outlive each other.
+func StartLogged(name, line string, cores []int, env []string, log *os.File) (*Process, error) {
+	return start(name, line, cores, env, log, func() string { return endOf(log) })
+}
+
+func start(name, line string, cores []int, env []string, out io.Writer, output func() string) (*Process, error) {
 	words := strings.Fields(line)
 	if len(words) == 0 {
 		return nil, fmt.Errorf("%s: the command line is empty", name)
 	}
-	p := &Process{Name: name, cmd: exec.Command(words[0], words[1:]...), output: newTail(), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
-	var out io.Writer = &p.output
-	if log != nil {
-		out = io.MultiWriter(&p.output, log)
-	}
-	p.cmd.Stdout, p.cmd.Stderr = out, out // one writer, so os/exec uses one goroutine for both
-	if err := StartPinned(p.cmd, cores); err != nil {
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = out, out // one writer, so os/exec uses one goroutine for both
+	if err := StartPinned(cmd, cores); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	p := &Process{Name: name, process: cmd.Process, group: cmd.Process.Pid, output: output, ended: make(chan struct{})}
 	go func() {
-		_ = p.cmd.Wait() // ProcessState has the result
+		_ = cmd.Wait() // ProcessState has the result
+		p.state = cmd.ProcessState
 		close(p.ended)
 	}()
 	return p, nil
 }
 
+// AdoptOrphans has processes become children of this one when their parents end, so that Successor
+// can wait for them (PR_SET_CHILD_SUBREAPER of prctl(2)).
+func AdoptOrphans() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// Successor returns a process that p has started, which goes on when p has ended. AdoptOrphans was
+// called before.
+func (p *Process) Successor(pid int) (*Process, error) {
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.Name, err)
+	}
+	s := &Process{Name: p.Name, process: process, group: p.group, output: p.output, ended: make(chan struct{})}
+	go func() {
+		<-p.ended
+		s.state, _ = process.Wait() // fails if p has waited for it
+		close(s.ended)
+	}()
+	return s, nil
+}
+
 // PID returns the process id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.process.Pid }
 
 // Running reports whether the process has not ended.
 func (p *Process) Running() bool {
@@ -133,24 +159,30 @@ func (p *Process) Ready(addr string, limit time.Duration) error {
 		}
 		select {
 		case <-p.ended:
-			return fmt.Errorf("%s ended before it was ready (%s): %s", p.Name, p.Exit(), p.output.text())
+			return fmt.Errorf("%s ended before it was ready (%s): %s", p.Name, p.Exit(), p.output())
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("%s does not listen on %s after %v: %s", p.Name, addr, limit, p.output.text())
+			return fmt.Errorf("%s does not listen on %s after %v: %s", p.Name, addr, limit, p.output())
 		}
 	}
 }
 
 // Kill kills the process and waits until it has ended.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // fails only if it has ended
+	_ = p.process.Kill() // fails only if it has ended
 	<-p.ended
+}
+
+// KillAll kills the process and all that have come of it, and waits until it has ended.
+func (p *Process) KillAll() {
+	_ = syscall.Kill(-p.group, syscall.SIGKILL) // fails only if all have ended
+	p.Kill()
 }
 
 // Stop sends SIGTERM, and kills the process if it has not ended within the limit.
 func (p *Process) Stop(limit time.Duration) error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := p.process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
@@ -162,14 +194,14 @@ func (p *Process) Stop(limit time.Duration) error {
 }
 
 // Signal sends a signal.
-func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+func (p *Process) Signal(s syscall.Signal) error { return p.process.Signal(s) }
 
 // Wait waits until the process has ended, for at most the limit, and returns its exit code: -1 if
 // a signal ended it. It returns an error if the process still runs.
 func (p *Process) Wait(limit time.Duration) (code int, err error) {
 	select {
 	case <-p.ended:
-		return p.cmd.ProcessState.ExitCode(), nil
+		return p.state.ExitCode(), nil
 	case <-time.After(limit):
 		return 0, fmt.Errorf("%s still runs after %v", p.Name, limit)
 	}
@@ -178,11 +210,11 @@ func (p *Process) Wait(limit time.Duration) (code int, err error) {
 // Exit waits until the process has ended, and returns its status for error messages.
 func (p *Process) Exit() string {
 	<-p.ended
-	return p.cmd.ProcessState.String()
+	return p.state.String()
 }
 
 // Output returns the end of the process's output.
-func (p *Process) Output() string { return p.output.text() }
+func (p *Process) Output() string { return p.output() }
 
 // tail keeps the last bytes written to it. Only os/exec's copying goroutine writes; any
 // goroutine may call text.
@@ -208,6 +240,18 @@ func (t *tail) text() string {
 	kept := <-t.keep
 	t.keep <- kept
 	return string(bytes.TrimSpace(kept))
+}
+
+// endOf returns the last bytes of a file.
+func endOf(f *os.File) string {
+	info, err := f.Stat()
+	if err != nil {
+		return err.Error()
+	}
+	from := max(info.Size()-tailBytes, 0)
+	kept := make([]byte, info.Size()-from)
+	n, _ := f.ReadAt(kept, from)
+	return string(bytes.TrimSpace(kept[:n]))
 }
 
 // FreePort returns a TCP port of the loopback that was free when it looked.

@@ -1,7 +1,8 @@
 // Package soak runs the gateway for long with everything going wrong: two gateways (plain and TLS),
 // a cluster of three NATS nodes, services in processes of their own and thousands of clients of all
-// kinds, while processes are killed and frozen, connections cut, garbage sent, certificates and
-// settings changed. Afterwards every client must hold exactly what the services say is true.
+// kinds, while processes are killed, frozen and upgraded, connections cut, garbage sent,
+// certificates and settings changed. Afterwards every client must hold exactly what the services
+// say is true.
 //
 // Run is the whole of it. A seed decides what clients and services do and which faults happen when;
 // the timing of processes is the machine's, so a seed repeats a run's plan, not its every step.

@@ -73,7 +73,7 @@ func (e *env) cause(ctx context.Context, f fault) error {
 		return e.nodeFault(ctx, f)
 	case cutOne, cutAll, cutLong:
 		return e.cutFault(ctx, f)
-	case gatewayPause, gatewayStop, gatewayKill:
+	case gatewayPause, gatewayStop, gatewayKill, gatewayUpgrade:
 		return e.gatewayFault(ctx, f)
 	case servicePause, serviceCrash:
 		return e.serviceFault(ctx, f)
@@ -174,7 +174,7 @@ func (e *env) cutFault(ctx context.Context, f fault) error {
 	return e.healed(ctx, s, []int{f.gateway}, allServices())
 }
 
-// gatewayFault freezes, restarts or kills a gateway.
+// gatewayFault freezes, restarts, kills or upgrades a gateway.
 func (e *env) gatewayFault(ctx context.Context, f fault) error {
 	g := e.gateways[f.gateway]
 	s := &span{kind: string(f.kind), detail: fmt.Sprintf("(gateway %s)", gatewayNames[f.gateway]), loses: true, gateways: []int{f.gateway}}
@@ -207,6 +207,14 @@ func (e *env) gatewayFault(ctx context.Context, f fault) error {
 		if err := g.start(); err != nil {
 			return err
 		}
+	case gatewayUpgrade:
+		s.loses = false // it explains nothing: no loss, and no close
+		e.journal.begin(s)
+		moved, err := g.upgrade(ctx)
+		if err != nil {
+			return err
+		}
+		e.journal.note("  %s", moved)
 	}
 	return e.healed(ctx, s, []int{f.gateway}, allServices())
 }

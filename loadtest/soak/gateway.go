@@ -12,7 +12,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -22,7 +25,8 @@ import (
 )
 
 // The gateways: one port serves either plain connections or TLS, so there is one of each. The plain
-// one has most clients, and lives from the checkpoint to the end, so its memory shows what grows.
+// one has most clients. From the checkpoint to the end it is not started again, but for upgrades,
+// so its memory shows what grows.
 const (
 	plain    = 0
 	secured  = 1
@@ -44,8 +48,9 @@ type gateway struct {
 	index   int
 	dir     string       // of its configuration and certificate
 	metrics string       // host:port
-	life    atomic.Int64 // starts
+	life    atomic.Int64 // starts; a process that has taken over goes on with its predecessor's
 	changes int          // of the configuration
+	files   sync.Mutex   // of the folder: a process that starts must not find some of them replaced
 	nats    string
 	scraper http.Client
 }
@@ -82,6 +87,8 @@ func (g *gateway) configure() error {
 	_, port, _ := net.SplitHostPort(g.addr)
 	_, metrics, _ := net.SplitHostPort(g.metrics)
 	number := func(s string) json.Number { return json.Number(s) }
+	g.files.Lock()
+	defer g.files.Unlock()
 	g.changes++
 	c := map[string]any{
 		"natsUrl": g.nats, "addr": "127.0.0.1", "port": number(port), "metricsPort": number(metrics), "profiles": true,
@@ -112,6 +119,8 @@ func (g *gateway) certify() error {
 	if err != nil {
 		return err
 	}
+	g.files.Lock()
+	defer g.files.Unlock()
 	return pair.Write(filepath.Join(g.dir, "cert.pem"), filepath.Join(g.dir, "key.pem"))
 }
 
@@ -131,6 +140,75 @@ func (g *gateway) stop() error {
 		err = fmt.Errorf("gateway %s exited with %d after SIGTERM", gatewayNames[g.index], code)
 	}
 	return err
+}
+
+// upgrade has a new process take over, and returns when the old one has ended, with what it says of
+// its clients.
+func (g *gateway) upgrade(ctx context.Context) (moved string, err error) {
+	old := g.proc.Load()
+	info, err := g.log.Stat()
+	if err != nil {
+		return "", err
+	}
+	g.files.Lock()
+	defer g.files.Unlock()
+	if err := old.Signal(syscall.SIGUSR2); err != nil {
+		return "", err
+	}
+	var lines []string
+	until(ctx, patience, func() bool {
+		lines = g.said(info.Size(), `msg=upgrade step=`, `msg="upgrade failed`, `msg="upgrade done"`)
+		return len(lines) > 0 && !strings.Contains(lines[len(lines)-1], "msg=upgrade step=") || !old.Running()
+	})
+	if len(lines) == 0 {
+		lines = []string{"it says nothing of it"}
+	}
+	last := lines[len(lines)-1]
+	_, word, _ := strings.Cut(last, " pid=")
+	pid, err := strconv.Atoi(word[:max(strings.IndexByte(word, ' '), 0)])
+	if err != nil {
+		return "", fmt.Errorf("gateway %s is not upgraded: %s", gatewayNames[g.index], last)
+	}
+	code, err := old.Wait(patience)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("gateway %s exited with %d after an upgrade", gatewayNames[g.index], code)
+	}
+	if err != nil {
+		return "", err
+	}
+	successor, err := old.Successor(pid)
+	if err != nil {
+		return "", err
+	}
+	g.proc.Store(successor)
+	for _, line := range g.said(info.Size(), `level=WARN msg="WebSockets`, `level=WARN msg="the new process`) {
+		return "", fmt.Errorf("gateway %s, after an upgrade: %s", gatewayNames[g.index], line)
+	}
+	_, moved, _ = strings.Cut(last, `msg="upgrade done" `)
+	return moved, nil
+}
+
+// said returns the lines of the log, from an offset on, that have one of the texts.
+func (g *gateway) said(from int64, texts ...string) (lines []string) {
+	b, err := io.ReadAll(io.NewSectionReader(g.log, from, 1<<30))
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(b)) {
+		has := func(text string) bool { return strings.Contains(line, text) }
+		if slices.ContainsFunc(texts, has) && strings.HasSuffix(line, "\n") {
+			lines = append(lines, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return lines
+}
+
+// close ends the gateway, and a process that is about to take over from it.
+func (g *gateway) close() {
+	if p := g.proc.Load(); p != nil {
+		p.KillAll()
+	}
+	g.server.close()
 }
 
 // dial opens a connection of a client.

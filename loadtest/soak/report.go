@@ -60,7 +60,7 @@ func (r *Result) facts() []string {
 		fmt.Sprintf("%d faults, %d connections of clients, %d connections with garbage, %d reloads of clients that held an error", len(j.spans)-r.Stated, j.connects.Load(), j.garbage.Load(), j.reloads.Load()),
 	}
 	for _, m := range r.Memory {
-		facts = append(facts, fmt.Sprintf("gateway %s, same process at the checkpoint and at the end: RSS %.1f and %.1f MB, in use after a collection %.1f and %.1f MB",
+		facts = append(facts, fmt.Sprintf("gateway %s, not restarted between the checkpoint and the end: RSS %.1f and %.1f MB, in use after a collection %.1f and %.1f MB",
 			m.gateway, m.was.rss/1e6, m.now.rss/1e6, m.was.live/1e6, m.now.live/1e6))
 	}
 	for _, l := range r.Leaks {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/loadtest/proc"
 	"sluice/loadtest/soak/service"
 )
 
@@ -75,6 +76,9 @@ func (e *env) run(ctx context.Context) error {
 
 // start starts all processes.
 func (e *env) start(ctx context.Context) (err error) {
+	if err := proc.AdoptOrphans(); err != nil {
+		return err
+	}
 	if e.cluster, err = startCluster(e.opt.Out, e.opt.NATS); err != nil {
 		return err
 	}

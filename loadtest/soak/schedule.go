@@ -21,6 +21,7 @@ const (
 	gatewayPause   faultKind = "gateway frozen"
 	gatewayStop    faultKind = "gateway restarted"
 	gatewayKill    faultKind = "gateway killed"
+	gatewayUpgrade faultKind = "gateway upgraded"
 	servicePause   faultKind = "service frozen"
 	serviceCrash   faultKind = "service crashed in replies"
 
@@ -34,7 +35,7 @@ const (
 )
 
 var (
-	heavyKinds = []faultKind{natsKill, natsPause, natsPauseShort, cutOne, cutAll, cutLong, gatewayPause, gatewayStop, gatewayKill, servicePause, serviceCrash}
+	heavyKinds = []faultKind{natsKill, natsPause, natsPauseShort, cutOne, cutAll, cutLong, gatewayPause, gatewayStop, gatewayKill, gatewayUpgrade, servicePause, serviceCrash}
 	lightKinds = []faultKind{garbagePort, garbageFrames, certificate, settings, slowReaders, leaveTogether, resetAll}
 )
 
