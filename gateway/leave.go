@@ -48,13 +48,14 @@ func servers(g *Gateway, s *Sockets) map[*httpserver.Server]*int {
 
 // Leave ends listening, because another process serves on the same sockets (Sockets). Clients are
 // served until Stop, which does not wait for Config.ShutdownDelay then. give gets the connections
-// at rest, which that process is to go on with (Arrive); any goroutine may call it.
-func (g *Gateway) Leave(give func([]netpoll.Departed)) {
+// at rest, which that process is to go on with (Arrive), those with TLS if secure is set; any
+// goroutine may call it.
+func (g *Gateway) Leave(secure bool, give func([]netpoll.Departed)) {
 	g.left.Store(true)
 	for server := range servers(g, new(Sockets)) {
 		server.Leave()
 	}
-	netpoll.Leave(g.engine, give)
+	netpoll.Leave(g.engine, secure, give)
 }
 
 // Arrive goes on with a connection of another process, which has left it. It owns the descriptor.

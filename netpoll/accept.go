@@ -158,7 +158,7 @@ func (a *acceptor) adopt(gc gnet.Conn, from *adopted) {
 		return
 	}
 	if from.arrived {
-		a.arrive(c, from.idle)
+		a.arrive(c, from)
 		return
 	}
 	a.returnAddress(c, from.key)
@@ -172,16 +172,22 @@ func (a *acceptor) adopt(gc gnet.Conn, from *adopted) {
 }
 
 // arrive goes on with a connection at rest that another process has accepted.
-func (a *acceptor) arrive(c *Conn, idle bool) {
+func (a *acceptor) arrive(c *Conn, from *adopted) {
 	l := a.loop
 	l.engine.metrics.Arrived.Add(1)
+	if from.link != nil {
+		c.tls().joinTLS(from.link, new(Sealed))
+	}
 	if !a.countAddress(c) {
 		return
 	}
 	wait := l.opts.Limits.HeadTimeout
-	if idle {
+	if from.idle {
 		c.flags |= flagIdle
 		wait = l.opts.Limits.IdleTimeout
 	}
 	l.wheel.Expect(&c.timer, l.now+wait, c)
+	if len(from.sealed) > 0 {
+		c.tls().unseal(from.sealed)
+	}
 }

@@ -112,7 +112,7 @@ func TestRefusalsSendAway(t *testing.T) {
 func TestStayForASuccessor(t *testing.T) {
 	s := serve(t, to("wss://eu2.example.com/"))
 	c, _ := s.connect()
-	Leave(s.Engine, func([]Departed) {})
+	Leave(s.Engine, false, func([]Departed) {})
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Stop(context.Background()) }()
 	c.wantReason(1001, "the gateway is being stopped")

@@ -186,7 +186,7 @@ func (d *drain) closeShare() {
 			c.scheduleClose()
 		case stateHead:
 			switch {
-			case c.in.empty() && d.closesIdle():
+			case c.in.empty() && c.ending().closesIdle():
 				c.scheduleClose()
 				continue
 			case c.in.empty():
@@ -194,7 +194,7 @@ func (d *drain) closeShare() {
 			}
 			l.wheel.Schedule(&c.timer, l.now+limits.CloseTimeout, c) // for the rest of the request
 		case stateRequest, stateAnswered:
-			if d.closesIdle() {
+			if c.ending().closesIdle() {
 				c.flags |= flagLast
 			}
 			l.wheel.Expect(&c.timer, l.now+limits.CloseTimeout, c)

@@ -84,6 +84,7 @@ type Engine struct {
 	logGnet      loglimit.Limiter       // of gnet's own lines
 
 	give     atomic.Pointer[func([]Departed)] // see Leave
+	givesTLS atomic.Bool                      // also those with TLS
 	left     atomic.Bool                      // Leave was called: give is set
 	draining atomic.Bool                      // no new clients; those connected are being closed
 	quitting atomic.Bool                      // gnet is to end, and not to be restarted

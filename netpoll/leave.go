@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/internal/owner"
+	"sluice/netpoll/tlskeys"
 )
 
 // ErrNoSockets says that the engine's listening sockets cannot be had.
@@ -56,19 +57,23 @@ func Sockets(e *Engine) (fds []int, err error) {
 	return fds, nil
 }
 
-// Departed is a connection that another process is to go on with. It carries nothing but its
-// socket: it is plaintext HTTP, and at rest between two requests, or before the first one.
+// Departed is a connection that another process is to go on with. It is HTTP, and at rest between
+// two requests, or before the first one.
 type Departed struct {
 	FD     int            // the receiver closes it
 	Client netip.AddrPort // address that a proxy has given; invalid: the peer is the client
 	Idle   bool           // a request was answered on it
+	Keys   []byte         // of TLS 1.3, which the receiver overwrites; nil: plaintext
+	In     []byte         // with TLS: the beginning of a record
 }
 
 // Leave ends listening, because another process accepts from the same sockets (Sockets). No client
 // is refused: what the kernel has queued is left to that process, and the connections that were
 // accepted before are served until Drain. From now on give gets the connections that are at rest,
-// on a goroutine of its own; Drain waits for it. Any goroutine may call Leave.
-func Leave(e *Engine, give func([]Departed)) {
+// on a goroutine of its own; Drain waits for it. Those with TLS 1.3 are among them if secure is
+// set, and otherwise closed in the drain. Any goroutine may call Leave.
+func Leave(e *Engine, secure bool, give func([]Departed)) {
+	e.givesTLS.Store(secure)
 	e.give.Store(&give)
 	e.left.Store(true)
 	passed{e}.close()
@@ -105,13 +110,10 @@ func closeAll(fds []int) {
 // depart gives the connections at rest to the other process.
 func (d *drain) depart() (gone int) {
 	l := d.loop
-	if l.tls != nil { // the keys cannot go along
-		return 0
-	}
 	var batch []Departed
 	for i := range l.table.slots {
 		c := l.table.slots[i].conn
-		if c == nil || !c.ending().atRest() {
+		if c == nil || !c.ending().departs() || !c.ending().atRest() {
 			continue
 		}
 		l.iter.conn = c
@@ -122,6 +124,12 @@ func (d *drain) depart() (gone int) {
 		b := Departed{FD: fd, Idle: c.flags&flagIdle != 0}
 		if c.flags&flagProxied != 0 {
 			b.Client = c.RemoteAddrPort()
+		}
+		if c.link() != nil {
+			var s WebSocket
+			c.tls().export(&s)
+			b.Keys, b.In = s.Keys.Append(make([]byte, 0, tlskeys.MaxLen)), s.TLS.In
+			s.Keys.Wipe()
 		}
 		batch = append(batch, b)
 		c.to(stateHandover)
@@ -142,28 +150,49 @@ func (d *drain) depart() (gone int) {
 	return len(batch)
 }
 
-// closesIdle reports whether a connection at rest is closed, because of a drain in which it cannot
-// depart.
-func (d *drain) closesIdle() bool {
-	e := d.loop.engine
-	return e.draining.Load() && !(e.left.Load() && d.loop.tls == nil)
+// closesIdle reports whether the connection is closed when it is at rest, because of a drain in
+// which it cannot depart.
+func (c endingConn) closesIdle() bool {
+	return c.loop.engine.draining.Load() && !c.departs()
 }
 
-// atRest reports whether the socket is all that there is of a connection.
+// departs reports whether another process can go on with the connection, once it is at rest.
+func (c endingConn) departs() bool {
+	e := c.loop.engine
+	return e.left.Load() && (c.link() == nil || e.givesTLS.Load() && !Stays(c.Conn))
+}
+
+// atRest reports whether the socket, and the keys of TLS, are all that there is of a connection.
 func (c endingConn) atRest() bool {
-	return c.state == stateHead && c.in.empty() && c.queued == 0 && c.flags&(flagBody|flagEnded|flagReserve) == 0 && !c.readPaused && c.gc != nil
+	return c.state == stateHead && c.in.empty() && c.queued == 0 && c.flags&(flagBody|flagEnded|flagReserve) == 0 && !c.readPaused && c.gc != nil &&
+		c.tls().movable() && (c.link() == nil || c.link().out.empty())
 }
 
 // Arrive goes on with a connection from another process. It owns the descriptor, and may wait until
-// a loop has taken it.
+// a loop has taken it. The keys stay the caller's.
 func Arrive(e *Engine, d Departed) error {
 	c, err := fdConn(d.FD)
 	if err != nil {
 		return err
 	}
-	if e.opts.TLS != nil {
+	link, err := d.link(e)
+	if err != nil {
 		_ = c.Close()
-		return errors.New("netpoll: the connection is plaintext, and clients are to use TLS")
+		return err
 	}
-	return e.register(c, &adopted{client: d.Client, arrived: true, idle: d.Idle}, nil)
+	return e.register(c, &adopted{client: d.Client, arrived: true, idle: d.Idle, link: link, sealed: d.In}, nil)
+}
+
+// link makes the TLS of the connection; nil: it has none.
+func (d *Departed) link(e *Engine) (*tlsLink, error) {
+	var s WebSocket
+	if len(d.Keys) > 0 {
+		k, rest, err := tlskeys.Parse(d.Keys)
+		if err != nil || len(rest) > 0 {
+			return nil, errSealed
+		}
+		defer k.Wipe()
+		s.Keys, s.TLS = k, new(Sealed)
+	}
+	return importTLS(e, &s)
 }

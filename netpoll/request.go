@@ -54,7 +54,7 @@ func (c httpConn) request(b []byte, h *wsproto.Head, n int) int {
 // request. If not, the response should contain "Connection: close".
 func (c *Conn) KeepAlive() bool {
 	ended := c.flags&flagEnded != 0 && c.in.empty() // there can be no further request
-	return c.flags&flagLast == 0 && !ended && !c.loop.drain.closesIdle()
+	return c.flags&flagLast == 0 && !ended && !c.ending().closesIdle()
 }
 
 // Respond sends the response to the plain request that Handler.Request kept: a complete HTTP

@@ -11,9 +11,9 @@ import (
 )
 
 // Upgrades follow each other while events come, clients subscribe, unsubscribe and call, new ones
-// connect, and requests follow each other on plain HTTP connections. No client is closed or refused,
-// no custom event is lost or comes twice, and access is asked again for no client that asks for
-// nothing.
+// connect, and requests follow each other on plain HTTP connections. No client is closed or
+// refused, no custom event is lost or comes twice, and access is asked again for no client that
+// asks for nothing.
 func TestUpgradesUnderLoad(t *testing.T) {
 	upgrades, clients := 2, 30
 	if *long {

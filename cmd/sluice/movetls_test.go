@@ -29,19 +29,9 @@ func secureWorld(t *testing.T, version uint16, environ ...string) (w *world, sui
 	t.Helper()
 	with, without := offeredSuites, offeredWithoutAES
 	t.Cleanup(func() { offeredSuites, offeredWithoutAES = with, without })
-	pair, err := selfsigned.New("127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if err := pair.Write(cert, key); err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pair.Cert)
+	settings, roots := secureSettings(t)
 	suite = new(uint16)
-	w = newWorld(t, fmt.Sprintf("loops: 2\ntls: true\ntlsCert: %s\ntlsKey: %s\n", cert, key), environ...)
+	w = newWorld(t, "loops: 2\n"+settings, environ...)
 	w.dial = func(name string) (*restest.Client, error) {
 		offeredSuites, offeredWithoutAES = with, without
 		if *suite != 0 {
@@ -56,6 +46,23 @@ func secureWorld(t *testing.T, version uint16, environ ...string) (w *world, sui
 		return restest.DialTLS(name, "wss://"+w.l.addr+"/", config, nil)
 	}
 	return w, suite
+}
+
+// secureSettings are settings with TLS, and what its clients trust.
+func secureSettings(t *testing.T) (settings string, roots *x509.CertPool) {
+	t.Helper()
+	pair, err := selfsigned.New("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := pair.Write(cert, key); err != nil {
+		t.Fatal(err)
+	}
+	roots = x509.NewCertPool()
+	roots.AppendCertsFromPEM(pair.Cert)
+	return fmt.Sprintf("tls: true\ntlsCert: %s\ntlsKey: %s\n", cert, key), roots
 }
 
 // While everything changes, WebSocket clients with TLS go over to new processes with their keys,

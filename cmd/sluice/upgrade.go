@@ -25,7 +25,7 @@ const startMargin = 30 * time.Second
 // replaceable is a service whose place a new process can take.
 type replaceable interface {
 	Sockets() (gateway.Sockets, error)
-	Leave(give func([]netpoll.Departed))
+	Leave(secure bool, give func([]netpoll.Departed))
 	Arrive(d netpoll.Departed)
 	Remember(ctx context.Context, on bool) error
 	Move(ctx context.Context, most int, to owners.Successor) (owners.Moving, error)
@@ -200,7 +200,8 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 	if err := successor.Give(); err != nil {
 		u.log.Warn("the new process does not take connections", "error", err)
 	}
-	service.Leave(func(conns []netpoll.Departed) { u.give(successor, conns) })
+	secure := slices.Contains(successor.Takes, takeover.TLS13)
+	service.Leave(secure, func(conns []netpoll.Departed) { u.give(successor, conns) })
 	r.step(fmt.Sprintf("process %d serves new clients; WebSockets move to it", successor.PID))
 	moving, err := service.Move(ctx, takeover.MaxMove, mover{successor})
 	if err != nil {
@@ -227,13 +228,14 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 func (u *upgrades) give(to *takeover.Successor, conns []netpoll.Departed) {
 	all := make([]takeover.Conn, len(conns))
 	for i, c := range conns {
-		all[i] = takeover.Conn{FD: c.FD, Client: c.Client, Idle: c.Idle}
+		all[i] = takeover.Conn{FD: c.FD, Client: c.Client, Idle: c.Idle, Keys: c.Keys, In: c.In}
 	}
 	if err := to.Give(all...); err != nil {
 		u.log.Warn("connections at rest are closed: the new process does not take them", "connections", len(all), "error", err)
 	}
 	for _, c := range conns {
 		_ = unix.Close(c.FD)
+		clear(c.Keys)
 	}
 }
 
@@ -282,7 +284,7 @@ type taker struct {
 
 // Conn implements takeover.Taker, as the other methods do.
 func (t *taker) Conn(c takeover.Conn) {
-	t.service.Arrive(netpoll.Departed{FD: c.FD, Client: c.Client, Idle: c.Idle})
+	t.service.Arrive(netpoll.Departed{FD: c.FD, Client: c.Client, Idle: c.Idle, Keys: c.Keys, In: c.In})
 }
 
 func (t *taker) Prepare(all []takeover.Resource, done func(failed []int)) {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -214,7 +215,12 @@ type httpClient struct {
 
 func (l *lineage) client() *httpClient {
 	l.t.Helper()
-	c, err := net.Dial("tcp", l.addr)
+	return l.clientOver(func() (net.Conn, error) { return net.Dial("tcp", l.addr) })
+}
+
+func (l *lineage) clientOver(dial func() (net.Conn, error)) *httpClient {
+	l.t.Helper()
+	c, err := dial()
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -239,17 +245,30 @@ func (c *httpClient) get(path string) (int, error) {
 
 // Connections at rest, with and without a request before, go on in each new process.
 func TestConnectionsAtRestAreKept(t *testing.T) {
-	l := startLineage(t, "")
+	t.Run("plaintext", func(t *testing.T) {
+		l := startLineage(t, "")
+		connectionsAreKept(t, l, l.client)
+	})
+	t.Run("TLS", func(t *testing.T) {
+		settings, roots := secureSettings(t)
+		l := startLineage(t, settings)
+		connectionsAreKept(t, l, func() *httpClient {
+			return l.clientOver(func() (net.Conn, error) { return tls.Dial("tcp", l.addr, &tls.Config{RootCAs: roots}) })
+		})
+	})
+}
+
+func connectionsAreKept(t *testing.T, l *lineage, connect func() *httpClient) {
 	var used, fresh []*httpClient
 	for range 300 { // more than fit one record
-		c := l.client()
+		c := connect()
 		if status, err := c.get("/api/none"); status != http.StatusNotFound {
 			t.Fatal(status, err)
 		}
 		used = append(used, c)
 	}
 	for round := range 3 {
-		fresh = append(fresh, l.client())
+		fresh = append(fresh, connect())
 		if code, _, stderr := l.upgrade(); code != 0 {
 			t.Fatalf("exit code %d: %s", code, stderr)
 		}

@@ -17,7 +17,7 @@ import (
 
 // Protocol is the version of the protocol between the two processes. A process refuses a peer that
 // speaks another one.
-const Protocol = 3
+const Protocol = 4
 
 // Bounds of a record.
 const (
@@ -50,7 +50,7 @@ const (
 	kindPart                     // old: bytes of the description that kindMove ends
 	kindMove                     // old: WebSockets, and the end of their description
 	kindMoved                    // new: they are served
-	kindKeys                     // old: the keys of TLS of the WebSockets that kindMove brings
+	kindKeys                     // old: the keys of TLS of those that kindMove or kindConns brings
 	kindHeld                     // new: it has them, and does not use them yet
 	kindYours                    // old: go on with them
 	kindEnd                      // the number of kinds

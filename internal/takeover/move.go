@@ -172,7 +172,8 @@ func (s *Successor) Ended() bool {
 
 // Taker goes on with what comes from the old process. Its methods are called one after the other.
 type Taker interface {
-	// Conn goes on with a connection at rest. The descriptor is its own.
+	// Conn goes on with a connection at rest. The descriptor is its own. The keys are overwritten
+	// afterwards.
 	Conn(Conn)
 	// Prepare subscribes to resources and calls done, once, on any goroutine, with the numbers of
 	// those that it cannot have.
@@ -217,12 +218,13 @@ func (b *batch) handle(l *link, r *record, to Taker) error {
 	if len(r.files) > 0 && r.kind != kindConns && r.kind != kindMove {
 		return fmt.Errorf("the record %q has descriptors", r.kind)
 	}
-	if b.held && r.kind != kindConns && r.kind != kindYours || !b.held && r.kind == kindYours {
+	if b.held && r.kind != kindKeys && r.kind != kindConns && r.kind != kindYours || !b.held && r.kind == kindYours {
 		return fmt.Errorf("the record %q is not due", r.kind)
 	}
 	switch r.kind {
 	case kindConns:
-		return r.conns(to.Conn)
+		defer b.wipe()
+		return r.conns(b.keys, to.Conn)
 	case kindPrepare:
 		var p prepare
 		if err := r.decode(&p); err != nil {

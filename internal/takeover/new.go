@@ -172,8 +172,10 @@ func (p *Predecessor) Receive(to Taker) error {
 	}
 }
 
-// conns calls take with the connections of a record.
-func (r *record) conns(take func(Conn)) error {
+var errKeys = errors.New("the keys of connections at rest are not theirs")
+
+// conns calls take with the connections of a record, and their keys.
+func (r *record) conns(keys []byte, take func(Conn)) error {
 	var s conns
 	if err := r.decode(&s); err != nil {
 		return err
@@ -181,12 +183,23 @@ func (r *record) conns(take func(Conn)) error {
 	if len(s.Conns) != len(r.files) {
 		return fmt.Errorf("%d descriptions for %d connections", len(s.Conns), len(r.files))
 	}
+	rest := len(keys)
+	for _, c := range s.Conns {
+		if c.KeysLen < 0 || c.KeysLen > rest {
+			return errKeys
+		}
+		rest -= c.KeysLen
+	}
+	if rest > 0 {
+		return errKeys
+	}
 	fds, err := r.take()
 	if err != nil {
 		return err
 	}
 	for i, c := range s.Conns {
 		c.FD = fds[i]
+		c.Keys, keys = keys[:c.KeysLen], keys[c.KeysLen:]
 		take(c)
 	}
 	return nil

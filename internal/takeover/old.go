@@ -142,6 +142,10 @@ type Conn struct {
 	FD     int            `json:"-"` // stays the caller's
 	Client netip.AddrPort // address that a proxy has given; invalid: the peer is the client
 	Idle   bool           // a request was answered on it
+	In     []byte         `json:",omitempty"` // with TLS: the beginning of a record
+	Keys   []byte         `json:"-"`          // of TLS; the receiver overwrites them
+
+	KeysLen int `json:",omitempty"` // bytes of Keys in the record of the keys, set by Give; 0: plaintext
 }
 
 // conns describes the descriptors of a record.
@@ -154,16 +158,33 @@ func (s *Successor) Give(all ...Conn) error {
 	defer func() { <-s.turn }()
 	for first := true; first || len(all) > 0; first = false {
 		n := min(len(all), maxFiles)
-		fds := make([]int, n)
-		for i, c := range all[:n] {
-			fds[i] = c.FD
-		}
-		if err := s.link.send(kindConns, conns{all[:n]}, fds...); err != nil {
+		if err := s.link.give(all[:n]); err != nil {
 			return err
 		}
 		all = all[n:]
 	}
 	return nil
+}
+
+// give sends a record of connections, after one with their keys.
+func (l *link) give(all []Conn) error {
+	size := 0
+	for _, c := range all {
+		size += len(c.Keys)
+	}
+	fds, keys := make([]int, len(all)), make([]byte, 0, size)
+	defer func() { clear(keys[:size]) }()
+	for i, c := range all {
+		fds[i] = c.FD
+		all[i].KeysLen = len(c.Keys)
+		keys = append(keys, c.Keys...)
+	}
+	if size > 0 {
+		if err := l.sendText(kindKeys, keys); err != nil {
+			return err
+		}
+	}
+	return l.send(kindConns, conns{all}, fds...)
 }
 
 // Abandon ends a successor that was not told to be in charge.

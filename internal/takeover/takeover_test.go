@@ -80,7 +80,7 @@ func oddLink(how string) (*link, []byte) {
 		"not due":           append([]byte{'S', 'u', byte(kindReady), 0}, 0, 0, 0, 0),
 		"unknown":           append([]byte{'S', 'u', 99, 0}, 0, 0, 0, 0),
 		"another version":   frame(kindHello, `{"Protocol":9,"Version":"v9"}`),
-		"unknown member":    frame(kindHello, `{"Protocol":3,"Version":"v9","Quick":true}`),
+		"unknown member":    frame(kindHello, `{"Protocol":4,"Version":"v9","Quick":true}`),
 	}
 	b, ok := answers[how]
 	if !ok {
@@ -161,13 +161,13 @@ func TestTakeOver(t *testing.T) {
 	client := netip.MustParseAddrPort("[2001:db8::1]:7")
 	many := make([]Conn, 2*maxFiles+1)
 	for i := range many {
-		many[i] = Conn{FD: int(far.Fd()), Client: client, Idle: i%2 == 0}
+		many[i] = Conn{FD: int(far.Fd()), Client: client, Idle: i%2 == 0, Keys: bytes.Repeat([]byte{'k'}, i%3)}
 	}
 	given := make(chan error, 1)
 	go func() { given <- s.Give(many...) }()
 	texts := bufio.NewReader(near)
 	for i := range many {
-		if got, err := texts.ReadString(' '); err != nil || got != fmt.Sprintf("%v,%v ", client, i%2 == 0) {
+		if got, err := texts.ReadString(' '); err != nil || got != fmt.Sprintf("%v,%v,%d ", client, i%2 == 0, i%3) {
 			t.Fatalf("connection %d: %q, %v", i, got, err)
 		}
 	}
@@ -211,6 +211,8 @@ func FuzzMove(f *testing.F) {
 	f.Add(append(frame(kindKeys, `keys`), frame(kindMove, `{}`)...))
 	f.Add(append(frame(kindKeys, `keys`), frame(kindKeys, `again`)...))
 	f.Add(frame(kindConns, `{"Conns":[{}]}`))
+	f.Add(append(frame(kindKeys, `keys`), frame(kindConns, `{"Conns":[{"KeysLen":4}]}`)...))
+	f.Add(append(frame(kindKeys, `keys`), frame(kindConns, `{"Conns":[{"KeysLen":-1}]}`)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 1<<15 { // more, with the answers, than the socket's buffer would block
 			return
@@ -228,7 +230,7 @@ func TestKeysAreWiped(t *testing.T) {
 		name  string
 		kinds []kind
 		fails bool
-	}{{"used", []kind{kindKeys, kindMove}, false}, {"twice", []kind{kindKeys, kindKeys}, true}} {
+	}{{"used", []kind{kindKeys, kindMove}, false}, {"twice", []kind{kindKeys, kindKeys}, true}, {"not theirs", []kind{kindKeys, kindConns}, true}} {
 		a, b := twoLinks(t)
 		var state batch
 		var bodies [][]byte
@@ -283,7 +285,7 @@ func TestNewProcessMisbehaves(t *testing.T) {
 		"files are missing":     "lost on their way",
 		"not due":               `"ready" is not due`,
 		"unknown":               `"kind 99" is not due`,
-		"another version":       "version 9 of the take-over protocol, this one 3",
+		"another version":       "version 9 of the take-over protocol, this one 4",
 		"unknown member":        `unknown field "Quick"`,
 	} {
 		t.Run(how, func(t *testing.T) {
@@ -482,7 +484,9 @@ type taker struct {
 	fds        []int
 }
 
-func (*taker) Conn(c Conn) { _, _ = unix.Write(c.FD, []byte(fmt.Sprintf("%v,%v ", c.Client, c.Idle))) }
+func (*taker) Conn(c Conn) {
+	_, _ = unix.Write(c.FD, []byte(fmt.Sprintf("%v,%v,%d ", c.Client, c.Idle, len(c.Keys))))
+}
 
 func (*taker) Prepare(resources []Resource, done func(failed []int)) {
 	done([]int{len(resources)})
