@@ -312,11 +312,15 @@ const (
 func (b *Sub) retry() {
 	wait := min(retryFirst<<min(b.tries, 10), retryMost)
 	b.tries++
+	try := b.tries
 	b.s.env.After(wait, func() {
-		if !b.s.closed && b.state == subSent && b.holds&holdAccess != 0 && !b.asking {
-			b.acc = nil
-			b.withAccess(limit.Refresh, b.applyAccess)
+		if b.s.closed || b.state != subSent || b.holds&holdAccess == 0 || b.tries != try {
+			return // it is over, or a later retry follows
 		}
+		if !b.asking { // else the reply to another request serves as well
+			b.acc = nil
+		}
+		b.withAccess(limit.Refresh, b.applyAccess)
 	})
 }
 

@@ -56,6 +56,28 @@ func TestAccessAfterGap(t *testing.T) {
 	}
 }
 
+// TestAccessAfterGapAsked: a request of the client that is in flight when a retry is due does not
+// replace the retry.
+func TestAccessAfterGapAsked(t *testing.T) {
+	w, c := subscribed(t)
+	w.away = true
+	w.env.Hub.ResetAccess(fanout.Gap, everything)
+	w.answer(0) // no reply
+	c.request("subscribe", "r.a")
+	w.answer(0) // the pause is over
+	w.away = false
+	if err := w.settle(); err != nil {
+		t.Fatal(err)
+	}
+	w.set("r.a", res.Prop{Key: "x", Value: res.Value{Raw: "2"}})
+	if err := w.settle(); err != nil {
+		t.Fatal(err)
+	}
+	if log := w.log.String(); !strings.Contains(log, `A < {"event":"r.a.change","data":{"values":{"x":2}}}`) {
+		t.Errorf("the client's events stay held:\n%s", log)
+	}
+}
+
 // TestAccessAfterGapDenied: a service's reply takes effect immediately.
 func TestAccessAfterGapDenied(t *testing.T) {
 	w, _ := subscribed(t)
