@@ -69,9 +69,11 @@ func (g *Gateway) Arrive(d netpoll.Departed) {
 func (g *Gateway) Remember(ctx context.Context, on bool) error { return g.owners.Remember(ctx, on) }
 
 // Move moves WebSocket clients and streams to another process, after Leave, at most so many at a
-// time. Remember was called before that process connected to NATS.
-func (g *Gateway) Move(ctx context.Context, most int, to owners.Successor) (owners.Moving, error) {
-	return g.owners.Move(ctx, g.engine, int(g.netMetrics.Open.Load()+g.netMetrics.OpenStreams.Load()), most, to)
+// time. Remember was called before that process connected to NATS. progress gets how many have
+// gone, of how many.
+func (g *Gateway) Move(ctx context.Context, most int, to owners.Successor, progress func(m owners.Moving, of int)) (owners.Moving, error) {
+	open := int(g.netMetrics.Open.Load() + g.netMetrics.OpenStreams.Load())
+	return g.owners.Move(ctx, g.engine, open, most, to, func(m owners.Moving) { progress(m, max(open, m.Moved)) })
 }
 
 // Guests returns what goes on with the WebSocket clients and streams of another process.

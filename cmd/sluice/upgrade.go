@@ -28,7 +28,7 @@ type replaceable interface {
 	Leave(secure bool, give func([]netpoll.Departed))
 	Arrive(d netpoll.Departed)
 	Remember(ctx context.Context, on bool) error
-	Move(ctx context.Context, most int, to owners.Successor) (owners.Moving, error)
+	Move(ctx context.Context, most int, to owners.Successor, progress func(m owners.Moving, of int)) (owners.Moving, error)
 	Guests(ctx context.Context) (*owners.Guests, error)
 }
 
@@ -47,7 +47,7 @@ type upgrades struct {
 // upgradeRequest asks for a new process.
 type upgradeRequest struct {
 	check bool
-	step  func(text string)
+	step  func(takeover.Progress)
 	done  chan error // one result
 }
 
@@ -117,7 +117,7 @@ func (u *upgrades) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-u.p.upgrades:
-			r = upgradeRequest{step: func(string) {}, done: make(chan error, 1)}
+			r = upgradeRequest{step: func(takeover.Progress) {}, done: make(chan error, 1)}
 		case r = <-u.requests:
 		}
 		err := u.do(ctx, r)
@@ -130,7 +130,7 @@ func (u *upgrades) run(ctx context.Context) {
 }
 
 // request is an order at upgradeSocket.
-func (u *upgrades) request(check bool, step func(text string)) error {
+func (u *upgrades) request(check bool, step func(takeover.Progress)) error {
 	r := upgradeRequest{check: check, step: step, done: make(chan error, 1)}
 	select {
 	case u.requests <- r:
@@ -177,9 +177,10 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 			}
 		}()
 	}
+	say := func(text string) { r.step(takeover.Progress{Text: text}) }
 	step := func(text string) {
 		u.log.Info(what, "step", text)
-		r.step(text)
+		say(text)
 	}
 	if err := netpoll.MovesTLS(); err != nil && u.config.TLS {
 		step(fmt.Sprintf("WebSockets with TLS cannot leave process %d, and are closed in its drain: %v", os.Getpid(), err))
@@ -202,11 +203,11 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 	}
 	secure := slices.Contains(successor.Takes, takeover.TLS13)
 	service.Leave(secure, func(conns []netpoll.Departed) { u.give(successor, conns) })
-	r.step(fmt.Sprintf("process %d serves new clients; WebSockets move to it", successor.PID))
-	moving, err := service.Move(ctx, takeover.MaxMove, mover{successor})
+	say(fmt.Sprintf("process %d serves new clients; WebSockets move to it", successor.PID))
+	moving, err := service.Move(ctx, takeover.MaxMove, mover{successor}, u.progress(r))
 	if err != nil {
 		u.log.Warn("WebSockets stay in the old process, and are closed in its drain", "connections", moving.Left, "error", err)
-		r.step(fmt.Sprintf("%d WebSockets stay: %v", moving.Left, err))
+		say(fmt.Sprintf("%d WebSockets stay: %v", moving.Left, err))
 		err = nil
 	}
 	if moving.Unknown > 0 {
@@ -220,8 +221,31 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 	}
 	text := fmt.Sprintf("%d WebSockets have moved, and %d event streams; the other clients of process %d leave within %v", moving.Moved-moving.Streams, moving.Streams, os.Getpid(), u.service.StopWindow())
 	u.log.Info(what+" done", "pid", successor.PID, "connections", moving.Moved, "took", time.Since(began))
-	r.step(text)
+	say(text)
 	return nil
+}
+
+// Intervals between reports of how many clients have moved.
+const (
+	reportEvery = 100 * time.Millisecond
+	logEvery    = 5 * time.Second
+)
+
+// progress returns what reports how many clients have moved, not too often.
+func (u *upgrades) progress(r upgradeRequest) func(m owners.Moving, of int) {
+	var reported time.Time
+	logged := time.Now()
+	return func(m owners.Moving, of int) {
+		now := time.Now()
+		if now.Sub(reported) >= reportEvery || m.Moved == of {
+			reported = now
+			r.step(takeover.Progress{Clients: m.Moved, Of: of, Resources: m.Resources})
+		}
+		if now.Sub(logged) >= logEvery {
+			logged = now
+			u.log.Info("clients move to the new process", "connections", m.Moved, "resources", m.Resources)
+		}
+	}
 }
 
 // give sends connections at rest to the new process. They are closed here in any case.
@@ -371,10 +395,9 @@ func (p *process) upgrade(args []string) int {
 	case setup.Config.UpgradeSocket == "":
 		return p.misused(errors.New("upgradeSocket is not set: name the socket in the gateway's settings, or send it SIGUSR2"))
 	}
-	began := time.Now()
-	err = takeover.Ask(setup.Config.UpgradeSocket, check, func(text string) {
-		fmt.Fprintf(p.stdout, "%6.1f s  %s\n", time.Since(began).Seconds(), text)
-	})
+	bar := newBar(p.stdout)
+	err = takeover.Ask(setup.Config.UpgradeSocket, check, bar.show)
+	bar.end()
 	if err != nil {
 		fmt.Fprintf(p.stderr, "sluice: nothing has changed: %v\n", err)
 		return exitFailure

@@ -142,7 +142,10 @@ type mover struct {
 	engine  *netpoll.Engine
 	numbers map[*state.Snapshot]int // those that the other process has
 	next    int
-	blind   bool // NATS does not tell when a process has got all that was sent before: see barrier
+
+	prepared map[Resource]struct{} // those that the other process was asked for
+
+	blind bool // NATS does not tell when a process has got all that was sent before: see barrier
 }
 
 // plan is the clients of one loop that may move next, and their resources.

@@ -43,6 +43,7 @@ const (
 type Moving struct {
 	Moved, Left int
 	Streams     int   // of those that have moved
+	Resources   int   // that the other process has subscribed to for them
 	Cut         int   // could neither go nor stay
 	Unknown     int   // are the other process's, which hangs: it does not say that it serves them
 	Lost        error // why some were lost; nil: none
@@ -52,8 +53,8 @@ type Moving struct {
 // the others when their requests are answered. It returns when none is left, when for longer than a
 // request may take none has gone, when ctx ends, or when the other process fails. The clients that
 // are left stay here: also those of a batch that the other process does not take. most is how many
-// may go over at a time.
-func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Successor) (m Moving, err error) {
+// may go over at a time. progress is called after each batch.
+func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Successor, progress func(Moving)) (m Moving, err error) {
 	if s.o.Config.TLS {
 		err = netpoll.MovesTLS()
 	}
@@ -65,7 +66,7 @@ func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Su
 	}
 	s.guests.expect(1)
 	defer s.guests.expect(-1)
-	mover := &mover{set: s, engine: e}
+	mover := &mover{set: s, engine: e, prepared: make(map[Resource]struct{})}
 	most = min(max(open/moveBatches, 4), most)
 	patience := s.o.Config.RequestTimeout + movePatience
 	for last := s.o.Clock.Now(); ; {
@@ -79,6 +80,7 @@ func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Su
 				if from, err = mover.step(ctx, &m, loop, from, most, to); err != nil {
 					return m, err
 				}
+				progress(m)
 			}
 		}
 		now := s.o.Clock.Now()
@@ -108,6 +110,10 @@ func (m *mover) step(ctx context.Context, sum *Moving, loop, from, most int, to 
 	if err != nil {
 		return -1, err
 	}
+	for _, r := range p.resources {
+		m.prepared[r] = struct{}{}
+	}
+	sum.Resources = len(m.prepared)
 	if m.blind {
 		select {
 		case <-time.After(blindWait):

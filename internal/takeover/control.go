@@ -16,9 +16,17 @@ import (
 // order is what sluice upgrade asks for.
 type order struct{ Check bool }
 
+// Progress is what has been done: a step in words, or how many clients have moved.
+type Progress struct {
+	Text      string `json:",omitempty"`
+	Clients   int    `json:",omitempty"` // that have moved
+	Of        int    `json:",omitempty"` // so many clients; 0: Text is all
+	Resources int    `json:",omitempty"` // that the new process has for them
+}
+
 // progress is a line of the answer.
 type progress struct {
-	Text  string `json:",omitempty"`
+	Progress
 	Done  bool   `json:",omitempty"`
 	Error string `json:",omitempty"` // with Done: why nothing has changed
 }
@@ -63,7 +71,7 @@ func Keep(l net.Listener) {
 
 // Serve handles orders from processes of the same user, one after the other, until the listener is
 // closed. do carries one out, reports progress with step, and returns why nothing has changed.
-func Serve(l net.Listener, do func(check bool, step func(text string)) error) {
+func Serve(l net.Listener, do func(check bool, step func(Progress)) error) {
 	for {
 		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -77,7 +85,7 @@ func Serve(l net.Listener, do func(check bool, step func(text string)) error) {
 	}
 }
 
-func serveOne(c net.Conn, do func(check bool, step func(text string)) error) {
+func serveOne(c net.Conn, do func(check bool, step func(Progress)) error) {
 	out := json.NewEncoder(c)
 	if err := sameUser(c); err != nil {
 		_ = out.Encode(progress{Done: true, Error: err.Error()})
@@ -95,7 +103,7 @@ func serveOne(c net.Conn, do func(check bool, step func(text string)) error) {
 	}
 	_ = c.SetDeadline(time.Time{})
 	last := progress{Done: true}
-	if err := do(o.Check, func(text string) { _ = out.Encode(progress{Text: text}) }); err != nil {
+	if err := do(o.Check, func(p Progress) { _ = out.Encode(progress{Progress: p}) }); err != nil {
 		last.Error = err.Error()
 	}
 	_ = out.Encode(last)
@@ -103,7 +111,7 @@ func serveOne(c net.Conn, do func(check bool, step func(text string)) error) {
 
 // Ask gives an order to the gateway that listens at path, calls step with its progress, and returns
 // why nothing has changed.
-func Ask(path string, check bool, step func(text string)) error {
+func Ask(path string, check bool, step func(Progress)) error {
 	c, err := net.DialTimeout("unix", path, orderWait)
 	if err != nil {
 		return fmt.Errorf("no gateway takes orders at %s: %w", path, err)
@@ -124,7 +132,7 @@ func Ask(path string, check bool, step func(text string)) error {
 		}
 		switch {
 		case !p.Done:
-			step(p.Text)
+			step(p.Progress)
 		case p.Error != "":
 			return errors.New(p.Error)
 		default:

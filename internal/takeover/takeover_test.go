@@ -389,20 +389,20 @@ func TestOrders(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		Serve(l, func(check bool, step func(string)) error {
-			step("one")
-			step("two")
+		Serve(l, func(check bool, step func(Progress)) error {
+			step(Progress{Text: "one"})
+			step(Progress{Clients: 1, Of: 2, Resources: 3})
 			if check {
 				return errors.New("not today")
 			}
 			return nil
 		})
 	}()
-	var steps []string
-	if err := Ask(path, false, func(text string) { steps = append(steps, text) }); err != nil || fmt.Sprint(steps) != "[one two]" {
+	var steps []Progress
+	if err := Ask(path, false, func(p Progress) { steps = append(steps, p) }); err != nil || fmt.Sprint(steps) != "[{one 0 0 0} { 1 2 3}]" {
 		t.Error(steps, err)
 	}
-	if err := Ask(path, true, func(string) {}); err == nil || err.Error() != "not today" {
+	if err := Ask(path, true, func(Progress) {}); err == nil || err.Error() != "not today" {
 		t.Error(err)
 	}
 	c, err := net.Dial("unix", path)
@@ -418,7 +418,7 @@ func TestOrders(t *testing.T) {
 	_ = c.Close()
 	_ = l.Close()
 	<-ended
-	if err := Ask(path, false, func(string) {}); err == nil || !strings.Contains(err.Error(), "no gateway takes orders") {
+	if err := Ask(path, false, func(Progress) {}); err == nil || !strings.Contains(err.Error(), "no gateway takes orders") {
 		t.Error(err)
 	}
 	if l, err = Listen(path); err != nil { // the file is left over
