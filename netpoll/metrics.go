@@ -56,6 +56,7 @@ type Metrics struct {
 	TLSHandshaking atomic.Int64  // in progress now, those that wait for the client included
 	TLSResumed     atomic.Uint64 // of those done: with a ticket of an earlier one
 	TLSH2          atomic.Uint64 // of those done: HTTP/2, given to net/http
+	TLSRests       atomic.Uint64 // times that a connection has dropped its ciphers, because it was idle
 	TLSBroken      atomic.Uint64 // connections closed because a record was invalid, after the handshake
 
 	BytesIn    atomic.Uint64 // sealed bytes with TLS; without connections at net/http

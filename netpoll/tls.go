@@ -10,10 +10,11 @@ import (
 )
 
 // TLS is crypto/tls over an in-memory connection. A worker does the handshake (tls_handshake.go);
-// from then on the loop opens and seals records without waiting: crypto/tls gets a record once it
-// is complete, and what it seals is collected and written. The plaintext takes the path of a
-// connection without TLS: Conn.take on input, the outbox on output. An idle connection has no
-// goroutine and no buffer (tls_buffers.go).
+// from then on the loop opens and seals records without waiting. Those of TLS 1.3 it takes out of
+// crypto/tls (tls_rest.go); for older versions crypto/tls gets a record once it is complete, and
+// what it seals is collected and written. The plaintext takes the path of a connection without TLS:
+// Conn.take on input, the outbox on output. An idle connection has no goroutine and no buffer
+// (tls_buffers.go).
 //
 // The outbox holds plaintext, in shared slices. A flush joins the slices, seals them in as few
 // records as possible and writes these in one call. Sealed bytes that the socket did not take stay
@@ -35,21 +36,24 @@ type tlsConn struct{ *Conn }
 type tlsLoop struct {
 	mail  *owner.Mailbox[handshakeEvent] // from handshake workers
 	links []*tlsLink                     // by slot; nil: none
+	resting
 
 	src  []byte // the record that crypto/tls may read now
 	rest []byte // the sealed input after it
 	sink []byte // the output of crypto/tls since the latest collect
 
 	// Scratch.
-	plain []byte // an opened record
+	plain []byte // an opened record, padding included
 	join  []byte // slices of an outbox
 	raw   []byte // lent to crypto/tls as its input buffer
 }
 
 func newTLSLoop(l *Loop) *tlsLoop {
 	return &tlsLoop{
-		mail:  owner.NewMailbox[handshakeEvent](l.Wake),
-		plain: make([]byte, tlsrecord.MaxPlaintext),
+		mail:    owner.NewMailbox[handshakeEvent](l.Wake),
+		resting: resting{loop: l},
+
+		plain: make([]byte, tlsrecord.MaxPayload),
 		join:  make([]byte, 0, sealMost),
 		raw:   make([]byte, 0, rawRoom),
 	}
@@ -80,6 +84,9 @@ func (c tlsConn) setLink(t *tlsLink) {
 	s := c.loop.tls
 	if n := int(c.slot) + 1; n > len(s.links) {
 		s.links = append(s.links, make([]*tlsLink, n-len(s.links))...)
+	}
+	if was := s.links[c.slot]; was != nil {
+		s.forget(was)
 	}
 	s.links[c.slot] = t
 	if c.flags |= flagTLS; t == nil {
@@ -127,6 +134,9 @@ func (c tlsConn) unseal(b []byte) {
 // input.
 func (c tlsConn) openRecord(more bool) bool {
 	t, s := c.link(), c.loop.tls
+	if t.records != nil {
+		return c.openOwn()
+	}
 	for {
 		lent := lendRaw(t.conn, s)
 		n, err := t.conn.Read(s.plain)
@@ -203,6 +213,11 @@ func (c tlsConn) seal() (int, error) {
 		}
 	}
 	data = data[:min(len(data), most)]
+	if t.records != nil {
+		s.sink = t.records.Seal(s.sink, data)
+		s.note(t)
+		return len(data), nil
+	}
 	_, err := t.conn.Write(data)
 	return len(data), err
 }
@@ -262,12 +277,11 @@ func (c tlsConn) flushTLS() {
 // written, or cannot be.
 func (c tlsConn) flushCloseNotify() bool {
 	t := c.link()
-	if t.conn == nil || t.out.empty() && t.closeNotify {
+	if !t.done() || t.out.empty() && t.closeNotify {
 		return true
 	}
 	if !t.closeNotify {
-		t.closeNotify = true
-		_ = t.conn.CloseWrite() // it writes to tlsLoop.sink, which cannot fail
+		t.closeWrite()
 		c.collect()
 	}
 	return false
@@ -277,9 +291,8 @@ func (c tlsConn) flushCloseNotify() bool {
 // sealed, and close_notify.
 func (c tlsConn) sendCloseNotify() {
 	t, s := c.link(), c.loop.tls
-	if t.out.empty() && t.conn != nil && !t.closeNotify {
-		t.closeNotify = true
-		_ = t.conn.CloseWrite()
+	if t.out.empty() && t.done() && !t.closeNotify {
+		t.closeWrite()
 		t.out.add(s.sink)
 		s.sink = s.sink[:0]
 	}
@@ -300,4 +313,8 @@ func (c tlsConn) dropTLS() {
 	t.in.drop()
 	t.out.drop()
 	c.setLink(nil)
+	if t.records != nil {
+		t.records.Wipe()
+		t.records = nil
+	}
 }

@@ -45,6 +45,7 @@ func looseSecure(t testing.TB, c *Conn, config *tls.Config) (*tls.Conn, *swapped
 	link.socket, link.loop = nil, c.loop
 	dropBuffers(link.conn)
 	c.tls().setLink(link)
+	c.tls().takeRecords()
 	return client, side
 }
 

@@ -37,7 +37,13 @@ func (c tlsConn) handoverTLS(fd int, pre []byte) {
 // serveTLS gives a TLS connection to net/http. It owns the descriptor and the connection.
 func (e *Engine) serveTLS(fd int, t *tlsLink, a *tlsSocket, out *pool.Buffer, pre []byte) {
 	raw, err := clientConn(fd)
+	if err == nil {
+		err = t.returnRecords(e)
+	}
 	if err != nil {
+		if raw != nil {
+			_ = raw.Close()
+		}
 		e.uncount(a.key)
 		lostOnTheWay(e, a.client, err)
 		return
@@ -81,7 +87,9 @@ func (c tlsConn) adoptTLS(a *adopted) {
 	l.tls.src, l.tls.rest = nil, a.sealed
 	c.take(a.head)
 	// crypto/tls may have buffered records, or parts of one.
-	if c.link() != nil && c.state < stateLinger && c.openRecord(true) && len(a.sealed) > 0 {
-		c.unseal(a.sealed)
+	if c.link() == nil || c.state >= stateLinger || !c.openRecord(true) {
+		return
 	}
+	c.takeRecords()
+	c.unseal(a.sealed)
 }

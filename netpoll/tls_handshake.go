@@ -478,6 +478,7 @@ func (c tlsConn) handshakeDone(n handshakeEvent) {
 		c.http().handover(nil)
 		return
 	}
+	c.takeRecords()
 	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.HeadTimeout, c.Conn)
 	if len(n.h.in) > 0 {
 		c.unseal(n.h.in)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/internal/ratelimit"
+	"sluice/netpoll/tlskeys"
 	"sluice/netpoll/tlsrecord"
 )
 
@@ -14,8 +15,9 @@ import (
 // changes: a handshake worker, the loop, a goroutine of net/http, possibly the loop again. It is
 // passed on by the loop's mailbox, the start of a goroutine, and gnet's registration.
 type tlsLink struct {
-	// Fixed after the handshake.
-	conn *tls.Conn // nil: the handshake is not done
+	// Who has the records after the handshake. Both are nil before its end.
+	records *tlskeys.Records // the loop: tls_rest.go
+	conn    *tls.Conn        // crypto/tls: it is older than TLS 1.3, or at net/http, or Go's version is unknown
 
 	// The other end of Read and Write: one of the three is not nil.
 	loop   *Loop      // the loop; its scratch
@@ -27,6 +29,8 @@ type tlsLink struct {
 	// Owned by the loop.
 	closeNotify bool         // close_notify is sealed
 	handshaking bool         // the handshake is in progress or has yet to begin
+	used        bool         // the ciphers of records were used since the latest pass: see tlsLoop.awake
+	place       int32        // in tlsLoop.awake, from 1 on; 0: it is not there
 	plain       int32        // bytes of the outbox that are sealed in out
 	in          pendingBytes // an incomplete record
 	out         pendingBytes // sealed, to be written before anything else
@@ -61,6 +65,19 @@ type wouldBlock struct{}
 func (wouldBlock) Error() string   { return "netpoll: no input yet" }
 func (wouldBlock) Timeout() bool   { return true }
 func (wouldBlock) Temporary() bool { return true }
+
+// done reports whether the handshake is done.
+func (t *tlsLink) done() bool { return t.records != nil || t.conn != nil }
+
+// closeWrite seals close_notify into tlsLoop.sink.
+func (t *tlsLink) closeWrite() {
+	t.closeNotify = true
+	if s := t.loop.tls; t.records != nil {
+		s.sink = t.records.CloseNotify(s.sink)
+	} else {
+		_ = t.conn.CloseWrite() // the sink cannot fail
+	}
+}
 
 // Read implements net.Conn for crypto/tls.
 func (t *tlsLink) Read(p []byte) (n int, err error) {

@@ -22,7 +22,7 @@ func MovesTLS() error { return tlskeys.Check() }
 // TLS.
 func Stays(c *Conn) bool {
 	t := c.link()
-	if t == nil || t.conn == nil {
+	if t == nil || t.conn == nil { // its records can always go
 		return false
 	}
 	_, ever := tlskeys.Can(t.conn)
@@ -35,8 +35,11 @@ func (c tlsConn) movable() bool {
 	if t == nil {
 		return true
 	}
-	if t.conn == nil || t.closeNotify {
+	if !t.done() || t.closeNotify {
 		return false
+	}
+	if t.records != nil {
+		return true
 	}
 	now, _ := tlskeys.Can(t.conn)
 	return now
@@ -50,7 +53,12 @@ func (c tlsConn) export(s *WebSocket) {
 		return
 	}
 	sealed := &Sealed{Out: bytes.Clone(t.out.bytes()), Plain: int(t.plain)}
-	s.Keys, sealed.In = tlskeys.Export(t.conn)
+	if t.records != nil {
+		s.Keys = t.records.Keys()
+		t.records.Wipe()
+	} else {
+		s.Keys, sealed.In = tlskeys.Export(t.conn)
+	}
 	sealed.In = append(sealed.In, t.in.bytes()...)
 	s.TLS = sealed
 	t.in.drop()
@@ -72,7 +80,7 @@ func importTLS(e *Engine, s *WebSocket) (*tlsLink, error) {
 	}
 	t := new(tlsLink)
 	var err error
-	t.conn, err = tlskeys.Import(t, e.handshakes.config, &s.Keys)
+	t.records, err = tlskeys.NewRecords(&s.Keys)
 	return t, err
 }
 

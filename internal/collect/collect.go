@@ -135,6 +135,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 	}
 	gauge("sluice_tls_handshakes", "TLS handshakes in progress.", n.TLSHandshaking.Load)
 	counter("sluice_tls_resumed_total", "TLS handshakes that resumed a session.", nil, n.TLSResumed.Load)
+	counter("sluice_tls_rests_total", "Times that an idle connection with TLS 1.3 has dropped its ciphers, which the next record makes again.", nil, n.TLSRests.Load)
 	counter("sluice_tls_h2_total", "TLS connections that negotiated HTTP/2.", nil, n.TLSH2.Load)
 	counter("sluice_received_bytes_total", "Bytes received from clients on the event loops.", nil, n.BytesIn.Load)
 	counter("sluice_sent_bytes_total", "Bytes sent to clients from the event loops.", nil, n.BytesOut.Load)

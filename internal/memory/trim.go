@@ -16,6 +16,9 @@ import (
 // quiet allocates next to nothing, so that collection may be hours away. A Trim collects then, and
 // gives the pages back to the system.
 //
+// Only a collection tells what is in use. So owners note what they have dropped of it (Dropped):
+// else a quiet process would keep that until the next collection.
+//
 // While the gateway allocates, the runtime's own pace is the right one, and there is no trim. A
 // trim must also pay: it gives back an eighth of what is in use at least. So trims cost less than
 // one per cent of a core: at the highest rate that counts as quiet, an eighth of a gigabyte comes
@@ -38,11 +41,20 @@ type Heap struct {
 	Live      int64 // bytes that the last collection found in use
 	Objects   int64 // bytes of objects, those included that no one uses and no collection has found
 	Free      int64 // bytes without objects that the system has not got back
+	Dropped   int64 // bytes that Dropped has noted since the process started
+	Cycles    int64 // collections
 	Off       bool  // there are no collections (GOGC=off): none is to be started
 }
 
 // gain is what a trim gives back at most.
 func (h *Heap) gain() int64 { return h.Objects - h.Live + h.Free }
+
+// dropped counts what Dropped has noted. The heap is the process's, and so is the count.
+var dropped atomic.Int64
+
+// Dropped notes that so many bytes have gone out of use that were in use for a while: the latest
+// collection has found them so. Any goroutine may call it.
+func Dropped(bytes int) { dropped.Add(int64(bytes)) }
 
 // Trim gives unused memory back while the process is quiet. Its methods may be called from any
 // goroutine.
@@ -57,6 +69,9 @@ type Trim struct {
 	// Owned by the alarm's function.
 	allocated int64 // at the last look
 	quiet     int   // looks in a row
+	cycles    int64 // collections at the last look
+	dropped   int64 // Heap.Dropped at the last look
+	collected int64 // of these, what a collection has found since
 }
 
 // StartTrim begins to give unused memory of this process back.
@@ -88,7 +103,11 @@ func (t *Trim) look() {
 		t.quiet = 0
 	}
 	t.allocated = h.Allocated
-	if h.Off || t.quiet < quietLooks || h.gain() < max(leastTrim, h.Live/trimPart) || t.busy.Swap(true) {
+	if h.Cycles != t.cycles {
+		t.cycles, t.collected = h.Cycles, t.dropped
+	}
+	t.dropped = h.Dropped
+	if h.Off || t.quiet < quietLooks || h.gain()+h.Dropped-t.collected < max(leastTrim, h.Live/trimPart) || t.busy.Swap(true) {
 		return
 	}
 	t.quiet = 0
@@ -108,8 +127,12 @@ func ReadHeap() Heap {
 		{Name: "/memory/classes/heap/objects:bytes"},
 		{Name: "/memory/classes/heap/free:bytes"},
 		{Name: "/gc/gogc:percent"},
+		{Name: "/gc/cycles/total:gc-cycles"},
 	}
 	metrics.Read(samples[:])
 	value := func(i int) int64 { return int64(samples[i].Value.Uint64()) }
-	return Heap{Allocated: value(0), Live: value(1), Objects: value(2), Free: value(3), Off: samples[4].Value.Uint64() == math.MaxUint64}
+	return Heap{
+		Allocated: value(0), Live: value(1), Objects: value(2), Free: value(3), Dropped: dropped.Load(), Cycles: value(5),
+		Off: samples[4].Value.Uint64() == math.MaxUint64,
+	}
 }

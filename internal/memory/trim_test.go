@@ -116,6 +116,53 @@ func TestTrimMustPay(t *testing.T) {
 	}
 }
 
+// What owners have dropped counts until a collection has found it.
+func TestTrimDropped(t *testing.T) {
+	tt := newTrimmed()
+	drop := func(bytes, cycles int64) {
+		tt.mu.Lock()
+		defer tt.mu.Unlock()
+		tt.heap.Dropped += bytes
+		tt.heap.Cycles += cycles
+	}
+	tt.set(80*mib, 80*mib, 0)
+	tt.pass(quietLooks, 0)
+	drop(9*mib, 0)
+	tt.pass(1, 0)
+	if tt.begins() {
+		t.Fatal("memory is given back although there is hardly any")
+	}
+	drop(0, 1)
+	tt.pass(1, 0)
+	drop(9*mib, 0)
+	tt.pass(1, 0)
+	if tt.begins() {
+		t.Fatal("what a collection has found counts")
+	}
+	drop(mib, 0)
+	tt.pass(1, 0)
+	<-tt.begun
+	drop(0, 1)
+	tt.end <- struct{}{}
+	for tt.busy.Load() {
+		runtime.Gosched()
+	}
+	tt.pass(20, 0)
+	if tt.begins() {
+		t.Fatal("what a trim has found counts")
+	}
+}
+
+// What is noted is read.
+func TestDropped(t *testing.T) {
+	before := ReadHeap()
+	Dropped(1000)
+	runtime.GC()
+	if after := ReadHeap(); after.Dropped != before.Dropped+1000 || after.Cycles <= before.Cycles {
+		t.Errorf("%+v after %+v", after, before)
+	}
+}
+
 func TestTrimStops(t *testing.T) {
 	tt := newTrimmed()
 	tt.set(8*mib, 20*mib, 0)

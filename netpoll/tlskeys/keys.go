@@ -1,10 +1,11 @@
-// Package tlskeys takes a connection of TLS 1.3 out of crypto/tls, and goes on with it in another
-// process without a handshake.
+// Package tlskeys takes a connection of TLS 1.3 out of crypto/tls after its handshake, and goes on
+// with it: as Records, in a tenth of the memory, and in crypto/tls again, here or in another
+// process.
 //
 // crypto/tls has no API for that: reach.go reads and sets its fields by reflection, for the version
-// of Go that it was written for. Check tries all of it, with each cipher suite, against a record
-// layer of this package's own. If that fails, or if the version of Go is another one, connections
-// stay where they are. The package never does a handshake, and knows neither sockets nor processes.
+// of Go that it was written for. Check tries all of it, with each cipher suite, against Records. If
+// that fails, or if the version of Go is another one, connections stay in crypto/tls. The package
+// never does a handshake, and knows neither sockets nor processes.
 package tlskeys
 
 import (
@@ -51,13 +52,14 @@ type suite struct {
 	hash   func() hash.Hash
 	secret int // bytes of a traffic secret
 	key    int // bytes of a key
+	size   int // bytes of memory that a cipher takes
 	aead   func(key []byte) (cipher.AEAD, error)
 }
 
 var suites = [...]suite{
-	{tls.TLS_AES_128_GCM_SHA256, sha256.New, sha256.Size, 16, newGCM},
-	{tls.TLS_AES_256_GCM_SHA384, sha512.New384, sha512.Size384, 32, newGCM},
-	{tls.TLS_CHACHA20_POLY1305_SHA256, sha256.New, sha256.Size, chacha20poly1305.KeySize, chacha20poly1305.New},
+	{tls.TLS_AES_128_GCM_SHA256, sha256.New, sha256.Size, 16, 768, newGCM},
+	{tls.TLS_AES_256_GCM_SHA384, sha512.New384, sha512.Size384, 32, 768, newGCM},
+	{tls.TLS_CHACHA20_POLY1305_SHA256, sha256.New, sha256.Size, chacha20poly1305.KeySize, 32, chacha20poly1305.New},
 }
 
 func newGCM(key []byte) (cipher.AEAD, error) {
@@ -83,24 +85,6 @@ func (s *suite) expand(secret []byte, label string, size int) ([]byte, error) {
 	info = append(info, byte(len("tls13 ")+len(label)))
 	info = append(append(info, "tls13 "+label...), 0)
 	return hkdf.Expand(s.hash, secret, string(info), size)
-}
-
-// cipher returns what protects records under a traffic secret, and the mask of its nonces
-// (RFC 8446 §7.3).
-func (s *suite) cipher(secret []byte) (aead cipher.AEAD, mask [ivLen]byte, err error) {
-	key, err := s.expand(secret, "key", s.key)
-	if err != nil {
-		return nil, mask, err
-	}
-	defer clear(key)
-	iv, err := s.expand(secret, "iv", ivLen)
-	if err != nil {
-		return nil, mask, err
-	}
-	copy(mask[:], iv)
-	clear(iv)
-	aead, err = s.aead(key)
-	return aead, mask, err
 }
 
 var (

@@ -2,7 +2,6 @@ package tlskeys
 
 import (
 	"bytes"
-	"crypto/cipher"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -10,10 +9,12 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"sluice/netpoll/tlsrecord"
 )
 
-// Check returns why connections cannot go to another process, or come from one; nil: they can. The
-// first call tries it.
+// Check returns why connections cannot leave crypto/tls, or come back; nil: they can. The first
+// call tries it.
 var Check = sync.OnceValue(func() error {
 	if err := tls13.read(); err != nil {
 		return err
@@ -29,8 +30,8 @@ var Check = sync.OnceValue(func() error {
 // tls13 is the layout of crypto/tls. It is fixed after Check.
 var tls13 layout
 
-// Can reports whether a connection can go to another process: ever, which its version and suite
-// say, and now. Nobody else may use it meanwhile.
+// Can reports whether a connection can leave crypto/tls: ever, which its version and suite say, and
+// now. No other goroutine may use it meanwhile.
 func Can(c *tls.Conn) (now, ever bool) {
 	if Check() != nil {
 		return false, false
@@ -42,8 +43,8 @@ func Can(c *tls.Conn) (now, ever bool) {
 // secret. raw is what c had read of a record.
 func Export(c *tls.Conn) (k Keys, raw []byte) { return tls13.exportKeys(c) }
 
-// Import goes on with a client's connection, which the caller has exported in another process. It
-// reads and writes the rest of the stream, from a record's beginning on. k stays the caller's.
+// Import goes on with a client's connection in crypto/tls. It reads and writes the rest of the
+// stream, from a record's beginning on. k stays the caller's.
 func Import(under net.Conn, config *tls.Config, k *Keys) (*tls.Conn, error) {
 	if err := Check(); err != nil {
 		return nil, err
@@ -53,90 +54,30 @@ func Import(under net.Conn, config *tls.Config, k *Keys) (*tls.Conn, error) {
 
 // Types of records and of a handshake message (RFC 8446 §5.1 and §4).
 const (
+	typeAlert       = 21
 	typeHandshake   = 22
 	typeApplication = 23
 	typeKeyUpdate   = 24
 )
 
-// peer is the client's side of a connection in one direction, as Check needs it.
-type peer struct {
-	suite  *suite
-	secret []byte
-	aead   cipher.AEAD
-	mask   [ivLen]byte
-	seq    uint64
-}
-
-func newPeer(s *suite, d Direction) (p *peer, err error) {
-	p = &peer{suite: s, secret: d.Secret, seq: d.Seq}
-	p.aead, p.mask, err = s.cipher(d.Secret)
-	return p, err
-}
-
-// next returns the direction after a key update.
-func (p *peer) next() (*peer, error) {
-	secret, err := p.suite.expand(p.secret, "traffic upd", p.suite.secret)
-	if err != nil {
-		return nil, err
-	}
-	return newPeer(p.suite, Direction{Secret: secret})
-}
-
-func (p *peer) nonce() []byte {
-	n := p.mask
-	for i, b := range binary.BigEndian.AppendUint64(nil, p.seq) {
-		n[4+i] ^= b
-	}
-	p.seq++
-	return n[:]
-}
-
-// seal returns a record.
-func (p *peer) seal(kind byte, content ...byte) []byte {
-	plain := append(bytes.Clone(content), kind)
-	head := []byte{typeApplication, 3, 3, 0, 0}
-	binary.BigEndian.PutUint16(head[3:], uint16(len(plain)+p.aead.Overhead()))
-	return p.aead.Seal(head, p.nonce(), plain, head)
-}
-
-// open returns the first record of b, with its type behind it, and what follows.
-func (p *peer) open(b []byte) (content, rest []byte, err error) {
-	if len(b) < 5 || len(b) < 5+int(binary.BigEndian.Uint16(b[3:])) {
-		return nil, nil, errors.New("a record is missing")
-	}
-	n := 5 + int(binary.BigEndian.Uint16(b[3:]))
-	content, err = p.aead.Open(nil, p.nonce(), b[5:n], b[:5])
-	return content, b[n:], err
-}
-
-// try goes on with a made-up connection, updates its keys and exports it again.
+// try goes on with a made-up connection, updates its keys and exports it again. The client's side
+// is a Records.
 func try(s *suite) error {
 	k := Keys{Suite: s.id, In: Direction{bytes.Repeat([]byte{1}, s.secret), 1<<32 + 5}, Out: Direction{bytes.Repeat([]byte{2}, s.secret), 7}}
-	update := []byte{typeKeyUpdate, 0, 0, 1, 1}
-	k.Hand = update[:2]
+	client, err := NewRecords(&Keys{Suite: s.id, In: k.Out, Out: k.In})
+	if err != nil {
+		return err
+	}
+	k.Hand = keyUpdate[:2]
 	w := new(wire)
 	c, err := tls13.importKeys(w, &tls.Config{}, &k)
 	if err != nil {
 		return err
 	}
-	in, err := newPeer(s, k.In)
-	if err != nil {
-		return err
-	}
-	out, err := newPeer(s, k.Out)
-	if err != nil {
-		return err
-	}
-	newIn, err := in.next()
-	if err != nil {
-		return err
-	}
-	newOut, err := out.next()
-	if err != nil {
-		return err
-	}
-	w.in = append(in.seal(typeHandshake, update[2:]...), newIn.seal(typeApplication, 'a', 'b')...)
-	last := newIn.seal(typeApplication, 'c')
+	w.in = client.out.seal(s, nil, typeHandshake, append(keyUpdate[2:], 1)...)
+	client.out.update(s)
+	w.in = client.Seal(w.in, []byte("ab"))
+	last := client.Seal(nil, []byte("c"))
 	w.in = append(w.in, last[:9]...)
 	if _, err := c.Write([]byte("before")); err != nil {
 		return err
@@ -151,21 +92,25 @@ func try(s *suite) error {
 	if _, err := c.Write([]byte("after")); err != nil {
 		return err
 	}
-	for _, want := range [...]struct {
-		p    *peer
-		text string
-	}{{out, "before\x17"}, {out, string([]byte{typeKeyUpdate, 0, 0, 1, 0, typeHandshake})}, {newOut, "after\x17"}} {
-		got, rest, err := want.p.open(w.out)
-		if err != nil || string(got) != want.text {
+	for _, want := range [...]string{"before", "", "after"} {
+		n := len(w.out)
+		if n >= tlsrecord.HeaderLen {
+			n = min(n, tlsrecord.HeaderLen+int(binary.BigEndian.Uint16(w.out[3:])))
+		}
+		got, _, err := client.Open(nil, w.out[:n], nil)
+		if err != nil || string(got) != want {
 			return fmt.Errorf("output is not sealed: %v", err)
 		}
-		w.out = rest
+		w.out = w.out[n:]
 	}
 	if now, _ := tls13.can(c); !now {
 		return errors.New("it is not at rest")
 	}
 	k, raw := tls13.exportKeys(c)
-	if k.Suite != s.id || !bytes.Equal(k.In.Secret, newIn.secret) || !bytes.Equal(k.Out.Secret, newOut.secret) || k.In.Seq != 1 || k.Out.Seq != 1 || len(k.Hand) > 0 || !bytes.Equal(raw, last[:9]) {
+	want := client.Keys()
+	want.In, want.Out = want.Out, want.In
+	want.In.Seq-- // of last
+	if !bytes.Equal(k.Append(nil), want.Append(nil)) || k.In.Seq != 1 || !bytes.Equal(raw, last[:9]) {
 		return errors.New("its state is somewhere else")
 	}
 	if c, err = tls13.importKeys(w, &tls.Config{}, &k); err != nil {

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"reflect"
 	"sync/atomic"
@@ -117,14 +118,16 @@ func (l *layout) begin(c *tls.Conn, suite uint16) {
 
 // set gives c the keys of a direction, which is at an offset. c keeps a copy of the secret.
 func (l *layout) set(c *tls.Conn, half uintptr, s *suite, d *Direction) error {
-	aead, mask, err := s.cipher(d.Secret)
-	if err != nil {
+	var h halfConn
+	defer func() { h = halfConn{} }()
+	if err := h.set(s, d.Secret, d.Seq); err != nil {
 		return err
 	}
+	h.ready(s)
 	made := reflect.New(l.cipher)
 	p := made.UnsafePointer()
-	*(*[ivLen]byte)(unsafe.Add(p, l.mask)) = mask
-	*(*cipher.AEAD)(unsafe.Add(p, l.aead)) = aead
+	*(*[ivLen]byte)(unsafe.Add(p, l.mask)) = h.mask
+	*(*cipher.AEAD)(unsafe.Add(p, l.aead)) = h.aead
 	*at[uint16](c, half+l.halfVersion) = tls.VersionTLS13
 	*at[any](c, half+l.halfCipher) = made.Interface()
 	*at[[]byte](c, half+l.halfSecret) = bytes.Clone(d.Secret)
@@ -154,6 +157,9 @@ func (l *layout) importKeys(under net.Conn, config *tls.Config, k *Keys) (*tls.C
 	}
 	return c, nil
 }
+
+// end has c have read the peer's close_notify.
+func (l *layout) end(c *tls.Conn) { *at[error](c, l.in+l.halfErr) = io.EOF }
 
 // can reports whether a connection can go to another process, now or ever.
 func (l *layout) can(c *tls.Conn) (now, ever bool) {

@@ -89,11 +89,11 @@ func TestCannot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := newPeer(s, k.In)
+	client, err := NewRecords(&Keys{Suite: s.id, In: k.Out, Out: k.In})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.in = client.seal(typeApplication, []byte("abc")...)
+	w.in = client.Seal(nil, []byte("abc"))
 	if _, err := c.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestCannot(t *testing.T) {
 	if now, ever := Can(c); !now || !ever {
 		t.Errorf("at rest: %v, %v", now, ever)
 	}
-	w.in = client.seal(typeHandshake, 24, 0, 0)
+	w.in = client.out.seal(s, nil, typeHandshake, 24, 0, 0)
 	_, _ = c.Read(make([]byte, 1))
 	if now, _ := Can(c); !now {
 		t.Error("with a part of a message")
