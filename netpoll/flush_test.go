@@ -29,7 +29,7 @@ func TestAllWithURing(t *testing.T) {
 // runAgain runs all tests but those of skip in a process of their own, with env.
 func runAgain(t *testing.T, skip, env string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=.", "-test.skip="+skip, fmt.Sprintf("-test.short=%v", testing.Short()))
+	cmd := exec.Command(os.Args[0], "-test.run=.", "-test.skip="+skip, "-test.short") // random tests need not be as long twice
 	cmd.Env = append(os.Environ(), env)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -93,7 +93,11 @@ func TestOutboxKeepsOrder(t *testing.T) {
 		}
 		return b
 	}
-	for range 30000 {
+	iterations := 30000
+	if testing.Short() || raceEnabled {
+		iterations = 3000
+	}
+	for range iterations {
 		for range rnd.IntN(5) {
 			f := frame()
 			for i, c := range conns {
