@@ -156,9 +156,9 @@ soak: build ## let everything go wrong for TIME (10m) with CLIENTS (5000), repor
 soakshort: ## the soak that is part of ci: each fault once, with few clients
 	@$(MAKE) --no-print-directory soak TIME=1s CLIENTS=300 SEED=$(SEED) ARGS=-quiet
 
-simulate: ## run a gateway with clients and services, replayable, from SEED (0: by the clock) for TIME (1m) (ARGS='-world n -worlds 1')
+simulate: ## run a gateway with clients and services, replayable, from SEED (0: by the clock) for TIME (1m), or WORLDS=100000 (ARGS='-world n -worlds 1')
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
-	./bin/sluice-load simulate -seed $(SEED) -time $(if $(filter file,$(origin TIME)),1m,$(TIME)) $(ARGS)
+	./bin/sluice-load simulate -seed $(SEED) $(if $(WORLDS),-worlds $(WORLDS),-time $(if $(filter file,$(origin TIME)),1m,$(TIME))) $(ARGS)
 
 differential: build ## hold random conversations with Sluice and Resgate for TIME (1m), and compare what clients receive
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load

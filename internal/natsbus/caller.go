@@ -41,7 +41,7 @@ type Caller struct {
 	recorder *tracing.Recorder // nil: requests are not traced
 }
 
-const pageSlots = 256
+const pageSlots = 64
 
 // NewCaller returns the caller of one owner. number identifies the owner in its replies and must be
 // unique on the bus; wheel and now are the owner's own.

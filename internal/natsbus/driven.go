@@ -108,7 +108,14 @@ func (k *DrivenLink) Blocked() bool { return k.blocked }
 
 // Dispatching returns how many kinds of input the dispatcher has: messages, changes of the
 // connection, the end of a probation.
-func (k *DrivenLink) Dispatching() (kinds int) { return len(k.inputs()) }
+func (k *DrivenLink) Dispatching() (kinds int) {
+	for _, n := range [...]int{len(k.link.msgs), len(k.link.changes), len(k.dispatcher.lasted)} {
+		if n > 0 {
+			kinds++
+		}
+	}
+	return kinds
+}
 
 // Dispatch has the dispatcher take input of one kind, by its index below Dispatching.
 func (k *DrivenLink) Dispatch(kind int) { k.inputs()[kind]() }

@@ -26,13 +26,23 @@ func (r Result) String() string {
 	return [...]string{"ok", "error", "timeout", "no_responders", "cut"}[r]
 }
 
-// Latency is the time from sending a request until its end, by kind and result. A Caller has one of
-// its own.
-type Latency [limit.Kinds][Results]metrics.Durations
+// latency is the time from sending a request until its end, by kind and result; nil: there was no
+// such request. A Caller has one of its own. Its owner writes it, any goroutine reads it.
+type latency [limit.Kinds][Results]atomic.Pointer[metrics.Durations]
+
+// of returns the time of a kind of requests with a result. Owner only.
+func (l *latency) of(k limit.Kind, r Result) *metrics.Durations {
+	d := l[k][r].Load()
+	if d == nil {
+		d = new(metrics.Durations)
+		l[k][r].Store(d)
+	}
+	return d
+}
 
 // callerMetrics is an element of a list to which callers are added at the front.
 type callerMetrics struct {
-	latency Latency
+	latency latency
 	next    *callerMetrics
 }
 
@@ -51,8 +61,11 @@ func (m *Metrics) addCaller() *callerMetrics {
 // call it.
 func (m *Metrics) Latency(k limit.Kind, r Result) *metrics.Histogram {
 	h := new(metrics.Histogram)
+	h.AddDurations(new(metrics.Durations)) // it has the buckets of durations in any case
 	for c := m.callers.Load(); c != nil; c = c.next {
-		h.AddDurations(&c.latency[k][r])
+		if d := c.latency[k][r].Load(); d != nil {
+			h.AddDurations(d)
+		}
 	}
 	return h
 }
@@ -82,7 +95,7 @@ func (c *Caller) measure(s *slot, r *Reply) {
 	default:
 		return
 	}
-	c.metrics.latency[s.kind][result].Observe(ended-time.Duration(s.sentAt.Load()), 1)
+	c.metrics.latency.of(s.kind, result).Observe(ended-time.Duration(s.sentAt.Load()), 1)
 }
 
 // errorWithin is in how many bytes of a reply isError looks for an error.

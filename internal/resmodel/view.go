@@ -19,6 +19,7 @@ type View struct {
 	held    map[string]*resource
 	direct  map[string]int
 	pending map[string]sentRequest // by ID as text
+	last    string                 // ID of the last message; empty: it was an event
 }
 
 type sentRequest struct {
@@ -102,14 +103,16 @@ func (v *View) Received(message string) error {
 	if err := json.Unmarshal([]byte(message), &m); err != nil {
 		return fmt.Errorf("the client cannot read it: %w", err)
 	}
+	v.last = ""
 	if m.ID == nil {
 		return v.event(m.Event, m.Data)
 	}
-	r, ok := v.pending[m.ID.String()]
+	v.last = m.ID.String()
+	r, ok := v.pending[v.last]
 	if !ok {
 		return fmt.Errorf("an answer to a request %s that was not sent or is answered", *m.ID)
 	}
-	delete(v.pending, m.ID.String())
+	delete(v.pending, v.last)
 	if m.Error != nil {
 		if r.kind == "subscribe" && v.direct[r.rid] < 0 {
 			v.direct[r.rid]++
@@ -375,6 +378,10 @@ func (v *View) Subscribed() []string {
 
 // Open describes the requests without a response, for error messages.
 func (v *View) Open() string { return fmt.Sprint(v.pending) }
+
+// Responded returns the ID of the request whose response was the last message, as text; it is empty
+// if that was an event.
+func (v *View) Responded() string { return v.last }
 
 // Pending returns the number of requests without a response.
 func (v *View) Pending() int { return len(v.pending) }

@@ -62,3 +62,21 @@ func TestView(t *testing.T) {
 		})
 	}
 }
+
+// TestEncode: the text is that of encoding/json without its escapes of HTML.
+func TestEncode(t *testing.T) {
+	for _, text := range []string{
+		`{"a":1.50e3,"b":[true,false,null,"x"],"c":{}}`, `[]`, `"<&>"`, `"\"\\\n"`, `"é\u2028"`, `{"\"":{"":0}}`, `-1`,
+	} {
+		v, err := Decode(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Encode(v); got != text {
+			t.Errorf("%s becomes %s", text, got)
+		}
+	}
+	if got := Encode([]any{1, 2.5, struct{ A string }{"<"}}); got != `[1,2.5,{"A":"<"}]` {
+		t.Errorf("got %s", got)
+	}
+}

@@ -123,7 +123,7 @@ func (w *world) chooseOf(kind int) int {
 // act has an actor act, if it has something to do.
 func (w *world) act(i int) {
 	if a := &w.actors[i]; a.ready() {
-		w.logf("-- %s", a.name)
+		w.note("-- ", a.name)
 		a.run()
 	}
 }

@@ -3,6 +3,7 @@ package simulation
 import (
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"sluice/wsproto"
@@ -43,7 +44,7 @@ func (c *client) request(method, rest string) {
 		c.order[rid] = append(c.order[rid], c.nextID)
 		c.about[c.nextID] = rid
 	}
-	c.w.logf("%s > %s", c.name, m)
+	c.w.note(c.name, " > ", m)
 	c.out = wsproto.AppendMaskedFrame(c.out, true, wsproto.OpText, []byte(m), [4]byte{1, 2, 3, 4})
 }
 
@@ -153,20 +154,19 @@ func frame(b []byte) (op wsproto.Op, fin bool, payload []byte, n int) {
 // received folds a message.
 func (c *client) received(m string) {
 	c.follow(m, c.view.Received)
-	c.answered(m)
+	c.answered()
 }
 
 // answered checks that the requests about a resource are answered in their order.
-func (c *client) answered(m string) {
-	var r struct{ ID int }
-	decode(m, &r)
-	rid, ok := c.about[r.ID]
+func (c *client) answered() {
+	id, _ := strconv.Atoi(c.view.Responded())
+	rid, ok := c.about[id]
 	if !ok {
 		return
 	}
-	delete(c.about, r.ID)
-	if first := c.order[rid][0]; first != r.ID {
-		c.w.failf("%s gets response %d about %s before %d", c.name, r.ID, rid, first)
+	delete(c.about, id)
+	if first := c.order[rid][0]; first != id {
+		c.w.failf("%s gets response %d about %s before %d", c.name, id, rid, first)
 	}
 	c.order[rid] = c.order[rid][1:]
 }

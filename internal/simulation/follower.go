@@ -21,7 +21,7 @@ func (f *follower) forget() { f.view, f.ticks = resmodel.NewView(), map[string]i
 
 // follow folds a message.
 func (f *follower) follow(m string, fold func(m string) error) {
-	f.w.logf("%s < %s", f.name, m)
+	f.w.note(f.name, " < ", m)
 	f.w.received++
 	if err := fold(m); err != nil {
 		f.w.failf("%s cannot follow: %v: %s", f.name, err, m)

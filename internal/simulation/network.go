@@ -83,10 +83,10 @@ func (n *network) arrive(l *natsLink) {
 	l.out = l.out[1:]
 	switch {
 	case m.subscribe != "":
-		n.w.logf("NATS: subscribed %s", m.subscribe)
+		n.w.note("NATS: subscribed ", m.subscribe)
 		l.subs[m.subscribe] = true
 	case m.unsubscribe != "":
-		n.w.logf("NATS: unsubscribed %s", m.unsubscribe)
+		n.w.note("NATS: unsubscribed ", m.unsubscribe)
 		delete(l.subs, m.unsubscribe)
 	default:
 		n.w.requested(l, m)

@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// length is how many steps a world has before it comes to rest.
-const length = 300
+// A world has so many steps before it comes to rest; every tenth has more. Per second of computing,
+// shorter ones find less, and some faults show only when much has gone wrong before.
+const (
+	length     = 300
+	longLength = 1000
+)
 
 // shrinkTime bounds how long a failure's trace is made shorter.
 const shrinkTime = time.Minute
@@ -130,14 +134,18 @@ type result struct {
 // live runs a world at random.
 func live(seed, number uint64) (r result) {
 	w := newWorld(seeded(seed, number), nil)
+	left := length
+	if number%10 == 9 {
+		left = longLength
+	}
 	r.err = w.guard(w.begin)
-	r.steps = append(make([]step, 0, length), step{-1, w.picks})
+	r.steps = append(make([]step, 0, left), step{-1, w.picks})
 	if r.err != nil {
 		r.finish(w)
 		return r
 	}
 	r.err = w.guard(func() {
-		for range length {
+		for range left {
 			i := w.choose()
 			if i < 0 {
 				continue

@@ -28,6 +28,11 @@ type service struct {
 type request struct {
 	subject, reply, data string
 	extended             bool // a pre-response was sent
+
+	// Of data.
+	CID    string
+	Query  string
+	Params struct{ N int }
 }
 
 func newService(w *world, name string) *service {
@@ -55,7 +60,7 @@ func (s *service) fill() {
 }
 
 func (s *service) say(subject, payload string) {
-	s.w.logf("%s says %s %s", s.name, subject, payload)
+	s.w.note(s.name, " says ", subject, " ", payload)
 	s.out = append(s.out, toServer{subject: subject, data: []byte(payload)})
 }
 
@@ -180,7 +185,7 @@ func (s *service) answer() {
 	}
 	s.open = slices.Delete(s.open, i, i+1)
 	payload := s.replyTo(r)
-	w.logf("%s answers %s %s", s.name, r.subject, r.data)
+	w.note(s.name, " answers ", r.subject, " ", r.data)
 	s.say(r.reply, payload)
 	if !w.settling {
 		s.follow(r.subject)
@@ -213,28 +218,23 @@ func (r *request) queried() bool {
 
 func (s *service) replyTo(r *request) string {
 	w := s.w
-	var p struct {
-		Query string
-		CID   string
-	}
-	decode(r.data, &p)
 	verb, name, _ := strings.Cut(r.subject, ".")
 	switch verb {
 	case "access":
 		return s.store.Access(name)
 	case "get":
-		return s.store.Get(name, p.Query)
+		return s.store.Get(name, r.Query)
 	case "call":
 		return `{"resource":{"rid":"` + pickOf(&w.chooser, w.pool) + `"}}`
 	case "auth":
-		if strings.HasSuffix(name, ".login") && p.CID != "" {
+		if strings.HasSuffix(name, ".login") && r.CID != "" {
 			s.renewed++
-			s.say("conn."+p.CID+".token", fmt.Sprintf(`{"token":{"n":%d},"tid":"%s"}`, s.renewed, p.CID))
+			s.say("conn."+r.CID+".token", fmt.Sprintf(`{"token":{"n":%d},"tid":"%s"}`, s.renewed, r.CID))
 		}
 		return `{"result":null}`
 	}
 	name = name[:strings.LastIndexByte(name, '.')]
-	return s.store.Query(r.subject, name, p.Query, w.one(2))
+	return s.store.Query(r.subject, name, r.Query, w.one(2))
 }
 
 // send has the server take the oldest message of the service.

@@ -41,9 +41,7 @@ func (w *world) settle() {
 		w.failf("%d requests wait although services have answered all that they got", n)
 	}
 	w.rest("the clients", w.exact)
-	for _, b := range w.browsers {
-		b.look()
-	}
+	w.look()
 	w.rest("the clients after requests by HTTP", w.exact)
 	for _, s := range w.services {
 		for _, rid := range s.store.RIDs() {

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,6 +51,7 @@ type world struct {
 	once  map[string]bool // calls that services have received
 	born  map[string]bool // resources that were not there in the beginning
 
+	part     int  // of the pool, which is got by HTTP in the end
 	settling bool // the end: no new faults
 	lossy    bool // messages of NATS may have been lost
 	forgets  bool // the layout drops custom events
@@ -82,6 +84,17 @@ func (w *world) logf(format string, args ...any) {
 	if w.log != nil {
 		fmt.Fprintf(w.log, format+"\n", args...)
 	}
+}
+
+// note is logf for what happens often. It costs next to nothing if it is not wanted.
+func (w *world) note(parts ...string) {
+	if w.log == nil {
+		return
+	}
+	for _, p := range parts {
+		w.log.WriteString(p)
+	}
+	w.log.WriteByte('\n')
 }
 
 // failf notes a failure, the first one, and ends the world.
@@ -118,7 +131,7 @@ func newWorld(c chooser, log *strings.Builder) *world {
 		c.connect()
 	}
 	for i := range 2 {
-		w.browsers = append(w.browsers, &browser{peer: w.peer("browser", i)})
+		w.browsers = append(w.browsers, &browser{peer: w.peer("browser", i), saw: map[string]string{}, reader: bufio.NewReaderSize(nil, 1<<10)})
 		w.streams = append(w.streams, &stream{follower: follower{peer: w.peer("stream", i), version: "1.2.3"}})
 	}
 	w.streams[1].room = 4 << 10
@@ -133,6 +146,7 @@ func (w *world) peer(kind string, i int) peer {
 
 // begin has clients hold resources, in most worlds, before anything is at random.
 func (w *world) begin() {
+	w.part = w.pick(parts)
 	if w.pick(4) == 0 {
 		return
 	}
@@ -225,23 +239,20 @@ func (w *world) requested(l *natsLink, m toServer) {
 		l.in = append(l.in, fromServer{subscription: m.reply[:strings.LastIndexByte(m.reply, '.')] + ".*", subject: m.reply, none: true})
 		return
 	}
-	var p struct {
-		CID    string
-		Params struct{ N int }
-	}
-	decode(string(m.data), &p)
-	if verb, _, _ := strings.Cut(m.subject, "."); p.Params.N > 0 && (verb == "call" || verb == "auth") {
-		key := fmt.Sprint(p.CID, " ", p.Params.N)
+	r := &request{subject: m.subject, reply: m.reply, data: string(m.data)}
+	decode(r.data, r)
+	if verb, _, _ := strings.Cut(m.subject, "."); r.Params.N > 0 && (verb == "call" || verb == "auth") {
+		key := fmt.Sprint(r.CID, " ", r.Params.N)
 		if w.once[key] {
 			w.failf("%s receives a call twice: %s %s", s.name, m.subject, m.data)
 		}
 		w.once[key] = true
 	}
-	if p.CID != "" && !slices.Contains(w.cids, p.CID) {
-		w.cids = append(w.cids, p.CID)
+	if r.CID != "" && !slices.Contains(w.cids, r.CID) {
+		w.cids = append(w.cids, r.CID)
 	}
-	w.logf("%s is asked %s %s", s.name, m.subject, m.data)
-	s.open = append(s.open, &request{subject: m.subject, reply: m.reply, data: string(m.data)})
+	w.note(s.name, " is asked ", m.subject, " ", r.data)
+	s.open = append(s.open, r)
 	if most := w.layout.config.MaxServiceRequests; most > 0 && !w.lossy && len(s.open) > most {
 		w.failf("%s has %d requests, of at most %d", s.name, len(s.open), most)
 	}
