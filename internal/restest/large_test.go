@@ -95,7 +95,7 @@ func TestLargeCollection(t *testing.T) {
 		t.Fatal(err)
 	}
 	g, err := startGateway(Start{NATS: ns.URL(), Log: slog.New(slog.DiscardHandler)}, func(c *gateway.Config) {
-		c.WSCompression, c.PingInterval, c.Loops = true, gateway.Off, 1
+		c.WSCompression, c.PingInterval, c.SlowTimeout, c.Loops = true, gateway.Off, gateway.Off, 1 // they are read one after the other
 	})
 	if err != nil {
 		t.Fatal(err)

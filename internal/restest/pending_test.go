@@ -20,7 +20,7 @@ import (
 // them, however slow the service is, and clients that do so do not delay others.
 func TestManyRequestsAtOnce(t *testing.T) {
 	const (
-		resources  = 20000
+		resources  = 8000
 		greedy     = 5
 		maxPending = 1024
 	)
