@@ -17,14 +17,14 @@ import (
 
 const (
 	inflateInline = 4 << 10  // bytes of a compressed message up to which the loop inflates it itself
-	inflateBudget = 64 << 10 // compressed bytes that a loop inflates in an iteration
+	inflateBudget = 24 << 10 // cost (wsproto.Message) of what a loop inflates in an iteration: 4 ms at worst
 )
 
 // inflater passes work of a loop to workers. Owned by the loop.
 type inflater struct {
 	loop *Loop                     // fixed
 	mail *owner.Mailbox[offloaded] // from workers; any goroutine may use it
-	used int                       // bytes of inflateBudget
+	used int                       // of inflateBudget
 }
 
 // offloaded is work that a worker has done.

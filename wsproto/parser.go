@@ -25,7 +25,7 @@ type Message struct {
 	Op      Op     // OpText, OpBinary, OpClose, OpPing or OpPong
 	Payload []byte // unmasked and inflated; of a close frame the reason
 	Code    uint16 // of a close frame: its code, CloseNoStatus if it has none; else 0
-	Cost    int    // bytes that were inflated to get Payload; 0: it came as it is
+	Cost    int    // what inflating Payload took: the bytes that were inflated, and of the text one in textPerCost; 0: it came as it is
 
 	// Compressed reports whether Payload is still compressed: pass it to InflateMessage.
 	Compressed bool
@@ -195,9 +195,14 @@ func (p *Parser) take(h frameHeader, payload []byte, limit, here int) (m Message
 	default:
 		m.Cost = len(m.Payload)
 		m.Payload, err = p.inflate(m, limit)
+		m.Cost += len(m.Payload) / textPerCost
 	}
 	return m, true, err
 }
+
+// textPerCost is how many bytes of text take less time than the worst byte of compressed data: a
+// kilobyte of Huffman tables 0.15 ms, a megabyte of text 0.4 ms with the check of its UTF-8.
+const textPerCost = 16
 
 // inflate replaces the payload of a complete message by what it inflates to.
 func (p *Parser) inflate(m Message, limit int) ([]byte, error) {
