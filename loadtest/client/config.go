@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // Config describes the clients of one process. It is sent to client processes as JSON. An
@@ -36,6 +37,13 @@ type Config struct {
 
 	Slow     float64 `json:"slow,omitempty"`     // share of the clients that read slowly
 	SlowRate int     `json:"slowRate,omitempty"` // bytes per second that each slow client reads; 0: none
+
+	// Numbered events are checked for gaps and repetitions. Each topic's begin with 0, and come at
+	// equal intervals, and no client connects for the first time later than that.
+	Numbered bool `json:"numbered,omitempty"`
+	// Return has clients that lose their connection, or get none, connect again: after half to all of
+	// this time, which doubles with each attempt that fails. 0: they stay away.
+	Return time.Duration `json:"return,omitempty"`
 }
 
 // check returns the server's address, or what is wrong with c.
@@ -49,6 +57,8 @@ func (c Config) check() (netip.AddrPort, error) {
 		return addr, errors.New("there must be at least one client")
 	case c.PerClient > c.Topics:
 		return addr, fmt.Errorf("a client cannot have %d different subscriptions of %d topics", c.PerClient, c.Topics)
+	case c.Numbered && c.PerClient != 1:
+		return addr, errors.New("a client of numbered events has one subscription")
 	case c.Streams != "" && c.PerClient != 1:
 		return addr, errors.New("an event stream has one subscription")
 	case strings.ContainsAny(c.Token, "\r\n"):
@@ -107,6 +117,7 @@ type Counters struct {
 	Slow  int `json:"slow"`  // of the ready ones, slow ones
 
 	Failed  int `json:"failed"`  // connections that never became ready
+	Refused int `json:"refused"` // of these, those that the kernel refused: nobody listened
 	Closed  int `json:"closed"`  // ready connections that the server closed
 	Revoked int `json:"revoked"` // subscriptions that the server ended
 
@@ -118,6 +129,9 @@ type Counters struct {
 	Errors         int64 `json:"errors"`         // responses that were errors
 	Issued         int64 `json:"issued"`         // requests made
 	Waiting        int64 `json:"waiting"`        // requests in flight
+	Unanswered     int64 `json:"unanswered"`     // requests whose connection was lost before the response
+	Missed         int64 `json:"missed"`         // numbered events that a client did not get before a later one
+	Repeated       int64 `json:"repeated"`       // numbered events that a client got after the same or a later one
 	Unsent         int64 `json:"unsent"`         // requests that were due and not made, because the window of every client was full
 	Strange        int64 `json:"strange"`        // messages that the driver does not know
 
@@ -144,6 +158,7 @@ func (c *Counters) Add(o Counters) {
 	c.Ready += o.Ready
 	c.Slow += o.Slow
 	c.Failed += o.Failed
+	c.Refused += o.Refused
 	c.Closed += o.Closed
 	c.Revoked += o.Revoked
 	c.Deliveries += o.Deliveries
@@ -154,6 +169,9 @@ func (c *Counters) Add(o Counters) {
 	c.Errors += o.Errors
 	c.Issued += o.Issued
 	c.Waiting += o.Waiting
+	c.Unanswered += o.Unanswered
+	c.Missed += o.Missed
+	c.Repeated += o.Repeated
 	c.Unsent += o.Unsent
 	c.Strange += o.Strange
 	c.Frames += o.Frames

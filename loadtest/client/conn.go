@@ -53,6 +53,17 @@ type Conn struct {
 	waiting  int32
 	step     uint8 // of a churning client: subscribe, call, unsubscribe; or of pages: open, leave
 	model    int32 // that it has subscribed to
+
+	kept
+}
+
+// kept is what a client keeps when it loses its connection.
+type kept struct {
+	slots    int32 // in the load's queue
+	attempts uint8 // to connect, since it was ready
+	expected int64 // number of the next event
+	newest   int64 // when the one before it was due
+	pause    int64 // ns: the longest that it waited for an event that was due, since it was sampled
 }
 
 // maxMessage bounds, in bytes, what a server can make the harness buffer for one connection.
@@ -136,6 +147,7 @@ func (c *Conn) negotiated(deflate bool) {
 func (c *Conn) becomeReady() {
 	t := c.t
 	c.state = stateReady
+	c.attempts = 0
 	t.opening--
 	t.count.Ready++
 	if c.slow {
@@ -278,6 +290,9 @@ func (c *Conn) deliver(b []byte) bool {
 			return any
 		}
 		any, b = true, rest
+		if t.cfg.Numbered {
+			c.follow(due, rest)
+		}
 		switch {
 		case due < t.phase:
 			t.count.Stale++
@@ -441,10 +456,15 @@ func (c *Conn) fail(err error) {
 		t.count.Failed++
 		t.opening--
 	}
+	if errors.Is(err, unix.ECONNREFUSED) {
+		t.count.Refused++
+	}
 	if t.count.LastError == "" {
 		t.count.LastError = err.Error()
 	}
+	t.count.Unanswered += int64(c.waiting)
 	c.drop()
+	t.comeBack(c)
 }
 
 // drop closes the socket with a reset, so that thousands of closed connections do not keep
@@ -469,5 +489,5 @@ func (c *Conn) drop() {
 	_ = unix.Close(int(c.fd))
 	t.count.Open--
 	t.count.Waiting -= int64(c.waiting)
-	*c = Conn{t: t, slot: c.slot, index: c.index, fd: -1, slow: c.slow}
+	*c = Conn{t: t, slot: c.slot, index: c.index, fd: -1, slow: c.slow, kept: c.kept}
 }

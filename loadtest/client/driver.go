@@ -20,10 +20,11 @@ const (
 	Get                     // an HTTP request
 	Open                    // a page: a resource with all that it refers to
 	Leave                   // the end of a page
+	Pause                   // the longest that a client waited for an event that was due; never a request's
 	Kinds                   // the number of kinds
 )
 
-var kindNames = [Kinds]string{"delivery", "connect", "call", "subscribe", "unsubscribe", "get", "open", "leave"}
+var kindNames = [Kinds]string{"delivery", "connect", "call", "subscribe", "unsubscribe", "get", "open", "leave", "pause"}
 
 func (k Kind) String() string { return kindNames[k] }
 

@@ -45,10 +45,13 @@ func (t *Thread) startLoad(l Load) error {
 	}
 	n.queue = make([]int32, len(t.conns)*window)
 	t.load = n
+	for i := range t.conns {
+		t.conns[i].slots = 0
+	}
 	for w := range window { // each connection gets one slot before any gets a second
 		for i := range t.conns {
 			if c := &t.conns[i]; c.state == stateReady && !c.slow && int(c.waiting) <= w {
-				n.push(c.slot)
+				n.push(c)
 			}
 		}
 	}
@@ -57,17 +60,16 @@ func (t *Thread) startLoad(l Load) error {
 }
 
 // push adds a connection to the queue.
-func (l *load) push(slot int32) {
-	if l.size < len(l.queue) {
-		l.queue[(l.head+l.size)%len(l.queue)] = slot
-		l.size++
-	}
+func (l *load) push(c *Conn) {
+	l.queue[(l.head+l.size)%len(l.queue)] = c.slot
+	l.size++
+	c.slots++
 }
 
-// grant queues the connection again if its window admits another request.
+// grant queues the connection for as many requests as its window admits.
 func (l *load) grant(c *Conn) {
-	if c.state == stateReady && c.waiting < l.window {
-		l.push(c.slot)
+	for c.state == stateReady && !c.slow && c.waiting+c.slots < l.window {
+		l.push(c)
 	}
 }
 
@@ -92,6 +94,7 @@ func (l *load) run(now int64) {
 		}
 		c := &l.t.conns[l.queue[l.head]]
 		l.head, l.size = (l.head+1)%len(l.queue), l.size-1
+		c.slots--
 		if c.state != stateReady {
 			continue
 		}

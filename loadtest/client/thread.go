@@ -38,6 +38,7 @@ type Thread struct {
 	now       int64  // when the last read returned
 	seed      uint32 // of masking keys
 	inflated  inflateCache
+	away      []absence // clients that are to connect again: a heap, the first of which is due next
 
 	// Counted since the phase began, except for the gauges of Counters.
 	phase int64
@@ -160,6 +161,7 @@ func (t *Thread) run() {
 		}
 		now := Now()
 		t.connectMore(now)
+		t.connectAgain(now)
 		t.readSlow(now)
 		if t.load != nil {
 			t.load.run(now)
@@ -185,6 +187,9 @@ func (t *Thread) timeout() int64 {
 	}
 	if t.connectAt > 0 && t.next < len(t.conns) && t.opening < t.cfg.Inflight {
 		at = min(at, t.connectDue())
+	}
+	if len(t.away) > 0 {
+		at = min(at, t.away[0].until)
 	}
 	if t.cfg.Slow > 0 && t.cfg.SlowRate > 0 && !t.resumed {
 		at = min(at, t.slowTick+slowEvery)
@@ -258,23 +263,29 @@ func (t *Thread) connectMore(now int64) {
 		}
 		c := &t.conns[t.next]
 		t.next++
-		fd, err := dial(t.to, int(c.index))
-		if err != nil {
-			t.count.Failed++
-			t.count.LastError = err.Error()
-			continue
-		}
-		*c = Conn{t: t, slot: c.slot, index: c.index, slow: c.slow, fd: fd, state: stateConnecting, due: due}
-		t.opening++
-		t.count.Open++
-		if c.slow { // else the kernel buffers a backlog for it
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
-		}
-		const edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
-		ev := unix.EpollEvent{Events: edges & 0xffffffff, Fd: c.slot}
-		if err := unix.EpollCtl(t.epoll, unix.EPOLL_CTL_ADD, int(fd), &ev); err != nil {
-			c.fail(err)
-		}
+		t.dial(c, due)
+	}
+}
+
+// dial starts to connect a client that was due to connect.
+func (t *Thread) dial(c *Conn, due int64) {
+	fd, err := dial(t.to, int(c.index))
+	if err != nil {
+		t.count.Failed++
+		t.count.LastError = err.Error()
+		t.comeBack(c)
+		return
+	}
+	*c = Conn{t: t, slot: c.slot, index: c.index, slow: c.slow, fd: fd, state: stateConnecting, due: due, kept: c.kept}
+	t.opening++
+	t.count.Open++
+	if c.slow { // else the kernel buffers a backlog for it
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
+	}
+	const edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+	ev := unix.EpollEvent{Events: edges & 0xffffffff, Fd: c.slot}
+	if err := unix.EpollCtl(t.epoll, unix.EPOLL_CTL_ADD, int(fd), &ev); err != nil {
+		c.fail(err)
 	}
 }
 
@@ -325,7 +336,7 @@ func (t *Thread) connect() {
 
 // dropAll closes all connections.
 func (t *Thread) dropAll() {
-	t.connectAt, t.opening, t.load = 0, 0, nil
+	t.connectAt, t.opening, t.load, t.away = 0, 0, nil, nil
 	for i := range t.conns {
 		t.conns[i].drop()
 	}
@@ -364,6 +375,9 @@ func (t *Thread) nextKey() (key [4]byte) {
 // take returns the counters, and the latencies since the last call.
 func (t *Thread) take(perClient bool) Sample {
 	s := Sample{Count: t.count, Hists: map[string]hist.Sparse{}}
+	if perClient {
+		t.recordPauses()
+	}
 	for k, h := range t.hists {
 		if h.Count() > 0 {
 			s.Hists[Kind(k).String()] = h.Sparse()

@@ -39,14 +39,9 @@ type Memory struct {
 // ReadUsage reads a process's usage.
 func ReadUsage(pid int) (Usage, error) {
 	u := Usage{Switches: -1, Writes: -1}
-	stat, err := os.ReadFile(file(pid, "stat"))
+	fields, err := readStat(pid)
 	if err != nil {
 		return u, err
-	}
-	// The second field is the name in parentheses, which may contain anything.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if len(fields) < 13 {
-		return u, fmt.Errorf("%s has %d fields", file(pid, "stat"), len(fields))
 	}
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)
 	sys, err2 := strconv.ParseInt(fields[12], 10, 64)
@@ -66,6 +61,32 @@ func ReadUsage(pid int) (Usage, error) {
 		u.Writes = v
 	}
 	return u, nil
+}
+
+// readStat returns the fields of a process's stat after its name.
+func readStat(pid int) ([]string, error) {
+	stat, err := os.ReadFile(file(pid, "stat"))
+	if err != nil {
+		return nil, err
+	}
+	// The second field is the name in parentheses, which may contain anything.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 13 {
+		return nil, fmt.Errorf("%s has %d fields", file(pid, "stat"), len(fields))
+	}
+	return fields, nil
+}
+
+// Add returns what two processes have used together.
+func (u Usage) Add(o Usage) Usage {
+	both := Usage{CPU: u.CPU + o.CPU, User: u.User + o.User, Sys: u.Sys + o.Sys, Switches: u.Switches + o.Switches, Writes: u.Writes + o.Writes}
+	if u.Switches < 0 || o.Switches < 0 {
+		both.Switches = -1
+	}
+	if u.Writes < 0 || o.Writes < 0 {
+		both.Writes = -1
+	}
+	return both
 }
 
 // Sub returns what was used between o and u. The CPU time is split into user and system by
@@ -121,16 +142,19 @@ func switches(pid int) (int64, error) {
 // ReadMemory reads a process's memory.
 func ReadMemory(pid int) (Memory, error) {
 	m := Memory{RSS: -1, PSS: -1}
-	rss, err := value(file(pid, "smaps_rollup"), "Rss:")
-	if err != nil {
-		if rss, err = value(file(pid, "status"), "VmRSS:"); err != nil {
-			return m, err
+	// Read once: the kernel walks all pages for it.
+	if b, err := os.ReadFile(file(pid, "smaps_rollup")); err == nil {
+		rss, err1 := valueIn(string(b), "Rss:")
+		pss, err2 := valueIn(string(b), "Pss:")
+		if err1 == nil && err2 == nil {
+			return Memory{RSS: rss << 10, PSS: pss << 10}, nil
 		}
 	}
-	m.RSS = rss << 10
-	if pss, err := value(file(pid, "smaps_rollup"), "Pss:"); err == nil {
-		m.PSS = pss << 10
+	rss, err := value(file(pid, "status"), "VmRSS:")
+	if err != nil {
+		return m, err
 	}
+	m.RSS = rss << 10
 	return m, nil
 }
 
@@ -294,14 +318,23 @@ func value(path, name string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(b)) {
+	n, err := valueIn(string(b), name)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return n, nil
+}
+
+// valueIn returns the number after a name at the beginning of a line of text.
+func valueIn(text, name string) (int64, error) {
+	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(line, name); ok {
 			if f := strings.Fields(rest); len(f) > 0 {
 				return strconv.ParseInt(f[0], 10, 64)
 			}
 		}
 	}
-	return 0, fmt.Errorf("%s has no %s", path, name)
+	return 0, fmt.Errorf("there is no %s", name)
 }
 
 // OpenFiles returns the limit of a process's descriptors.

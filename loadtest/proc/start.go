@@ -150,6 +150,9 @@ func (p *Process) Running() bool {
 	}
 }
 
+// Ended returns a channel that is closed when the process has ended.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
 // Ready waits until a TCP connection to addr succeeds, for at most limit.
 func (p *Process) Ready(addr string, limit time.Duration) error {
 	for end := time.Now().Add(limit); ; {
