@@ -57,7 +57,13 @@ func (t *Topic) remember(e *state.Event, why Reason) {
 		for drop < len(p.all) && (len(p.all)-drop > mostPast/2 || p.all[drop].at < now-pastFor) {
 			drop++
 		}
-		p.since = p.all[drop-1].at
+		// What was dropped came to the other process a little later, perhaps: what is older than
+		// overlap.Apart was told here in any case.
+		if last := p.all[drop-1].at; last < now-pastFor {
+			p.since = max(p.since, last+overlap.Apart)
+		} else {
+			p.since = max(p.since, last)
+		}
 		p.all = append(p.all[:0], p.all[drop:]...)
 	}
 	h := Happened{Event: e, Why: why, at: now, sum: ReaccessSum(why)}
@@ -70,6 +76,10 @@ func (t *Topic) remember(e *state.Event, why Reason) {
 
 // ReaccessSum is what Mark.Sum is for a recheck of access.
 func ReaccessSum(why Reason) uint64 { return uint64(why) << 1 }
+
+// custom reports whether a sum is of a custom event. These come to all processes in one order,
+// unlike differences that a get brings, and rechecks of access.
+func custom(sum uint64) bool { return sum&1 == 0 && sum > ReaccessSum(Gap) }
 
 // Marks appends what the topic's subscribers were told, with its times moved by epoch.
 func (t *Topic) Marks(dst []overlap.Mark, epoch time.Duration) []overlap.Mark {
@@ -131,7 +141,7 @@ func (s *Seam) Compare() (missed []Happened, ahead []overlap.Mark) {
 	}
 	s.done, s.count = true, p.count
 	s.missed, s.ahead = nil, nil
-	m, a := overlap.Compare(s.Theirs, t.Marks(nil, 0), s.Began)
+	m, a := overlap.Compare(s.Theirs, t.Marks(nil, 0), s.Began, custom)
 	s.Steps, s.broken = 0, false
 	var last *state.Snapshot
 	for _, i := range m {

@@ -29,8 +29,16 @@ const Apart = 10 * time.Second
 // to come here, as indices in order. What only this one has from before began, when the other's
 // list begins, the other has handled. Some of what only the other has may never come: it was sent
 // before this process began.
-func Compare(theirs, ours []Mark, began time.Duration) (missed, ahead []int) {
-	type both struct{ theirs, ours []int }
+//
+// ordered says of which sums the events come to both in one order; nil: of none. What only this one
+// has of these from before the first that both have, the other has handled, too: an event may come
+// here a little later than there, so its time alone does not tell whether it was in their list.
+func Compare(theirs, ours []Mark, began time.Duration, ordered func(sum uint64) bool) (missed, ahead []int) {
+	type both struct {
+		theirs, ours []int
+		shift        int
+		found        bool // one is in both lists
+	}
 	sums := make(map[uint64]*both, len(ours))
 	of := func(sum uint64) *both {
 		if sums[sum] == nil {
@@ -46,14 +54,24 @@ func Compare(theirs, ours []Mark, began time.Duration) (missed, ahead []int) {
 		b := of(m.Sum)
 		b.ours = append(b.ours, i)
 	}
-	for _, b := range sums {
-		shift, found := align(theirs, ours, b.theirs, b.ours)
+	first := -1 // of ours that are ordered and have a partner
+	for sum, b := range sums {
+		if b.shift, b.found = align(theirs, ours, b.theirs, b.ours); b.found && ordered != nil && ordered(sum) {
+			if i := b.ours[max(b.shift, 0)]; first < 0 || i < first {
+				first = i
+			}
+		}
+	}
+	for sum, b := range sums {
+		shift, found := b.shift, b.found
 		last := -1 // of ours that has a partner
 		if found {
 			last = len(b.theirs) - 1 + shift
 		}
 		for k, i := range b.ours {
-			if k > last && (found || ours[i].At >= began) {
+			switch {
+			case k <= last:
+			case found, ours[i].At >= began && !(i < first && ordered != nil && ordered(sum)):
 				missed = append(missed, i)
 			}
 		}

@@ -39,7 +39,7 @@ func TestCompare(t *testing.T) {
 		"the same words long after each other": {theirs: marks("a", 1.0), ours: marks("a", 61.0), missed: "[0]", ahead: "[0]"},
 		"slow, but known by what it says":      {theirs: marks("a", 1.0), ours: marks("a", 9.0)},
 	} {
-		missed, ahead := Compare(c.theirs, c.ours, seconds(c.began))
+		missed, ahead := Compare(c.theirs, c.ours, seconds(c.began), nil)
 		want := func(s string) string {
 			if s == "" {
 				return "[]"
@@ -49,6 +49,30 @@ func TestCompare(t *testing.T) {
 		if fmt.Sprint(missed) != want(c.missed) || fmt.Sprint(ahead) != want(c.ahead) {
 			t.Errorf("%s: missed %v, ahead %v", name, missed, ahead)
 		}
+	}
+}
+
+// An event that they have had and keep no longer came here a little later than there, after the
+// beginning of what they keep. It is not missed, if what follows is in order.
+func TestDroppedByThem(t *testing.T) {
+	small := func(sum uint64) bool { return sum >= 'a' }
+	for name, c := range map[string]struct {
+		theirs, ours []Mark
+		missed       string
+	}{
+		"one":                    {marks("b", 2.0, "c", 3.0), marks("a", 1.1, "b", 2.1, "c", 3.1), "[]"},
+		"and one that they lack": {marks("b", 2.0), marks("a", 1.1, "b", 2.1, "c", 3.1), "[2]"},
+		"not in order":           {marks("b", 2.0), marks("A", 1.1, "b", 2.1), "[0]"},
+		"after one without":      {marks("A", 2.0), marks("a", 1.1, "A", 2.1), "[0]"},
+		"nothing in common":      {marks("b", 2.0), marks("a", 1.1), "[0]"},
+		"the first":              {marks("b", 2.0), marks("b", 2.1, "a", 2.2), "[1]"},
+	} {
+		if missed, _ := Compare(c.theirs, c.ours, seconds(1), small); fmt.Sprint(missed) != c.missed {
+			t.Errorf("%s: missed %v, want %s", name, missed, c.missed)
+		}
+	}
+	if missed, _ := Compare(marks("b", 2.0), marks("a", 1.1, "b", 2.1), seconds(1), nil); fmt.Sprint(missed) != "[0]" {
+		t.Errorf("without an order: missed %v", missed)
 	}
 }
 
@@ -71,7 +95,7 @@ func TestCompareAtRandom(t *testing.T) {
 		for _, m := range stream[begin:ourEnd] {
 			ours = append(ours, Mark{m.Sum, m.At + time.Duration(random.IntN(2000))*time.Millisecond})
 		}
-		missed, ahead := Compare(stream[:theirEnd], ours, 0)
+		missed, ahead := Compare(stream[:theirEnd], ours, 0, nil)
 		if want := numbers(theirEnd-begin, ourEnd-begin); fmt.Sprint(missed) != fmt.Sprint(want) {
 			t.Fatalf("from %d, theirs to %d, ours to %d: missed %v, not %v", begin, theirEnd, ourEnd, missed, want)
 		}

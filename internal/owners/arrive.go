@@ -398,7 +398,7 @@ func (a *arrival) open(c *netpoll.Conn, m *moved) {
 	for i, t := range tokens {
 		ours[i] = t.Mark
 	}
-	missed, ahead := overlap.Compare(m.Tokens, ours, a.b.Tokens)
+	missed, ahead := overlap.Compare(m.Tokens, ours, a.b.Tokens, nil)
 	for _, i := range ahead {
 		if l.recall.ahead == nil {
 			l.recall.ahead = make(map[string][]overlap.Mark)
@@ -414,7 +414,7 @@ func (a *arrival) open(c *netpoll.Conn, m *moved) {
 	for _, r := range l.recall.resets {
 		ours = append(ours, r.Mark)
 	}
-	missed, _ = overlap.Compare(a.b.Resets.Marks, ours, a.b.Resets.Since)
+	missed, _ = overlap.Compare(a.b.Resets.Marks, ours, a.b.Resets.Since, nil)
 	for _, i := range missed {
 		l.Env.RenewToken(s, l.recall.resets[i].tids, l.recall.resets[i].subject)
 	}

@@ -1,0 +1,58 @@
+package fanout
+
+import (
+	"testing"
+	"time"
+
+	"sluice/internal/overlap"
+	"sluice/internal/state"
+)
+
+// What a topic keeps no longer was told: the other process, which got it a little later, does not
+// tell it again.
+func TestPastIsDropped(t *testing.T) {
+	ours, r := newTestHub()
+	theirs, r2 := newTestHub()
+	now := time.Duration(0)
+	ours.Now = func() time.Duration { return now }
+	theirs.Now = ours.Now
+	var a, b sub
+	ours.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	theirs.Join(&b, &b.Member, &b, current, "x", "x", "", nil)
+	snap := model(t, 1)
+	ours.load(r, "x", snap)
+	theirs.load(r2, "x", snap)
+	Remember(ours, true)
+	Remember(theirs, true)
+	tell := func(h *Hub, r *recorder, name string, at time.Duration) {
+		t.Helper()
+		now = at
+		h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Applied, Event: state.NewCustom(name, nil, snap)})
+	}
+	missed := func() (names []string) {
+		s := Seam{Topic: a.Topic(), Theirs: b.Topic().Marks(nil, 0), Began: b.Topic().Since()}
+		all, _ := s.Compare()
+		for _, h := range all {
+			names = append(names, h.Event.Name)
+		}
+		return names
+	}
+	const late = 10 * time.Millisecond
+	tell(theirs, r2, "first", time.Second)
+	tell(ours, r, "first", time.Second+late)
+	want(t, "both had it", missed())
+	second := time.Second + 2*overlap.Apart + late/2 // they drop the first one, and it is not old enough here
+	tell(theirs, r2, "second", second)
+	want(t, "they have dropped it, and the next has yet to come", missed())
+	tell(ours, r, "second", second)
+	want(t, "they have dropped it, and the next is here", missed())
+	tell(ours, r, "third", second+late)
+	want(t, "they lack the third", missed(), "third")
+	for i := range mostPast { // more than is kept, within a moment
+		name := "many" + string(rune('a'+i%26))
+		tell(theirs, r2, name, second+time.Duration(i)*time.Microsecond)
+	}
+	if since := b.Topic().Since(); since > now {
+		t.Errorf("nothing that comes from now on counts until %v, and it is %v", since, now)
+	}
+}
