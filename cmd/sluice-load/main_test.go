@@ -37,6 +37,18 @@ func TestMain(m *testing.M) {
 // anything.
 func measure(t *testing.T, args ...string) *result.Report {
 	t.Helper()
+	rep := measureLosses(t, args...)
+	for _, c := range rep.Cells {
+		if c.Lost != 0 || c.Errors != 0 || c.Failed != 0 {
+			t.Errorf("%s %s: %+v", c.Target, c.Scenario, c)
+		}
+	}
+	return rep
+}
+
+// measureLosses is measure of scenarios that may lose something.
+func measureLosses(t *testing.T, args ...string) *result.Report {
+	t.Helper()
 	dir := t.TempDir()
 	file, readme := filepath.Join(dir, "run.json"), filepath.Join(dir, "README.md")
 	text, err := os.ReadFile("../../README.md") // with its marks
@@ -64,7 +76,7 @@ func measure(t *testing.T, args ...string) *result.Report {
 		t.Errorf("where packets arrive: %+v", rep.Machine)
 	}
 	for _, c := range rep.Cells {
-		if c.Error != "" || c.Lost != 0 || c.Errors != 0 || c.Failed != 0 || c.Units == 0 || c.CPU.Total < 0 {
+		if c.Error != "" || c.Units == 0 || c.CPU.Total < 0 {
 			t.Errorf("%s %s: %+v", c.Target, c.Scenario, c)
 		}
 	}
@@ -161,6 +173,35 @@ func TestGatewayEndToEnd(t *testing.T) {
 	rep = measure(t, "-start", start, "-kind", "storm", "-kill", "-n", "20")
 	if c := rep.Cells[0]; c.Live != 20 {
 		t.Errorf("after the kill: %+v", c)
+	}
+}
+
+// Clients of all kinds notice nothing of an upgrade; a restart is what it is compared with.
+func TestUpgradeEndToEnd(t *testing.T) {
+	bus := natstest.Start(t)
+	start := buildGateway(t) + " --reqtimeout 60000 --nats " + bus.URL() + " --addr 127.0.0.1 --port {port}" // patience with a busy machine
+	args := []string{"-start", start, "-nats", bus.URL(), "-kind", "upgrade", "-n", "20", "-topics", "4", "-duration", "300ms", "-settle", "10ms", "-callers", "3", "-rate", "50"}
+	rep := measure(t, append(args, "-upgrades", "2", "-streams", "6", "-getters", "2")...)
+	c := rep.Cells[0]
+	u := c.Upgrade
+	if u == nil {
+		t.Fatalf("%+v", c)
+	}
+	if c.Live != 20 || len(u.Spans) != 2 || u.Closed != 0 || u.Refused != 0 || u.Failed != 0 || u.Lost != 0 || u.Repeated != 0 || u.Unanswered != 0 || u.Errors != 0 || u.Access != 0 {
+		t.Errorf("%+v", u)
+	}
+	// Each process gets each resource once.
+	if u.Gets != 2*4 || u.Probes == 0 || u.Pause.Count != 2*(20+6+3) || u.Quiet.Count == 0 || u.Calls[0].Count == 0 || u.Deliveries[1].Count == 0 || u.Connects[0].Count == 0 {
+		t.Errorf("%+v", u)
+	}
+	if u.CPUBefore <= 0 || u.Alone <= 0 || u.MemoryRatio() <= 1 || u.Longest() <= 0 {
+		t.Errorf("%+v", u)
+	}
+
+	rep = measureLosses(t, append(args, "-upgrade", "restart", "-upgrades", "1", "-back-off", "20ms")...)
+	c, u = rep.Cells[0], rep.Cells[0].Upgrade
+	if u == nil || c.Live != 20 || len(u.Spans) != 1 || u.Closed != 20+3 || u.Access < 20 || u.Repeated != 0 {
+		t.Errorf("a restart: %+v", u)
 	}
 }
 

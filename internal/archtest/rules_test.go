@@ -93,6 +93,7 @@ var locks = map[string]string{
 	"internal/certs/certs.go":           "certificates are read again by one handshake worker; only ever tried, so no worker blocks",
 	"internal/jwtauth/source.go":        "fetches of keys: between the workers that verify tokens, never an event loop",
 	"internal/demo/demo.go":             "start and stop",
+	"loadtest/run/probe.go":             "between connects that may last longer than the pause between two",
 	"loadtest/wire/relay.go":            "between a relay's goroutines, which are no part of a gateway",
 	"loadtest/differential/run.go":      "between the conversations that are held at a time",
 	"loadtest/differential/side.go":     "a client of the gateway: between its reader and its conversation",

@@ -41,8 +41,8 @@ type Config struct {
 	// Numbered events are checked for gaps and repetitions. Each topic's begin with 0, and come at
 	// equal intervals, and no client connects for the first time later than that.
 	Numbered bool `json:"numbered,omitempty"`
-	// Return has clients that lose their connection, or get none, connect again: after half to all of
-	// this time, which doubles with each attempt that fails. 0: they stay away.
+	// Return has clients that lose their connection, or get none, connect again: after half to all
+	// of this time, which doubles with each attempt that fails. 0: they stay away.
 	Return time.Duration `json:"return,omitempty"`
 }
 
@@ -84,12 +84,12 @@ func (c Config) IsSlow(i int) bool {
 	return int(float64(i+1)*c.Slow) > int(float64(i)*c.Slow)
 }
 
-// Subscribers returns the number of subscribers of each topic among the first n clients of
-// the run, without slow ones.
+// Subscribers returns the number of subscribers of each topic among n clients of the run from First
+// on, without slow ones.
 func (c Config) Subscribers(n int) []int {
 	counts := make([]int, max(c.Topics, 1))
 	var topics []int
-	for i := range n {
+	for i := c.First; i < c.First+n; i++ {
 		if c.IsSlow(i) {
 			continue
 		}

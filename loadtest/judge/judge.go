@@ -79,6 +79,13 @@ func losses(c *result.Cell, s plan.Scenario) {
 		c.Reject(result.Latency, why)
 		c.Reject(result.Rate, why)
 	}
+	if c.Upgrade != nil { // what clients lost is what was measured
+		c.Notes = append(c.Notes, upgraded(c.Upgrade)...)
+		if c.Message != "" && c.Upgrade.Closed > 0 {
+			c.Notes = append(c.Notes, "a client says: "+c.Message)
+		}
+		return
+	}
 	if c.Failed > 0 {
 		c.Notes = append(c.Notes, fmt.Sprintf("%d connections failed: %s", c.Failed, c.Message))
 	}
@@ -124,4 +131,24 @@ func Ratio(c, base result.Cell) (ratio float64, ok bool) {
 		return 0, false
 	}
 	return c.CPU.Total / base.CPU.Total, true
+}
+
+// upgraded says what clients noticed of upgrades, and what these cost.
+func upgraded(u *result.Upgrade) []string {
+	ms := func(us int64) string { return fmt.Sprintf("%.0f ms", float64(us)/1e3) }
+	lines := []string{
+		fmt.Sprintf("%d upgrades, the longest took %.1f s: %d connections closed; %d events lost, %d repeated; %d requests without a response, %d with an error; of %d new clients %d were refused, %d failed",
+			len(u.Spans), u.Longest(), u.Closed, u.Lost, u.Repeated, u.Unanswered, u.Errors, u.Probes, u.Refused, u.Failed),
+		fmt.Sprintf("for what clients held the service got %d access and %d get requests", u.Access, u.Gets),
+		fmt.Sprintf("pause of a client in an upgrade: p50 %s, p99 %s, max %s; without one p99 %s, max %s", ms(u.Pause.P50), ms(u.Pause.P99), ms(u.Pause.Max), ms(u.Quiet.P99), ms(u.Quiet.Max)),
+		fmt.Sprintf("p99 outside and during upgrades: deliveries %s and %s, calls %s and %s, connects %s and %s", ms(u.Deliveries[0].P99), ms(u.Deliveries[1].P99),
+			ms(u.Calls[0].P99), ms(u.Calls[1].P99), ms(u.Connects[0].P99), ms(u.Connects[1].P99)),
+	}
+	if u.Alone > 0 {
+		lines = append(lines, fmt.Sprintf("memory of both processes together at most %.2f times one's: %.0f MB and %.0f MB (PSS)", u.MemoryRatio(), float64(u.Both)/1e6, float64(u.Alone)/1e6))
+	}
+	if u.CPUBefore > 0 {
+		lines = append(lines, fmt.Sprintf("CPU per delivery before the first upgrade: %.1f µs", u.CPUBefore))
+	}
+	return lines
 }

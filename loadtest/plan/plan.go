@@ -56,8 +56,18 @@ type Target struct {
 	Kinds    []string `yaml:"kinds,omitempty" json:"kinds,omitempty"`       // kinds of scenarios to run on it, apart from those that name it; empty: all that its protocol has
 	Version  string   `yaml:"version,omitempty" json:"version,omitempty"`   // for the report
 
+	// Upgrade is how another process takes the server's place: UpgradeSignal or UpgradeRestart;
+	// empty: there are no upgrades of it.
+	Upgrade string `yaml:"upgrade,omitempty" json:"upgrade,omitempty"`
+
 	TokenFile string `yaml:"tokenFile,omitempty" json:"tokenFile,omitempty"` // file of the token that all clients send as Authorization: Bearer; empty: none
 }
+
+// How another process takes a server's place.
+const (
+	UpgradeSignal  = "signal"  // SIGUSR2 to the server, which starts the process as its child, and ends with code 0
+	UpgradeRestart = "restart" // SIGTERM to the server; when it has ended, it is started again
+)
 
 // Label returns the target's title, or its name if it has none.
 func (t Target) Label() string {
@@ -168,6 +178,9 @@ func (p *Plan) checkTargets() error {
 		}
 		if _, err := client.NewDriver(t.Protocol, t.Path); err != nil {
 			return fmt.Errorf("target %s: %w", t.Name, err)
+		}
+		if !slices.Contains([]string{"", UpgradeSignal, UpgradeRestart}, t.Upgrade) {
+			return fmt.Errorf("target %s: unknown upgrade %q: use %s or %s", t.Name, t.Upgrade, UpgradeSignal, UpgradeRestart)
 		}
 		for _, k := range t.Kinds {
 			if !slices.Contains(Kinds, k) {

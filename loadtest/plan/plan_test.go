@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -32,7 +33,22 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 	if s2[0].Topics != 100_000 || s2[0].Properties != 4 || s2[1].N != 500 || s2[1].Deliveries != 0 || s2[2].Deliveries*float64(s2[2].Payload) != largeBytes || s2[3].Deliveries != usualDeliveries || s2[4].Topics != 1000 {
 		t.Errorf("%+v", s2)
 	}
+	upgraded := Plan{Targets: []Target{{Name: "a", Protocol: "res", Start: "x", NATS: "y", Upgrade: UpgradeSignal}}, Scenarios: []Scenario{{Kind: KindUpgrade}, {Name: "few", Kind: KindUpgrade, N: 10, Deliveries: 5}}}
+	if err := upgraded.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	s3 := upgraded.Scenarios
+	if s3[0].N != 10_000 || s3[0].Topics != 100 || s3[0].Deliveries != 40_000 || s3[0].EventRate(10_000) != 400 || s3[0].Upgrades != 3 || s3[0].Callers != 16 || s3[0].BackOff != 500*time.Millisecond || s3[1].Topics != 10 || s3[1].Deliveries != 5 {
+		t.Errorf("%+v", s3)
+	}
 	for what, bad := range map[string]Plan{
+		"no way to upgrade":     {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindUpgrade}}},
+		"unknown upgrade":       {Targets: []Target{{Name: "a", Protocol: "res", Start: "x", NATS: "y", Upgrade: "x"}}, Scenarios: s},
+		"upgrade of NATS":       {Targets: []Target{{Name: "a", Protocol: "nats", Start: "x", NATS: "y", Upgrade: UpgradeRestart}}, Scenarios: []Scenario{{Kind: KindUpgrade}}},
+		"streams elsewhere":     {Targets: []Target{{Name: "a", Protocol: "centrifuge", Start: "x", NATS: "y", Upgrade: UpgradeRestart}}, Scenarios: []Scenario{{Kind: KindUpgrade, Streams: 1}}},
+		"bursts in an upgrade":  {Targets: upgraded.Targets, Scenarios: []Scenario{{Kind: KindUpgrade, Burst: 2}}},
+		"minus upgrades":        {Targets: upgraded.Targets, Scenarios: []Scenario{{Kind: KindUpgrade, Upgrades: -1}}},
+		"too many upgrades":     {Targets: upgraded.Targets, Scenarios: []Scenario{{Kind: KindUpgrade, Upgrades: 1001}}},
 		"streams":               {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindSSE, Topics: 2, PerClient: 2}}},
 		"no target":             {Scenarios: s},
 		"bad kind":              {Targets: p.Targets, Scenarios: []Scenario{{Kind: "x"}}},

@@ -45,6 +45,10 @@ type Scenario struct {
 	Workers     int           `yaml:"workers,omitempty" json:"workers"`         // reconnect: how many requests the service works on at a time; 0: 8
 	Work        time.Duration `yaml:"work,omitempty" json:"work"`               // reconnect: how long on each access and call request; 0: 2ms
 	Callers     int           `yaml:"callers,omitempty" json:"callers"`         // reconnect: clients that stay and make calls; 0: 16
+	Upgrades    int           `yaml:"upgrades,omitempty" json:"upgrades"`       // upgrade: so many, with Settle after each; 0: 3
+	BackOff     time.Duration `yaml:"backOff,omitempty" json:"backOff"`         // upgrade: clients that lose their connection come back after half to all of this, doubled with each attempt; 0: 500ms
+	Streams     int           `yaml:"streams,omitempty" json:"streams"`         // upgrade: event streams beside the N WebSockets
+	Getters     int           `yaml:"getters,omitempty" json:"getters"`         // upgrade: HTTP connections that make Rate GET requests together
 	TLS         bool          `yaml:"tls,omitempty" json:"tls"`
 	Compression bool          `yaml:"compression,omitempty" json:"compression"`
 	Fresh       bool          `yaml:"fresh,omitempty" json:"fresh"` // do not share a stage with the scenario before
@@ -67,6 +71,7 @@ const (
 	KindOverload   = "overload"   // more changes of a model than the server can deliver
 	KindReconnect  = "reconnect"  // all clients lose their connections, and subscribe again to a service that has work to do
 	KindFailover   = "failover"   // the server is killed, and its clients come to another one, to a service that has work to do
+	KindUpgrade    = "upgrade"    // other processes take the server's place, under load
 	KindResources  = "resources"  // each subscription has a resource of its own
 	KindSPA        = "spa"        // pages of 50 references are opened and left
 	KindLarge      = "large"      // events of many kilobytes
@@ -77,7 +82,7 @@ const (
 )
 
 // Kinds lists all kinds.
-var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindFailover, KindResources, KindSPA, KindLarge, KindDeploy, KindSSE, KindTLS, KindCompressed}
+var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindFailover, KindUpgrade, KindResources, KindSPA, KindLarge, KindDeploy, KindSSE, KindTLS, KindCompressed}
 
 // maxClients bounds a scenario: source addresses and memory are finite.
 const maxClients = 2_000_000
@@ -139,6 +144,20 @@ func (s *Scenario) setDefaults() {
 		if s.Rate == 0 {
 			s.Rate = 200
 		}
+	case KindUpgrade:
+		def(&s.N, 10_000)
+		def(&s.Topics, min(s.N, 100))
+		def(&s.Callers, 16)
+		def(&s.Upgrades, 3)
+		if s.Rate == 0 {
+			s.Rate = 200
+		}
+		if s.Deliveries == 0 {
+			s.Deliveries = 4 * float64(s.N)
+		}
+		if s.BackOff == 0 {
+			s.BackOff = 500 * time.Millisecond
+		}
 	case KindResources:
 		def(&s.N, 20)
 		def(&s.PerClient, 5000)
@@ -194,7 +213,7 @@ func (s *Scenario) check() error {
 	}
 	for name, v := range map[string]float64{
 		"topics": float64(s.Topics), "perClient": float64(s.PerClient), "burst": float64(s.Burst), "trials": float64(s.Trials), "window": float64(s.Window),
-		"slowRate": float64(s.SlowRate), "workers": float64(s.Workers), "work": float64(s.Work), "callers": float64(s.Callers), "collection": float64(s.Collection), "models": float64(s.Models), "properties": float64(s.Properties), "inflight": float64(s.Inflight), "rounds": float64(s.Rounds), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
+		"slowRate": float64(s.SlowRate), "workers": float64(s.Workers), "work": float64(s.Work), "callers": float64(s.Callers), "upgrades": float64(s.Upgrades), "backOff": float64(s.BackOff), "streams": float64(s.Streams), "getters": float64(s.Getters), "collection": float64(s.Collection), "models": float64(s.Models), "properties": float64(s.Properties), "inflight": float64(s.Inflight), "rounds": float64(s.Rounds), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
 	} {
 		if v < 0 {
 			return fmt.Errorf("%s must not be negative", name)
@@ -209,6 +228,10 @@ func (s *Scenario) check() error {
 		return errors.New("overload has one topic and no slow clients: each client must reach its last state")
 	case s.Kind == KindSSE && (s.PerClient > 1 || s.Slow > 0):
 		return errors.New("an event stream has one subscription, and no slow clients")
+	case s.Kind == KindUpgrade && (s.PerClient > 1 || s.Burst > 1 || s.Slow > 0):
+		return errors.New("in an upgrade each client has one subscription, of single events, and none is slow: their numbers show what it misses")
+	case s.Upgrades > 1000:
+		return errors.New("there must be at most 1000 upgrades")
 	case s.PerClient > s.Topics:
 		return fmt.Errorf("%d subscriptions per client, but only %d topics", s.PerClient, s.Topics)
 	case s.Duration < 100*time.Millisecond || s.Duration > 5*time.Minute:
@@ -269,15 +292,19 @@ func (s Scenario) Unsupported(t Target) string {
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolFloor
 	case KindFailover:
 		can = t.Protocol == client.ProtocolRES
-	case KindReconnect:
+	case KindReconnect, KindUpgrade:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolCentrifuge
 	case KindMixed, KindCollection, KindOverload, KindSPA, KindDeploy, KindSSE:
 		can = t.Protocol == client.ProtocolRES
 	}
 	switch {
 	case len(s.Targets) > 0:
-	case s.Kind == KindFailover && (t.Start == "" || t.NATS == "" && t.NATSURL == ""):
+	case (s.Kind == KindFailover || s.Kind == KindUpgrade) && (t.Start == "" || t.NATS == "" && t.NATSURL == ""):
 		return "it takes servers that the harness starts, and a NATS server beside them"
+	case s.Kind == KindUpgrade && t.Upgrade == "":
+		return "the plan does not say how to upgrade it: " + UpgradeSignal + " or " + UpgradeRestart
+	case s.Kind == KindUpgrade && s.Streams+s.Getters > 0 && t.Protocol != client.ProtocolRES:
+		return "there are no event streams and GET requests in its protocol, " + t.Protocol
 	case !can:
 		return fmt.Sprintf("there is no %s in its protocol, %s", s.Kind, t.Protocol)
 	case s.TLS && t.Start != "" && t.TLS == "":

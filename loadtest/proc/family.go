@@ -25,6 +25,12 @@ func Children(pid int) (all []int) {
 	return all
 }
 
+// Alive reports whether a process runs. One that has ended and was not waited for does not.
+func Alive(pid int) bool {
+	f, err := readStat(pid)
+	return err == nil && f[0] != "Z" && f[0] != "X"
+}
+
 // Used returns what a process had used when it ended. The kernel does not keep Writes: it is -1.
 func (p *Process) Used() (Usage, error) {
 	if p.Running() {

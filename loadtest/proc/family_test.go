@@ -24,6 +24,9 @@ func TestChildrenAndUsed(t *testing.T) {
 	if !slices.Contains(Children(os.Getpid()), p.PID()) {
 		t.Errorf("%v are the children, not %d", Children(os.Getpid()), p.PID())
 	}
+	if !Alive(p.PID()) {
+		t.Error("it is not alive")
+	}
 	if u, err := p.Used(); err == nil {
 		t.Errorf("a process that runs has used %+v in the end", u)
 	}
@@ -32,7 +35,7 @@ func TestChildrenAndUsed(t *testing.T) {
 	if u, err := p.Used(); err != nil || u.CPU <= 0 || u.Switches < 0 || u.Writes != -1 {
 		t.Errorf("it has used %+v, %v", u, err)
 	}
-	if slices.Contains(Children(os.Getpid()), p.PID()) {
+	if slices.Contains(Children(os.Getpid()), p.PID()) || Alive(p.PID()) {
 		t.Error("it is still a child")
 	}
 }

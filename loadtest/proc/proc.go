@@ -158,6 +158,15 @@ func ReadMemory(pid int) (Memory, error) {
 	return m, nil
 }
 
+// Add returns the memory of two processes together. Their RSS counts pages twice that they share.
+func (m Memory) Add(o Memory) Memory {
+	both := Memory{RSS: m.RSS + o.RSS, PSS: m.PSS + o.PSS}
+	if m.PSS < 0 || o.PSS < 0 {
+		both.PSS = -1
+	}
+	return both
+}
+
 // SocketMemory returns the kernel's memory for TCP sockets of the whole machine or network
 // namespace, in bytes; -1 if the kernel does not report it.
 func SocketMemory() int64 {

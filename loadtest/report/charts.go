@@ -59,6 +59,23 @@ func Charts(r *result.Report) []Chart {
 				return float64(c.Latency.P99), latency(c, c.Latency.P99)
 			}))
 		}
+		if kind == plan.KindUpgrade {
+			add(s, "pause", s.title()+": pause of a client, p99", s.bars(r, s.title()+": pause of a client in an upgrade, p99", "lower", "latency", func(c result.Cell) (float64, string) {
+				if c.Upgrade == nil {
+					return 0, "unknown"
+				}
+				return float64(c.Upgrade.Pause.P99), micros(c.Upgrade.Pause.P99)
+			}))
+			add(s, "deliveries", "Deliveries over time", s.timeline(r, s.title()+": deliveries per second", "per second", tick, func(p result.Point) float64 { return p.Rate }))
+			add(s, "connections", "Connections over time", s.timeline(r, s.title()+": connections", "subscribed clients", number, func(p result.Point) float64 { return float64(p.Live) }))
+			add(s, "memory", "Memory over time", s.timeline(r, s.title()+": memory of all processes", "MB (RSS)", tick, func(p result.Point) float64 { return float64(p.RSS) / 1e6 }))
+			add(s, "time", "Latency over time", s.timeline(r, s.title()+": p99 over time", "ms", tick, func(p result.Point) float64 {
+				if p.P99 == 0 {
+					return math.NaN() // nothing was delivered
+				}
+				return float64(p.P99) / 1e3
+			}))
+		}
 		if ns := s.numbers(); len(ns) > 1 {
 			over := axis{label: "clients", form: number}
 			add(s, "cpu-n", s.title()+": CPU per "+unit+" over clients", lineChart(s.title()+": CPU per "+unit, over, axis{label: "µs, lower is better", form: tick}, s.lines(r, "cpu", func(c result.Cell) float64 { return c.CPU.Total }), true))
@@ -92,6 +109,9 @@ func Charts(r *result.Report) []Chart {
 			}
 			ms := func(v float64) string { return micros(int64(v)) }
 			add(s, "histogram"+suffix, "Latency histogram", lineChart(who+": latency", axis{label: "latency", log: true, form: ms}, axis{label: "% of all", form: tick}, shares, false))
+			if kind == plan.KindUpgrade {
+				continue // drawn above, with the upgrades
+			}
 			add(s, "time"+suffix, "Latency over time", lineChart(who+": p99 over time", axis{label: "seconds", form: tick}, axis{label: "p99, lower is better", log: true, form: ms}, times, false))
 		}
 	}
@@ -156,6 +176,26 @@ func (s section) lines(r *result.Report, figure string, value func(result.Cell) 
 		}
 	}
 	return all
+}
+
+// timeline draws a figure of the points of a section's cells, with the upgrades behind the lines.
+func (s section) timeline(r *result.Report, title, unit string, form func(float64) string, value func(result.Point) float64) string {
+	var lines []line
+	over := axis{label: "seconds", form: tick}
+	for _, c := range s.cells {
+		if !s.own(c) || c.Upgrade == nil || c.N != s.cells[0].N {
+			continue
+		}
+		l := line{name: label(r, c.Target), color: color(r, c.Target)}
+		for _, p := range c.Series {
+			l.points = append(l.points, [2]float64{p.T, value(p)})
+		}
+		lines = append(lines, l)
+		for i, span := range c.Upgrade.Spans {
+			over.bands = append(over.bands, Band{From: span[0], Until: span[1], Name: fmt.Sprintf("%s, upgrade %d: %.1f s", l.name, i+1, span[1]-span[0]), Color: l.color})
+		}
+	}
+	return lineChart(title, over, axis{label: unit, form: form}, lines, false)
 }
 
 // distribution returns the share, in per cent, of each step of latency. A decade has

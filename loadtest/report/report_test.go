@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/loadtest/hist"
+	"sluice/loadtest/judge"
 	"sluice/loadtest/plan"
 	"sluice/loadtest/result"
 )
@@ -318,6 +319,59 @@ func TestArrival(t *testing.T) {
 	} {
 		if got := facts(&result.Report{Machine: m})[1]; !strings.HasSuffix(got, want) {
 			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// An upgrade has charts over time, with the upgrades behind the lines, and remarks of its own.
+func TestUpgradeInReport(t *testing.T) {
+	r := &result.Report{Plan: plan.Plan{
+		Targets:   []plan.Target{{Name: "a", Protocol: "res", Start: "x", NATS: "y", Upgrade: plan.UpgradeSignal}, {Name: "b", Protocol: "res", Start: "x", NATS: "y", Upgrade: plan.UpgradeRestart}},
+		Scenarios: []plan.Scenario{{Name: "u", Kind: plan.KindUpgrade, Streams: 7, Getters: 3}},
+	}}
+	if err := r.Plan.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	for i, target := range []string{"a", "b"} {
+		c := result.Cell{Target: target, Scenario: "u", Kind: plan.KindUpgrade, N: 10_000, Live: 10_000, Unit: result.Delivery, Units: 9, Lost: int64(i), CPU: result.Cost{Total: 40},
+			Latency: hist.Summary{Count: 9}, Message: "code 1001",
+			Series:  []result.Point{{T: 0.1, Rate: 40_000, P99: 3000, Live: 10_000, RSS: 50e6}, {T: 0.2, Live: 9000, RSS: 70e6}},
+			Upgrade: &result.Upgrade{Spans: [][2]float64{{1, 3.5}}, Closed: 10_000 * i, Probes: 50, Refused: i, Lost: int64(i), Access: int64(9 * i), Alone: 50e6, Both: 75e6, CPUBefore: 9.5}}
+		c.Upgrade.Pause.P99, c.Upgrade.Deliveries[1].P99 = 120_000, 50_000
+		judge.Cell(&c, r.Plan.Scenarios[0])
+		if len(c.Rejected) != 0 {
+			t.Errorf("what an upgrade loses is its figure: %v", c.Rejected)
+		}
+		r.Cells = append(r.Cells, c)
+	}
+	var b strings.Builder
+	if err := Markdown(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"take the server's place, 3 times, with 5s in between", "come back after 250ms to 500ms", "at 40,000 deliveries/s; 16 clients make 200 requests per second",
+		"Beside them are 7 event streams. 3 connections make as many GET requests.",
+		"- a, 10000 clients: 1 upgrades, the longest took 2.5 s: 0 connections closed; 0 events lost, 0 repeated;", "of 50 new clients 1 were refused, 0 failed",
+		"- b, 10000 clients: a client says: code 1001", "the service got 9 access and 0 get requests", "p99 120 ms", "at most 1.50 times one's: 75 MB and 50 MB (PSS)",
+		"before the first upgrade: 9.5 µs", "deliveries 0 ms and 50 ms",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, b.String())
+		}
+	}
+	if strings.Contains(b.String(), "a, 10000 clients: a client says") {
+		t.Error("a client complains that has lost nothing")
+	}
+	charts := map[string]string{}
+	for _, c := range Charts(r) {
+		charts[c.Name] = c.svg
+	}
+	for _, name := range []string{"u-pause", "u-deliveries", "u-connections", "u-memory", "u-time"} {
+		if charts[name] == "" {
+			t.Errorf("there is no chart %s", name)
+		}
+		if name != "u-pause" && !strings.Contains(charts[name], "b, upgrade 1: 2.5 s") {
+			t.Errorf("%s does not show the upgrades", name)
 		}
 	}
 }

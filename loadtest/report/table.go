@@ -138,6 +138,9 @@ func (s section) describe() string {
 		return fmt.Sprintf("Adds to the middle of a collection of %s values, at %s.", number(float64(sc.Collection)), rate)
 	case plan.KindOverload:
 		return fmt.Sprintf("A model changes %s times as often as the server can deliver, for %v. How many changes a client gets is up to the server; each must have the last one.", number(sc.Factor), sc.Duration)
+	case plan.KindUpgrade:
+		return fmt.Sprintf("Other processes take the server's place, %d times, with %v in between: where the server can by a signal, else it is ended and started again, and clients come back after %v to %v, longer if that fails. %s on %s, at %s; %d clients make %s requests per second, and new ones connect.%s CPU is of all processes of the server.",
+			sc.Upgrades, sc.Settle, sc.BackOff/2, sc.BackOff, strings.ToUpper(events[:1])+events[1:], subs, rate, sc.Callers, number(sc.Rate), company(sc))
 	case plan.KindReconnect, plan.KindFailover:
 		lost := "All clients lose their connections at once, connect,"
 		if sc.Kind == plan.KindFailover {
@@ -162,6 +165,17 @@ func (s section) describe() string {
 		extra += ", compressed"
 	}
 	return strings.ToUpper(events[:1]) + events[1:] + " on " + subs + ", at " + rate + extra + "."
+}
+
+// company describes the clients of an upgrade that have no WebSocket.
+func company(sc plan.Scenario) (text string) {
+	if sc.Streams > 0 {
+		text += fmt.Sprintf(" Beside them are %s event streams.", number(float64(sc.Streams)))
+	}
+	if sc.Getters > 0 {
+		text += fmt.Sprintf(" %s connections make as many GET requests.", number(float64(sc.Getters)))
+	}
+	return text
 }
 
 var columns = []string{"server", "clients", "CPU µs/unit", "user", "sys", "units/s", "p50", "p90", "p99", "p99.9", "max", "RSS/conn", "PSS/conn", "socket/conn", "switches/unit", "writes/unit", "bytes/unit", "server busy", "lost", "live"}

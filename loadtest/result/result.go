@@ -124,6 +124,7 @@ type Cell struct {
 
 	Reconnect *Reconnect `json:"reconnect,omitempty"` // of a scenario of that kind
 	Deploy    *Deploy    `json:"deploy,omitempty"`    // of a scenario of that kind
+	Upgrade   *Upgrade   `json:"upgrade,omitempty"`   // of a scenario of that kind
 
 	Message string `json:"message,omitempty"` // the last error of a client
 
@@ -186,6 +187,61 @@ type Deploy struct {
 	States float64 `json:"states"` // seconds until all clients had the new states
 	Gets   int64   `json:"gets"`   // requests that the service got until it was quiet
 	Access int64   `json:"access"`
+}
+
+// Upgrade is what clients noticed when other processes took a server's place, and what it cost.
+type Upgrade struct {
+	// From when to when each lasted, in seconds: until the old process had ended and all clients
+	// were there.
+	Spans [][2]float64 `json:"spans"`
+
+	Closed     int   `json:"closed"`     // connections that clients lost, of all kinds
+	Probes     int   `json:"probes"`     // connects of new clients, all the time
+	Refused    int   `json:"refused"`    // of these, those that the kernel refused
+	Failed     int   `json:"failed"`     // and those that got no WebSocket for another reason
+	Lost       int64 `json:"lost"`       // events that clients did not get
+	Repeated   int64 `json:"repeated"`   // events that clients got after the same or a later one
+	Unanswered int64 `json:"unanswered"` // requests whose connection was lost before the response
+	Errors     int64 `json:"errors"`     // requests whose response was an error
+
+	// Requests that the service got from the first upgrade on for what clients held.
+	Access int64 `json:"access"`
+	Gets   int64 `json:"gets"`
+
+	// The longest that each client waited, in each upgrade, for an event that was due, less the
+	// usual latency: the median before the first upgrade. Quiet is the same in the time before. In
+	// µs.
+	Pause hist.Summary `json:"pause"`
+	Quiet hist.Summary `json:"quiet"`
+	Usual int64        `json:"usual"`
+
+	// Latencies outside of upgrades and during them, in µs.
+	Deliveries [2]hist.Summary `json:"deliveries"`
+	Calls      [2]hist.Summary `json:"calls"`
+	Connects   [2]hist.Summary `json:"connects"` // of new clients
+
+	CPUBefore float64 `json:"cpuBefore"` // µs of the server per delivery before the first upgrade; -1: not known
+
+	// The highest PSS of the server before an upgrade, and of both processes together in it, in
+	// bytes: those of the upgrade in which the second was the largest multiple of the first.
+	Alone int64 `json:"alone"`
+	Both  int64 `json:"both"`
+}
+
+// MemoryRatio returns the memory of both processes as a multiple of one's, 0 if it is not known.
+func (u *Upgrade) MemoryRatio() float64 {
+	if u.Alone <= 0 {
+		return 0
+	}
+	return float64(u.Both) / float64(u.Alone)
+}
+
+// Longest returns how long the longest of the upgrades lasted, in seconds.
+func (u *Upgrade) Longest() (s float64) {
+	for _, span := range u.Spans {
+		s = max(s, span[1]-span[0])
+	}
+	return s
 }
 
 // Point is a sample during a measurement.

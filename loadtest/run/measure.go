@@ -29,11 +29,7 @@ type usage struct {
 // usage reads what all parts of the run have used so far.
 func (st *stage) usage() usage {
 	u := usage{at: client.Now()}
-	if pid := st.serverPID(); pid != 0 {
-		if s, err := proc.ReadUsage(pid); err == nil {
-			u.server, u.known = s, true
-		}
-	}
+	u.server, u.known = st.serverUsage()
 	cpu := func(pid int) time.Duration {
 		s, err := proc.ReadUsage(pid)
 		if err != nil {
@@ -69,6 +65,7 @@ type measurement struct {
 	last   client.Counters       // the last sample
 	done   int64                 // client.Now of the sample that was complete; 0: not yet
 	length time.Duration         // expected, for the interval of points and the progress line
+	dense  bool                  // points are as close as those of a short measurement
 
 	// The series' next point: what the clients and the server had done at the last one, and
 	// the latencies since.
@@ -113,9 +110,14 @@ func (m *measurement) units(c client.Counters) int64 {
 // poll takes a sample of the clients, and adds a point to the series if one is due.
 func (m *measurement) poll() error {
 	s, err := m.st.clients.Sample(false)
-	if err != nil {
-		return err
+	if err == nil {
+		m.add(s)
 	}
+	return err
+}
+
+// add adds a sample of the clients, and a point to the series if one is due.
+func (m *measurement) add(s client.Sample) {
 	m.last = s.Count
 	for kind, sparse := range s.Hists {
 		if m.hists[kind] == nil {
@@ -131,12 +133,14 @@ func (m *measurement) poll() error {
 	if took := time.Duration(now - m.point.at); took >= m.pointEvery() {
 		m.addPoint(now, took)
 	}
-	return nil
 }
 
 // pointEvery returns the time between two points. A short measurement has ten as well.
 func (m *measurement) pointEvery() time.Duration {
-	if m.length == 0 {
+	switch {
+	case m.dense:
+		return pointEvery / 5
+	case m.length == 0:
 		return pointEvery
 	}
 	return min(max(m.length/10, pointEvery/5), pointEvery)
@@ -150,11 +154,9 @@ func (m *measurement) addPoint(now int64, took time.Duration) {
 		P50:  q.P50, P99: q.P99, Max: q.Max,
 		CPU: -1, RSS: m.st.memory().RSS, Live: m.last.Ready,
 	}
-	if pid := m.st.serverPID(); pid != 0 {
-		if u, err := proc.ReadUsage(pid); err == nil {
-			p.CPU = result.Round(float64(u.CPU-m.point.cpu)/float64(took), 3)
-			m.point.cpu = u.CPU
-		}
+	if u, known := m.st.serverUsage(); known {
+		p.CPU = result.Round(float64(u.CPU-m.point.cpu)/float64(took), 3)
+		m.point.cpu = u.CPU
 	}
 	m.cell.Series = append(m.cell.Series, p)
 	m.point.at, m.point.units = now, units

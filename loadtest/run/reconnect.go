@@ -112,6 +112,11 @@ func (st *stage) startCallers(ctx context.Context, s plan.Scenario, addr string)
 	cfg := st.config
 	cfg.Addr = addr
 	cfg.First, cfg.Count, cfg.PerClient, cfg.Inflight, cfg.ConnectRate, cfg.Slow, cfg.Threads = st.layout.n, s.Callers, 1, s.Callers, 0, 0, 1
+	return st.startEngine(ctx, cfg)
+}
+
+// startEngine connects clients in this process.
+func (st *stage) startEngine(ctx context.Context, cfg client.Config) (*client.Engine, error) {
 	e, err := client.New(cfg)
 	if err != nil {
 		return nil, err
@@ -122,10 +127,10 @@ func (st *stage) startCallers(ctx context.Context, s plan.Scenario, addr string)
 	for end := time.Now().Add(startLimit); ; {
 		sample, err := e.Sample(false)
 		switch n := sample.Count; {
-		case err == nil && n.Ready == s.Callers:
+		case err == nil && n.Ready == cfg.Count:
 			return e, nil
 		case err == nil && n.Failed+n.Closed > 0 || time.Now().After(end):
-			err = fmt.Errorf("%d of %d connected: %s", n.Ready, s.Callers, n.LastError)
+			err = fmt.Errorf("%d of %d connected: %s", n.Ready, cfg.Count, n.LastError)
 		case err == nil:
 			err = pause(ctx, drainEvery)
 		}

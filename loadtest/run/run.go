@@ -41,12 +41,13 @@ type Status struct {
 
 // runner executes one plan. One goroutine uses it.
 type runner struct {
-	plan    plan.Plan
-	options Options
-	report  *result.Report
-	dir     string // temporary files; "" until needed
-	began   time.Time
-	status  Status
+	plan      plan.Plan
+	options   Options
+	report    *result.Report
+	dir       string // temporary files; "" until needed
+	certified bool   // the certificate is there
+	began     time.Time
+	status    Status
 }
 
 // Prepare completes a plan, and chooses the cores that it does not name. Run does so itself.

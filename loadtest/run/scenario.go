@@ -32,6 +32,8 @@ func (st *stage) perform(ctx context.Context, s plan.Scenario, c *result.Cell) e
 		err = st.reconnect(ctx, s, c)
 	case plan.KindFailover:
 		err = st.failover(ctx, s, c)
+	case plan.KindUpgrade:
+		err = st.upgrade(ctx, s, c)
 	case plan.KindResources:
 		err = st.resources(ctx, s, c)
 	case plan.KindSPA:
@@ -76,7 +78,7 @@ func (st *stage) paced(ctx context.Context, s plan.Scenario, c *result.Cell, rat
 		return err
 	}
 	c.Late = sender.late
-	expected := st.expected(p)
+	expected := expectedOf(st.subs, p.count)
 	if err := m.drain(ctx, expected); err != nil {
 		return err
 	}
@@ -111,8 +113,9 @@ func (m *measurement) waitFor(ctx context.Context, s *sender) error {
 // sender is a goroutine that publishes a pacer's events.
 type sender struct {
 	stop chan struct{} // the owner closes it to end the goroutine early
-	done chan struct{} // the goroutine closes it; late and err may be read then
+	done chan struct{} // the goroutine closes it; what follows may be read then
 	late int64         // µs, 99th percentile
+	sent int           // events
 	err  error
 }
 
@@ -124,21 +127,26 @@ func (st *stage) send(p pacer, s plan.Scenario) *sender {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		var payload []byte
-		late, _, err := p.run(sleepUntil, func(i int, due int64) error {
-			payload = client.AppendEvent(payload[:0], due, s.Payload)
+		late, sent, err := p.run(sleepUntil, func(i int, due int64) error {
+			if st.layout.numbered {
+				payload = client.AppendNumbered(payload[:0], due, int64(i/s.Topics), s.Payload)
+			} else {
+				payload = client.AppendEvent(payload[:0], due, s.Payload)
+			}
 			return st.service.Publish(i%s.Topics, payload)
 		}, st.service.Flush, out.stop)
-		out.late, out.err = late.Quantile(0.99), err
+		out.late, out.sent, out.err = late.Quantile(0.99), sent, err
 	}()
 	return out
 }
 
-// expected returns the number of deliveries of all of a pacer's events.
-func (st *stage) expected(p pacer) int64 {
+// expectedOf returns the number of deliveries of so many events, to topics with so many
+// subscribers.
+func expectedOf(subscribers []int, sent int) int64 {
 	all := int64(0)
-	for topic, subs := range st.subs {
-		events := p.count / len(st.subs)
-		if topic < p.count%len(st.subs) {
+	for topic, subs := range subscribers {
+		events := sent / len(subscribers)
+		if topic < sent%len(subscribers) {
 			events++
 		}
 		all += int64(events) * int64(subs)

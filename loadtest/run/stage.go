@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +33,10 @@ type stage struct {
 	target plan.Target
 	layout layout
 
-	server  *proc.Process // nil if it ran already
-	nats    *proc.Process // nil if the target needs none, or it ran already
+	server  *proc.Process      // nil if it ran already
+	heir    atomic.Int64       // process that is about to take the server's place; 0: none
+	used    map[int]proc.Usage // by servers so far, by process id
+	nats    *proc.Process      // nil if the target needs none, or it ran already
 	service service.Service
 	clients client.Group
 	config  client.Config // of the clients, without which of them a process has
@@ -41,6 +44,7 @@ type stage struct {
 	addr    string
 	params  map[string]string // values of the placeholders in command lines
 
+	logs      []*os.File  // of servers
 	subs      []int       // subscribers per topic, without slow clients
 	empty     proc.Memory // of the server without clients
 	emptySock int64       // socket memory without clients, bytes
@@ -59,7 +63,8 @@ const (
 type layout struct {
 	n, topics, perClient, collection, models, properties, inflight, slowRate int
 	slow, connectRate                                                        float64
-	http, streams, pages, tls, compression, changes                          bool
+	http, streams, pages, tls, compression, changes, numbered                bool
+	backOff                                                                  time.Duration
 	work                                                                     service.Work
 }
 
@@ -70,6 +75,9 @@ func layoutOf(s plan.Scenario, n int) layout {
 		http: s.Kind == plan.KindHTTP, streams: s.Kind == plan.KindSSE, tls: s.TLS, compression: s.Compression,
 		changes: s.Kind == plan.KindOverload,
 	}
+	if s.Kind == plan.KindUpgrade {
+		l.numbered, l.backOff = true, s.BackOff
+	}
 	if s.Kind == plan.KindReconnect || s.Kind == plan.KindFailover {
 		l.work = service.Work{Workers: s.Workers, Each: s.Work}
 	}
@@ -78,7 +86,7 @@ func layoutOf(s plan.Scenario, n int) layout {
 
 // open starts a stage. Its clients are not connected yet.
 func (r *runner) open(t plan.Target, s plan.Scenario, n int) (*stage, error) {
-	st := &stage{run: r, target: t, layout: layoutOf(s, n)}
+	st := &stage{run: r, target: t, layout: layoutOf(s, n), used: map[int]proc.Usage{}}
 	if err := st.start(); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
@@ -161,22 +169,39 @@ func (st *stage) startServer() error {
 		}
 		return c.Close()
 	}
+	p, err := st.launch()
+	if err != nil {
+		return err
+	}
+	st.server = p
+	return p.Ready(st.addr, startLimit)
+}
+
+// launch starts a process of the server, and does not wait until it listens.
+func (st *stage) launch() (*proc.Process, error) {
 	line, all := st.target.Command(st.layout.tls, st.layout.compression)
 	line, err := proc.Fill(line, st.params)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var env []string
 	for _, e := range all {
 		if e, err = proc.Fill(e, st.params); err != nil {
-			return err
+			return nil, err
 		}
 		env = append(env, e)
 	}
-	if st.server, err = proc.Start(st.target.Name, line, st.run.plan.ServerCores, env); err != nil {
-		return err
+	cores := st.run.plan.ServerCores
+	if st.layout.numbered && st.target.Upgrade == plan.UpgradeSignal {
+		// Its output is a file, which outlives it: a process that it starts has it, too.
+		log, err := st.run.logFile()
+		if err != nil {
+			return nil, err
+		}
+		st.logs = append(st.logs, log)
+		return proc.StartLogged(st.target.Name, line, cores, env, log)
 	}
-	return st.server.Ready(st.addr, startLimit)
+	return proc.Start(st.target.Name, line, cores, env)
 }
 
 // startService connects the harness's service to the server or its NATS.
@@ -242,10 +267,7 @@ func (st *stage) startClients() error {
 	if err != nil {
 		return err
 	}
-	api := st.target.API
-	if api == "" {
-		api = "/api/"
-	}
+	api := apiOf(st.target)
 	per := p.PerProcess
 	if per <= 0 {
 		per = perWorker
@@ -258,7 +280,7 @@ func (st *stage) startClients() error {
 		Protocol: st.target.Protocol, Addr: addr.AddrPort().String(), Path: st.target.Path,
 		TLS: l.tls, Compression: l.compression, HTTP: l.http, HTTPTarget: api + "load/t0",
 		Topics: l.topics, PerClient: l.perClient, Models: l.models, Threads: p.Threads,
-		Slow: l.slow, SlowRate: l.slowRate,
+		Slow: l.slow, SlowRate: l.slowRate, Numbered: l.numbered, Return: l.backOff,
 	}
 	if l.streams {
 		cfg.Streams = api
@@ -295,8 +317,16 @@ func (st *stage) startClients() error {
 		st.clients = append(st.clients, w)
 		st.workers = append(st.workers, w.PID())
 	}
-	st.subs = cfg.Subscribers(l.n)
+	st.subs = st.config.Subscribers(l.n)
 	return nil
+}
+
+// apiOf returns the path prefix of a target's web resources.
+func apiOf(t plan.Target) string {
+	if t.API == "" {
+		return "/api/"
+	}
+	return t.API
 }
 
 // close stops everything that the stage started.
@@ -313,6 +343,9 @@ func (st *stage) close() error {
 			errs = append(errs, p.Stop(stopLimit))
 		}
 	}
+	for _, log := range st.logs {
+		errs = append(errs, log.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -324,14 +357,45 @@ func (st *stage) serverPID() int {
 	return st.target.PID
 }
 
-// memory returns the server's memory, -1 in each field if its process is not known.
-func (st *stage) memory() proc.Memory {
-	if pid := st.serverPID(); pid != 0 {
-		if m, err := proc.ReadMemory(pid); err == nil {
-			return m
+// serverPIDs returns the ids of the server's processes that are known.
+func (st *stage) serverPIDs() (all []int) {
+	for _, pid := range []int{st.serverPID(), int(st.heir.Load())} {
+		if pid != 0 {
+			all = append(all, pid)
 		}
 	}
-	return proc.Memory{RSS: -1, PSS: -1}
+	return all
+}
+
+// memory returns the memory of the server's processes, -1 in each field if none is known.
+func (st *stage) memory() proc.Memory {
+	all := proc.Memory{RSS: -1, PSS: -1}
+	for _, pid := range st.serverPIDs() {
+		m, err := proc.ReadMemory(pid)
+		if err != nil {
+			continue
+		}
+		if all.RSS < 0 {
+			all = m
+		} else {
+			all = all.Add(m)
+		}
+	}
+	return all
+}
+
+// serverUsage returns what all processes of the server have used so far. known reports whether one
+// that runs could be read.
+func (st *stage) serverUsage() (all proc.Usage, known bool) {
+	for _, pid := range st.serverPIDs() {
+		if u, err := proc.ReadUsage(pid); err == nil {
+			st.used[pid], known = u, true
+		}
+	}
+	for _, u := range st.used {
+		all = all.Add(u)
+	}
+	return all, known
 }
 
 // connect connects all clients and measures what that costs.
@@ -371,15 +435,32 @@ func (st *stage) restore(ctx context.Context) error {
 
 // certificate creates the run's certificate, once.
 func (r *runner) certificate() error {
-	if r.dir != "" {
+	if r.certified {
 		return nil
 	}
 	pair, err := selfsigned.New("127.0.0.1")
+	if err == nil {
+		err = r.makeDir()
+	}
 	if err != nil {
 		return err
 	}
-	if r.dir, err = os.MkdirTemp("", "load"); err != nil {
-		return err
-	}
+	r.certified = true
 	return pair.Write(filepath.Join(r.dir, "cert.pem"), filepath.Join(r.dir, "key.pem"))
+}
+
+// makeDir creates the folder of temporary files, once.
+func (r *runner) makeDir() (err error) {
+	if r.dir == "" {
+		r.dir, err = os.MkdirTemp("", "load")
+	}
+	return err
+}
+
+// logFile creates a file for the output of a process.
+func (r *runner) logFile() (*os.File, error) {
+	if err := r.makeDir(); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(r.dir, "server-*.log")
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -43,7 +44,7 @@ func DialProxied(url string, topics int, addr string) (*Proxied, error) {
 
 // serve answers a gateway's request.
 func (s *Proxied) serve(w http.ResponseWriter, r *http.Request) {
-	var q struct{ Method string }
+	var q struct{ Method, Channel string }
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxQuestion))
 	if err != nil || json.Unmarshal(body, &q) != nil {
 		http.Error(w, "the request is not understood", http.StatusBadRequest)
@@ -52,6 +53,9 @@ func (s *Proxied) serve(w http.ResponseWriter, r *http.Request) {
 	reply, which := `{"result":{}}`, func(w *workshop) *atomic.Int64 { return &w.access }
 	if q.Method != "" {
 		reply, which = `{"result":{"data":{"value":42}}}`, func(w *workshop) *atomic.Int64 { return &w.calls }
+	}
+	if q.Method == "" {
+		s.askedAccess(strings.TrimPrefix(q.Channel, "load."))
 	}
 	worked := make(chan struct{})
 	s.answer(func() { close(worked) }, which)

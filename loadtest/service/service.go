@@ -157,18 +157,20 @@ const leaves = 100
 func (s *NATS) serve() error {
 	collection := s.collectionReply()
 	_, err1 := s.conn.Subscribe("access.load.>", func(m *nats.Msg) {
+		s.askedAccess(strings.TrimPrefix(m.Subject, "access.load."))
 		s.answer(func() { _ = m.Respond(accessReply) }, func(w *workshop) *atomic.Int64 { return &w.access })
 	})
 	_, err2 := s.conn.Subscribe("call.load.>", func(m *nats.Msg) {
 		s.answer(func() { _ = m.Respond(callReply) }, func(w *workshop) *atomic.Int64 { return &w.calls })
 	})
 	_, err3 := s.conn.Subscribe("get.load.*", func(m *nats.Msg) {
-		s.got()
+		name := strings.TrimPrefix(m.Subject, "get.load.")
+		s.got(name)
 		members := ""
 		if more := s.members.Load(); more != nil {
 			members = *more
 		}
-		_ = m.Respond(getReply(strings.TrimPrefix(m.Subject, "get.load."), collection, members))
+		_ = m.Respond(getReply(name, collection, members))
 	})
 	return errors.Join(err1, err2, err3, s.conn.FlushTimeout(timeout))
 }

@@ -3,6 +3,7 @@
 package service
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +19,8 @@ type Work struct {
 // late on a busy machine, so that may be more than Work says.
 type Worked struct {
 	Access, Calls, Gets int64
-	Most                int64 // access and call requests that were at the service at a time
+	Topics              struct{ Access, Gets int64 } // of these, the requests about topics
+	Most                int64                        // access and call requests that were at the service at a time
 	Busy                time.Duration
 }
 
@@ -29,6 +31,7 @@ type workshop struct {
 	done  sync.WaitGroup
 
 	access, calls, gets, waiting, most, busy atomic.Int64
+	topicAccess, topicGets                   atomic.Int64
 }
 
 // queued bounds the requests at a service: far more than any gateway may have in flight.
@@ -73,10 +76,12 @@ func (s *workshop) close() Worked {
 
 // worked returns what the workers have done so far.
 func (s *workshop) worked() Worked {
-	return Worked{
+	w := Worked{
 		Access: s.access.Load(), Calls: s.calls.Load(), Gets: s.gets.Load(),
 		Most: s.most.Load(), Busy: time.Duration(s.busy.Load()),
 	}
+	w.Topics.Access, w.Topics.Gets = s.topicAccess.Load(), s.topicGets.Load()
+	return w
 }
 
 // Begin gives the service workers, and counts its requests from now on. Without it replies take no
@@ -120,11 +125,26 @@ func (s *NATS) answer(reply func(), which func(*workshop) *atomic.Int64) {
 	s.shop.do(which(s.shop), reply)
 }
 
-// got counts a get request.
-func (s *NATS) got() {
+// got counts a get request for load.<name>.
+func (s *NATS) got(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shop != nil {
 		s.shop.gets.Add(1)
+		if isTopic(name) {
+			s.shop.topicGets.Add(1)
+		}
 	}
 }
+
+// askedAccess counts an access request for load.<name>, if it is about a topic.
+func (s *NATS) askedAccess(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shop != nil && isTopic(name) {
+		s.shop.topicAccess.Add(1)
+	}
+}
+
+// isTopic reports whether load.<name> is a topic.
+func isTopic(name string) bool { return strings.HasPrefix(name, "t") }

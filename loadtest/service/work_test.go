@@ -19,7 +19,8 @@ func TestWork(t *testing.T) {
 	if replied != 1 {
 		t.Fatal("a reply waits without workers")
 	}
-	s.got() // not counted
+	s.got("t1") // not counted
+	s.askedAccess("t1")
 	s.Begin(Work{Workers: 2, Each: time.Millisecond})
 	var replies sync.WaitGroup
 	for i := range 10 {
@@ -31,13 +32,22 @@ func TestWork(t *testing.T) {
 			return &w.access
 		})
 	}
-	s.got()
+	s.got("m1")
+	s.askedAccess("m1")
+	s.askedAccess("t1")
 	replies.Wait()
-	if asked := s.Asked(); asked.Calls != 4 || asked.Access != 6 || asked.Gets != 1 {
+	if topics := s.Asked().Topics; topics.Access != 1 || topics.Gets != 0 {
+		t.Errorf("of topics: %+v", topics)
+	}
+	s.got("t1")
+	if topics := s.Asked().Topics; topics.Access != 1 || topics.Gets != 1 {
+		t.Errorf("of topics: %+v", topics)
+	}
+	if asked := s.Asked(); asked.Calls != 4 || asked.Access != 6 || asked.Gets != 2 {
 		t.Errorf("before the end: %+v", asked)
 	}
 	done := s.End()
-	if done.Calls != 4 || done.Access != 6 || done.Gets != 1 || done.Most < 2 || done.Most > 10 || done.Busy < 10*time.Millisecond {
+	if done.Calls != 4 || done.Access != 6 || done.Gets != 2 || done.Most < 2 || done.Most > 10 || done.Busy < 10*time.Millisecond {
 		t.Errorf("%+v", done)
 	}
 	if again := s.End(); again != (Worked{}) || s.Asked() != again {
