@@ -57,7 +57,7 @@ func (q *Queue[T]) Push(p Priority, client uint64, item T, over func(T) bool) {
 		c.flows[client] = f
 		c.append(f)
 	}
-	f.items = append(f.items, item)
+	f.put(item)
 	c.n++
 	q.n++
 }
@@ -114,6 +114,17 @@ func (c *class[T]) append(f *flow[T]) {
 		c.last.next = f
 	}
 	c.last = f
+}
+
+// put appends a request. The places of those that have been taken are used again before the memory
+// grows: a client that always has some queued must not make it grow with all that it ever queued.
+func (f *flow[T]) put(item T) {
+	if len(f.items) == cap(f.items) && f.head > len(f.items)/2 {
+		n := copy(f.items, f.items[f.head:])
+		clear(f.items[n:])
+		f.items, f.head = f.items[:n], 0
+	}
+	f.items = append(f.items, item)
 }
 
 func (f *flow[T]) take() (item T) {

@@ -118,3 +118,20 @@ func TestQueueKeepsOrder(t *testing.T) {
 		}
 	}
 }
+
+// The memory of a client that always has some queued does not grow with all that it ever queued.
+func TestQueueKeepsItsMemory(t *testing.T) {
+	var q Queue[queued]
+	for n := range 100 {
+		q.Push(Access, 1, queued{client: 1, n: n}, never0)
+	}
+	for n := range 10_000 {
+		if item, _, _ := q.Pop(); item.n != n {
+			t.Fatalf("popped %d, want %d", item.n, n)
+		}
+		q.Push(Access, 1, queued{client: 1, n: n + 100}, never0)
+	}
+	if room := cap(q.classes[Access].flows[1].items); room > 512 {
+		t.Errorf("room for %d requests, of which 100 are queued", room)
+	}
+}
