@@ -91,7 +91,7 @@ func BenchmarkReferenceChange(b *testing.B) {
 		w.finish()
 		w.env.Hub.EndTurn()
 	}
-	if n := s.subs.len(); n != 2 {
+	if n := s.subs.Len(); n != 2 {
 		b.Errorf("holds %d resources: the references are not followed", n)
 	}
 }
@@ -115,7 +115,7 @@ func BenchmarkLoadGraph(b *testing.B) {
 	for b.Loop() {
 		s.Message([]byte(`{"id":2,"method":"subscribe.g"}`))
 		w.finish()
-		if n := s.subs.len(); n != 251 {
+		if n := s.subs.Len(); n != 251 {
 			b.Fatalf("holds %d resources\n%s", n, strings.TrimSpace(w.log.String()))
 		}
 		s.Message([]byte(`{"id":3,"method":"unsubscribe.g"}`))

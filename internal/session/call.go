@@ -25,7 +25,7 @@ func (s *Session) call(r *res.Request) {
 	if c.isNew {
 		c.method = "new"
 	}
-	if b := s.subs.get(r.RID); b != nil {
+	if b := s.subs.Get(r.RID); b != nil {
 		b.pins++
 		b.withAccess(limit.Call, func(a *access) {
 			c.send(a)

@@ -109,8 +109,8 @@ func (s *Session) dispose(b *Sub, loose []*Sub) []*Sub {
 		w.dropEvents(s.env.Metrics)
 	}
 	s.env.Hub.Leave(&b.Member)
-	s.subs.remove(b)
-	b.work = nil
+	s.subs.Remove(b)
+	b.s.env.endWork(b)
 	s.env.Metrics.Subscriptions.Add(-1)
 	return loose
 }

@@ -125,7 +125,7 @@ func (b *Sub) idle() {
 			return // each event is to be compared
 		}
 		if len(w.onAccess) == 0 && len(w.granted) == 0 && len(w.waiters) == 0 {
-			b.work = nil
+			b.s.env.endWork(b)
 		}
 	}
 	b.SetReady(true)
@@ -188,7 +188,7 @@ func (b *Sub) sendEvent(e *state.Event, added []*Sub) {
 	}
 	var loose []*Sub
 	for _, rid := range e.RemovedRefs {
-		if c := s.subs.get(rid); c != nil {
+		if c := s.subs.Get(rid); c != nil {
 			c.in--
 			c.inSent--
 			loose = append(loose, c)

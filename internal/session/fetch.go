@@ -21,7 +21,7 @@ type fetch struct {
 // that is denied after an earlier one was granted.
 func (s *Session) fetch(id, rid string, keep bool, answer func(b *Sub, err *res.Error)) {
 	f := &fetch{s: s, id: id, rid: rid, keep: keep, answer: answer}
-	b := s.subs.get(rid)
+	b := s.subs.Get(rid)
 	alone := b != nil && (b.granted && (b.acc == nil || b.acc.canGet() != nil) ||
 		keep && int(b.direct)+int(b.pending) >= s.env.Limits.DirectPerRID)
 	if s.mustQueue(rid, alone) {
@@ -34,9 +34,9 @@ func (s *Session) fetch(id, rid string, keep bool, answer func(b *Sub, err *res.
 
 func (f *fetch) start() {
 	s := f.s
-	b := s.subs.get(f.rid)
+	b := s.subs.Get(f.rid)
 	if b == nil {
-		if max := s.env.Limits.Subscriptions; max > 0 && s.subs.len() >= max {
+		if max := s.env.Limits.Subscriptions; max > 0 && s.subs.Len() >= max {
 			s.env.Metrics.Refused.Add(1)
 			f.answer(nil, res.ErrSubscriptionLimit)
 			return

@@ -57,7 +57,7 @@ func (b *Sub) refers(sent bool) bool {
 
 // fetching reports whether requests that fetch rid are in progress.
 func (g *graph) fetching(rid string) bool {
-	b := g.subs.get(rid)
+	b := g.subs.Get(rid)
 	return b != nil && b.fetches > 0
 }
 
@@ -65,7 +65,7 @@ func (g *graph) fetching(rid string) bool {
 func (g *graph) targets(b *Sub, sent bool, f func(*Sub)) {
 	b.edges(sent, func(rids iter.Seq[string]) {
 		for rid := range rids {
-			if c := g.subs.get(rid); c != nil {
+			if c := g.subs.Get(rid); c != nil {
 				f(c)
 			}
 		}
@@ -132,7 +132,7 @@ func (g *graph) unlink(snap *state.Snapshot, sent bool, loose []*Sub) []*Sub {
 		return loose
 	}
 	for rid := range snap.Refs() {
-		if c := g.subs.get(rid); c != nil {
+		if c := g.subs.Get(rid); c != nil {
 			c.in--
 			if sent {
 				c.inSent--
@@ -150,7 +150,7 @@ func (g *graph) unlinkBlocked(b *Sub, loose []*Sub) []*Sub {
 		return loose
 	}
 	for rid := range w.blocked.refs() {
-		if c := g.subs.get(rid); c != nil {
+		if c := g.subs.Get(rid); c != nil {
 			c.in--
 			loose = append(loose, c)
 		}
@@ -186,7 +186,7 @@ func (g *graph) unsent(roots []*Sub, f func(*Sub)) {
 	for i := 0; i < len(found); i++ {
 		if b := found[i]; b.state == subReady && b.snapshot().HasRefs() {
 			for rid := range b.snapshot().Refs() {
-				if c := g.subs.get(rid); c != nil {
+				if c := g.subs.Get(rid); c != nil {
 					add(c)
 				}
 			}

@@ -15,7 +15,7 @@ type Info struct {
 func InfoOf(s *Session) Info {
 	return Info{
 		CID: s.cid, Protocol: s.version.String(), Token: s.token, HTTP: s.http, Lagging: s.lagging,
-		Requests: int(s.requests), Subscriptions: s.subs.len(),
+		Requests: int(s.requests), Subscriptions: s.subs.Len(),
 	}
 }
 

@@ -14,10 +14,10 @@ func (s *Session) need(rid string, loads *throttle) *Sub {
 
 // sub returns the subscription of rid, making it if needed; want has it load.
 func (s *Session) sub(rid string) *Sub {
-	b := s.subs.get(rid)
+	b := s.subs.Get(rid)
 	if b == nil {
-		b = &Sub{s: s, rid: rid}
-		s.subs.put(b)
+		b = &Sub{s: s, named: named{rid}}
+		s.subs.Put(b)
 		s.env.Metrics.Subscriptions.Add(1)
 	}
 	return b

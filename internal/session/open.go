@@ -187,7 +187,7 @@ const maxLoading = 16
 // loading returns the ID of a resource that loads: rid's own, or one that it refers to directly, if
 // that is among the first; else "".
 func (g *graph) loading(rid string) string {
-	b := g.subs.get(rid)
+	b := g.subs.Get(rid)
 	switch {
 	case b == nil:
 		return ""
@@ -198,7 +198,7 @@ func (g *graph) loading(rid string) string {
 	}
 	n := 0
 	for ref := range b.snapshot().Refs() {
-		if c := g.subs.get(ref); c != nil && c.state == subLoading {
+		if c := g.subs.Get(ref); c != nil && c.state == subLoading {
 			return ref
 		}
 		if n++; n == maxLoading {

@@ -581,12 +581,12 @@ func (c *testClient) consistent() error {
 		}
 	}
 	for r := range c.holds.resources {
-		if b := c.s.subs.get(r); b == nil || !b.seen() {
+		if b := c.s.subs.Get(r); b == nil || !b.seen() {
 			return fmt.Errorf("%s: the client holds %s, but it does not count as sent", c.name, r)
 		}
 	}
-	if held == 0 && c.s.subs.len() > 0 {
-		return fmt.Errorf("%s: there is no direct subscription, but %d subscriptions are left", c.name, c.s.subs.len())
+	if held == 0 && c.s.subs.Len() > 0 {
+		return fmt.Errorf("%s: there is no direct subscription, but %d subscriptions are left", c.name, c.s.subs.Len())
 	}
 	return nil
 }

@@ -122,6 +122,7 @@ type Env struct {
 	tokens     tokenIndex        // sessions by token ID
 	search     search            // memory of graph searches
 	spare      *items            // for the next agenda that needs them; may be nil
+	works      []*work           // not in use
 	set        []fanout.Resource // the resource set being collected
 	buf, msg   []byte            // the message being built
 	payload    []byte            // the service request being built
@@ -180,7 +181,7 @@ func (s *Session) Close() {
 	}
 	s.env.requests -= int(s.requests)
 	s.env.Metrics.Sessions.Add(-1)
-	s.env.Metrics.Subscriptions.Add(-int64(s.subs.len()))
+	s.env.Metrics.Subscriptions.Add(-int64(s.subs.Len()))
 	for s.places > 0 {
 		s.releasePlace()
 	}
@@ -351,7 +352,7 @@ func (s *Session) unsubscribe(id, rid string, params []byte) {
 
 // endDirect ends direct subscriptions, for an unsubscribe request.
 func (s *Session) endDirect(id, rid string, count int) {
-	b := s.subs.get(rid)
+	b := s.subs.Get(rid)
 	if b == nil || count > int(b.direct) {
 		s.fail(id, res.ErrNoSubscription)
 		return

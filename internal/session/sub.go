@@ -30,8 +30,8 @@ const (
 // Counts of incoming edges decide the usual cases; Session.collect settles cycles.
 type Sub struct {
 	fanout.Member
+	named
 	s    *Session
-	rid  string  // as the client writes it
 	work *work   // nil while nothing is in progress
 	acc  *access // cached access result; nil if unknown
 
@@ -84,7 +84,7 @@ type work struct {
 // ensureWork returns b's work, making it if needed.
 func (b *Sub) ensureWork() *work {
 	if b.work == nil {
-		b.work = &work{}
+		b.work = b.s.env.takeWork()
 	}
 	return b.work
 }

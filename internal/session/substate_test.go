@@ -31,7 +31,7 @@ func TestSubStateTransitions(t *testing.T) {
 }
 
 func TestSubStateAssertion(t *testing.T) {
-	b := &Sub{rid: "r", state: subDisposed}
+	b := &Sub{named: named{"r"}, state: subDisposed}
 	defer func() {
 		want := any("invariant broken: r: subscription cannot go from disposed to sent")
 		if !invariants.Enabled {

@@ -22,10 +22,10 @@ func TestThrottleFreesPlaceOfDisposed(t *testing.T) {
 	}
 	w.set("r.x", res.Prop{Key: "b", Value: refTo("r.b")}, res.Prop{Key: "c", Value: refTo("r.c")})
 	first, second := "r.b", "r.c" // one loads, the other is queued
-	if c.s.subs.get(first).Topic() == nil {
+	if c.s.subs.Get(first).Topic() == nil {
 		first, second = second, first
 	}
-	if c.s.subs.get(first).Topic() == nil || c.s.subs.get(second).Topic() != nil {
+	if c.s.subs.Get(first).Topic() == nil || c.s.subs.Get(second).Topic() != nil {
 		t.Fatal("exactly one of the two resources must be loading")
 	}
 	other.request("get", second)
@@ -35,7 +35,7 @@ func TestThrottleFreesPlaceOfDisposed(t *testing.T) {
 	if err := w.settle(); err != nil {
 		t.Fatalf("%v\n%s", err, w.log.String())
 	}
-	if n := c.s.subs.len(); n != 2 {
+	if n := c.s.subs.Len(); n != 2 {
 		t.Errorf("%d resources are left, want r.p and %s", n, second)
 	}
 }

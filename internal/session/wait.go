@@ -50,7 +50,7 @@ func (w *waiter) add(b *Sub) {
 func (w *waiter) step(b *Sub) {
 	if w.fire != nil && b.state == subReady && b.snapshot().HasRefs() {
 		for rid := range b.snapshot().Refs() {
-			if c := w.s.subs.get(rid); c != nil {
+			if c := w.s.subs.Get(rid); c != nil {
 				w.add(c)
 			}
 		}

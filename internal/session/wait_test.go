@@ -31,7 +31,7 @@ func TestChainCost(t *testing.T) {
 		if err := w.settle(); err != nil {
 			t.Fatal(err)
 		}
-		if held := c.s.subs.len(); held != n+1 {
+		if held := c.s.subs.Len(); held != n+1 {
 			t.Fatalf("holds %d resources of %d", held, n+1)
 		}
 		return c.s.mark - before
@@ -63,7 +63,7 @@ func TestWaitBehindLoaded(t *testing.T) {
 	if err := w.settle(); err != nil {
 		t.Fatal(err)
 	}
-	if held := c.s.subs.len(); held != 7 {
+	if held := c.s.subs.Len(); held != 7 {
 		t.Errorf("holds %d resources of 7\n%s", held, w.log.String())
 	}
 }
