@@ -5,8 +5,9 @@ import "sluice/internal/invariants"
 // check asserts what holds between turns. It reads the whole state, so it is for builds with
 // assertions only.
 func (s *Shard) check() {
-	for name, r := range s.resources {
-		invariants.Check(r.name == name, "resource %s is filed as %s", r.name, name)
+	for _, r := range s.resources.List() {
+		name := r.name
+		invariants.Check(s.resources.Get(name) == r, "resource %s is not found", name)
 		invariants.Check(r.linger.armed() == (r.entries.len() == 0), "%s has %d entries, lingers: %v", name, r.entries.len(), r.linger.armed())
 		invariants.Check((r.lock != nil) == r.lock.held(), "%s is not locked, but may have deferred events", name)
 		links := 0

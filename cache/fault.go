@@ -142,7 +142,7 @@ func (s *Shard) has(r *resource, key subKey) bool {
 	if r == nil {
 		return false
 	}
-	if r = s.resources[r.name]; r == nil {
+	if r = s.resources.Get(r.name); r == nil {
 		return false
 	}
 	for _, e := range r.entries.all() {
@@ -155,15 +155,17 @@ func (s *Shard) has(r *resource, key subKey) bool {
 
 // startOver replaces a doubtful resource by a new one.
 func (s *Shard) startOver(r *resource) {
-	if s.resources[r.name] != r {
+	if s.resources.Get(r.name) != r {
 		return
 	}
 	n := &resource{s: s, name: r.name, faults: 1, faulted: s.now}
 	if r.faults > 0 && s.now < r.faulted+faultsApart {
 		n.faults += r.faults
 	}
-	s.resources[n.name] = n
-	s.index.add(n.name, n)
+	s.resources.Remove(r)
+	s.resources.Put(n)
+	s.index.remove(r.name)
+	s.index.add(n)
 	s.bus.Subscribe(n.name) // perhaps again; that is harmless
 	r.linger.cancel(s.wheel)
 	if l := r.lock; l != nil {
@@ -237,8 +239,8 @@ func (e *entry) refetch() {
 
 // abandon removes a resource that cannot start over, and fails its subs.
 func (s *Shard) abandon(r *resource) {
-	if n := s.resources[r.name]; n != nil {
-		delete(s.resources, r.name)
+	if n := s.resources.Get(r.name); n != nil {
+		s.resources.Remove(n)
 		s.index.remove(r.name)
 		s.metrics.Resources.Add(-1)
 		s.bus.Unsubscribe(r.name)

@@ -1,110 +1,54 @@
 package cache
 
 import (
-	"slices"
 	"strings"
+
+	"sluice/internal/keyed"
 )
 
 // index finds resources by pattern: a tree by the parts of their names. A pattern visits only the
 // branches of its literal parts, also below a wildcard.
 type index struct{ root indexNode }
 
-// indexNode is one part of names. Most have few children, so these are a list with linear search;
-// beyond manyKids they are a map.
+// indexNode is the names with the same parts before the last dots: those that end with one part more,
+// and those that go on.
 type indexNode struct {
-	list []indexPart
-	kids map[string]indexKid
+	ends keyed.Table[indexEnd]
+	kids keyed.Table[indexKid]
 }
 
-// indexKid is a child of a node. Most names do not go on, and need no node for their last part.
+// indexKid is the names that go on with a part.
 type indexKid struct {
-	r *resource  // whose name ends here; nil: none
-	n *indexNode // of the names that go on; nil: none
-}
-
-type indexPart struct {
 	part string
-	indexKid
+	*indexNode
 }
 
-const manyKids = 8
+// Key implements keyed.Item.
+func (k indexKid) Key() string { return k.part }
 
-// kid returns a child; one that is empty if there is none. n may be nil.
-func (n *indexNode) kid(part string) indexKid {
-	if n == nil {
-		return indexKid{}
-	}
-	if n.kids != nil {
-		return n.kids[part]
-	}
-	for _, k := range n.list {
-		if k.part == part {
-			return k.indexKid
-		}
-	}
-	return indexKid{}
-}
+// indexEnd is a resource by the last part of its name.
+type indexEnd struct{ *resource }
 
-// setKid adds a child or replaces that of the same part.
-func (n *indexNode) setKid(part string, kid indexKid) {
-	if n.kids == nil {
-		for i := range n.list {
-			if n.list[i].part == part {
-				n.list[i].indexKid = kid
-				return
-			}
-		}
-		if len(n.list) < manyKids {
-			n.list = append(n.list, indexPart{part, kid})
-			return
-		}
-		n.kids = make(map[string]indexKid, 2*manyKids)
-		for _, k := range n.list {
-			n.kids[k.part] = k.indexKid
-		}
-		n.list = nil
-	}
-	n.kids[part] = kid
-}
+// Key implements keyed.Item.
+func (e indexEnd) Key() string { return e.name[strings.LastIndexByte(e.name, '.')+1:] }
 
-func (n *indexNode) removeKid(part string) {
-	if n.kids != nil {
-		delete(n.kids, part)
-		return
-	}
-	n.list = slices.DeleteFunc(n.list, func(k indexPart) bool { return k.part == part })
-}
+func (n *indexNode) empty() bool { return n.ends.Len() == 0 && n.kids.Len() == 0 }
 
-func (n *indexNode) empty() bool { return len(n.list) == 0 && len(n.kids) == 0 }
-
-// each calls f for each child. n may be nil.
-func (n *indexNode) each(f func(indexKid)) {
-	if n == nil {
-		return
-	}
-	for _, k := range n.list {
-		f(k.indexKid)
-	}
-	for _, k := range n.kids {
-		f(k)
-	}
-}
-
-func (x *index) add(name string, r *resource) {
+// add adds a resource; there is none of its name.
+func (x *index) add(r *resource) {
 	n := &x.root
-	for {
+	for name := r.name; ; {
 		part, rest, more := strings.Cut(name, ".")
-		kid := n.kid(part)
 		if !more {
-			kid.r = r
-			n.setKid(part, kid)
+			n.ends.Put(indexEnd{r})
 			return
 		}
-		if kid.n == nil {
-			kid.n = &indexNode{}
-			n.setKid(part, kid)
+		kid := n.kids.Get(part)
+		if kid.indexNode == nil {
+			kid = indexKid{strings.Clone(part), &indexNode{}}
+			n.kids.Put(kid)
 		}
-		n, name = kid.n, rest
+		n, name = kid.indexNode, rest
 	}
 }
 
@@ -112,21 +56,18 @@ func (x *index) remove(name string) { x.root.remove(name) }
 
 func (n *indexNode) remove(name string) {
 	part, rest, more := strings.Cut(name, ".")
-	kid := n.kid(part)
-	switch {
-	case !more:
-		kid.r = nil
-	case kid.n == nil:
-		return
-	default:
-		if kid.n.remove(rest); kid.n.empty() {
-			kid.n = nil
+	if !more {
+		if e := n.ends.Get(part); e.resource != nil {
+			n.ends.Remove(e)
 		}
+		return
 	}
-	if kid.r == nil && kid.n == nil {
-		n.removeKid(part)
-	} else {
-		n.setKid(part, kid)
+	kid := n.kids.Get(part)
+	if kid.indexNode == nil {
+		return
+	}
+	if kid.remove(rest); kid.empty() {
+		n.kids.Remove(kid)
 	}
 }
 
@@ -134,31 +75,36 @@ func (n *indexNode) remove(name string) {
 // not change the index.
 func (x *index) match(pattern string, f func(*resource)) { x.root.match(pattern, f) }
 
-// match is that of index. n may be nil.
 func (n *indexNode) match(pattern string, f func(*resource)) {
 	part, rest, more := strings.Cut(pattern, ".")
-	next := func(kid indexKid) {
-		switch {
-		case more:
-			kid.n.match(rest, f)
-		case kid.r != nil:
-			f(kid.r)
+	switch {
+	case part == ">":
+		n.all(f)
+	case part == "*" && more:
+		for _, kid := range n.kids.List() {
+			kid.match(rest, f)
 		}
-	}
-	switch part {
-	case ">":
-		n.each(func(kid indexKid) { kid.all(f) })
-	case "*":
-		n.each(next)
+	case part == "*":
+		for _, e := range n.ends.List() {
+			f(e.resource)
+		}
+	case more:
+		if kid := n.kids.Get(part); kid.indexNode != nil {
+			kid.match(rest, f)
+		}
 	default:
-		next(n.kid(part))
+		if e := n.ends.Get(part); e.resource != nil {
+			f(e.resource)
+		}
 	}
 }
 
-// all calls f for each resource at or below the child.
-func (k indexKid) all(f func(*resource)) {
-	if k.r != nil {
-		f(k.r)
+// all calls f for each resource of the node.
+func (n *indexNode) all(f func(*resource)) {
+	for _, e := range n.ends.List() {
+		f(e.resource)
 	}
-	k.n.each(func(kid indexKid) { kid.all(f) })
+	for _, kid := range n.kids.List() {
+		kid.all(f)
+	}
 }

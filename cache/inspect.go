@@ -50,7 +50,7 @@ func (s *seen) note(event string, now time.Duration) {
 // info is nil if the resource is not cached. Any goroutine may call it; done must not block.
 func (s *Shard) Inspect(name, query string, one bool, n int, done func(info *Info)) {
 	s.Run(func() {
-		r := s.resources[name]
+		r := s.resources.Get(name)
 		if r == nil {
 			done(nil)
 			return
@@ -104,7 +104,7 @@ func (e *entry) stateName() string {
 func (s *Shard) Discard(name string, done func(evicted, refetched int)) {
 	s.Run(func() {
 		evicted, refetched := 0, 0
-		if r := s.resources[name]; r != nil {
+		if r := s.resources.Get(name); r != nil {
 			s.doubt.r = r
 			for _, e := range r.sorted() {
 				if len(e.subs.list) > 0 {

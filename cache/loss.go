@@ -65,12 +65,12 @@ func (s *Shard) recoverLoss() {
 	names, all := s.lost.take()
 	found := make(map[*resource]struct{})
 	for name := range names {
-		if r := s.resources[name]; r != nil {
+		if r := s.resources.Get(name); r != nil {
 			found[r] = struct{}{}
 		}
 	}
 	if all {
-		for _, r := range s.resources {
+		for _, r := range s.resources.List() {
 			found[r] = struct{}{}
 		}
 	}

@@ -17,7 +17,7 @@ func TestIndexFindsWhatPatternsMatch(t *testing.T) {
 			return wild
 		}
 		if rnd.IntN(4) == 0 {
-			return fmt.Sprint("n", rnd.IntN(40)) // enough kids for a map
+			return fmt.Sprint("n", rnd.IntN(40)) // enough kids for an index
 		}
 		return string("abc"[rnd.IntN(3)])
 	}
@@ -39,7 +39,7 @@ func TestIndexFindsWhatPatternsMatch(t *testing.T) {
 			if r := names[name]; r == nil {
 				r = &resource{name: name}
 				names[name] = r
-				x.add(name, r)
+				x.add(r)
 			} else if rnd.IntN(2) == 0 {
 				delete(names, name)
 				x.remove(name)

@@ -182,7 +182,7 @@ func (w *world) finish(what string) {
 	m := w.s.metrics
 	for name, n := range map[string]int64{
 		"resources": m.Resources.Load(), "entries": m.Entries.Load(), "bytes": m.Bytes.Load(),
-		"subscriptions": m.Subscriptions.Load(), "behind": m.Behind.Load(), "names": int64(len(w.s.resources)),
+		"subscriptions": m.Subscriptions.Load(), "behind": m.Behind.Load(), "names": int64(w.s.resources.Len()),
 		"pending": int64(w.s.Pending()), "bytes in the mailbox": w.s.queued.Load(), "throttled": int64(w.limit.Waiting()),
 	} {
 		if n != 0 {

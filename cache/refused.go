@@ -58,7 +58,7 @@ func (s *Shard) Refused(name string, err *res.Error) {
 }
 
 func (s *Shard) refuse(name string, err *res.Error) {
-	r := s.resources[name]
+	r := s.resources.Get(name)
 	if r == nil {
 		return
 	}
@@ -72,7 +72,7 @@ func (s *Shard) refuse(name string, err *res.Error) {
 			e.fail(err)
 		}
 	}
-	if s.resources[name] == r {
+	if s.resources.Get(name) == r {
 		r.remove() // the next Subscribe tries again
 	}
 }
@@ -80,7 +80,7 @@ func (s *Shard) refuse(name string, err *res.Error) {
 // Missed refetches a resource whose events may not have reached the gateway.
 func (s *Shard) Missed(name string) {
 	s.Run(func() {
-		if r := s.resources[name]; r != nil {
+		if r := s.resources.Get(name); r != nil {
 			r.missed()
 		}
 	})

@@ -27,8 +27,8 @@ func (s *Shard) reset(patterns []res.Pattern) {
 // resetAll refetches all resources.
 func (s *Shard) resetAll() {
 	s.refusals = nil // permissions in NATS may have changed
-	all := make(map[*resource]struct{}, len(s.resources))
-	for _, r := range s.resources {
+	all := make(map[*resource]struct{}, s.resources.Len())
+	for _, r := range s.resources.List() {
 		all[r] = struct{}{}
 	}
 	s.doubt.sweep = true

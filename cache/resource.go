@@ -33,11 +33,14 @@ type link struct {
 	idle  owner.Timer // armed while subs is 0
 }
 
+// Key implements keyed.Item.
+func (r *resource) Key() string { return r.name }
+
 func (s *Shard) addResource(name string) *resource {
 	r := &resource{s: s, name: name, stay: s.remembered(name)}
 	s.doubt.r = r
-	s.resources[name] = r
-	s.index.add(name, r)
+	s.resources.Put(r)
+	s.index.add(r)
 	s.metrics.Resources.Add(1)
 	s.bus.Subscribe(name)
 	return r
@@ -102,7 +105,7 @@ func (r *resource) remove() {
 	s := r.s
 	r.linger.cancel(s.wheel)
 	r.remember()
-	delete(s.resources, r.name)
+	s.resources.Remove(r)
 	s.index.remove(r.name)
 	s.metrics.Resources.Add(-1)
 	s.bus.Unsubscribe(r.name)

@@ -102,7 +102,7 @@ func TestStayShrinks(t *testing.T) {
 		{7 * time.Second, 10 * time.Second}, {time.Second, 10 * time.Second}, {time.Second, 5 * time.Second},
 	} {
 		use(0)
-		if got := h.s.resources["test.a"].remains(); got != tt.stay {
+		if got := h.s.resources.Get("test.a").remains(); got != tt.stay {
 			t.Errorf("it stays for %v, want %v", got, tt.stay)
 		}
 		h.advance(tt.gap)

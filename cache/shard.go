@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"sluice/internal/keyed"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/state"
@@ -42,7 +43,7 @@ type Shard struct {
 
 	// Owned by the shard's goroutine.
 	parser     res.Parser
-	resources  map[string]*resource
+	resources  keyed.Table[*resource]
 	index      index
 	refusals   refusals
 	unused     unused
@@ -58,11 +59,10 @@ type Shard struct {
 func NewShard(opt Options, bus Bus, loops Loops) *Shard {
 	opt.defaults()
 	s := &Shard{
-		opt:       opt,
-		bus:       bus,
-		metrics:   opt.Metrics,
-		resources: make(map[string]*resource),
-		returns:   newReturns(),
+		opt:     opt,
+		bus:     bus,
+		metrics: opt.Metrics,
+		returns: newReturns(),
 	}
 	s.handler = s.handle
 	s.now = opt.Clock.Now()
@@ -86,7 +86,7 @@ func NewShard(opt Options, bus Bus, loops Loops) *Shard {
 // subscription ends after Options.EvictAfter.
 func (s *Shard) Prepare(name string, first func()) {
 	s.Run(func() {
-		if s.resources[name] == nil && s.rejected(name) == nil {
+		if s.resources.Get(name) == nil && s.rejected(name) == nil {
 			s.addResource(name).vacant(false)
 		}
 		first()
@@ -115,7 +115,7 @@ func (s *Shard) Reset(patterns []res.Pattern) {
 // every loop up to date.
 func (s *Shard) Refetch(name string) {
 	s.Run(func() {
-		if r := s.resources[name]; r != nil {
+		if r := s.resources.Get(name); r != nil {
 			s.doubt.r = r
 			s.startOver(r)
 		}
@@ -140,7 +140,7 @@ func (s *Shard) handle(m message) {
 		if s.traced != nil {
 			s.traced(m.name, m.name2, m.payload)
 		}
-		if r := s.resources[m.name]; r != nil {
+		if r := s.resources.Get(m.name); r != nil {
 			s.doubt.r = r
 			r.event(m.name2, m.payload)
 		}
@@ -154,7 +154,7 @@ func (s *Shard) handle(m message) {
 func (s *Shard) subscribe(loop int, ref uint64, name, query string, first func()) {
 	s.doubt.joining = subKey{loop, ref}
 	var err *res.Error
-	r := s.resources[name]
+	r := s.resources.Get(name)
 	if r == nil {
 		err = s.rejected(name)
 	}
@@ -181,7 +181,7 @@ func (s *Shard) subscribe(loop int, ref uint64, name, query string, first func()
 }
 
 func (s *Shard) unsubscribe(loop int, ref uint64, name, query string) {
-	r := s.resources[name]
+	r := s.resources.Get(name)
 	if r == nil {
 		return
 	}

@@ -101,7 +101,7 @@ type topicKey struct{ rid, name, query string }
 
 // NewHub returns an empty hub. Frames are allocated from arena.
 func NewHub(source Source, framers Framers, arena *pool.Arena, m *Metrics) *Hub {
-	return &Hub{Portion: defaultPortion, Now: func() time.Duration { return 0 }, source: source, framers: framers, arena: arena, metrics: m, topics: topics{byRID: make(map[string]*Topic)}}
+	return &Hub{Portion: defaultPortion, Now: func() time.Duration { return 0 }, source: source, framers: framers, arena: arena, metrics: m}
 }
 
 // Find returns the topic of a resource, nil if the loop has none. Joining an alive

@@ -10,7 +10,8 @@ import (
 // go.
 func TestTopics(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	m, want := topics{byRID: make(map[string]*Topic)}, make(map[topicKey]*Topic)
+	var m topics
+	want := make(map[topicKey]*Topic)
 	for i := range 5000 {
 		key := topicKey{fmt.Sprint("r", rnd.IntN(5)), fmt.Sprint("n", rnd.IntN(4)), fmt.Sprint("q", rnd.IntN(2))}
 		switch topic := want[key]; {
@@ -38,7 +39,7 @@ func TestTopics(t *testing.T) {
 	for _, topic := range want {
 		m.remove(topic)
 	}
-	if m.len != 0 || len(m.byRID) != 0 {
-		t.Errorf("%d topics are left, %d in the map", m.len, len(m.byRID))
+	if m.len != 0 || m.byRID.Len() != 0 {
+		t.Errorf("%d topics are left, %d in the table", m.len, m.byRID.Len())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -103,7 +104,8 @@ func (p *publisher) furnish(nc Conn) error {
 	if err := p.subscribeBase(nc); err != nil {
 		return err
 	}
-	for name := range p.subs {
+	for _, in := range slices.Clone(p.subs.List()) {
+		name := in.Key()
 		if subscribeLine(name) > int(p.lineLimit.Load()) {
 			continue // the server would drop the connection; nor can the resource be fetched
 		}

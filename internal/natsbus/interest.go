@@ -36,6 +36,9 @@ type interest struct {
 	number uint32 // counts the link's subscriptions
 }
 
+// Key implements keyed.Item: the name of the resource.
+func (in interest) Key() string { return in.sub.Subject[len("event.") : len(in.sub.Subject)-len(".*")] }
+
 // room is the publisher's estimate of how many subscriptions the server accepts.
 type room struct {
 	limit int       // of names; 0: not known
@@ -59,10 +62,10 @@ func (p *publisher) subscribe(name string) {
 		p.subscribeWild(name, subject)
 		return
 	}
-	if _, known := p.subs[name]; known {
+	if p.subs.Get(name).sub != nil {
 		return
 	}
-	if r := &p.room; r.limit > 0 && len(p.subs) >= r.limit && time.Now().Before(r.until) {
+	if r := &p.room; r.limit > 0 && p.subs.Len() >= r.limit && time.Now().Before(r.until) {
 		p.opts.Metrics.Refused.Inc()
 		p.opts.Receiver.Refused(name, refused(eventSubject(name)))
 		return
@@ -91,7 +94,10 @@ func (p *publisher) ask(nc Conn, name string) error {
 	}
 	sub, err := nc.ChanSubscribe(eventSubject(name), p.msgs)
 	if err == nil {
-		p.subs[name] = interest{sub, p.made.Add(1)}
+		if old := p.subs.Get(name); old.sub != nil {
+			p.subs.Remove(old) // of the connection before, or without a verdict
+		}
+		p.subs.Put(interest{sub, p.made.Add(1)})
 		p.opts.Metrics.Subscribes.Inc()
 	}
 	return err
@@ -104,11 +110,11 @@ func (p *publisher) unsubscribe(name string) {
 		}
 		return
 	}
-	in, known := p.subs[name]
-	if !known {
+	in := p.subs.Get(name)
+	if in.sub == nil {
 		return
 	}
-	delete(p.subs, name)
+	p.subs.Remove(in)
 	p.opts.Metrics.Subscriptions.Dec()
 	p.opts.Metrics.Unsubscribes.Inc()
 	if err := p.nc.Load().Unsubscribe(in.sub); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
@@ -239,15 +245,15 @@ func (p *publisher) resolve() {
 	}
 	nc, confirmed, renewed := p.nc.Load(), p.confirmed.Load(), p.renewed.Load()
 	var names []string
-	for name, in := range p.subs {
+	for _, in := range p.subs.List() {
 		if int32(in.number-confirmed) > 0 || int32(renewed-confirmed) > 0 {
-			names = append(names, name)
+			names = append(names, in.Key())
 		}
 	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(int32(p.subs[a].number-p.subs[b].number), 0) })
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(int32(p.subs.Get(a).number-p.subs.Get(b).number), 0) })
 	for _, name := range names {
 		p.opts.Metrics.Unsubscribes.Inc()
-		_ = nc.Unsubscribe(p.subs[name].sub) // fails if the connection is closed: reopen subscribes again
+		_ = nc.Unsubscribe(p.subs.Get(name).sub) // fails if the connection is closed: reopen subscribes again
 	}
 	base := int32(renewed-confirmed) > 0
 	if base {
@@ -290,7 +296,7 @@ func (p *publisher) resolve() {
 		return
 	}
 	r.tries++
-	r.limit, r.until = len(p.subs), time.Now().Add(min(refusalFirst<<min(r.tries-1, 10), refusalMost))
+	r.limit, r.until = p.subs.Len(), time.Now().Add(min(refusalFirst<<min(r.tries-1, 10), refusalMost))
 	p.opts.Log.Error("NATS denies further subscriptions; raise max_subscriptions in the server's configuration",
 		"connection", p.number, "subject", eventSubject(names[len(names)-1]), "refused", lost, "limit", r.limit, "pause", time.Until(r.until))
 }

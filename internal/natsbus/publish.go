@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/internal/invariants"
+	"sluice/internal/keyed"
 	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/tracing"
@@ -86,7 +87,7 @@ func (l *link) enqueue(b *batch) {
 type publisher struct {
 	*link
 
-	subs  map[string]interest // by resource name
+	subs  keyed.Table[interest] // by resource name
 	room  room
 	reply []byte // reused for reply subjects
 	batch *batch // in progress; nil: none
@@ -100,7 +101,7 @@ type publisher struct {
 }
 
 func newPublisher(l *link) *publisher {
-	return &publisher{link: l, subs: make(map[string]interest), idle: func() {}}
+	return &publisher{link: l, idle: func() {}}
 }
 
 // publish is the publisher's loop.
@@ -124,8 +125,8 @@ func (p *publisher) send() (closed bool) {
 		p.perform()
 		poke(p.work) // there may be more
 	}
-	if h := p.waiting.sending; h != nil {
-		p.waiting.sending = nil
+	if h := p.waiting.sending; h.slot != nil {
+		p.waiting.sending = held{}
 		p.fail(&h.op, errFault)
 		poke(p.work)
 	}

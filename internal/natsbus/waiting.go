@@ -9,7 +9,7 @@ import (
 // waiting is the requests of a link that wait for their services' limits. The publisher owns it.
 type waiting struct {
 	services []*queue
-	sending  *held // taken from its queue and being sent
+	sending  held // taken from its queue and being sent; zero: none
 }
 
 // queue is the requests that wait for one service.
@@ -100,9 +100,9 @@ func (p *publisher) sendQueue(q *queue) {
 			return
 		}
 		if h, ok := p.pop(q); ok {
-			p.waiting.sending = &h
-			p.request(&h.op, h.payload, now)
-			p.waiting.sending = nil
+			p.waiting.sending = h
+			p.request(&p.waiting.sending.op, h.payload, now)
+			p.waiting.sending = held{}
 		} else {
 			q.service.Release()
 		}
