@@ -9,9 +9,23 @@ type agenda struct {
 }
 
 type items struct {
-	loaded []*Sub      // their topics are loaded or failed; settle is due
+	loaded []*Sub      // their topics are loaded or failed; settle is due from next on
+	next   int         // the first of loaded for which settle is due
 	freed  []*throttle // have a free place
 	order  *order      // requests queued for their turn; nil without any
+}
+
+// keepLoaded bounds the memory that is kept for the next agenda: a page with its references fits.
+const keepLoaded = 256
+
+// nextLoaded removes the next subscription for which settle is due, and returns it.
+func (a *items) nextLoaded() *Sub {
+	b := a.loaded[a.next]
+	a.loaded[a.next] = nil
+	if a.next++; a.next == len(a.loaded) {
+		a.loaded, a.next = a.loaded[:0], 0
+	}
+	return b
 }
 
 // ensureItems returns the agenda's items, making them if needed from spare, the ones that
@@ -30,7 +44,10 @@ func (a *agenda) clearItems(keepOrder bool, spare **items) {
 	if a.items == nil {
 		return
 	}
-	a.loaded, a.freed = nil, nil
+	if clear(a.loaded); cap(a.loaded) > keepLoaded {
+		a.loaded = nil
+	}
+	a.loaded, a.next, a.freed = a.loaded[:0], 0, nil
 	if keepOrder && a.order != nil {
 		return
 	}

@@ -93,25 +93,23 @@ func (f *fetch) load() {
 		if b.state == subDeleted {
 			b.s.reload(b, nil, nil)
 		}
-		if b.state != subSent {
-			waiting, ready := false, false
-			first := f
-			newWaiter(b.s, []*Sub{b}, func() {
-				switch {
-				case !waiting:
-					ready = true
-				case b.state == subDeleted: // another message has sent it meanwhile, and its end
-					first.load()
-				default:
-					first.finish().load()
-				}
-			})
-			if waiting = !ready; waiting {
-				return
-			}
+		if b.state != subSent && b.s.incomplete(b) {
+			f.await()
+			return
 		}
 		f = f.finish()
 	}
+}
+
+// await has the fetch go on when what is loading has loaded.
+func (f *fetch) await() {
+	newWaiter(f.s, []*Sub{f.b}, func() {
+		if f.b.state == subDeleted { // another message has sent it meanwhile, and its end
+			f.load()
+			return
+		}
+		f.finish().load()
+	})
 }
 
 // finish responds and returns the next fetch to finish, nil if there is none.

@@ -201,6 +201,13 @@ func (g *graph) unsent(roots []*Sub, f func(*Sub)) {
 	}
 }
 
+// incomplete reports whether b, or what the client lacks of what it refers to, is loading.
+func (g *graph) incomplete(b *Sub) bool {
+	loading := false
+	g.unsent([]*Sub{b}, func(c *Sub) { loading = loading || c.state == subLoading })
+	return loading
+}
+
 // collectSet appends to set the resources that the client needs to hold roots.
 func (g *graph) collectSet(set []fanout.Resource, roots ...*Sub) []fanout.Resource {
 	g.unsent(roots, func(b *Sub) {

@@ -147,7 +147,7 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 				b.cacheAccess(a)
 			}
 			s.waits("", rid, waitLoad)
-			newWaiter(s, []*Sub{b}, func() {
+			loaded := func() {
 				if b.state == subFailed {
 					answer(nil, meta, b.work.err)
 					f.done(false)
@@ -155,7 +155,12 @@ func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta
 				}
 				answer(b, meta, nil)
 				f.done(true)
-			})
+			}
+			if s.incomplete(b) {
+				newWaiter(s, []*Sub{b}, loaded)
+			} else {
+				loaded()
+			}
 		})
 	})
 }

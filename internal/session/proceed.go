@@ -21,8 +21,7 @@ func (s *Session) proceed() {
 	for !s.closed && s.due() {
 		switch {
 		case len(s.loaded) > 0:
-			b := s.loaded[0]
-			s.loaded = s.loaded[1:]
+			b := s.nextLoaded()
 			// It may have ended since, and be loading again.
 			if t := b.Topic(); b.state == subLoading && t != nil && t.Settled() {
 				b.settle()
