@@ -10,8 +10,8 @@ import (
 // branches of its literal parts, also below a wildcard.
 type index struct{ root indexNode }
 
-// indexNode is the names with the same parts before the last dots: those that end with one part more,
-// and those that go on.
+// indexNode is the names with the same first parts: those that end with one part more, and those
+// that go on.
 type indexNode struct {
 	ends keyed.Table[indexEnd]
 	kids keyed.Table[indexKid]
