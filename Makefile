@@ -19,7 +19,7 @@ E2E     := internal/e2e
 FORTESTS := internal/owner/.*[Mm]anual(Clock|Alarm)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz bench e2e deps cross ci load compare soak soakshort simulate differential reliability scale interest relay resgate-table release packages package-test clean
+.PHONY: help build demo example examples picture site test race alloc invariants lint fmt docs fuzz coverage bench e2e deps cross ci load compare soak soakshort simulate differential reliability scale interest relay resgate-table release packages package-test clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,19 @@ fuzz: ## fuzz all targets, each for TIME (10s; 5m: four hours); KEEP=30 keeps th
 	    for input in $$(ls -Sr $$found 2>/dev/null | head -n $(KEEP)); do mkdir -p $$kept && cp -n $$found/$$input $$kept/; done; \
 	  done; \
 	done
+
+# Whose coverage counts, and the packages whose tests enter that code.
+COVERED  := ./wsproto ./internal/res ./internal/session ./cache
+COVERING := $(COVERED) ./fanout ./gateway $(addprefix ./internal/,restest simulation httpapi httpedge owners admin upstream)
+comma    := ,
+space    := $(subst ,, )
+
+coverage: ## print which blocks of the core's code no test enters, and the share of the others (some minutes)
+	rm -rf bin/coverage && mkdir -p bin/coverage
+	$(GO) test -vet off -count 1 -timeout $(TIMEOUT) -cover -coverpkg $(subst $(space),$(comma),$(COVERED)) $(COVERING) -args -test.gocoverdir=$(CURDIR)/bin/coverage
+	@$(GO) tool covdata textfmt -i bin/coverage -o bin/coverage/blocks
+	@awk '$$NF == 0 { print $$1 }' bin/coverage/blocks | sort -V
+	@$(GO) tool covdata percent -i bin/coverage
 
 bench: ## run the benchmarks (PKG=./fanout narrows it)
 	$(GO) test -run '^$$' -bench . -benchmem $(PKG)

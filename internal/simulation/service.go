@@ -21,8 +21,9 @@ type service struct {
 	open    []*request // requests without a reply
 	out     []toServer
 	renewed int
-	away    bool // it has ended: NATS has no responders for its requests
-	left    bool // it was away
+	resets  []string // patterns of all resets
+	away    bool     // it has ended: NATS has no responders for its requests
+	left    bool     // it was away
 }
 
 type request struct {
@@ -126,7 +127,16 @@ func (s *service) reset() {
 	if name := s.name + ".query"; covers(pattern, name) && w.one(2) {
 		s.store.SetSliced(name, s.store.Vary(w.random(), name, w.value))
 	}
+	s.resets = append(s.resets, pattern)
 	s.say("system.reset", `{"resources":["`+pattern+`"]}`)
+}
+
+// repeat repeats the resets. A get that follows a reset and is answered too late leaves the old
+// state (RES.md 3.2), and no other one follows.
+func (s *service) repeat() {
+	for _, pattern := range s.resets {
+		s.say("system.reset", `{"resources":["`+pattern+`"]}`)
+	}
 }
 
 func covers(pattern, rid string) bool {
@@ -166,6 +176,7 @@ func (s *service) leave() {
 func (s *service) come() {
 	s.w.logf("%s starts", s.name)
 	s.away = false
+	s.resets = []string{s.name + ".>"}
 	s.say("system.reset", `{"resources":["`+s.name+`.>"],"access":["`+s.name+`.>"]}`)
 }
 

@@ -40,6 +40,11 @@ func (w *world) settle() {
 	if n := w.busMetrics.Pending.Load(); n > 0 && !w.lossy && !left {
 		w.failf("%d requests wait although services have answered all that they got", n)
 	}
+	if w.busMetrics.Timeouts.Load() > 0 && w.cacheMetrics.RegetFailures.Load() > 0 {
+		for _, s := range w.services {
+			s.repeat()
+		}
+	}
 	w.rest("the clients", w.exact)
 	w.look()
 	w.rest("the clients after requests by HTTP", w.exact)
