@@ -68,7 +68,8 @@ func (f *follower) check() error {
 		got, _ := f.view.Value(rid)
 		switch {
 		case ok && f.view.Failed(rid) && strings.Contains(got, `"system.timeout"`) && (f.w.busMetrics.Timeouts.Load() > 0 || f.w.busMetrics.Disconnects.Load() > 3):
-			// It stays failed for the client, as a service was asked in vain, or the request was cut four times.
+			// It stays failed for the client, as a service was asked in vain, or the request was
+			// cut four times.
 		case ok && f.view.Failed(rid) && f.w.born[rid]:
 		case ok && f.view.Failed(rid) && strings.Contains(got, `"system.notFound"`) && f.w.of(rid).left:
 			// Nor does the service's return repair it.
