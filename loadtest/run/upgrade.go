@@ -59,16 +59,15 @@ func (w *window) summary(kind client.Kind) hist.Summary {
 
 // upgrading is the measurement of upgrades.
 type upgrading struct {
-	st        *stage
-	m         *measurement
-	company   []*company
-	outside   *window
-	during    *window
-	probe     *probe
-	out       *result.Upgrade
-	waited    *hist.Hist // the pauses of clients in upgrades
-	ratio     float64    // the highest of both processes' memory to one's
-	completed int64      // deliveries before the first upgrade
+	st      *stage
+	m       *measurement
+	company []*company
+	outside *window
+	during  *window
+	probe   *probe
+	out     *result.Upgrade
+	waited  *hist.Hist // the pauses of clients in upgrades
+	ratio   float64    // the highest of both processes' memory to one's
 }
 
 // upgrade has other processes take the server's place, one after the other, while clients get
