@@ -296,7 +296,7 @@ func (w *world) settle(f fault) {
 		if ended() {
 			return true
 		}
-		c, err := w.dial("probe")
+		c, err := w.dial("probe", nil)
 		if err != nil {
 			return false
 		}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -29,6 +30,7 @@ type world struct {
 	rng    *rand.Rand
 	ticks  map[string]int // custom events, by resource
 	values int
+	bigN   int            // the newest number of a large resource
 	access map[string]int // requests, by resource
 	cid    string         // of the newest
 	asks   map[string]int // access requests, by connection ID
@@ -36,7 +38,10 @@ type world struct {
 	calls  []string       // payloads
 	mayEnd bool           // clients may be disconnected
 
-	dial    func(name string) (*restest.Client, error)
+	every  time.Duration // between changes
+	secure *tls.Config   // of HTTP clients; nil: they use no TLS
+
+	dial    func(name string, arrived func()) (*restest.Client, error)
 	clients []*follower
 	end     chan struct{}
 	ended   chan struct{}
@@ -66,7 +71,7 @@ func newWorld(t *testing.T, settings string, environ ...string) *world {
 	l := startLineage(t, settings, environ...)
 	w := &world{
 		t: t, l: l, store: resmodel.NewStore(), rng: rand.New(rand.NewPCG(1, 2)), ticks: map[string]int{}, access: map[string]int{}, asks: map[string]int{},
-		end: make(chan struct{}), ended: make(chan struct{}),
+		every: time.Millisecond, end: make(chan struct{}), ended: make(chan struct{}),
 	}
 	for i, rid := range rids() {
 		if strings.Contains(rid, "c") {
@@ -75,7 +80,9 @@ func newWorld(t *testing.T, settings string, environ ...string) *world {
 			w.store.Set(rid, map[string]any{"a": float64(i)})
 		}
 	}
-	w.dial = func(name string) (*restest.Client, error) { return restest.Dial(name, "ws://"+l.addr+"/", nil) }
+	w.dial = func(name string, arrived func()) (*restest.Client, error) {
+		return restest.Dial(name, "ws://"+l.addr+"/", arrived)
+	}
 	var err error
 	if w.nc, err = nats.Connect(l.nats); err != nil {
 		t.Fatal(err)
@@ -154,7 +161,7 @@ func (w *world) mutate(rid string) {
 
 // begin has the resources change until rest.
 func (w *world) begin() {
-	ticker := time.NewTicker(time.Millisecond)
+	ticker := time.NewTicker(w.every)
 	go func() {
 		defer close(w.ended)
 		defer ticker.Stop()
@@ -172,7 +179,7 @@ func (w *world) begin() {
 // client opens a WebSocket and subscribes to resources.
 func (w *world) client(rids ...string) *follower {
 	w.t.Helper()
-	c, err := w.dial(fmt.Sprint("c", len(w.clients)))
+	c, err := w.dial(fmt.Sprint("c", len(w.clients)), nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -284,6 +291,12 @@ func (w *world) differs(f *follower) string {
 		}
 		if f.ticks[rid] != w.ticks[rid] && f.ticks[rid] > 0 {
 			return fmt.Sprintf("%s: %d custom events, not %d", rid, f.ticks[rid], w.ticks[rid])
+		}
+	}
+	for _, rid := range f.view.Held() { // also by reference
+		want, ok := w.store.Value(rid)
+		if got, _ := f.view.Value(rid); !ok || got != resmodel.Encode(want) {
+			return fmt.Sprintf("%s, which it holds: %s, not %s", rid, got, resmodel.Encode(want))
 		}
 	}
 	return ""

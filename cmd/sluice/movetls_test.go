@@ -32,7 +32,8 @@ func secureWorld(t *testing.T, version uint16, environ ...string) (w *world, sui
 	settings, roots := secureSettings(t)
 	suite = new(uint16)
 	w = newWorld(t, "loops: 2\n"+settings, environ...)
-	w.dial = func(name string) (*restest.Client, error) {
+	w.secure = &tls.Config{RootCAs: roots}
+	w.dial = func(name string, arrived func()) (*restest.Client, error) {
 		offeredSuites, offeredWithoutAES = with, without
 		if *suite != 0 {
 			offeredSuites, offeredWithoutAES = []uint16{*suite}, []uint16{*suite}
@@ -43,7 +44,7 @@ func secureWorld(t *testing.T, version uint16, environ ...string) (w *world, sui
 			}
 			return nil
 		}}
-		return restest.DialTLS(name, "wss://"+w.l.addr+"/", config, nil)
+		return restest.DialTLS(name, "wss://"+w.l.addr+"/", config, arrived)
 	}
 	return w, suite
 }
