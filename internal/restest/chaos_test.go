@@ -20,14 +20,15 @@ var (
 	seed   = flag.Uint64("seed", 0, "seed of the chaos test; 0: one by the clock, which is logged")
 	rounds = flag.Int("rounds", 7, "rounds of the chaos test, for each of its layouts")
 	steps  = flag.Int("steps", 600, "steps of a round of the chaos test")
+	most   = flag.Int("upgrades", 0, "upgrades in the chaos test, for each of its layouts, at most")
 	recent = flag.Int("recent", 60, "messages of the client to show when the chaos test fails")
 )
 
 // TestChaos runs clients and a service in a random order of requests, replies, events, unannounced
-// changes with resets, revocations and disconnects. After each round nothing is in flight, and then
-// every client's view must equal the service's state. Until then each client folds what it gets as
-// strictly as View does. A failure names the seed; -seed replays the same decisions (the
-// goroutines' timing is the machine's).
+// changes with resets, revocations and disconnects, and with -upgrades of upgrades. After each
+// round nothing is in flight, and then every client's view must equal the service's state. Until
+// then each client folds what it gets as strictly as View does. A failure names the seed; -seed
+// replays the same decisions (the goroutines' timing is the machine's).
 func TestChaos(t *testing.T) {
 	for _, layout := range []layout{
 		{"one", func(c *gateway.Config) { c.Loops, c.Shards, c.Flush = 1, 1, "write" }},
@@ -75,10 +76,11 @@ func (w *chaos) run(rounds int, rested func()) {
 			w.step()
 		}
 		w.rest()
+		w.settle()
 		w.compare()
 		rested()
 	}
-	w.t.Logf("%d messages to clients, %d requests, %d events", w.received, w.answered, w.events)
+	w.t.Logf("%d messages to clients, %d requests, %d events, %d upgrades", w.received, w.answered, w.events, w.upgrades)
 }
 
 // chaos is the driver. Everything in it belongs to the test's goroutine, except the clients' and
@@ -91,8 +93,11 @@ type chaos struct {
 	store   *resmodel.Store
 	service *Service
 	gateway Gateway
-	limited bool     // the service has a low limit
-	trips   *sockets // for round trips only
+	start   func(also func(*gateway.Config)) (Gateway, error) // starts another gateway
+	moving  *succession                                       // nil: the clients stay where they are
+	moved   bool                                              // since the last comparison
+	limited bool                                              // the service has a low limit
+	trips   *sockets                                          // for round trips only
 	clients []*chaosClient
 	pool    []string // resource IDs that clients and references choose from
 	names   []string // all resource names
@@ -102,7 +107,7 @@ type chaos struct {
 
 	sent []string // what the service sent lately: answers and events, in order
 
-	received, answered, events int
+	received, answered, events, upgrades int
 }
 
 type chaosClient struct {
@@ -124,14 +129,17 @@ func newChaos(t *testing.T, seed uint64, url string, change func(*gateway.Config
 		t.Fatal(err)
 	}
 	t.Cleanup(w.service.Close)
-	w.gateway, err = startGateway(Start{NATS: url, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, func(c *gateway.Config) {
-		c.RequestTimeout = 5 * time.Minute // the service answers when it likes
-		c.CacheEviction, c.CacheEvictionMost = 20*time.Millisecond, 100*time.Millisecond
-		c.MinServiceRequests = 1000 // what the service leaves without an answer is no sign of a queue
-		change(c)
-		w.limited = c.MaxServiceRequests > 0
-	})
-	if err != nil {
+	w.start = func(also func(*gateway.Config)) (Gateway, error) {
+		return startGateway(Start{NATS: url, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, func(c *gateway.Config) {
+			c.RequestTimeout = 5 * time.Minute // the service answers when it likes
+			c.CacheEviction, c.CacheEvictionMost = 20*time.Millisecond, 100*time.Millisecond
+			c.MinServiceRequests = 1000 // what the service leaves without an answer is no sign of a queue
+			change(c)
+			also(c)
+			w.limited = c.MaxServiceRequests > 0
+		})
+	}
+	if w.gateway, err = w.start(func(*gateway.Config) {}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.gateway.Stop)
@@ -256,6 +264,8 @@ func (w *chaos) step() {
 		w.act(pick(w, w.clients))
 	case n < 81:
 		w.reconnect(w.rng.IntN(len(w.clients)))
+	case n == 81 && w.upgrades < *most && w.rng.IntN(10) == 0: // each costs a second of rest
+		w.upgrade()
 	case n < 90:
 		w.fold(pick(w, w.clients))
 	default:
@@ -437,6 +447,7 @@ func (w *chaos) checkTick(c *chaosClient, m string) {
 
 // rest answers and folds until nothing moves any more.
 func (w *chaos) rest() {
+	w.upgraded()
 	still := 0
 	for range 500 {
 		w.collect()
@@ -496,6 +507,14 @@ func (w *chaos) roundTrip(connections []*Client) (answered bool) {
 
 // compare holds every client's view against the service's state.
 func (w *chaos) compare() {
+	if c, rid, text := w.wrong(); c != nil {
+		w.differs(c, rid, "%s", text)
+	}
+}
+
+// wrong returns a client whose view of a resource is not as the service's state, and how it
+// differs; nil: there is none.
+func (w *chaos) wrong() (c *chaosClient, rid, text string) {
 	for _, c := range w.clients {
 		for _, rid := range c.view.Held() {
 			if c.view.Deleted(rid) {
@@ -505,17 +524,18 @@ func (w *chaos) compare() {
 			got, _ := c.view.Value(rid)
 			switch {
 			case ok && c.view.Failed(rid):
-				w.differs(c, rid, "%s failed with %s, but it is there", rid, got)
+				return c, rid, fmt.Sprintf("%s failed with %s, but it is there", rid, got)
 			case !ok && !c.view.Failed(rid):
-				w.differs(c, rid, "%s is %s, but it is not there", rid, got)
+				return c, rid, fmt.Sprintf("%s is %s, but it is not there", rid, got)
 			case ok && got != resmodel.Encode(resmodel.AsSeenBy(want, c.version)):
-				w.differs(c, rid, "%s is\n%s, want\n%s", rid, got, resmodel.Encode(resmodel.AsSeenBy(want, c.version)))
+				return c, rid, fmt.Sprintf("%s is\n%s, want\n%s", rid, got, resmodel.Encode(resmodel.AsSeenBy(want, c.version)))
 			}
 		}
 		for _, rid := range c.view.Subscribed() {
 			if name, _, _ := strings.Cut(rid, "?"); w.store.Denied(name) {
-				w.differs(c, rid, "%s is subscribed, but access is denied", rid)
+				return c, rid, fmt.Sprintf("%s is subscribed, but access is denied", rid)
 			}
 		}
 	}
+	return nil, "", ""
 }
