@@ -30,3 +30,11 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+// Each connection keeps its ID, so it is no longer than a size class of 32 bytes.
+func TestIDsAreShort(t *testing.T) {
+	most := netpoll.Handle(255<<54 | (1<<22-1)<<32 | (1<<32 - 1))
+	if id := New().Conn(most); len(id) > 32 {
+		t.Errorf("%s has %d bytes", id, len(id))
+	}
+}
