@@ -5,6 +5,7 @@ import (
 	"math"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,20 +20,23 @@ import (
 // Only a collection tells what is in use. So owners note what they have dropped of it (Dropped):
 // else a quiet process would keep that until the next collection.
 //
-// While the gateway allocates, the runtime's own pace is the right one, and there is no trim. A
-// trim must also pay: it gives back an eighth of what is in use at least. So trims cost less than
-// one per cent of a core: at the highest rate that counts as quiet, an eighth of a gigabyte comes
-// together in two minutes, and a collection of a gigabyte takes less than a second of a core.
+// While the gateway allocates much, the runtime's own pace is the right one, and there is no trim.
+// A trim must also pay: it gives back an eighth of what is in use at least, and as many eighths as
+// the process allocates megabytes per second. So trims cost less than one per cent of a core: an
+// eighth of a gigabyte comes together in two minutes at one megabyte per second, and a collection
+// of a gigabyte takes less than a second of a core.
 
 const (
 	trimInterval = time.Second // of looks
 	// quietLooks is for how many looks in a row the process has to allocate less than quietBytes
 	// each.
 	quietLooks = 3
-	quietBytes = 1 << 20
-	// A trim gives back at least leastTrim bytes, and live/trimPart.
+	quietBytes = trimPart * trimRate
+	// A trim gives back at least leastTrim bytes, and live/trimPart for each trimRate that was
+	// allocated in the busiest of these looks.
 	leastTrim = 2 << 20
 	trimPart  = 8
+	trimRate  = 1 << 20
 )
 
 // Heap is what a Trim reads.
@@ -67,11 +71,12 @@ type Trim struct {
 	ended atomic.Bool
 
 	// Owned by the alarm's function.
-	allocated int64 // at the last look
-	quiet     int   // looks in a row
-	cycles    int64 // collections at the last look
-	dropped   int64 // Heap.Dropped at the last look
-	collected int64 // of these, what a collection has found since
+	allocated int64             // at the last look
+	quiet     int               // looks in a row
+	recent    [quietLooks]int64 // bytes allocated at the last looks
+	cycles    int64             // collections at the last look
+	dropped   int64             // Heap.Dropped at the last look
+	collected int64             // of these, what a collection has found since
 }
 
 // StartTrim begins to give unused memory of this process back.
@@ -97,6 +102,8 @@ func (t *Trim) look() {
 	}
 	defer t.arm()
 	h := t.read()
+	copy(t.recent[:], t.recent[1:])
+	t.recent[quietLooks-1] = h.Allocated - t.allocated
 	if h.Allocated-t.allocated < quietBytes {
 		t.quiet++
 	} else {
@@ -107,7 +114,8 @@ func (t *Trim) look() {
 		t.cycles, t.collected = h.Cycles, t.dropped
 	}
 	t.dropped = h.Dropped
-	if h.Off || t.quiet < quietLooks || h.gain()+h.Dropped-t.collected < max(leastTrim, h.Live/trimPart) || t.busy.Swap(true) {
+	least := max(leastTrim, h.Live/trimPart*max(1, slices.Max(t.recent[:])/trimRate))
+	if h.Off || t.quiet < quietLooks || h.gain()+h.Dropped-t.collected < least || t.busy.Swap(true) {
 		return
 	}
 	t.quiet = 0

@@ -62,7 +62,7 @@ const mib = 1 << 20
 func TestTrimWhenQuiet(t *testing.T) {
 	tt := newTrimmed()
 	tt.set(100*mib, 150*mib, 20*mib)
-	tt.pass(10, 2*mib)
+	tt.pass(10, quietBytes)
 	if tt.begins() {
 		t.Fatal("memory is given back while the process allocates")
 	}
@@ -111,6 +111,26 @@ func TestTrimMustPay(t *testing.T) {
 		tt.pass(quietLooks, 0)
 		if tt.begins() != c.want {
 			t.Errorf("%s: trimmed is %v, want %v", c.name, tt.begins(), c.want)
+		}
+		close(tt.end)
+	}
+}
+
+// The more a process allocates, the more a trim must give back.
+func TestTrimPaysForItsRate(t *testing.T) {
+	for rate, want := range map[int64]int64{0: 10, 1: 10, 2: 20, 3: 30, 7: 70} {
+		tt := newTrimmed()
+		tt.set(80*mib, 80*mib+want*mib-1, 0)
+		tt.pass(quietLooks-1, 0)
+		tt.pass(1, rate*mib)
+		tt.pass(1, 0)
+		if tt.begins() {
+			t.Errorf("at %d MiB/s less than %d MiB are enough", rate, want)
+		}
+		tt.set(80*mib, 80*mib+want*mib, 0)
+		tt.pass(1, 0)
+		if !tt.begins() {
+			t.Errorf("at %d MiB/s %d MiB are not enough", rate, want)
 		}
 		close(tt.end)
 	}
