@@ -23,13 +23,11 @@ func (r *reaper) reap() {
 	for i := 0; i < len(r.conns); i++ {
 		c := r.conns[i]
 		r.conns[i] = nil
-		if c != nil && c.gc != nil { // nil: a panic interrupted its end
-			if c.link() != nil {
-				c.tls().sendCloseNotify()
-			}
-			r.closing = true
-			_ = r.loop.el.Close(c.gc) // calls finalize; gnet has logged an error
-			r.closing = false
+		if c == nil { // letGo has closed it, or a panic interrupted its end
+			continue
+		}
+		if c.gc != nil {
+			r.close(c)
 		} else if c.state != stateClosed {
 			if c.link() != nil {
 				c.tls().sendCloseNotify()
@@ -39,3 +37,26 @@ func (r *reaper) reap() {
 	}
 	r.conns = r.conns[:0]
 }
+
+// letGo closes those of the connections that another owner goes on with. It is for an iteration
+// that stays open: gnet must not read them once more.
+func (r *reaper) letGo() {
+	for i := 0; i < len(r.conns); i++ {
+		if c := r.conns[i]; c != nil && c.gc != nil && c.goesOn() {
+			r.conns[i] = nil
+			r.close(c)
+		}
+	}
+}
+
+func (r *reaper) close(c *Conn) {
+	if c.link() != nil {
+		c.tls().sendCloseNotify()
+	}
+	r.closing = true
+	_ = r.loop.el.Close(c.gc) // calls finalize; gnet has logged an error
+	r.closing = false
+}
+
+// goesOn reports whether net/http or another process goes on with the connection.
+func (c *Conn) goesOn() bool { return c.movedOn() || c.flags&flagKeepOpen != 0 }

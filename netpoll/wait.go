@@ -189,6 +189,7 @@ func (w *waiting) closed(c *Conn, err error) {
 	if !c.ending().tryKeepHalfClosed(err) {
 		c.ending().finalizeSafely()
 	}
+	l.reaper.letGo()
 	switch {
 	case l.engine.needsGnet():
 		l.end()
@@ -196,13 +197,8 @@ func (w *waiting) closed(c *Conn, err error) {
 	case w.parker.Load() == nil:
 		l.end()
 		w.continueQueue()
-	default:
-		if len(l.reaper.conns) > 0 {
-			l.end() // see leave
-		}
-		if !w.selfWakePending {
-			w.selfWake()
-		}
+	case !w.selfWakePending:
+		w.selfWake()
 	}
 }
 
