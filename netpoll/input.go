@@ -17,7 +17,7 @@ type inbox struct {
 func (c *Conn) receive(b []byte) {
 	if c.state >= stateReap {
 		if invariants.Enabled {
-			invariants.Check(!c.goesOn(), "input of a connection is read that another owner goes on with")
+			invariants.Check(!c.ending().goesOn(), "input of a connection is read that another owner goes on with")
 		}
 		return
 	}

@@ -42,7 +42,7 @@ func (r *reaper) reap() {
 // that stays open: gnet must not read them once more.
 func (r *reaper) letGo() {
 	for i := 0; i < len(r.conns); i++ {
-		if c := r.conns[i]; c != nil && c.gc != nil && c.goesOn() {
+		if c := r.conns[i]; c != nil && c.gc != nil && c.ending().goesOn() {
 			r.conns[i] = nil
 			r.close(c)
 		}
@@ -59,4 +59,4 @@ func (r *reaper) close(c *Conn) {
 }
 
 // goesOn reports whether net/http or another process goes on with the connection.
-func (c *Conn) goesOn() bool { return c.movedOn() || c.flags&flagKeepOpen != 0 }
+func (c endingConn) goesOn() bool { return c.movedOn() || c.flags&flagKeepOpen != 0 }
