@@ -65,13 +65,15 @@ type service interface {
 // returns the exit code.
 func (p *process) run(args []string) int {
 	p.args = args
-	build, relay := p.gateway, false
+	build, relay, joins := p.gateway, false, false
 	if len(args) > 0 {
 		switch args[0] {
 		case "demo":
 			build, args = p.demo, args[1:]
 		case "relay":
 			build, args, relay = p.relay, args[1:], true
+		case "takeover":
+			args, joins = args[1:], true
 		case "check":
 			return p.check(args[1:])
 		case "health":
@@ -104,6 +106,12 @@ func (p *process) run(args []string) int {
 	if p.predecessor, err = takeover.Inherit(p.environ, version()); err != nil {
 		return p.misused(err)
 	}
+	if joins && p.predecessor == nil { // a successor has the same arguments
+		if code, err := p.join(args); err != nil {
+			fmt.Fprintf(p.stderr, "sluice: %v\n", err)
+			return code
+		}
+	}
 	setup, err := config.Load(args, p.environ)
 	switch {
 	case err != nil:
@@ -115,6 +123,9 @@ func (p *process) run(args []string) int {
 	log, level := newLog(p.stderr, c)
 	if setup.Created != "" {
 		log.Info("config file written with the defaults", "file", setup.Created)
+	}
+	if joins && p.predecessor == nil {
+		log.Info("no gateway is there to take over from: this one starts", "path", setup.Config.UpgradeSocket)
 	}
 	setup.Relay = relay
 	for _, w := range append(setup.Warnings, setup.Unused()...) {
@@ -145,7 +156,7 @@ func (p *process) run(args []string) int {
 		return p.misused(err)
 	}
 	if p.predecessor != nil && p.predecessor.Check {
-		p.predecessor.Ready(p.takes(&c)...)
+		_ = p.predecessor.Ready(p.takes(&c)...)
 		return exitOK
 	}
 	orders, err := p.listenForOrders(setup.Config.UpgradeSocket)
@@ -224,10 +235,14 @@ func (p *process) serve(s service, c gateway.Config, orders net.Listener, log *s
 			p.predecessor.Fail(err)
 			return exitFailure
 		}
-		p.predecessor.Ready(p.takes(&c)...)
+		if err := p.predecessor.Ready(p.takes(&c)...); err != nil {
+			log.Error("the old process goes on, and this one ends", "error", err)
+			p.stop(s, log)
+			return exitFailure
+		}
 		go p.receive(r, guests, log)
 	} else {
-		p.predecessor.Ready()
+		_ = p.predecessor.Ready()
 	}
 	p.manager.Ready("clients are served")
 	up := &upgrades{p: p, service: s, config: c, log: log, orders: orders, requests: make(chan upgradeRequest), succeeded: make(chan struct{}), ended: make(chan struct{})}

@@ -46,9 +46,8 @@ type upgrades struct {
 
 // upgradeRequest asks for a new process.
 type upgradeRequest struct {
-	check bool
-	step  func(takeover.Progress)
-	done  chan error // one result
+	takeover.Order
+	done chan error // one result
 }
 
 // listenForOrders opens upgradeSocket, unless the predecessor's is at the same path.
@@ -117,12 +116,12 @@ func (u *upgrades) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-u.p.upgrades:
-			r = upgradeRequest{step: func(takeover.Progress) {}, done: make(chan error, 1)}
+			r = upgradeRequest{takeover.Order{Step: func(takeover.Progress) {}}, make(chan error, 1)}
 		case r = <-u.requests:
 		}
 		err := u.do(ctx, r)
 		r.done <- err
-		if err == nil && !r.check {
+		if err == nil && !r.Check {
 			close(u.succeeded)
 			return
 		}
@@ -130,8 +129,8 @@ func (u *upgrades) run(ctx context.Context) {
 }
 
 // request is an order at upgradeSocket.
-func (u *upgrades) request(check bool, step func(takeover.Progress)) error {
-	r := upgradeRequest{check: check, step: step, done: make(chan error, 1)}
+func (u *upgrades) request(o takeover.Order) error {
+	r := upgradeRequest{o, make(chan error, 1)}
 	select {
 	case u.requests <- r:
 	case <-u.succeeded:
@@ -140,11 +139,12 @@ func (u *upgrades) request(check bool, step func(takeover.Progress)) error {
 	return <-r.done
 }
 
-// do starts a new process and lets it take over. After an error nothing has changed.
+// do lets a new process take over, which it starts if there is none yet. After an error nothing has
+// changed.
 func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 	began := time.Now()
 	what := "upgrade"
-	if r.check {
+	if r.Check {
 		what = "check of an upgrade"
 	}
 	u.log.Info(what + " begins")
@@ -167,7 +167,7 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 		return err
 	}
 	service := u.service.(replaceable)
-	if !r.check {
+	if !r.Check {
 		if err := service.Remember(ctx, true); err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 			}
 		}()
 	}
-	say := func(text string) { r.step(takeover.Progress{Text: text}) }
+	say := func(text string) { r.Step(takeover.Progress{Text: text}) }
 	step := func(text string) {
 		u.log.Info(what, "step", text)
 		say(text)
@@ -185,19 +185,27 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 	if err := netpoll.MovesTLS(); err != nil && u.config.TLS {
 		step(fmt.Sprintf("WebSockets with TLS cannot leave process %d, and are closed in its drain: %v", os.Getpid(), err))
 	}
-	successor, err := takeover.Start(ctx, takeover.Options{
-		Path: path, Args: u.p.args, Environ: u.p.environ, Version: version(), Sockets: sockets, Check: r.check,
+	options := takeover.Options{
+		Path: path, Args: u.p.args, Environ: u.p.environ, Version: version(), Sockets: sockets, Check: r.Check,
 		Within: u.config.NATSTimeout + startMargin,
 		Step:   step,
-	})
-	if err != nil || r.check {
+	}
+	var successor *takeover.Successor
+	if r.Conn != nil {
+		successor, err = takeover.Attach(ctx, r.Conn, options)
+	} else {
+		successor, err = takeover.Start(ctx, options)
+	}
+	if err != nil || r.Check {
 		return err
 	}
 	if err := successor.Commit(); err != nil {
 		successor.Abandon()
 		return fmt.Errorf("the new process has ended again: %w", err)
 	}
-	u.p.manager.HandOver(successor.PID)
+	if r.Conn == nil { // else the service manager has not started it, or knows it
+		u.p.manager.HandOver(successor.PID)
+	}
 	if err := successor.Give(); err != nil {
 		u.log.Warn("the new process does not take connections", "error", err)
 	}
@@ -239,7 +247,7 @@ func (u *upgrades) progress(r upgradeRequest) func(m owners.Moving, of int) {
 		now := time.Now()
 		if now.Sub(reported) >= reportEvery || m.Moved == of {
 			reported = now
-			r.step(takeover.Progress{Clients: m.Moved, Of: of, Resources: m.Resources})
+			r.Step(takeover.Progress{Clients: m.Moved, Of: of, Resources: m.Resources})
 		}
 		if now.Sub(logged) >= logEvery {
 			logged = now
@@ -376,6 +384,22 @@ func (u *upgrades) sockets() (all []takeover.Socket, err error) {
 		all = append(all, takeover.Socket{Role: takeover.Control, FD: fd})
 	}
 	return all, nil
+}
+
+// join asks the gateway that the same settings start to hand over to this process. If there is
+// none, this one starts as usual. code is valid with an error.
+func (p *process) join(args []string) (code int, err error) {
+	setup, err := config.Reload(args, p.environ)
+	switch {
+	case setup.Help || setup.Version:
+		return 0, nil
+	case err != nil:
+		return exitUsage, err
+	case setup.Config.UpgradeSocket == "":
+		return exitUsage, errors.New("upgradeSocket is not set: name the socket in the settings of both processes")
+	}
+	p.predecessor, err = takeover.Join(setup.Config.UpgradeSocket, version())
+	return exitFailure, err
 }
 
 // upgrade does "sluice upgrade": it has the gateway that the same settings start replaced by a new

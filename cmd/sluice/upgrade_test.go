@@ -53,6 +53,11 @@ func startLineage(t *testing.T, settings string, environ ...string) *lineage {
 // ended.
 func (l *lineage) run(args ...string) {
 	l.t.Helper()
+	l.start(exec.Command(os.Args[0], args...))
+}
+
+func (l *lineage) start(cmd *exec.Cmd) {
+	l.t.Helper()
 	log, err := os.OpenFile(l.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		l.t.Fatal(err)
@@ -69,7 +74,7 @@ func (l *lineage) run(args ...string) {
 		})
 	}
 	before := len(l.log())
-	cmd, exited := exec.Command(os.Args[0], args...), make(chan struct{})
+	exited := make(chan struct{})
 	cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH")}, l.environ...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

@@ -66,6 +66,11 @@ func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Su
 	}
 	s.guests.expect(1)
 	defer s.guests.expect(-1)
+	defer func() {
+		if err != nil {
+			m.Left = max(m.Left, open-m.Moved-m.Cut-m.Unknown)
+		}
+	}()
 	mover := &mover{set: s, engine: e, prepared: make(map[Resource]struct{})}
 	most = min(max(open/moveBatches, 4), most)
 	patience := s.o.Config.RequestTimeout + movePatience

@@ -11,10 +11,21 @@ import (
 )
 
 // A running gateway takes orders on a Unix socket: one line of JSON with an order, answered with
-// lines of progress, of which the last one has Done.
+// lines of progress, of which the last one has Done. After the order TakeOver the connection is the
+// link between the two processes instead.
 
-// order is what sluice upgrade asks for.
-type order struct{ Check bool }
+// order is what sluice upgrade and sluice takeover ask for.
+type order struct {
+	Check    bool `json:",omitempty"`
+	TakeOver bool `json:",omitempty"` // the process at the other end wants to
+}
+
+// Order is an order as it is carried out.
+type Order struct {
+	Check bool           // only ask the new program whether it could take over
+	Conn  *net.UnixConn  // the process that is to take over, for Attach; nil: it is to be started
+	Step  func(Progress) // reports progress
+}
 
 // Progress is what has been done: a step in words, or how many clients have moved.
 type Progress struct {
@@ -70,8 +81,9 @@ func Keep(l net.Listener) {
 }
 
 // Serve handles orders from processes of the same user, one after the other, until the listener is
-// closed. do carries one out, reports progress with step, and returns why nothing has changed.
-func Serve(l net.Listener, do func(check bool, step func(Progress)) error) {
+// closed. do carries one out, and returns why nothing has changed. Order.Conn belongs to do if it
+// returns nil.
+func Serve(l net.Listener, do func(Order) error) {
 	for {
 		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -80,16 +92,18 @@ func Serve(l net.Listener, do func(check bool, step func(Progress)) error) {
 		if err != nil {
 			continue
 		}
-		serveOne(c, do)
-		_ = c.Close()
+		if !serveOne(c, do) {
+			_ = c.Close()
+		}
 	}
 }
 
-func serveOne(c net.Conn, do func(check bool, step func(Progress)) error) {
+// serveOne handles an order. It reports whether the connection is another's from now on.
+func serveOne(c net.Conn, do func(Order) error) (kept bool) {
 	out := json.NewEncoder(c)
 	if err := sameUser(c); err != nil {
 		_ = out.Encode(progress{Done: true, Error: err.Error()})
-		return
+		return false
 	}
 	_ = c.SetDeadline(time.Now().Add(orderWait))
 	line, err := bufio.NewReaderSize(c, maxOrder).ReadSlice('\n')
@@ -99,14 +113,23 @@ func serveOne(c net.Conn, do func(check bool, step func(Progress)) error) {
 	}
 	if err != nil {
 		_ = out.Encode(progress{Done: true, Error: "the order is malformed"})
-		return
+		return false
 	}
 	_ = c.SetDeadline(time.Time{})
+	if o.TakeOver {
+		u := c.(*net.UnixConn) // sameUser has seen it
+		if err := do(Order{Conn: u, Step: func(Progress) {}}); err != nil {
+			_ = (&link{conn: u}).send(kindFailed, failure{err.Error()})
+			return false
+		}
+		return true
+	}
 	last := progress{Done: true}
-	if err := do(o.Check, func(p Progress) { _ = out.Encode(progress{Progress: p}) }); err != nil {
+	if err := do(Order{Check: o.Check, Step: func(p Progress) { _ = out.Encode(progress{Progress: p}) }}); err != nil {
 		last.Error = err.Error()
 	}
 	_ = out.Encode(last)
+	return false
 }
 
 // Ask gives an order to the gateway that listens at path, calls step with its progress, and returns

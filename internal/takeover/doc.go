@@ -8,5 +8,7 @@
 // moment, which is the point of no return, any error, version mismatch or timeout ends the new
 // process, and the old one goes on as if nothing had happened.
 //
+// A process that something else has started asks for the same at a socket (Join, Attach).
+//
 // It never decides what is handed over, nor how a gateway starts or stops: package main does.
 package takeover

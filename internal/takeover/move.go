@@ -257,10 +257,10 @@ func (b *batch) handle(l *link, r *record, to Taker) error {
 		b.text = nil
 		defer b.wipe()
 		fds, err := r.take()
-		if err != nil {
-			return err
+		if err == nil {
+			err = to.Hold(text, b.keys, fds)
 		}
-		if err := to.Hold(text, b.keys, fds); err != nil {
+		if err != nil {
 			return l.send(kindHeld, held{err.Error()})
 		}
 		b.held = true
@@ -292,7 +292,7 @@ func (r *record) take() (fds []int, err error) {
 			for _, fd := range fds {
 				_ = unix.Close(fd)
 			}
-			return nil, fmt.Errorf("connections are lost: %w", err)
+			return nil, fmt.Errorf("%w: is the limit of open files (ulimit -n) reached?", err)
 		}
 		fds = append(fds, fd)
 	}

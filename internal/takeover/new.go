@@ -1,12 +1,14 @@
 package takeover
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -57,11 +59,39 @@ func Inherit(environ []string, version string) (*Predecessor, error) {
 	return p, err
 }
 
+// Join asks the gateway that takes orders at path to hand over to this process, and returns it: nil
+// if nobody listens there, or why that is not possible.
+func Join(path, version string) (*Predecessor, error) {
+	c, err := net.DialTimeout("unix", path, orderWait)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the gateway at %s cannot be asked: %w", path, err)
+	}
+	l := &link{conn: c.(*net.UnixConn)}
+	if err = sameUser(c); err == nil {
+		err = json.NewEncoder(c).Encode(order{TakeOver: true})
+	}
+	var p *Predecessor
+	if err == nil {
+		p, err = l.inherit(version)
+	}
+	if err != nil {
+		l.close()
+		return nil, fmt.Errorf("the gateway at %s does not hand over: %w", path, err)
+	}
+	return p, nil
+}
+
 // inherit receives what comes before the new process knows its settings.
 func (l *link) inherit(version string) (*Predecessor, error) {
-	r, err := l.receive(helloWait, kindHello)
+	r, err := l.receive(helloWait, kindHello, kindFailed)
 	if err != nil {
 		return nil, fmt.Errorf("the old process does not introduce itself: %w", err)
+	}
+	if r.kind == kindFailed {
+		return nil, r.failure()
 	}
 	var peer hello
 	if err := r.decode(&peer); err != nil {
@@ -130,21 +160,28 @@ func (p *Predecessor) Step(text string) {
 // Ready says that this process serves, or with Check that it could, and waits until the old process
 // has left the rest to this one. The old process may be gone: then this one is in charge all the
 // more. Listeners that were not taken are closed. Receive may follow. takes has the kinds of
-// connections that this process can go on with.
-func (p *Predecessor) Ready(takes ...string) {
+// connections that this process can go on with. The error is why the old process goes on after all:
+// then this one is to end.
+func (p *Predecessor) Ready(takes ...string) error {
 	if p == nil {
-		return
+		return nil
 	}
 	p.closeListeners()
 	if p.link.send(kindReady, ready{takes}) == nil && !p.Check {
-		if _, err := p.link.receive(commitWait, kindCommit); err == nil {
-			if r, err := p.link.receive(commitWait, kindConns); err == nil {
+		r, err := p.link.receive(commitWait, kindCommit, kindFailed)
+		if err == nil && r.kind == kindFailed {
+			p.link.close()
+			return r.failure()
+		}
+		if err == nil {
+			if r, err = p.link.receive(commitWait, kindConns); err == nil {
 				r.close() // it has none
-				return
+				return nil
 			}
 		}
 	}
 	p.link.close()
+	return nil
 }
 
 // connsWait bounds the wait for further connections. It is longer than any drain.

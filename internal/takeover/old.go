@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -78,8 +79,8 @@ type Options struct {
 // Successor is a process that serves.
 type Successor struct {
 	PID     int
-	Takes   []string // kinds of connections that it can go on with
-	process *os.Process
+	Takes   []string    // kinds of connections that it can go on with
+	process *os.Process // nil: it was not started by this one
 	link    *link
 	turn    chan struct{} // one place: records are sent one after the other
 	holds   time.Duration // holdWait
@@ -131,6 +132,26 @@ func Start(ctx context.Context, o Options) (*Successor, error) {
 	return &Successor{
 		PID: cmd.Process.Pid, Takes: takes, process: cmd.Process, link: l, turn: make(chan struct{}, 1), holds: holdWait, ended: ended,
 	}, nil
+}
+
+// Attach is Start for a process that has asked to take over (Order.Conn). Of the options only
+// Version, Sockets, Within and Step count. After an error the connection stays the caller's, who
+// tells that process.
+func Attach(ctx context.Context, c *net.UnixConn, o Options) (*Successor, error) {
+	pid, ended, err := processOf(c)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{conn: c}
+	stop := context.AfterFunc(ctx, l.close)
+	takes, err := l.await(o)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Successor{PID: pid, Takes: takes, link: l, turn: make(chan struct{}, 1), holds: holdWait, ended: ended}, nil
 }
 
 // Commit tells the successor that it is in charge. After an error it has ended, and this process is
@@ -189,8 +210,13 @@ func (l *link) give(all []Conn) error {
 
 // Abandon ends a successor that was not told to be in charge.
 func (s *Successor) Abandon() {
+	if s.process == nil {
+		_ = s.link.send(kindFailed, failure{"the old process goes on"})
+	}
 	s.link.close()
-	_ = s.process.Kill()
+	if s.process != nil {
+		_ = s.process.Kill()
+	}
 }
 
 // await takes the new process from its start to the moment when it serves, and returns the kinds of

@@ -55,7 +55,9 @@ func behave(how string) int {
 	case "serves":
 		l := p.Take(Clients, func(net.Addr) bool { return true })
 		p.Step(fmt.Sprintf("%d for clients, %d others", len(l), len(p.Listeners)))
-		p.Ready(Plaintext, TLS13)
+		if err := p.Ready(Plaintext, TLS13); err != nil {
+			return 5
+		}
 		if p.Check {
 			break
 		}
@@ -389,10 +391,10 @@ func TestOrders(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		Serve(l, func(check bool, step func(Progress)) error {
-			step(Progress{Text: "one"})
-			step(Progress{Clients: 1, Of: 2, Resources: 3})
-			if check {
+		Serve(l, func(o Order) error {
+			o.Step(Progress{Text: "one"})
+			o.Step(Progress{Clients: 1, Of: 2, Resources: 3})
+			if o.Check {
 				return errors.New("not today")
 			}
 			return nil
@@ -428,6 +430,86 @@ func TestOrders(t *testing.T) {
 	}
 }
 
+// A process that asks for it takes over, or learns why not.
+func TestJoin(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	if p, err := Join(path, "v2"); p != nil || err != nil {
+		t.Error("there is nobody:", p, err)
+	}
+	orders, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attached := make(chan *Successor, 1)
+	how := make(chan string, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		Serve(orders, func(o Order) error {
+			version := "v1"
+			switch now := <-how; now {
+			case "refused":
+				return errors.New("not today")
+			case "given up":
+				ctx, cancel := context.WithCancel(context.Background())
+				cancel()
+				_, err := Attach(ctx, o.Conn, Options{Version: version, Within: testkit.Patience, Step: func(string) {}})
+				return err
+			}
+			_, socket := listen(t)
+			s, err := Attach(context.Background(), o.Conn, Options{Version: version, Sockets: []Socket{socket}, Within: testkit.Patience, Step: func(string) {}})
+			if err == nil {
+				attached <- s
+			}
+			return err
+		})
+	}()
+	how <- "refused"
+	if _, err := Join(path, "v2"); err == nil || !strings.Contains(err.Error(), "not today") {
+		t.Error(err)
+	}
+	how <- "given up"
+	if _, err := Join(path, "v2"); err == nil {
+		t.Error("no error")
+	}
+	for _, in := range []string{"charge", "doubt"} {
+		how <- in
+		p, err := Join(path, "v2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := p.Take(Clients, func(net.Addr) bool { return true })
+		if p.Version != "v1" || len(l) != 1 {
+			t.Errorf("it takes %d sockets over from %s", len(l), p.Version)
+		}
+		ready := make(chan error, 1)
+		go func() { ready <- p.Ready(Plaintext) }()
+		s := testkit.Await(t, attached, "the old process's consent")
+		if s.PID != os.Getpid() || fmt.Sprint(s.Takes) != "[plaintext]" {
+			t.Errorf("process %d takes %v", s.PID, s.Takes)
+		}
+		if in == "doubt" {
+			s.Abandon()
+			if err := testkit.Await(t, ready, "the end"); err == nil {
+				t.Error("it is in charge, though the other one goes on")
+			}
+			continue
+		}
+		if err := errors.Join(s.Commit(), s.Give()); err != nil {
+			t.Error(err)
+		}
+		if err := testkit.Await(t, ready, "the last word"); err != nil {
+			t.Error(err)
+		}
+		s.link.close()
+		if err := p.Receive(new(taker)); err != nil {
+			t.Error(err)
+		}
+	}
+	_ = orders.Close()
+	<-ended
+}
+
 func TestNotInherited(t *testing.T) {
 	if p, err := Inherit([]string{"X=" + variable}, "v"); p != nil || err != nil {
 		t.Error(p, err)
@@ -440,7 +522,7 @@ func TestNotInherited(t *testing.T) {
 	var none *Predecessor
 	none.Step("")
 	none.Fail(nil)
-	none.Ready()
+	_ = none.Ready()
 	if l := none.Take(Clients, func(net.Addr) bool { return true }); l != nil {
 		t.Error(l)
 	}
