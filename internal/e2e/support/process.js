@@ -57,6 +57,10 @@ export class Process {
     this.#exited.then(() => (this.running = false));
   }
 
+  get pid() {
+    return this.#child.pid;
+  }
+
   /** Waits for a condition, and fails immediately if the process ends before. */
   async ready(condition, what) {
     await until(async () => {
