@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"sluice/fanout"
 	"sluice/internal/connid"
 	"sluice/internal/httpedge"
+	"sluice/internal/memory"
 	"sluice/internal/overlap"
 	"sluice/internal/owner"
 	"sluice/internal/res"
@@ -37,6 +39,9 @@ type Guests struct {
 	fds     []int    // of its clients
 	turn    int      // of the loops
 
+	releaseAt int    // so many clients give memory back that is not used
+	endLean   func() // see memory.Lean
+
 	Moved   int           // clients that have arrived
 	Longest time.Duration // from where a client was taken out of the other process to where it went on
 }
@@ -45,11 +50,12 @@ type Guests struct {
 // foreign clients are kept, until Done.
 func (s *Set) NewGuests(e *netpoll.Engine) *Guests {
 	s.guests.expect(1)
-	return &Guests{set: s, engine: e, snapshots: make(map[int]*state.Snapshot)}
+	return &Guests{set: s, engine: e, snapshots: make(map[int]*state.Snapshot), releaseAt: fewClients, endLean: memory.Lean()}
 }
 
 // Done is called when no more clients come.
 func (g *Guests) Done(ctx context.Context) error {
+	g.endLean()
 	g.release()
 	g.set.guests.expect(-1)
 	return g.set.Remember(ctx, false)
@@ -205,6 +211,10 @@ func (g *Guests) Serve() error {
 	g.Longest = max(g.Longest, time.Duration(time.Now().UnixNano())-a.b.At)
 	g.Moved += len(g.fds) - int(a.failed.Load())
 	g.end()
+	if g.Moved >= g.releaseAt { // see Set.Move
+		g.releaseAt = g.Moved + g.Moved/moveReleases
+		debug.FreeOSMemory()
+	}
 	return err
 }
 

@@ -144,6 +144,7 @@ type mover struct {
 	next    int
 
 	prepared map[Resource]struct{} // those that the other process was asked for
+	released int                   // calls of release that have had an effect
 
 	blind bool // NATS does not tell when a process has got all that was sent before: see barrier
 }

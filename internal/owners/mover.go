@@ -2,8 +2,10 @@ package owners
 
 import (
 	"context"
+	"runtime/debug"
 	"time"
 
+	"sluice/internal/memory"
 	"sluice/netpoll"
 )
 
@@ -35,6 +37,10 @@ const (
 	moveAgain = 20 * time.Millisecond
 	// blindWait is how long Pack waits where NATS does not tell what it has sent.
 	blindWait = 200 * time.Millisecond
+	// What clients have used is given back to the system so many times while they go: two processes
+	// hold them, for which there may be no memory. With fewer than fewClients it does not pay.
+	moveReleases = 8
+	fewClients   = 1000
 	// movePatience is added to the timeout of requests: as long goes on what moves no client.
 	movePatience = 2 * time.Second
 )
@@ -72,6 +78,8 @@ func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Su
 		}
 	}()
 	mover := &mover{set: s, engine: e, prepared: make(map[Resource]struct{})}
+	defer memory.Lean()()
+	mover.release(0, open)
 	most = min(max(open/moveBatches, 4), most)
 	patience := s.o.Config.RequestTimeout + movePatience
 	for last := s.o.Clock.Now(); ; {
@@ -86,6 +94,7 @@ func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Su
 					return m, err
 				}
 				progress(m)
+				mover.release(m.Moved, open)
 			}
 		}
 		now := s.o.Clock.Now()
@@ -99,6 +108,14 @@ func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Su
 		case <-time.After(moveAgain):
 		case <-ctx.Done():
 		}
+	}
+}
+
+// release gives the memory that clients have left back to the system, if enough of them have gone.
+func (m *mover) release(gone, of int) {
+	if of >= fewClients && gone >= m.released*of/moveReleases {
+		m.released++
+		debug.FreeOSMemory()
 	}
 }
 
