@@ -7,8 +7,8 @@ import "runtime/debug"
 const leanPercent = 25
 
 // Lean keeps the heap close to what is in use, for more time in the collector, until end is called.
-// That is for a process that fills beside another one with the same clients. There is one at a
-// time.
+// That is for a process that fills beside another one with the same clients. Of several at a time
+// the first counts.
 func Lean() (end func()) {
 	before := debug.SetGCPercent(leanPercent)
 	if before <= leanPercent { // it is leaner, or has no collections by choice (GOGC=off)
