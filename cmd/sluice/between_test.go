@@ -235,9 +235,7 @@ func disturbed(t *testing.T, f fault, secure bool) {
 	})
 	w.begin()
 	all := rids()
-	for i := range 24 {
-		w.client(all[i%len(all)], all[(i*5+3)%len(all)])
-	}
+	w.fill(24)
 	w.mayEnd = true
 	_, _, _ = w.l.upgrade() // its result depends on the point
 	w.l.until("fault injected", 1)

@@ -55,9 +55,7 @@ func underLoad(t *testing.T, w *world, upgrades, lags, clients int) {
 	w.every = max(w.every, 2*time.Millisecond)
 	w.begin()
 	all := rids()
-	for i := range clients {
-		w.client(all[i%len(all)], all[(i*5+3)%len(all)])
-	}
+	w.fill(clients)
 	busy := w.clients[:clients/3] // the others only listen
 	quiet := map[string]int{}
 	for _, f := range w.clients[len(busy):] {

@@ -322,15 +322,21 @@ func (w *world) upgrade(round int) string {
 	return stdout
 }
 
+// fill connects so many clients, with two resources each.
+func (w *world) fill(clients int) {
+	w.t.Helper()
+	all := rids()
+	for i := range clients {
+		w.client(all[i%len(all)], all[(i*5+3)%len(all)])
+	}
+}
+
 // While everything changes, WebSocket clients go over to new processes. They miss nothing, get
 // nothing twice, and nothing is asked again for them.
 func TestWebSocketsMove(t *testing.T) {
 	w := newWorld(t, "loops: 2\n")
 	w.begin()
-	all := rids()
-	for i := range 24 {
-		w.client(all[i%len(all)], all[(i*5+3)%len(all)])
-	}
+	w.fill(24)
 	asked := w.asked()
 	for round := range 3 {
 		if out := w.upgrade(round + 1); !strings.Contains(out, "24 WebSockets have moved") {

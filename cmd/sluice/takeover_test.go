@@ -20,10 +20,7 @@ import (
 func TestTakeOver(t *testing.T) {
 	w := newWorld(t, "loops: 2\n")
 	w.begin()
-	all := rids()
-	for i := range 12 {
-		w.client(all[i%len(all)], all[(i*5+3)%len(all)])
-	}
+	w.fill(12)
 	asked := w.asked()
 	first, exited := w.l.first, w.l.exited
 	w.l.run("takeover", "-c", w.l.file)

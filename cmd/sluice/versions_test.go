@@ -34,10 +34,7 @@ func TestUpgradeAndDowngrade(t *testing.T) {
 	}
 	w := newWorld(t, "loops: 2\n")
 	w.begin()
-	all := rids()
-	for i := range 12 {
-		w.client(all[i%len(all)], all[(i*5+3)%len(all)])
-	}
+	w.fill(12)
 	asked := w.asked()
 	install("v1.0.0")
 	exited := w.l.exited
