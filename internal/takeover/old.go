@@ -90,6 +90,9 @@ type Successor struct {
 // Start starts the program that takes over, and returns when it serves. After an error it has been
 // ended, and nothing has changed. With Options.Check the Successor is nil: it has ended.
 func Start(ctx context.Context, o Options) (*Successor, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	ours, theirs, err := pair()
 	if err != nil {
 		return nil, err
@@ -138,6 +141,9 @@ func Start(ctx context.Context, o Options) (*Successor, error) {
 // Version, Sockets, Within and Step count. After an error the connection stays the caller's, who
 // tells that process.
 func Attach(ctx context.Context, c *net.UnixConn, o Options) (*Successor, error) {
+	if err := ctx.Err(); err != nil { // AfterFunc's goroutine may run late
+		return nil, err
+	}
 	pid, ended, err := processOf(c)
 	if err != nil {
 		return nil, err
