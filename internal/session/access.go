@@ -158,6 +158,9 @@ func (b *Sub) onAccess(a *access, _ *res.Meta) {
 		return
 	}
 	b.cacheAccess(a)
+	// Requests that came after what has outdated the result get it, too. Nothing else has what they
+	// subscribe to checked again: the change was before they wanted it, or while nobody told of it.
+	b.reaccess = b.reaccess || b.outdated && b.wanted()
 	w := b.ensureWork()
 	fs := w.onAccess
 	w.onAccess = nil

@@ -112,3 +112,45 @@ func TestAccessUnansweredWithoutGap(t *testing.T) {
 		}
 	}
 }
+
+// TestAccessOutdatedInFlight: a subscription that is granted by the reply to a request from before
+// access may have changed is checked again.
+func TestAccessOutdatedInFlight(t *testing.T) {
+	for name, outdate := range map[string]func(w *world, c *testClient){
+		"the resource was left": func(w *world, c *testClient) {
+			snap := w.service["r.a"]
+			w.service["r.a"] = nil
+			c.request("subscribe", "r.a")
+			w.deliver(0) // it failed to load: from now on nobody gets its events
+			w.service["r.a"] = snap
+		},
+		"access was revoked for a get": func(w *world, c *testClient) {
+			w.clients[1].request("subscribe", "r.a")
+			w.deliver(0)
+			w.answer(0)
+			c.request("get", "r.a")
+			w.env.Hub.ResetAccess(fanout.Changed, everything)
+			w.answers[0], w.answers[1] = w.answers[1], w.answers[0]
+			w.answer(0) // that of the other client
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, Limits{DirectPerRID: 3})
+			w.service["r.a"] = state.NewModel(nil)
+			c := w.clients[0]
+			outdate(w, c)
+			if len(w.answers) != 1 {
+				t.Fatalf("%d requests are in flight, want one for access", len(w.answers))
+			}
+			c.request("subscribe", "r.a")
+			w.answer(0)
+			w.denied["r.a"] = true
+			if err := w.settle(); err != nil {
+				t.Fatal(err)
+			}
+			if c.holds.direct["r.a"] > 0 || !strings.Contains(w.log.String(), `A < {"event":"r.a.unsubscribe"`) {
+				t.Errorf("a client without access is subscribed:\n%s", w.log.String())
+			}
+		})
+	}
+}
