@@ -122,6 +122,12 @@ func (u *upgrades) run(ctx context.Context) {
 		err := u.do(ctx, r)
 		r.done <- err
 		if err == nil && !r.Check {
+			if r.Answered != nil {
+				<-r.Answered // before this process may end
+			}
+			if u.orders != nil { // the next order is for the new process
+				_ = u.orders.Close()
+			}
 			close(u.succeeded)
 			return
 		}
@@ -134,7 +140,7 @@ func (u *upgrades) request(o takeover.Order) error {
 	select {
 	case u.requests <- r:
 	case <-u.succeeded:
-		return errors.New("another process has taken over: ask it")
+		return takeover.ErrSucceeded
 	}
 	return <-r.done
 }
@@ -419,15 +425,23 @@ func (p *process) upgrade(args []string) int {
 	case setup.Config.UpgradeSocket == "":
 		return p.misused(errors.New("upgradeSocket is not set: name the socket in the gateway's settings, or send it SIGUSR2"))
 	}
-	bar := newBar(p.stdout)
-	err = takeover.Ask(setup.Config.UpgradeSocket, check, bar.show)
-	bar.end()
-	if err != nil {
-		fmt.Fprintf(p.stderr, "sluice: nothing has changed: %v\n", err)
-		return exitFailure
+	if err := p.ask(setup.Config.UpgradeSocket, check); err != nil {
+		return p.unchanged(err)
 	}
 	if check {
 		fmt.Fprintln(p.stdout, "the new process could take over")
 	}
 	return exitOK
+}
+
+// ask has the gateway that takes orders at a socket replaced, and shows the progress.
+func (p *process) ask(socket string, check bool) error {
+	bar := newBar(p.stdout)
+	defer bar.end()
+	return takeover.Ask(socket, check, bar.show)
+}
+
+func (p *process) unchanged(err error) int {
+	fmt.Fprintf(p.stderr, "sluice: nothing has changed: %v\n", err)
+	return exitFailure
 }

@@ -212,6 +212,20 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// The next order is for the new process, also while the old ones drain.
+func TestUpgradesFollowEachOther(t *testing.T) {
+	l := startLineage(t, "")
+	for round := range 5 {
+		if code, stdout, stderr := l.upgrade(); code != 0 {
+			t.Fatalf("round %d: exit code %d\n%s%s", round, code, stdout, stderr)
+		}
+	}
+	l.until("msg=stopped", 5)
+	if n := len(l.pids()); n != 5 {
+		t.Errorf("%d processes have taken over", n)
+	}
+}
+
 // httpClient is a connection for HTTP requests.
 type httpClient struct {
 	net.Conn

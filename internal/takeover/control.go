@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -25,6 +26,8 @@ type Order struct {
 	Check bool           // only ask the new program whether it could take over
 	Conn  *net.UnixConn  // the process that is to take over, for Attach; nil: it is to be started
 	Step  func(Progress) // reports progress
+	// Answered is closed when the process that gave the order knows how it ended; nil: nobody waits.
+	Answered <-chan struct{}
 }
 
 // Progress is what has been done: a step in words, or how many clients have moved.
@@ -40,7 +43,15 @@ type progress struct {
 	Progress
 	Done  bool   `json:",omitempty"`
 	Error string `json:",omitempty"` // with Done: why nothing has changed
+	Again bool   `json:",omitempty"` // with Done: another process listens now, which must be asked
 }
+
+// ErrSucceeded says that another process has taken over, and that this one does not listen for
+// orders any more.
+var ErrSucceeded = errors.New("another process has taken over: ask it")
+
+// maxAsks bounds how often an order is given to the next process.
+const maxAsks = 5
 
 const (
 	orderWait = 10 * time.Second // for an order
@@ -124,42 +135,59 @@ func serveOne(c net.Conn, do func(Order) error) (kept bool) {
 		}
 		return true
 	}
-	last := progress{Done: true}
-	if err := do(Order{Check: o.Check, Step: func(p Progress) { _ = out.Encode(progress{Progress: p}) }}); err != nil {
-		last.Error = err.Error()
+	last, answered := progress{Done: true}, make(chan struct{})
+	defer close(answered)
+	if err := do(Order{Check: o.Check, Answered: answered, Step: func(p Progress) { _ = out.Encode(progress{Progress: p}) }}); err != nil {
+		last.Error, last.Again = err.Error(), errors.Is(err, ErrSucceeded)
 	}
+	_ = c.SetWriteDeadline(time.Now().Add(orderWait))
 	_ = out.Encode(last)
 	return false
+}
+
+// Nobody reports whether an error, of Ask among others, says that no process listens.
+func Nobody(err error) bool {
+	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // Ask gives an order to the gateway that listens at path, calls step with its progress, and returns
 // why nothing has changed.
 func Ask(path string, check bool, step func(Progress)) error {
+	for asks := 1; ; asks++ {
+		if again, err := ask(path, check, step); !again || asks == maxAsks {
+			return err
+		}
+	}
+}
+
+// ask is Ask of the process that accepts the connection. It reports whether that was too late, and
+// another one must be asked.
+func ask(path string, check bool, step func(Progress)) (again bool, err error) {
 	c, err := net.DialTimeout("unix", path, orderWait)
 	if err != nil {
-		return fmt.Errorf("no gateway takes orders at %s: %w", path, err)
+		return false, fmt.Errorf("no gateway takes orders at %s: %w", path, err)
 	}
 	defer func() { _ = c.Close() }()
 	if err := json.NewEncoder(c).Encode(order{Check: check}); err != nil {
-		return err
+		return false, err
 	}
 	lines := bufio.NewScanner(c)
 	for {
 		_ = c.SetReadDeadline(time.Now().Add(stepWait))
 		if !lines.Scan() {
-			return errors.New("the gateway has ended before it was done: see its log")
+			return false, errors.New("the gateway has ended before it was done: see its log")
 		}
 		var p progress
 		if err := json.Unmarshal(lines.Bytes(), &p); err != nil {
-			return fmt.Errorf("the gateway's answer is malformed: %w", err)
+			return false, fmt.Errorf("the gateway's answer is malformed: %w", err)
 		}
 		switch {
 		case !p.Done:
 			step(p.Progress)
 		case p.Error != "":
-			return errors.New(p.Error)
+			return p.Again, errors.New(p.Error)
 		default:
-			return nil
+			return false, nil
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -63,7 +62,7 @@ func Inherit(environ []string, version string) (*Predecessor, error) {
 // if nobody listens there, or why that is not possible.
 func Join(path, version string) (*Predecessor, error) {
 	c, err := net.DialTimeout("unix", path, orderWait)
-	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
+	if Nobody(err) {
 		return nil, nil
 	}
 	if err != nil {

@@ -430,6 +430,35 @@ func TestOrders(t *testing.T) {
 	}
 }
 
+// An order that a process accepts when another one has just taken over is given to that one. It is
+// not repeated for ever.
+func TestOrderThatComesTooLate(t *testing.T) {
+	for late, want := range map[int]error{1: nil, maxAsks - 1: nil, maxAsks: ErrSucceeded} {
+		path := filepath.Join(t.TempDir(), "socket")
+		l, err := Listen(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asks := make(chan struct{}, maxAsks+1)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			Serve(l, func(Order) error {
+				asks <- struct{}{}
+				if len(asks) > late {
+					return nil
+				}
+				return ErrSucceeded
+			})
+		}()
+		if err := Ask(path, false, func(Progress) {}); fmt.Sprint(err) != fmt.Sprint(want) || len(asks) != min(late+1, maxAsks) {
+			t.Errorf("%d processes that are too late: %d orders, %v", late, len(asks), err)
+		}
+		_ = l.Close()
+		<-ended
+	}
+}
+
 // A process that asks for it takes over, or learns why not.
 func TestJoin(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
