@@ -98,6 +98,8 @@ func (p *process) run(args []string) int {
 			return p.service(args[1:])
 		case "upgrade":
 			return p.upgrade(args[1:])
+		case "reload":
+			return p.reload(args[1:])
 		case "init":
 			return p.first(args[1:])
 		}

@@ -19,6 +19,13 @@ for f in /etc/sluice /etc/sluice/sluice.yaml; do
 done
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	# Clients of a gateway that runs are drained; it is not started if it does not run.
-	systemctl try-restart sluice.service
+	# A gateway that runs is replaced: with upgradeSocket its WebSockets move to the new process; else, or if that cannot take over,
+	# clients are drained. It is not started if it does not run.
+	if systemctl is-active --quiet sluice.service; then
+		pid=$(systemctl show --value --property MainPID sluice.service)
+		systemctl reload sluice.service || true
+		if [ "$(systemctl show --value --property MainPID sluice.service)" = "$pid" ]; then
+			systemctl try-restart sluice.service
+		fi
+	fi
 fi

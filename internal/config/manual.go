@@ -128,6 +128,7 @@ the file over the defaults. Durations are written like 30s or 1m30s; a bare numb
 	p.macro("SH", "SIGNALS")
 	p.item("SIGTERM, SIGINT", "Stop: health checks fail for shutdownDelay, clients are closed over drainTimeout. A second signal ends the process immediately.")
 	p.item("SIGHUP", "Read the settings again, and apply those that can change while the gateway runs.")
+	p.item("SIGUSR2", "Have a new process take over, as sluice upgrade does.")
 	p.macro("SH", "EXIT STATUS")
 	p.item("0", "A stop that was asked for, or a check without a mistake.")
 	p.item("1", "NATS cannot be reached, the gateway fails, or a second signal ended a stop.")
@@ -147,7 +148,7 @@ The file that --config or ` + envConfig + ` names is YAML if its name ends in .y
 may be absent. Flags and environment variables win over it. "sluice config" prints a file with all settings at their defaults,
 "sluice config --schema" its JSON Schema, and "sluice check --config FILE" checks a file.
 
-Settings that a reload applies take effect by SIGHUP; the others need a restart.`)
+Settings that a reload applies take effect by SIGHUP; the others need an upgrade or a restart.`)
 	p.macro("SH", "SETTINGS")
 	defaults := Config{}.WithDefaults()
 	group := ""

@@ -2,6 +2,8 @@
 # default file. Every line that fails ends the script; the test shows the output.
 set -ex
 deb=$1 later=$2
+# A "!" does not end a script with -e.
+fails() { if "$@"; then echo "this succeeds: $*"; exit 1; fi; }
 export DEBIAN_FRONTEND=noninteractive
 conf=/etc/sluice/sluice.yaml
 
@@ -20,23 +22,23 @@ test "$(stat -c '%U:%G %a' /usr/bin/sluice)" = "root:root 755"
 : the program reads its file as its user, and no other does
 setpriv --reuid=sluice --regid=sluice --clear-groups /usr/bin/sluice check --config $conf >/tmp/effective 2>/tmp/messages
 grep -q 'port: 8080 .*# /etc/sluice/sluice.yaml:' /tmp/effective
-! test -s /tmp/messages
-! setpriv --reuid=nobody --regid=nogroup --clear-groups cat $conf
+fails test -s /tmp/messages
+fails setpriv --reuid=nobody --regid=nogroup --clear-groups cat $conf
 
 : all settings that the file suggests are right, but for certificates that are not there
 sed 's/^#\([a-zA-Z]*:\)/\1/' $conf | grep -v '^tls' >/tmp/all.yaml
 /usr/bin/sluice check --config /tmp/all.yaml >/dev/null 2>/tmp/messages
-! test -s /tmp/messages
+fails test -s /tmp/messages
 
 : units, pages, completions
 systemd-analyze verify --man=no /lib/systemd/system/sluice.service /lib/systemd/system/sluice.socket 2>/tmp/messages
-! grep sluice /tmp/messages
+fails grep sluice /tmp/messages
 systemd-analyze security --offline=true --threshold=20 --no-pager /lib/systemd/system/sluice.service | tail -1
 man -w sluice
 man -w 5 sluice.yaml
 man --warnings -l /usr/share/man/man1/sluice.1.gz 2>&1 >/dev/null | tee /tmp/messages
 man --warnings -l /usr/share/man/man5/sluice.yaml.5.gz 2>&1 >/dev/null | tee -a /tmp/messages
-! test -s /tmp/messages
+fails test -s /tmp/messages
 test -s /usr/share/bash-completion/completions/sluice
 
 : an upgrade keeps what an administrator has changed
@@ -50,10 +52,10 @@ test -e $conf.dpkg-dist || test -e $conf.dpkg-new || grep -q . $conf
 : removing keeps it, too, and purging does not
 dpkg --remove sluice
 test "$(cat $conf)" = 'port: 9000'
-! test -e /usr/bin/sluice
-! test -e /lib/systemd/system/sluice.service
+fails test -e /usr/bin/sluice
+fails test -e /lib/systemd/system/sluice.service
 dpkg --purge sluice
-! test -e /etc/sluice
+fails test -e /etc/sluice
 getent passwd sluice
 
 : without a change, an upgrade brings the new file
