@@ -26,7 +26,7 @@ var commands = []command{
 	{name: "trace", args: "-cid CID|-resource PATTERN [-url URL]", words: append(adminFlags[:len(adminFlags):len(adminFlags)], "-cid", "-resource", "-seconds", "-rate", "-bytes", "-json"), help: "show the messages of a connection, or about resources, as they pass"},
 	{name: "bundle", args: "[-url URL] [-token-file FILE] [-o FILE]", words: adminFlags, help: "collect what a bug report needs from a running gateway's admin port"},
 	{name: "upgrade", args: "[--check] [options]", words: []string{"--check"}, help: "have a new process take over from the gateway with these settings"},
-	{name: "reload", args: options, help: "what systemctl reload runs: with upgradeSocket an upgrade, else SIGHUP to the process that MAINPID names"},
+	{name: "reload", args: options, help: "what systemctl reload runs: an upgrade with upgradeSocket, else SIGHUP"},
 	{name: "takeover", args: options, help: "run the gateway in place of the one with these settings, which ends; without one, run it"},
 	{name: "init", args: options, help: "run the gateway as the child of the first process of a container, where it can be upgraded"},
 	{name: "service", args: "new NAME", words: []string{"new"}, help: "write a small service to begin with, in Go, Node or Python"},

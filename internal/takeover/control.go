@@ -26,7 +26,7 @@ type Order struct {
 	Check bool           // only ask the new program whether it could take over
 	Conn  *net.UnixConn  // the process that is to take over, for Attach; nil: it is to be started
 	Step  func(Progress) // reports progress
-	// Answered is closed when the process that gave the order knows how it ended; nil: nobody waits.
+	// Answered is closed when the answer has been sent; nil: there is none.
 	Answered <-chan struct{}
 }
 
