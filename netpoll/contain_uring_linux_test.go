@@ -3,6 +3,7 @@
 package netpoll
 
 import (
+	"crypto/tls"
 	"errors"
 	"testing"
 
@@ -15,9 +16,18 @@ func TestPanicInAURingFlush(t *testing.T) {
 	if !haveURing(t) {
 		return
 	}
-	for name, sent := range map[string]bool{"before the kernel": false, "behind the kernel": true} {
-		t.Run(name, func(t *testing.T) {
-			l := looseLoop(t, 1<<20)
+	for _, tc := range []struct {
+		name    string
+		sent    bool
+		version uint16
+	}{
+		{"before the kernel", false, 0},
+		{"behind the kernel", true, 0},
+		{"before the kernel, TLS", false, tls.VersionTLS13},
+		{"behind the kernel, TLS", true, tls.VersionTLS13},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			l := looseTLSLoop(t)
 			var failure error
 			calls, ready := kernelURing, 0
 			calls.Enter = func(fd int, submit, wait, flags uint32) (int, unix.Errno) {
@@ -25,7 +35,7 @@ func TestPanicInAURingFlush(t *testing.T) {
 					return kernelURing.Enter(fd, submit, wait, flags)
 				}
 				if ready++; ready == 3 {
-					if sent {
+					if tc.sent {
 						kernelURing.Enter(fd, submit, wait, flags)
 					}
 					panic("bomb: io_uring")
@@ -40,14 +50,18 @@ func TestPanicInAURingFlush(t *testing.T) {
 			ready = 1
 			l.output.flusher = u
 			conns, peers := pairs(t, l, 50)
+			read := func(i int) []byte { return readAll(t, peers[i]) }
+			if tc.version != 0 {
+				read = secureAll(t, conns, peers, tc.version)
+			}
 			closing := 0
 			for round := range 2 {
 				for _, c := range conns {
 					c.Send([]byte{byte(round)})
 				}
 				l.iter.run(stepWrite, stepWrite)
-				for i, fd := range peers {
-					got := readAll(t, fd)
+				for i := range peers {
+					got := read(i)
 					switch {
 					case conns[i].state >= stateReap:
 						if round == 0 {

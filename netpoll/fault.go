@@ -125,10 +125,19 @@ func (i *iteration) repairFlush() {
 	}
 	clear(batch)
 	if i.conn != nil {
-		i.conn.scheduleClose()
+		i.conn.ending().tear()
 		i.conn = nil
 	}
 	o.dirty = dirty
+}
+
+// tear closes a connection of which it is unknown how much was sent: nothing may follow that.
+func (c endingConn) tear() {
+	if t := c.link(); t != nil {
+		t.out.drop()
+		t.closeNotify = true
+	}
+	c.scheduleClose()
 }
 
 // Fault closes a connection whose state a panic may have corrupted: a WebSocket with 1011, a plain

@@ -2,6 +2,7 @@ package netpoll
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -47,9 +48,13 @@ func newFlusher(t testing.TB, flush Flush) flusher {
 
 // withFlushes runs a test with each flusher, on a loop of its own.
 func withFlushes(t *testing.T, test func(t *testing.T, l *Loop)) {
+	withFlushesOf(t, func() *Loop { return looseLoop(t, 8<<20) }, test)
+}
+
+func withFlushesOf(t *testing.T, loop func() *Loop, test func(t *testing.T, l *Loop)) {
 	for _, flush := range bothFlushes {
 		t.Run(string(flush), func(t *testing.T) {
-			l := looseLoop(t, 8<<20)
+			l := loop()
 			l.output.flusher = newFlusher(t, flush)
 			test(t, l)
 		})
@@ -217,13 +222,23 @@ func TestFlushManySlices(t *testing.T) {
 // TestFlushKeepsOrder sends frames of all sizes to peers that read when they like, and compares the
 // streams.
 func TestFlushKeepsOrder(t *testing.T) {
-	withFlushes(t, func(t *testing.T, l *Loop) {
+	for name, version := range map[string]uint16{"plain": 0, "TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
+		t.Run(name, func(t *testing.T) { testFlushKeepsOrder(t, version) })
+	}
+}
+
+func testFlushKeepsOrder(t *testing.T, version uint16) {
+	withFlushesOf(t, func() *Loop { return looseTLSLoop(t) }, func(t *testing.T, l *Loop) {
 		rnd := rand.New(rand.NewPCG(7, 8))
 		conns, peers := pairs(t, l, 40)
+		read := func(i int) []byte { return readAll(t, peers[i]) }
+		if version != 0 {
+			read = secureAll(t, conns, peers, version)
+		}
 		sent, got := make([]bytes.Buffer, len(conns)), make([]bytes.Buffer, len(conns))
 		seq := uint32(0)
 		iterations := 2000
-		if testing.Short() || raceEnabled {
+		if testing.Short() || raceEnabled || version != 0 {
 			iterations = 300
 		}
 		for range iterations {
@@ -244,9 +259,9 @@ func TestFlushKeepsOrder(t *testing.T) {
 				}
 			}
 			l.output.flush()
-			for i, fd := range peers {
+			for i := range peers {
 				if rnd.IntN(1+i) < 2 { // the later, the slower
-					got[i].Write(readAll(t, fd))
+					got[i].Write(read(i))
 				}
 			}
 			l.now += lagMin
@@ -255,10 +270,10 @@ func TestFlushKeepsOrder(t *testing.T) {
 		lags := l.engine.metrics.Lags.Load()
 		for i, c := range conns {
 			for c.Queued() > 0 {
-				got[i].Write(readAll(t, peers[i]))
+				got[i].Write(read(i))
 				retry(l)
 			}
-			got[i].Write(readAll(t, peers[i]))
+			got[i].Write(read(i))
 			if !bytes.Equal(sent[i].Bytes(), got[i].Bytes()) {
 				t.Errorf("connection %d: %d bytes came, other than the %d sent", i, got[i].Len(), sent[i].Len())
 			}

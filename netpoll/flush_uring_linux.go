@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/internal/invariants"
+	"sluice/netpoll/tlskeys"
 	"sluice/netpoll/uring"
 )
 
@@ -14,8 +15,8 @@ const (
 	// make a send cheaper, and the loop cannot be preempted during the call, by the garbage
 	// collector for example: about half a millisecond.
 	uringBatch = 64
-	// uringScratch is how many bytes of connections with several slices one system call carries, at
-	// least smallCopy.
+	// uringScratch is how many bytes of connections with several slices, and of TLS records, one
+	// system call carries: at least those of smallCopy.
 	uringScratch = 64 << 10
 )
 
@@ -29,13 +30,14 @@ type uringFlusher struct {
 	sends  []inFlight // by slot of ring
 	first  uint32     // slot of the first send that is queued
 	bufs   [vectorLen][]byte
-	joined []byte // scratch: holds the joined slices of each connection
+	joined []byte // scratch: holds the joined slices of each connection, or their TLS records
 }
 
 // inFlight is a send whose result has not been taken.
 type inFlight struct {
 	index int32 // of the connection in the batch
 	size  int32
+	at    int32 // with TLS: where its records are in joined, from 1 on; 0: no TLS
 }
 
 // newURingFlusher returns a flusher with a ring of its own, which close frees. It calls failed if
@@ -77,44 +79,73 @@ func (u *uringFlusher) flush(l *Loop, batch []*Conn) {
 // queue queues a send for each connection of the batch from index i on, until the ring or joined is
 // full. It returns the index of the next connection.
 func (u *uringFlusher) queue(batch []*Conn, i int) (next int, queued uint32) {
-	joined := u.joined
+	u.joined = u.joined[:0]
 	for ; i < len(batch) && int(queued) < len(u.sends); i++ {
 		c := batch[i]
 		c.loop.iter.conn = c
+		if (c.queued == 0 || c.state >= stateReap) && c.link() == nil {
+			continue
+		}
+		var b []byte
+		var room bool
+		at := 0
 		if c.link() != nil {
-			c.tls().flushTLS()
-			continue
+			at = len(u.joined) + 1
+			b, room = u.seal(c.tls())
+		} else {
+			b, room = u.gather(c)
 		}
-		if c.queued == 0 || c.state >= stateReap {
-			continue
+		if !room {
+			break
 		}
-		b := c.first
-		if c.more != nil {
-			bufs := c.gather(u.bufs[:0])
-			many, size := len(bufs) > 1, total(bufs)
-			if many && size > smallCopy {
-				clear(bufs)
-				u.writer.writeConn(c)
-				continue
-			}
-			if many && size > cap(joined)-len(joined) {
-				clear(bufs)
-				break
-			}
-			if many {
-				at := len(joined)
-				joined = join(joined, bufs)
-				b = joined[at:]
-			}
-			clear(bufs)
+		if b == nil {
+			continue
 		}
 		slot := u.ring.Add(c.fd, b)
-		if u.sends[slot] = (inFlight{int32(i), int32(len(b))}); queued == 0 {
+		if u.sends[slot] = (inFlight{int32(i), int32(len(b)), int32(at)}); queued == 0 {
 			u.first = slot
 		}
 		queued++
 	}
 	return i, queued
+}
+
+// gather returns the outbox of a connection without TLS, as one slice. nil: it was written.
+func (u *uringFlusher) gather(c *Conn) (b []byte, room bool) {
+	if c.more == nil {
+		return c.first, true
+	}
+	bufs := c.gather(u.bufs[:0])
+	defer clear(bufs)
+	switch size := total(bufs); {
+	case len(bufs) == 1:
+		return bufs[0], true
+	case size > smallCopy:
+		u.writer.writeConn(c)
+		return nil, true
+	case size > cap(u.joined)-len(u.joined):
+		return nil, false
+	}
+	at := len(u.joined)
+	u.joined = join(u.joined, bufs)
+	return u.joined[at:], true
+}
+
+// seal returns the outbox of a connection with TLS as records. nil: it was written, because it is
+// long, has records that wait already, or is sealed by crypto/tls.
+func (u *uringFlusher) seal(c tlsConn) (b []byte, room bool) {
+	t := c.link()
+	if c.state >= stateReap || t.records == nil || !t.out.empty() || c.queued == 0 || c.queued > smallCopy {
+		c.flushTLS()
+		return nil, true
+	}
+	if int(c.queued)+tlskeys.Overhead > cap(u.joined)-len(u.joined) {
+		return nil, false
+	}
+	at := len(u.joined)
+	u.joined, t.plain = t.records.Seal(u.joined, c.oldest(smallCopy)), c.queued
+	c.loop.tls.note(t)
+	return u.joined[at:], true
 }
 
 // submit submits the queued sends and handles their results.
@@ -134,8 +165,15 @@ func (u *uringFlusher) submit(l *Loop, batch []*Conn, queued uint32) {
 		s.size = 0
 		c := batch[s.index]
 		l.iter.conn = c
-		if c.sent(max(int(result), 0), size, sendError(result)) {
+		n, err := max(int(result), 0), sendError(result)
+		switch {
+		case s.at == 0 && c.sent(n, size, err):
 			u.writer.writeConn(c) // it has more output, or the send was interrupted
+		case s.at == 0:
+		case err == unix.EINTR:
+			u.rewrite(c, s.at, size)
+		default:
+			c.tls().sentSealed(u.sealed(s.at, size), n, err)
 		}
 	}
 	due := r.Taken()
@@ -159,12 +197,25 @@ func (u *uringFlusher) clear(batch []*Conn, begun, left uint32) {
 		switch c := batch[s.index]; {
 		case s.size == 0: // it has a result
 		case i < begun:
-			c.scheduleClose() // it is unknown how much was sent
+			c.ending().tear()
 		default:
-			u.writer.writeConn(c)
+			u.rewrite(c, s.at, int(s.size))
 		}
 		s.size = 0
 	}
+}
+
+// rewrite writes what a send that did not begin was to send.
+func (u *uringFlusher) rewrite(c *Conn, at int32, size int) {
+	if at > 0 {
+		c.tls().link().out.add(u.sealed(at, size)) // it has its numbers: nothing may be sealed before it
+	}
+	u.writer.writeConn(c)
+}
+
+// sealed returns the records of a send; at is inFlight.at.
+func (u *uringFlusher) sealed(at int32, size int) []byte {
+	return u.joined[at-1 : int(at)-1+size]
 }
 
 // interrupted handles a flush that has panicked: sends may be queued, or have results that were not
@@ -178,7 +229,7 @@ func (u *uringFlusher) interrupted(batch []*Conn) {
 		}
 		pending = true
 		if int(s.index) < len(batch) {
-			batch[s.index].scheduleClose() // it is unknown how much was sent
+			batch[s.index].ending().tear()
 		}
 		s.size = 0
 	}

@@ -141,43 +141,61 @@ func tcpPairs(t testing.TB, l *Loop, n int) (conns []*Conn, peers []int) {
 func BenchmarkFlushers(b *testing.B) {
 	for _, n := range []int{1, 2, 3, 4, 8, 32, 1000, 5000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			from := uringFrom
-			uringFrom = 1
-			defer func() { uringFrom = from }()
 			l := looseLoop(b, 1<<20)
 			conns, peers := tcpPairs(b, l, n)
-			frame := wsproto.AppendFrame(nil, wsproto.OpText, make([]byte, 100))
-			buf := make([]byte, 64<<10)
-			flushers := []flusher{newFlusher(b, FlushWrite), newFlusher(b, FlushURing)}
-			const sample = 4 // iterations; CPU time is not read for each
-			spent := make([][]float64, len(flushers))
-			for i := 0; b.Loop(); i++ {
-				which := i % len(flushers)
-				l.output.flusher = flushers[which]
-				before := threadTime()
-				for range sample {
-					l.begin()
-					for _, c := range conns {
-						c.Send(frame)
-					}
-					runQueue(l)
-				}
-				spent[which] = append(spent[which], float64(threadTime()-before)/float64(sample*n))
-				b.StopTimer()
-				drainPeers(b, peers, buf)
-				b.StartTimer()
-			}
-			if len(spent[1]) == 0 {
-				return // the trial run
-			}
-			write, batched := median(spent[0]), median(spent[1])
-			b.ReportMetric(write, "write-ns/conn")
-			b.ReportMetric(batched, "uring-ns/conn")
-			b.ReportMetric(batched/write, "ratio")
+			benchmarkFlushers(b, l, conns, peers)
 		})
 	}
+}
+
+// BenchmarkTLSFlushers is BenchmarkFlushers inside TLS 1.3.
+func BenchmarkTLSFlushers(b *testing.B) {
+	for _, n := range []int{1, 4, 32, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			l := looseTLSLoop(b)
+			conns, peers := tcpPairs(b, l, n)
+			for _, c := range conns {
+				looseSecure(b, c, clientTLS(0))
+			}
+			benchmarkFlushers(b, l, conns, peers)
+		})
+	}
+}
+
+func benchmarkFlushers(b *testing.B, l *Loop, conns []*Conn, peers []int) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	from := uringFrom
+	uringFrom = 1
+	defer func() { uringFrom = from }()
+	frame := wsproto.AppendFrame(nil, wsproto.OpText, make([]byte, 100))
+	buf := make([]byte, 64<<10)
+	flushers := []flusher{newFlusher(b, FlushWrite), newFlusher(b, FlushURing)}
+	const sample = 4 // iterations; CPU time is not read for each
+	spent := make([][]float64, len(flushers))
+	for i := 0; b.Loop(); i++ {
+		which := i % len(flushers)
+		l.output.flusher = flushers[which]
+		before := threadTime()
+		for range sample {
+			l.begin()
+			for _, c := range conns {
+				c.Send(frame)
+			}
+			runQueue(l)
+		}
+		spent[which] = append(spent[which], float64(threadTime()-before)/float64(sample*len(conns)))
+		b.StopTimer()
+		drainPeers(b, peers, buf)
+		b.StartTimer()
+	}
+	if len(spent[1]) == 0 {
+		return // the trial run
+	}
+	write, batched := median(spent[0]), median(spent[1])
+	b.ReportMetric(write, "write-ns/conn")
+	b.ReportMetric(batched, "uring-ns/conn")
+	b.ReportMetric(batched/write, "ratio")
 }
 
 func threadTime() int64 {

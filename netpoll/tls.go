@@ -203,16 +203,7 @@ func (c tlsConn) seal() (int, error) {
 	if c.Lagging() {
 		most = sealLagging
 	}
-	data := c.first
-	if len(data) < most && len(data) < int(c.queued) {
-		data = append(s.join[:0], data...)
-		for _, b := range c.more.bufs[c.more.head:] {
-			if data = append(data, b[:min(len(b), most-len(data))]...); len(data) == most {
-				break
-			}
-		}
-	}
-	data = data[:min(len(data), most)]
+	data := c.oldest(most)
 	if t.records != nil {
 		s.sink = t.records.Seal(s.sink, data)
 		s.note(t)
@@ -222,10 +213,25 @@ func (c tlsConn) seal() (int, error) {
 	return len(data), err
 }
 
+// oldest returns what is next in the outbox, most bytes of it at most. It is valid until the outbox
+// changes, or the next call.
+func (c tlsConn) oldest(most int) []byte {
+	s := c.loop.tls
+	data := c.first
+	if len(data) < most && len(data) < int(c.queued) {
+		data = append(s.join[:0], data...)
+		for _, b := range c.more.bufs[c.more.head:] {
+			if data = append(data, b[:min(len(b), most-len(data))]...); len(data) == most {
+				break
+			}
+		}
+	}
+	return data[:min(len(data), most)]
+}
+
 // flushTLS writes the outbox of a connection with TLS.
 func (c tlsConn) flushTLS() {
-	l := c.loop
-	t, s := c.link(), l.tls
+	t, s := c.link(), c.loop.tls
 	for c.state < stateReap {
 		if t.out.empty() {
 			if c.queued == 0 {
@@ -247,30 +253,38 @@ func (c tlsConn) flushTLS() {
 		for err == unix.EINTR {
 			n, err = write(int(c.fd), out)
 		}
-		if err != nil && err != unix.EAGAIN {
-			s.sink = s.sink[:0]
-			c.scheduleClose()
+		s.sink = s.sink[:0] // out is valid until more is sealed
+		if !c.sentSealed(out, n, err) {
 			return
 		}
-		n = max(n, 0)
-		if n > 0 && c.Lagging() {
-			c.ws().noteAlive()
-		}
-		l.stats.out += uint64(n)
-		if n < len(out) {
-			t.out.keep(out[n:])
-			s.sink = s.sink[:0]
-			l.stats.writes++
-			c.lag(n > 0)
-			return
-		}
-		t.out.drop()
-		s.sink = s.sink[:0]
-		plain := int(t.plain)
-		t.plain = 0
-		l.stats.out -= uint64(plain) // wrote counts it
-		c.dequeue(plain, false)
 	}
+}
+
+// sentSealed notes that the socket took the first n bytes of out, or err. out is all that is
+// sealed, tlsLink.plain bytes of the outbox among it. It reports whether the socket may take more.
+func (c tlsConn) sentSealed(out []byte, n int, err error) bool {
+	l, t := c.loop, c.link()
+	if err != nil && err != unix.EAGAIN {
+		c.ending().tear()
+		return false
+	}
+	n = max(n, 0)
+	if n > 0 && c.Lagging() {
+		c.ws().noteAlive()
+	}
+	l.stats.out += uint64(n)
+	if n < len(out) {
+		t.out.keep(out[n:])
+		l.stats.writes++
+		c.lag(n > 0)
+		return false
+	}
+	t.out.drop()
+	plain := int(t.plain)
+	t.plain = 0
+	l.stats.out -= uint64(plain) // dequeue counts it
+	c.dequeue(plain, false)
+	return true
 }
 
 // flushCloseNotify has close_notify sent after all that was sealed. It reports whether that was

@@ -2,6 +2,7 @@ package netpoll
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"runtime"
 	"testing"
@@ -22,8 +23,52 @@ func looseTLSLoop(t testing.TB) *Loop {
 		t.Fatal(err)
 	}
 	l := e.loops[0]
+	l.output.flusher = newFlusher(t, testFlush)
 	l.begin()
 	return l
+}
+
+// secureAll makes connections of a loose loop TLS ones, and returns what the client of the i-th of
+// them has received since the latest call.
+func secureAll(t testing.TB, conns []*Conn, peers []int, version uint16) (received func(i int) []byte) {
+	t.Helper()
+	clients, inputs := make([]*tls.Conn, len(conns)), make([]*source, len(conns))
+	for i, c := range conns {
+		client, side := looseSecure(t, c, clientTLS(version))
+		inputs[i] = &source{Conn: side.Conn}
+		clients[i], side.Conn = client, inputs[i]
+	}
+	buf := make([]byte, 64<<10)
+	return func(i int) (got []byte) {
+		inputs[i].b = append(inputs[i].b, readAll(t, peers[i])...)
+		for {
+			n, err := clients[i].Read(buf)
+			got = append(got, buf[:n]...)
+			if errors.Is(err, errWouldBlock) {
+				return got
+			}
+			if err != nil {
+				t.Fatalf("client %d: %v", i, err)
+			}
+		}
+	}
+}
+
+// source is a network on which b has come.
+type source struct {
+	net.Conn
+	b []byte
+}
+
+func (s *source) Write(p []byte) (int, error) { return len(p), nil } // such as an alert
+
+func (s *source) Read(p []byte) (int, error) {
+	if len(s.b) == 0 {
+		return 0, errWouldBlock
+	}
+	n := copy(p, s.b)
+	s.b = s.b[n:]
+	return n, nil
 }
 
 // looseSecure makes c a connection inside TLS, and returns the client's side of it.

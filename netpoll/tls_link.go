@@ -27,7 +27,7 @@ type tlsLink struct {
 	pos tlsrecord.Position // of the input that crypto/tls has read
 
 	// Owned by the loop.
-	closeNotify bool         // close_notify is sealed
+	closeNotify bool         // close_notify is sealed, or nothing may be any more
 	handshaking bool         // the handshake is in progress or has yet to begin
 	used        bool         // the ciphers of records were used since the latest pass: see tlsLoop.awake
 	place       int32        // in tlsLoop.awake, from 1 on; 0: it is not there

@@ -1,6 +1,7 @@
 package netpoll
 
 import (
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"os"
@@ -47,11 +48,11 @@ func (r *testRing) lose(n uint32) error {
 	return unix.Munmap(queue)
 }
 
-// flushOnce sends bytes to n connections through a ring of 16. Once the ring is made, enter
-// replaces its system call. Each connection must get its bytes once unless it is closed.
-func flushOnce(t *testing.T, n int, enter func(r *testRing, submit, wait uint32) (int, unix.Errno)) (u *uringFlusher, closing []int, failure error) {
+// flushOnce sends bytes to n connections, with TLS of a version, through a ring of 16. Once that is
+// made, enter replaces its system call. Each connection must get its bytes once, or is closed.
+func flushOnce(t *testing.T, n int, version uint16, enter func(r *testRing, submit, wait uint32) (int, unix.Errno)) (u *uringFlusher, closing []int, failure error) {
 	t.Helper()
-	l := looseLoop(t, 1<<20)
+	l := looseTLSLoop(t)
 	var r testRing
 	made := false
 	calls := uring.Calls{
@@ -75,13 +76,17 @@ func flushOnce(t *testing.T, n int, enter func(r *testRing, submit, wait uint32)
 	made = true
 	l.output.flusher = u
 	conns, peers := pairs(t, l, n)
+	read := func(i int) []byte { return readAll(t, peers[i]) }
+	if version != 0 {
+		read = secureAll(t, conns, peers, version)
+	}
 	for round := range 3 {
 		for _, c := range conns {
 			c.Send([]byte{byte(round)})
 		}
 		l.output.flush()
-		for i, fd := range peers {
-			switch got := readAll(t, fd); {
+		for i := range peers {
+			switch got := read(i); {
 			case conns[i].state == stateReap:
 				if round == 0 {
 					closing = append(closing, i)
@@ -152,15 +157,17 @@ func TestURingFaults(t *testing.T) {
 			return -1, unix.EBADF
 		}},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			call := -1
-			u, closing, failure := flushOnce(t, 20, func(r *testRing, submit, wait uint32) (int, unix.Errno) {
-				call++
-				return tc.enter(call, r, submit, wait)
+		for name, version := range map[string]uint16{tc.name: 0, tc.name + ", TLS": tls.VersionTLS13} {
+			t.Run(name, func(t *testing.T) {
+				call := -1
+				u, closing, failure := flushOnce(t, 20, version, func(r *testRing, submit, wait uint32) (int, unix.Errno) {
+					call++
+					return tc.enter(call, r, submit, wait)
+				})
+				if !slices.Equal(closing, tc.closing) || (u.ring == nil) != tc.gone || (failure != nil) != tc.gone {
+					t.Errorf("closing: %v, given up: %v, because of %v", closing, u.ring == nil, failure)
+				}
 			})
-			if !slices.Equal(closing, tc.closing) || (u.ring == nil) != tc.gone || (failure != nil) != tc.gone {
-				t.Errorf("closing: %v, given up: %v, because of %v", closing, u.ring == nil, failure)
-			}
-		})
+		}
 	}
 }

@@ -40,6 +40,10 @@ const (
 	maxSecret = 48 // bytes
 	maxKey    = 32
 
+	// Overhead is how many bytes a record is longer than its data (RFC 8446 §5.2): header, type and
+	// tag, which all suites have in common.
+	Overhead = tlsrecord.HeaderLen + 1 + 16
+
 	// maxUseless bounds the records in a row that have no data, as crypto/tls does.
 	maxUseless = 16
 )
