@@ -12,6 +12,8 @@ import (
 // drainInterval is how often a draining loop closes its next share of connections.
 const drainInterval = 20 * time.Millisecond
 
+const stopText = "the gateway is being stopped"
+
 // drain closes the connections of a loop that is being stopped. Owned by the loop.
 type drain struct {
 	loop  *Loop // fixed
@@ -202,7 +204,7 @@ func (d *drain) closeShare() {
 			c.http().refusePending(&l.engine.metrics.RefusedDrain, c.http().errorResponse(http.StatusServiceUnavailable))
 		default:
 			Because(c, CauseDraining)
-			c.ending().sendAway(wsproto.CloseGoingAway, "the gateway is being stopped")
+			c.ending().sendAway(wsproto.CloseGoingAway, stopText)
 		}
 	}
 	l.iter.conn = nil

@@ -1,6 +1,10 @@
 package netpoll
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"sluice/wsproto"
+)
 
 // endingConn is the role of a connection at its end: the client has ended its input (half.go), our
 // side is shut down (linger.go), or it is closed.
@@ -38,6 +42,10 @@ func (c endingConn) finalize() {
 	}
 	if l.engine.quitting.Load() {
 		Because(c.Conn, CauseDraining)
+		c.farewell()
+	}
+	if c.flags&flagOpened != 0 && !c.movedOn() {
+		discardInput(int(c.fd))
 	}
 	defer delete(l.causes, c.slot) // also if Closed panics
 	key := c.takeKey()
@@ -84,6 +92,39 @@ func (c endingConn) finalize() {
 		l.engine.opts.Handler.Closed(c.Conn)
 	}
 	c.Session = nil
+}
+
+// farewell has a WebSocket or stream whose turn in the drain has not come, because this process was
+// slower than its time, end in order as far as its socket takes that at once.
+func (c endingConn) farewell() {
+	if c.state == stateOpen && c.gc != nil {
+		c.sendAway(wsproto.CloseGoingAway, stopText)
+		c.loop.output.flusher.flush(c.loop, []*Conn{c.Conn})
+	}
+}
+
+// mostInput bounds what discardInput reads, in bytes.
+const mostInput = 64 << 10
+
+// discardInput reads what a client has sent that was not handled, just before its socket is closed:
+// close(2) with input that was not read resets the connection, and the client may lose the close
+// frame that it was sent (RFC 9112 §9.6 has the same of a response).
+func discardInput(fd int) {
+	var b [4 << 10]byte
+	for left := mostInput; left > 0; {
+		n, err := unix.Read(fd, b[:])
+		if err != nil || n <= 0 {
+			return
+		}
+		left -= n
+	}
+}
+
+// hasInput reports whether a socket has bytes of its peer that were not read.
+func hasInput(fd int) bool {
+	var b [1]byte
+	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err == nil && n > 0
 }
 
 // forgetProxied removes the client address from a proxy, before the slot is free.

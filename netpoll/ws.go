@@ -106,7 +106,9 @@ func (c wsConn) sendClose(code uint16, reason string) {
 var ping = wsproto.AppendFrame(nil, wsproto.OpPing, nil)
 
 // keepAlive pings a peer that has been idle, and closes the connection if no pong follows. A peer
-// that takes output, but slowly, comes to the ping late: it has time for as long as it goes on.
+// that takes output, but slowly, comes to the ping late: it has time for as long as it goes on. And
+// what waits in the socket has come in time: on a machine with too much to do this process may be
+// later than any slack of the wheel.
 func (c wsConn) keepAlive(now time.Duration) {
 	l := c.loop
 	limits := &l.opts.Limits
@@ -115,7 +117,7 @@ func (c wsConn) keepAlive(now time.Duration) {
 		c.flags &^= flagPinged
 		c.active(now)
 		c.schedulePing()
-	case c.flags&flagPinged != 0 && c.reads():
+	case c.flags&flagPinged != 0 && (hasInput(int(c.fd)) || c.reads()):
 		l.wheel.Expect(&c.timer, now+limits.PongTimeout, c.Conn)
 	case c.flags&flagPinged != 0:
 		l.engine.metrics.PingLost.Add(1)
