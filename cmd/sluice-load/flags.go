@@ -63,7 +63,7 @@ func parseRun(args []string) (*runFlags, error) {
 	f.StringVar(&t.NATS, "nats-server", "", "command that starts a NATS server first; {nats} is its port")
 	f.StringVar(&r.url, "url", "", "WebSocket URL of a gateway that runs already (ws:// or wss://)")
 	f.StringVar(&t.NATSURL, "nats", "", "where services reach NATS (default 127.0.0.1:{nats})")
-	f.StringVar(&t.Protocol, "protocol", "res", "res, centrifuge, nats or floor")
+	f.StringVar(&t.Protocol, "protocol", "res", "res, centrifuge, nats, socketio, mercure or floor")
 	f.IntVar(&t.PID, "pid", 0, "process id of a gateway that runs already, to measure its CPU and memory")
 	f.StringVar(&t.Name, "name", "gateway", "the gateway's name in tables")
 	f.StringVar(&t.TokenFile, "token-file", "", "file of a token that all clients send, in Authorization: Bearer")

@@ -21,7 +21,7 @@ type Config struct {
 	Compression bool   `json:"compression,omitempty"` // offer permessage-deflate
 	HTTP        bool   `json:"http,omitempty"`        // plain HTTP connections instead of WebSocket
 	HTTPTarget  string // of GET requests
-	Streams     string `json:"streams,omitempty"` // path prefix of event streams instead of WebSocket; empty: no streams
+	Streams     string `json:"streams,omitempty"` // path prefix of event streams instead of WebSocket; empty: none, but Mercure's clients have nothing else
 	Token       string `json:"token,omitempty"`   // in Authorization: Bearer; empty: none
 
 	First int `json:"first"` // index of the first client among all clients of the run
@@ -59,7 +59,7 @@ func (c Config) check() (netip.AddrPort, error) {
 		return addr, fmt.Errorf("a client cannot have %d different subscriptions of %d topics", c.PerClient, c.Topics)
 	case c.Numbered && c.PerClient != 1:
 		return addr, errors.New("a client of numbered events has one subscription")
-	case c.Streams != "" && c.PerClient != 1:
+	case c.Streams != "" && c.Protocol != ProtocolMercure && c.PerClient != 1:
 		return addr, errors.New("an event stream has one subscription")
 	case strings.ContainsAny(c.Token, "\r\n"):
 		return addr, errors.New("the token has a line end")
@@ -68,6 +68,10 @@ func (c Config) check() (netip.AddrPort, error) {
 	}
 	return addr, nil
 }
+
+// streaming reports whether the clients read event streams: because they are to, or because their
+// protocol has nothing else.
+func (c Config) streaming() bool { return c.Streams != "" || c.Protocol == ProtocolMercure }
 
 // TopicsOf appends the topics of the i-th client of the run to dst. It assigns topics
 // round-robin, so that their numbers of subscribers differ by at most one.

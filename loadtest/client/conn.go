@@ -40,10 +40,11 @@ type Conn struct {
 	partial []byte // the beginning of a frame or response
 	need    int    // bytes that partial must grow to before it can be complete
 	parser  wsproto.Parser
-	begun   bool // of an event stream: the head of the response is complete
+	begun   bool // of an event stream: the head of the response is complete; of Socket.IO: the server has accepted the client
+	chunked bool // of an event stream: it has the chunked transfer coding
 	// fragmented reports whether the parser may hold the buffer of a fragmented message.
 	fragmented bool
-	stream     []byte // the driver's: the beginning of a message that spans frames
+	stream     []byte // the driver's: the beginning of a message that spans frames, or of an event that spans chunks
 	out        []byte // write queue: bytes that the socket did not take
 	secure     *secureConn
 
@@ -81,7 +82,7 @@ func (c *Conn) opened() {
 		return
 	}
 	c.state = stateUpgrading
-	if c.t.cfg.Streams != "" {
+	if c.t.streams {
 		c.openStream()
 		return
 	}
@@ -211,7 +212,7 @@ func (c *Conn) feed(b []byte) {
 		var n int
 		if c.t.cfg.HTTP {
 			n = c.response(b)
-		} else if c.t.cfg.Streams != "" {
+		} else if c.t.streams {
 			n = c.streamed(b)
 		} else {
 			n = c.frame(b)

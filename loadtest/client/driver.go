@@ -57,6 +57,8 @@ const (
 	ProtocolRES        = "res"
 	ProtocolCentrifuge = "centrifuge"
 	ProtocolNATS       = "nats"
+	ProtocolSocketIO   = "socketio"
+	ProtocolMercure    = "mercure"
 	ProtocolFloor      = "floor"
 )
 
@@ -76,10 +78,14 @@ func NewDriver(protocol, path string) (Driver, error) {
 		return centrifugeDriver{path: or("/connection/websocket")}, nil
 	case ProtocolNATS:
 		return natsDriver{path: or("/")}, nil
+	case ProtocolSocketIO:
+		return socketioDriver{path: or("/socket.io/?EIO=4&transport=websocket")}, nil
+	case ProtocolMercure:
+		return mercureDriver{path: or("/.well-known/mercure")}, nil
 	case ProtocolFloor:
 		return floorDriver{path: or("/")}, nil
 	}
-	return nil, fmt.Errorf("unknown protocol %q: use res, centrifuge, nats or floor", protocol)
+	return nil, fmt.Errorf("unknown protocol %q: use res, centrifuge, nats, socketio, mercure or floor", protocol)
 }
 
 // Topic returns the name of the i-th topic: a resource, a channel or a subject.

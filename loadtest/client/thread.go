@@ -17,14 +17,15 @@ import (
 // for post and do.
 type Thread struct {
 	// Fixed after construction.
-	cfg    Config // its Addr, and to, change by move
-	to     netip.AddrPort
-	driver Driver
-	get    []byte // the HTTP request
-	epoll  int
-	wake   int
-	posted chan func()
-	ended  chan struct{}
+	cfg     Config // its Addr, and to, change by move
+	to      netip.AddrPort
+	driver  Driver
+	streams bool   // clients read event streams
+	get     []byte // the HTTP request
+	epoll   int
+	wake    int
+	posted  chan func()
+	ended   chan struct{}
 
 	// Owned by the loop.
 	conns     []Conn
@@ -69,6 +70,7 @@ func newThread(cfg Config, to netip.AddrPort, number int) (*Thread, error) {
 	if t.driver, err = NewDriver(cfg.Protocol, cfg.Path); err != nil {
 		return nil, err
 	}
+	t.streams = cfg.streaming()
 	t.get = []byte("GET " + cfg.HTTPTarget + " HTTP/1.1\r\nHost: " + cfg.Addr + "\r\nAccept: application/json\r\n")
 	if cfg.Token != "" {
 		t.get = append(append(append(t.get, "Authorization: Bearer "...), cfg.Token...), crlf...)

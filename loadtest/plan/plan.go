@@ -38,11 +38,12 @@ type Plan struct {
 
 // Target is a server to measure. Command lines are split at white space. They may
 // contain {port}, {nats} and {feed} (ports), {self} (this program), {cert} and {key}
-// (files of a certificate that the run creates).
+// (files of a certificate that the run creates), and {secret} (what tokens of a publisher are
+// signed with, which the run draws).
 type Target struct {
 	Name     string   `yaml:"name" json:"name"`
 	Title    string   `yaml:"title,omitempty" json:"title,omitempty"`       // for tables and charts; empty: Name
-	Protocol string   `yaml:"protocol" json:"protocol"`                     // res, centrifuge, nats or floor
+	Protocol string   `yaml:"protocol" json:"protocol"`                     // res, centrifuge, nats, socketio, mercure or floor
 	Start    string   `yaml:"start,omitempty" json:"start,omitempty"`       // command; empty: the server runs already, at Addr
 	Addr     string   `yaml:"addr,omitempty" json:"addr,omitempty"`         // ip:port of a server that runs already
 	Path     string   `yaml:"path,omitempty" json:"path,omitempty"`         // of WebSocket upgrades; empty: the protocol's default
@@ -179,6 +180,9 @@ func (p *Plan) checkTargets() error {
 		if _, err := client.NewDriver(t.Protocol, t.Path); err != nil {
 			return fmt.Errorf("target %s: %w", t.Name, err)
 		}
+		if t.Protocol == client.ProtocolMercure && t.Start == "" {
+			return fmt.Errorf("target %s: give the command that starts it: a hub that runs already has another {secret}", t.Name)
+		}
 		if !slices.Contains([]string{"", UpgradeSignal, UpgradeRestart}, t.Upgrade) {
 			return fmt.Errorf("target %s: unknown upgrade %q: use %s or %s", t.Name, t.Upgrade, UpgradeSignal, UpgradeRestart)
 		}
@@ -220,9 +224,11 @@ func (p *Plan) addPlain() {
 			if s.Title == "" {
 				plain.Title = ""
 			}
-			// A target that speaks TLS only has no plain form.
+			// A target that speaks TLS or event streams only has no plain form.
 			plain.Targets = slices.DeleteFunc(p.supportedTargets(s), func(name string) bool {
-				return slices.ContainsFunc(p.Targets, func(t Target) bool { return t.Name == name && s.TLS && strings.TrimSpace(t.TLS) == "" })
+				return slices.ContainsFunc(p.Targets, func(t Target) bool {
+					return t.Name == name && (s.TLS && strings.TrimSpace(t.TLS) == "" || t.Protocol == client.ProtocolMercure)
+				})
 			})
 			if len(plain.Targets) > 0 {
 				all = append(all, plain)

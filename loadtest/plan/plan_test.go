@@ -101,6 +101,30 @@ func TestPlainBesideTLS(t *testing.T) {
 	}
 }
 
+// Mercure's clients read event streams only: there is no plain form, no calls, and no hub that runs
+// already.
+func TestMercureTargets(t *testing.T) {
+	p := Plan{
+		Targets:   []Target{{Name: "a", Protocol: "res", Start: "x"}, {Name: "hub", Protocol: "mercure", Start: "x"}, {Name: "room", Protocol: "socketio", Start: "x"}},
+		Scenarios: []Scenario{{Kind: KindSSE}, {Name: "only", Kind: KindSSE, Targets: []string{"hub"}}, {Kind: KindFanout}, {Kind: KindUnary}},
+	}
+	if err := p.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range p.Scenarios {
+		got = append(got, fmt.Sprintf("%s beside %q on %v", s.Name, s.Beside, p.supportedTargets(s)))
+	}
+	want := []string{`sse-plain beside "" on [a]`, `sse beside "sse-plain" on [a hub]`, `only beside "" on [hub]`, `fanout beside "" on [a hub room]`, `unary beside "" on [a]`}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	running := Plan{Targets: []Target{{Name: "hub", Protocol: "mercure", Addr: "127.0.0.1:1"}}, Scenarios: []Scenario{{Kind: KindFanout}}}
+	if err := running.Complete(); err == nil || !strings.Contains(err.Error(), "give the command that starts it") {
+		t.Errorf("%v", err)
+	}
+}
+
 // What a target needs for TLS and compression goes to its command line, or to its environment.
 func TestCommandOfTarget(t *testing.T) {
 	target := Target{Start: "x -a {port}", Env: []string{"A=1"}, TLS: " -tls {cert} B_2={key} -c=D=1", Compress: "ZIP=true"}

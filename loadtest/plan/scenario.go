@@ -287,15 +287,17 @@ func (s Scenario) Unsupported(t Target) string {
 	can := true
 	switch s.Kind {
 	case KindUnary:
-		can = t.Protocol != client.ProtocolNATS
+		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolCentrifuge || t.Protocol == client.ProtocolFloor
 	case KindHTTP:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolFloor
 	case KindFailover:
 		can = t.Protocol == client.ProtocolRES
 	case KindReconnect, KindUpgrade:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolCentrifuge
-	case KindMixed, KindCollection, KindOverload, KindSPA, KindDeploy, KindSSE:
+	case KindMixed, KindCollection, KindOverload, KindSPA, KindDeploy:
 		can = t.Protocol == client.ProtocolRES
+	case KindSSE:
+		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolMercure
 	}
 	switch {
 	case len(s.Targets) > 0:

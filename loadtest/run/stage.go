@@ -4,9 +4,11 @@ package run
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,7 +141,7 @@ func (st *stage) start() error {
 
 // choosePorts fills in the placeholders of command lines, and the server's address.
 func (st *stage) choosePorts() error {
-	st.params = map[string]string{"self": st.run.options.Self}
+	st.params = map[string]string{"self": st.run.options.Self, "secret": rand.Text()}
 	for _, name := range []string{"port", "nats", "feed"} {
 		port, err := proc.FreePort()
 		if err != nil {
@@ -215,6 +217,8 @@ func (st *stage) startService() (err error) {
 		st.service, err = st.dialService(func() (service.Service, error) {
 			return service.DialProxied(url, st.layout.topics, "127.0.0.1:"+st.params["feed"])
 		})
+	case st.target.Protocol == client.ProtocolMercure:
+		st.service, err = st.dialService(func() (service.Service, error) { return service.DialMercure(st.addr, st.params["secret"]) })
 	case st.target.Protocol == client.ProtocolFloor:
 		st.service, err = st.dialService(func() (service.Service, error) {
 			return service.DialFeed("127.0.0.1:" + st.params["feed"])
@@ -267,7 +271,8 @@ func (st *stage) startClients() error {
 	if err != nil {
 		return err
 	}
-	api := apiOf(st.target)
+	api, to := apiOf(st.target), addr.AddrPort() // an IPv4 address in IPv6 form, which no server expects as its host
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	per := p.PerProcess
 	if per <= 0 {
 		per = perWorker
@@ -277,7 +282,7 @@ func (st *stage) startClients() error {
 		per = max(int(limit.Cur)-reserveFDs, 1)
 	}
 	cfg := client.Config{
-		Protocol: st.target.Protocol, Addr: addr.AddrPort().String(), Path: st.target.Path,
+		Protocol: st.target.Protocol, Addr: to.String(), Path: st.target.Path,
 		TLS: l.tls, Compression: l.compression, HTTP: l.http, HTTPTarget: api + "load/t0",
 		Topics: l.topics, PerClient: l.perClient, Models: l.models, Threads: p.Threads,
 		Slow: l.slow, SlowRate: l.slowRate, Numbered: l.numbered, Return: l.backOff,
