@@ -149,11 +149,16 @@ PLAN   ?= $(if $(QUICK),quick,compare)
 RESULT ?= $(if $(QUICK),quick,$(if $(ARGS),part,$(PLAN)))
 WHOLE  := $(filter compare,$(RESULT))
 
-compare: build ## compare with other gateways, report in bench/results (QUICK=1: less than five minutes; PLAN=second: other loads)
+compare: build ## compare with other gateways, report in bench/results (QUICK=1: less than five minutes; PLAN=second: other loads; PLAN=peers: Mercure and Socket.IO)
 	$(GO) build -o bin/sluice-load ./cmd/sluice-load
 	mkdir -p bin/peers
 	cd bench/peers && $(GO) build -o ../../bin/peers/ github.com/resgateio/resgate github.com/nats-io/nats-server/v2
+ifeq ($(PLAN),peers)
+	cd bench/peers/mercure && $(GO) build -o ../../../bin/peers/mercure github.com/dunglas/mercure/caddy/mercure
+	cd bench/peers/socketio && npm ci --no-audit --no-fund --prefer-offline --ignore-scripts
+else
 	cd bench/peers/centrifugo && $(GO) build -o ../../../bin/peers/centrifugo github.com/centrifugal/centrifugo/v6
+endif
 	./bin/sluice-load run -plan bench/$(PLAN).yaml -json bench/results/$(RESULT).json -html bench/results/$(RESULT).html -md bench/results/$(RESULT).md -svg bench/results/$(if $(WHOLE),,$(RESULT)-)charts $(if $(WHOLE),-into README.md) $(ARGS)
 
 # A soak takes ten minutes unless TIME is given: its default is that of fuzz.
@@ -243,4 +248,4 @@ package-test: build ## the same for all targets, and compile everything twice to
 	@$(NOTES) ALL=1; $(DEPLOY) test -count 1 -timeout $(TIMEOUT) ./... && $(NOTED)
 
 clean: ## remove what was built
-	rm -rf bin $(E2E)/node_modules examples/node_modules
+	rm -rf bin $(E2E)/node_modules examples/node_modules bench/peers/socketio/node_modules

@@ -16,7 +16,7 @@ import (
 )
 
 // documents are the files that tell users how to call the harness.
-var documents = []string{"README.md", "CONTRIBUTING.md", "docs/performance.md", "docs/scaling.md", "docs/interest.md", "bench/README.md", "bench/compare.yaml", "bench/quick.yaml", "bench/second.yaml", "bench/loops.yaml"}
+var documents = []string{"README.md", "CONTRIBUTING.md", "docs/performance.md", "docs/scaling.md", "docs/interest.md", "bench/README.md", "bench/compare.yaml", "bench/quick.yaml", "bench/second.yaml", "bench/loops.yaml", "bench/peers.yaml"}
 
 var (
 	// harnessCommand matches a call of the harness in a code block, continued lines
@@ -176,7 +176,7 @@ func readFile(t *testing.T, name string) string {
 
 // The plans of the comparison are complete.
 func TestPlansOfTheComparison(t *testing.T) {
-	for _, name := range []string{"compare", "quick", "second", "loops", "reconnect", "failover"} {
+	for _, name := range []string{"compare", "quick", "second", "loops", "reconnect", "failover", "upgrade", "peers"} {
 		p, err := plan.Read(filepath.Join("..", "..", "bench", name+".yaml"))
 		if err != nil {
 			t.Fatal(err)
