@@ -86,6 +86,7 @@ var locks = map[string]string{
 	"internal/httpapi/encode.go":        "a pool of buffers between requests, off the event loops",
 	"internal/httpapi/compress.go":      "pools of compressors between requests, off the event loops",
 	"internal/lifecycle/lifecycle.go":   "start and stop",
+	"internal/memory/pace.go":           "the collector's pace, each second at most, and at the beginning and end of an upgrade",
 	"internal/httpedge/server.go":       "reloads, start and stop",
 	"internal/embednats/leaf.go":        "between the server's goroutines, whose log it reads, and those that connect; never on the path of an event",
 	"internal/grace/grace.go":           "a NATS connection's loss and return",

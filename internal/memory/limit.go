@@ -1,6 +1,6 @@
 // Package memory decides how much memory the process may use, and watches how much of it is in use.
-// It reads the limits of control groups, sets the Go runtime's limit, and reports levels of
-// pressure to its caller.
+// It reads the limits of control groups, sets the Go runtime's limit and pace, and reports levels
+// of pressure to its caller.
 //
 // It never frees anything itself: what to shed at which level is the caller's business.
 package memory

@@ -3,6 +3,7 @@ package memory
 import (
 	"log/slog"
 	"math"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"slices"
@@ -60,13 +61,14 @@ var dropped atomic.Int64
 // collection has found them so. Any goroutine may call it.
 func Dropped(bytes int) { dropped.Add(int64(bytes)) }
 
-// Trim gives unused memory back while the process is quiet. Its methods may be called from any
-// goroutine.
+// Trim gives unused memory back while the process is quiet, and has small heaps collected less
+// often. Its methods may be called from any goroutine.
 type Trim struct {
 	clock owner.Clock
 	log   *slog.Logger
 	read  func() Heap
 	free  func() // collects and gives back; it takes a while
+	pace  *pace  // nil: the operator's
 	busy  atomic.Bool
 	ended atomic.Bool
 
@@ -77,13 +79,22 @@ type Trim struct {
 	cycles    int64             // collections at the last look
 	dropped   int64             // Heap.Dropped at the last look
 	collected int64             // of these, what a collection has found since
+	percent   int               // that was set last
 }
 
-// StartTrim begins to give unused memory of this process back.
+// StartTrim begins to give unused memory of this process back, and to pace its collector unless the
+// environment does (GOGC).
 func StartTrim(clock owner.Clock, log *slog.Logger) *Trim {
-	t := &Trim{clock: clock, log: log, read: ReadHeap, free: debug.FreeOSMemory}
+	t := &Trim{clock: clock, log: log, read: ReadHeap, free: debug.FreeOSMemory, pace: paceOf()}
 	t.start()
 	return t
+}
+
+func paceOf() *pace {
+	if os.Getenv("GOGC") != "" {
+		return nil
+	}
+	return &collector
 }
 
 func (t *Trim) start() {
@@ -114,6 +125,10 @@ func (t *Trim) look() {
 		t.cycles, t.collected = h.Cycles, t.dropped
 	}
 	t.dropped = h.Dropped
+	if percent := percentOf(h.Live); t.pace != nil && percent != t.percent {
+		t.percent = percent
+		t.pace.use(percent)
+	}
 	least := max(leastTrim, h.Live/trimPart*max(1, slices.Max(t.recent[:])/trimRate))
 	if h.Off || t.quiet < quietLooks || h.gain()+h.Dropped-t.collected < least || t.busy.Swap(true) {
 		return
