@@ -34,6 +34,7 @@ type Guests struct {
 
 	// Of the batch that is expected.
 	loop    *Loop
+	topics  []string // the resource IDs, by number
 	keepers []*keeper
 	held    *arrival // see Hold
 	fds     []int    // of its clients
@@ -122,7 +123,10 @@ func (g *Guests) Prepare(resources []Resource, done func(failed []int)) {
 	g.turn++
 	l := g.loop
 	keepers := make([]*keeper, len(resources))
-	g.keepers = keepers
+	g.keepers, g.topics = keepers, make([]string, len(resources))
+	for i, r := range resources {
+		g.topics[i] = r.RID
+	}
 	if len(resources) == 0 {
 		done(nil)
 		return
@@ -160,7 +164,7 @@ func (g *Guests) release() {
 	if g.loop != nil {
 		release(g.loop, g.keepers)
 	}
-	g.loop, g.keepers = nil, nil
+	g.loop, g.keepers, g.topics = nil, nil, nil
 }
 
 // errBatch is why clients cannot be taken over.
@@ -177,6 +181,11 @@ func (g *Guests) Hold(body, keys []byte, fds []int) error {
 	}
 	if err == nil && (len(b.Clients) != len(fds) || g.loop == nil || len(b.Topics) != len(g.keepers) || !b.agrees()) {
 		err = errBatch
+	}
+	for i := 0; err == nil && i < len(b.Clients); i++ {
+		if err = b.Clients[i].Session.Check(&g.parser, g.snapshots, g.topics); err != nil {
+			err = fmt.Errorf("the description of client %d is malformed: %w", i, err)
+		}
 	}
 	g.fds = fds
 	if err != nil {

@@ -157,7 +157,9 @@ type plan struct {
 	next      int // where the loop's next plan begins; -1: this is its last
 	loop      *Loop
 	handles   []netpoll.Handle
-	index     map[Resource]int
+	// index has their topics. If a resource has ended and began anew since, it has another: what the
+	// other process has of it may be from before.
+	index map[*fanout.Topic]int
 	// keepers hold the topics of the clients that were taken out, by number, in case they come
 	// back.
 	keepers []*keeper
@@ -170,7 +172,7 @@ const walk = 1024
 // At most so many are taken.
 func (m *mover) plan(ctx context.Context, loop, from, most int) (*plan, error) {
 	l := m.set.loop(loop)
-	p := &plan{next: -1, loop: l, index: make(map[Resource]int)}
+	p := &plan{next: -1, loop: l, index: make(map[*fanout.Topic]int)}
 	if l == nil {
 		return p, nil
 	}
@@ -203,11 +205,10 @@ func (p *plan) add(c *netpoll.Conn, s *session.Session) {
 	p.clients++
 	p.handles = append(p.handles, c.Handle())
 	session.Topics(s, func(t *fanout.Topic) {
-		rid, name, query := t.Key()
-		r := Resource{rid, name, query}
-		if _, ok := p.index[r]; !ok {
-			p.index[r] = len(p.resources)
-			p.resources = append(p.resources, r)
+		if _, ok := p.index[t]; !ok {
+			rid, name, query := t.Key()
+			p.index[t] = len(p.resources)
+			p.resources = append(p.resources, Resource{rid, name, query})
 		}
 	})
 }
@@ -294,8 +295,7 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 	p.keepers = make([]*keeper, len(p.resources))
 	b.At, b.Tokens = l.Net.Clock().Now()+epoch, l.recall.since+epoch
 	topic := func(t *fanout.Topic) int {
-		rid, name, query := t.Key()
-		i, ok := p.index[Resource{rid, name, query}]
+		i, ok := p.index[t]
 		if !ok || without[i] {
 			return -1
 		}

@@ -2,6 +2,7 @@ package owners
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,6 +19,9 @@ func FuzzBatch(f *testing.F) {
 		{At: 1, Snapshots: []numbered{{1, []byte(`{"a":1}`)}, {2, []byte(`[1,{"rid":"x.y"}]`)}}, Forget: []int{3}},
 		{Clients: []moved{{Socket: netpoll.WebSocket{In: []byte("x"), TLS: &netpoll.Sealed{Out: []byte("y"), Plain: 0}}}}},
 		{Clients: []moved{{Socket: netpoll.WebSocket{Stream: true}, Session: session.Moved{Stream: true}, Stream: &httpedge.StreamState{Beat: time.Second}}}},
+		{Clients: []moved{{Session: session.Moved{CID: "c", Protocol: "1.2.3", Token: "1", Subs: []session.MovedSub{
+			{RID: "x.y", State: "sent", Direct: 1, Snapshot: 1, Access: &session.MovedAccess{Get: true}, Held: []session.MovedEvent{{Name: "e", Payload: "[]"}}, Lost: 1},
+		}}}}, Snapshots: []numbered{{1, []byte(`{"a":1}`)}}},
 		{Clients: []moved{{Stream: new(httpedge.StreamState)}}},
 	} {
 		text, err := json.Marshal(b)
@@ -41,6 +45,9 @@ func FuzzBatch(f *testing.F) {
 			c := &b.Clients[i]
 			if (c.Socket.TLS != nil) != (c.Socket.Keys.Suite != 0) || c.Socket.Stream != c.Session.Stream {
 				t.Errorf("%+v", c)
+			}
+			if m := &c.Session; m.Check(&g.parser, g.snapshots, []string{"x.y"}) == nil && slices.ContainsFunc(m.Subs, func(sub session.MovedSub) bool { return sub.Topic != 0 && sub.State == "sent" }) {
+				t.Errorf("%+v has a topic that is not there", m)
 			}
 		}
 	})

@@ -54,19 +54,22 @@ func (env *Env) parseAccess(name string, payload []byte, err *res.Error) (a *acc
 	if err != nil && err.Invalid() {
 		env.Invalid("access."+name, err)
 	}
+	return shared(result, err), meta
+}
+
+// shared returns an access result without an allocation, if it is a usual one.
+func shared(result res.AccessResult, err *res.Error) *access {
 	switch {
 	case err != nil && *err == *res.ErrAccessDenied:
-		a = accessDenied
+		return accessDenied
 	case err != nil:
-		a = &access{err: err}
+		return &access{err: err}
 	case result == accessGet.AccessResult:
-		a = accessGet
+		return accessGet
 	case result == accessAll.AccessResult:
-		a = accessAll
-	default:
-		a = &access{AccessResult: result}
+		return accessAll
 	}
-	return a, meta
+	return &access{AccessResult: result}
 }
 
 // maxCuts is how many times an access request is sent again because its connection

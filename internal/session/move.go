@@ -1,7 +1,10 @@
 package session
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -34,7 +37,7 @@ type MovedSub struct {
 	State    string       // sent, deleted or failed: see substate.go
 	Direct   int          // direct subscriptions
 	Topic    int          // of a sent one
-	Snapshot int          // what the client holds, unless it has failed
+	Snapshot int          // what the client holds; of a failed one 0 if it holds nothing
 	Error    *res.Error   // of a failed one
 	Access   *MovedAccess // nil: not known
 	Held     []MovedEvent // custom events that are yet to be sent, in order
@@ -55,11 +58,11 @@ type MovedEvent struct {
 	Lost    int    // events that it stands for: see state.NewLost
 }
 
-// Topics calls f for the topic of each of a session's subscriptions that has one.
+// Topics calls f for the topic of each resource that the client holds.
 func Topics(s *Session, f func(*fanout.Topic)) {
 	s.subs.each(func(b *Sub) {
-		if t := b.Topic(); t != nil {
-			f(t)
+		if b.state == subSent {
+			f(b.Topic())
 		}
 	})
 }
@@ -76,20 +79,24 @@ func Movable(s *Session) bool {
 }
 
 func movable(b *Sub) bool {
-	if b.asking || b.granted || b.reaccess || b.retryAccess || b.pending > 0 || b.pins > 0 || b.holds&^holdLag != 0 {
+	if b.asking || b.granted || b.direct > 0 && (b.reaccess || b.retryAccess) || b.pending > 0 || b.pins > 0 || b.holds&^holdLag != 0 {
 		return false
 	}
-	if w := b.work; w != nil && (w.blocked.event != nil || w.staleCopy != nil || len(w.waiters)+len(w.onAccess)+len(w.granted) > 0 || len(w.ahead) > 0) {
+	if w := b.work; w != nil && (w.blocked.event != nil || len(w.waiters)+len(w.onAccess)+len(w.granted)+len(w.ahead) > 0) {
 		return false
 	}
 	switch b.state {
 	case subSent:
 		return b.Topic() != nil && b.Topic().Alive()
-	case subDeleted, subFailed:
+	case subReady, subDeleted, subFailed:
 		return true
 	}
 	return false
 }
+
+// travels reports whether a subscription at rest goes over. One that the client has not been sent,
+// and that nothing it was sent refers to, has served its purpose.
+func travels(b *Sub) bool { return b.seen() || b.inSent > 0 }
 
 // Move takes a session that is Movable out of this process, with the numbers of its topics and
 // snapshots. The caller closes it.
@@ -99,7 +106,18 @@ func Move(s *Session, topic func(*fanout.Topic) int, snapshot func(*state.Snapsh
 		m.TokenEnds = max(s.grant.ends-s.env.Now(), 1)
 	}
 	s.subs.each(func(b *Sub) {
+		if !travels(b) {
+			return
+		}
 		sub := MovedSub{RID: b.rid, State: b.state.String(), Direct: int(b.direct)}
+		if b.state == subReady { // to the client it has failed: it has loaded again since
+			sub.State, sub.Error = subFailed.String(), cmp.Or(b.work.err, res.ErrNotFound)
+			if b.work.staleCopy != nil {
+				sub.Snapshot = snapshot(b.work.staleCopy)
+			}
+			m.Subs = append(m.Subs, sub)
+			return
+		}
 		if b.acc != nil {
 			sub.Access = &MovedAccess{b.acc.Get, b.acc.Call, b.acc.err}
 		}
@@ -110,7 +128,9 @@ func Move(s *Session, topic func(*fanout.Topic) int, snapshot func(*state.Snapsh
 		case subDeleted:
 			sub.Snapshot = snapshot(b.snapshot())
 		case subFailed:
-			sub.Error = b.work.err
+			if sub.Error = b.work.err; b.work.staleCopy != nil {
+				sub.Snapshot = snapshot(b.work.staleCopy)
+			}
 		}
 		if w := b.work; w != nil && b.state == subSent {
 			sub.Lost = w.lost
@@ -128,57 +148,124 @@ func Move(s *Session, topic func(*fanout.Topic) int, snapshot func(*state.Snapsh
 // Arrival is what the sessions of a batch share.
 type Arrival struct {
 	Snapshots map[int]*state.Snapshot
-	Seams     []*fanout.Seam // by number of the topic
+	Seams     []*fanout.Seam // by number of the topic; nil: its resource is not there
 }
 
-var (
-	errMoved     = errors.New("session: the description of a session contradicts itself")
-	errForeign   = errors.New("session: the description of a session names a snapshot or topic that does not exist")
-	errMovedText = errors.New("session: the description of a session has an unknown version or state")
-)
+// most bounds the counts of a description: a session has them in 32 bits.
+const most = math.MaxInt32
 
-// check reports what is wrong with a description; nil: nothing.
-func (m *Moved) check(a *Arrival) error {
+// Check returns what is wrong with a description that another process has sent, nil if Arrive can go
+// on with it. topics are the resource IDs of the batch's topics, by number. The error names a
+// subscription by its place: a resource ID may have a secret.
+func (m *Moved) Check(p *res.Parser, snapshots map[int]*state.Snapshot, topics []string) error {
+	_, version := res.ParseVersion(m.Protocol)
+	switch {
+	case !res.ValidPart(m.CID):
+		return errors.New("the connection ID of a client is none")
+	case version != nil:
+		return errors.New("the protocol version of a client is none")
+	case m.Token != "" && !isJSON(p, m.Token):
+		return errors.New("the token of a client is not JSON")
+	case m.TokenEnds < 0 || m.TokenEnds > math.MaxInt64/2:
+		return errors.New("the end of a client's token is out of range")
+	}
 	known := make(map[string]bool, len(m.Subs))
 	for i := range m.Subs {
-		if known[m.Subs[i].RID] {
-			return errMoved
+		rid := m.Subs[i].RID
+		switch {
+		case !res.ValidRID(rid):
+			return fmt.Errorf("the resource ID of subscription %d is none", i)
+		case known[rid]:
+			return fmt.Errorf("subscription %d is there twice", i)
 		}
-		known[m.Subs[i].RID] = true
+		known[rid] = true
 	}
 	for i := range m.Subs {
 		sub := &m.Subs[i]
-		snap := a.Snapshots[sub.Snapshot]
-		switch {
-		case sub.Direct < 0 || sub.Lost < 0:
-			return errMoved
-		case sub.State == subFailed.String() && sub.Error != nil:
-			continue
-		case sub.State != subSent.String() && sub.State != subDeleted.String():
-			return errMovedText
-		case snap == nil, sub.State == subSent.String() && (sub.Topic < 0 || sub.Topic >= len(a.Seams) || a.Seams[sub.Topic] == nil):
-			return errForeign
+		if err := sub.check(p, snapshots, topics); err != nil {
+			return fmt.Errorf("subscription %d: %w", i, err)
 		}
-		for rid := range snap.Refs() {
-			if !known[rid] {
-				return errMoved
+		if snap := snapshots[sub.Snapshot]; snap != nil {
+			for rid := range snap.Refs() {
+				if !known[rid] {
+					return fmt.Errorf("subscription %d refers to a resource that the client does not have", i)
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// Arrive goes on with a session of another process. ready is called when the session is complete,
-// before it sends anything. Its client is sent what has happened since; nothing is asked of
-// services for what it holds.
-// That of a stream calls ended as in Session.Stream.
+// check is Moved.Check for what a subscription says by itself.
+func (m *MovedSub) check(p *res.Parser, snapshots map[int]*state.Snapshot, topics []string) error {
+	sent := m.State == subSent.String()
+	switch m.State {
+	case subSent.String(), subDeleted.String():
+		if snapshots[m.Snapshot] == nil {
+			return fmt.Errorf("there is no snapshot %d", m.Snapshot)
+		}
+	case subFailed.String():
+		switch {
+		case m.Snapshot != 0 && snapshots[m.Snapshot] == nil:
+			return fmt.Errorf("there is no snapshot %d", m.Snapshot)
+		case m.Error == nil || m.Error.Code == "" || m.Error.Data != "" && !isJSON(p, m.Error.Data):
+			return errors.New("it has failed without a valid error")
+		}
+	default:
+		return errors.New("its state is none of a client at rest")
+	}
+	switch {
+	case m.Direct < 0 || m.Direct > most || m.Lost < 0 || m.Lost > most:
+		return errors.New("a count is out of range")
+	case !sent && (m.Access != nil || len(m.Held) > 0 || m.Lost > 0):
+		return errors.New("it has access or events, and no topic")
+	case sent && (m.Topic < 0 || m.Topic >= len(topics)):
+		return fmt.Errorf("there is no topic %d", m.Topic)
+	case sent && topics[m.Topic] != m.RID:
+		return fmt.Errorf("topic %d is of another resource", m.Topic)
+	case m.Access != nil && m.Access.Error != nil && m.Access.Error.Code != res.CodeAccessDenied:
+		return errors.New("its access is an error that does not last")
+	}
+	for i := range m.Held {
+		if e := &m.Held[i]; !isCustom(e.Name) || e.Payload != "" && !isJSON(p, e.Payload) || e.Lost < 0 || e.Lost > most {
+			return fmt.Errorf("its event %d is not valid", i)
+		}
+	}
+	return nil
+}
+
+func isJSON(p *res.Parser, text string) bool {
+	_, err := p.Custom([]byte(text))
+	return err == nil
+}
+
+// isCustom reports whether a client may get a custom event of this name.
+func isCustom(name string) bool {
+	switch name {
+	case state.Change.String(), state.Add.String(), state.Remove.String(), state.Delete.String(), "unsubscribe":
+		return false
+	}
+	return res.ValidPart(name)
+}
+
+var (
+	errVersion = errors.New("session: a client from another process has an unknown version")
+	errTopic   = errors.New("session: a client from another process has a resource that is not there")
+)
+
+// Arrive goes on with a session of another process, which has passed Check. ready is called when
+// the session is complete, before it sends anything. Its client is sent what has happened since;
+// nothing is asked of services for what it holds. That of a stream calls ended as in
+// Session.Stream.
 func Arrive(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, m *Moved, a *Arrival, ready func(*Session), ended func()) error {
 	version, bad := res.ParseVersion(m.Protocol)
 	if bad != nil {
-		return errMovedText
+		return errVersion
 	}
-	if err := m.check(a); err != nil {
-		return err
+	for i := range m.Subs {
+		if sub := &m.Subs[i]; sub.State == subSent.String() && a.Seams[sub.Topic] == nil {
+			return errTopic
+		}
 	}
 	s := New(env, peer, out, form, m.CID)
 	defer env.Enter(env.Enter(s))
@@ -215,15 +302,16 @@ func arrive(s *Session, m *MovedSub, a *Arrival) *Sub {
 	b := s.sub(m.RID)
 	b.direct = int32(m.Direct)
 	if x := m.Access; x != nil {
-		b.acc = &access{AccessResult: res.AccessResult{Get: x.Get, Call: x.Call}, err: x.Error}
+		b.acc = shared(res.AccessResult{Get: x.Get, Call: x.Call}, x.Error)
 	}
 	w := b.ensureWork()
-	switch w.snap = a.Snapshots[m.Snapshot]; m.State {
-	case subFailed.String():
+	if m.State == subFailed.String() {
 		b.to(subFailed)
-		w.err = m.Error
+		w.err, w.staleCopy = m.Error, a.Snapshots[m.Snapshot]
 		return b
-	case subDeleted.String():
+	}
+	w.snap = a.Snapshots[m.Snapshot]
+	if m.State == subDeleted.String() {
 		b.to(subReady)
 		b.to(subDeleted)
 		return b

@@ -43,8 +43,11 @@ type world struct {
 	outdate map[accessKey]int  // how often access was to be asked again
 	away    bool               // no service answers
 	pauses  []time.Duration
-	log     strings.Builder
+	log     *strings.Builder
 	next    int
+	pings   map[string]int             // custom events so far, by resource
+	pair    *pair                      // nil: it is the only process
+	view    map[string]*state.Snapshot // of a pair: what the events so far have made of service
 }
 
 type testClient struct {
@@ -54,6 +57,7 @@ type testClient struct {
 	holds   *holdings
 	waiting map[int]testRequest
 	inOrder map[string][]int // requests by resource that must be answered in this order
+	pings   map[string]int   // the newest custom event of each resource held
 	err     error
 }
 
@@ -89,7 +93,7 @@ func (w *world) askAccess(name string, payload []byte) func() {
 	return func() {}
 }
 
-func (w *world) logf(format string, args ...any) { fmt.Fprintf(&w.log, format+"\n", args...) }
+func (w *world) logf(format string, args ...any) { fmt.Fprintf(w.log, format+"\n", args...) }
 
 // Subscribe implements fanout.Source.
 func (w *world) Subscribe(ref uint64, name, _ string, first func()) {
@@ -98,6 +102,9 @@ func (w *world) Subscribe(ref uint64, name, _ string, first func()) {
 	}
 	w.updates = append(w.updates, func() {
 		snap := w.service[name]
+		if w.view != nil {
+			snap = w.view[name]
+		}
 		if snap == nil {
 			w.logf("  load %s: not found", name)
 			w.env.Hub.Apply(state.Update{Ref: ref, Kind: state.Failed, Err: res.ErrNotFound})
@@ -179,6 +186,9 @@ func (c *testClient) take(frame []byte) {
 	}
 	if m.ID == nil {
 		c.fail(c.holds.event(m.Event, m.Data))
+		if rid, ok := strings.CutSuffix(m.Event, ".ping"); ok && m.Data != nil {
+			c.fail(c.pinged(rid, m.Data))
+		}
 		return
 	}
 	r, ok := c.waiting[*m.ID]
@@ -238,6 +248,21 @@ func (c *testClient) take(frame []byte) {
 		}
 		c.fail(c.holds.tidy())
 	}
+}
+
+// pinged checks the number of a custom event: no event comes twice or late, and none is missing
+// unless a full queue has dropped it.
+func (c *testClient) pinged(rid string, data json.RawMessage) error {
+	var ping struct{ N int }
+	if err := json.Unmarshal(data, &ping); err != nil {
+		return err
+	}
+	last, ok := c.pings[rid]
+	c.pings[rid] = ping.N
+	if ok && (ping.N <= last || ping.N > last+1 && c.w.env.Limits.HeldEvents == 0) {
+		return fmt.Errorf("custom event %d of %s follows %d", ping.N, rid, last)
+	}
+	return nil
 }
 
 // has checks that a response leaves the client with the resource that it asked for.
@@ -323,7 +348,8 @@ func (w *world) change(i int) {
 		e = state.NewDelete(snap)
 		w.service[name] = nil
 	case n == 1:
-		e = state.NewCustom("ping", []byte(`{}`), snap)
+		w.pings[name]++
+		e = state.NewCustom("ping", fmt.Appendf(nil, `{"n":%d}`, w.pings[name]), snap)
 	case snap.IsModel():
 		var props []res.Prop
 		for _, k := range w.rng.Perm(4)[:1+w.rng.IntN(3)] {
@@ -366,6 +392,15 @@ func (w *world) set(rid string, props ...res.Prop) {
 // emit queues an update for every ref that is loaded. It is delivered to those that are still
 // subscribed.
 func (w *world) emit(name string, u state.Update) {
+	if w.pair != nil {
+		w.pair.emit(name, u)
+		return
+	}
+	w.apply(name, u)
+}
+
+// apply is emit for one process.
+func (w *world) apply(name string, u state.Update) {
 	for _, pending := range w.refsOf(name) {
 		u := u
 		u.Ref = pending
@@ -387,7 +422,7 @@ func (w *world) refsOf(name string) []uint64 {
 }
 
 func newWorld(t *testing.T, seed uint64, limits Limits) *world {
-	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), service: map[string]*state.Snapshot{}, subs: map[uint64]string{}, denied: map[string]bool{}, known: map[accessKey]bool{}, outdate: map[accessKey]int{}}
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), service: map[string]*state.Snapshot{}, subs: map[uint64]string{}, denied: map[string]bool{}, known: map[accessKey]bool{}, outdate: map[accessKey]int{}, pings: map[string]int{}, log: new(strings.Builder)}
 	w.env = &Env{
 		Bus: w, Parser: new(res.Parser), Limits: limits, Metrics: new(Metrics),
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Post: func(f func()) { w.answers = append(w.answers, f) },
@@ -475,7 +510,11 @@ func (c *testClient) connect() {
 		c.w.logf("%s reconnects", c.name)
 	}
 	c.holds, c.waiting, c.inOrder = newHoldings(), map[int]testRequest{0: {}}, map[string][]int{}
-	c.holds.dropped = func(rid string) { c.w.again(accessKey{c.name, rid}) }
+	c.pings = map[string]int{}
+	c.holds.dropped = func(rid string) {
+		delete(c.pings, rid)
+		c.w.again(accessKey{c.name, rid})
+	}
 	for i := range resources {
 		c.holds.dropped(rid(i))
 	}
