@@ -163,11 +163,20 @@ func (a *acceptor) adopt(gc gnet.Conn, from *adopted) {
 	}
 	a.returnAddress(c, from.key)
 	e.metrics.Adopted.Add(1)
-	l.wheel.Expect(&c.timer, l.now+l.opts.Limits.HeadTimeout, c)
+	wait := l.opts.Limits.HeadTimeout
+	if len(from.head) == 0 {
+		c.flags |= flagIdle
+		wait = l.opts.Limits.IdleTimeout
+	}
+	l.wheel.Expect(&c.timer, l.now+wait, c)
 	if from.link != nil {
 		c.tls().adoptTLS(from)
-	} else {
+	} else if len(from.head) > 0 {
 		c.receive(from.head)
+	}
+	// Now: a client that asks all the time would go to net/http again before the next look.
+	if len(from.head) == 0 && !l.drain.empty && c.ending().departs() {
+		l.drain.give(c.ending().depart(nil))
 	}
 }
 

@@ -84,16 +84,17 @@ type Engine struct {
 	logGnet      loglimit.Limiter       // of gnet's own lines
 
 	give     atomic.Pointer[func([]Departed)] // see Leave
-	givesTLS atomic.Bool                      // also those with TLS
-	left     atomic.Bool                      // Leave was called: give is set
-	draining atomic.Bool                      // no new clients; those connected are being closed
-	quitting atomic.Bool                      // gnet is to end, and not to be restarted
-	quit     chan struct{}                    // closed with quitting
-	drained  sync.WaitGroup                   // one for each loop that still has connections
-	begun    chan struct{}                    // closed when every loop has begun its first iteration
-	ready    chan error                       // result of the first start: gnet runs with all loops bound, or an error
-	ended    chan struct{}                    // closed when gnet has ended for good
-	failure  error                            // the reason, nil after Close; written before ended is closed
+	atHTTP   atHTTP
+	givesTLS atomic.Bool    // also those with TLS
+	left     atomic.Bool    // Leave was called: give is set
+	draining atomic.Bool    // no new clients; those connected are being closed
+	quitting atomic.Bool    // gnet is to end, and not to be restarted
+	quit     chan struct{}  // closed with quitting
+	drained  sync.WaitGroup // one for each loop that still has connections
+	begun    chan struct{}  // closed when every loop has begun its first iteration
+	ready    chan error     // result of the first start: gnet runs with all loops bound, or an error
+	ended    chan struct{}  // closed when gnet has ended for good
+	failure  error          // the reason, nil after Close; written before ended is closed
 }
 
 // New returns an engine that listens after Start, or an error that says which option is wrong.

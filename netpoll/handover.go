@@ -27,8 +27,11 @@ type handed struct {
 	done     sync.Once
 	ended    atomic.Bool // the input has ended, or is discarded
 
-	mu  sync.Mutex // guards pre: net/http reads in the background while a handler hijacks the connection
-	pre []byte
+	self net.Conn // this connection as net/http has it
+
+	mu   sync.Mutex // guards pre and rest: net/http reads in the background while a handler hijacks the connection
+	pre  []byte
+	rest restAtHTTP
 }
 
 // serveHTTP gives a connection to net/http. It owns the descriptor.
@@ -40,6 +43,7 @@ func (e *Engine) serveHTTP(fd int, pre []byte, client netip.AddrPort, key rateli
 		return
 	}
 	h := &handed{Conn: c, engine: e, client: client, key: key, pre: pre}
+	e.atHTTP.add(h, h)
 	e.giveHTTP(h, func() { _ = h.cut() })
 }
 
@@ -87,6 +91,11 @@ func (e *Engine) awaitLoops() {
 
 func (h *handed) Read(p []byte) (int, error) {
 	h.mu.Lock()
+	if h.rest.gone {
+		h.mu.Unlock()
+		return 0, io.EOF
+	}
+	rests, leaves := h.begin(len(p))
 	if len(h.pre) > 0 {
 		n := copy(p, h.pre)
 		h.pre = h.pre[n:]
@@ -97,7 +106,13 @@ func (h *handed) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	h.mu.Unlock()
+	if leaves && h.regain() {
+		return 0, io.EOF
+	}
 	n, err := h.Conn.Read(p)
+	if rests && h.finish(n, err) {
+		return 0, io.EOF
+	}
 	if err == io.EOF {
 		h.ended.Store(true)
 	}
@@ -145,6 +160,9 @@ func (h *handed) RemoteAddr() net.Addr {
 
 // Close implements net.Conn. It lingers (see linger.go).
 func (h *handed) Close() error {
+	if !h.close() {
+		return nil
+	}
 	if !h.ended.Load() && h.engine.linger(h) {
 		return nil
 	}
@@ -158,7 +176,12 @@ func (h *handed) cut() error {
 }
 
 // release removes the connection from Metrics.OpenAll and Options.Addresses.
-func (h *handed) release() { h.done.Do(func() { h.engine.uncount(h.key) }) }
+func (h *handed) release() {
+	h.done.Do(func() {
+		h.engine.atHTTP.remove(h)
+		h.engine.uncount(h.key)
+	})
+}
 
 // unread appends the bytes that net/http has not read to head.
 func (h *handed) unread(head []byte) []byte {
@@ -169,7 +192,7 @@ func (h *handed) unread(head []byte) []byte {
 
 // adopted is a connection that comes back from net/http.
 type adopted struct {
-	head   []byte
+	head   []byte         // empty: the connection is at rest
 	client netip.AddrPort // as in handed
 	key    ratelimit.Key  // as in handed
 	link   *tlsLink       // nil: plaintext
@@ -183,7 +206,8 @@ type adopted struct {
 }
 
 // Adopt takes back a connection whose latest request asks for a WebSocket or a stream, after an
-// earlier one was left to net/http. head is the request's head and the bytes read after it. The
+// earlier one was left to net/http. head is the request's head and the bytes read after it. It is
+// empty if a request was answered and no byte of the next one has been read. The
 // connection is one that Options.HTTP got, or a TCP connection. The engine owns it from now on: the
 // caller must not use it, and if an error is returned it is closed and counted. Adopt may wait
 // until a loop has taken it.

@@ -42,6 +42,11 @@ func serveHTTP(t *testing.T, change func(o *Options, h *testHandler), handler fu
 		ready.Wait()
 		handler(s, w, r)
 	})
+	h.ConnState = func(c net.Conn, state http.ConnState) {
+		if i, ok := c.(interface{ Idle() }); ok && state == http.StateIdle {
+			i.Idle()
+		}
+	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = h.Serve(h) }()
 	t.Cleanup(func() { close(h.conns); <-done; _ = h.Server.Close() })

@@ -70,8 +70,9 @@ type Departed struct {
 // Leave ends listening, because another process accepts from the same sockets (Sockets). No client
 // is refused: what the kernel has queued is left to that process, and the connections that were
 // accepted before are served until Drain. From now on give gets the connections that are at rest,
-// on a goroutine of its own; Drain waits for it. Those with TLS 1.3 are among them if secure is
-// set, and otherwise closed in the drain. Any goroutine may call Leave.
+// on a goroutine of its own; Drain waits for it. Those of net/http are among them if it tells them
+// of http.StateIdle (their method Idle), and those with TLS 1.3 if secure is set. The others are
+// closed in the drain. Any goroutine may call Leave.
 func Leave(e *Engine, secure bool, give func([]Departed)) {
 	e.givesTLS.Store(secure)
 	e.give.Store(&give)
@@ -80,6 +81,7 @@ func Leave(e *Engine, secure bool, give func([]Departed)) {
 	for _, l := range e.loops {
 		l.Wake()
 	}
+	e.atHTTP.end()
 }
 
 // DupSocket returns a duplicate of a listener's descriptor that child processes do not inherit.
@@ -113,41 +115,56 @@ func (d *drain) depart() (gone int) {
 	var batch []Departed
 	for i := range l.table.slots {
 		c := l.table.slots[i].conn
-		if c == nil || !c.ending().departs() || !c.ending().atRest() {
+		if c == nil || !c.ending().departs() {
 			continue
 		}
 		l.iter.conn = c
-		fd, err := dup(int(c.fd))
-		if err != nil {
-			continue // it is closed in the drain
-		}
-		b := Departed{FD: fd, Idle: c.flags&flagIdle != 0}
-		if c.flags&flagProxied != 0 {
-			b.Client = c.RemoteAddrPort()
-		}
-		if c.link() != nil {
-			var s WebSocket
-			c.tls().export(&s)
-			b.Keys, b.In = s.Keys.Append(make([]byte, 0, tlskeys.MaxLen)), s.TLS.In
-			s.Keys.Wipe()
-		}
-		batch = append(batch, b)
-		c.to(stateHandover)
-		c.standing |= moved
-		c.scheduleClose() // of our descriptor
+		batch = c.ending().depart(batch)
 	}
 	l.iter.conn = nil
-	if len(batch) > 0 {
-		e := l.engine
-		e.metrics.Departed.Add(uint64(len(batch)))
-		e.drained.Add(1) // the loop has not reported to be empty
-		go func() {
-			defer e.drained.Done()
-			defer e.opts.Faults.Contain(owner.HTTP)
-			(*e.give.Load())(batch)
-		}()
-	}
+	d.give(batch)
 	return len(batch)
+}
+
+// depart appends the connection to those that leave, if it is at rest. If it cannot leave, it is
+// closed in the drain.
+func (c endingConn) depart(batch []Departed) []Departed {
+	if !c.atRest() {
+		return batch
+	}
+	fd, err := dup(int(c.fd))
+	if err != nil {
+		return batch
+	}
+	b := Departed{FD: fd, Idle: c.flags&flagIdle != 0}
+	if c.flags&flagProxied != 0 {
+		b.Client = c.RemoteAddrPort()
+	}
+	if c.link() != nil {
+		var s WebSocket
+		c.tls().export(&s)
+		b.Keys, b.In = s.Keys.Append(make([]byte, 0, tlskeys.MaxLen)), s.TLS.In
+		s.Keys.Wipe()
+	}
+	c.to(stateHandover)
+	c.standing |= moved
+	c.scheduleClose() // of our descriptor
+	return append(batch, b)
+}
+
+// give gives connections to the other process. The loop has not reported to be empty.
+func (d *drain) give(batch []Departed) {
+	e := d.loop.engine
+	if len(batch) == 0 {
+		return
+	}
+	e.metrics.Departed.Add(uint64(len(batch)))
+	e.drained.Add(1)
+	go func() {
+		defer e.drained.Done()
+		defer e.opts.Faults.Contain(owner.HTTP)
+		(*e.give.Load())(batch)
+	}()
 }
 
 // closesIdle reports whether the connection is closed when it is at rest, because of a drain in

@@ -66,6 +66,7 @@ func (e *Engine) serveTLS(fd int, t *tlsLink, a *tlsSocket, out *pool.Buffer, pr
 		return
 	}
 	h := &handedTLS{handed{Conn: t.conn, engine: e, client: a.client, key: a.key, pre: pre}, t}
+	e.atHTTP.add(&h.handed, h)
 	e.giveHTTP(h, func() { _ = h.cut() })
 }
 

@@ -12,12 +12,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"sluice/internal/natstest"
 	"sluice/internal/testkit"
@@ -250,8 +254,19 @@ func (l *lineage) clientOver(dial func() (net.Conn, error)) *httpClient {
 
 // get makes a request, and returns the status.
 func (c *httpClient) get(path string) (int, error) {
+	return c.do("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
+}
+
+// post makes a request that net/http answers, because of its chunked body. path tells requests
+// apart.
+func (c *httpClient) post(path string) (int, error) {
+	return c.do("POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nnull\r\n0\r\n\r\n")
+}
+
+// do sends a request, and returns the status of its response.
+func (c *httpClient) do(request string) (int, error) {
 	_ = c.SetDeadline(time.Now().Add(testkit.Patience))
-	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(c, request); err != nil {
 		return 0, err
 	}
 	resp, err := http.ReadResponse(c.r, nil)
@@ -278,7 +293,7 @@ func TestConnectionsAtRestAreKept(t *testing.T) {
 }
 
 func connectionsAreKept(t *testing.T, l *lineage, connect func() *httpClient) {
-	var used, fresh []*httpClient
+	var used, fresh, posting []*httpClient
 	for range 300 { // more than fit one record
 		c := connect()
 		if status, err := c.get("/api/none"); status != http.StatusNotFound {
@@ -286,15 +301,96 @@ func connectionsAreKept(t *testing.T, l *lineage, connect func() *httpClient) {
 		}
 		used = append(used, c)
 	}
+	for range 50 {
+		posting = append(posting, connect())
+	}
 	for round := range 3 {
 		fresh = append(fresh, connect())
+		for i, c := range posting { // the loops have those of the round before
+			if status, err := c.post("/api/none/call"); status != http.StatusNotFound {
+				t.Fatalf("round %d: connection %d at net/http: status %d, %v", round, i, status, err)
+			}
+		}
 		if code, _, stderr := l.upgrade(); code != 0 {
 			t.Fatalf("exit code %d: %s", code, stderr)
 		}
 		l.until("msg=stopped", round+1)
-		for i, c := range append(used, fresh...) {
+		for i, c := range slices.Concat(used, fresh, posting) {
 			if status, err := c.get("/api/none"); status != http.StatusNotFound {
 				t.Fatalf("round %d: connection %d: status %d, %v", round, i, status, err)
+			}
+		}
+	}
+}
+
+// Clients that net/http serves make one request after the other, while processes take over from
+// each other: each is called and answered once, on one connection.
+func TestConnectionsOfNetHTTPAreKeptUnderLoad(t *testing.T) {
+	l := startLineage(t, "")
+	nc, err := nats.Connect(l.nats)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	var mu sync.Mutex
+	calls := make(map[string]int)
+	for subject, answer := range map[string]string{"access.>": `{"result":{"get":true,"call":"*"}}`, "call.>": `{"result":null}`} {
+		if _, err := nc.Subscribe(subject, func(m *nats.Msg) {
+			mu.Lock()
+			calls[m.Subject]++
+			mu.Unlock()
+			_ = m.Respond([]byte(answer))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	const clients = 20
+	end, ended := make(chan struct{}), make(chan error, clients)
+	var served atomic.Int64
+	made := make([]int, clients)
+	for i := range clients {
+		c := l.client()
+		go func() {
+			ended <- func() error {
+				for {
+					select {
+					case <-end:
+						return nil
+					default:
+					}
+					status, err := c.post(fmt.Sprintf("/api/test/c%d/n%d", i, made[i]))
+					if err != nil || status != http.StatusNoContent {
+						return fmt.Errorf("client %d, request %d: status %d, %w", i, made[i], status, err)
+					}
+					made[i]++
+					served.Add(1)
+				}
+			}()
+		}()
+	}
+	for round := range 3 {
+		n := served.Load()
+		testkit.Until(t, "requests are served", func() bool { return served.Load() > n+10*clients || len(ended) > 0 })
+		if code, _, stderr := l.upgrade(); code != 0 {
+			t.Fatalf("exit code %d: %s", code, stderr)
+		}
+		l.until("msg=stopped", round+1)
+	}
+	close(end)
+	for range clients {
+		if err := testkit.Await(t, ended, "the end of a client"); err != nil {
+			t.Error(err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for i, n := range made {
+		for j := range n {
+			if subject := fmt.Sprintf("call.test.c%d.n%d", i, j); calls[subject] != 1 {
+				t.Errorf("%d calls of %s", calls[subject], subject)
 			}
 		}
 	}

@@ -74,6 +74,7 @@ var locks = map[string]string{
 	"netpoll/tls_handshake.go":          "between event loops and handshake workers, never with a connection whose handshake is done",
 	"netpoll/linger.go":                 "connections that have left the loops for net/http and are being closed",
 	"netpoll/handover.go":               "a connection that has left the loops for net/http",
+	"netpoll/regain.go":                 "which connections net/http has; once per connection, and once per upgrade",
 	"netpoll/deadline.go":               "deadlines of a connection at net/http, which cuts a read of one goroutine short from another",
 	"internal/owners/guests.go":         "clients that have come from another process, found once per token event of a foreign client",
 	"internal/natsbus/publish.go":       "a pool of batches between owners and the publisher",

@@ -108,7 +108,7 @@ func Register(to *metrics.Registry, from *Sources) error {
 	counter("sluice_http_refused_total", "Connections rejected because the HTTP server's accept queue was full.", nil, h.Refused.Load)
 	counter("sluice_connections_departed_total", "Connections that a new process has taken over.", nil, n.Departed.Load)
 	counter("sluice_connections_arrived_total", "Connections that were taken over from an old process.", nil, n.Arrived.Load)
-	counter("sluice_http_adopted_total", "WebSocket upgrades handed back to an event loop by the HTTP server.", nil, n.Adopted.Load)
+	counter("sluice_http_adopted_total", "Connections handed back to an event loop by the HTTP server: for a WebSocket or a stream, or to leave for a new process.", nil, n.Adopted.Load)
 	counter("sluice_http_adopt_failed_total", "WebSocket upgrades lost in the handover from the HTTP server to an event loop.", nil, n.AdoptFailed.Load)
 	counter("sluice_http_half_closed_total", "Connections served on after their client had shut its side down.", nil, n.HalfClosed.Load)
 	counter("sluice_proxied_total", "Connections with a client address from a PROXY protocol header.", nil, n.Proxied.Load)

@@ -102,6 +102,9 @@ func responded(c net.Conn, state http.ConnState) {
 	if state != http.StateIdle {
 		return
 	}
+	if i, ok := innerConn(c).(interface{ Idle() }); ok {
+		i.Idle()
+	}
 	switch c := c.(type) {
 	case *serverConn:
 		c.handled.Store(false)
