@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,4 +79,28 @@ func TestSluiceReload(t *testing.T) {
 	if err := syscall.Kill(next, 0); err != nil {
 		t.Error(err)
 	}
+}
+
+// With an embedded NATS server there are no upgrades: sluice upgrade and its check say why, and
+// nothing changes.
+func TestNoUpgradeWithAnEmbeddedServer(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "socket")
+	p := listening(t, "--embedded-nats", "--embedded-nats-listen", "127.0.0.1:0", "--upgrade-socket", socket, "--drain-timeout", "0")
+	closed := p.webSocket()
+	for _, args := range [][]string{{"upgrade"}, {"upgrade", "--check"}} {
+		var out, errs testkit.Log
+		asker := process{stdout: &out, stderr: &errs}
+		code := asker.run(append(args, "--upgrade-socket", socket))
+		if want := "nothing has changed: the embedded NATS server lives in this process"; code != 1 || !strings.Contains(errs.String(), want) {
+			t.Errorf("%q: exit code %d\n%s%s", args, code, &out, &errs)
+		}
+	}
+	p.after(`msg="check of an upgrade failed; this process goes on" error="the embedded NATS server lives in this`)
+	select {
+	case code := <-closed:
+		t.Errorf("the client was closed with %d", code)
+	default:
+	}
+	p.signal(syscall.SIGTERM)
+	p.wantExit(0)
 }
