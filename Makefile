@@ -154,6 +154,7 @@ compare: build ## compare with other gateways, report in bench/results (QUICK=1:
 	mkdir -p bin/peers
 	cd bench/peers && $(GO) build -o ../../bin/peers/ github.com/resgateio/resgate github.com/nats-io/nats-server/v2
 ifeq ($(PLAN),peers)
+	@command -v npm >/dev/null || { echo "Socket.IO comes from npm: install Node 20 or later with npm (make deps installs both)."; exit 1; }
 	cd bench/peers/mercure && $(GO) build -o ../../../bin/peers/mercure github.com/dunglas/mercure/caddy/mercure
 	cd bench/peers/socketio && npm ci --no-audit --no-fund --prefer-offline --ignore-scripts
 else

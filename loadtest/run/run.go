@@ -215,7 +215,18 @@ func (r *runner) connectedStage(ctx context.Context, t plan.Target, s plan.Scena
 	if err := st.connect(ctx, &st.connected); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
+	if p, ok := st.service.(primer); ok {
+		if err := p.Prime(ctx, st.layout.topics); err != nil {
+			return nil, errors.Join(err, st.close())
+		}
+	}
 	return st, nil
+}
+
+// primer is the service of a server that pays for a topic's subscriptions with its first event.
+// Others pay when clients subscribe.
+type primer interface {
+	Prime(ctx context.Context, topics int) error
 }
 
 func (r *runner) say(format string, args ...any) {

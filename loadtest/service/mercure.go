@@ -51,7 +51,7 @@ func DialMercure(addr, key string) (*Mercure, error) {
 		client: &http.Client{Timeout: publishTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: publishers, DisableCompression: true}},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if err := s.post(update("load.none", []byte("{}"))); err != nil {
+	if err := s.post(s.ctx, update("load.none", noEvent)); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	for i := range s.queues {
@@ -88,16 +88,46 @@ func (s *Mercure) publish(queue <-chan string) {
 			if s.lost.Load() != nil {
 				continue
 			}
-			if err := s.post(body); err != nil {
+			if err := s.post(s.ctx, body); err != nil {
 				s.lost.CompareAndSwap(nil, &lostError{err})
 			}
 		}
 	}
 }
 
+// noEvent is the payload of what is published for the hub's sake: without a due time, clients do
+// not count it.
+var noEvent = []byte("{}")
+
+// Prime publishes something on each topic, and returns when the hub has taken it all. A hub matches
+// the first event of a topic with all its clients one by one, and the next ones with what it has
+// found then.
+func (s *Mercure) Prime(ctx context.Context, topics int) error {
+	var next atomic.Int64
+	errs := make(chan error, publishers)
+	for range publishers {
+		go func() {
+			var err error
+			for err == nil {
+				topic := int(next.Add(1)) - 1
+				if topic >= topics {
+					break
+				}
+				err = s.post(ctx, update(client.Topic(topic), noEvent))
+			}
+			errs <- err
+		}()
+	}
+	var all []error
+	for range publishers {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
 // post makes a request.
-func (s *Mercure) post(body string) error {
-	r, err := http.NewRequestWithContext(s.ctx, http.MethodPost, s.hub, strings.NewReader(body))
+func (s *Mercure) post(ctx context.Context, body string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.hub, strings.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@
 package service
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -67,6 +69,32 @@ func TestMercurePublishes(t *testing.T) {
 	}
 	if err := s.Publish(0, []byte("{}")); err == nil {
 		t.Error("a closed publisher publishes")
+	}
+}
+
+// Something is published on each topic, or the error says why not.
+func TestMercurePrimes(t *testing.T) {
+	const topics = 50
+	got := make(chan string, topics+1)
+	s, err := DialMercure(hub(t, got), "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Prime(t.Context(), topics); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for range topics + 1 { // with that of DialMercure
+		seen[<-got] = true
+	}
+	if len(seen) != topics+1 || !seen["load.t0 {}"] || !seen["load.t49 {}"] {
+		t.Errorf("%v", seen)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Prime(ctx, topics); !errors.Is(err, context.Canceled) || s.Lost() != nil {
+		t.Errorf("%v, %v", err, s.Lost())
 	}
 }
 
