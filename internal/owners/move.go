@@ -157,8 +157,8 @@ type plan struct {
 	next      int // where the loop's next plan begins; -1: this is its last
 	loop      *Loop
 	handles   []netpoll.Handle
-	// index has their topics. If a resource has ended and began anew since, it has another: what the
-	// other process has of it may be from before.
+	// index has their topics. If a resource has ended and began anew since, it has another: what
+	// the other process has of it may be from before.
 	index map[*fanout.Topic]int
 	// keepers hold the topics of the clients that were taken out, by number, in case they come
 	// back.

@@ -154,8 +154,8 @@ type Arrival struct {
 // most bounds the counts of a description: a session has them in 32 bits.
 const most = math.MaxInt32
 
-// Check returns what is wrong with a description that another process has sent, nil if Arrive can go
-// on with it. topics are the resource IDs of the batch's topics, by number. The error names a
+// Check returns what is wrong with a description that another process has sent, nil if Arrive can
+// go on with it. topics are the resource IDs of the batch's topics, by number. The error names a
 // subscription by its place: a resource ID may have a secret.
 func (m *Moved) Check(p *res.Parser, snapshots map[int]*state.Snapshot, topics []string) error {
 	_, version := res.ParseVersion(m.Protocol)
