@@ -59,8 +59,14 @@ type outcome struct {
 	result
 }
 
-// Run runs worlds until one fails, or as many as the options say, or until ctx ends.
+// collectAt is how much the heap may grow between collections, in percent. All of a world is garbage
+// when it ends, about a megabyte: at 100, collections took a fourth of the time.
+const collectAt = 400
+
+// Run runs worlds until one fails, or as many as the options say, or until ctx ends. Meanwhile the
+// program collects garbage less often.
 func Run(ctx context.Context, o Options) *Report {
+	defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
 	var next, bad atomic.Uint64 // bad: the lowest number of a world that has failed
 	bad.Store(math.MaxUint64)
 	var end time.Time
