@@ -59,8 +59,8 @@ type outcome struct {
 	result
 }
 
-// collectAt is how much the heap may grow between collections, in percent. All of a world is garbage
-// when it ends, about a megabyte: at 100, collections took a fourth of the time.
+// collectAt is how much the heap may grow between collections, in percent. All of a world is
+// garbage when it ends, about a megabyte: at 100, collections took a fourth of the time.
 const collectAt = 400
 
 // Run runs worlds until one fails, or as many as the options say, or until ctx ends. Meanwhile the
