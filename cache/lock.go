@@ -1,5 +1,7 @@
 package cache
 
+import "slices"
+
 // lock keeps a name's events in order around a query event. From the query event until the last of
 // its replies is handled, or has failed to arrive, everything else for the name is deferred. That
 // is: all events, and the replies to re-gets, whose place among the events determines which of them
@@ -72,6 +74,23 @@ func (l *lock) queue(d deferred) {
 	l.queued++
 	l.waiting = append(l.waiting, d)
 	l.bytes += len(d.payload)
+}
+
+// Defers reports whether events of a name wait for the replies to a query event that subscribers
+// are to get even if they have its newest state: custom events, and rechecks of access. It is for
+// the shard's goroutine (Run).
+func (s *Shard) Defers(name string) bool {
+	r := s.resources.Get(name)
+	return r != nil && r.lock != nil && slices.ContainsFunc(r.lock.waiting, deferred.beyondState)
+}
+
+// beyondState reports whether it is an event that no get brings.
+func (d deferred) beyondState() bool {
+	switch d.event {
+	case "", "query", "change", "add", "remove", "delete": // a reply has no name
+		return false
+	}
+	return true
 }
 
 // unlocked handles what was deferred, until one of the deferred query events takes the lock again.

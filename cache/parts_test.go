@@ -184,3 +184,28 @@ func TestManySubsOnOneEntry(t *testing.T) {
 		t.Fatalf("%d subs got the update", n)
 	}
 }
+
+// TestDefers: what no get brings, and waits for the replies to a query event.
+func TestDefers(t *testing.T) {
+	for event, want := range map[string]bool{"reaccess": true, "custom": true, "change": false, "delete": false, "query": false} {
+		h := newHarness(t, Options{})
+		h.s.Subscribe(0, 1, "test.m", "q", nil)
+		h.turns()
+		h.answer("get.test.m", "q", []byte(`{"result":{"model":{"v":0},"query":"q"}}`), nil)
+		h.s.Event("test.m", "query", []byte(`{"subject":"_Q.1"}`), 0)
+		h.turns()
+		if h.s.Defers("test.m") || h.s.Defers("test.n") {
+			t.Errorf("%s: deferred before it came", event)
+		}
+		h.s.Event("test.m", event, []byte(`{"values":{"v":1},"subject":"_Q.2"}`), 0)
+		h.turns()
+		if got := h.s.Defers("test.m"); got != want {
+			t.Errorf("%s: deferred: %v, want %v", event, got, want)
+		}
+		h.answer("_Q.1", "q", []byte(`{"result":{"events":[]}}`), nil)
+		h.turns()
+		if h.s.Defers("test.m") {
+			t.Errorf("%s: deferred after the replies", event)
+		}
+	}
+}
