@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"slices"
 	"time"
 
 	"sluice/internal/overlap"
@@ -117,6 +118,7 @@ type Seam struct {
 	Topic  *Topic // whose end does not end the Seam
 	Theirs []overlap.Mark
 	Began  time.Duration // of Theirs
+	Taken  time.Duration // when that process had told them the last of Theirs, and all before
 	Steps  int           // missed events that change the state; set by Compare
 
 	count  int // of the past when it was compared
@@ -128,8 +130,14 @@ type Seam struct {
 	equal  map[*state.Snapshot]*state.Snapshot // a client's copy, and one of the topic's that it equals
 }
 
-// Compare returns what the other process has yet to tell its subscribers, and what it has told them
-// that this one has yet to get. Times are the hub's.
+// reaskFor is how late the other process may have got what this one has got: rechecks of access
+// are not told apart by what they say, so of one that came here up to so long before Seam.Taken,
+// nobody knows whether that process has told of it.
+const reaskFor = overlap.Apart / 2
+
+// Compare returns what the other process has yet to tell its subscribers, and the events that it
+// has told them and that this one has yet to get. Times are the hub's. A recheck of access is
+// rather told twice than not at all.
 func (s *Seam) Compare() (missed []Happened, ahead []overlap.Mark) {
 	t := s.Topic
 	var p past
@@ -142,6 +150,12 @@ func (s *Seam) Compare() (missed []Happened, ahead []overlap.Mark) {
 	s.done, s.count = true, p.count
 	s.missed, s.ahead = nil, nil
 	m, a := overlap.Compare(s.Theirs, t.Marks(nil, 0), s.Began, custom)
+	for i, h := range p.all {
+		if h.Event == nil && h.at >= s.Taken-reaskFor && !slices.Contains(m, i) {
+			m = append(m, i)
+		}
+	}
+	slices.Sort(m)
 	s.Steps, s.broken = 0, false
 	var last *state.Snapshot
 	for _, i := range m {
@@ -160,7 +174,7 @@ func (s *Seam) Compare() (missed []Happened, ahead []overlap.Mark) {
 	s.broken = s.broken || last != t.snap
 	now := t.hub.Now()
 	for _, i := range a {
-		if s.Theirs[i].At > now-overlap.Apart {
+		if s.Theirs[i].At > now-overlap.Apart && s.Theirs[i].Sum > ReaccessSum(Gap) {
 			s.ahead = append(s.ahead, s.Theirs[i])
 		}
 	}
