@@ -223,6 +223,8 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 		u.log.Warn("WebSockets stay in the old process, and are closed in its drain", "connections", moving.Left, "error", err)
 		say(fmt.Sprintf("%d WebSockets stay: %v", moving.Left, err))
 		err = nil
+	} else if moving.Left > 0 {
+		u.log.Warn("WebSockets stay in the old process, and are closed in its drain", "connections", moving.Left, "reason", fmt.Sprint("they wait for ", moving.Waits))
 	}
 	if moving.Unknown > 0 {
 		u.log.Warn("the new process has WebSockets, and does not say that it serves them", "connections", moving.Unknown)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -300,8 +301,9 @@ func (g *Guests) snapshot(text []byte) (*state.Snapshot, error) {
 type arrival struct {
 	l       *Loop
 	b       *batch
-	keepers []*keeper // nil: no client has the resource
-	returns bool      // the clients have been nowhere else
+	keepers []*keeper  // nil: no client has the resource
+	topics  []Resource // of the keepers
+	returns bool       // the clients have been nowhere else
 	arrival session.Arrival
 	clients []*session.Session
 	ready   bool
@@ -341,7 +343,9 @@ func (a *arrival) prepare() {
 	for i, k := range a.keepers {
 		var s *fanout.Seam
 		if k != nil && k.topic.Snapshot() != nil {
-			s = &fanout.Seam{Topic: k.topic, Theirs: a.b.Topics[i].Marks, Began: a.b.Topics[i].Since}
+			rid, name, query := k.topic.Key()
+			a.topics = append(a.topics, Resource{rid, name, query})
+			s = &fanout.Seam{Topic: k.topic, Theirs: a.b.Topics[i].Marks, Began: a.b.Topics[i].Since, Taken: a.b.At - epoch}
 		}
 		a.arrival.Seams = append(a.arrival.Seams, s)
 	}
@@ -446,6 +450,9 @@ func (a *arrival) open(c *netpoll.Conn, m *moved) {
 // NATS had sent to that before.
 const aheadFor = time.Second
 
+// stillAhead is the pause before the loop looks again whether such messages wait in a shard.
+const stillAhead = 200 * time.Millisecond
+
 // settle ends the wait for events that the clients have had, and that will not come here: NATS had
 // sent them before this process subscribed. It runs on the loop, after all clients have come.
 func (a *arrival) settle() {
@@ -453,10 +460,25 @@ func (a *arrival) settle() {
 		if blind {
 			return // each ends after overlap.Apart
 		}
-		a.l.after(aheadFor, func() {
-			for _, s := range a.clients {
-				session.EndAhead(s)
-			}
-		})
+		a.l.after(aheadFor, a.endAhead)
+	})
+}
+
+// endAhead is settle for what does not wait in a shard. The rest ends when that comes, or after
+// overlap.Apart.
+func (a *arrival) endAhead() {
+	a.l.deferring(a.topics, func(names map[string]bool) {
+		later := make(map[string]bool) // by resource ID
+		a.topics = slices.DeleteFunc(a.topics, func(r Resource) bool { return !names[r.Name] })
+		for _, r := range a.topics {
+			later[r.RID] = true
+		}
+		left := false
+		for _, s := range a.clients {
+			left = session.EndAhead(s, later) || left
+		}
+		if left {
+			a.l.after(stillAhead, a.endAhead)
+		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"sluice/fanout"
@@ -14,6 +15,7 @@ import (
 	"sluice/internal/overlap"
 	"sluice/internal/session"
 	"sluice/internal/state"
+	"sluice/internal/upstream"
 	"sluice/netpoll"
 	"sluice/netpoll/tlskeys"
 )
@@ -153,8 +155,9 @@ type mover struct {
 type plan struct {
 	resources []Resource
 	clients   int
-	busy      int // clients that wait for something here
-	next      int // where the loop's next plan begins; -1: this is its last
+	busy      int            // clients that wait for something here
+	why       map[string]int // for what, and how many of them
+	next      int            // where the loop's next plan begins; -1: this is its last
 	loop      *Loop
 	handles   []netpoll.Handle
 	// index has their topics. If a resource has ended and began anew since, it has another: what
@@ -163,6 +166,8 @@ type plan struct {
 	// keepers hold the topics of the clients that were taken out, by number, in case they come
 	// back.
 	keepers []*keeper
+
+	deferring map[string]bool // names with events that its clients have yet to get: see Loop.deferring
 }
 
 // walk is how many connections of a loop a plan looks at.
@@ -172,7 +177,7 @@ const walk = 1024
 // At most so many are taken.
 func (m *mover) plan(ctx context.Context, loop, from, most int) (*plan, error) {
 	l := m.set.loop(loop)
-	p := &plan{next: -1, loop: l, index: make(map[*fanout.Topic]int)}
+	p := &plan{next: -1, loop: l, index: make(map[*fanout.Topic]int), why: make(map[string]int)}
 	if l == nil {
 		return p, nil
 	}
@@ -187,6 +192,7 @@ func (m *mover) plan(ctx context.Context, loop, from, most int) (*plan, error) {
 				case netpoll.Stays(c):
 				default:
 					p.busy++
+					p.why[connectionWaits]++
 				}
 			})
 		}
@@ -200,6 +206,15 @@ func (m *mover) plan(ctx context.Context, loop, from, most int) (*plan, error) {
 		return &plan{next: -1}, ctx.Err()
 	}
 }
+
+// What clients wait for, beside what session.Waits says.
+const (
+	connectionWaits = "the connection"
+	roomWaits       = "room in a batch"
+	resourceWaits   = "a resource in the new process"
+	queryWaits      = "the replies to a query event"
+	descriptorWaits = "a descriptor"
+)
 
 func (p *plan) add(c *netpoll.Conn, s *session.Session) {
 	p.clients++
@@ -257,9 +272,12 @@ func (m *mover) pack(p *plan, failed []int) (to packed, err error) {
 	used := make(map[*state.Snapshot]int)
 	done := make(chan struct{})
 	take := func(blind bool) {
-		defer close(done) // also after a panic
 		m.blind = blind
-		m.take(p, without, &b, used, &to)
+		p.loop.deferring(p.resources, func(names map[string]bool) {
+			defer close(done) // also after a panic
+			p.deferring = names
+			m.take(p, without, &b, used, &to)
+		})
 	}
 	m.on(p.loop, func() {
 		if m.blind {
@@ -314,24 +332,21 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 	}
 	for size := 0; len(p.handles) > 0 && size < maxBatch; p.handles = p.handles[1:] {
 		c := l.Net.Conn(p.handles[0])
-		if c == nil || !netpoll.Movable(c) {
+		if c == nil {
 			continue
 		}
 		s, peer, stream := traveller(c)
-		if s == nil || !session.Movable(s) {
+		if s == nil {
 			continue
 		}
-		if cl, ok := c.Session.(*client); ok && !cl.inFlight.Empty() {
-			continue
-		}
-		known := true
-		session.Topics(s, func(t *fanout.Topic) { known = known && topic(t) >= 0 })
-		if !known {
+		if why := p.waits(c, s, topic); why != "" {
+			p.why[why]++
 			continue
 		}
 		fd, socket, err := netpoll.Move(c)
 		if err != nil {
-			continue // there is no descriptor for it: it stays
+			p.why[descriptorWaits]++
+			continue // it stays
 		}
 		if socket.TLS != nil {
 			to.keys = socket.Keys.Append(to.keys)
@@ -361,10 +376,36 @@ func (m *mover) take(p *plan, without map[int]bool, b *batch, used map[*state.Sn
 			to.streams++
 		}
 	}
+	if n := len(p.handles); n > 0 {
+		p.why[roomWaits] += n
+	}
 	for _, r := range l.recall.resets {
 		b.Resets.Marks = append(b.Resets.Marks, overlap.Mark{Sum: r.Sum, At: r.At + epoch})
 	}
 	b.Resets.Since = l.recall.since + epoch
+}
+
+// waits returns what keeps a client from moving now; "": nothing.
+func (p *plan) waits(c *netpoll.Conn, s *session.Session, topic func(*fanout.Topic) int) string {
+	if !netpoll.Movable(c) {
+		return connectionWaits
+	}
+	if why := session.Waits(s); why != "" {
+		return why
+	}
+	if cl, ok := c.Session.(*client); ok && !cl.inFlight.Empty() {
+		return "a service"
+	}
+	why := ""
+	session.Topics(s, func(t *fanout.Topic) {
+		switch _, name, _ := t.Key(); {
+		case topic(t) < 0:
+			why = resourceWaits
+		case p.deferring[name]:
+			why = queryWaits
+		}
+	})
+	return why
 }
 
 // back goes on, in this process, with clients that were taken out of it, unless touched says of
@@ -394,6 +435,36 @@ func (m *mover) back(p *plan, from *packed, touched func(i int) bool) int {
 	}
 	_ = a.join(m.engine, fds) // what is lost is counted
 	return len(fds) - int(a.failed.Load())
+}
+
+// deferring calls then on the loop with the names of those resources that have events which wait in
+// their shards for the replies to a query event. What the shards had for the loop before is
+// handled. A process that has subscribed since these events came does not get them.
+func (l *Loop) deferring(resources []Resource, then func(names map[string]bool)) {
+	byShard := make(map[*upstream.Shard]map[string]bool)
+	for _, r := range resources {
+		shard := l.set.ShardOf(r.Name)
+		if byShard[shard] == nil {
+			byShard[shard] = make(map[string]bool)
+		}
+		byShard[shard][r.Name] = true
+	}
+	found := make(map[string]bool)
+	left := len(byShard)
+	if left == 0 {
+		then(found)
+	}
+	for shard, names := range byShard {
+		shard.Cache.Run(func() {
+			maps.DeleteFunc(names, func(name string, _ bool) bool { return !shard.Cache.Defers(name) })
+			l.Post(func() {
+				maps.Copy(found, names)
+				if left--; left == 0 {
+					then(found)
+				}
+			})
+		})
+	}
 }
 
 // barrierSubject has no subscribers: NATS replies itself.

@@ -53,6 +53,8 @@ type Moving struct {
 	Cut         int   // could neither go nor stay
 	Unknown     int   // are the other process's, which hangs: it does not say that it serves them
 	Lost        error // why some were lost; nil: none
+
+	Waits map[string]int // what those that are left waited for when they were last tried, and how many of them
 }
 
 // Move moves the WebSocket clients and the streams to another process: those at rest immediately,
@@ -84,7 +86,7 @@ func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Su
 	patience := s.o.Config.RequestTimeout + movePatience
 	for last := s.o.Clock.Now(); ; {
 		before := m.Moved
-		m.Left = 0
+		m.Left, m.Waits = 0, make(map[string]int)
 		for loop := range s.loops {
 			for from := 0; from >= 0; {
 				if ctx.Err() != nil {
@@ -119,12 +121,20 @@ func (m *mover) release(gone, of int) {
 	}
 }
 
+// wait adds what the clients of a plan wait for.
+func (m *Moving) wait(p *plan) {
+	for why, n := range p.why {
+		m.Waits[why] += n
+	}
+}
+
 // step moves a batch. It returns where the loop's next one begins; -1: there is none.
 func (m *mover) step(ctx context.Context, sum *Moving, loop, from, most int, to Successor) (next int, err error) {
 	p, err := m.plan(ctx, loop, from, most)
 	if err != nil || p.clients == 0 {
 		if err == nil {
 			sum.Left += p.busy
+			sum.wait(p)
 		}
 		return p.next, err
 	}
@@ -146,6 +156,7 @@ func (m *mover) step(ctx context.Context, sum *Moving, loop, from, most int, to 
 	packed, err := m.pack(p, failed)
 	defer func() { clear(packed.keys) }()
 	sum.Left += p.busy + p.clients - packed.moved
+	sum.wait(p)
 	if packed.moved == 0 {
 		return p.next, err
 	}

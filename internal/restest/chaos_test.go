@@ -3,9 +3,9 @@ package restest
 import (
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +14,7 @@ import (
 	"sluice/gateway"
 	"sluice/internal/owner"
 	"sluice/internal/resmodel"
+	"sluice/internal/testkit"
 )
 
 var (
@@ -105,7 +106,8 @@ type chaos struct {
 	ticks   map[string]int
 	deletes []string // resources that may still be deleted
 
-	sent []string // what the service sent lately: answers and events, in order
+	sent []string    // what the service sent lately: answers and events, in order
+	log  testkit.Log // the gateways' errors
 
 	received, answered, events, upgrades int
 }
@@ -130,10 +132,15 @@ func newChaos(t *testing.T, seed uint64, url string, change func(*gateway.Config
 	}
 	t.Cleanup(w.service.Close)
 	w.start = func(also func(*gateway.Config)) (Gateway, error) {
-		return startGateway(Start{NATS: url, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, func(c *gateway.Config) {
+		admin, err := net.Listen("tcp", "127.0.0.1:0") // for stuck
+		if err != nil {
+			return nil, err
+		}
+		return startGateway(Start{NATS: url, Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelError}))}, func(c *gateway.Config) {
 			c.RequestTimeout = 5 * time.Minute // the service answers when it likes
 			c.CacheEviction, c.CacheEvictionMost = 20*time.Millisecond, 100*time.Millisecond
 			c.MinServiceRequests = 1000 // what the service leaves without an answer is no sign of a queue
+			c.AdminPort, c.AdminListener = gateway.FreePort, admin
 			change(c)
 			also(c)
 			w.limited = c.MaxServiceRequests > 0
@@ -217,7 +224,7 @@ func (w *chaos) fail(c *chaosClient, format string, a ...any) {
 	for _, m := range c.trace[max(0, len(c.trace)-*recent):] {
 		fmt.Fprintf(&b, "  %s\n", clip(m))
 	}
-	w.t.Fatal(b.String())
+	w.t.Fatal(b.String() + w.log.String())
 }
 
 // say remembers what the service sends.

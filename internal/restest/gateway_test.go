@@ -3,6 +3,9 @@ package restest
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"reflect"
 	"strconv"
 	"strings"
@@ -14,8 +17,9 @@ import (
 
 // running is a gateway under test. It implements Gateway.
 type running struct {
-	g    *gateway.Gateway
-	path string // of upgrades
+	g     *gateway.Gateway
+	path  string       // of upgrades
+	admin net.Listener // nil: it has no admin port
 }
 
 func (r running) URL() string { return "ws://" + r.g.Addr().String() + r.path }
@@ -24,6 +28,23 @@ func (r running) Stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	_ = r.g.Stop(ctx)
+}
+
+// look returns what the gateway has that is not at rest, for a failure's message.
+func (r running) look() string {
+	var b strings.Builder
+	client := http.Client{Timeout: testkit.Patience}
+	for _, path := range []string{"overview", "requests?limit=20", "connections?limit=20", "resources?limit=60"} {
+		resp, err := client.Get("http://" + r.admin.Addr().String() + "/api/" + path)
+		if err != nil {
+			fmt.Fprintf(&b, "%s: %v\n", path, err)
+			continue
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		fmt.Fprintf(&b, "%s: %s\n", path, text)
+	}
+	return b.String()
 }
 
 // startGateway starts a gateway as a transcript's settings say; change may set what belongs to the
@@ -57,7 +78,7 @@ func startGateway(st Start, change func(*gateway.Config)) (Gateway, error) {
 	if path == "" {
 		path = "/"
 	}
-	return running{g, path}, nil
+	return running{g, path, c.AdminListener}, nil
 }
 
 // setField sets the field of Config whose name is the key, upper and lower case being the same.

@@ -3,10 +3,14 @@ package restest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"runtime"
 	"slices"
+	"strings"
+	"sync"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,13 +33,19 @@ type succession struct {
 	old    Gateway
 	guests *owners.Guests
 	moved  chan error // one result, when none is left in the old gateway
+
+	mu       sync.Mutex
+	progress owners.Moving // as reported last
+	asked    []owners.Resource
+	askedAt  time.Time // the zero time: the new gateway has answered
+	failed   []int     // of asked, as it has answered last that not all can be had
 }
 
 // beside is a gateway that takes the clients of another one in the same process, with duplicates of
 // their descriptors, as another process would have.
 type beside struct {
-	guests *owners.Guests
-	lost   error
+	*succession
+	lost error
 }
 
 func (b *beside) Takes(bool) error { return nil }
@@ -45,9 +55,19 @@ func (b *beside) Hand() error      { b.lost = b.guests.Serve(); return nil }
 func (b *beside) Served() (lost, err error) { return b.lost, nil }
 
 func (b *beside) Prepare(resources []owners.Resource) ([]int, error) {
+	b.note(func() { b.asked, b.askedAt = resources, time.Now() })
 	done := make(chan []int, 1)
 	b.guests.Prepare(resources, func(failed []int) { done <- failed })
-	return <-done, nil
+	failed := <-done
+	b.note(func() { b.failed, b.askedAt = failed, time.Time{} })
+	return failed, nil
+}
+
+// note changes what is said of an upgrade that does not end.
+func (s *succession) note(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
 }
 
 func (b *beside) Offer(description, keys []byte, fds []int) error {
@@ -92,17 +112,19 @@ func (w *chaos) upgrade() {
 			g.Arrive(d)
 		}
 	})
-	to := &beside{guests: w.moving.guests}
-	moved := w.moving.moved
+	moving := w.moving
 	go func() {
-		m, err := old.g.Move(ctx, mostMoved, to, func(owners.Moving, int) {})
+		m, err := old.g.Move(ctx, mostMoved, &beside{succession: moving}, func(m owners.Moving, _ int) {
+			m.Waits = maps.Clone(m.Waits)
+			moving.note(func() { moving.progress = m })
+		})
 		if err == nil && (m.Left > 0 || m.Cut > 0 || m.Unknown > 0) {
 			err = fmt.Errorf("not all clients have moved: %+v", m)
 		}
 		if err == nil {
 			err = m.Lost
 		}
-		moved <- err
+		moving.moved <- err
 	}()
 }
 
@@ -111,21 +133,46 @@ func (w *chaos) upgraded() {
 	if w.moving == nil {
 		return
 	}
-	testkit.Until(w.t, "the clients have moved", func() bool {
+	over := time.Now().Add(testkit.Patience)
+	for moved := false; !moved; {
 		w.goOn()
 		select {
 		case err := <-w.moving.moved:
 			w.must(err)
-			return true
-		default:
-			return false
+			moved = true
+		case <-time.After(time.Millisecond):
+			if time.Now().After(over) {
+				w.t.Fatalf("seed %d, round %d: the clients have not moved\n%s", w.seed, w.round, w.stuck())
+			}
 		}
-	})
+	}
 	w.upgrades++
 	w.moved = true
 	w.must(w.moving.guests.Done(context.Background()))
 	w.moving.old.Stop()
 	w.moving = nil
+}
+
+// stuck says what an upgrade waits for.
+func (w *chaos) stuck() string {
+	m := w.moving
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d have moved, %d are left, which wait for %v\n", m.progress.Moved, m.progress.Left, m.progress.Waits)
+	if !m.askedAt.IsZero() {
+		fmt.Fprintf(&b, "the new gateway has been asked for %v, %v ago\n", m.asked, time.Since(m.askedAt))
+	}
+	if len(m.failed) > 0 && m.askedAt.IsZero() {
+		for _, i := range m.failed {
+			fmt.Fprintf(&b, "the new gateway has no %v\n", m.asked[i])
+		}
+	}
+	for _, r := range w.open {
+		fmt.Fprintf(&b, "the service has yet to answer %s %s\n", r.Subject, r.Data)
+	}
+	fmt.Fprintf(&b, "the new gateway:\n%s", w.gateway.(running).look())
+	return b.String() + w.log.String()
 }
 
 // settle waits, after an upgrade, for the differences of clients that had events which do not come
@@ -157,5 +204,53 @@ func (w *chaos) must(err error) {
 	w.t.Helper()
 	if err != nil {
 		w.t.Fatalf("seed %d, round %d: %v", w.seed, w.round, err)
+	}
+}
+
+// TestUpgradeDuringQueryEvent: what follows a query event waits in the old gateway for the replies
+// to that. The new gateway, which has subscribed since, does not get it: clients go over when they
+// have it.
+func TestUpgradeDuringQueryEvent(t *testing.T) {
+	if !movesClients {
+		return
+	}
+	const rid = "w.query.1?from=1&count=2"
+	w := newChaos(t, chaosSeed(t), startNATS(t).ClientURL(), func(c *gateway.Config) {})
+	for _, c := range w.clients {
+		w.send(c, "subscribe."+rid, "")
+	}
+	w.rest()
+	subject, payload := w.store.ChangeSliced("w.query.1", []any{1, 2, 3})
+	w.publish("w.query.1", "query", payload)
+	testkit.Until(t, "the query event waits for its reply", func() bool {
+		w.collect()
+		return slices.ContainsFunc(w.open, func(r *Request) bool { return r.Subject == subject })
+	})
+	w.store.Deny("w.query.1", true)
+	w.publish("w.query.1", "reaccess", "")
+	w.must(w.service.Flush())
+	connections := make([]*Client, len(w.clients))
+	for i, c := range w.clients {
+		connections[i] = c.Client
+	}
+	w.roundTrip(connections) // the old gateway has the event
+	w.upgrade()
+	old := w.open
+	w.open = nil
+	testkit.Until(t, "the clients wait for the replies, or have moved", func() bool {
+		w.collect()
+		w.answer(len(w.open)) // to the new gateway
+		var p owners.Moving
+		w.moving.note(func() { p = w.moving.progress })
+		return p.Waits["the replies to a query event"] > 0 || p.Moved > 0
+	})
+	w.open = old
+	w.rest()
+	w.settle()
+	w.compare()
+	for _, c := range w.clients {
+		if len(c.view.Subscribed()) > 0 {
+			t.Errorf("%s is still subscribed: %v", c.Name, c.view.Subscribed())
+		}
 	}
 }

@@ -192,8 +192,12 @@ func (b *Sub) dropAccess() {
 // cancelReaccess cancels a due recheck if there is no direct subscription left
 // that it could end. The next request asks for access anyway.
 func (b *Sub) cancelReaccess() {
-	if !b.wanted() {
-		b.reaccess = false
+	if b.wanted() {
+		return
+	}
+	b.reaccess = false
+	if b.holds&holdAccess == 0 { // else the recheck in progress ends it
+		b.retryAccess, b.tries = false, 0
 	}
 }
 
@@ -201,9 +205,7 @@ func (b *Sub) cancelReaccess() {
 // soon as nothing holds b's events.
 func (b *Sub) Reaccess(why fanout.Reason) {
 	before := b.s.env.Enter(b.s)
-	if !(newcomer{b}).had(fanout.ReaccessSum(why)) {
-		b.invalidateAccess(why)
-	}
+	b.invalidateAccess(why)
 	b.s.env.Enter(before)
 }
 
@@ -339,6 +341,7 @@ func (b *Sub) revoke(reason *res.Error) {
 	s.env.buf = data
 	s.event(b.rid, "unsubscribe", data)
 	b.direct = 0
+	b.cancelReaccess()
 	s.collect(b)
 	if s.ended != nil {
 		s.ended()

@@ -72,7 +72,7 @@ func (s *Session) unsend(b *Sub, loose []*Sub) []*Sub {
 	old := b.snapshot()
 	w := b.ensureWork()
 	w.dropEvents(s.env.Metrics)
-	w.ahead = nil
+	newcomer{b}.dropStateAhead()
 	b.holds = 0
 	b.cancelReaccess()
 	b.SetReady(false)
@@ -108,6 +108,7 @@ func (s *Session) dispose(b *Sub, loose []*Sub) []*Sub {
 		w.slot.free()
 		w.dropEvents(s.env.Metrics)
 	}
+	newcomer{b}.dropStateAhead()
 	s.env.Hub.Leave(&b.Member)
 	s.subs.Remove(b)
 	b.s.env.endWork(b)

@@ -13,7 +13,7 @@ func (b *Sub) Event(e *state.Event, prev *state.Snapshot) {
 	env := b.s.env
 	before := env.Enter(b.s)
 	switch {
-	case b.work != nil && (len(b.work.ahead) > 0 || b.holds&holdAhead != 0) && newcomer{b}.skip(e):
+	case (env.ahead != nil || b.holds&holdAhead != 0) && newcomer{b}.skip(e):
 	case b.state == subReady,
 		b.state == subSent && (b.holds != 0 || b.work != nil && b.work.pending()):
 		w := b.ensureWork()
@@ -121,9 +121,11 @@ func (b *Sub) lag() {
 func (b *Sub) idle() {
 	if w := b.work; w != nil {
 		w.snap, w.latest, w.queue = nil, nil, nil
-		if len(w.ahead) > 0 {
-			return // each event is to be compared
-		}
+	}
+	if b.s.env.ahead != nil && len(newcomer{b}.expected()) > 0 {
+		return // each event is to be compared
+	}
+	if w := b.work; w != nil {
 		if len(w.onAccess) == 0 && len(w.granted) == 0 && len(w.waiters) == 0 {
 			b.s.env.endWork(b)
 		}
@@ -207,6 +209,7 @@ func (b *Sub) sendDelete(e *state.Event) {
 	}
 	b.to(subDeleted)
 	b.ensureWork().dropEvents(s.env.Metrics)
+	newcomer{b}.dropStateAhead()
 	b.holds = 0
 	b.leave()
 	if b.direct > 0 {

@@ -67,39 +67,72 @@ func Topics(s *Session, f func(*fanout.Topic)) {
 	})
 }
 
-// Movable reports whether a session, of a WebSocket or a stream, can move now: no request of its
-// is in progress, and nothing of what it has to send waits for anything but the client.
-func Movable(s *Session) bool {
-	if s.closed || s.faulty || s.http && s.ended == nil || s.oldest != nil || s.requests > 0 || s.items != nil || s.frozen > 0 || s.proceeding || s.places > 0 || len(s.candidates) > 0 {
-		return false
+// Waits returns what a session, of a WebSocket or a stream, waits for before it can move; "" says
+// that it can. It can move if no request of its is in progress, and nothing of what it has to send
+// waits for anything but the client.
+func Waits(s *Session) (why string) {
+	switch {
+	case s.closed || s.faulty || s.http && s.ended == nil:
+		return "its end"
+	case s.oldest != nil || s.requests > 0:
+		return "a request"
+	case s.items != nil || s.frozen > 0 || s.proceeding || len(s.candidates) > 0:
+		return "work that is due"
+	case s.places > 0:
+		return "access, after a reset"
+	case len(s.env.ahead[s]) > 0:
+		return "events that an earlier process has had"
 	}
-	ok := true
-	s.subs.each(func(b *Sub) { ok = ok && movable(b) })
-	return ok
+	s.subs.each(func(b *Sub) {
+		if why == "" {
+			why = waits(b)
+		}
+	})
+	return why
 }
 
-func movable(b *Sub) bool {
-	if b.asking || b.granted || b.direct > 0 && (b.reaccess || b.retryAccess) || b.pending > 0 || b.pins > 0 || b.holds&^holdLag != 0 {
-		return false
+// waits returns what b has its session wait for; "": nothing.
+func waits(b *Sub) string {
+	switch {
+	case b.asking || b.direct > 0 && (b.reaccess || b.retryAccess) || b.holds&holdAccess != 0:
+		return "access"
+	case b.granted || b.pending > 0 || b.pins > 0:
+		return "a request"
+	case b.holds&holdReferences != 0:
+		return "references"
+	case b.holds&holdPace != 0:
+		return "a long difference"
+	case b.holds&holdAhead != 0:
+		return "events that an earlier process has had"
 	}
-	if w := b.work; w != nil && (w.blocked.event != nil || len(w.waiters)+len(w.onAccess)+len(w.granted)+len(w.ahead) > 0) {
-		return false
+	if w := b.work; w != nil {
+		switch {
+		case w.blocked.event != nil || len(w.waiters) > 0:
+			return "references"
+		case len(w.onAccess) > 0:
+			return "access"
+		case len(w.granted) > 0:
+			return "a request"
+		}
 	}
 	switch b.state {
 	case subSent:
-		return b.Topic() != nil && b.Topic().Alive()
+		if b.Topic() == nil || !b.Topic().Alive() {
+			return "the end of a resource"
+		}
+		return ""
 	case subReady, subDeleted, subFailed:
-		return true
+		return ""
 	}
-	return false
+	return "a resource"
 }
 
 // travels reports whether a subscription at rest goes over. One that the client has not been sent,
 // and that nothing it was sent refers to, has served its purpose.
 func travels(b *Sub) bool { return b.seen() || b.inSent > 0 }
 
-// Move takes a session that is Movable out of this process, with the numbers of its topics and
-// snapshots. The caller closes it.
+// Move takes a session that can move (Waits) out of this process, with the numbers of its topics
+// and snapshots. The caller closes it.
 func Move(s *Session, topic func(*fanout.Topic) int, snapshot func(*state.Snapshot) int) Moved {
 	m := Moved{CID: s.cid, Token: s.token, TID: s.tid(), Protocol: s.version.String(), Versioned: s.versioned, TellLost: s.tellLost, Lagging: s.lagging, Stream: s.http}
 	if s.grant != nil && s.grant.ends > 0 {
@@ -343,22 +376,22 @@ func (b newcomer) catchUp(seam *fanout.Seam, had *state.Snapshot) {
 		return // an event of another resource has ended it, and perhaps brought it anew
 	}
 	missed, ahead := seam.Compare()
-	w.ahead = append([]overlap.Mark(nil), ahead...)
+	b.expect(ahead)
 	newest := t.Snapshot()
 	singly := false // the missed events lead from the client's state to the newest
 	switch {
 	case seam.Same(w.snap, newest):
-		w.dropStateAhead() // a get has brought them here
+		b.dropStateAhead() // a get has brought them here
 		if w.lost == 0 && len(w.queue) == 0 {
 			w.snap = nil // as the topic
 		}
 	case seam.Leads(w.snap):
-		w.dropStateAhead()
+		b.dropStateAhead()
 		singly = true
-	case w.stateAhead() && seam.Steps == 0:
+	case b.stateAhead() && seam.Steps == 0:
 		b.holds |= holdAhead // until the events that the client has come here, too
 	default:
-		w.dropStateAhead()
+		b.dropStateAhead()
 		w.latest, w.conflated = newest, true
 		w.keepBase(t)
 	}
@@ -376,9 +409,6 @@ func (b newcomer) catchUp(seam *fanout.Seam, had *state.Snapshot) {
 		}
 		w.push(h.Event, s.env.Limits.HeldEvents, s.env.Metrics)
 	}
-	if len(w.ahead) > 0 {
-		s.env.After(overlap.Apart, b.endAhead)
-	}
 	if b.holds&holdAhead != 0 {
 		s.env.After(aheadHold, b.endStateAhead)
 	}
@@ -392,42 +422,86 @@ func (b newcomer) catchUp(seam *fanout.Seam, had *state.Snapshot) {
 // here. They come with the next messages of NATS, or not at all.
 const aheadHold = 2 * time.Second
 
-// dropStateAhead forgets what the client has had of events that change the state.
-func (w *work) dropStateAhead() {
-	w.ahead = slices.DeleteFunc(w.ahead, func(m overlap.Mark) bool { return m.Sum&1 != 0 })
+// aheads are the events that clients have had from the process that they were at, and that have
+// yet to come here: by session and resource ID, since the client may lose a resource and get it
+// again meanwhile. nil: there are none.
+type aheads map[*Session]map[string][]overlap.Mark
+
+// expect notes events that the client has had, and that have yet to come here.
+func (b newcomer) expect(events []overlap.Mark) {
+	if len(events) == 0 {
+		return
+	}
+	s := b.s
+	if s.env.ahead == nil {
+		s.env.ahead = make(aheads)
+	}
+	all := s.env.ahead[s]
+	if all == nil {
+		all = make(map[string][]overlap.Mark)
+		s.env.ahead[s] = all
+		s.env.After(overlap.Apart, func() { EndAhead(s, nil) })
+	}
+	all[b.rid] = slices.Clone(events)
+}
+
+// expected returns what expect has noted of the resource, and has not come yet.
+func (b newcomer) expected() []overlap.Mark { return b.s.env.ahead[b.s][b.rid] }
+
+// setExpected changes what expected returns.
+func (b newcomer) setExpected(events []overlap.Mark) {
+	if len(events) > 0 {
+		b.s.env.ahead[b.s][b.rid] = events
+		return
+	}
+	if delete(b.s.env.ahead[b.s], b.rid); len(b.s.env.ahead[b.s]) == 0 {
+		b.s.env.forgetAhead(b.s)
+	}
+}
+
+// forgetAhead ends what expect has begun.
+func (env *Env) forgetAhead(s *Session) {
+	if delete(env.ahead, s); len(env.ahead) == 0 {
+		env.ahead = nil
+	}
+}
+
+// dropStateAhead forgets what the client has had of events that change the state: its copy is not
+// the one that they have led to.
+func (b newcomer) dropStateAhead() {
+	if all := b.expected(); len(all) > 0 {
+		b.setExpected(slices.DeleteFunc(all, func(m overlap.Mark) bool { return m.Sum&1 != 0 }))
+	}
 }
 
 // stateAhead reports whether an event that the client has and the topic has not changes the state.
-func (w *work) stateAhead() bool {
-	for _, m := range w.ahead {
-		if m.Sum&1 != 0 {
-			return true
-		}
-	}
-	return false
+func (b newcomer) stateAhead() bool {
+	return slices.ContainsFunc(b.expected(), func(m overlap.Mark) bool { return m.Sum&1 != 0 })
 }
 
 // had reports whether the client got an event, by its sum, from the process that it was at. It is
 // counted.
 func (b newcomer) had(sum uint64) bool {
-	w := b.work
-	if w == nil || len(w.ahead) == 0 {
+	all := b.expected()
+	i := slices.IndexFunc(all, func(m overlap.Mark) bool { return m.Sum == sum })
+	if i < 0 {
 		return false
 	}
-	for i, m := range w.ahead {
-		if m.Sum == sum {
-			w.ahead = append(w.ahead[:i], w.ahead[i+1:]...)
-			return true
-		}
+	b.setExpected(slices.Delete(all, i, i+1))
+	return true
+}
+
+// rest returns b to the hub's fast path if nothing is left that is to be compared, or sent.
+func (b newcomer) rest() {
+	if len(b.expected()) == 0 && b.state == subSent && b.holds == 0 && (b.work == nil || !b.work.pending()) {
+		b.idle()
 	}
-	return false
 }
 
 // skip reports whether the client has had an event, which is then dropped. It is called for each
 // event while there may be such.
 func (b newcomer) skip(e *state.Event) bool {
-	w := b.work
-	if b.holds&holdAhead != 0 && e.Kind < state.Delete && e.Next.Equal(w.snap) {
+	if b.holds&holdAhead != 0 && e.Kind < state.Delete && e.Next.Equal(b.work.snap) {
 		b.had(e.Sum())
 		b.aheadOver() // the topic is where the client is
 		return true
@@ -435,16 +509,14 @@ func (b newcomer) skip(e *state.Event) bool {
 	if !b.had(e.Sum()) {
 		return false
 	}
-	if len(w.ahead) == 0 && b.state == subSent && b.holds == 0 && !w.pending() {
-		b.idle()
-	}
+	b.rest()
 	return true
 }
 
 // aheadOver has b go on when the topic is as the client has it, or does not get there.
 func (b newcomer) aheadOver() {
 	w, t := b.work, b.Topic()
-	w.dropStateAhead()
+	b.dropStateAhead()
 	b.holds &^= holdAhead
 	w.latest = t.Snapshot()
 	w.conflate(b.s.env.Metrics)
@@ -457,34 +529,39 @@ func (b newcomer) aheadOver() {
 
 // endStateAhead is called when aheadHold has passed. The client gets the difference.
 func (b newcomer) endStateAhead() {
-	if !b.s.closed && b.work != nil && b.holds&holdAhead != 0 {
+	if !b.s.closed && b.state == subSent && b.holds&holdAhead != 0 {
 		b.aheadOver()
 	}
 }
 
 // EndAhead has a session that has come from another process not wait any more for what its client
-// has had there.
-func EndAhead(s *Session) {
+// has had there, and has not come here, but for the resource IDs of later. It reports whether it
+// still waits for something.
+func EndAhead(s *Session, later map[string]bool) (waits bool) {
+	missing := s.env.ahead[s]
+	if missing == nil {
+		return false
+	}
 	before := s.env.Enter(s)
+	ended := make(map[string]bool)
+	for rid := range missing {
+		if !later[rid] {
+			ended[rid] = true
+			delete(missing, rid)
+		}
+	}
+	if len(missing) == 0 {
+		s.env.forgetAhead(s)
+	}
 	for _, b := range s.subs.all() {
-		if b.state != subDisposed {
-			newcomer{b}.endAhead()
+		switch b := (newcomer{b}); {
+		case !ended[b.rid] || b.state != subSent:
+		case b.holds&holdAhead != 0:
+			b.aheadOver()
+		default:
+			b.rest()
 		}
 	}
 	s.env.Enter(before)
-}
-
-// endAhead is called when what the client had from the other process, and has not come here, does
-// not come any more.
-func (b newcomer) endAhead() {
-	if b.s.closed || b.work == nil || len(b.work.ahead) == 0 {
-		return
-	}
-	b.work.ahead = nil
-	switch {
-	case b.holds&holdAhead != 0:
-		b.aheadOver()
-	case b.state == subSent && b.holds == 0 && !b.work.pending():
-		b.idle()
-	}
+	return len(s.env.ahead[s]) > 0
 }

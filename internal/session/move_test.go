@@ -367,27 +367,27 @@ func TestMovable(t *testing.T) {
 			}
 			p.worlds[0].again(accessKey{"A", "r.a"})
 			p.worlds[0].again(accessKey{"A", "r.b"})
-			if !Movable(c.s) {
+			if !movable(c.s) {
 				t.Fatal("it cannot move at rest")
 			}
 			busy(p, c)
-			if Movable(c.s) {
+			if movable(c.s) {
 				t.Error("it can move")
 			}
 			if err := p.settle(); err != nil {
 				t.Fatal(err)
 			}
-			if !Movable(c.s) {
+			if !movable(c.s) {
 				t.Error("it cannot move afterwards")
 			}
 			c.s.Close()
-			if Movable(c.s) {
+			if movable(c.s) {
 				t.Error("it can move when it is closed")
 			}
 		})
 	}
 	p := quiet(t)
-	if Movable(NewHTTP(p.worlds[0].env, p.worlds[0].clients[0], "H")) {
+	if movable(NewHTTP(p.worlds[0].env, p.worlds[0].clients[0], "H")) {
 		t.Error("an HTTP request can move")
 	}
 }
@@ -500,12 +500,12 @@ func TestStreamMoves(t *testing.T) {
 	out := outbox(func(frame []byte) { got = append(got, string(frame)) })
 	ended := 0
 	c.s = NewStream(w.env, c, out, "S", false)
-	if Movable(c.s) {
+	if movable(c.s) {
 		t.Error("it can move before it has begun")
 	}
 	c.s.Stream("r.a", func([]byte, *res.Meta, *res.Error) {}, func() { t.Error("it has ended here") })
 	p.rest()
-	if !Movable(c.s) {
+	if !movable(c.s) {
 		t.Fatal("it cannot move")
 	}
 	k := new(keeper)

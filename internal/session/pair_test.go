@@ -282,7 +282,7 @@ func (p *pair) end(t *trip) {
 	for i, k := range t.keepers {
 		topics[i], _, _ = k.topic.Key()
 	}
-	ok := Movable(c.s)
+	ok := movable(c.s)
 	Topics(c.s, func(topic *fanout.Topic) {
 		i, has := t.index[topic]
 		ok = ok && has && t.keepers[i].topic.Snapshot() != nil
@@ -347,7 +347,7 @@ func (p *pair) settled(s *Session, events int) {
 			p.settled(s, events)
 			return
 		}
-		EndAhead(s)
+		EndAhead(s, nil)
 	}})
 }
 

@@ -564,6 +564,9 @@ func (c *testClient) check() error {
 	if len(c.waiting) > 0 {
 		return fmt.Errorf("%s: requests without a response: %v", c.name, c.waiting)
 	}
+	if why := Waits(c.s); why != "" {
+		return fmt.Errorf("%s: cannot move although nothing is in progress: it waits for %s", c.name, why)
+	}
 	for r, v := range c.holds.resources {
 		if c.holds.deleted[r] {
 			continue

@@ -119,6 +119,7 @@ type Env struct {
 	requests   int               // in progress, of all open sessions
 	inProgress openRequests      // the same and those of HTTP
 	current    *Session          // the session that the loop works for; see Enter
+	ahead      aheads            // see newcomer
 	tokens     tokenIndex        // sessions by token ID
 	search     search            // memory of graph searches
 	spare      *items            // for the next agenda that needs them; may be nil
@@ -186,6 +187,7 @@ func (s *Session) Close() {
 		s.releasePlace()
 	}
 	s.env.setGrant(s, "", 0)
+	s.env.forgetAhead(s)
 	if s.env.Recorder != nil {
 		s.env.endSpans(&s.responder)
 	}

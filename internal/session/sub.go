@@ -2,7 +2,6 @@ package session
 
 import (
 	"sluice/fanout"
-	"sluice/internal/overlap"
 	"sluice/internal/res"
 	"sluice/internal/state"
 )
@@ -74,10 +73,9 @@ type work struct {
 	staleCopy *state.Snapshot // the deleted copy that the client has while a new one loads
 	waiters   []*waiter       // wait for this subscription to load
 	onAccess  []func(*access)
-	granted   []*fetch       // were granted access, after the fetch that waits for the load
-	loads     *throttle      // limits the loads of its references
-	slot      slot           // its own place in the throttle of the subscription that refers to it
-	ahead     []overlap.Mark // of events that the client has had from another process: see Moved
+	granted   []*fetch  // were granted access, after the fetch that waits for the load
+	loads     *throttle // limits the loads of its references
+	slot      slot      // its own place in the throttle of the subscription that refers to it
 	err       *res.Error
 }
 
