@@ -88,6 +88,24 @@ func TestThrottledCostsNothingLater(t *testing.T) {
 	})
 }
 
+// TestThrottledMoves: a client that has used its rate up has to wait at another engine, too, also
+// with messages that the first one has read.
+func TestThrottledMoves(t *testing.T) {
+	from, before := rated(t, 10, 0)
+	to, after := rated(t, 10, 0)
+	c := dial(t, from.Addr())
+	c.send([]byte(upgradeHead("/ws", "")))
+	c.upgraded()
+	old := await(t, from.h.opened, "the opened connection")
+	c.send(numbered(0, 120))
+	wantNumbered(t, before, 0, 100)
+	from.move(old, to, func() bool { return !old.in.empty() }, nil)
+	to.wantNoMessage(after)
+	to.advance(time.Second)
+	wantNumbered(t, after, 100, 110)
+	to.wantNoMessage(after)
+}
+
 // TestFramesAreCounted: control frames and fragments are no way around the rate.
 func TestFramesAreCounted(t *testing.T) {
 	for name, frame := range map[string][]byte{

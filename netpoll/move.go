@@ -140,6 +140,7 @@ func (a *acceptor) join(c *Conn, from *adopted) {
 		c.parser.EnableDeflate()
 	}
 	c.activeAt = l.now - max(s.Idle, 0)
+	c.messages, c.meter.bytes = bucket(s.Messages), bucket(s.Bytes)
 	if from.link != nil {
 		c.tls().joinTLS(from.link, s.TLS)
 	}
@@ -162,11 +163,11 @@ func (a *acceptor) join(c *Conn, from *adopted) {
 	}
 	l.iter.conn = c
 	from.open(c)
+	c.ws().spend(0, 0) // it may have used up its rate
 	if len(s.In) > 0 && c.state == stateOpen {
 		c.take(s.In)
 	}
 	if s.TLS != nil && len(s.TLS.In) > 0 && c.link() != nil && c.state < stateLinger {
 		c.tls().unseal(s.TLS.In)
 	}
-	c.messages, c.meter.bytes = bucket(s.Messages), bucket(s.Bytes)
 }
