@@ -93,12 +93,14 @@ func (t *Topic) Marks(dst []overlap.Mark, epoch time.Duration) []overlap.Mark {
 	return dst
 }
 
-// Since returns from when on Marks are complete.
+// Since returns from when on Marks are complete, at most overlap.Apart ago: what came to another
+// process before that was told here, or is what that has got late, when it was stopped.
 func (t *Topic) Since() time.Duration {
+	now := t.hub.Now()
 	if t.past == nil {
-		return t.hub.Now()
+		return now
 	}
-	return t.past.since
+	return max(t.past.since, now-overlap.Apart)
 }
 
 // Join makes sub a member, as Hub.Join does, of a topic that has loaded. It may have ended since:

@@ -210,7 +210,8 @@ func TestKilledWhileClientsMove(t *testing.T) {
 	t.Run("with TLS", func(t *testing.T) { disturbed(t, fault{syscall.SIGKILL, false, heldRecord, 3}, true) })
 }
 
-// A new process that hangs gives its batch back, and uses none of it when it goes on.
+// A new process that does not answer in time gives its batch back, and uses none of it when it goes
+// on: the clients are served meanwhile, and then all of them go over.
 func TestStoppedWhileClientsMove(t *testing.T) {
 	if !*long {
 		return // it takes as long as a batch may be on its way
@@ -237,9 +238,14 @@ func disturbed(t *testing.T, f fault, secure bool) {
 	all := rids()
 	w.fill(24)
 	w.mayEnd = true
-	_, _, _ = w.l.upgrade() // its result depends on the point
+	upgraded := make(chan struct{})
+	go func() {
+		defer close(upgraded)
+		_, _, _ = w.l.upgrade() // its result depends on the point
+	}()
 	w.l.until("fault injected", 1)
 	w.settle(f)
+	testkit.Await(t, upgraded, "the end of the upgrade")
 	w.halt()
 	w.mu.Lock()
 	for _, rid := range all {
@@ -261,7 +267,7 @@ func disturbed(t *testing.T, f fault, secure bool) {
 	}
 	t.Logf("disconnected with %v", codes)
 	for code := range codes {
-		if code != 1001 && code != 1012 && (f.signal == syscall.SIGSTOP || code != restest.CloseNone) {
+		if f.signal == syscall.SIGSTOP || code != 1001 && code != 1012 && code != restest.CloseNone {
 			t.Errorf("clients are closed with %d", code)
 		}
 	}
@@ -279,14 +285,22 @@ func (w *world) settle(f fault) {
 		}
 	}
 	ended := func() bool { return strings.Contains(w.l.log(), "between ended") }
-	testkit.Until(w.t, "the old process has ended, or goes on", func() bool {
-		return exited() || !f.old && strings.Contains(w.l.log(), "upgrade failed")
-	})
 	if f.signal == syscall.SIGSTOP {
+		if f.kind == moveRecord { // else they are the new process's already
+			w.l.until("on their way stay here", 1)
+		}
+		w.mu.Lock()
+		for _, rid := range rids() {
+			w.mutate(rid) // those of the old process get it now
+		}
+		w.mu.Unlock()
 		for _, pid := range w.l.between("new=") {
 			_ = syscall.Kill(pid, syscall.SIGCONT)
 		}
 	}
+	testkit.Until(w.t, "the old process has ended, or goes on", func() bool {
+		return exited() || !f.old && strings.Contains(w.l.log(), "upgrade failed")
+	})
 	if !exited() {
 		return
 	}

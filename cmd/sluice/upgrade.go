@@ -218,7 +218,7 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 	secure := slices.Contains(successor.Takes, takeover.TLS13)
 	service.Leave(secure, func(conns []netpoll.Departed) { u.give(successor, conns) })
 	say(fmt.Sprintf("process %d serves new clients; WebSockets move to it", successor.PID))
-	moving, err := service.Move(ctx, takeover.MaxMove, mover{successor}, u.progress(r))
+	moving, err := service.Move(ctx, takeover.MaxMove, mover{successor, u.log}, u.progress(r))
 	if err != nil {
 		u.log.Warn("WebSockets stay in the old process, and are closed in its drain", "connections", moving.Left, "error", err)
 		say(fmt.Sprintf("%d WebSockets stay: %v", moving.Left, err))
@@ -280,15 +280,27 @@ func (u *upgrades) give(to *takeover.Successor, conns []netpoll.Departed) {
 }
 
 // mover is a new process as the gateway sees it.
-type mover struct{ *takeover.Successor }
+type mover struct {
+	*takeover.Successor
+	log *slog.Logger
+}
+
+// Offer implements owners.Successor.
+func (m mover) Offer(description, keys []byte, fds []int) (bool, error) {
+	holds, err := m.Successor.Offer(description, keys, fds)
+	if !holds && err == nil {
+		m.log.Warn("the new process does not answer in time: WebSockets on their way stay here until it does", "connections", len(fds))
+	}
+	return holds, err
+}
 
 // Prepare implements owners.Successor.
-func (m mover) Prepare(all []owners.Resource) ([]int, error) {
+func (m mover) Prepare(ctx context.Context, all []owners.Resource) ([]int, error) {
 	resources := make([]takeover.Resource, len(all))
 	for i, r := range all {
 		resources[i] = takeover.Resource(r)
 	}
-	return m.Successor.Prepare(resources)
+	return m.Successor.Prepare(ctx, resources)
 }
 
 // Takes implements owners.Successor.

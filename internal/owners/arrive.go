@@ -217,6 +217,7 @@ func (g *Guests) end() {
 // not all are: those are closed.
 func (g *Guests) Serve() error {
 	a := g.held
+	a.catchUp()
 	err := a.join(g.engine, g.fds)
 	g.Longest = max(g.Longest, time.Duration(time.Now().UnixNano())-a.b.At)
 	g.Moved += len(g.fds) - int(a.failed.Load())
@@ -226,6 +227,17 @@ func (g *Guests) Serve() error {
 		debug.FreeOSMemory()
 	}
 	return err
+}
+
+// catchUp waits until the loop has handled what NATS had sent before. This process may have been
+// stopped, or without CPU: what comes much later than to the other process would be taken for new,
+// and clients would get it twice.
+func (a *arrival) catchUp() {
+	done := make(chan struct{})
+	a.l.Post(func() {
+		a.l.barrier(func(bool) { a.l.set.inOrder(func() { a.l.Post(func() { close(done) }) }) })
+	})
+	<-done
 }
 
 // addKeys gives the clients with TLS their keys.

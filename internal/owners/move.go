@@ -147,6 +147,8 @@ type mover struct {
 
 	prepared map[Resource]struct{} // those that the other process was asked for
 	released int                   // calls of release that have had an effect
+	still    stillness
+	late     bool // the latest batch has gone back
 
 	blind bool // NATS does not tell when a process has got all that was sent before: see barrier
 }

@@ -52,3 +52,37 @@ func FuzzBatch(f *testing.F) {
 		}
 	})
 }
+
+// TestStillness: it is given up to move clients when none has moved for their patience and some
+// rounds, not counting what the other process takes; that is bounded by itself.
+func TestStillness(t *testing.T) {
+	type round struct {
+		takes, awaits time.Duration
+		moved         bool
+	}
+	for name, c := range map[string]struct {
+		round
+		over int // the round after which it is
+	}{
+		"quick rounds":                    {round{takes: 20 * time.Millisecond}, 251},
+		"rounds of a process without CPU": {round{takes: 2 * time.Second}, moveRounds},
+		"the other process is slow":       {round{takes: 6 * time.Second, awaits: 5900 * time.Millisecond}, 21},
+		"it is slower":                    {round{takes: 25 * time.Second, awaits: 25 * time.Second}, 5},
+		"clients move":                    {round{takes: time.Hour, moved: true}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := stillness{patience: 5 * time.Second, since: time.Hour}
+			now, over := time.Hour, 0
+			for n := 1; n <= 1000 && over == 0; n++ {
+				now += c.takes
+				s.awaited += c.awaits
+				if s.over(now, c.moved) {
+					over = n
+				}
+			}
+			if over != c.over {
+				t.Errorf("over after round %d, want %d", over, c.over)
+			}
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/internal/memory"
+	"sluice/internal/overlap"
 	"sluice/netpoll"
 )
 
@@ -14,17 +15,19 @@ type Successor interface {
 	// Takes returns why it cannot go on with connections, which may have TLS; nil: it can.
 	Takes(tls bool) error
 	// Prepare has it subscribe to resources, and returns the numbers of those that it cannot have.
-	Prepare(resources []Resource) (failed []int, err error)
+	// The end of ctx ends the wait.
+	Prepare(ctx context.Context, resources []Resource) (failed []int, err error)
 	// Offer sends it clients: a description, the keys of those with TLS, and their descriptors. All
-	// stay the caller's. After an error it does not use them, and can have no more. Otherwise Hand
-	// follows.
-	Offer(description, keys []byte, fds []int) error
+	// stay the caller's. If it holds them, Hand follows. If it has not said so in time, it does not
+	// use them, and they may be offered again. After an error it does not use them either, and can
+	// have no more.
+	Offer(description, keys []byte, fds []int) (holds bool, err error)
 	// Hand makes the clients of Offer its own, unless it returns an error. Otherwise Served
 	// follows.
 	Hand() error
-	// Served waits until it serves them. lost says why it has closed some; err, that it can have no
-	// more.
-	Served() (lost, err error)
+	// Served waits until it serves them, or ctx ends. lost says why it has closed some; err, that
+	// it can have no more.
+	Served(ctx context.Context) (lost, err error)
 	// Ended reports, after an error, whether it has ended, so that it uses no descriptor any more.
 	Ended() bool
 }
@@ -35,15 +38,42 @@ const (
 	moveBatches = 64
 	// moveAgain is the pause before clients that were not at rest are tried again.
 	moveAgain = 20 * time.Millisecond
+	// calm is for how long no clients go after the other process has taken very long to answer: if
+	// it was stopped, it has got events late, and these must not count any more (see fanout.Seam).
+	calm = overlap.Apart + 2*time.Second
 	// blindWait is how long Pack waits where NATS does not tell what it has sent.
 	blindWait = 200 * time.Millisecond
 	// What clients have used is given back to the system so many times while they go: two processes
 	// hold them, for which there may be no memory. With fewer than fewClients it does not pay.
 	moveReleases = 8
 	fewClients   = 1000
-	// movePatience is added to the timeout of requests: as long goes on what moves no client.
+	// movePatience is added to the timeout of requests: as long goes on what moves no client, and
+	// at least for so many rounds, of which a process with little CPU makes few.
 	movePatience = 2 * time.Second
+	moveRounds   = 20
+	// longestStill bounds it if the time passes with waits for the other process.
+	longestStill = 2 * time.Minute
 )
+
+// stillness says when it is given up to move clients, because none has moved. The time that the
+// other process has taken is not theirs: a slow one must not lose clients to their drain.
+type stillness struct {
+	patience time.Duration
+	since    time.Duration // when one has moved
+	awaited  time.Duration // the other process, since then
+	rounds   int           // since then
+}
+
+// over is called after a round that has ended now.
+func (s *stillness) over(now time.Duration, moved bool) bool {
+	if moved {
+		s.since, s.awaited, s.rounds = now, 0, 0
+		return false
+	}
+	s.rounds++
+	still := now - s.since
+	return still > longestStill || s.rounds >= moveRounds && still-s.awaited > s.patience
+}
 
 // Moving is how far clients have gone.
 type Moving struct {
@@ -83,8 +113,8 @@ func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Su
 	defer memory.Lean()()
 	mover.release(0, open)
 	most = min(max(open/moveBatches, 4), most)
-	patience := s.o.Config.RequestTimeout + movePatience
-	for last := s.o.Clock.Now(); ; {
+	mover.still = stillness{patience: s.o.Config.RequestTimeout + movePatience, since: s.o.Clock.Now()}
+	for {
 		before := m.Moved
 		m.Left, m.Waits = 0, make(map[string]int)
 		for loop := range s.loops {
@@ -99,17 +129,23 @@ func (s *Set) Move(ctx context.Context, e *netpoll.Engine, open, most int, to Su
 				mover.release(m.Moved, open)
 			}
 		}
-		now := s.o.Clock.Now()
-		if m.Moved > before {
-			last = now
-		}
-		if m.Left == 0 || now > last+patience {
+		if m.Left == 0 || mover.still.over(s.o.Clock.Now(), m.Moved > before) {
 			return m, nil
 		}
 		select {
 		case <-time.After(moveAgain):
 		case <-ctx.Done():
 		}
+	}
+}
+
+// pause returns after d, or with ctx's error.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -138,7 +174,14 @@ func (m *mover) step(ctx context.Context, sum *Moving, loop, from, most int, to 
 		}
 		return p.next, err
 	}
-	failed, err := to.Prepare(p.resources)
+	clock := m.set.o.Clock
+	asked := clock.Now()
+	failed, err := to.Prepare(ctx, p.resources)
+	if err == nil && (m.late || clock.Now()-asked > overlap.Apart/2) {
+		m.late = false
+		err = pause(ctx, calm)
+	}
+	m.still.awaited += clock.Now() - asked
 	if err != nil {
 		return -1, err
 	}
@@ -147,10 +190,8 @@ func (m *mover) step(ctx context.Context, sum *Moving, loop, from, most int, to 
 	}
 	sum.Resources = len(m.prepared)
 	if m.blind {
-		select {
-		case <-time.After(blindWait):
-		case <-ctx.Done():
-			return -1, ctx.Err()
+		if err := pause(ctx, blindWait); err != nil {
+			return -1, err
 		}
 	}
 	packed, err := m.pack(p, failed)
@@ -161,19 +202,25 @@ func (m *mover) step(ctx context.Context, sum *Moving, loop, from, most int, to 
 		return p.next, err
 	}
 	defer release(p.loop, p.keepers)
+	holds := false
 	if err == nil {
-		err = to.Offer(packed.body, packed.keys, packed.fds)
+		asked = clock.Now()
+		holds, err = to.Offer(packed.body, packed.keys, packed.fds)
+		m.still.awaited += clock.Now() - asked
 	}
-	if err == nil {
+	if holds && err == nil {
 		err = to.Hand()
 	}
-	if err != nil {
+	if !holds || err != nil {
 		back := m.back(p, &packed, func(int) bool { return false })
 		sum.Left += back
 		sum.Cut += packed.moved - back
-		return -1, err
+		if m.late = err == nil; !m.late {
+			p.next = -1
+		}
+		return p.next, err
 	}
-	lost, err := to.Served()
+	lost, err := to.Served(ctx)
 	if lost != nil {
 		sum.Lost = lost
 	}

@@ -52,9 +52,9 @@ func (b *beside) Takes(bool) error { return nil }
 func (b *beside) Ended() bool      { return false }
 func (b *beside) Hand() error      { b.lost = b.guests.Serve(); return nil }
 
-func (b *beside) Served() (lost, err error) { return b.lost, nil }
+func (b *beside) Served(context.Context) (lost, err error) { return b.lost, nil }
 
-func (b *beside) Prepare(resources []owners.Resource) ([]int, error) {
+func (b *beside) Prepare(_ context.Context, resources []owners.Resource) ([]int, error) {
 	b.note(func() { b.asked, b.askedAt = resources, time.Now() })
 	done := make(chan []int, 1)
 	b.guests.Prepare(resources, func(failed []int) { done <- failed })
@@ -70,16 +70,19 @@ func (s *succession) note(f func()) {
 	f()
 }
 
-func (b *beside) Offer(description, keys []byte, fds []int) error {
+func (b *beside) Offer(description, keys []byte, fds []int) (bool, error) {
 	var own []int
 	for _, fd := range fds {
 		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
-			return err
+			return false, err
 		}
 		own = append(own, dup)
 	}
-	return b.guests.Hold(slices.Clone(description), slices.Clone(keys), own)
+	if err := b.guests.Hold(slices.Clone(description), slices.Clone(keys), own); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 // upgrade begins an upgrade, unless one has yet to end.

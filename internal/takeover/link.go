@@ -17,7 +17,7 @@ import (
 
 // Protocol is the version of the protocol between the two processes. A process refuses a peer that
 // speaks another one.
-const Protocol = 4
+const Protocol = 5
 
 // Bounds of a record.
 const (
@@ -31,6 +31,10 @@ const headLen = 8
 
 // sendWait bounds the wait for a peer that does not read.
 const sendWait = 10 * time.Second
+
+// slice is how a wait is measured: by the pieces of it in which this process has run. While it is
+// stopped, or gets no CPU, its time does not run out: what has come meanwhile is read.
+const slice = time.Second
 
 var magic = [2]byte{'S', 'u'}
 
@@ -53,11 +57,12 @@ const (
 	kindKeys                     // old: the keys of TLS of those that kindMove or kindConns brings
 	kindHeld                     // new: it has them, and does not use them yet
 	kindYours                    // old: go on with them
+	kindBack                     // old: the answer to kindMove comes too late, they stay here
 	kindEnd                      // the number of kinds
 )
 
 var kindNames = [kindEnd]string{kindHello: "hello", kindSockets: "sockets", kindStep: "step", kindReady: "ready", kindFailed: "failed", kindCommit: "commit", kindConns: "connections",
-	kindPrepare: "prepare", kindPrepared: "prepared", kindPart: "part", kindMove: "move", kindMoved: "moved", kindKeys: "keys", kindHeld: "held", kindYours: "yours"}
+	kindPrepare: "prepare", kindPrepared: "prepared", kindPart: "part", kindMove: "move", kindMoved: "moved", kindKeys: "keys", kindHeld: "held", kindYours: "yours", kindBack: "back"}
 
 func (k kind) String() string {
 	if k > 0 && k < kindEnd {
@@ -115,12 +120,13 @@ func (l *link) send(k kind, body any, fds ...int) error {
 
 // sendText sends a record. The descriptors stay the caller's. No copy of the body is left.
 func (l *link) sendText(k kind, text []byte, fds ...int) error {
-	return l.sendUntil(time.Now().Add(sendWait), k, text, fds...)
+	return l.sendWithin(sendWait, k, text, fds...)
 }
 
-// sendUntil is sendText with a deadline of its own. An error of the socket closes the link: what
-// follows part of a record would not be understood, and the peer must not take it for a whole one.
-func (l *link) sendUntil(deadline time.Time, k kind, text []byte, fds ...int) error {
+// sendWithin is sendText with a bound of its own for the time in which the peer reads nothing. An
+// error of the socket closes the link: what follows part of a record would not be understood, and
+// the peer must not take it for a whole one.
+func (l *link) sendWithin(within time.Duration, k kind, text []byte, fds ...int) error {
 	if len(text) > maxBody || len(fds) > maxFiles {
 		return fmt.Errorf("a record of %d bytes and %d descriptors is too large", len(text), len(fds))
 	}
@@ -134,11 +140,7 @@ func (l *link) sendUntil(deadline time.Time, k kind, text []byte, fds ...int) er
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	_ = l.conn.SetWriteDeadline(deadline)
-	n, _, err := l.conn.WriteMsgUnix(b, rights, nil)
-	if err == nil && n < len(b) {
-		_, err = l.conn.Write(b[n:])
-	}
+	err := l.write(b, rights, within)
 	if err != nil {
 		l.close()
 	}
@@ -146,6 +148,26 @@ func (l *link) sendUntil(deadline time.Time, k kind, text []byte, fds ...int) er
 		return errEnded
 	}
 	return err
+}
+
+// write writes b, with descriptors before its first byte.
+func (l *link) write(b, rights []byte, within time.Duration) error {
+	step := min(slice, within)
+	for left := within; ; {
+		_ = l.conn.SetWriteDeadline(time.Now().Add(step))
+		n, _, err := l.conn.WriteMsgUnix(b, rights, nil)
+		if n > 0 {
+			b, rights, left = b[n:], nil, within
+		}
+		switch {
+		case len(b) == 0:
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded) && left > 0:
+			left -= step
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // receive returns the next record, of one of the kinds that are due.
@@ -158,7 +180,11 @@ func (l *link) receive(within time.Duration, due ...kind) (r record, err error) 
 		}
 	}()
 	var head [headLen]byte
-	if err = l.read(&r, head[:]); err != nil {
+	n, err := l.read(&r, head[:])
+	if n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = l.readRest(&r, head[n:])
+	}
+	if err != nil {
 		return r, err
 	}
 	r.kind = kind(head[2])
@@ -172,7 +198,7 @@ func (l *link) receive(within time.Duration, due ...kind) (r record, err error) 
 		return r, errTruncated
 	}
 	r.body = make([]byte, size)
-	if err = l.read(&r, r.body); err != nil {
+	if err = l.readRest(&r, r.body); err != nil {
 		return r, err
 	}
 	if len(r.files) != int(head[3]) {
@@ -186,25 +212,37 @@ func (l *link) receive(within time.Duration, due ...kind) (r record, err error) 
 	return r, fmt.Errorf("the record %q is not due", r.kind)
 }
 
-// read fills b, and adds the descriptors that come with it to r.
-func (l *link) read(r *record, b []byte) error {
+// read fills b, adds the descriptors that come with it to r, and returns how much has come.
+func (l *link) read(r *record, b []byte) (got int, err error) {
 	oob := make([]byte, unix.CmsgSpace(maxFiles*4))
-	for len(b) > 0 {
-		n, m, flags, _, err := l.conn.ReadMsgUnix(b, oob)
+	for got < len(b) {
+		n, m, flags, _, err := l.conn.ReadMsgUnix(b[got:], oob)
 		if err := r.add(oob[:m]); err != nil {
-			return err
+			return got, err
 		}
 		switch {
 		case flags&unix.MSG_CTRUNC != 0:
-			return errTruncated
+			return got, errTruncated
 		case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET): // reset: it has not read everything
-			return errEnded
+			return got, errEnded
 		case err != nil:
-			return err
+			return got, err
 		}
-		b = b[n:]
+		got += n
 	}
-	return nil
+	return got, nil
+}
+
+// readRest is read for the rest of a record. If that does not come, the link is closed: what
+// follows would not be understood.
+func (l *link) readRest(r *record, b []byte) error {
+	_ = l.conn.SetReadDeadline(time.Now().Add(sendWait))
+	_, err := l.read(r, b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		l.close()
+		err = errors.New("a record has come only in part")
+	}
+	return err
 }
 
 // errEnded says that the peer has closed its end.

@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,7 +18,9 @@ import (
 // batch, and does not touch a socket before it is told that the batch is its own. Until the old one
 // has said that, the clients are its: whatever goes wrong, it takes them back, and closes the link.
 // So a process that has hung and goes on again finds the link's end instead of that record, and
-// drops what it holds.
+// drops what it holds. If it only takes too long to answer, it is told that the batch has gone
+// back, and the next one waits for its answer: a process that gets little CPU is slow, and not
+// lost.
 
 // MaxMove is how many WebSockets go over at a time at most.
 const MaxMove = maxFiles
@@ -27,12 +30,17 @@ const (
 	maxMove = 1 << 30
 	// maxPrepare bounds how many resources a batch has.
 	maxPrepare = 1 << 20
-	// moveWait bounds the wait for the resources of a batch, and for the clients to be served.
-	moveWait = 30 * time.Second
-	// holdWait bounds how long a batch is on its way. Its clients pause meanwhile.
-	holdWait = 10 * time.Second
-	// endWait is how long the end of a process may take after that of its link.
-	endWait = time.Second
+	// moveWait bounds the wait for the resources of a batch, for the clients to be served that are
+	// the new process's, and for an answer that comes too late. All other clients are served by
+	// this process meanwhile.
+	moveWait = 2 * time.Minute
+	// holdWait is how long the clients of a batch pause for an answer, which doubles with each that
+	// comes too late, up to longestHold.
+	holdWait    = 10 * time.Second
+	longestHold = time.Minute
+	// endWait is how long the end of a process may take after that of its link: it has thousands of
+	// sockets to close, and may get little CPU.
+	endWait = 10 * time.Second
 )
 
 // Resource is a resource as a client and as services name it.
@@ -59,10 +67,17 @@ type moved struct {
 }
 
 // Prepare has the successor subscribe to resources, and returns the numbers of those that it cannot
-// have. Offer follows, by the same goroutine.
-func (s *Successor) Prepare(resources []Resource) (failed []int, err error) {
+// have. Before that it waits for an answer that Offer has not got. Offer follows, by the same
+// goroutine. The end of ctx ends the waits.
+func (s *Successor) Prepare(ctx context.Context, resources []Resource) (failed []int, err error) {
 	if len(resources) > maxPrepare {
 		return nil, fmt.Errorf("%d resources are too many for one batch", len(resources))
+	}
+	if s.owes {
+		if err := s.held(ctx, s.goesOn); err != nil {
+			return nil, err
+		}
+		s.owes = false
 	}
 	s.turn <- struct{}{}
 	for first := true; err == nil && (first || len(resources) > 0); first = false {
@@ -78,7 +93,7 @@ func (s *Successor) Prepare(resources []Resource) (failed []int, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.link.answer(moveWait, kindPrepared)
+	r, err := s.link.answer(ctx, s.goesOn, kindPrepared)
 	if err != nil {
 		return nil, err
 	}
@@ -87,44 +102,26 @@ func (s *Successor) Prepare(resources []Resource) (failed []int, err error) {
 	return p.Failed, err
 }
 
-// answer receives what the successor has to say next.
-func (l *link) answer(within time.Duration, due kind) (record, error) {
-	r, err := l.receive(within, due)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("the new process does not answer: %w", err)
+// answer receives what the successor has to say next. Only the time counts in which this process
+// runs (see slice). After os.ErrDeadlineExceeded the answer may still come.
+func (l *link) answer(ctx context.Context, within time.Duration, due kind) (record, error) {
+	step := min(slice, within)
+	for left := within; ; left -= step {
+		r, err := l.receive(step, due)
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return r, err
+		case ctx.Err() != nil:
+			return r, ctx.Err()
+		case left <= 0:
+			return r, fmt.Errorf("the new process does not answer: %w", err)
+		}
 	}
-	return r, err
 }
 
-// Offer sends WebSockets to the successor, with their description and the keys of those with TLS,
-// and returns when it holds them. After an error they are this process's as before, and the
-// successor can have no more. Otherwise Hand follows.
-func (s *Successor) Offer(description, keys []byte, fds []int) (err error) {
-	if len(description) > maxMove {
-		return fmt.Errorf("a description of %d bytes is too large", len(description))
-	}
-	defer func() {
-		if err != nil {
-			s.link.close()
-		}
-	}()
-	s.turn <- struct{}{}
-	deadline := time.Now().Add(s.holds)
-	if len(keys) > 0 {
-		err = s.link.sendUntil(deadline, kindKeys, keys)
-	}
-	for err == nil && len(description) > maxBody {
-		err = s.link.sendUntil(deadline, kindPart, description[:maxBody])
-		description = description[maxBody:]
-	}
-	if err == nil {
-		err = s.link.sendUntil(deadline, kindMove, description, fds...)
-	}
-	<-s.turn
-	if err != nil {
-		return err
-	}
-	r, err := s.link.answer(time.Until(deadline), kindHeld)
+// held waits until the successor says that it holds a batch, or why it does not.
+func (s *Successor) held(ctx context.Context, within time.Duration) error {
+	r, err := s.link.answer(ctx, within, kindHeld)
 	if err != nil {
 		return err
 	}
@@ -135,19 +132,61 @@ func (s *Successor) Offer(description, keys []byte, fds []int) (err error) {
 	return err
 }
 
+// Offer sends WebSockets to the successor, with their description and the keys of those with TLS,
+// and returns true when it holds them; Hand follows. If it does not answer in time, false: they are
+// this process's as before, and may be offered again after the next Prepare. After an error they
+// are so, too, and the successor can have no more.
+func (s *Successor) Offer(description, keys []byte, fds []int) (holds bool, err error) {
+	if len(description) > maxMove {
+		return false, fmt.Errorf("a description of %d bytes is too large", len(description))
+	}
+	defer func() {
+		if err != nil {
+			s.link.close()
+		}
+	}()
+	err = s.inTurn(func() (err error) {
+		if len(keys) > 0 {
+			err = s.link.sendWithin(s.holds, kindKeys, keys)
+		}
+		for err == nil && len(description) > maxBody {
+			err = s.link.sendWithin(s.holds, kindPart, description[:maxBody])
+			description = description[maxBody:]
+		}
+		if err == nil {
+			err = s.link.sendWithin(s.holds, kindMove, description, fds...)
+		}
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	err = s.held(context.Background(), s.holds)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.owes, s.holds = true, min(2*s.holds, longestHold)
+		return false, s.inTurn(func() error { return s.link.send(kindBack, struct{}{}) })
+	}
+	return err == nil, err
+}
+
+// inTurn calls send, which sends records that stay together.
+func (s *Successor) inTurn(send func() error) error {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	return send()
+}
+
 // Hand tells the successor that the WebSockets of Offer are its own. After an error they are this
 // process's, and the successor can have no more. Otherwise this process does not use them any more,
 // unless the successor has Ended, and Served follows.
 func (s *Successor) Hand() error {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
-	return s.link.send(kindYours, struct{}{}) // it closes the link if it fails
+	return s.inTurn(func() error { return s.link.send(kindYours, struct{}{}) }) // it closes the link if it fails
 }
 
-// Served waits until the successor serves the WebSockets of Hand. lost says why some of them are
-// not served; err, that the successor can have no more.
-func (s *Successor) Served() (lost, err error) {
-	r, err := s.link.answer(moveWait, kindMoved)
+// Served waits until the successor serves the WebSockets of Hand, or ctx ends. lost says why some
+// of them are not served; err, that the successor can have no more.
+func (s *Successor) Served(ctx context.Context) (lost, err error) {
+	r, err := s.link.answer(ctx, s.goesOn, kindMoved)
 	if err != nil {
 		s.link.close()
 		return nil, err
@@ -218,7 +257,7 @@ func (b *batch) handle(l *link, r *record, to Taker) error {
 	if len(r.files) > 0 && r.kind != kindConns && r.kind != kindMove {
 		return fmt.Errorf("the record %q has descriptors", r.kind)
 	}
-	if b.held && r.kind != kindKeys && r.kind != kindConns && r.kind != kindYours || !b.held && r.kind == kindYours {
+	if b.held && r.kind != kindKeys && r.kind != kindConns && r.kind != kindYours && r.kind != kindBack || !b.held && r.kind == kindYours {
 		return fmt.Errorf("the record %q is not due", r.kind)
 	}
 	switch r.kind {
@@ -273,6 +312,11 @@ func (b *batch) handle(l *link, r *record, to Taker) error {
 			answer.Error = lost.Error()
 		}
 		return l.send(kindMoved, answer)
+	case kindBack:
+		if b.held {
+			b.held = false
+			to.Drop()
+		}
 	}
 	return nil
 }

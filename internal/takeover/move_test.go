@@ -3,6 +3,7 @@
 package takeover
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,14 +20,14 @@ import (
 type holder struct {
 	taker
 	refuse error
-	held   chan struct{} // a batch has come
+	goOn   chan struct{} // not nil: Hold takes until it yields
 	said   []string
 }
 
 func (h *holder) Hold(_, _ []byte, fds []int) error {
 	h.said, h.fds = append(h.said, "hold"), fds
-	if h.held != nil {
-		close(h.held)
+	if h.goOn != nil {
+		<-h.goOn
 	}
 	if h.refuse != nil {
 		h.taker.Drop()
@@ -81,7 +82,7 @@ func TestBatchHasOneOwner(t *testing.T) {
 			if err := s.Hand(); err != nil {
 				t.Fatal(err)
 			}
-			if lost, err := s.Served(); lost != nil || err != nil {
+			if lost, err := s.Served(t.Context()); lost != nil || err != nil {
 				t.Error(lost, err)
 			}
 		}, "[hold serve]", "served"},
@@ -108,8 +109,8 @@ func TestBatchHasOneOwner(t *testing.T) {
 			defer func() { _ = near.Close() }()
 			h := new(holder)
 			ended := h.receive(b)
-			s := &Successor{link: a, turn: make(chan struct{}, 1), holds: testkit.Patience}
-			offer := s.Offer([]byte("{}"), nil, fds[1:])
+			s := &Successor{link: a, turn: make(chan struct{}, 1), holds: testkit.Patience, goesOn: testkit.Patience}
+			_, offer := s.Offer([]byte("{}"), nil, fds[1:])
 			_ = unix.Close(fds[1])
 			c.old(t, s, offer)
 			a.close()
@@ -131,9 +132,9 @@ func TestBatchStays(t *testing.T) {
 		a, b := twoLinks(t)
 		h := &holder{refuse: errors.New("it is malformed")}
 		ended := h.receive(b)
-		s := &Successor{link: a, turn: make(chan struct{}, 1), holds: testkit.Patience}
-		if err := s.Offer([]byte("{}"), nil, nil); err == nil || err.Error() != "it is malformed" {
-			t.Error(err)
+		s := &Successor{link: a, turn: make(chan struct{}, 1), holds: testkit.Patience, goesOn: testkit.Patience}
+		if holds, err := s.Offer([]byte("{}"), nil, nil); holds || err == nil || err.Error() != "it is malformed" {
+			t.Error(holds, err)
 		}
 		_ = testkit.Await(t, ended, "the end")
 		if said := fmt.Sprint(h.said); said != "[hold]" {
@@ -142,24 +143,37 @@ func TestBatchStays(t *testing.T) {
 	})
 	t.Run("it hangs", func(t *testing.T) {
 		a, b := twoLinks(t)
-		s := &Successor{link: a, turn: make(chan struct{}, 1), holds: time.Millisecond}
-		if err := s.Offer([]byte("{}"), nil, nil); !errors.Is(err, os.ErrDeadlineExceeded) {
+		s := &Successor{link: a, turn: make(chan struct{}, 1), holds: time.Millisecond, goesOn: time.Millisecond}
+		if holds, err := s.Offer([]byte("{}"), nil, nil); holds || err != nil {
+			t.Error(holds, err)
+		}
+		if _, err := s.Prepare(t.Context(), nil); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Error(err)
 		}
-		if err := s.Hand(); err == nil {
-			t.Error("it is handed over after all")
-		}
+		a.close()
 		h := new(holder)
 		_ = testkit.Await(t, h.receive(b), "the end") // it goes on
 		if said := fmt.Sprint(h.said); said != "[hold drop]" {
 			t.Error(said)
 		}
 	})
+	t.Run("it hangs, and this process is to stop", func(t *testing.T) {
+		a, _ := twoLinks(t)
+		s := &Successor{link: a, turn: make(chan struct{}, 1), holds: time.Millisecond, goesOn: 24 * time.Hour}
+		if holds, err := s.Offer([]byte("{}"), nil, nil); holds || err != nil {
+			t.Error(holds, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := s.Prepare(ctx, nil); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
 	t.Run("it does not read", func(t *testing.T) {
 		a, b := twoLinks(t)
 		s := &Successor{link: a, turn: make(chan struct{}, 1), holds: time.Millisecond}
-		if err := s.Offer(make([]byte, 4*maxBody), nil, nil); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Error(err)
+		if holds, err := s.Offer(make([]byte, 4*maxBody), nil, nil); holds || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(holds, err)
 		}
 		h := new(holder)
 		_ = testkit.Await(t, h.receive(b), "the end")
@@ -170,11 +184,87 @@ func TestBatchStays(t *testing.T) {
 	t.Run("it ends", func(t *testing.T) {
 		a, b := twoLinks(t)
 		b.close()
-		s := &Successor{link: a, turn: make(chan struct{}, 1), holds: testkit.Patience}
-		if err := s.Offer([]byte("{}"), nil, nil); !errors.Is(err, errEnded) {
-			t.Error(err)
+		s := &Successor{link: a, turn: make(chan struct{}, 1), holds: testkit.Patience, goesOn: testkit.Patience}
+		if holds, err := s.Offer([]byte("{}"), nil, nil); holds || !errors.Is(err, errEnded) {
+			t.Error(holds, err)
 		}
 	})
+}
+
+// A new process that answers too late gets the batch again, and more time with each. It uses no
+// socket before it is told that the batch is its own.
+func TestLateAnswer(t *testing.T) {
+	a, b := twoLinks(t)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near := os.NewFile(uintptr(fds[0]), "near")
+	defer func() { _ = near.Close() }()
+	h := &holder{goOn: make(chan struct{}, 1)}
+	ended := h.receive(b)
+	s := &Successor{link: a, turn: make(chan struct{}, 1), holds: time.Millisecond, goesOn: testkit.Patience}
+	for late := range 3 {
+		if failed, err := s.Prepare(t.Context(), nil); err != nil || len(failed) != 1 {
+			t.Fatal(failed, err)
+		}
+		if want := time.Millisecond << late; s.holds != want {
+			t.Errorf("after %d late answers the next may take %v", late, s.holds)
+		}
+		if holds, err := s.Offer([]byte("{}"), nil, fds[1:]); holds || err != nil {
+			t.Fatal(holds, err)
+		}
+		h.goOn <- struct{}{}
+	}
+	if _, err := s.Prepare(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	s.holds = testkit.Patience
+	h.goOn <- struct{}{}
+	if holds, err := s.Offer([]byte("{}"), nil, fds[1:]); !holds || err != nil {
+		t.Fatal(holds, err)
+	}
+	_ = unix.Close(fds[1])
+	if err := s.Hand(); err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := s.Served(t.Context()); lost != nil || err != nil {
+		t.Error(lost, err)
+	}
+	a.close()
+	_ = testkit.Await(t, ended, "the end")
+	if said := fmt.Sprint(h.said); said != "[hold drop hold drop hold drop hold serve]" {
+		t.Error(said)
+	}
+	if got := read(t, near); got != "served" {
+		t.Errorf("%q was written", got)
+	}
+}
+
+// A record that comes in pieces, with pauses longer than a wait, is read whole.
+func TestRecordInPieces(t *testing.T) {
+	a, b := twoLinks(t)
+	text := frame(kindHeld, "{}")
+	_, _ = b.conn.Write(text[:3])
+	done := make(chan error, 1)
+	go func() {
+		_, err := a.receive(time.Millisecond, kindHeld)
+		done <- err
+	}()
+	testkit.Until(t, "part of it is read", func() bool {
+		n := 0
+		raw, err := a.conn.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) })
+		}
+		return err == nil && n == 0
+	})
+	for _, c := range text[3:] {
+		_, _ = b.conn.Write([]byte{c})
+	}
+	if err := testkit.Await(t, done, "the record"); err != nil {
+		t.Error(err)
+	}
 }
 
 // A socket that another process may be using is as it was when a descriptor of it has been taken

@@ -193,7 +193,7 @@ func (p *Predecessor) Receive(to Taker) error {
 	var b batch
 	defer b.end(to)
 	for {
-		r, err := p.link.receive(connsWait, kindConns, kindPrepare, kindKeys, kindPart, kindMove, kindYours)
+		r, err := p.link.receive(connsWait, kindConns, kindPrepare, kindKeys, kindPart, kindMove, kindYours, kindBack)
 		if errors.Is(err, errEnded) || errors.Is(err, net.ErrClosed) {
 			return nil
 		}

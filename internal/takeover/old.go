@@ -83,7 +83,9 @@ type Successor struct {
 	process *os.Process // nil: it was not started by this one
 	link    *link
 	turn    chan struct{} // one place: records are sent one after the other
-	holds   time.Duration // holdWait
+	holds   time.Duration // see holdWait
+	goesOn  time.Duration // moveWait
+	owes    bool          // an answer to Offer, for which that has not waited
 	ended   chan struct{} // closed when the process has ended
 }
 
@@ -133,7 +135,7 @@ func Start(ctx context.Context, o Options) (*Successor, error) {
 		return nil, err
 	}
 	return &Successor{
-		PID: cmd.Process.Pid, Takes: takes, process: cmd.Process, link: l, turn: make(chan struct{}, 1), holds: holdWait, ended: ended,
+		PID: cmd.Process.Pid, Takes: takes, process: cmd.Process, link: l, turn: make(chan struct{}, 1), holds: holdWait, goesOn: moveWait, ended: ended,
 	}, nil
 }
 
@@ -157,7 +159,7 @@ func Attach(ctx context.Context, c *net.UnixConn, o Options) (*Successor, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Successor{PID: pid, Takes: takes, link: l, turn: make(chan struct{}, 1), holds: holdWait, ended: ended}, nil
+	return &Successor{PID: pid, Takes: takes, link: l, turn: make(chan struct{}, 1), holds: holdWait, goesOn: moveWait, ended: ended}, nil
 }
 
 // Commit tells the successor that it is in charge. After an error it has ended, and this process is
@@ -181,16 +183,16 @@ type conns struct{ Conns []Conn }
 // Give sends connections to the successor, after Commit. The first call, which may have none, says
 // that the service manager knows the successor. Any goroutine may call it.
 func (s *Successor) Give(all ...Conn) error {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
-	for first := true; first || len(all) > 0; first = false {
-		n := min(len(all), maxFiles)
-		if err := s.link.give(all[:n]); err != nil {
-			return err
+	return s.inTurn(func() error {
+		for first := true; first || len(all) > 0; first = false {
+			n := min(len(all), maxFiles)
+			if err := s.link.give(all[:n]); err != nil {
+				return err
+			}
+			all = all[n:]
 		}
-		all = all[n:]
-	}
-	return nil
+		return nil
+	})
 }
 
 // give sends a record of connections, after one with their keys.

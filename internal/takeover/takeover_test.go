@@ -181,18 +181,18 @@ func TestTakeOver(t *testing.T) {
 	for i := range resources {
 		resources[i] = Resource{strings.Repeat("r", 100), strings.Repeat("\x01", 100), "q"}
 	}
-	failed, err := s.Prepare(resources)
+	failed, err := s.Prepare(t.Context(), resources)
 	if err != nil || fmt.Sprint(failed) != "[3000]" {
 		t.Error(failed, err)
 	}
 	for _, size := range []int{0, 5, maxBody, maxBody + 1, 3 * maxBody} {
-		if err := s.Offer(make([]byte, size), make([]byte, size/1000), []int{int(far.Fd()), int(far.Fd())}); err != nil {
-			t.Fatal(err)
+		if holds, err := s.Offer(make([]byte, size), make([]byte, size/1000), []int{int(far.Fd()), int(far.Fd())}); !holds || err != nil {
+			t.Fatal(holds, err)
 		}
 		if err := s.Hand(); err != nil {
 			t.Fatal(err)
 		}
-		lost, err := s.Served()
+		lost, err := s.Served(t.Context())
 		if err != nil || lost == nil || lost.Error() != "one is lost" {
 			t.Error(lost, err)
 		}
@@ -212,6 +212,8 @@ func FuzzMove(f *testing.F) {
 	f.Add(append(frame(kindPart, `x`), frame(kindMove, `{}`)...))
 	f.Add(append(frame(kindKeys, `keys`), frame(kindMove, `{}`)...))
 	f.Add(append(frame(kindKeys, `keys`), frame(kindKeys, `again`)...))
+	f.Add(append(append(frame(kindMove, `{}`), frame(kindBack, `{}`)...), frame(kindMove, `{}`)...))
+	f.Add(frame(kindBack, `{}`))
 	f.Add(frame(kindConns, `{"Conns":[{}]}`))
 	f.Add(append(frame(kindKeys, `keys`), frame(kindConns, `{"Conns":[{"KeysLen":4}]}`)...))
 	f.Add(append(frame(kindKeys, `keys`), frame(kindConns, `{"Conns":[{"KeysLen":-1}]}`)...))
@@ -287,7 +289,7 @@ func TestNewProcessMisbehaves(t *testing.T) {
 		"files are missing":     "lost on their way",
 		"not due":               `"ready" is not due`,
 		"unknown":               `"kind 99" is not due`,
-		"another version":       "version 9 of the take-over protocol, this one 4",
+		"another version":       "version 9 of the take-over protocol, this one 5",
 		"unknown member":        `unknown field "Quick"`,
 	} {
 		t.Run(how, func(t *testing.T) {
