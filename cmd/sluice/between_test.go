@@ -83,6 +83,9 @@ func between(f fault) int {
 		for record(from, to, func(kind int) {
 			mu.Lock()
 			defer mu.Unlock()
+			if left <= 0 && f.kind == moveRecord && kind == heldRecord {
+				fmt.Fprintln(os.Stderr, "answered all the same") // a signal may take its time
+			}
 			if kind != f.kind {
 				return
 			}
@@ -286,9 +289,10 @@ func (w *world) settle(f fault) {
 	}
 	ended := func() bool { return strings.Contains(w.l.log(), "between ended") }
 	if f.signal == syscall.SIGSTOP {
-		if f.kind == moveRecord { // else they are the new process's already
-			w.l.until("on their way stay here", 1)
-		}
+		testkit.Until(w.t, "the batch is back, or the new process's", func() bool {
+			log := w.l.log()
+			return f.kind != moveRecord || strings.Contains(log, "on their way stay here") || strings.Contains(log, "answered all the same")
+		})
 		w.mu.Lock()
 		for _, rid := range rids() {
 			w.mutate(rid) // those of the old process get it now
