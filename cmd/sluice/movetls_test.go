@@ -103,13 +103,7 @@ func TestWebSocketsWithOldTLSLeave(t *testing.T) {
 	if out := w.upgrade(1); !strings.Contains(out, "0 WebSockets have moved") {
 		t.Error(out)
 	}
-	testkit.Until(t, "it is closed", func() bool {
-		for ok := true; ok; {
-			_, ok = f.Next()
-		}
-		code, closed := f.Closed()
-		return closed && code == 1001
-	})
+	w.leaves(f)
 }
 
 // If the new settings have no TLS, clients with TLS leave in the drain.
@@ -120,11 +114,17 @@ func TestWebSocketsLeaveForPlaintext(t *testing.T) {
 	if out := w.upgrade(1); !strings.Contains(out, `takes no connections of the kind "tls1.3"`) || !strings.Contains(out, "0 WebSockets have moved") {
 		t.Error(out)
 	}
-	testkit.Until(t, "it is closed", func() bool {
-		for ok := true; ok; {
-			_, ok = f.Next()
-		}
-		code, closed := f.Closed()
-		return closed && code == 1001
+	w.leaves(f)
+}
+
+// leaves waits until a client is closed as in a drain.
+func (w *world) leaves(f *follower) {
+	w.t.Helper()
+	testkit.Until(w.t, "client "+f.Name+" is closed", func() bool {
+		_, closed := f.Closed()
+		return closed
 	})
+	if code, _ := f.Closed(); code != 1001 {
+		w.t.Errorf("client %s is closed with %d", f.Name, code)
+	}
 }

@@ -189,7 +189,7 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 		say(text)
 	}
 	if err := netpoll.MovesTLS(); err != nil && u.config.TLS {
-		step(fmt.Sprintf("WebSockets with TLS cannot leave process %d, and are closed in its drain: %v", os.Getpid(), err))
+		step(fmt.Sprintf("clients with TLS cannot leave process %d, and are closed in its drain: %v", os.Getpid(), err))
 	}
 	options := takeover.Options{
 		Path: path, Args: u.p.args, Environ: u.p.environ, Version: version(), Sockets: sockets, Check: r.Check,
@@ -322,7 +322,7 @@ func (p *process) takes(c *gateway.Config) []string {
 		return []string{takeover.Plaintext}
 	}
 	if err := netpoll.MovesTLS(); err != nil {
-		p.predecessor.Step(fmt.Sprintf("WebSockets with TLS do not move, and are closed in the drain: %v", err))
+		p.predecessor.Step(fmt.Sprintf("clients with TLS do not move, and are closed in the drain: %v", err))
 		return nil
 	}
 	return []string{takeover.TLS13}
