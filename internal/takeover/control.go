@@ -55,7 +55,10 @@ const maxAsks = 5
 
 const (
 	orderWait = 10 * time.Second // for an order
-	maxOrder  = 4 << 10          // bytes of a line
+	stepsWait = time.Second      // for one who does not read the progress
+	// acceptAgain is the pause after a connection that could not be accepted.
+	acceptAgain = 100 * time.Millisecond
+	maxOrder    = 4 << 10 // bytes of a line
 	// stepWait bounds the wait for the next line of progress: a new process may wait for NATS for a
 	// day.
 	stepWait = 25 * time.Hour
@@ -100,7 +103,8 @@ func Serve(l net.Listener, do func(Order) error) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil {
+		if err != nil { // such as the limit of descriptors
+			time.Sleep(acceptAgain)
 			continue
 		}
 		if !serveOne(c, do) {
@@ -137,11 +141,18 @@ func serveOne(c net.Conn, do func(Order) error) (kept bool) {
 	}
 	last, answered := progress{Done: true}, make(chan struct{})
 	defer close(answered)
-	if err := do(Order{Check: o.Check, Answered: answered, Step: func(p Progress) { _ = out.Encode(progress{Progress: p}) }}); err != nil {
+	// A line that is not read in time is the last one: the upgrade does not wait for its audience.
+	var lost error
+	say := func(p progress, within time.Duration) {
+		if lost == nil {
+			_ = c.SetWriteDeadline(time.Now().Add(within))
+			lost = out.Encode(p)
+		}
+	}
+	if err := do(Order{Check: o.Check, Answered: answered, Step: func(p Progress) { say(progress{Progress: p}, stepsWait) }}); err != nil {
 		last.Error, last.Again = err.Error(), errors.Is(err, ErrSucceeded)
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(orderWait))
-	_ = out.Encode(last)
+	say(last, orderWait)
 	return false
 }
 

@@ -432,6 +432,35 @@ func TestOrders(t *testing.T) {
 	}
 }
 
+// One who gives an order and reads nothing does not hold the upgrade up.
+func TestStoppedAudience(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		Serve(l, func(o Order) error {
+			defer close(done)
+			for i := range 100_000 { // more than a socket takes
+				o.Step(Progress{Clients: i})
+			}
+			return nil
+		})
+	}()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = c.Write([]byte("{}\n"))
+	testkit.Await(t, done, "the end of the upgrade")
+	_ = c.Close()
+	_ = l.Close()
+	<-ended
+}
+
 // An order that a process accepts when another one has just taken over is given to that one. It is
 // not repeated for ever.
 func TestOrderThatComesTooLate(t *testing.T) {
