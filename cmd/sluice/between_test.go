@@ -83,9 +83,6 @@ func between(f fault) int {
 		for record(from, to, func(kind int) {
 			mu.Lock()
 			defer mu.Unlock()
-			if left <= 0 && f.kind == moveRecord && kind == heldRecord {
-				fmt.Fprintln(os.Stderr, "answered all the same") // a signal may take its time
-			}
 			if kind != f.kind {
 				return
 			}
@@ -95,6 +92,9 @@ func between(f fault) int {
 					pid = old
 				}
 				_ = syscall.Kill(pid, f.signal)
+				if f.signal == syscall.SIGSTOP && !f.old { // it may take its time
+					_ = unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED, nil)
+				}
 				fmt.Fprintln(os.Stderr, "fault injected")
 			}
 		}) {
@@ -240,6 +240,11 @@ func disturbed(t *testing.T, f fault, secure bool) {
 	w.begin()
 	all := rids()
 	w.fill(24)
+	if !secure {
+		for _, rid := range all {
+			w.listen(rid)
+		}
+	}
 	w.mayEnd = true
 	upgraded := make(chan struct{})
 	go func() {
@@ -253,6 +258,7 @@ func disturbed(t *testing.T, f fault, secure bool) {
 	w.mu.Lock()
 	for _, rid := range all {
 		w.mutate(rid) // a client that hangs misses it
+		w.tick(rid)
 	}
 	w.mu.Unlock()
 	codes := map[int]int{}
@@ -268,7 +274,25 @@ func disturbed(t *testing.T, f fault, secure bool) {
 			w.client(c.rids...)
 		}
 	}
-	t.Logf("disconnected with %v", codes)
+	ended := 0
+	for _, s := range w.streams {
+		testkit.Until(t, "stream of "+s.rid+": it has all changes and the custom event, or has ended", func() bool {
+			w.follow(s)
+			return s.Closed() || w.isNewest(s)
+		})
+		if s.Closed() {
+			ended++
+			again := w.listen(s.rid)
+			testkit.Until(t, "stream of "+s.rid+": it has all changes", func() bool {
+				w.follow(again)
+				return w.isSame(again)
+			})
+		}
+	}
+	t.Logf("disconnected with %v, and %d streams", codes, ended)
+	if ended > 0 && f.signal == syscall.SIGSTOP {
+		t.Errorf("%d streams have ended", ended)
+	}
 	for code := range codes {
 		if f.signal == syscall.SIGSTOP || code != 1001 && code != 1012 && code != restest.CloseNone {
 			t.Errorf("clients are closed with %d", code)
@@ -289,15 +313,30 @@ func (w *world) settle(f fault) {
 	}
 	ended := func() bool { return strings.Contains(w.l.log(), "between ended") }
 	if f.signal == syscall.SIGSTOP {
-		testkit.Until(w.t, "the batch is back, or the new process's", func() bool {
-			log := w.l.log()
-			return f.kind != moveRecord || strings.Contains(log, "on their way stay here") || strings.Contains(log, "answered all the same")
-		})
+		back := f.kind == moveRecord // else it is the new process's already
+		if back {
+			w.l.until("on their way stay here", 1)
+		}
 		w.mu.Lock()
+		sent := map[string]int{}
 		for _, rid := range rids() {
 			w.mutate(rid) // those of the old process get it now
+			w.tick(rid)
+			sent[rid] = w.ticks[rid]
 		}
 		w.mu.Unlock()
+		if back {
+			// The new process has the first batch, of four clients at most.
+			testkit.Until(w.t, "streams that stay get the custom event", func() bool {
+				have := 0
+				for _, s := range w.streams {
+					if w.follow(s); s.ticks >= sent[s.rid] {
+						have++
+					}
+				}
+				return have >= len(w.streams)-4
+			})
+		}
 		for _, pid := range w.l.between("new=") {
 			_ = syscall.Kill(pid, syscall.SIGCONT)
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -218,6 +219,12 @@ func (w *world) newest(c *restest.Client) {
 // lagging reports whether a client does not take what the gateway sends.
 func (w *world) lagging() bool {
 	w.t.Helper()
+	return w.measures(`sluice_connections_lagging [1-9]`)
+}
+
+// measures reports whether a line of the metrics begins with what a regular expression says.
+func (w *world) measures(line string) bool {
+	w.t.Helper()
 	resp, err := http.Get("http://" + value(w.l.log(), `msg="metrics server listening" addr=`) + "/metrics")
 	if err != nil {
 		w.t.Fatal(err)
@@ -227,7 +234,7 @@ func (w *world) lagging() bool {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return !strings.Contains(string(text), "\nsluice_connections_lagging 0\n")
+	return regexp.MustCompile("(?m)^" + line).Match(text)
 }
 
 // healthy returns the status of a health check on a connection of its own.

@@ -43,6 +43,7 @@ type world struct {
 
 	dial    func(name string, arrived func()) (*restest.Client, error)
 	clients []*follower
+	streams []*listener
 	end     chan struct{}
 	ended   chan struct{}
 }
@@ -146,11 +147,16 @@ func (w *world) step() {
 	all := rids()
 	rid := all[w.rng.IntN(len(all))]
 	if w.rng.IntN(2) == 0 {
-		w.ticks[rid]++
-		_ = w.nc.Publish("event."+rid+".tick", []byte(fmt.Sprintf(`{"n":%d}`, w.ticks[rid])))
+		w.tick(rid)
 		return
 	}
 	w.mutate(rid)
+}
+
+// tick sends the next custom event of a resource. The caller has the lock.
+func (w *world) tick(rid string) {
+	w.ticks[rid]++
+	_ = w.nc.Publish("event."+rid+".tick", []byte(fmt.Sprintf(`{"n":%d}`, w.ticks[rid])))
 }
 
 // mutate changes a resource. The caller has the lock.

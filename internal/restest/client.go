@@ -161,8 +161,9 @@ func (c *Client) frame(op ws.OpCode, payload []byte) error {
 
 // Shrink bounds the connection's receive buffer, so that a server notices that it is not read. The
 // buffer has room for two segments of a loopback connection: with less, TCP moves one every 200 ms.
-func (c *Client) Shrink() error {
-	conn := c.conn
+func (c *Client) Shrink() error { return shrink(c.conn) }
+
+func shrink(conn net.Conn) error {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}

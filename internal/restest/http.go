@@ -235,6 +235,9 @@ func (h *HTTP) end() {
 	h.arrived()
 }
 
+// Shrink is Client.Shrink.
+func (h *HTTP) Shrink() error { return shrink(h.conn) }
+
 // Cut ends the connection.
 func (h *HTTP) Cut() {
 	// With a reset: a FIN alone does not mean that the client has stopped reading.
