@@ -77,11 +77,11 @@ func (l *lock) queue(d deferred) {
 }
 
 // Defers reports whether events of a name wait for the replies to a query event that subscribers
-// are to get even if they have its newest state: custom events, and rechecks of access. It is for
-// the shard's goroutine (Run).
+// are to get even if they have its newest state: custom events, and rechecks of access, which also
+// follow when events were dropped. It is for the shard's goroutine (Run).
 func (s *Shard) Defers(name string) bool {
 	r := s.resources.Get(name)
-	return r != nil && r.lock != nil && slices.ContainsFunc(r.lock.waiting, deferred.beyondState)
+	return r != nil && r.lock != nil && (r.lock.lossy || slices.ContainsFunc(r.lock.waiting, deferred.beyondState))
 }
 
 // beyondState reports whether it is an event that no get brings.

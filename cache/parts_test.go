@@ -209,3 +209,25 @@ func TestDefers(t *testing.T) {
 		}
 	}
 }
+
+// TestDefersRecheck: a recheck of access follows events that were dropped.
+func TestDefersRecheck(t *testing.T) {
+	h := newHarness(t, Options{LockedLimit: 1})
+	h.s.Subscribe(0, 1, "test.m", "q", nil)
+	h.turns()
+	h.answer("get.test.m", "q", []byte(`{"result":{"model":{"v":0},"query":"q"}}`), nil)
+	h.s.Event("test.m", "query", []byte(`{"subject":"_Q.1"}`), 0)
+	for range 2 {
+		h.s.Event("test.m", "change", []byte(`{"values":{"v":1}}`), 0)
+	}
+	h.turns()
+	if !h.s.Defers("test.m") {
+		t.Error("nothing is deferred")
+	}
+	h.said()
+	h.answer("_Q.1", "q", []byte(`{"result":{"events":[]}}`), nil)
+	h.turns()
+	if said := h.said(); h.s.Defers("test.m") || !strings.Contains(said, "reaccess") {
+		t.Errorf("after the replies: %s", said)
+	}
+}
