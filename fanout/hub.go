@@ -66,7 +66,8 @@ type Hub struct {
 	// for a long difference; nil: no trace is on. It may be set at any time.
 	Traced func(name, query, event string, subscribers int)
 
-	remembers bool // see Remember
+	remembers bool                    // see Remember
+	gone      map[topicKey][]Happened // see keepPast
 
 	// Fixed after construction.
 	source    Source
@@ -212,7 +213,7 @@ func (h *Hub) resetNext() {
 		t := h.resets[0]
 		h.resets = h.resets[1:]
 		why := h.why
-		if h.remembers && why != Gap {
+		if h.remembers {
 			t.remember(nil, why)
 		}
 		t.each(func(s Subscriber) { s.Reaccess(why) })
@@ -305,6 +306,7 @@ func (h *Hub) byRef(ref uint64) *Topic {
 // leave; the next Join makes a new one.
 func (h *Hub) forget(t *Topic) {
 	t.gone()
+	h.keepPast(t)
 	h.topics.remove(t)
 	h.metrics.Topics.Add(-1)
 	i := uint32(t.ref)

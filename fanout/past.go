@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -38,12 +39,55 @@ type past struct {
 
 // Remember sets whether the hub keeps what its topics have to send.
 func Remember(h *Hub, on bool) {
-	h.remembers = on
+	h.remembers, h.gone = on, nil
 	for t := range h.topics.all() {
 		if t.past = nil; on && t.phase == phaseReady {
 			t.past = &past{since: h.Now()}
 		}
 	}
+}
+
+// mostGone bounds of how many topics that have ended something is kept.
+const mostGone = 4096
+
+// keepPast keeps the custom events of a topic that ends: the next one of the resource may begin
+// before the other process has got them. A client that had them here, lost the resource and got it
+// again would be sent them once more there.
+func (h *Hub) keepPast(t *Topic) {
+	if !h.remembers || t.past == nil {
+		return
+	}
+	oldest := h.Now() - pastFor
+	var kept []Happened
+	for _, e := range t.past.all {
+		if custom(e.sum) && e.at >= oldest {
+			kept = append(kept, e)
+		}
+	}
+	if len(kept) == 0 {
+		return
+	}
+	if len(h.gone) >= mostGone {
+		maps.DeleteFunc(h.gone, func(_ topicKey, all []Happened) bool { return all[len(all)-1].at < oldest })
+	}
+	if h.gone == nil {
+		h.gone = make(map[topicKey][]Happened)
+	}
+	if len(h.gone) < mostGone {
+		h.gone[t.key] = kept
+	}
+}
+
+// pastOf returns the past of a topic that has loaded: what an earlier one of the resource has told,
+// and rechecks of access that came meanwhile.
+func (h *Hub) pastOf(t *Topic) *past {
+	p := &past{since: h.Now(), all: h.gone[t.key]}
+	delete(h.gone, t.key)
+	if t.past != nil {
+		p.all = append(p.all, t.past.all...)
+	}
+	p.count = len(p.all)
+	return p
 }
 
 // remember keeps what the subscribers are told now.

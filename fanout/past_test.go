@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -54,5 +55,71 @@ func TestPastIsDropped(t *testing.T) {
 	}
 	if since := b.Topic().Since(); since > now {
 		t.Errorf("nothing that comes from now on counts until %v, and it is %v", since, now)
+	}
+}
+
+// TestPastOfEndedTopic: a topic that begins anew knows which custom events the one before it had.
+// The other process, to which they come later, does not tell them again.
+func TestPastOfEndedTopic(t *testing.T) {
+	ours, r := newTestHub()
+	theirs, r2 := newTestHub()
+	now := time.Second
+	ours.Now = func() time.Duration { return now }
+	theirs.Now = ours.Now
+	Remember(ours, true)
+	Remember(theirs, true)
+	var a, b sub
+	snap := model(t, 1)
+	ours.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	ours.load(r, "x", snap)
+	join := func() {
+		theirs.Join(&b, &b.Member, &b, current, "x", "x", "", nil)
+		theirs.load(r2, "x", snap)
+	}
+	event := func(h *Hub, r *recorder, name string) {
+		now += time.Millisecond
+		h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Applied, Event: state.NewCustom(name, nil, snap)})
+	}
+	join()
+	event(theirs, r2, "first")
+	theirs.Leave(&b.Member)
+	now += time.Millisecond
+	join()
+	event(ours, r, "first")
+	event(ours, r, "second")
+	s := Seam{Topic: a.Topic(), Theirs: b.Topic().Marks(nil, 0), Began: b.Topic().Since()}
+	missed, ahead := s.Compare()
+	if len(missed) != 1 || missed[0].Event.Name != "second" || len(ahead) > 0 {
+		t.Errorf("%d missed, want the second event; %d ahead", len(missed), len(ahead))
+	}
+	now += pastFor
+	theirs.Leave(&b.Member)
+	if join(); len(theirs.gone) > 0 || len(b.Topic().Marks(nil, 0)) > 0 {
+		t.Error("what is too old is kept")
+	}
+	for i := range mostGone + 1 {
+		theirs.keepPast(&Topic{hub: theirs, key: topicKey{rid: fmt.Sprint(i)}, past: &past{all: []Happened{{sum: 1 << 8, at: now}}}})
+	}
+	if len(theirs.gone) != mostGone {
+		t.Errorf("the pasts of %d topics are kept", len(theirs.gone))
+	}
+	if Remember(theirs, false); theirs.gone != nil {
+		t.Error("pasts are kept for no reason")
+	}
+}
+
+// TestPastOfRechecks: rechecks of access count that come while a topic loads, and after a gap.
+func TestPastOfRechecks(t *testing.T) {
+	h, r := newTestHub()
+	Remember(h, true)
+	var a sub
+	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Reaccess})
+	h.load(r, "x", model(t, 1))
+	h.ResetAccess(Gap, func(string) bool { return true })
+	s := Seam{Topic: a.Topic()}
+	missed, _ := s.Compare()
+	if len(missed) != 2 || missed[0].Why != Changed || missed[1].Why != Gap {
+		t.Errorf("missed: %v", missed)
 	}
 }

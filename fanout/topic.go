@@ -174,7 +174,7 @@ func (t *Topic) loaded(snap *state.Snapshot) {
 	}
 	t.snap, t.phase = snap, phaseReady
 	if t.hub.remembers {
-		t.past = &past{since: t.hub.Now()}
+		t.past = t.hub.pastOf(t)
 	}
 }
 
