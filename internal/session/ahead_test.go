@@ -16,6 +16,11 @@ func movable(s *Session) bool { return Waits(s) == "" }
 // moves takes the client's session out of its loop, and has it arrive there again. ahead is what
 // the client has had of a resource, and the loop has not.
 func (c *testClient) moves(ahead map[string][]overlap.Mark) error {
+	return c.movesWhile(ahead, func() {})
+}
+
+// movesWhile is moves; meanwhile is called when the client has left, and has not arrived.
+func (c *testClient) movesWhile(ahead map[string][]overlap.Mark, meanwhile func()) error {
 	var a Arrival
 	numbers := map[*fanout.Topic]int{}
 	topic := func(t *fanout.Topic) int {
@@ -32,8 +37,14 @@ func (c *testClient) moves(ahead map[string][]overlap.Mark) error {
 		a.Snapshots[len(a.Snapshots)+1] = s
 		return len(a.Snapshots)
 	})
-	err := Arrive(c.w.env, c, c, fanout.Message, &m, &a, func(s *Session) { c.s = s }, nil)
+	for _, seam := range a.Seams {
+		k := new(keeper)
+		seam.Topic.Join(k, &k.Member, nil, fanout.VariantOf(fanout.Message, false))
+		defer c.w.env.Hub.Leave(&k.Member)
+	}
 	CloseMoved(old)
+	meanwhile()
+	err := Arrive(c.w.env, c, c, fanout.Message, &m, &a, func(s *Session) { c.s = s }, nil)
 	c.w.logf("%s has moved", c.name)
 	return err
 }
@@ -143,5 +154,56 @@ func TestMoveAfterGivenUpRecheck(t *testing.T) {
 	}
 	if b.state != subDeleted || b.reaccess || b.retryAccess {
 		t.Errorf("r.a is %s, and is to be rechecked: %v, %v", b.state, b.reaccess, b.retryAccess)
+	}
+}
+
+// TestMoveOfALostResource: what has happened to a resource on the way counts also if the client
+// loses the resource when it arrives, and needs it again: access is asked for again, and a custom
+// event that the client has had is not sent again.
+func TestMoveOfALostResource(t *testing.T) {
+	w := newWorld(t, 1, Limits{DirectPerRID: 3})
+	fanout.Remember(w.env.Hub, true)
+	c := w.clients[0]
+	w.service["r.a"] = state.NewModel([]res.Prop{{Key: "x", Value: refTo("r.c")}})
+	for _, name := range []string{"r.b", "r.c", "r.d", "r.e"} {
+		w.service[name] = state.NewModel(nil)
+	}
+	for _, name := range []string{"r.b", "r.a", "r.c", "r.d"} {
+		c.request("subscribe", name)
+		w.clients[1].request("subscribe", name)
+	}
+	if err := w.settle(); err != nil {
+		t.Fatal(err)
+	}
+	c.request("unsubscribe", "r.c")
+	ping := state.NewCustom("ping", nil, w.service["r.c"])
+	err := c.movesWhile(map[string][]overlap.Mark{"r.c": {{Sum: ping.Sum()}}}, func() {
+		w.set("r.b", res.Prop{Key: "x", Value: refTo("r.c")}, res.Prop{Key: "y", Value: refTo("r.e")})
+		w.set("r.a", res.Prop{Key: "x", Value: res.DeleteValue})
+		w.denied["r.c"] = true
+		for _, c := range w.clients {
+			w.again(accessKey{c.name, "r.c"})
+		}
+		w.apply("r.c", state.Update{Kind: state.Reaccess})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := c.s.subs.Get("r.c"); b == nil || b.state != subReady || b.acc != nil {
+		t.Errorf("r.c is %v, want one that is ready, with access unknown", b)
+	}
+	w.emit("r.c", state.Update{Kind: state.Applied, Event: ping})
+	if err := w.settle(); err != nil {
+		t.Fatal(err)
+	}
+	c.request("subscribe", "r.c")
+	if err := w.settle(); err != nil {
+		t.Fatal(err)
+	}
+	if b := c.s.subs.Get("r.c"); b.direct > 0 {
+		t.Error("the client is subscribed to what it has no access to")
+	}
+	if strings.Contains(w.log.String(), `A < {"event":"r.c.ping"}`) {
+		t.Error("an event is sent that the client has had")
 	}
 }

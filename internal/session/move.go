@@ -322,9 +322,17 @@ func Arrive(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, m *Moved, 
 		s.watched = true
 		w.Arrived(s)
 	}
+	var sent []int
 	for i, b := range subs {
-		if b.state == subSent && !s.closed {
-			newcomer{b}.catchUp(a.Seams[m.Subs[i].Topic], a.Snapshots[m.Subs[i].Snapshot])
+		if b.state == subSent {
+			sent = append(sent, i)
+			_, ahead := a.Seams[m.Subs[i].Topic].Compare()
+			newcomer{b}.expect(ahead) // before the client loses it by an event of another resource
+		}
+	}
+	for _, i := range sent {
+		if !s.closed {
+			newcomer{subs[i]}.catchUp(a.Seams[m.Subs[i].Topic], a.Snapshots[m.Subs[i].Snapshot])
 		}
 	}
 	return nil
@@ -372,11 +380,21 @@ type newcomer struct{ *Sub }
 // there from being told again. had is what the client holds.
 func (b newcomer) catchUp(seam *fanout.Seam, had *state.Snapshot) {
 	s, w, t := b.s, b.work, seam.Topic
-	if b.state != subSent || w == nil || w.snap != had {
-		return // an event of another resource has ended it, and perhaps brought it anew
+	missed, _ := seam.Compare()
+	var reaccess bool
+	var why fanout.Reason
+	for _, h := range missed {
+		if h.Event == nil && why != fanout.Gap {
+			reaccess, why = true, h.Why
+		}
 	}
-	missed, ahead := seam.Compare()
-	b.expect(ahead)
+	if b.state != subSent || w == nil || w.snap != had {
+		// An event of another resource has ended it, and perhaps brought it anew.
+		if reaccess && b.state != subDisposed {
+			b.invalidateAccess(why)
+		}
+		return
+	}
 	newest := t.Snapshot()
 	singly := false // the missed events lead from the client's state to the newest
 	switch {
@@ -395,14 +413,9 @@ func (b newcomer) catchUp(seam *fanout.Seam, had *state.Snapshot) {
 		w.latest, w.conflated = newest, true
 		w.keepBase(t)
 	}
-	var reaccess bool
-	var why fanout.Reason
 	for _, h := range missed {
 		switch {
-		case h.Event == nil:
-			reaccess, why = true, h.Why
-			continue
-		case h.Event.Kind < state.Delete && !singly:
+		case h.Event == nil, h.Event.Kind < state.Delete && !singly:
 			continue
 		case w.snap == nil:
 			w.snap = newest
