@@ -96,7 +96,7 @@ type chaos struct {
 	gateway Gateway
 	start   func(also func(*gateway.Config)) (Gateway, error) // starts another gateway
 	moving  *succession                                       // nil: the clients stay where they are
-	moved   bool                                              // since the last comparison
+	movedAt time.Time                                         // when the last upgrade ended
 	limited bool                                              // the service has a low limit
 	trips   *sockets                                          // for round trips only
 	clients []*chaosClient

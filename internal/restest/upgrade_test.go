@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/gateway"
+	"sluice/internal/overlap"
 	"sluice/internal/owners"
 	"sluice/internal/testkit"
 	"sluice/netpoll"
@@ -150,7 +151,7 @@ func (w *chaos) upgraded() {
 		}
 	}
 	w.upgrades++
-	w.moved = true
+	w.movedAt = time.Now()
 	w.must(w.moving.guests.Done(context.Background()))
 	w.moving.old.Stop()
 	w.moving = nil
@@ -178,10 +179,11 @@ func (w *chaos) stuck() string {
 	return b.String() + w.log.String()
 }
 
-// settle waits, after an upgrade, for the differences of clients that had events which do not come
-// to the new gateway: it waits for those for a moment.
+// settle waits, after an upgrade, for clients that had events which do not come to the new gateway:
+// it waits for those for a moment, in which it sends no difference and does not recheck access. The
+// next rounds may fall into that, too.
 func (w *chaos) settle() {
-	if !w.moved {
+	if c, _, _ := w.wrong(); c == nil || time.Since(w.movedAt) > 2*overlap.Apart {
 		return
 	}
 	began := time.Now()
@@ -190,7 +192,6 @@ func (w *chaos) settle() {
 		c, _, _ := w.wrong()
 		return c == nil || time.Since(began) > testkit.Patience/2 // compare says what is wrong
 	})
-	w.moved = false
 	w.rest()
 }
 
