@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"maps"
-	"slices"
 	"time"
 
 	"sluice/internal/overlap"
@@ -176,11 +175,6 @@ type Seam struct {
 	equal  map[*state.Snapshot]*state.Snapshot // a client's copy, and one of the topic's that it equals
 }
 
-// reaskFor is how late the other process may have got what this one has got: rechecks of access
-// are not told apart by what they say, so of one that came here up to so long before Seam.Taken,
-// nobody knows whether that process has told of it.
-const reaskFor = overlap.Apart / 2
-
 // Compare returns what the other process has yet to tell its subscribers, and the events that it
 // has told them and that this one has yet to get. Times are the hub's. A recheck of access is
 // rather told twice than not at all.
@@ -195,13 +189,9 @@ func (s *Seam) Compare() (missed []Happened, ahead []overlap.Mark) {
 	}
 	s.done, s.count = true, p.count
 	s.missed, s.ahead = nil, nil
-	m, a := overlap.Compare(s.Theirs, t.Marks(nil, 0), s.Began, custom)
-	for i, h := range p.all {
-		if h.Event == nil && h.at >= s.Taken-reaskFor && !slices.Contains(m, i) {
-			m = append(m, i)
-		}
-	}
-	slices.Sort(m)
+	ours := t.Marks(nil, 0)
+	m, a := overlap.Compare(s.Theirs, ours, s.Began, custom)
+	m = overlap.Again(m, ours, s.Taken, func(sum uint64) bool { return sum <= ReaccessSum(Gap) })
 	s.Steps, s.broken = 0, false
 	var last *state.Snapshot
 	for _, i := range m {

@@ -17,8 +17,8 @@ func TestSeamReasks(t *testing.T) {
 		missed    int
 	}{
 		{at: 10 * time.Second, taken: 9 * time.Second, missed: 1},
-		{at: 10 * time.Second, taken: 10*time.Second + reaskFor, missed: 1},
-		{at: 10 * time.Second, taken: 11*time.Second + reaskFor, missed: 0},
+		{at: 10 * time.Second, taken: 10*time.Second + overlap.Doubt, missed: 1},
+		{at: 10 * time.Second, taken: 11*time.Second + overlap.Doubt, missed: 0},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			topic := &Topic{hub: &Hub{Now: func() time.Duration { return c.at }}, snap: state.NewModel(nil)}

@@ -86,6 +86,23 @@ func Compare(theirs, ours []Mark, began time.Duration, ordered func(sum uint64) 
 	return missed, ahead
 }
 
+// Doubt is how late the other process may have got what this one has got.
+const Doubt = Apart / 2
+
+// Again returns missed, as Compare has, and which of ours beside these the other process may have
+// yet to handle: those that came here up to Doubt before taken, the end of its list. It is for
+// events that are not told apart by what they say, which Compare may take for one another, and
+// that are rather handled twice than not at all; alike says of which sums they are.
+func Again(missed []int, ours []Mark, taken time.Duration, alike func(sum uint64) bool) []int {
+	for i, m := range ours {
+		if m.At >= taken-Doubt && alike(m.Sum) && !slices.Contains(missed, i) {
+			missed = append(missed, i)
+		}
+	}
+	slices.Sort(missed)
+	return missed
+}
+
 // align returns by how many places the numbers of a sum's events differ between the two lists, so
 // that their times fit best: number k of theirs is number k+shift of ours. found is false if none
 // of them is in both.

@@ -112,3 +112,28 @@ func numbers(from, to int) (all []int) {
 	}
 	return all
 }
+
+// TestAgain: of two events that say the same, the one that the other process may have yet to handle
+// is handled, though Compare takes them for one.
+func TestAgain(t *testing.T) {
+	taken := time.Minute
+	for _, c := range []struct {
+		at   time.Duration
+		want []int
+	}{
+		{taken - Doubt - 1, nil},
+		{taken - Doubt, []int{0}},
+		{taken + 1, []int{0}},
+	} {
+		theirs, ours := []Mark{{7, taken - Doubt}}, []Mark{{7, c.at}, {8, c.at}}
+		missed, _ := Compare(theirs, ours, taken, nil)
+		got := Again(missed, ours, taken, func(sum uint64) bool { return sum == 7 })
+		want := append(c.want, missed...) // of 8, if it came since
+		if slices.Sort(want); !slices.Equal(got, slices.Compact(want)) {
+			t.Errorf("%v: got %v, want %v", c.at, got, want)
+		}
+	}
+	if got := Again([]int{0}, []Mark{{7, taken}}, taken, func(uint64) bool { return true }); !slices.Equal(got, []int{0}) {
+		t.Errorf("what is missed in any case: %v", got)
+	}
+}

@@ -319,6 +319,7 @@ type arrival struct {
 	arrival session.Arrival
 	clients []*session.Session
 	ready   bool
+	taken   time.Duration // when the other process had told the clients what the batch says
 	err     atomic.Pointer[error]
 	failed  atomic.Int64
 }
@@ -352,12 +353,13 @@ func (a *arrival) prepare() {
 	a.ready = true
 	epoch := a.l.epoch()
 	a.b.localize(epoch)
+	a.taken = a.b.At - epoch
 	for i, k := range a.keepers {
 		var s *fanout.Seam
 		if k != nil && k.topic.Snapshot() != nil {
 			rid, name, query := k.topic.Key()
 			a.topics = append(a.topics, Resource{rid, name, query})
-			s = &fanout.Seam{Topic: k.topic, Theirs: a.b.Topics[i].Marks, Began: a.b.Topics[i].Since, Taken: a.b.At - epoch}
+			s = &fanout.Seam{Topic: k.topic, Theirs: a.b.Topics[i].Marks, Began: a.b.Topics[i].Since, Taken: a.taken}
 		}
 		a.arrival.Seams = append(a.arrival.Seams, s)
 	}
@@ -450,7 +452,7 @@ func (a *arrival) open(c *netpoll.Conn, m *moved) {
 		ours = append(ours, r.Mark)
 	}
 	missed, _ = overlap.Compare(a.b.Resets.Marks, ours, a.b.Resets.Since, nil)
-	for _, i := range missed {
+	for _, i := range overlap.Again(missed, ours, a.taken, func(uint64) bool { return true }) {
 		l.Env.RenewToken(s, l.recall.resets[i].tids, l.recall.resets[i].subject)
 	}
 	if m.Socket.Lagging && !c.Lagging() {
