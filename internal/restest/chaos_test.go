@@ -21,15 +21,15 @@ var (
 	seed   = flag.Uint64("seed", 0, "seed of the chaos test; 0: one by the clock, which is logged")
 	rounds = flag.Int("rounds", 7, "rounds of the chaos test, for each of its layouts")
 	steps  = flag.Int("steps", 600, "steps of a round of the chaos test")
-	most   = flag.Int("upgrades", 0, "upgrades in the chaos test, for each of its layouts, at most")
+	most   = flag.Int("upgrades", -1, "upgrades in the chaos test, for each of its layouts, at most; -1: one, in two of the layouts")
 	recent = flag.Int("recent", 60, "messages of the client to show when the chaos test fails")
 )
 
 // TestChaos runs clients and a service in a random order of requests, replies, events, unannounced
-// changes with resets, revocations and disconnects, and with -upgrades of upgrades. After each
-// round nothing is in flight, and then every client's view must equal the service's state. Until
-// then each client folds what it gets as strictly as View does. A failure names the seed; -seed
-// replays the same decisions (the goroutines' timing is the machine's).
+// changes with resets, revocations, disconnects and upgrades. After each round nothing is in
+// flight, and then every client's view must equal the service's state. Until then each client folds
+// what it gets as strictly as View does. A failure names the seed; -seed replays the same decisions
+// (the goroutines' timing is the machine's).
 func TestChaos(t *testing.T) {
 	for _, layout := range []layout{
 		{"one", func(c *gateway.Config) { c.Loops, c.Shards, c.Flush = 1, 1, "write" }},
@@ -50,6 +50,12 @@ func TestChaos(t *testing.T) {
 	} {
 		t.Run(layout.name, func(t *testing.T) {
 			w := newChaos(t, chaosSeed(t), startNATS(t).ClientURL(), layout.change)
+			switch {
+			case *most >= 0:
+				w.most = *most
+			case layout.name == "default", layout.name == "held":
+				w.most = 1
+			}
 			w.run(*rounds, func() {})
 		})
 	}
@@ -97,6 +103,7 @@ type chaos struct {
 	start   func(also func(*gateway.Config)) (Gateway, error) // starts another gateway
 	moving  *succession                                       // nil: the clients stay where they are
 	movedAt time.Time                                         // when the last upgrade ended
+	most    int                                               // upgrades, at most
 	limited bool                                              // the service has a low limit
 	trips   *sockets                                          // for round trips only
 	clients []*chaosClient
@@ -271,7 +278,7 @@ func (w *chaos) step() {
 		w.act(pick(w, w.clients))
 	case n < 81:
 		w.reconnect(w.rng.IntN(len(w.clients)))
-	case n == 81 && w.upgrades < *most && w.rng.IntN(10) == 0: // each costs a second of rest
+	case n == 81 && w.upgrades < w.most && w.rng.IntN(10) == 0: // each costs a second of rest
 		w.upgrade()
 	case n < 90:
 		w.fold(pick(w, w.clients))
