@@ -478,7 +478,7 @@ func TestArriveRefuses(t *testing.T) {
 	}
 }
 
-// watcher notes what it is told of clients.
+// watcher notes the calls that it gets.
 type watcher struct{ said []string }
 
 func (w *watcher) Opened(s *Session)  { w.said = append(w.said, "opened "+s.cid) }
