@@ -75,6 +75,7 @@ func parseRun(args []string) (*runFlags, error) {
 	f.IntVar(&s.PerClient, "per-client", 0, "subscriptions of each client (default 1)")
 	f.IntVar(&s.Payload, "payload", 0, "bytes of an event (default 128)")
 	f.Float64Var(&s.Rate, "rate", 0, "events or requests per second; requests: 0 is as fast as responses arrive")
+	f.Float64Var(&s.Load, "load", 0, "unary, http: instead of -rate, per cent of the highest rate, which is measured first for as long (80 is usual)")
 	f.Float64Var(&s.Deliveries, "deliveries", 0, "instead of -rate: deliveries per second (default 20000; upgrade: 4 for each client)")
 	f.IntVar(&s.Burst, "burst", 0, "events that are due together")
 	f.DurationVar(&s.Duration, "duration", 0, "of each measurement (default 5s)")
@@ -186,7 +187,7 @@ func (r *runFlags) fromFlags(t plan.Target, s plan.Scenario) error {
 // checkCombination rejects flags that have no effect together with a file.
 func (r *runFlags) checkCombination(f *flag.FlagSet) error {
 	var file string
-	keep := []string{"json", "html", "md", "svg", "into", "quiet", "rounds", "per-process", "targets", "only", "shared-network"}
+	keep := []string{"json", "html", "md", "svg", "into", "wide", "quiet", "rounds", "per-process", "targets", "only", "shared-network"}
 	switch {
 	case r.planFile != "":
 		file, keep = "-plan", append(keep, "plan")

@@ -119,6 +119,23 @@ func TestFloorEndToEnd(t *testing.T) {
 	}
 }
 
+// Requests at a load: the highest rate is measured first, and is no cell of its own.
+func TestLoadEndToEnd(t *testing.T) {
+	rep := measure(t, "-floor", "single", "-kind", "unary,http", "-load", "40", "-n", "8", "-duration", "300ms")
+	if len(rep.Cells) != 2 {
+		t.Fatalf("%d measurements", len(rep.Cells))
+	}
+	for _, c := range rep.Cells {
+		due := float64(0)
+		if c.Load != nil {
+			due = c.Load.Offered * 0.3
+		}
+		if c.Load == nil || c.Load.Percent != 40 || c.Load.Highest < 2*c.Load.Offered || c.Latency.Count != c.Units || float64(c.Units+c.Unsent) > due+10 {
+			t.Errorf("%s: %+v of %+v", c.Scenario, c.Load, c)
+		}
+	}
+}
+
 // A run stays in the machine's network namespace if it is told to, or uses a server there.
 func TestSharedNetwork(t *testing.T) {
 	args := []string{"-floor", "single", "-kind", "fanout", "-n", "5", "-duration", "100ms"}
@@ -368,25 +385,28 @@ func TestRejectedCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line, want := range map[string]string{
-		"walk":                                      `no command "walk"`,
-		"run":                                       "say what to measure",
-		"run -floor single -kind nothing":           `unknown kind "nothing"`,
-		"run -floor single -kind idle,idle":         "two scenarios are named idle",
-		"run -floor single -kind mixed":             "no target can do mixed",
-		"run -floor lower":                          "single, batched or both",
-		"run -floor single stray":                   `"stray" is no flag`,
-		"run -floor single -rounds -1":              "must not be negative",
-		"run -floor single -html " + plan + "/x":    "not a directory",
-		"run -plan missing.yaml":                    "no such file",
-		"run -floor single -into " + plan:           "the marks for the figures are missing",
-		"run -plan " + plan + " -n 5 -url ws://h/":  "-n, -url has no effect beside -plan",
-		"run -plan " + plan + " -targets b":         "-targets: there is no b",
-		"run -plan " + plan + " -only b":            "-only: there is no b",
-		"run -floor single -n 5 -scenarios " + plan: "-n has no effect beside -scenarios",
-		"run -url http://127.0.0.1:1/":              "ws://host:port/path",
-		"run -url 127.0.0.1:8080":                   "ws://host:port/path",
-		"report":                                    "say which JSON file",
-		"report " + plan:                            "is no report of a run",
+		"walk":                                          `no command "walk"`,
+		"run":                                           "say what to measure",
+		"run -floor single -kind nothing":               `unknown kind "nothing"`,
+		"run -floor single -kind idle,idle":             "two scenarios are named idle",
+		"run -floor single -kind mixed":                 "no target can do mixed",
+		"run -floor lower":                              "single, batched or both",
+		"run -floor single stray":                       `"stray" is no flag`,
+		"run -floor single -rounds -1":                  "must not be negative",
+		"run -floor single -html " + plan + "/x":        "not a directory",
+		"run -plan missing.yaml":                        "no such file",
+		"run -floor single -into " + plan:               "the marks for the figures are missing",
+		"run -plan " + plan + " -n 5 -url ws://h/":      "-n, -url has no effect beside -plan",
+		"run -plan " + plan + " -targets b":             "-targets: there is no b",
+		"run -plan " + plan + " -only b":                "-only: there is no b",
+		"run -floor single -n 5 -scenarios " + plan:     "-n has no effect beside -scenarios",
+		"run -url http://127.0.0.1:1/":                  "ws://host:port/path",
+		"run -url 127.0.0.1:8080":                       "ws://host:port/path",
+		"run -floor single -kind unary -load 180":       "above 0 and up to 100",
+		"run -floor single -load 80":                    "load is for unary and http",
+		"run -floor single -kind http -load 80 -rate 5": "exclude each other",
+		"report":         "say which JSON file",
+		"report " + plan: "is no report of a run",
 	} {
 		if err := command(strings.Fields(line), io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", line, err)

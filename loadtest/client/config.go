@@ -110,7 +110,7 @@ type Load struct {
 	Kind   string  `json:"kind"`   // call, get (HTTP), churn (subscribe, call, unsubscribe) or page (open, leave)
 	Rate   float64 `json:"rate"`   // requests per second; 0: as fast as responses arrive
 	Window int     `json:"window"` // requests in flight per client; 0: 1
-	Until  int64   `json:"until"`  // the time of Now at which the series ends
+	Until  int64   `json:"until"`  // the time of Now at which the series ends; requests that were due before it may be made up to a second later
 }
 
 // Counters counts what a thread or process has done. The first three are gauges; all

@@ -28,6 +28,10 @@ type load struct {
 	size  int
 }
 
+// backlogLimit is for how many nanoseconds after the end of a series those requests are made that
+// were due in it, but found all windows full.
+const backlogLimit = 1_000_000_000
+
 // startLoad starts a series of requests in place of the current one.
 func (t *Thread) startLoad(l Load) error {
 	kind, ok := map[string]Kind{"call": Call, "get": Get, "churn": Subscribe, "page": Open}[l.Kind]
@@ -78,13 +82,33 @@ func (l *load) next() (due int64, ok bool) {
 	if l.gap == 0 {
 		return 0, l.size > 0
 	}
-	due = l.start + int64(float64(l.issued)*l.gap)
+	due = l.due()
 	return due, due < l.until && l.size > 0
+}
+
+// due returns when the next request of a rate is due.
+func (l *load) due() int64 { return l.start + int64(float64(l.issued)*l.gap) }
+
+// over reports whether the series makes no further request.
+func (l *load) over(now int64) bool {
+	return now >= l.until && (l.gap == 0 || l.due() >= l.until || now >= l.until+backlogLimit)
+}
+
+// wake returns when the series has something to do, unless a response comes before.
+func (l *load) wake() int64 {
+	at := l.until
+	if l.gap > 0 && l.due() < l.until {
+		at += backlogLimit
+	}
+	if next, ok := l.next(); ok {
+		at = min(at, next)
+	}
+	return at
 }
 
 // run makes the requests that are due.
 func (l *load) run(now int64) {
-	for budget := l.size; budget > 0 && now < l.until; budget-- {
+	for budget := l.size; budget > 0 && !l.over(now); budget-- {
 		due, ok := l.next()
 		if !ok || due > now {
 			return

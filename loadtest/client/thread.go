@@ -167,7 +167,7 @@ func (t *Thread) run() {
 		t.readSlow(now)
 		if t.load != nil {
 			t.load.run(now)
-			if now >= t.load.until {
+			if t.load.over(now) {
 				t.load.finish()
 				t.load = nil
 			}
@@ -182,10 +182,7 @@ func (t *Thread) run() {
 func (t *Thread) timeout() int64 {
 	at := int64(1<<63 - 1)
 	if t.load != nil {
-		at = t.load.until
-		if next, ok := t.load.next(); ok {
-			at = min(at, next)
-		}
+		at = t.load.wake()
 	}
 	if t.connectAt > 0 && t.next < len(t.conns) && t.opening < t.cfg.Inflight {
 		at = min(at, t.connectDue())

@@ -64,6 +64,9 @@ func Cell(c *result.Cell, s plan.Scenario) {
 		c.Reject(result.Rate, "no trial filled the server's cores")
 	}
 	losses(c, s)
+	if c.Load != nil {
+		c.Notes = append(c.Notes, loaded(c))
+	}
 	if s.Compression && c.Shrunk == 0 && c.Unit == result.Delivery {
 		c.Reject(result.CPU, "the server compressed nothing")
 		c.Notes = append(c.Notes, "the server compressed nothing")
@@ -131,6 +134,17 @@ func Ratio(c, base result.Cell) (ratio float64, ok bool) {
 		return 0, false
 	}
 	return c.CPU.Total / base.CPU.Total, true
+}
+
+// loaded says at which load requests were made, and the percentiles that a narrow table leaves out.
+func loaded(c *result.Cell) string {
+	l := c.Load
+	bound := ""
+	if l.AtLeast {
+		bound = "; the clients were the limit of the highest rate, so the server's load was lower"
+	}
+	return fmt.Sprintf("%.0f requests/s were due, %g%% of %.0f/s, the highest rate, and kept its core(s) %.0f%% busy: p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms%s",
+		l.Offered, l.Percent, l.Highest, c.ServerBusy*100, float64(c.Latency.P50)/1e3, float64(c.Latency.P99)/1e3, float64(c.Latency.P999)/1e3, bound)
 }
 
 // upgraded says what clients noticed of upgrades, and what these cost.

@@ -66,3 +66,21 @@ func TestCell(t *testing.T) {
 		}
 	}
 }
+
+// The note of a load has the percentiles that a narrow table leaves out, and says if it was less
+// than was meant.
+func TestLoadIsNoted(t *testing.T) {
+	c := cell(1, 10, 800, 2500)
+	c.Unit, c.ServerBusy, c.Latency.P50, c.Latency.P999 = result.Request, 0.78, 400, 9000
+	c.Load = &result.Load{Percent: 80, Highest: 1000, Offered: 800}
+	Cell(&c, plan.Scenario{Kind: plan.KindUnary, Load: 80})
+	want := "800 requests/s were due, 80% of 1000/s, the highest rate, and kept its core(s) 78% busy: p50 0.40 ms, p99 2.50 ms, p99.9 9.00 ms"
+	if len(c.Notes) != 1 || c.Notes[0] != want {
+		t.Errorf("%q", c.Notes)
+	}
+	c.Notes, c.Load.AtLeast = nil, true
+	Cell(&c, plan.Scenario{Kind: plan.KindUnary, Load: 80})
+	if len(c.Notes) != 1 || !strings.HasPrefix(c.Notes[0], want+"; the clients were the limit") {
+		t.Errorf("%q", c.Notes)
+	}
+}

@@ -4,6 +4,7 @@ package plan
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,7 +42,16 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 	if s3[0].N != 10_000 || s3[0].Topics != 100 || s3[0].Deliveries != 40_000 || s3[0].EventRate(10_000) != 400 || s3[0].Upgrades != 3 || s3[0].Callers != 16 || s3[0].BackOff != 500*time.Millisecond || s3[1].Topics != 10 || s3[1].Deliveries != 5 {
 		t.Errorf("%+v", s3)
 	}
+	loaded := Plan{Targets: p.Targets, Scenarios: []Scenario{{Kind: KindUnary, Load: 80}, {Kind: KindHTTP, Load: 100}, {Name: "low", Kind: KindHTTP, Load: 0.5}}}
+	if err := loaded.Complete(); err != nil || loaded.Scenarios[0].Rate != 0 || loaded.Scenarios[1].N != 64 {
+		t.Errorf("%v, %+v", err, loaded.Scenarios)
+	}
 	for what, bad := range map[string]Plan{
+		"a load of too much":    {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindUnary, Load: 101}}},
+		"a negative load":       {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindUnary, Load: -1}}},
+		"no number":             {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindUnary, Load: math.NaN()}}},
+		"load and rate":         {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindUnary, Load: 80, Rate: 5}}},
+		"load of events":        {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindFanout, Load: 80}}},
 		"no way to upgrade":     {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindUpgrade}}},
 		"unknown upgrade":       {Targets: []Target{{Name: "a", Protocol: "res", Start: "x", NATS: "y", Upgrade: "x"}}, Scenarios: s},
 		"upgrade of NATS":       {Targets: []Target{{Name: "a", Protocol: "nats", Start: "x", NATS: "y", Upgrade: UpgradeRestart}}, Scenarios: []Scenario{{Kind: KindUpgrade}}},

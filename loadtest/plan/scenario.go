@@ -28,6 +28,7 @@ type Scenario struct {
 	Payload     int           `yaml:"payload,omitempty" json:"payload"`         // bytes of an event; 0: 128
 	Rate        float64       `yaml:"rate,omitempty" json:"rate"`               // events or requests per second; requests: 0 is as fast as responses arrive
 	Deliveries  float64       `yaml:"deliveries,omitempty" json:"deliveries"`   // instead of Rate: deliveries per second
+	Load        float64       `yaml:"load,omitempty" json:"load,omitempty"`     // unary and http, instead of Rate: per cent of the highest rate, which is measured first; 0: none
 	Burst       int           `yaml:"burst,omitempty" json:"burst"`             // events that are due together; 0: 1
 	Duration    time.Duration `yaml:"duration,omitempty" json:"duration"`       // of the measurement; 0: 5s, of each trial of max 2s
 	Settle      time.Duration `yaml:"settle,omitempty" json:"settle"`           // idle: time before memory is read; 0: 5s
@@ -230,6 +231,12 @@ func (s *Scenario) check() error {
 		return errors.New("an event stream has one subscription, and no slow clients")
 	case s.Kind == KindUpgrade && (s.PerClient > 1 || s.Burst > 1 || s.Slow > 0):
 		return errors.New("in an upgrade each client has one subscription, of single events, and none is slow: their numbers show what it misses")
+	case !(s.Load >= 0 && s.Load <= 100):
+		return fmt.Errorf("a load of %v: it is in per cent of the highest rate, above 0 and up to 100", s.Load)
+	case s.Load > 0 && s.Kind != KindUnary && s.Kind != KindHTTP:
+		return fmt.Errorf("load is for %s and %s: %s has rate or deliveries", KindUnary, KindHTTP, s.Kind)
+	case s.Load > 0 && s.Rate > 0:
+		return errors.New("load and rate exclude each other: the one is a share of what the server can, the other requests per second")
 	case s.Upgrades > 1000:
 		return errors.New("there must be at most 1000 upgrades")
 	case s.PerClient > s.Topics:

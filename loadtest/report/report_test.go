@@ -310,6 +310,36 @@ func TestFiguresOfKinds(t *testing.T) {
 	}
 }
 
+// Requests at a rate have latencies in the summary: the server is not full.
+func TestFiguresOfPacedRequests(t *testing.T) {
+	r := &result.Report{Plan: plan.Plan{
+		Targets:   []plan.Target{{Name: "a", Protocol: "res", Start: "x"}},
+		Scenarios: []plan.Scenario{{Name: "full", Kind: plan.KindUnary}, {Name: "share", Kind: plan.KindUnary, Load: 80}, {Name: "rate", Kind: plan.KindHTTP, Rate: 11_000}},
+	}}
+	if err := r.Plan.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Plan.Scenarios {
+		r.Cells = append(r.Cells, result.Cell{Target: "a", Scenario: s.Name, Kind: s.Kind, N: s.N, Unit: result.Request, Units: 9, CPU: result.Cost{Total: 20}, Rate: 4321, Latency: hist.Summary{Count: 9, P50: 250, P99: 1700}})
+	}
+	got := summary(r)
+	for _, want := range []string{
+		"| full, 64 clients | µs/request | 20.0 |", "| share, 64 clients | requests/s | 4,321 |", "| share, 64 clients | p50 | 250 µs |",
+		"| share, 64 clients | p99 | 1.7 ms |", "| share, 64 clients | µs/request | 20.0 |", "| rate, 64 clients | p99 | 1.7 ms |",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "| full, 64 clients | p99 |") {
+		t.Errorf("the summary has latencies of a full server:\n%s", got)
+	}
+	var b strings.Builder
+	if err := Markdown(&b, r); err != nil || !strings.Contains(b.String(), "Calls at 80% of each server's highest rate, which is measured before for as long, 1 in flight per client.") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
 // The machine's line says where packets arrive, unless the report is older than that.
 func TestArrival(t *testing.T) {
 	for want, m := range map[string]result.Machine{

@@ -16,7 +16,8 @@ import (
 )
 
 // summary returns a Markdown table with one figure per scenario and target: the rate of a
-// search, the memory of idle connections, the CPU per unit of all others. Resources have two.
+// search, the memory of idle connections, the CPU per unit of all others. Resources have two,
+// requests at a rate also latencies.
 func summary(r *result.Report) string { return summaryOf(r, sections(r)) }
 
 // summaryOf is the summary of some scenarios.
@@ -61,7 +62,21 @@ func (s section) figures() []figure {
 	case plan.KindLarge:
 		return []figure{{"MB per CPU second", result.CPU, func(c result.Cell) (string, bool) { return number(s.perCPU(c)), c.CPU.Total <= 0 }}}
 	}
+	if s.paced() {
+		return []figure{
+			{"requests/s", result.Rate, func(c result.Cell) (string, bool) { return number(c.Rate), false }},
+			{"p50", result.Latency, func(c result.Cell) (string, bool) { return latency(c, c.Latency.P50), c.Latency.Count == 0 }},
+			{"p99", result.Latency, func(c result.Cell) (string, bool) { return latency(c, c.Latency.P99), c.Latency.Count == 0 }},
+			cpu,
+		}
+	}
 	return []figure{cpu}
+}
+
+// paced reports whether the scenario is requests that are due at a rate, so that latencies are
+// those of a server that is not full.
+func (s section) paced() bool {
+	return (s.scenario.Kind == plan.KindUnary || s.scenario.Kind == plan.KindHTTP) && (s.scenario.Rate > 0 || s.scenario.Load > 0)
 }
 
 // perCPU returns how many MB of payload a cell's server has delivered for each second of CPU.

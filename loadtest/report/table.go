@@ -118,8 +118,11 @@ func (s section) describe() string {
 		return fmt.Sprintf("The highest rate that is sustained: %s on %s.", events, subs)
 	case plan.KindUnary, plan.KindHTTP:
 		what := map[string]string{plan.KindUnary: "Calls", plan.KindHTTP: "GET requests of one resource"}[sc.Kind]
-		if sc.Rate > 0 {
+		switch {
+		case sc.Rate > 0:
 			return fmt.Sprintf("%s, %s per second.", what, number(sc.Rate))
+		case sc.Load > 0:
+			return fmt.Sprintf("%s at %g%% of each server's highest rate, which is measured before for as long, %d in flight per client.", what, sc.Load, sc.Window)
 		}
 		return fmt.Sprintf("%s as fast as responses arrive, %d in flight per client.", what, sc.Window)
 	case plan.KindResources:

@@ -114,11 +114,12 @@ type Cell struct {
 	Dropped    int64   `json:"dropped,omitempty"` // packets that the kernel dropped because a core's queue of them was full
 	Late       int64   `json:"late"`              // µs, 99th percentile: how late the harness itself sent events
 
-	Live     int       `json:"live"`   // connections at the end
-	Closed   int       `json:"closed"` // by the server during the measurement
-	Failed   int       `json:"failed"` // never became ready
-	Errors   int64     `json:"errors"` // responses that were errors
-	Shrunk   int64     `json:"shrunk"` // messages received compressed
+	Live     int       `json:"live"`           // connections at the end
+	Closed   int       `json:"closed"`         // by the server during the measurement
+	Failed   int       `json:"failed"`         // never became ready
+	Errors   int64     `json:"errors"`         // responses that were errors
+	Shrunk   int64     `json:"shrunk"`         // messages received compressed
+	Load     *Load     `json:"load,omitempty"` // of requests at a share of the highest rate
 	Slow     *Slow     `json:"slow,omitempty"`
 	Overload *Overload `json:"overload,omitempty"` // of a scenario of that kind
 
@@ -151,6 +152,16 @@ type Memory struct {
 	PerSub    float64 `json:"perSub,omitempty"` // growth of RSS per subscription, of a scenario whose units these are
 	PSSConn   float64 `json:"pssConn"`          // growth of PSS per connection
 	SocketCon float64 `json:"socketCon"`        // kernel memory for sockets per connection, both ends
+}
+
+// Load is how much of what a server can was asked of it.
+type Load struct {
+	Percent float64 `json:"percent"` // of Highest
+	Highest float64 `json:"highest"` // requests per second, each client with the next one when it had the response
+	Offered float64 `json:"offered"` // requests that were due per second
+	// AtLeast reports whether the clients were the limit of Highest: then the server can more, and
+	// its load was lower.
+	AtLeast bool `json:"atLeast,omitempty"`
 }
 
 // Slow counts the clients that read slowly.

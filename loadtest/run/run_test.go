@@ -3,11 +3,13 @@
 package run
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/loadtest/plan"
+	"sluice/loadtest/result"
 )
 
 // Neighbours with the same clients share a stage; growth and Fresh do not.
@@ -58,5 +60,18 @@ func TestRoundsOfScenarios(t *testing.T) {
 	p.Scenarios[0].Rounds = -1
 	if err := p.Complete(); err == nil {
 		t.Error("-1 rounds are accepted")
+	}
+}
+
+// A load is a share of the rate that was measured, which is known only if nothing failed.
+func TestShareOfHighestRate(t *testing.T) {
+	got, err := shareOf(80, result.Cell{Rate: 25_000, AtLeast: true})
+	if want := (result.Load{Percent: 80, Highest: 25_000, Offered: 20_000, AtLeast: true}); err != nil || *got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for what, c := range map[string]result.Cell{"nothing": {}, "errors": {Rate: 5, Errors: 1}, "losses": {Rate: 5, Lost: 1}} {
+		if _, err := shareOf(80, c); err == nil || !strings.Contains(err.Error(), "the highest rate is not known") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

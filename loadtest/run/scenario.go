@@ -241,13 +241,37 @@ func (st *stage) storm(ctx context.Context, s plan.Scenario, c *result.Cell) err
 	return nil
 }
 
-// requests makes calls or GETs: at a rate, or as fast as responses arrive.
+// requests makes calls or GETs: at a rate, as fast as responses arrive, or at a share of the rate
+// that this has.
 func (st *stage) requests(ctx context.Context, s plan.Scenario, c *result.Cell) error {
 	kind := client.Call
 	if s.Kind == plan.KindHTTP {
 		kind = client.Get
 	}
-	return st.load(ctx, s, c, result.Request, client.Load{Kind: kind.String(), Rate: s.Rate, Window: s.Window}, kind)
+	l := client.Load{Kind: kind.String(), Rate: s.Rate, Window: s.Window}
+	if s.Load > 0 {
+		highest := result.Cell{Target: c.Target, Scenario: c.Scenario, Kind: c.Kind}
+		if err := st.load(ctx, s, &highest, result.Request, l, kind); err != nil {
+			return err
+		}
+		judge.Cell(&highest, s)
+		share, err := shareOf(s.Load, highest)
+		if err != nil {
+			return err
+		}
+		st.run.say("%s: %s: %.0f requests/s, %g%% of %.0f", st.target.Name, s.Name, share.Offered, s.Load, share.Highest)
+		c.Load, l.Rate = share, share.Offered
+	}
+	return st.load(ctx, s, c, result.Request, l, kind)
+}
+
+// shareOf returns a load in per cent of the rate of a cell whose requests were made as fast as
+// responses arrived.
+func shareOf(percent float64, highest result.Cell) (*result.Load, error) {
+	if highest.Errors > 0 || highest.Lost > 0 || highest.Rate <= 0 {
+		return nil, fmt.Errorf("the highest rate is not known: of %d requests %d got an error, and %d no response", highest.Expected, highest.Errors, highest.Lost)
+	}
+	return &result.Load{Percent: percent, Highest: highest.Rate, Offered: result.Round(highest.Rate*percent/100, 1), AtLeast: highest.AtLeast}, nil
 }
 
 // load lets the clients make requests for the scenario's duration, and measures until all
