@@ -23,15 +23,17 @@ import (
 // Nodes are recycled: the reader gives one back only after it has seen the link out of it, which is
 // the last thing any writer does to it.
 type Mailbox[M any] struct {
-	// Fixed after construction.
-	wake func()
+	// Fixed after construction. The runtime refers to each pool in use until the second garbage
+	// collection after its last use, so nodes is no part of the mailbox: that would keep the owner
+	// with all it has, by wake.
+	wake  func()
+	nodes *sync.Pool
 
 	// Shared by the writers.
 	_         [64]byte
 	newest    atomic.Pointer[node[M]]
 	count     atomic.Int64
 	scheduled atomic.Bool
-	nodes     sync.Pool
 
 	// Owned by the reader: the node handled last, whose link leads to the oldest message.
 	_      [64]byte
@@ -47,7 +49,7 @@ type node[M any] struct {
 // wake-up is pending yet, and by Drain when it leaves messages behind. It must not block, and
 // must lead to one Drain by the owner.
 func NewMailbox[M any](wake func()) *Mailbox[M] {
-	m := &Mailbox[M]{wake: wake, handed: new(node[M])}
+	m := &Mailbox[M]{wake: wake, nodes: new(sync.Pool), handed: new(node[M])}
 	m.newest.Store(m.handed)
 	return m
 }

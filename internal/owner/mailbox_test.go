@@ -7,7 +7,33 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 )
+
+// TestMailboxIsFreed: an owner is garbage as soon as nothing refers to it, although its mailbox has
+// recycled nodes.
+func TestMailboxIsFreed(t *testing.T) {
+	type loop struct {
+		mail  *Mailbox[int]
+		woken int
+	}
+	use := func() weak.Pointer[loop] {
+		l := new(loop)
+		l.mail = NewMailbox[int](func() { l.woken++ })
+		for n := range 100 {
+			l.mail.Put(n)
+			l.mail.Drain(0, func(int) {})
+		}
+		return weak.Make(l)
+	}
+	freed := make(chan weak.Pointer[loop]) // made on another stack, so that none here refers to it
+	go func() { freed <- use() }()
+	l := <-freed
+	runtime.GC()
+	if l.Value() != nil {
+		t.Error("the owner outlives a garbage collection")
+	}
+}
 
 // TestMailboxLosesNoWakeUp has an owner that drains only when it was woken, in small and large
 // portions. If a wake-up were lost the test would not end; each writer's messages must come in its

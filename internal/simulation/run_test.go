@@ -2,10 +2,12 @@ package simulation
 
 import (
 	"flag"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 )
 
 var (
@@ -36,6 +38,27 @@ func TestReplay(t *testing.T) {
 		}
 		if logs[0].String() != logs[1].String() {
 			t.Fatalf("world %d: replays differ", n)
+		}
+	}
+}
+
+// TestWorldIsFreed: nothing refers to a world that has ended. Otherwise the heap grows with the
+// number of worlds, and what a world costs with the heap.
+func TestWorldIsFreed(t *testing.T) {
+	run := func(n uint64) weak.Pointer[world] {
+		w := newWorld(seeded(*seed, n), nil)
+		var r result
+		r.err = w.guard(w.begin)
+		r.finish(w)
+		return weak.Make(w)
+	}
+	for n := range uint64(20) {
+		ended := make(chan weak.Pointer[world]) // from another stack: none here refers to the world
+		go func() { ended <- run(n) }()
+		w := <-ended
+		runtime.GC()
+		if w := w.Value(); w != nil {
+			t.Errorf("world %d, %s, outlives a garbage collection", n, w.layout.name)
 		}
 	}
 }
