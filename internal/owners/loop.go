@@ -9,6 +9,7 @@ import (
 	"sluice/internal/connid"
 	"sluice/internal/framing"
 	"sluice/internal/httpedge"
+	"sluice/internal/intern"
 	"sluice/internal/loglimit"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
@@ -67,7 +68,7 @@ func newLoop(s *Set, n *netpoll.Loop) *Loop {
 	l.Env = session.Env{
 		Hub:     fanout.NewHub(l.Upstream, framing.Framers(c.CompressionThreshold, s.o.Compressions), n.Arena(), s.o.Fanout),
 		Bus:     l.Upstream,
-		Parser:  new(res.Parser),
+		Parser:  &res.Parser{Interned: new(intern.Cache)},
 		Post:    l.Post,
 		After:   l.after,
 		Limits:  c.SessionLimits(),

@@ -3,6 +3,8 @@ package res
 import (
 	"strings"
 	"testing"
+
+	"sluice/internal/intern"
 )
 
 const (
@@ -21,6 +23,8 @@ func TestAllocations(t *testing.T) {
 	var p Parser
 	var view RequestView
 	var own Request
+	shares := Parser{Interned: new(intern.Cache)}
+	known := []byte(`{"id":12,"method":"subscribe.library.books"}`)
 	subscribe, call, change, add := []byte(subscribeText), []byte(callText), []byte(changeText), []byte(addText)
 	count := []byte(`{"count":2}`)
 	custom, answer, access := []byte(customText), []byte(callAnswer), []byte(accessAnswer)
@@ -39,6 +43,7 @@ func TestAllocations(t *testing.T) {
 		{"a view of a call request", 0, func() { fail(p.View(call, &view)) }},
 		{"an owned subscribe request", 1, func() { fail(p.Request(subscribe, &own)) }},
 		{"an owned call request", 1, func() { fail(p.Request(call, &own)) }},
+		{"an owned request that is known", 0, func() { fail(shares.Request(known, &own)) }},
 		{"a count", 0, func() { _, _ = p.UnsubscribeCount(count) }},
 		{"a change event", 2, func() { _, _, err := p.Change(change); fail(err) }},
 		{"an add event", 1, func() { _, _, err := p.Add(add); fail(err) }},

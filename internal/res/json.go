@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"github.com/valyala/fastjson"
+
+	"sluice/internal/intern"
 )
 
 // Errors of reading a message. Their texts are for log records; an error response to a client is an
@@ -42,6 +44,10 @@ const (
 // byte slice says how long it is valid. A Parser only reads a message, and does not retain it
 // unless a method says so.
 type Parser struct {
+	// Interned has strings of earlier messages, for those that are the same. It is the owner's.
+	// nil: each message has strings of its own.
+	Interned *intern.Cache
+
 	js     fastjson.Parser
 	fed    int    // bytes that js has read: see keepFed
 	traits traits // of the opened message

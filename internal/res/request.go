@@ -3,6 +3,8 @@ package res
 import (
 	"bytes"
 	"errors"
+
+	"sluice/internal/intern"
 )
 
 // ErrNoID is the error of a request that gets no response, since it has no valid ID (RES.md 2.1):
@@ -39,7 +41,8 @@ func (t RequestType) String() string {
 	return "unknown"
 }
 
-// Request is a client's request. The caller owns its strings, which share one allocation.
+// Request is a client's request. The caller owns its strings, which share one allocation unless
+// they are in Parser.Interned.
 type Request struct {
 	ID     string // raw JSON number, repeated in the response
 	Type   RequestType
@@ -62,20 +65,37 @@ type RequestView struct {
 	text []byte // ID, RID and Method, contiguous in this order
 }
 
-// Own returns the view as a Request, with one allocation for its strings. Params are not copied.
-func (v *RequestView) Own() Request {
-	s := string(v.text)
+// sharedID is the length, in bytes, up to which a request ID is likely to be another client's, too:
+// they count from 1.
+const sharedID = 3
+
+// Own returns the view as a Request. Its strings share one allocation, or are those of known.
+// Params are not copied.
+func (v *RequestView) Own(known *intern.Cache) Request {
 	id, rid := len(v.ID), len(v.ID)+len(v.RID)
-	return Request{ID: s[:id], Type: v.Type, RID: s[id:rid], Method: s[rid:], Params: v.Params}
+	r := Request{Type: v.Type, Params: v.Params}
+	if known == nil {
+		s := string(v.text)
+		r.ID, r.RID, r.Method = s[:id], s[id:rid], s[rid:]
+		return r
+	}
+	if id > sharedID {
+		r.ID = string(v.ID)
+	} else {
+		r.ID = known.Of(v.ID)
+	}
+	s := known.Of(v.text[id:])
+	r.RID, r.Method = s[:rid-id], s[rid-id:]
+	return r
 }
 
 // Request reads a client's message into r. If the error is an *Error (system.invalidRequest),
 // respond with it to r.ID. Any other error (ErrMalformed, ErrNoID) has no response (RES.md 2.1).
-// Request allocates once.
+// Request allocates once, and nothing for strings that p.Interned has.
 func (p *Parser) Request(msg []byte, r *Request) error {
 	var v RequestView
 	err := p.View(msg, &v)
-	*r = v.Own()
+	*r = v.Own(p.Interned)
 	return err
 }
 
@@ -178,7 +198,7 @@ func (p *Parser) VersionParams(params []byte) (protocol string, present bool, er
 	case isNone(v):
 		return "", false, nil
 	}
-	return string(content(p.buf[:0], v)), true, nil
+	return p.Interned.Of(content(p.buf[:0], v)), true, nil
 }
 
 // WantsLost reports whether the params of a version request have the member "eventsLost" with the

@@ -128,7 +128,7 @@ func TestRequestLifetimes(t *testing.T) {
 		t.Fatal(err)
 	}
 	clear(msg)
-	own := v.Own()
+	own := v.Own(nil)
 	// Reading the params, or another message, does not change the view.
 	if n, err := p.UnsubscribeCount(v.Params); n != 3 || err != nil {
 		t.Fatal(n, err)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"sluice/fanout"
+	"sluice/internal/invariants"
 	"sluice/internal/limit"
 	"sluice/internal/res"
 )
@@ -76,22 +77,52 @@ func shared(result res.AccessResult, err *res.Error) *access {
 // to NATS was lost, as a shard's requests are.
 const maxCuts = 3
 
+// accessRequest is an access request in flight. If the connection to NATS is lost before the reply,
+// it is sent again: access requests are idempotent. Bus calls done once, so that the next request
+// may have the same accessRequest from then on.
+type accessRequest struct {
+	s           *Session
+	b           *Sub // its subscription; nil: it has none
+	priority    limit.Priority
+	name, query string
+	cuts        int                      // how often it may be sent again
+	answer      func(*access, *res.Meta) // nil: b.onAccess
+	done        func([]byte, *res.Error) // the method reply; made once
+}
+
 // accessRequest returns an access request, valid until the next one is built, and the callback for
-// its reply, which calls answer. b is its subscription, nil if it has none. If the connection to
-// NATS is lost before the reply, the callback sends the request again, up to cuts times: access
-// requests are idempotent.
+// its reply, which calls answer, or b.onAccess if that is nil. b is its subscription, nil if it has
+// none. It may be sent again cuts times.
 func (s *Session) accessRequest(b *Sub, p limit.Priority, name, query string, cuts int, answer func(*access, *res.Meta)) (subject string, payload []byte, done func([]byte, *res.Error)) {
-	s.env.payload = res.AppendAccessRequest(s.env.payload[:0], s.cid, s.token, query, s.http)
-	return "access." + name, s.env.payload, func(payload []byte, err *res.Error) {
-		switch {
-		case s.closed:
-		case err != res.ErrCut || cuts == 0:
-			answer(s.env.parseAccess(name, payload, err))
-		case b != nil:
-			b.sendAccess(false, p, cuts-1, answer)
-		default:
-			s.askAccess(name, query, cuts-1, answer)
+	env := s.env
+	env.payload = append(append(env.payload[:0], "access."...), name...)
+	subject = env.Parser.Interned.Of(env.payload)
+	env.payload = res.AppendAccessRequest(env.payload[:0], s.cid, s.token, query, s.http)
+	r := env.takeRequest()
+	r.s, r.b, r.priority, r.name, r.query, r.cuts, r.answer = s, b, p, name, query, cuts, answer
+	return subject, env.payload, r.done
+}
+
+// reply handles the reply to the request, or the error that replaces it.
+func (r *accessRequest) reply(payload []byte, err *res.Error) {
+	s, b, p, name, query, cuts, answer := r.s, r.b, r.priority, r.name, r.query, r.cuts, r.answer
+	if invariants.Enabled {
+		invariants.Check(s != nil, "an access request has had its reply before")
+	}
+	s.env.endRequest(r)
+	switch {
+	case s.closed:
+	case err != res.ErrCut || cuts == 0:
+		a, meta := s.env.parseAccess(name, payload, err)
+		if answer == nil {
+			b.onAccess(a, meta)
+		} else {
+			answer(a, meta)
 		}
+	case b != nil:
+		b.sendAccess(false, p, cuts-1, answer)
+	default:
+		s.askAccess(name, query, cuts-1, answer)
 	}
 }
 
@@ -106,7 +137,8 @@ func (s *Session) askAccess(name, query string, cuts int, answer func(*access, *
 // right after its reply. So while the topic is not loaded, the request is sent
 // after the NATS subscription of the resource's events. If joins is true, b is
 // about to join its topic. If the hub has no such topic, then askAccess sends
-// nothing and returns a function for want that sends the request; else nil.
+// nothing and returns a function for want that sends the request; else nil. answer
+// gets the result, or b.onAccess if it is nil.
 func (b *Sub) askAccess(joins bool, p limit.Priority, answer func(*access, *res.Meta)) (first func()) {
 	return b.sendAccess(joins, p, maxCuts, answer)
 }
@@ -131,18 +163,47 @@ func (b *Sub) sendAccess(joins bool, p limit.Priority, cuts int, answer func(*ac
 
 // withAccess calls f with b's access result: the cached one, or that of a new
 // request of priority p. b must be a root until f is called.
-func (b *Sub) withAccess(p limit.Priority, f func(*access)) {
+func (b *Sub) withAccess(p limit.Priority, f accessUser) {
 	if b.acc != nil {
-		f(b.acc)
+		f.onAccess(b.acc)
 		return
 	}
-	w := b.ensureWork()
-	w.onAccess = append(w.onAccess, f)
+	b.ensureWork().onAccess.add(f)
 	if !b.asking {
 		b.asking, b.outdated = true, false
-		b.askAccess(false, p, b.onAccess)
+		b.askAccess(false, p, nil)
 	}
 }
+
+// accessUser waits for an access result.
+type accessUser interface{ onAccess(*access) }
+
+// accessFunc is a function as an accessUser.
+type accessFunc func(*access)
+
+func (f accessFunc) onAccess(a *access) { f(a) }
+
+// rechecked is a subscription whose access is checked again, as an accessUser.
+type rechecked struct{ b *Sub }
+
+func (r rechecked) onAccess(a *access) { r.b.applyAccess(a) }
+
+// accessUsers are those that wait for one result, of which there is usually one: that needs no
+// memory.
+type accessUsers struct {
+	first accessUser
+	more  []accessUser // after first
+}
+
+func (u *accessUsers) add(f accessUser) {
+	if u.first == nil {
+		u.first = f
+	} else {
+		u.more = append(u.more, f)
+	}
+}
+
+func (u *accessUsers) empty() bool { return u.first == nil }
 
 // requestAccess requests access, if needed, before b joins its topic. A call of
 // withAccess follows.
@@ -151,7 +212,7 @@ func (b *Sub) requestAccess() (first func()) {
 		return nil
 	}
 	b.asking, b.outdated = true, false
-	return b.askAccess(true, limit.Access, b.onAccess)
+	return b.askAccess(true, limit.Access, nil)
 }
 
 // onAccess passes an access result to the callers of withAccess.
@@ -165,10 +226,13 @@ func (b *Sub) onAccess(a *access, _ *res.Meta) {
 	// subscribe to checked again: the change was before they wanted it, or while nobody told of it.
 	b.reaccess = b.reaccess || b.outdated && b.wanted()
 	w := b.ensureWork()
-	fs := w.onAccess
-	w.onAccess = nil
-	for _, f := range fs {
-		f(a)
+	users := w.onAccess
+	w.onAccess = accessUsers{}
+	if !users.empty() {
+		users.first.onAccess(a)
+	}
+	for _, f := range users.more {
+		f.onAccess(a)
 	}
 	if b.state == subSent {
 		b.resume() // a recheck may be due since
@@ -218,7 +282,7 @@ func (b *Sub) invalidateAccess(why fanout.Reason) {
 	if why == fanout.Gap && b.tries > 0 && b.holds&holdAccess != 0 && b.state == subSent && !b.asking {
 		// retry is backing off. A new gap means that services are back: ask now.
 		b.acc = nil
-		b.withAccess(limit.Refresh, b.applyAccess)
+		b.withAccess(limit.Refresh, rechecked{b})
 		return
 	}
 	if b.state != subSent || b.holds != 0 || b.asking || b.direct == 0 {
@@ -237,11 +301,11 @@ func (b *Sub) recheck(limited bool) {
 	b.fix(b.Topic().Snapshot())
 	b.holds |= holdAccess
 	if !limited {
-		b.withAccess(limit.Access, b.applyAccess)
+		b.withAccess(limit.Access, rechecked{b})
 		return
 	}
 	if s.env.Reset == nil {
-		b.withAccess(limit.Refresh, b.applyAccess)
+		b.withAccess(limit.Refresh, rechecked{b})
 		return
 	}
 	env := s.env
@@ -269,13 +333,13 @@ func (b *Sub) recheckGranted() {
 		return
 	}
 	if b.acc != nil || b.asking {
-		b.withAccess(limit.Refresh, b.applyAccess)
+		b.withAccess(limit.Refresh, rechecked{b})
 		return
 	}
 	name, query := s.resolve(b.rid)
 	b.asking, b.outdated = true, false
-	b.ensureWork().onAccess = append(b.ensureWork().onAccess, b.applyAccess)
-	subject, payload, done := s.accessRequest(b, limit.Refresh, name, query, 0, b.onAccess) // retry repeats it
+	b.ensureWork().onAccess.add(rechecked{b})
+	subject, payload, done := s.accessRequest(b, limit.Refresh, name, query, 0, nil) // retry repeats it
 	env.Bus.Request(limit.Refresh, name, subject, payload, func(payload []byte, err *res.Error) {
 		s.releasePlace()
 		done(payload, err)
@@ -328,7 +392,7 @@ func (b *Sub) retry() {
 		if !b.asking { // else the reply to another request serves as well
 			b.acc = nil
 		}
-		b.withAccess(limit.Refresh, b.applyAccess)
+		b.withAccess(limit.Refresh, rechecked{b})
 	})
 }
 

@@ -27,11 +27,11 @@ func (s *Session) call(r *res.Request) {
 	}
 	if b := s.subs.Get(r.RID); b != nil {
 		b.pins++
-		b.withAccess(limit.Call, func(a *access) {
+		b.withAccess(limit.Call, accessFunc(func(a *access) {
 			c.send(a)
 			b.pins--
 			s.collect(b)
-		})
+		}))
 		return
 	}
 	name, query := s.resolve(r.RID)

@@ -126,7 +126,7 @@ func (b *Sub) idle() {
 		return // each event is to be compared
 	}
 	if w := b.work; w != nil {
-		if len(w.onAccess) == 0 && len(w.granted) == 0 && len(w.waiters) == 0 {
+		if w.onAccess.empty() && len(w.granted) == 0 && len(w.waiters) == 0 {
 			b.s.env.endWork(b)
 		}
 	}
@@ -184,7 +184,7 @@ func (b *Sub) sendEvent(e *state.Event, added []*Sub) {
 		return
 	}
 	b.ensureWork().snap = e.Next
-	sent := s.markSent(added...)
+	sent := s.markSent(nil, added...)
 	for _, c := range added {
 		c.inSent++
 	}

@@ -13,14 +13,28 @@ type fetch struct {
 	rid    string
 	b      *Sub                         // set by claim
 	keep   bool                         // the client gets a direct subscription
-	answer func(b *Sub, err *res.Error) // called once
+	answer func(b *Sub, err *res.Error) // called once in place of respond; nil: none
+}
+
+// respond responds with the resource set, or with the error.
+func (f *fetch) respond(b *Sub, err *res.Error) {
+	switch {
+	case f.answer != nil:
+		f.answer(b, err)
+	case err != nil:
+		f.s.fail(f.id, err)
+	default:
+		f.s.resultSet(f.id, f.s.setOf(b), nil)
+	}
 }
 
 // fetch starts a fetch when the turn of the request has come. A request that may
 // be answered before earlier ones runs alone: one subscription too many, or one
-// that is denied after an earlier one was granted.
+// that is denied after an earlier one was granted. answer may be nil: the
+// response is the resource set, or the error.
 func (s *Session) fetch(id, rid string, keep bool, answer func(b *Sub, err *res.Error)) {
-	f := &fetch{s: s, id: id, rid: rid, keep: keep, answer: answer}
+	f := s.env.takeFetch()
+	f.s, f.id, f.rid, f.keep, f.answer = s, id, rid, keep, answer
 	b := s.subs.Get(rid)
 	alone := b != nil && (b.granted && (b.acc == nil || b.acc.canGet() != nil) ||
 		keep && int(b.direct)+int(b.pending) >= s.env.Limits.DirectPerRID)
@@ -37,18 +51,24 @@ func (f *fetch) start() {
 	b := s.subs.Get(f.rid)
 	if b == nil {
 		if max := s.env.Limits.Subscriptions; max > 0 && s.subs.Len() >= max {
-			s.env.Metrics.Refused.Add(1)
-			f.answer(nil, res.ErrSubscriptionLimit)
+			f.refuse()
 			return
 		}
 	} else if f.keep && int(b.direct)+int(b.pending) >= s.env.Limits.DirectPerRID {
-		s.env.Metrics.Refused.Add(1)
-		f.answer(nil, res.ErrSubscriptionLimit)
+		f.refuse()
 		return
 	}
 	s.waits(f.id, f.rid, waitAccess)
 	f.claim((*Sub).requestAccess)
-	f.b.withAccess(limit.Access, f.onAccess)
+	f.b.withAccess(limit.Access, f)
+}
+
+// refuse ends a fetch beyond a limit, before claim.
+func (f *fetch) refuse() {
+	env := f.s.env
+	env.Metrics.Refused.Add(1)
+	f.respond(nil, res.ErrSubscriptionLimit)
+	env.endFetch(f)
 }
 
 // claim takes the subscription that the fetch needs; done releases it. ask sends the access
@@ -70,7 +90,7 @@ func (f *fetch) claim(ask func(b *Sub) (first func())) {
 
 func (f *fetch) onAccess(a *access) {
 	if err := a.canGet(); err != nil {
-		f.answer(f.b, err)
+		f.respond(f.b, err)
 		f.done(false)
 		return
 	}
@@ -119,10 +139,10 @@ func (f *fetch) finish() (next *fetch) {
 	b.granted = more
 	// If f is the last one, done may start the next request, which sets granted.
 	if b.state == subFailed {
-		f.answer(b, b.work.err)
+		f.respond(b, b.work.err)
 		f.done(false)
 	} else {
-		f.answer(b, nil)
+		f.respond(b, nil)
 		f.done(true)
 	}
 	if !more || b.s.closed {
@@ -134,25 +154,27 @@ func (f *fetch) finish() (next *fetch) {
 	return next
 }
 
-// done releases the subscription; ok says whether the response has the resource.
+// done releases the subscription, and the fetch; ok says whether the response has the resource.
 func (f *fetch) done(ok bool) {
-	s, b := f.s, f.b
+	s, b, keep := f.s, f.b, f.keep
+	s.env.endFetch(f)
 	b.pins--
 	b.fetches--
-	if f.keep {
+	if keep {
 		b.pending--
 	}
 	switch {
 	case !ok:
-	case f.keep:
+	case keep:
 		b.direct++
-		sent := s.markSent(b)
+		var few [4]*Sub
+		sent := s.markSent(few[:0], b)
 		s.collect() // before events: the client has dropped what the old copy referred to
 		resumeAll(sent)
 		b.resume()
 	default: // a get: the client keeps what it has a reference to, and drops the rest
 		if held := s.referred(b); len(held) > 0 {
-			sent := s.markSent(held...)
+			sent := s.markSent(nil, held...)
 			s.collect()
 			resumeAll(sent)
 		}

@@ -234,10 +234,10 @@ func (g *graph) referred(roots ...*Sub) []*Sub {
 }
 
 // markSent records that the client was sent roots with their resource set. It returns the
-// subscriptions that are sent now and may have queued events. The caller resumes them after it has
-// sent the message and counted the edge or root that leads to them.
-func (g *graph) markSent(roots ...*Sub) []*Sub {
-	var sent []*Sub
+// subscriptions that are sent now and may have queued events, in the memory of sent, which is
+// empty. The caller resumes them after it has sent the message and counted the edge or root that
+// leads to them.
+func (g *graph) markSent(sent []*Sub, roots ...*Sub) []*Sub {
 	g.unsent(roots, func(b *Sub) {
 		if b.state == subReady {
 			sent = append(sent, b)

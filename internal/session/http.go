@@ -131,7 +131,8 @@ func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *
 // reply's meta counts. answer is called with neither a subscription nor an error
 // if meta ends the request.
 func (s *Session) open(rid string, keep bool, answer func(b *Sub, meta *res.Meta, err *res.Error)) {
-	f := &fetch{s: s, rid: rid, keep: keep}
+	f := s.env.takeFetch()
+	f.s, f.rid, f.keep = s, rid, keep
 	f.claim(func(b *Sub) (first func()) {
 		return b.askAccess(true, limit.Access, func(a *access, meta *res.Meta) {
 			err := a.canGet()

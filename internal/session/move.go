@@ -109,7 +109,7 @@ func waits(b *Sub) string {
 		switch {
 		case w.blocked.event != nil || len(w.waiters) > 0:
 			return "references"
-		case len(w.onAccess) > 0:
+		case !w.onAccess.empty():
 			return "access"
 		case len(w.granted) > 0:
 			return "a request"

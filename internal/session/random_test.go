@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sluice/fanout"
+	"sluice/internal/intern"
 	"sluice/internal/limit"
 	"sluice/internal/owner"
 	"sluice/internal/res"
@@ -424,7 +425,7 @@ func (w *world) refsOf(name string) []uint64 {
 func newWorld(t *testing.T, seed uint64, limits Limits) *world {
 	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), service: map[string]*state.Snapshot{}, subs: map[uint64]string{}, denied: map[string]bool{}, known: map[accessKey]bool{}, outdate: map[accessKey]int{}, pings: map[string]int{}, log: new(strings.Builder)}
 	w.env = &Env{
-		Bus: w, Parser: new(res.Parser), Limits: limits, Metrics: new(Metrics),
+		Bus: w, Parser: &res.Parser{Interned: new(intern.Cache)}, Limits: limits, Metrics: new(Metrics),
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Post: func(f func()) { w.answers = append(w.answers, f) },
 		Warn: func(string) {}, Invalid: func(string, *res.Error) {},
 		Now: func() time.Duration { return 0 },

@@ -116,14 +116,16 @@ type Env struct {
 
 	badRenewal loglimit.Limiter // of lines about auth requests after a token reset
 
-	requests   int               // in progress, of all open sessions
-	inProgress openRequests      // the same and those of HTTP
-	current    *Session          // the session that the loop works for; see Enter
-	ahead      aheads            // see newcomer
-	tokens     tokenIndex        // sessions by token ID
-	search     search            // memory of graph searches
-	spare      *items            // for the next agenda that needs them; may be nil
-	works      []*work           // not in use
+	requests   int          // in progress, of all open sessions
+	inProgress openRequests // the same and those of HTTP
+	current    *Session     // the session that the loop works for; see Enter
+	ahead      aheads       // see newcomer
+	tokens     tokenIndex   // sessions by token ID
+	search     search       // memory of graph searches
+	spare      *items       // for the next agenda that needs them; may be nil
+	works      []*work      // not in use, as those that follow
+	asked      []*accessRequest
+	fetched    []*fetch
 	set        []fanout.Resource // the resource set being collected
 	buf, msg   []byte            // the message being built
 	payload    []byte            // the service request being built
@@ -321,13 +323,7 @@ var (
 
 // fetchSet responds to a subscribe request (keep) or a get request.
 func (s *Session) fetchSet(id, rid string, keep bool) {
-	s.fetch(id, rid, keep, func(b *Sub, err *res.Error) {
-		if err != nil {
-			s.fail(id, err)
-			return
-		}
-		s.resultSet(id, s.setOf(b), nil)
-	})
+	s.fetch(id, rid, keep, nil)
 }
 
 // setOf returns the resources that the client needs to hold b. It is valid until

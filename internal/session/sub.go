@@ -72,7 +72,7 @@ type work struct {
 	blocked   blocked         // the event that waits for its references
 	staleCopy *state.Snapshot // the deleted copy that the client has while a new one loads
 	waiters   []*waiter       // wait for this subscription to load
-	onAccess  []func(*access)
+	onAccess  accessUsers
 	granted   []*fetch  // were granted access, after the fetch that waits for the load
 	loads     *throttle // limits the loads of its references
 	slot      slot      // its own place in the throttle of the subscription that refers to it

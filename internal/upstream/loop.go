@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 
+	"sluice/internal/invariants"
 	"sluice/internal/limit"
 	"sluice/internal/natsbus"
 	"sluice/internal/res"
@@ -26,6 +27,50 @@ type Loop struct {
 
 	// The requests in flight of each session that has any, if its Peer is no Grouper.
 	groups map[*session.Session]*natsbus.Group
+
+	unused []*pending
+}
+
+// pending is a request in flight. The Caller calls done once, whatever becomes of the request, so
+// that the next request may have the same pending from then on.
+type pending struct {
+	l    *Loop
+	s    *session.Session // that makes the request; nil: none
+	to   func([]byte, *res.Error)
+	done func(data []byte, err error) // the method reply; made once
+}
+
+// keepPending bounds how many a loop keeps.
+const keepPending = 1024
+
+// pend returns a pending for a request of s.
+func (l *Loop) pend(s *session.Session, to func([]byte, *res.Error)) *pending {
+	n := len(l.unused) - 1
+	if n < 0 {
+		p := &pending{l: l, s: s, to: to}
+		p.done = p.reply
+		return p
+	}
+	p := l.unused[n]
+	l.unused = l.unused[:n]
+	p.s, p.to = s, to
+	return p
+}
+
+// reply passes on the reply to a request.
+func (p *pending) reply(data []byte, err error) {
+	l, s, to := p.l, p.s, p.to
+	if invariants.Enabled {
+		invariants.Check(to != nil, "a request has had its reply before")
+	}
+	p.s, p.to = nil, nil
+	if len(l.unused) < keepPending {
+		l.unused = append(l.unused, p)
+	}
+	l.over(s)
+	before := l.Env.Enter(s)
+	to(data, Error(err))
+	l.Env.Enter(before)
 }
 
 // Grouper is a session.Peer that holds the group of its client's requests in flight. Those of other
@@ -55,12 +100,7 @@ func (l *Loop) traced(name, subject string, payload []byte, done func([]byte, *r
 func (l *Loop) request(p limit.Priority, name, subject string, payload []byte, trace *tracing.Context, done func([]byte, *res.Error)) {
 	s := l.Env.Current()
 	r := natsbus.Request{Name: name, Subject: subject, Payload: payload, Priority: p, Client: l.client(s), Group: l.group(s), Trace: trace}
-	l.Caller.Request(r, func(data []byte, err error) {
-		l.over(s)
-		before := l.Env.Enter(s)
-		done(data, Error(err))
-		l.Env.Enter(before)
-	})
+	l.Caller.Request(r, l.pend(s, done).done)
 }
 
 // RequestSubscribed sends the request through the resource's shard. The loop's subscription is in
