@@ -77,7 +77,8 @@ func (m *memo) of(text []byte) unique.Handle[string] {
 // headerMemo caches the newest header in the form of auth requests. The zero value is ready. A loop
 // owns it.
 type headerMemo struct {
-	sent, scratch []byte // the fields as received
+	sent, scratch []byte        // the fields as received
+	found         jwtauth.Found // of the request at hand; here, so that it needs no memory of its own
 	last          unique.Handle[string]
 }
 
@@ -85,7 +86,8 @@ type headerMemo struct {
 // says nothing about the client and would keep clients from sharing the header.
 func (m *headerMemo) of(head *wsproto.Head, found *jwtauth.Found) unique.Handle[string] {
 	m.scratch = m.scratch[:0]
-	from := found.Fields(head)
+	m.found = *found
+	from := m.found.Fields(head)
 	if from == jwtauth.Fields(head) {
 		head.Each(m.add) // without an allocation, unlike a call through the interface
 	} else {
@@ -101,6 +103,7 @@ func (m *headerMemo) of(head *wsproto.Head, found *jwtauth.Found) unique.Handle[
 		})))
 		m.sent, m.scratch = m.scratch, m.sent
 	}
+	m.found = jwtauth.Found{} // the token is the client's
 	return m.last
 }
 

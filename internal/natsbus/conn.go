@@ -12,6 +12,7 @@ import (
 // methods are those of nats.Conn, but for Unsubscribe.
 type Conn interface {
 	Publish(subject string, data []byte) error
+	// PublishRequest keeps neither reply nor data, which are valid during the call.
 	PublishRequest(subject, reply string, data []byte) error
 	PublishMsg(m *nats.Msg) error
 	ChanSubscribe(subject string, c chan *nats.Msg) (*nats.Subscription, error)

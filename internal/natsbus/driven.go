@@ -196,7 +196,7 @@ func (c drivenConn) Publish(subject string, data []byte) error {
 
 // PublishRequest implements Conn, as the other methods do.
 func (c drivenConn) PublishRequest(subject, reply string, data []byte) error {
-	if !c.network.Publish(c.link.number, subject, reply, data) {
+	if !c.network.Publish(c.link.number, subject, strings.Clone(reply), data) {
 		return errNoConnection
 	}
 	return nil

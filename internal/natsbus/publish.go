@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/nats-io/nats.go"
 
@@ -242,7 +243,7 @@ func (p *publisher) request(o *op, payload []byte, now time.Duration) {
 		return
 	}
 	p.reply = appendReplyToken(append(p.reply[:0], p.inbox...), o.owner, p.made.Load(), o.slot.index, o.gen)
-	reply := string(p.reply)
+	reply := unsafe.String(unsafe.SliceData(p.reply), len(p.reply)) // nats.go copies it to its buffer
 	line := publishLine(o.subject, len(reply), len(payload))
 	if line > int(p.longest.Load()) {
 		p.longest.Store(int32(line))

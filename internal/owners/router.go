@@ -77,6 +77,8 @@ func (r router) Reply(reply natsbus.Reply) {
 	switch {
 	case s != nil:
 		s.Cache.Run(func() { s.Caller.Deliver(reply) })
+	case l != nil && r.idle():
+		l.mailbox.Put(loopMessage{reply: reply})
 	case l != nil:
 		r.inOrder(func() { l.mailbox.Put(loopMessage{reply: reply}) })
 	}

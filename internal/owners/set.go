@@ -262,6 +262,16 @@ func (s *Set) inOrder(post func()) {
 	}
 }
 
+// idle reports whether no shard has messages queued: inOrder would post immediately.
+func (s *Set) idle() bool {
+	for _, shard := range s.shards {
+		if shard.Cache.Pending() > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // System handles a system event as if a service had sent it.
 func (s *Set) System(event string, data []byte) { router{s}.System(event, data) }
 
