@@ -40,6 +40,7 @@ type plainRequest struct {
 	query   httpapi.Query
 	plan    httpapi.Plan
 	params  []byte    // of a call, until it is made
+	kept    any       // see Kept
 	meta    *res.Meta // of header authentication
 
 	span *tracing.Span // until the response; nil: it is not traced
@@ -168,6 +169,9 @@ func (p *plainRequest) called(result res.CallResult, metas []*res.Meta, err *res
 	}
 	p.later(func(resp *httpapi.Response) { r.Pack(resp, &p.query) })
 }
+
+// Kept implements upstream.Keeper.
+func (p *plainRequest) Kept() *any { return &p.kept }
 
 // Session returns the session of the request.
 func (p *plainRequest) Session() *session.Session { return p.session }

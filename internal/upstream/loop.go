@@ -25,7 +25,8 @@ type Loop struct {
 	// payloads.
 	Traced func(s *session.Session, name, subject string, payload []byte, done func([]byte, *res.Error)) func([]byte, *res.Error)
 
-	// The requests in flight of each session that has any, if its Peer is no Grouper.
+	// The requests in flight of each session that has any, if its Peer is neither Grouper nor
+	// Keeper.
 	groups map[*session.Session]*natsbus.Group
 
 	unused []*pending
@@ -76,6 +77,26 @@ func (p *pending) reply(data []byte, err error) {
 // Grouper is a session.Peer that holds the group of its client's requests in flight. Those of other
 // peers are in a map.
 type Grouper interface{ InFlight() *natsbus.Group }
+
+// Keeper is a session.Peer that keeps such a group without knowing what it is.
+type Keeper interface{ Kept() *any }
+
+// held returns the group that a peer holds or keeps; nil if it does neither.
+func held(p session.Peer) *natsbus.Group {
+	switch p := p.(type) {
+	case Grouper:
+		return p.InFlight()
+	case Keeper:
+		kept := p.Kept()
+		g, ok := (*kept).(*natsbus.Group)
+		if !ok {
+			g = new(natsbus.Group)
+			*kept = g
+		}
+		return g
+	}
+	return nil
+}
 
 // Request implements session.Bus, as RequestSubscribed and Ahead do.
 func (l *Loop) Request(p limit.Priority, name, subject string, payload []byte, done func([]byte, *res.Error)) {
@@ -158,8 +179,8 @@ func (l *Loop) group(s *session.Session) *natsbus.Group {
 	if s == nil || s.Closed() {
 		return nil
 	}
-	if c, ok := s.Peer().(Grouper); ok {
-		return c.InFlight()
+	if g := held(s.Peer()); g != nil {
+		return g
 	}
 	g := l.groups[s]
 	if g == nil {
@@ -184,8 +205,8 @@ func (l *Loop) over(s *session.Session) {
 
 // Abandon gives up the requests in flight of a session that has ended.
 func (l *Loop) Abandon(s *session.Session) {
-	if c, ok := s.Peer().(Grouper); ok {
-		l.Caller.Abandon(c.InFlight())
+	if g := held(s.Peer()); g != nil {
+		l.Caller.Abandon(g)
 		return
 	}
 	if g := l.groups[s]; g != nil {
