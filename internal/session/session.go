@@ -126,6 +126,8 @@ type Env struct {
 	works      []*work      // not in use, as those that follow
 	asked      []*accessRequest
 	fetched    []*fetch
+	calls      []*call
+	usual      [4]usualReply     // newest replies to access requests, by their length
 	set        []fanout.Resource // the resource set being collected
 	buf, msg   []byte            // the message being built
 	payload    []byte            // the service request being built
@@ -213,6 +215,7 @@ func leave(b *Sub) {
 		b.work.dropEvents(b.s.env.Metrics)
 	}
 	b.s.env.Hub.Leave(&b.Member)
+	b.s.env.endWork(b)
 }
 
 // Message handles one message from the client. msg is not kept.

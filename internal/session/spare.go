@@ -1,19 +1,30 @@
 package session
 
-// keepWorks bounds how many a loop keeps: a page with its references needs as many at a time.
-const keepWorks = 256
+// keepSpares bounds how many objects of a kind a loop keeps for the next use: a page with its
+// references needs as many at a time.
+const keepSpares = 256
+
+// take returns an object that keep has kept, or a new one.
+func take[T any](spares *[]*T) *T {
+	n := len(*spares) - 1
+	if n < 0 {
+		return new(T)
+	}
+	t := (*spares)[n]
+	(*spares)[n] = nil
+	*spares = (*spares)[:n]
+	return t
+}
+
+// keep keeps an object for take. Nothing may refer to it any more.
+func keep[T any](spares *[]*T, t *T) {
+	if len(*spares) < keepSpares {
+		*spares = append(*spares, t)
+	}
+}
 
 // takeWork returns an empty work.
-func (env *Env) takeWork() *work {
-	n := len(env.works) - 1
-	if n < 0 {
-		return new(work)
-	}
-	w := env.works[n]
-	env.works[n] = nil
-	env.works = env.works[:n]
-	return w
-}
+func (env *Env) takeWork() *work { return take(&env.works) }
 
 // keepRequests bounds how many access requests, and how many fetches, a loop keeps.
 const keepRequests = 1024
@@ -62,9 +73,8 @@ func (env *Env) endFetch(f *fetch) {
 // endWork releases b's work. Most loads are short, so the next one takes it again. A caller that
 // has called out since it read b.work must read it again: another subscription may have it.
 func (env *Env) endWork(b *Sub) {
-	w := b.work
-	if b.work = nil; w != nil && len(env.works) < keepWorks {
-		*w = work{}
-		env.works = append(env.works, w)
+	if w := b.work; w != nil {
+		b.work, *w = nil, work{}
+		keep(&env.works, w)
 	}
 }
