@@ -38,7 +38,7 @@ func NewDriven(o Options, n Network) *Driven {
 	for i := range o.Conns {
 		l := newLink(&d.Bus.opts, i, "driven"+strconv.Itoa(i), o.Clock)
 		d.Bus.links = append(d.Bus.links, l)
-		k := &DrivenLink{link: l, dispatcher: newDispatcher(l), publisher: newPublisher(l)}
+		k := &DrivenLink{link: l, dispatcher: newDispatcher(l), publisher: newPublisher(l), subs: map[string]*nats.Subscription{}}
 		l.nc.Store(drivenConn{l, n})
 		k.next, k.end = iter.Pull(k.publish)
 		d.Links = append(d.Links, k)
@@ -64,6 +64,7 @@ type DrivenLink struct {
 	link       *link
 	dispatcher *dispatcher
 	publisher  *publisher
+	subs       map[string]*nats.Subscription // of the messages so far, by subject
 
 	next    func() (struct{}, bool) // has the publisher go on until it waits
 	end     func()
@@ -118,23 +119,26 @@ func (k *DrivenLink) Dispatching() (kinds int) {
 }
 
 // Dispatch has the dispatcher take input of one kind, by its index below Dispatching.
-func (k *DrivenLink) Dispatch(kind int) { k.inputs()[kind]() }
-
-func (k *DrivenLink) inputs() (takes []func()) {
+func (k *DrivenLink) Dispatch(kind int) {
 	l, d := k.link, k.dispatcher
 	if len(l.msgs) > 0 {
-		takes = append(takes, func() { d.takeAll(<-l.msgs) })
+		if kind == 0 {
+			d.takeAll(<-l.msgs)
+			return
+		}
+		kind--
 	}
 	if len(l.changes) > 0 {
-		takes = append(takes, func() { d.change(<-l.changes) })
+		if kind == 0 {
+			d.change(<-l.changes)
+			return
+		}
+		kind--
 	}
-	if len(d.lasted) > 0 {
-		takes = append(takes, func() {
-			<-d.lasted
-			d.endTrial()
-		})
+	if kind == 0 && len(d.lasted) > 0 {
+		<-d.lasted
+		d.endTrial()
 	}
-	return takes
 }
 
 // Room reports whether the link takes another change of its connection: Lost or Restored.
@@ -151,12 +155,22 @@ func (k *DrivenLink) Restored() { k.link.onReconnect(k.link.nc.Load()) }
 // Deliver passes on a message that has arrived by a subscription. As nats.go does, it drops a
 // message for which there is no room, and reports that.
 func (k *DrivenLink) Deliver(subscription, subject string, data []byte) (dropped bool) {
-	return k.deliver(&nats.Msg{Subject: subject, Data: data, Sub: &nats.Subscription{Subject: subscription}})
+	return k.deliver(&nats.Msg{Subject: subject, Data: data, Sub: k.subscription(subscription)})
 }
 
 // DeliverNoResponders passes on the server's reply to a request that no service subscribes to.
 func (k *DrivenLink) DeliverNoResponders(subscription, subject string) (dropped bool) {
-	return k.deliver(&nats.Msg{Subject: subject, Header: nats.Header{"Status": {"503"}}, Sub: &nats.Subscription{Subject: subscription}})
+	return k.deliver(&nats.Msg{Subject: subject, Header: nats.Header{"Status": {"503"}}, Sub: k.subscription(subscription)})
+}
+
+// subscription returns what messages refer to as their subscription.
+func (k *DrivenLink) subscription(subject string) *nats.Subscription {
+	s := k.subs[subject]
+	if s == nil {
+		s = &nats.Subscription{Subject: subject}
+		k.subs[subject] = s
+	}
+	return s
 }
 
 func (k *DrivenLink) deliver(m *nats.Msg) (dropped bool) {

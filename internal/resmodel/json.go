@@ -25,7 +25,10 @@ func Decode(s string) (any, error) {
 }
 
 // Encode writes a decoded value compactly, without HTML escapes, the keys of objects sorted.
-func Encode(v any) string { return string(appendValue(nil, v)) }
+func Encode(v any) string {
+	var space [256]byte
+	return string(appendValue(space[:0], v))
+}
 
 // appendValue appends v as JSON. Models encode much, so what they have most is not left to
 // encoding/json, which is several times slower.
@@ -33,11 +36,14 @@ func appendValue(b []byte, v any) []byte {
 	switch t := v.(type) {
 	case map[string]any:
 		b = append(b, '{')
-		for i, k := range slices.Sorted(maps.Keys(t)) {
+		var space [8]string
+		keys := slices.AppendSeq(space[:0], maps.Keys(t))
+		slices.Sort(keys)
+		for i, k := range keys {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = append(appendValue(b, k), ':')
+			b = append(appendText(b, k), ':')
 			b = appendValue(b, t[k])
 		}
 		return append(b, '}')
@@ -51,14 +57,27 @@ func appendValue(b []byte, v any) []byte {
 		}
 		return append(b, ']')
 	case string:
-		if !strings.ContainsFunc(t, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r > '~' }) {
-			return append(append(append(b, '"'), t...), '"')
-		}
+		return appendText(b, t)
 	case json.Number:
 		return append(b, t...)
 	case int:
 		return strconv.AppendInt(b, int64(t), 10)
 	}
+	return appendOther(b, v)
+}
+
+// appendText appends a string.
+func appendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c > '~' {
+			return appendOther(b, s)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}
+
+// appendOther appends what is rare.
+func appendOther(b []byte, v any) []byte {
 	var other strings.Builder
 	e := json.NewEncoder(&other)
 	e.SetEscapeHTML(false)

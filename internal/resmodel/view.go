@@ -63,20 +63,26 @@ func (v *View) Sent(message string) {
 		return
 	}
 	method, _ := r.Method.(string)
+	v.Requested(r.ID.String(), method, r.Params)
+}
+
+// Requested records a request of the client as Sent does, without its text to read. params is JSON;
+// empty: there are none.
+func (v *View) Requested(id, method string, params []byte) {
 	kind, rid, _ := strings.Cut(method, ".")
 	p := sentRequest{kind, rid, 1}
 	switch kind {
 	case "unsubscribe":
 		var count struct{ Count *int }
-		if json.Unmarshal(r.Params, &count) == nil && count.Count != nil {
+		if json.Unmarshal(params, &count) == nil && count.Count != nil {
 			p.count = *count.Count
 		}
 	case "version":
 		var version struct{ Protocol string }
-		_ = json.Unmarshal(r.Params, &version)
+		_ = json.Unmarshal(params, &version)
 		v.State(version.Protocol)
 	}
-	v.pending[r.ID.String()] = p
+	v.pending[id] = p
 }
 
 // Begin folds the first message of a stream of server-sent events: the resource set that a

@@ -16,6 +16,13 @@ type chooser struct {
 	at    int // the next of them to be replayed
 }
 
+// begins has the choices of the next step follow. Steps share memory, which none writes again.
+func (c *chooser) begins() {
+	if c.picks = c.picks[len(c.picks):]; cap(c.picks) < 32 {
+		c.picks = make([]uint32, 0, 512)
+	}
+}
+
 // pick chooses one of n. Choices that a trace lacks are 0.
 func (c *chooser) pick(n int) int {
 	if n <= 1 {

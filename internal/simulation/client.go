@@ -33,13 +33,18 @@ func (c *client) connect() {
 	c.order, c.about = map[string][]int{}, map[int]string{}
 	c.open()
 	c.out = append(c.out, "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"...)
-	c.request("version", `,"params":{"protocol":"`+c.version+`"}`)
+	c.request("version", `{"protocol":"`+c.version+`"}`)
 }
 
-func (c *client) request(method, rest string) {
+// request makes a request. params is JSON; empty: there are none.
+func (c *client) request(method, params string) {
 	c.nextID++
-	m := fmt.Sprintf(`{"id":%d,"method":"%s"%s}`, c.nextID, method, rest)
-	c.view.Sent(m)
+	id := strconv.Itoa(c.nextID)
+	c.view.Requested(id, method, []byte(params))
+	if params != "" {
+		params = `,"params":` + params
+	}
+	m := `{"id":` + id + `,"method":"` + method + `"` + params + `}`
 	if kind, rid, _ := strings.Cut(method, "."); kind == "subscribe" || kind == "get" || kind == "unsubscribe" {
 		c.order[rid] = append(c.order[rid], c.nextID)
 		c.about[c.nextID] = rid
@@ -78,10 +83,10 @@ func (c *client) ask() {
 		c.request("get."+pickOf(&w.chooser, w.pool), "")
 	case n < 20:
 		w.calls++
-		c.request("call."+pickOf(&w.chooser, w.pool[:6])+".pick", fmt.Sprintf(`,"params":{"n":%d}`, w.calls))
+		c.request("call."+pickOf(&w.chooser, w.pool[:6])+".pick", fmt.Sprintf(`{"n":%d}`, w.calls))
 	case n < 21:
 		w.calls++
-		c.request("auth."+pickOf(&w.chooser, w.pool[:6])+".login", fmt.Sprintf(`,"params":{"n":%d}`, w.calls))
+		c.request("auth."+pickOf(&w.chooser, w.pool[:6])+".login", fmt.Sprintf(`{"n":%d}`, w.calls))
 	case n < 22:
 		c.leave()
 	default:

@@ -19,8 +19,8 @@ type network struct {
 type natsLink struct {
 	driven *natsbus.DrivenLink
 	up     bool
-	wants  []string        // what the client subscribes to, repeated by each connection
-	subs   map[string]bool // the server's
+	wants  []string          // what the client subscribes to, repeated by each connection
+	subs   map[string]string // the server's, each by itself
 	out    []toServer
 	in     []fromServer
 	// What nats.go has yet to call: it reports a loss and a return on a goroutine of its own.
@@ -43,7 +43,7 @@ type fromServer struct {
 func newNetwork(w *world, conns int) *network {
 	n := &network{w: w}
 	for range conns {
-		n.links = append(n.links, &natsLink{up: true, subs: map[string]bool{}})
+		n.links = append(n.links, &natsLink{up: true, subs: map[string]string{}})
 	}
 	return n
 }
@@ -84,7 +84,7 @@ func (n *network) arrive(l *natsLink) {
 	switch {
 	case m.subscribe != "":
 		n.w.note("NATS: subscribed ", m.subscribe)
-		l.subs[m.subscribe] = true
+		l.subs[m.subscribe] = m.subscribe
 	case m.unsubscribe != "":
 		n.w.note("NATS: unsubscribed ", m.unsubscribe)
 		delete(l.subs, m.unsubscribe)
@@ -95,17 +95,18 @@ func (n *network) arrive(l *natsLink) {
 
 // route has the server pass on a message of a service.
 func (n *network) route(subject string, data []byte) {
-	pattern := subject
+	var space [128]byte
+	pattern := space[:0]
 	switch {
 	case strings.HasPrefix(subject, "system."):
-		pattern = "system.>"
+		pattern = append(pattern, "system.>"...)
 	case strings.HasPrefix(subject, "conn."):
-		pattern = "conn.*.token"
+		pattern = append(pattern, "conn.*.token"...)
 	default:
-		pattern = subject[:strings.LastIndexByte(subject, '.')] + ".*"
+		pattern = append(append(pattern, subject[:strings.LastIndexByte(subject, '.')]...), ".*"...)
 	}
 	for _, l := range n.links {
-		if l.subs[pattern] {
+		if pattern, ok := l.subs[string(pattern)]; ok {
 			l.in = append(l.in, fromServer{subscription: pattern, subject: subject, data: data})
 		}
 	}
@@ -135,7 +136,7 @@ func (n *network) cut(l *natsLink) {
 func (n *network) restore(l *natsLink) {
 	l.up = true
 	for _, s := range l.wants {
-		l.subs[s] = true
+		l.subs[s] = s
 	}
 	l.callbacks = append(l.callbacks, l.driven.Restored)
 }

@@ -61,7 +61,7 @@ type outcome struct {
 
 // collectAt is how much the heap may grow between collections, in percent. All of a world is
 // garbage when it ends, about a megabyte: at 100, collections took a fourth of the time.
-const collectAt = 400
+const collectAt = 1000
 
 // Run runs worlds until one fails, or as many as the options say, or until ctx ends. Meanwhile the
 // program collects garbage less often.
@@ -156,7 +156,7 @@ func live(seed, number uint64) (r result) {
 			if i < 0 {
 				continue
 			}
-			w.picks = nil
+			w.begins()
 			r.steps = append(r.steps, step{i, nil})
 			last := &r.steps[len(r.steps)-1]
 			func() {
