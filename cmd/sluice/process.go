@@ -231,6 +231,7 @@ func (p *process) serve(s service, c gateway.Config, orders net.Listener, log *s
 		}
 	}
 
+	arrival := newArrival(owner.SystemClock())
 	if r, ok := s.(replaceable); ok && p.predecessor != nil {
 		guests, err := r.Guests(ctx)
 		if err != nil {
@@ -242,12 +243,13 @@ func (p *process) serve(s service, c gateway.Config, orders net.Listener, log *s
 			p.stop(s, log)
 			return exitFailure
 		}
-		go p.receive(r, guests, log)
+		go p.receive(r, guests, arrival, log)
 	} else {
 		_ = p.predecessor.Ready()
+		arrival.end()
 	}
 	p.manager.Ready("clients are served")
-	up := &upgrades{p: p, service: s, config: c, log: log, orders: orders, requests: make(chan upgradeRequest), succeeded: make(chan struct{}), ended: make(chan struct{})}
+	up := &upgrades{p: p, service: s, config: c, log: log, arrival: arrival, orders: orders, requests: make(chan upgradeRequest), succeeded: make(chan struct{}), ended: make(chan struct{})}
 	upgrading, endUpgrades := context.WithCancel(ctx)
 	defer endUpgrades()
 	go up.run(upgrading)

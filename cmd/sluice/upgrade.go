@@ -38,6 +38,7 @@ type upgrades struct {
 	service   service
 	config    gateway.Config // with its defaults
 	log       *slog.Logger
+	arrival   *arrival     // of the predecessor's clients
 	orders    net.Listener // nil: there is no upgradeSocket
 	requests  chan upgradeRequest
 	succeeded chan struct{} // closed when a new process is in charge
@@ -148,7 +149,6 @@ func (u *upgrades) request(o takeover.Order) error {
 // do lets a new process take over, which it starts if there is none yet. After an error nothing has
 // changed.
 func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
-	began := time.Now()
 	what := "upgrade"
 	if r.Check {
 		what = "check of an upgrade"
@@ -159,6 +159,21 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 			u.log.Error(what+" failed; this process goes on", "error", err)
 		}
 	}()
+	say := func(text string) { r.Step(takeover.Progress{Text: text}) }
+	step := func(text string) {
+		u.log.Info(what, "step", text)
+		say(text)
+	}
+	if !r.Check {
+		within := u.service.StopWindow() + arrivalWait
+		if r.Patience > 0 {
+			within = min(within, r.Patience)
+		}
+		if err := u.arrival.wait(ctx, within, step); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
 	sockets, err := u.sockets()
 	defer func() {
 		for _, s := range sockets {
@@ -182,11 +197,6 @@ func (u *upgrades) do(ctx context.Context, r upgradeRequest) (err error) {
 				_ = service.Remember(context.WithoutCancel(ctx), false)
 			}
 		}()
-	}
-	say := func(text string) { r.Step(takeover.Progress{Text: text}) }
-	step := func(text string) {
-		u.log.Info(what, "step", text)
-		say(text)
 	}
 	if err := netpoll.MovesTLS(); err != nil && u.config.TLS {
 		step(fmt.Sprintf("clients with TLS cannot leave process %d, and are closed in its drain: %v", os.Getpid(), err))
@@ -358,8 +368,10 @@ func (t *taker) Serve() (int, error) {
 
 func (t *taker) Drop() { t.guests.Drop() }
 
-// receive goes on with the clients of the old process, until that has ended.
-func (p *process) receive(s replaceable, guests *owners.Guests, log *slog.Logger) {
+// receive goes on with the clients of the old process, until that has ended. Then the arrival has,
+// too.
+func (p *process) receive(s replaceable, guests *owners.Guests, a *arrival, log *slog.Logger) {
+	defer a.end()
 	err := p.predecessor.Receive(&taker{s, guests})
 	if err != nil {
 		log.Warn("connections of the old process may be lost", "error", err)

@@ -2,6 +2,7 @@ package takeover
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 type order struct {
 	Check    bool `json:",omitempty"`
 	TakeOver bool `json:",omitempty"` // the process at the other end wants to
+	// Patience is how long that process waits for an introduction. 0: helloWait.
+	Patience time.Duration `json:",omitempty"`
 }
 
 // Order is an order as it is carried out.
@@ -26,6 +29,9 @@ type Order struct {
 	Check bool           // only ask the new program whether it could take over
 	Conn  *net.UnixConn  // the process that is to take over, for Attach; nil: it is to be started
 	Step  func(Progress) // reports progress
+	// Patience bounds how long the order may wait before it is carried out or refused; 0: it does
+	// not matter.
+	Patience time.Duration
 	// Answered is closed when the answer has been sent; nil: there is none.
 	Answered <-chan struct{}
 }
@@ -59,6 +65,9 @@ const (
 	// acceptAgain is the pause after a connection that could not be accepted.
 	acceptAgain = 100 * time.Millisecond
 	maxOrder    = 4 << 10 // bytes of a line
+	// refusalTime is how long before the end of its patience a process that is to take over gets a
+	// refusal.
+	refusalTime = 5 * time.Second
 	// stepWait bounds the wait for the next line of progress: a new process may wait for NATS for a
 	// day.
 	stepWait = 25 * time.Hour
@@ -133,7 +142,8 @@ func serveOne(c net.Conn, do func(Order) error) (kept bool) {
 	_ = c.SetDeadline(time.Time{})
 	if o.TakeOver {
 		u := c.(*net.UnixConn) // sameUser has seen it
-		if err := do(Order{Conn: u, Step: func(Progress) {}}); err != nil {
+		patience := cmp.Or(max(o.Patience, 0), helloWait)
+		if err := do(Order{Conn: u, Step: func(Progress) {}, Patience: max(patience-refusalTime, patience/2)}); err != nil {
 			_ = (&link{conn: u}).send(kindFailed, failure{err.Error()})
 			return false
 		}

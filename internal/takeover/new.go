@@ -15,6 +15,10 @@ import (
 // cannot know whether the old one still accepts, and both may.
 const commitWait = time.Minute
 
+// joinWait is how long Join waits for the gateway's introduction: its predecessor's clients may
+// still arrive there.
+const joinWait = 2 * time.Minute
+
 // Listener is a listening socket that was handed over.
 type Listener struct {
 	Role string
@@ -50,7 +54,7 @@ func Inherit(environ []string, version string) (*Predecessor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s=%s is no socket of a process to take over from: %w", variable, number, err)
 	}
-	p, err := l.inherit(version)
+	p, err := l.inherit(version, helloWait)
 	if err != nil {
 		_ = l.send(kindFailed, failure{err.Error()})
 		l.close()
@@ -70,11 +74,11 @@ func Join(path, version string) (*Predecessor, error) {
 	}
 	l := &link{conn: c.(*net.UnixConn)}
 	if err = sameUser(c); err == nil {
-		err = json.NewEncoder(c).Encode(order{TakeOver: true})
+		err = json.NewEncoder(c).Encode(order{TakeOver: true, Patience: joinWait})
 	}
 	var p *Predecessor
 	if err == nil {
-		p, err = l.inherit(version)
+		p, err = l.inherit(version, joinWait)
 	}
 	if err != nil {
 		l.close()
@@ -83,9 +87,10 @@ func Join(path, version string) (*Predecessor, error) {
 	return p, nil
 }
 
-// inherit receives what comes before the new process knows its settings.
-func (l *link) inherit(version string) (*Predecessor, error) {
-	r, err := l.receive(helloWait, kindHello, kindFailed)
+// inherit receives what comes before the new process knows its settings. patience bounds the wait
+// for the old process's introduction.
+func (l *link) inherit(version string, patience time.Duration) (*Predecessor, error) {
+	r, err := l.receive(patience, kindHello, kindFailed)
 	if err != nil {
 		return nil, fmt.Errorf("the old process does not introduce itself: %w", err)
 	}
