@@ -179,8 +179,19 @@ func (b *Sub) sendAccess(joins bool, p limit.Priority, cuts int, answer func(*ac
 	return nil
 }
 
+// An access result holds as long as its resource's events reach b without a gap since the request
+// was sent: a service that revokes access says so in an event. Where b leaves its topic, or the
+// topic ends, there is a gap. What is asked later, or for another topic, does not get the result.
+
+// notified reports whether the events of b's resource, reaccess included, reach b.
+func notified(b *Sub) bool {
+	t := b.Topic()
+	return t != nil && (t.Alive() || !t.Settled())
+}
+
 // withAccess calls f with b's access result: the cached one, or that of a new
-// request of priority p. b must be a root until f is called.
+// request of priority p. b must be a root until f is called. Of a request in
+// flight that is outdated, f does not get the result, but of one that follows.
 func (b *Sub) withAccess(p limit.Priority, f accessUser) {
 	if b.acc != nil {
 		f.onAccess(b.acc)
@@ -211,6 +222,7 @@ func (r rechecked) onAccess(a *access) { r.b.applyAccess(a) }
 type accessUsers struct {
 	first accessUser
 	more  []accessUser // after first
+	early int          // once the result is outdated: how many of them get it all the same
 }
 
 func (u *accessUsers) add(f accessUser) {
@@ -221,7 +233,20 @@ func (u *accessUsers) add(f accessUser) {
 	}
 }
 
-func (u *accessUsers) empty() bool { return u.first == nil }
+func (u *accessUsers) len() int {
+	if u.first == nil {
+		return 0
+	}
+	return 1 + len(u.more)
+}
+
+// at returns the i-th of them.
+func (u *accessUsers) at(i int) accessUser {
+	if i == 0 {
+		return u.first
+	}
+	return u.more[i-1]
+}
 
 // requestAccess requests access, if needed, before b joins its topic. A call of
 // withAccess follows.
@@ -240,34 +265,40 @@ func (b *Sub) onAccess(a *access, _ *res.Meta) {
 		return
 	}
 	b.cacheAccess(a)
-	// Requests that came after what has outdated the result get it, too. Nothing else has what they
-	// subscribe to checked again: the change was before they wanted it, or while nobody told of it.
-	b.reaccess = b.reaccess || b.outdated && b.wanted()
 	w := b.ensureWork()
 	users := w.onAccess
 	w.onAccess = accessUsers{}
-	if !users.empty() {
-		users.first.onAccess(a)
+	n := users.len()
+	if b.outdated {
+		n = users.early
 	}
-	for _, f := range users.more {
-		f.onAccess(a)
+	for i := range users.len() {
+		if f := users.at(i); i < n {
+			f.onAccess(a)
+		} else {
+			b.withAccess(limit.Access, f)
+		}
 	}
 	if b.state == subSent {
 		b.resume() // a recheck may be due since
 	}
 }
 
-// cacheAccess caches an access result while b has a topic, if it grants or
-// denies; other errors may pass. An outdated result is not cached.
+// cacheAccess caches an access result while b is notified of changes, if it
+// grants or denies; other errors may pass. An outdated result is not cached.
 func (b *Sub) cacheAccess(a *access) {
-	if (a.err == nil || a.err.Code == res.CodeAccessDenied) && b.Topic() != nil && !b.outdated {
+	if (a.err == nil || a.err.Code == res.CodeAccessDenied) && notified(b) && !b.outdated {
 		b.acc = a
 	}
 }
 
-// dropAccess drops the cached access result, and that of a request in flight.
+// dropAccess drops the cached access result. That of a request in flight is only
+// for those that wait for it already.
 func (b *Sub) dropAccess() {
 	b.acc = nil
+	if b.asking && !b.outdated && b.work != nil {
+		b.work.onAccess.early = b.work.onAccess.len()
+	}
 	b.outdated = b.asking
 }
 

@@ -113,16 +113,30 @@ func TestAccessUnansweredWithoutGap(t *testing.T) {
 	}
 }
 
-// TestAccessOutdatedInFlight: a subscription that is granted by the reply to a request from before
-// access may have changed is checked again.
+// TestAccessOutdatedInFlight: the reply to an access request serves only what was asked for before
+// anything that the resource's events do not tell, or have told, could have changed it. Access is
+// revoked right after the reply, without an event that reaches the client's subscription.
 func TestAccessOutdatedInFlight(t *testing.T) {
+	model := state.NewModel(nil)
+	// rechecked is a client with a subscription whose access is asked for again.
+	rechecked := func(w *world, c *testClient) {
+		c.request("subscribe", "r.a")
+		w.deliver(0)
+		w.answer(0)
+		w.env.Hub.ResetAccess(fanout.Reset, everything)
+	}
 	for name, outdate := range map[string]func(w *world, c *testClient){
-		"the resource was left": func(w *world, c *testClient) {
-			snap := w.service["r.a"]
+		"the resource failed to load": func(w *world, c *testClient) {
 			w.service["r.a"] = nil
 			c.request("subscribe", "r.a")
-			w.deliver(0) // it failed to load: from now on nobody gets its events
-			w.service["r.a"] = snap
+			w.deliver(0)
+			w.service["r.a"] = model
+		},
+		"a get failed to load": func(w *world, c *testClient) {
+			w.service["r.a"] = nil
+			c.request("get", "r.a")
+			w.deliver(0)
+			w.service["r.a"] = model
 		},
 		"access was revoked for a get": func(w *world, c *testClient) {
 			w.clients[1].request("subscribe", "r.a")
@@ -133,23 +147,112 @@ func TestAccessOutdatedInFlight(t *testing.T) {
 			w.answers[0], w.answers[1] = w.answers[1], w.answers[0]
 			w.answer(0) // that of the other client
 		},
+		"the resource was deleted during a recheck": func(w *world, c *testClient) {
+			rechecked(w, c)
+			w.remove("r.a")
+			w.service["r.a"] = model
+		},
+		"the resource is deleted after the request": rechecked,
+	} {
+		for _, method := range []string{"subscribe", "get", "call"} {
+			if method == "call" && strings.Contains(name, "after") {
+				continue // the service gets it: access was granted when it was made
+			}
+			t.Run(name+", then "+method, func(t *testing.T) {
+				w := newWorld(t, 1, Limits{DirectPerRID: 3})
+				w.service["r.a"] = model
+				c := w.clients[0]
+				outdate(w, c)
+				if len(w.answers) != 1 {
+					t.Fatalf("%d requests are in flight, want one for access", len(w.answers))
+				}
+				w.next = 100
+				c.request(method, "r.a"+map[string]string{"call": ".pick"}[method])
+				if strings.Contains(name, "after") {
+					w.remove("r.a")
+					w.service["r.a"] = model
+				}
+				w.answer(0)
+				w.denied["r.a"] = true
+				if err := w.settle(); err != nil {
+					t.Fatal(err)
+				}
+				if log := w.log.String(); c.holds.direct["r.a"] > 0 || !strings.Contains(log, `A < {"error":{"code":"system.accessDenied","message":"Access denied"},"id":101}`) {
+					t.Errorf("a client without access is subscribed, or its request was granted:\n%s", log)
+				}
+			})
+		}
+	}
+}
+
+// remove makes the service delete a resource.
+func (w *world) remove(rid string) {
+	e := state.NewDelete(w.service[rid])
+	w.service[rid] = nil
+	w.emit(rid, state.Update{Kind: state.Applied, Event: e})
+}
+
+// TestAccessOfEndedResource: what was granted before a resource has ended is not valid for what
+// comes after, although the client has yet to get the end.
+func TestAccessOfEndedResource(t *testing.T) {
+	model := func(refs ...string) *state.Snapshot {
+		var props []res.Prop
+		for _, rid := range refs {
+			props = append(props, res.Prop{Key: rid[2:], Value: refTo(rid)})
+		}
+		return state.NewModel(props)
+	}
+	for name, run := range map[string]func(w *world, c *testClient) (grants int){
+		"a call of a client that does not read": func(w *world, c *testClient) int {
+			c.request("subscribe", "r.a")
+			w.deliver(0)
+			w.answer(0)
+			c.s.Lag(true)
+			w.remove("r.a")
+			c.request("call", "r.a.pick")
+			return 0
+		},
+		"a subscribe while access is asked for a call": func(w *world, c *testClient) int {
+			w.service["r.a"] = nil
+			w.service["r.b"] = model("r.a")
+			c.request("subscribe", "r.b")
+			w.deliver(0)
+			w.answer(0)
+			w.deliver(0) // the reference has failed
+			c.request("call", "r.a.pick")
+			w.service["r.a"] = model()
+			c.request("subscribe", "r.a")
+			return 1
+		},
+		"a subscribe that waits for references": func(w *world, c *testClient) int {
+			w.service["r.a"], w.service["r.b"], w.service["r.c"] = model("r.b"), model(), model()
+			c.request("subscribe", "r.c")
+			w.deliver(0)
+			w.answer(0)
+			w.set("r.c", res.Prop{Key: "a", Value: refTo("r.a")}) // this brings the client r.a first
+			c.request("subscribe", "r.a")
+			w.answer(0)
+			w.deliver(0)
+			w.remove("r.a")
+			w.service["r.a"] = model()
+			return 0
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1, Limits{DirectPerRID: 3})
-			w.service["r.a"] = state.NewModel(nil)
+			w.service["r.a"] = model()
 			c := w.clients[0]
-			outdate(w, c)
-			if len(w.answers) != 1 {
-				t.Fatalf("%d requests are in flight, want one for access", len(w.answers))
+			grants := run(w, c)
+			for range grants {
+				w.answer(0)
 			}
-			c.request("subscribe", "r.a")
-			w.answer(0)
 			w.denied["r.a"] = true
 			if err := w.settle(); err != nil {
 				t.Fatal(err)
 			}
-			if c.holds.direct["r.a"] > 0 || !strings.Contains(w.log.String(), `A < {"event":"r.a.unsubscribe"`) {
-				t.Errorf("a client without access is subscribed:\n%s", w.log.String())
+			log := w.log.String()
+			if c.holds.direct["r.a"] > 0 || grants == 0 && strings.Contains(log, "answer r.a.pick") || !strings.Contains(log, "system.accessDenied") {
+				t.Errorf("a client without access is subscribed, or its call was sent:\n%s", log)
 			}
 		})
 	}

@@ -207,3 +207,24 @@ func TestMoveOfALostResource(t *testing.T) {
 		t.Error("an event is sent that the client has had")
 	}
 }
+
+// TestMoveOfAnEndedResource: a request about a resource that has ended on the way is not granted by
+// what was known of access to it, although the client does not read and has yet to get the end.
+func TestMoveOfAnEndedResource(t *testing.T) {
+	for method, rid := range map[string]string{"call": "r.a.pick", "get": "r.a"} {
+		w, c := subscribed(t)
+		fanout.Remember(w.env.Hub, true)
+		c.s.Lag(true)
+		if err := c.movesWhile(nil, func() { w.remove("r.a") }); err != nil {
+			t.Fatal(err)
+		}
+		w.denied["r.a"] = true
+		c.request(method, rid)
+		if err := w.settle(); err != nil {
+			t.Fatal(err)
+		}
+		if log := w.log.String(); !strings.Contains(log, `A < {"error":{"code":"system.accessDenied","message":"Access denied"}`) || !strings.Contains(log, `A < {"event":"r.a.delete"}`) {
+			t.Errorf("%s: want an error, and the end:\n%s", method, log)
+		}
+	}
+}

@@ -57,7 +57,7 @@ func (s *Session) call(r *res.Request) {
 	if c.isNew {
 		c.method = "new"
 	}
-	if b := s.subs.Get(r.RID); b != nil {
+	if b := s.subs.Get(r.RID); b != nil && notified(b) {
 		b.pins++
 		b.withAccess(limit.Call, accessFunc(func(a *access) {
 			c.send(a)

@@ -12,6 +12,9 @@ import (
 func (b *Sub) Event(e *state.Event, prev *state.Snapshot) {
 	env := b.s.env
 	before := env.Enter(b.s)
+	if e.Kind == state.Delete {
+		b.dropAccess() // what follows of the resource does not reach b
+	}
 	switch {
 	case (env.ahead != nil || b.holds&holdAhead != 0) && newcomer{b}.skip(e):
 	case b.state == subReady,
@@ -126,7 +129,7 @@ func (b *Sub) idle() {
 		return // each event is to be compared
 	}
 	if w := b.work; w != nil {
-		if w.onAccess.empty() && len(w.granted) == 0 && len(w.waiters) == 0 {
+		if w.onAccess.len() == 0 && len(w.judged) == 0 && len(w.waiters) == 0 {
 			b.s.env.endWork(b)
 		}
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"sluice/fanout"
 	"sluice/internal/limit"
 	"sluice/internal/res"
 )
@@ -13,6 +14,8 @@ type fetch struct {
 	rid    string
 	b      *Sub                         // set by claim
 	keep   bool                         // the client gets a direct subscription
+	topic  *fanout.Topic                // of b when access was asked for
+	denied *res.Error                   // why access is denied; nil: it is granted, or not known
 	answer func(b *Sub, err *res.Error) // called once in place of respond; nil: none
 }
 
@@ -86,34 +89,39 @@ func (f *fetch) claim(ask func(b *Sub) (first func())) {
 		b.pending++
 	}
 	s.want(b, nil, ask(b))
+	f.topic = b.Topic()
 }
 
 func (f *fetch) onAccess(a *access) {
-	if err := a.canGet(); err != nil {
-		f.respond(f.b, err)
-		f.done(false)
-		return
-	}
-	f.s.waits(f.id, f.rid, waitLoad)
+	f.judge(a)
 	if f.b.granted {
 		w := f.b.ensureWork()
-		w.granted = append(w.granted, f)
+		w.judged = append(w.judged, f)
 		return
 	}
 	f.load()
 }
 
-// load finishes the fetch when the resource and its references are loaded, and
-// then the fetches that were granted access in the meantime. They finish one by
-// one: each response changes what the next one includes.
+// judge notes an access result.
+func (f *fetch) judge(a *access) {
+	if f.denied = a.canGet(); f.denied == nil {
+		f.s.waits(f.id, f.rid, waitLoad)
+	}
+}
+
+// load finishes the fetch: if access is granted, when the resource and its references are loaded.
+// Then it finishes those that have got their access results in the meantime, one by one: each
+// response changes what the next one includes.
 func (f *fetch) load() {
 	for f != nil {
 		b := f.b
 		b.granted = true
-		if b.state == subDeleted {
-			b.s.reload(b, nil, nil)
-		}
-		if b.state != subSent && b.s.incomplete(b) {
+		switch {
+		case f.denied != nil:
+		case f.outdated():
+			f.askAgain()
+			return
+		case b.state != subSent && b.s.incomplete(b):
 			f.await()
 			return
 		}
@@ -124,33 +132,52 @@ func (f *fetch) load() {
 // await has the fetch go on when what is loading has loaded.
 func (f *fetch) await() {
 	newWaiter(f.s, []*Sub{f.b}, func() {
-		if f.b.state == subDeleted { // another message has sent it meanwhile, and its end
-			f.load()
+		if f.outdated() {
+			f.askAgain()
 			return
 		}
 		f.finish().load()
 	})
 }
 
+// outdated reports whether the resource has ended since access to it was asked for: another message
+// has sent it meanwhile, and its end, or another request has it loaded again. Access to what loads
+// again may have been revoked in between.
+func (f *fetch) outdated() bool {
+	return f.b.state != subFailed && f.b.Topic() != f.topic
+}
+
+// askAgain has a fetch that is outdated start again. Those that follow it wait.
+func (f *fetch) askAgain() {
+	s, b := f.s, f.b
+	s.waits(f.id, f.rid, waitAccess)
+	s.freeze()
+	s.want(b, nil, b.requestAccess())
+	f.topic = b.Topic()
+	s.thaw()
+	b.withAccess(limit.Access, accessFunc(func(a *access) {
+		f.judge(a)
+		f.load()
+	}))
+}
+
 // finish responds and returns the next fetch to finish, nil if there is none.
 func (f *fetch) finish() (next *fetch) {
-	b := f.b
-	more := b.work != nil && len(b.work.granted) > 0
+	b, err := f.b, f.denied
+	more := b.work != nil && len(b.work.judged) > 0
 	b.granted = more
 	// If f is the last one, done may start the next request, which sets granted.
-	if b.state == subFailed {
-		f.respond(b, b.work.err)
-		f.done(false)
-	} else {
-		f.respond(b, nil)
-		f.done(true)
+	if err == nil && b.state == subFailed {
+		err = b.work.err
 	}
+	f.respond(b, err)
+	f.done(err == nil)
 	if !more || b.s.closed {
 		return nil
 	}
 	w := b.work
-	next, w.granted[0] = w.granted[0], nil
-	w.granted = w.granted[1:]
+	next, w.judged[0] = w.judged[0], nil
+	w.judged = w.judged[1:]
 	return next
 }
 

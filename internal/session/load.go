@@ -74,7 +74,7 @@ func (s *Session) reload(b *Sub, loads *throttle, first func()) {
 		stale = w.snap
 	}
 	w.dropEvents(s.env.Metrics)
-	*w = work{onAccess: w.onAccess, granted: w.granted, err: w.err, staleCopy: stale}
+	*w = work{onAccess: w.onAccess, judged: w.judged, err: w.err, staleCopy: stale}
 	s.load(b, loads, first)
 }
 

@@ -109,9 +109,9 @@ func waits(b *Sub) string {
 		switch {
 		case w.blocked.event != nil || len(w.waiters) > 0:
 			return "references"
-		case !w.onAccess.empty():
+		case w.onAccess.len() > 0:
 			return "access"
-		case len(w.granted) > 0:
+		case len(w.judged) > 0:
 			return "a request"
 		}
 	}
@@ -369,6 +369,9 @@ func arrive(s *Session, m *MovedSub, a *Arrival) *Sub {
 		w.hold(ev, s.env.Metrics)
 	}
 	a.Seams[m.Topic].Topic.Join(b, &b.Member, s.out, s.variant())
+	if !notified(b) {
+		b.dropAccess() // the resource has ended here: its events do not reach b
+	}
 	return b
 }
 

@@ -191,7 +191,7 @@ func TestMoveKeeps(t *testing.T) {
 			p.do(c, "subscribe r.a", "subscribe r.b")
 		}, Moved{Subs: []MovedSub{
 			{RID: "r.a", State: "sent", Direct: 1, Snapshot: 1, Access: granted},
-			{RID: "r.b", State: "sent", Snapshot: 1, Access: &MovedAccess{Call: "*"}},
+			{RID: "r.b", State: "sent", Snapshot: 1, Access: &MovedAccess{}},
 		}}, func(p *pair, c *testClient) { p.do(c, "subscribe r.b") }, []string{`A < {"error":{"code":"system.accessDenied"`}},
 
 		"a copy of what is deleted": {func(p *pair, c *testClient) {

@@ -42,6 +42,7 @@ type world struct {
 	denied  map[string]bool
 	known   map[accessKey]bool // an answer is there that the session must keep
 	outdate map[accessKey]int  // how often access was to be asked again
+	ended   map[accessKey]bool // the client may have yet to get the end of the resource: no answer lasts
 	away    bool               // no service answers
 	pauses  []time.Duration
 	log     *strings.Builder
@@ -86,7 +87,7 @@ func (w *world) askAccess(name string, payload []byte) func() {
 		}
 		at, held := w.outdate[k], c.holds.has(name)
 		return func() {
-			if held && w.outdate[k] == at && c.holds.has(name) {
+			if held && w.outdate[k] == at && c.holds.has(name) && !w.ended[k] {
 				w.known[k] = true
 			}
 		}
@@ -143,7 +144,7 @@ func (w *world) Request(_ limit.Priority, name, subject string, payload []byte, 
 		ok := !w.denied[name]
 		w.logf("  answer %s: %v", subject, ok)
 		answered()
-		done(fmt.Appendf(nil, `{"result":{"get":%v,"call":"*"}}`, ok), nil)
+		done([]byte(map[bool]string{true: `{"result":{"get":true,"call":"*"}}`, false: `{"result":{"get":false}}`}[ok]), nil)
 	})
 }
 
@@ -348,6 +349,11 @@ func (w *world) change(i int) {
 	case n == 0:
 		e = state.NewDelete(snap)
 		w.service[name] = nil
+		for _, c := range w.clients {
+			k := accessKey{c.name, name}
+			w.again(k)
+			w.ended[k] = true
+		}
 	case n == 1:
 		w.pings[name]++
 		e = state.NewCustom("ping", fmt.Appendf(nil, `{"n":%d}`, w.pings[name]), snap)
@@ -423,7 +429,7 @@ func (w *world) refsOf(name string) []uint64 {
 }
 
 func newWorld(t *testing.T, seed uint64, limits Limits) *world {
-	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), service: map[string]*state.Snapshot{}, subs: map[uint64]string{}, denied: map[string]bool{}, known: map[accessKey]bool{}, outdate: map[accessKey]int{}, pings: map[string]int{}, log: new(strings.Builder)}
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), service: map[string]*state.Snapshot{}, subs: map[uint64]string{}, denied: map[string]bool{}, known: map[accessKey]bool{}, outdate: map[accessKey]int{}, ended: map[accessKey]bool{}, pings: map[string]int{}, log: new(strings.Builder)}
 	w.env = &Env{
 		Bus: w, Parser: &res.Parser{Interned: new(intern.Cache)}, Limits: limits, Metrics: new(Metrics),
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Post: func(f func()) { w.answers = append(w.answers, f) },
@@ -515,6 +521,7 @@ func (c *testClient) connect() {
 	c.holds.dropped = func(rid string) {
 		delete(c.pings, rid)
 		c.w.again(accessKey{c.name, rid})
+		delete(c.w.ended, accessKey{c.name, rid})
 	}
 	for i := range resources {
 		c.holds.dropped(rid(i))

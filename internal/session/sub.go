@@ -45,7 +45,7 @@ type Sub struct {
 	holds    uint8
 	asking   bool // an access request is in flight
 	outdated bool // its result may be outdated when it arrives
-	granted  bool // a fetch was granted access and waits for the load
+	granted  bool // a fetch was granted access and waits for the load, or for access to be granted again
 	reaccess bool // an access recheck is due when nothing holds the events
 	// retryAccess: after a NATS gap, retry with back-off until a service replies.
 	retryAccess bool
@@ -73,7 +73,7 @@ type work struct {
 	staleCopy *state.Snapshot // the deleted copy that the client has while a new one loads
 	waiters   []*waiter       // wait for this subscription to load
 	onAccess  accessUsers
-	granted   []*fetch  // were granted access, after the fetch that waits for the load
+	judged    []*fetch  // have their access results, and follow the fetch that waits for the load
 	loads     *throttle // limits the loads of its references
 	slot      slot      // its own place in the throttle of the subscription that refers to it
 	err       *res.Error
@@ -114,7 +114,7 @@ func (b *Sub) unjoined() bool {
 }
 
 // leave ends b's membership of its topic. From now on b receives no reaccess
-// events, so it drops its access result and any that is in flight.
+// events, so it drops its access result.
 func (b *Sub) leave() {
 	b.s.env.Hub.Leave(&b.Member)
 	b.dropAccess()
