@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -304,7 +302,7 @@ func (h *Handler) Plan(resp *Response, q *Query) Plan {
 			p.Do = Stream
 			query, _ = CutLost(query)
 		}
-		p.RID, ok = h.RID(q.Path, query)
+		p.RID, ok = toRID(q.Path[len(h.prefix):], query, q.Interned)
 	case http.MethodPost:
 		p.RID, p.Method, ok = h.Method(q.Path, q.RawQuery)
 	default:
@@ -369,12 +367,7 @@ func (h *Handler) encoded(resp *Response, q *Query, g *session.Graph, quick int)
 		resp.Fail(err)
 		return true
 	}
-	tag := resp.Header.Get("Etag") // a service's own takes precedence
-	resp.sum, resp.summed = sha256.Sum256(body), true
-	if tag == "" {
-		tag = entityTag(resp.sum)
-		resp.Header["Etag"] = []string{tag}
-	}
+	tag := resp.tag(body, shared && !h.compressible(body))
 	cacheControl(resp.Header)
 	if matchesTag(q.IfNoneMatch, tag) {
 		h.o.Metrics.NotModified.Add(1)
@@ -415,16 +408,6 @@ func cacheControl(header http.Header) {
 	if header["Set-Cookie"] != nil {
 		header.Set("Cache-Control", "private, no-cache")
 	}
-}
-
-// entityTag returns the weak entity tag of a body (RFC 9110 section 8.8.3), which is the same for
-// all its content codings.
-func entityTag(sum [sha256.Size]byte) string {
-	var b [24]byte
-	copy(b[:], `W/"`)
-	base64.RawURLEncoding.Encode(b[3:23], sum[:15])
-	b[23] = '"'
-	return string(b[:])
 }
 
 // Called builds the response to POST, and to the methods mapped to a call method, from what a

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 
+	"sluice/internal/intern"
 	"sluice/internal/res"
 )
 
@@ -25,7 +26,7 @@ func (h *Handler) RID(path, rawQuery string) (rid string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	return toRID(path, rawQuery)
+	return toRID(path, rawQuery, nil)
 }
 
 // Method returns the resource ID and the method that the target of a POST names. The method is the
@@ -36,19 +37,19 @@ func (h *Handler) Method(path, rawQuery string) (rid, method string, ok bool) {
 	if !ok || cut < 0 {
 		return "", "", false
 	}
-	if method, ok = unescape(path[cut+1:]); !ok || !res.ValidPart(method) {
+	if method, ok = unescape(path[cut+1:], nil); !ok || !res.ValidPart(method) {
 		return "", "", false
 	}
-	rid, ok = toRID(path[:cut], rawQuery)
+	rid, ok = toRID(path[:cut], rawQuery, nil)
 	return rid, method, ok
 }
 
-func toRID(path, rawQuery string) (rid string, ok bool) {
+func toRID(path, rawQuery string, interned *intern.Cache) (rid string, ok bool) {
 	// A trailing slash is invalid also as the end of an escaped query.
 	if strings.HasSuffix(path, "/") {
 		return "", false
 	}
-	if rid, ok = unescape(path); !ok {
+	if rid, ok = unescape(path, interned); !ok {
 		return "", false
 	}
 	if rawQuery != "" {
@@ -59,14 +60,12 @@ func toRID(path, rawQuery string) (rid string, ok bool) {
 
 // unescape turns slashes into dots, and decodes percent-encoding. It returns false for a literal
 // dot or malformed encoding.
-func unescape(path string) (s string, ok bool) {
+func unescape(path string, interned *intern.Cache) (s string, ok bool) {
 	if strings.IndexByte(path, '.') >= 0 {
 		return "", false
 	}
-	if strings.IndexByte(path, '%') < 0 {
-		return strings.ReplaceAll(path, "/", "."), true
-	}
-	b := make([]byte, 0, len(path))
+	var short [64]byte
+	b := short[:0]
 	for i := 0; i < len(path); i++ {
 		switch c := path[i]; c {
 		case '/':
@@ -81,7 +80,7 @@ func unescape(path string) (s string, ok bool) {
 			b = append(b, c)
 		}
 	}
-	return string(b), true
+	return interned.Of(b), true
 }
 
 func isHex(c byte) bool {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"sluice/internal/intern"
 )
 
 // Query is what a request's head says, whichever server has read it.
@@ -20,6 +22,8 @@ type Query struct {
 	AcceptEncoding []string
 	IfNoneMatch    []string
 	RequestHeaders []string // Access-Control-Request-Headers
+
+	Interned *intern.Cache // has the resource IDs of earlier requests; may be nil
 }
 
 // queryOf returns the query of a request on net/http.
@@ -50,6 +54,18 @@ type Response struct {
 	buffer *buffer
 	packer *compressor
 	coding coding // of packer
+
+	tags *tagMemo // of the user's responses; may be nil
+}
+
+// NewResponse returns a response that can be used again, with Reset.
+func NewResponse() Response { return Response{Header: make(http.Header), tags: new(tagMemo)} }
+
+// Reset frees the response, and makes it an empty one.
+func (resp *Response) Reset() {
+	resp.Free()
+	clear(resp.Header)
+	*resp = Response{Header: resp.Header, tags: resp.tags}
 }
 
 // Free releases the memory that Body may be part of, unless it is Shared.
@@ -127,13 +143,15 @@ func AppendFields(dst []byte, header http.Header) []byte {
 		}
 		for _, v := range header[name] {
 			dst = append(append(dst, name...), ": "...)
-			v = strings.Trim(v, " \t\r\n")
-			for i := range len(v) {
-				c := v[i]
+			if v != "" && (v[0] <= ' ' || v[len(v)-1] <= ' ') {
+				v = strings.Trim(v, " \t\r\n")
+			}
+			start := len(dst)
+			dst = append(dst, v...)
+			for i, c := range dst[start:] {
 				if c == '\r' || c == '\n' {
-					c = ' '
+					dst[start+i] = ' '
 				}
-				dst = append(dst, c)
 			}
 			dst = append(dst, "\r\n"...)
 		}

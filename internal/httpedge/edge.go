@@ -205,7 +205,7 @@ type Loop struct {
 // the loop, and outbox returns the outbox of a stream.
 func (e *Edge) NewLoop(n *netpoll.Loop, env *session.Env, post func(f func()), outbox func(c *netpoll.Conn) fanout.Outbox) *Loop {
 	l := &Loop{edge: e, net: n, env: env, post: post, outbox: outbox, heartbeat: e.o.Heartbeat}
-	l.response.Header = make(http.Header)
+	l.response = httpapi.NewResponse()
 	env.Wheel, env.Now, env.Login = n.Wheel(), n.Now, l.login
 	e.loops[n.Index()].Store(l)
 	return l

@@ -106,7 +106,7 @@ func TestPanicOfAnEncoding(t *testing.T) {
 	}
 	f := startLooped(t, func(l *Loop, c *netpoll.Conn, head *wsproto.Head) bool {
 		p := &plainRequest{l: l, conn: c}
-		readQuery(&p.query, head)
+		readQuery(&p.query, head, nil)
 		c.Session = p
 		p.number = l.requests.number()
 		p.session = session.NewHTTP(l.env, p, "r")

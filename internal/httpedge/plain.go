@@ -10,6 +10,7 @@ import (
 	"unique"
 
 	"sluice/internal/httpapi"
+	"sluice/internal/intern"
 	"sluice/internal/metrics"
 	"sluice/internal/owner"
 	"sluice/internal/res"
@@ -69,7 +70,7 @@ func (l *Loop) Request(c *netpoll.Conn, head *wsproto.Head, body []byte) bool {
 		return false
 	}
 	p := &plainRequest{l: l, conn: c}
-	readQuery(&p.query, head)
+	readQuery(&p.query, head, l.env.Parser.Interned)
 	found := e.o.Tokens.Find(head.Target, head)
 	p.query.RawQuery = found.Query(p.query.RawQuery)
 	resp := l.newResponse()
@@ -187,9 +188,7 @@ func (p *plainRequest) leave() { p.l.requests.end(p.number) }
 
 // newResponse returns the loop's response, empty. It is valid until the next call.
 func (l *Loop) newResponse() *httpapi.Response {
-	l.response.Free()
-	clear(l.response.Header)
-	l.response = httpapi.Response{Header: l.response.Header}
+	l.response.Reset()
 	return &l.response
 }
 
@@ -228,7 +227,7 @@ func (p *plainRequest) later(work func(*httpapi.Response)) {
 	l := p.l
 	e := &l.edge.encoding
 	resp := l.response
-	l.response = httpapi.Response{Header: make(http.Header)}
+	l.response = httpapi.NewResponse()
 	handle := p.conn.Handle()
 	if !e.run(func() {
 		ok := p.contained(&resp, work)
@@ -308,9 +307,9 @@ func (d *dateLine) at(now time.Duration, clock owner.Clock) []byte {
 }
 
 // readQuery copies what determines the response out of a request's head.
-func readQuery(q *httpapi.Query, head *wsproto.Head) {
-	q.Method = methodName(head.Method)
-	q.Path, q.RawQuery = splitTarget(head)
+func readQuery(q *httpapi.Query, head *wsproto.Head, interned *intern.Cache) {
+	q.Method, q.Interned = methodName(head.Method), interned
+	q.Path, q.RawQuery = splitTarget(head, interned)
 	origin := false
 	head.Each(func(name, value []byte) {
 		switch {

@@ -93,7 +93,7 @@ func TestReadQuery(t *testing.T) {
 		t.Fatal(err)
 	}
 	var q httpapi.Query
-	readQuery(&q, &head)
+	readQuery(&q, &head, nil)
 	clear(text) // the query must not refer to it
 	if q.Method != "GET" || q.Path != "/api/a%2Fb" || q.RawQuery != "c=d?e" || q.Origin != "one" || len(q.Accept) != 1 ||
 		q.AcceptEncoding[0] != "gzip" || len(q.IfNoneMatch) != 2 || q.IfNoneMatch[1] != `"b"` || q.RequestHeaders[0] != "X" {

@@ -10,6 +10,7 @@ import (
 
 	"sluice/fanout"
 	"sluice/internal/httpapi"
+	"sluice/internal/intern"
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
@@ -136,7 +137,7 @@ func (l *Loop) Stream(c *netpoll.Conn, head *wsproto.Head) bool {
 		return false
 	}
 	found := e.o.Tokens.Find(head.Target, head)
-	path, query := splitTarget(head)
+	path, query := splitTarget(head, nil)
 	query, lost := httpapi.CutLost(found.Query(query))
 	rid, ok := e.api.RID(path, query)
 	header := make(http.Header)
@@ -214,8 +215,11 @@ func accepts(head *wsproto.Head) (values []string) {
 }
 
 // splitTarget returns the escaped path and the query of a request's target.
-func splitTarget(head *wsproto.Head) (path, query string) {
-	path, query, _ = strings.Cut(string(head.Target), "?")
+func splitTarget(head *wsproto.Head, interned *intern.Cache) (path, query string) {
+	if bytes.IndexByte(head.Target, '?') >= 0 {
+		interned = nil // it may have a secret
+	}
+	path, query, _ = strings.Cut(interned.Of(head.Target), "?")
 	if !strings.HasPrefix(path, "/") {
 		path = string(head.Path()) // of the absolute form
 	}
