@@ -36,8 +36,8 @@ func Example() {
 
 	a, b := &client{name: "a"}, &client{name: "b"}
 	v := fanout.VariantOf(fanout.Message, false)
-	hub.Join(a, &a.Member, a, v, "clock", "clock", "", nil)
-	hub.Join(b, &b.Member, b, v, "clock", "clock", "", nil)
+	hub.Join(a, a, v, "clock", "clock", "", nil)
+	hub.Join(b, b, v, "clock", "clock", "", nil)
 
 	// The source replies with updates that have the subscription's ref, here the first one.
 	snap := state.NewModel([]res.Prop{{Key: "hour", Value: res.Value{Raw: "1"}}})

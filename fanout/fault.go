@@ -43,7 +43,7 @@ func (h *Hub) Mend() Subscriber {
 		return nil
 	}
 	m := &d.topic.members[d.i]
-	d.skip = m.m
+	d.skip = m.sub.membership()
 	return m.sub
 }
 
@@ -58,7 +58,7 @@ func (h *Hub) Resume() {
 		return
 	}
 	// The failing subscriber has left, and another has its index; or it is still there.
-	if d.skip != nil && d.i < len(t.members) && t.members[d.i].m == d.skip {
+	if d.skip != nil && d.i < len(t.members) && t.members[d.i].sub.membership() == d.skip {
 		d.i++
 	}
 	d.skip = nil

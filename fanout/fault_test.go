@@ -54,7 +54,7 @@ func fiveBombers(t *testing.T) (*Hub, *recorder, []*bomber) {
 	var subs []*bomber
 	for range 5 {
 		b := &bomber{}
-		h.Join(b, &b.Member, b, current, "x", "x", "", nil)
+		h.Join(b, b, current, "x", "x", "", nil)
 		subs = append(subs, b)
 	}
 	h.load(r, "x", bigCollection(2))
@@ -164,7 +164,7 @@ func TestShardStartsOver(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	late := &bomber{}
-	h.Join(late, &late.Member, late, current, "y", "y", "", nil)
+	h.Join(late, late, current, "y", "y", "", nil)
 	h.Apply(state.Update{Ref: r.refs["y?"], Kind: state.Synced, Snapshot: bigCollection(1)})
 	if got := strings.Join(late.got, " "); got != "loaded" {
 		t.Errorf("got %q", got)

@@ -109,12 +109,12 @@ func NewHub(source Source, framers Framers, arena *pool.Arena, m *Metrics) *Hub 
 // topic sends no request.
 func (h *Hub) Find(rid, name, query string) *Topic { return h.topics.find(topicKey{rid, name, query}) }
 
-// Join makes sub, which embeds m, a member of the topic of rid and returns the
+// Join makes sub a member of the topic of rid and returns the
 // topic. rid is the resource ID as the client writes it; services know it by name
 // and query. If the topic is loading, sub.Loaded is called at the end of that. A
 // new member gets no events on the fast path before SetReady. first is that of
 // Source.Subscribe; it is nil if there is such a topic already (Find).
-func (h *Hub) Join(sub Subscriber, m *Member, out Outbox, v Variant, rid, name, query string, first func()) *Topic {
+func (h *Hub) Join(sub Subscriber, out Outbox, v Variant, rid, name, query string, first func()) *Topic {
 	key := topicKey{rid, name, query}
 	t := h.topics.find(key)
 	if t == nil {
@@ -126,7 +126,7 @@ func (h *Hub) Join(sub Subscriber, m *Member, out Outbox, v Variant, rid, name, 
 	} else if invariants.Enabled {
 		invariants.Check(first == nil, "%s: first is given, but the topic exists", rid)
 	}
-	t.add(sub, m, out, v)
+	t.add(sub, out, v)
 	h.metrics.Members.Add(1)
 	return t
 }

@@ -103,8 +103,8 @@ func want(t *testing.T, what string, got []string, want ...string) {
 func TestTopicLife(t *testing.T) {
 	h, r := newTestHub()
 	var a, b sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
-	h.Join(&b, &b.Member, &b, current, "x", "x", "", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
+	h.Join(&b, &b, current, "x", "x", "", nil)
 	want(t, "one load for two members", r.asked, "+x?")
 	if found := h.Find("x", "x", ""); found != a.Topic() || found.Alive() {
 		t.Error("Find does not return the loading topic, or it counts as alive")
@@ -127,10 +127,10 @@ func TestTopicLife(t *testing.T) {
 func TestLateUpdatesDoNotReachSuccessor(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
 	old := r.refs["x?"]
 	h.Leave(&a.Member)
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
 	if r.refs["x?"] == old {
 		t.Fatal("a ref is used twice")
 	}
@@ -144,11 +144,11 @@ func TestLateUpdatesDoNotReachSuccessor(t *testing.T) {
 func TestFailedLoadIsForgotten(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Failed, Err: res.ErrTimeout})
 	want(t, "a", a.got, "failed system.timeout")
 	h.Leave(&a.Member)
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
 	want(t, "the hub subscribes again, without an unsubscribe", r.asked, "+x?", "+x?")
 }
 
@@ -161,7 +161,7 @@ func TestReadyMembersShareBytes(t *testing.T) {
 		s *sub
 		v Variant
 	}{{&now, current}, {&now2, current}, {&old, old120}, {&old2, current}, {&busy, current}} {
-		h.Join(m.s, &m.s.Member, m.s, m.v, "x", "x", "", nil)
+		h.Join(m.s, m.s, m.v, "x", "x", "", nil)
 	}
 	s := model(t, 1)
 	h.load(r, "x", s)
@@ -188,7 +188,7 @@ func TestEventsThatChangeReferencesGoToTheSession(t *testing.T) {
 	h, r := newTestHub()
 	var a, b sub
 	for _, m := range []*sub{&a, &b} {
-		h.Join(m, &m.Member, m, current, "x", "x", "", nil)
+		h.Join(m, m, current, "x", "x", "", nil)
 	}
 	s := model(t, 1)
 	h.load(r, "x", s)
@@ -218,7 +218,7 @@ func TestEventsThatChangeReferencesGoToTheSession(t *testing.T) {
 func TestDeleteEndsTheTopic(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
 	s := model(t, 1)
 	h.load(r, "x", s)
 	a.SetReady(true)
@@ -236,7 +236,7 @@ func TestDeleteEndsTheTopic(t *testing.T) {
 func TestSynced(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
 	h.load(r, "x", state.NewCollection([]res.Value{number(1), number(2), number(3)}))
 	a.SetReady(true)
 	a.got = nil
@@ -251,8 +251,8 @@ func TestSynced(t *testing.T) {
 func TestReaccess(t *testing.T) {
 	h, r := newTestHub()
 	var a, b sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
-	h.Join(&b, &b.Member, &b, current, "y", "y", "q", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
+	h.Join(&b, &b, current, "y", "y", "q", nil)
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Reaccess})
 	h.ResetAccess(Gap, func(name string) bool { return name == "y" })
 	want(t, "a", a.got, "reaccess 0")
@@ -268,7 +268,7 @@ func broadcastTo(t testing.TB, members int) (h *Hub, apply func()) {
 	h, r := newTestHub()
 	for range members {
 		s := &sub{}
-		h.Join(s, &s.Member, &discard{}, current, "x", "x", "", nil)
+		h.Join(s, &discard{}, current, "x", "x", "", nil)
 	}
 	s := model(t, 1)
 	h.load(r, "x", s)

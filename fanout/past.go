@@ -148,8 +148,8 @@ func (t *Topic) Since() time.Duration {
 
 // Join makes sub a member, as Hub.Join does, of a topic that has loaded. It may have ended since:
 // then the member gets no more events.
-func (t *Topic) Join(sub Subscriber, m *Member, out Outbox, v Variant) {
-	t.add(sub, m, out, v)
+func (t *Topic) Join(sub Subscriber, out Outbox, v Variant) {
+	t.add(sub, out, v)
 	t.hub.metrics.Members.Add(1)
 }
 

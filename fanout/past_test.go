@@ -18,8 +18,8 @@ func TestPastIsDropped(t *testing.T) {
 	ours.Now = func() time.Duration { return now }
 	theirs.Now = ours.Now
 	var a, b sub
-	ours.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
-	theirs.Join(&b, &b.Member, &b, current, "x", "x", "", nil)
+	ours.Join(&a, &a, current, "x", "x", "", nil)
+	theirs.Join(&b, &b, current, "x", "x", "", nil)
 	snap := model(t, 1)
 	ours.load(r, "x", snap)
 	theirs.load(r2, "x", snap)
@@ -70,10 +70,10 @@ func TestPastOfEndedTopic(t *testing.T) {
 	Remember(theirs, true)
 	var a, b sub
 	snap := model(t, 1)
-	ours.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	ours.Join(&a, &a, current, "x", "x", "", nil)
 	ours.load(r, "x", snap)
 	join := func() {
-		theirs.Join(&b, &b.Member, &b, current, "x", "x", "", nil)
+		theirs.Join(&b, &b, current, "x", "x", "", nil)
 		theirs.load(r2, "x", snap)
 	}
 	event := func(h *Hub, r *recorder, name string) {
@@ -113,7 +113,7 @@ func TestPastOfRechecks(t *testing.T) {
 	h, r := newTestHub()
 	Remember(h, true)
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Reaccess})
 	h.load(r, "x", model(t, 1))
 	h.ResetAccess(Gap, func(string) bool { return true })

@@ -14,7 +14,7 @@ func TestLongDifferenceIsAScript(t *testing.T) {
 	h, r := newTestHub()
 	h.Portion = 4
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
 	h.load(r, "x", bigCollection(3))
 	values := []res.Value{number(7), number(8), {Kind: res.Reference, Raw: `{"rid":"y"}`, RID: "y"}}
 	h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Synced, Snapshot: state.NewCollection(values)})

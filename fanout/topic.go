@@ -53,7 +53,8 @@ func (v Variant) index() int {
 	return int(v)
 }
 
-// Subscriber is one client's subscription of a topic. The hub calls it on its loop.
+// Subscriber is one client's subscription of a topic: it embeds its Member. The hub calls it on its
+// loop.
 type Subscriber interface {
 	// Loaded is called when the topic is loaded, or has failed (Topic.Error).
 	Loaded()
@@ -66,6 +67,8 @@ type Subscriber interface {
 	Script(s *Script, prev *state.Snapshot)
 	// Reaccess is called when access to the resource must be rechecked.
 	Reaccess(why Reason)
+	// membership is that of the Member which a subscriber embeds.
+	membership() *Member
 }
 
 // Reason is why access must be rechecked.
@@ -87,6 +90,8 @@ type Member struct {
 	topic *Topic
 	pos   int32 // index in topic.members
 }
+
+func (m *Member) membership() *Member { return m }
 
 // Topic returns the topic, nil if there is none.
 func (m *Member) Topic() *Topic { return m.topic }
@@ -118,7 +123,6 @@ func (m *Member) SetOutbox(out Outbox) {
 type member struct {
 	out     Outbox
 	sub     Subscriber
-	m       *Member
 	ready   bool
 	variant Variant
 }
@@ -186,16 +190,17 @@ func (t *Topic) gone() {
 	t.phase = phaseGone
 }
 
-func (t *Topic) add(sub Subscriber, m *Member, out Outbox, v Variant) {
+func (t *Topic) add(sub Subscriber, out Outbox, v Variant) {
+	m := sub.membership()
 	m.topic, m.pos = t, int32(len(t.members))
-	t.members = append(t.members, member{out: out, sub: sub, m: m, variant: v})
+	t.members = append(t.members, member{out: out, sub: sub, variant: v})
 }
 
 func (t *Topic) remove(m *Member) {
 	last := len(t.members) - 1
 	if pos := m.pos; int(pos) != last {
 		t.members[pos] = t.members[last]
-		t.members[pos].m.pos = pos
+		t.members[pos].sub.membership().pos = pos
 	}
 	t.members[last] = member{}
 	t.members = t.members[:last]
@@ -217,7 +222,7 @@ func (t *Topic) each(f func(Subscriber)) {
 func (h *Hub) callRest() {
 	d := &h.at
 	for ; d.i < len(d.members); d.i++ {
-		if m := &d.members[d.i]; m.m.topic == d.topic {
+		if m := &d.members[d.i]; m.sub.membership().topic == d.topic {
 			d.call(m.sub)
 		}
 	}

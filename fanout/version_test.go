@@ -12,7 +12,7 @@ import (
 func TestVersionsShare(t *testing.T) {
 	h, r := newTestHub()
 	var a sub
-	h.Join(&a, &a.Member, &a, current, "x", "x", "", nil)
+	h.Join(&a, &a, current, "x", "x", "", nil)
 	h.load(r, "x", bigCollection(5000))
 	topic := a.Topic()
 	at := []*state.Snapshot{topic.Snapshot()}

@@ -196,6 +196,7 @@ type Loop struct {
 	heartbeat time.Duration // Options.Heartbeat
 
 	// Of the newest clients: the next one often sends the same.
+	heads       headMemo
 	headers     headerMemo
 	hosts, uris memo
 }

@@ -15,22 +15,22 @@ import (
 // auth requests (session.Peer). Clients of one kind send the same header, and share it in memory.
 type Peer struct {
 	conn   *netpoll.Conn
-	header unique.Handle[string] // raw JSON
-	host   unique.Handle[string]
-	uri    unique.Handle[string]
+	head   unique.Handle[description]
 	remote string // address from a trusted proxy; empty: the connection's
 }
+
+// description is what auth requests say of the head of a client's request.
+type description struct{ header, host, uri unique.Handle[string] } // header is raw JSON
 
 // Peer returns the description of a client from its request's head, and the token that the request
 // carries, which is no part of the description.
 func (l *Loop) Peer(c *netpoll.Conn, head *wsproto.Head) (p Peer, token string) {
 	found := l.edge.o.Tokens.Find(head.Target, head)
-	p = Peer{
-		conn:   c,
+	p = Peer{conn: c, head: l.heads.of(description{
 		header: l.headers.of(head, &found),
 		host:   l.hosts.of(head.Get("Host")),
 		uri:    l.uris.of(found.Target(head.Target)),
-	}
+	})}
 	if f := &l.edge.forwarding; len(f.networks()) > 0 {
 		peer := c.RemoteAddr()
 		if remote := f.ofHead(peer, head); remote != peer {
@@ -50,14 +50,15 @@ func (p *Peer) Ending() (reason string, code uint16) {
 }
 
 // URI returns the target of the client's request.
-func (p *Peer) URI() string { return p.uri.Value() }
+func (p *Peer) URI() string { return p.head.Value().uri.Value() }
 
 // Fault implements session.Faulter.
 func (p *Peer) Fault() { p.conn.Fault() }
 
 // Describe implements session.Peer.
 func (p *Peer) Describe(r *res.AuthRequest) {
-	r.Header, r.Host, r.URI = p.header.Value(), p.host.Value(), p.uri.Value()
+	d := p.head.Value()
+	r.Header, r.Host, r.URI = d.header.Value(), d.host.Value(), d.uri.Value()
 	if r.RemoteAddr = p.remote; r.RemoteAddr == "" {
 		r.RemoteAddr = p.conn.RemoteAddr()
 	}
@@ -72,6 +73,19 @@ func (m *memo) of(text []byte) unique.Handle[string] {
 		m.last = unique.Make(string(text))
 	}
 	return m.last
+}
+
+// headMemo is a memo of descriptions.
+type headMemo struct {
+	last   description
+	handle unique.Handle[description]
+}
+
+func (m *headMemo) of(d description) unique.Handle[description] {
+	if m.last != d {
+		m.last, m.handle = d, unique.Make(d)
+	}
+	return m.handle
 }
 
 // headerMemo caches the newest header in the form of auth requests. The zero value is ready. A loop
@@ -123,7 +137,8 @@ type PeerState struct{ Header, Host, URI, Remote []byte }
 
 // State returns what p says.
 func (p *Peer) State() PeerState {
-	return PeerState{[]byte(p.header.Value()), []byte(p.host.Value()), []byte(p.uri.Value()), []byte(p.remote)}
+	d := p.head.Value()
+	return PeerState{[]byte(d.header.Value()), []byte(d.host.Value()), []byte(d.uri.Value()), []byte(p.remote)}
 }
 
 // Join makes the Peer of a client that has come from another process. Leave follows.
@@ -132,7 +147,7 @@ func (l *Loop) Join(c *netpoll.Conn, s PeerState) Peer {
 		l.edge.o.Addresses.Return(ratelimit.KeyOf(addrOf(string(s.Remote))))
 	}
 	return Peer{
-		conn: c, header: unique.Make(string(s.Header)), host: unique.Make(string(s.Host)), uri: unique.Make(string(s.URI)),
-		remote: string(s.Remote),
+		conn: c, remote: string(s.Remote),
+		head: unique.Make(description{unique.Make(string(s.Header)), unique.Make(string(s.Host)), unique.Make(string(s.URI))}),
 	}
 }

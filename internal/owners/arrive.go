@@ -89,7 +89,7 @@ func (k *keeper) Reaccess(fanout.Reason)                 {}
 // has its state, or failed to; nil: it has it.
 func keep(l *Loop, r Resource, loaded func(*res.Error)) *keeper {
 	k := &keeper{loaded: loaded}
-	if k.topic = l.Env.Hub.Join(k, &k.Member, nil, fanout.VariantOf(fanout.Message, false), r.RID, r.Name, r.Query, nil); k.topic.Settled() {
+	if k.topic = l.Env.Hub.Join(k, nil, fanout.VariantOf(fanout.Message, false), r.RID, r.Name, r.Query, nil); k.topic.Settled() {
 		k.Loaded()
 	}
 	return k
@@ -394,26 +394,23 @@ func (a *arrival) open(c *netpoll.Conn, m *moved) {
 	set := l.set
 	var peer session.Peer
 	var p *httpedge.Peer
+	var s *session.Session
 	var begin func(*session.Session)
 	var ended func()
 	form, out := fanout.Message, set.o.Trace.Frames(c, m.Session.CID)
 	if m.Stream != nil {
 		form, out = fanout.Stream, set.o.Trace.Events(c)
+		s = new(session.Session)
 		peer, p, begin, ended = l.http.JoinStream(c, m.Peer, m.Stream, func() { l.guestLeft(m.Session.CID) })
 	} else {
 		if m.Socket.Deflate {
 			form = fanout.Deflated
 		}
 		cl := &client{guest: true, Peer: l.http.Join(c, m.Peer)}
-		peer, p = cl, &cl.Peer
-		begin = func(s *session.Session) {
-			cl.session = s
-			c.Session = cl
-		}
+		peer, p, s = cl, &cl.Peer, &cl.session
+		begin = func(*session.Session) { c.Session = cl }
 	}
-	var s *session.Session
-	err := session.Arrive(&l.Env, peer, out, form, &m.Session, &a.arrival, func(made *session.Session) {
-		s = made
+	err := session.Arrive(s, &l.Env, peer, out, form, &m.Session, &a.arrival, func(s *session.Session) {
 		begin(s)
 		a.clients = append(a.clients, s)
 	}, ended)

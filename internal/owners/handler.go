@@ -16,16 +16,17 @@ import (
 	"sluice/wsproto"
 )
 
-// client is a WebSocket connection with its session. Owned by its loop.
+// client is a WebSocket connection with its session. Owned by its loop. It is one object, of which
+// the session, the connection and the subscriptions keep parts.
 type client struct {
+	session session.Session
 	httpedge.Peer
-	session  *session.Session
 	inFlight natsbus.Group
 	guest    bool // it has the ID of another process: see guests
 }
 
 // Session returns the client's session.
-func (c *client) Session() *session.Session { return c.session }
+func (c *client) Session() *session.Session { return &c.session }
 
 // Closed ends the session of a client that has disconnected.
 func (c *client) Closed() {
@@ -96,7 +97,7 @@ func (h handler) Upgrade(c *netpoll.Conn, head *wsproto.Head) int {
 		return 0 // Open makes the session
 	}
 	cl, token := h.newSession(c, head, extension != "")
-	l.http.Upgrade(&cl.Peer, cl.session, head, token, h.o.Config.WSHeaderAuth, extension)
+	l.http.Upgrade(&cl.Peer, &cl.session, head, token, h.o.Config.WSHeaderAuth, extension)
 	return netpoll.Pending
 }
 
@@ -111,7 +112,7 @@ func (h handler) newSession(c *netpoll.Conn, head *wsproto.Head, deflate bool) (
 		c.EnableDeflate()
 	}
 	cid := h.o.IDs.Conn(c.Handle())
-	cl.session = session.New(&l.Env, cl, h.o.Trace.Frames(c, cid), form, cid)
+	session.Init(&cl.session, &l.Env, cl, h.o.Trace.Frames(c, cid), form, cid)
 	c.Session = cl
 	return cl, token
 }
@@ -121,7 +122,7 @@ func (h handler) Open(c *netpoll.Conn, head *wsproto.Head) {
 	if c.Session == nil {
 		h.newSession(c, head, false)
 	}
-	session.Announce(c.Session.(*client).session)
+	session.Announce(&c.Session.(*client).session)
 }
 
 // Message passes a client's message to its session. The responses to requests that need no service

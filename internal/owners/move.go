@@ -234,7 +234,7 @@ func (p *plan) add(c *netpoll.Conn, s *session.Session) {
 // WebSocket, and no stream that has begun.
 func traveller(c *netpoll.Conn) (*session.Session, *httpedge.Peer, *httpedge.StreamState) {
 	if cl, ok := c.Session.(*client); ok {
-		return cl.session, &cl.Peer, nil
+		return &cl.session, &cl.Peer, nil
 	}
 	return httpedge.MovableStream(c)
 }

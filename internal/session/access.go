@@ -115,7 +115,7 @@ func (s *Session) accessRequest(b *Sub, p limit.Priority, name, query string, cu
 	env := s.env
 	env.payload = append(append(env.payload[:0], "access."...), name...)
 	subject = env.Parser.Interned.Of(env.payload)
-	env.payload = res.AppendAccessRequest(env.payload[:0], s.cid, s.token, query, s.http)
+	env.payload = res.AppendAccessRequest(env.payload[:0], s.cid, s.token(), query, s.http)
 	r := env.takeRequest()
 	r.s, r.b, r.priority, r.name, r.query, r.cuts, r.answer = s, b, p, name, query, cuts, answer
 	return subject, env.payload, r.done
@@ -456,7 +456,7 @@ func (b *Sub) revoke(reason *res.Error) {
 	b.direct = 0
 	b.cancelReaccess()
 	s.collect(b)
-	if s.ended != nil {
-		s.ended()
+	if s.streams() {
+		s.rare.ended()
 	}
 }

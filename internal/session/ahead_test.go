@@ -39,12 +39,12 @@ func (c *testClient) movesWhile(ahead map[string][]overlap.Mark, meanwhile func(
 	})
 	for _, seam := range a.Seams {
 		k := new(keeper)
-		seam.Topic.Join(k, &k.Member, nil, fanout.VariantOf(fanout.Message, false))
+		seam.Topic.Join(k, nil, fanout.VariantOf(fanout.Message, false))
 		defer c.w.env.Hub.Leave(&k.Member)
 	}
 	CloseMoved(old)
 	meanwhile()
-	err := Arrive(c.w.env, c, c, fanout.Message, &m, &a, func(s *Session) { c.s = s }, nil)
+	err := Arrive(new(Session), c.w.env, c, c, fanout.Message, &m, &a, func(s *Session) { c.s = s }, nil)
 	c.w.logf("%s has moved", c.name)
 	return err
 }

@@ -11,8 +11,6 @@ package session
 func (s *Session) collect(loose ...*Sub) {
 	s.freeze()
 	defer s.thaw()
-	loose = append(loose, s.candidates...)
-	s.candidates = nil
 	for len(loose) > 0 {
 		var alive []*Sub
 		for len(loose) > 0 {

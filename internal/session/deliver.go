@@ -187,11 +187,10 @@ func (b *Sub) sendEvent(e *state.Event, added []*Sub) {
 		return
 	}
 	b.ensureWork().snap = e.Next
-	sent := s.markSent(nil, added...)
+	sent, loose := s.markSent(nil, added...)
 	for _, c := range added {
 		c.inSent++
 	}
-	var loose []*Sub
 	for _, rid := range e.RemovedRefs {
 		if c := s.subs.Get(rid); c != nil {
 			c.in--

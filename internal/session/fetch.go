@@ -195,14 +195,14 @@ func (f *fetch) done(ok bool) {
 	case keep:
 		b.direct++
 		var few [4]*Sub
-		sent := s.markSent(few[:0], b)
-		s.collect() // before events: the client has dropped what the old copy referred to
+		sent, loose := s.markSent(few[:0], b)
+		s.collect(loose...) // before events: the client has dropped what the old copy referred to
 		resumeAll(sent)
 		b.resume()
 	default: // a get: the client keeps what it has a reference to, and drops the rest
 		if held := s.referred(b); len(held) > 0 {
-			sent := s.markSent(nil, held...)
-			s.collect()
+			sent, loose := s.markSent(nil, held...)
+			s.collect(loose...)
 			resumeAll(sent)
 		}
 	}

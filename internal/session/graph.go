@@ -11,13 +11,12 @@ import (
 // directed graphs over the same nodes (see Sub). It counts edges and searches;
 // it knows no Session and loads nothing.
 type graph struct {
-	subs       table
-	candidates []*Sub  // have lost an edge; the next collect checks them
-	search     *search // shared by the sessions of a loop
-	mark       uint32  // number of the newest search
+	subs table
+	mark uint32 // number of the newest search
 }
 
-// search is the memory of graph.unsent. It is in use by one search at a time.
+// search is the memory of graph.unsent, which the sessions of a loop share. It is in use by one
+// search at a time.
 type search struct{ found []*Sub }
 
 // keepFound bounds how many subscriptions the memory that is kept for the next
@@ -172,8 +171,12 @@ func (g *graph) unlinkStale(b *Sub, loose []*Sub) []*Sub {
 // included, without passing through one that the client holds. f must not
 // start another such search.
 func (g *graph) unsent(roots []*Sub, f func(*Sub)) {
+	if len(roots) == 0 {
+		return
+	}
 	g.mark++
-	found := g.search.found[:0]
+	memory := &roots[0].s.env.search
+	found := memory.found[:0]
 	add := func(b *Sub) {
 		if b.visit != g.mark && b.state != subSent && b.state != subDeleted && b.state != subDisposed {
 			b.visit = g.mark
@@ -196,8 +199,8 @@ func (g *graph) unsent(roots []*Sub, f func(*Sub)) {
 		f(b)
 	}
 	clear(found)
-	if g.search.found = found[:0]; cap(found) > keepFound {
-		g.search.found = nil
+	if memory.found = found[:0]; cap(found) > keepFound {
+		memory.found = nil
 	}
 }
 
@@ -234,10 +237,11 @@ func (g *graph) referred(roots ...*Sub) []*Sub {
 }
 
 // markSent records that the client was sent roots with their resource set. It returns the
-// subscriptions that are sent now and may have queued events, in the memory of sent, which is
-// empty. The caller resumes them after it has sent the message and counted the edge or root that
-// leads to them.
-func (g *graph) markSent(sent []*Sub, roots ...*Sub) []*Sub {
+// subscriptions that are sent now and may have queued events, in memory, which is empty. The caller
+// resumes them after it has sent the message and counted the edge or root that leads to them. loose
+// have lost an edge, for Session.collect.
+func (g *graph) markSent(memory []*Sub, roots ...*Sub) (sent, loose []*Sub) {
+	sent = memory
 	g.unsent(roots, func(b *Sub) {
 		if b.state == subReady {
 			sent = append(sent, b)
@@ -250,7 +254,7 @@ func (g *graph) markSent(sent []*Sub, roots ...*Sub) []*Sub {
 		stale := b.work.staleCopy
 		b.work.staleCopy = nil
 		g.targets(b, true, func(c *Sub) { c.inSent++ })
-		g.candidates = g.unlink(stale, true, g.candidates)
+		loose = g.unlink(stale, true, loose)
 	}
-	return sent
+	return sent, loose
 }

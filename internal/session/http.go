@@ -113,7 +113,7 @@ func (s *Session) Fetch(rid string, done func(g *Graph, meta *res.Meta, err *res
 func (s *Session) Stream(rid string, done func(set []byte, meta *res.Meta, err *res.Error), ended func()) {
 	showHTTP(s, res.Subscribe, rid, "", nil)
 	before := s.env.Enter(s)
-	s.ended = ended
+	s.ensureRare().ended = ended
 	s.env.inProgress.add(s, res.Subscribe, "", rid, "")
 	Announce(s)
 	s.open(rid, true, func(b *Sub, meta *res.Meta, err *res.Error) {

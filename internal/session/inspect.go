@@ -14,7 +14,7 @@ type Info struct {
 // InfoOf returns what a session knows of its client.
 func InfoOf(s *Session) Info {
 	return Info{
-		CID: s.cid, Protocol: s.version.String(), Token: s.token, HTTP: s.http, Lagging: s.lagging,
+		CID: s.cid, Protocol: s.version.String(), Token: s.token(), HTTP: s.http, Lagging: s.lagging,
 		Requests: int(s.requests), Subscriptions: s.subs.Len(),
 	}
 }

@@ -42,8 +42,8 @@ func TestClosed(t *testing.T) {
 	c.s.SetToken("2", "two")
 	c.s.Grant("3", "three", 1)
 	c.s.Close()
-	if c.s.token != "1" || len(w.env.tokens) != 0 || len(w.answers) != 0 || w.env.Requests() != 0 || strings.Contains(w.log.String(), "A <") {
-		t.Errorf("token %s, %d token IDs, %d requests to services\n%s", c.s.token, len(w.env.tokens), len(w.answers), w.log)
+	if c.s.token() != "1" || len(w.env.tokens) != 0 || len(w.answers) != 0 || w.env.Requests() != 0 || strings.Contains(w.log.String(), "A <") {
+		t.Errorf("token %s, %d token IDs, %d requests to services\n%s", c.s.token(), len(w.env.tokens), len(w.answers), w.log)
 	}
 }
 

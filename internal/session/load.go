@@ -59,7 +59,7 @@ func (s *Session) join(b *Sub, first func()) {
 		defer s.env.Within(s.env.Within(s.env.loader(b)))
 	}
 	name, query := s.resolve(b.rid)
-	t := s.env.Hub.Join(b, &b.Member, s.out, s.variant(), b.rid, name, query, first)
+	t := s.env.Hub.Join(b, s.out, s.variant(), b.rid, name, query, first)
 	if t.Settled() {
 		b.Loaded()
 	}

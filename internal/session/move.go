@@ -72,11 +72,11 @@ func Topics(s *Session, f func(*fanout.Topic)) {
 // waits for anything but the client.
 func Waits(s *Session) (why string) {
 	switch {
-	case s.closed || s.faulty || s.http && s.ended == nil:
+	case s.closed || s.faulty || s.http && !s.streams():
 		return "its end"
 	case s.oldest != nil || s.requests > 0:
 		return "a request"
-	case s.items != nil || s.frozen > 0 || s.proceeding || len(s.candidates) > 0:
+	case s.items != nil || s.frozen > 0 || s.proceeding:
 		return "work that is due"
 	case s.places > 0:
 		return "access, after a reset"
@@ -134,9 +134,9 @@ func travels(b *Sub) bool { return b.seen() || b.inSent > 0 }
 // Move takes a session that can move (Waits) out of this process, with the numbers of its topics
 // and snapshots. The caller closes it.
 func Move(s *Session, topic func(*fanout.Topic) int, snapshot func(*state.Snapshot) int) Moved {
-	m := Moved{CID: s.cid, Token: s.token, TID: s.tid(), Protocol: s.version.String(), Versioned: s.versioned, TellLost: s.tellLost, Lagging: s.lagging, Stream: s.http}
-	if s.grant != nil && s.grant.ends > 0 {
-		m.TokenEnds = max(s.grant.ends-s.env.Now(), 1)
+	m := Moved{CID: s.cid, Token: s.token(), TID: s.tid(), Protocol: s.version.String(), Versioned: s.versioned, TellLost: s.tellLost, Lagging: s.lagging, Stream: s.http}
+	if g := s.grant(); g != nil && g.ends > 0 {
+		m.TokenEnds = max(g.ends-s.env.Now(), 1)
 	}
 	s.subs.each(func(b *Sub) {
 		if !travels(b) {
@@ -289,8 +289,8 @@ var (
 // Arrive goes on with a session of another process, which has passed Check. ready is called when
 // the session is complete, before it sends anything. Its client is sent what has happened since;
 // nothing is asked of services for what it holds. That of a stream calls ended as in
-// Session.Stream.
-func Arrive(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, m *Moved, a *Arrival, ready func(*Session), ended func()) error {
+// Session.Stream. The session is made in s, which is the zero value.
+func Arrive(s *Session, env *Env, peer Peer, out fanout.Outbox, form fanout.Form, m *Moved, a *Arrival, ready func(*Session), ended func()) error {
 	version, bad := res.ParseVersion(m.Protocol)
 	if bad != nil {
 		return errVersion
@@ -300,12 +300,15 @@ func Arrive(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, m *Moved, 
 			return errTopic
 		}
 	}
-	s := New(env, peer, out, form, m.CID)
+	Init(s, env, peer, out, form, m.CID)
 	defer env.Enter(env.Enter(s))
 	if m.Stream {
-		s.http, s.ended = true, ended
+		s.http, s.ensureRare().ended = true, ended
 	}
-	s.version, s.versioned, s.tellLost, s.lagging, s.token = version, m.Versioned, m.TellLost, m.Lagging, m.Token
+	if m.Token != "" {
+		s.ensureRare().token = m.Token
+	}
+	s.version, s.versioned, s.tellLost, s.lagging = version, m.Versioned, m.TellLost, m.Lagging
 	env.setGrant(s, m.TID, m.TokenEnds)
 	subs := make([]*Sub, len(m.Subs))
 	for i := range m.Subs {
@@ -368,7 +371,7 @@ func arrive(s *Session, m *MovedSub, a *Arrival) *Sub {
 		w.queue = append(w.queue, ev)
 		w.hold(ev, s.env.Metrics)
 	}
-	a.Seams[m.Topic].Topic.Join(b, &b.Member, s.out, s.variant())
+	a.Seams[m.Topic].Topic.Join(b, s.out, s.variant())
 	if !notified(b) {
 		b.dropAccess() // the resource has ended here: its events do not reach b
 	}

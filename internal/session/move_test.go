@@ -173,13 +173,13 @@ func TestMoveKeeps(t *testing.T) {
 			c.s.Grant(`"claims"`, "", time.Hour)
 		}, Moved{Token: `"claims"`, TokenEnds: time.Hour, Subs: []MovedSub{{RID: "r.a", State: "sent", Direct: 1, Snapshot: 1, Access: granted}}}, func(p *pair, c *testClient) {
 			p.pass(59 * time.Minute)
-			if c.s.token == "" {
+			if c.s.token() == "" {
 				c.fail(fmt.Errorf("the token has ended early"))
 			}
 			p.worlds[0].denied["r.a"] = true
 			p.worlds[0].again(accessKey{"A", "r.a"})
 			p.pass(2 * time.Minute)
-			if c.s.token != "" {
+			if c.s.token() != "" {
 				c.fail(fmt.Errorf("the token has not ended"))
 			}
 		}, []string{`A < {"event":"r.a.unsubscribe","data":{"reason":{"code":"system.accessDenied"`}},
@@ -469,7 +469,7 @@ func TestArriveRefuses(t *testing.T) {
 		errTopic:   {CID: "X", Protocol: "1.2.3", TID: "tid", Subs: []MovedSub{{RID: "r.a", State: "sent", Snapshot: 1}}},
 		errVersion: {CID: "X", Protocol: "3.0.0", TID: "tid"},
 	} {
-		if err := Arrive(w.env, w.clients[0], w.clients[0], fanout.Message, &m, &a, func(*Session) { t.Error("it is ready") }, nil); err != want {
+		if err := Arrive(new(Session), w.env, w.clients[0], w.clients[0], fanout.Message, &m, &a, func(*Session) { t.Error("it is ready") }, nil); err != want {
 			t.Errorf("%v, want %v", err, want)
 		}
 	}
@@ -509,7 +509,7 @@ func TestStreamMoves(t *testing.T) {
 		t.Fatal("it cannot move")
 	}
 	k := new(keeper)
-	k.topic = p.worlds[1].env.Hub.Join(k, &k.Member, nil, fanout.VariantOf(fanout.Message, false), "r.a", "r.a", "", nil)
+	k.topic = p.worlds[1].env.Hub.Join(k, nil, fanout.VariantOf(fanout.Message, false), "r.a", "r.a", "", nil)
 	p.rest()
 	a := Arrival{Snapshots: map[int]*state.Snapshot{}, Seams: []*fanout.Seam{{Topic: k.topic}}}
 	m := Move(c.s, func(*fanout.Topic) int { return 0 }, func(s *state.Snapshot) int { a.Snapshots[1] = s; return 1 })
@@ -518,7 +518,7 @@ func TestStreamMoves(t *testing.T) {
 		t.Fatal(err, m.Stream)
 	}
 	c.w = p.worlds[1]
-	if err := Arrive(c.w.env, c, out, fanout.Message, &m, &a, func(s *Session) { c.s = s }, func() { ended++ }); err != nil {
+	if err := Arrive(new(Session), c.w.env, c, out, fanout.Message, &m, &a, func(s *Session) { c.s = s }, func() { ended++ }); err != nil {
 		t.Fatal(err)
 	}
 	c.w.env.Hub.Leave(&k.Member)

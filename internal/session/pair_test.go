@@ -247,7 +247,7 @@ func (p *pair) begin(c *testClient) {
 	Topics(c.s, func(topic *fanout.Topic) {
 		k := new(keeper)
 		rid, name, query := topic.Key()
-		k.topic = p.worlds[1].env.Hub.Join(k, &k.Member, nil, fanout.VariantOf(fanout.Message, false), rid, name, query, nil)
+		k.topic = p.worlds[1].env.Hub.Join(k, nil, fanout.VariantOf(fanout.Message, false), rid, name, query, nil)
 		t.index[topic] = len(t.keepers)
 		t.keepers = append(t.keepers, k)
 	})
@@ -330,7 +330,7 @@ func (p *pair) end(t *trip) {
 		return
 	}
 	c.w = to
-	if err := Arrive(to.env, c, c, fanout.Message, &m, &a, func(s *Session) { c.s = s }, nil); err != nil {
+	if err := Arrive(new(Session), to.env, c, c, fanout.Message, &m, &a, func(s *Session) { c.s = s }, nil); err != nil {
 		c.fail(fmt.Errorf("%w: %s", err, text))
 		return
 	}

@@ -24,6 +24,7 @@ type responder struct {
 	watched  bool // Env.Watcher follows the client
 
 	versioned bool // the client has named version
+	http      bool // access requests say that the client speaks HTTP
 }
 
 // Peer returns the client as New was given it.

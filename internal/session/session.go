@@ -158,19 +158,23 @@ type Session struct {
 	graph     // subscriptions and the references between them
 	agenda    // deferred work
 
-	ended  func() // called when a stream's subscription has ended; nil: no stream
-	places int32  // taken in the reset throttle
+	places int32 // taken in the reset throttle
 }
 
 // New returns the session of a client that has just connected. It sends frames
 // to out in the given form. cid is the connection ID, a single NATS subject token.
 func New(env *Env, peer Peer, out fanout.Outbox, form fanout.Form, cid string) *Session {
+	s := new(Session)
+	Init(s, env, peer, out, form, cid)
+	return s
+}
+
+// Init is New for a session that is a part of something else: s is the zero value, and must not be
+// copied from now on.
+func Init(s *Session, env *Env, peer Peer, out fanout.Outbox, form fanout.Form, cid string) {
 	env.Metrics.Sessions.Add(1)
-	return &Session{
-		identity:  identity{cid: cid},
-		responder: responder{env: env, peer: peer, out: out, form: form, version: res.V1_1_1},
-		graph:     graph{search: &env.search},
-	}
+	s.identity = identity{cid: cid}
+	s.responder = responder{env: env, peer: peer, out: out, form: form, version: res.V1_1_1}
 }
 
 // Close ends the session: it leaves all topics, and replies to requests in

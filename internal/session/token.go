@@ -40,7 +40,7 @@ func (s *Session) Grant(token, tid string, ttl time.Duration) {
 	if s.closed {
 		return
 	}
-	same := token == s.token && tid == s.tid()
+	same := token == s.token() && tid == s.tid()
 	s.env.setGrant(s, tid, ttl)
 	if !same {
 		s.env.setToken(s, token)
@@ -49,8 +49,10 @@ func (s *Session) Grant(token, tid string, ttl time.Duration) {
 
 func (env *Env) setToken(s *Session, token string) {
 	before := env.Enter(s)
-	had := s.token != ""
-	s.token = token
+	had := s.token() != ""
+	if had || token != "" {
+		s.ensureRare().token = token
+	}
 	if had {
 		for _, b := range s.subs.all() {
 			if b.state != subDisposed {
@@ -104,18 +106,19 @@ func (s *Session) renewToken(subject string) {
 func (env *Env) setGrant(s *Session, tid string, ttl time.Duration) {
 	before := s.tid()
 	env.tokens.move(s, before, tid)
-	if s.grant != nil {
-		env.Wheel.Cancel(&s.grant.timer)
-		s.grant = nil
+	if g := s.grant(); g != nil {
+		env.Wheel.Cancel(&g.timer)
+		s.rare.grant = nil
 	}
 	if tid != "" || ttl > 0 {
-		s.grant = &grant{s: s, tid: tid}
+		s.ensureRare().grant = &grant{s: s, tid: tid}
 	}
 	if tid != before {
 		changed(s)
 	}
 	if ttl > 0 {
-		s.grant.ends = env.Now() + ttl
-		env.Wheel.Schedule(&s.grant.timer, s.grant.ends, s.grant)
+		g := s.rare.grant
+		g.ends = env.Now() + ttl
+		env.Wheel.Schedule(&g.timer, g.ends, g)
 	}
 }
