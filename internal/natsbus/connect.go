@@ -218,7 +218,7 @@ func (l *link) keep(c net.Conn, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newStrictConn(c, l.opts.WriteTimeout)
+	s := newStrictConn(direct(c), l.opts.WriteTimeout)
 	if old := l.socket.Swap(s); old != nil {
 		_ = old.Close() // nats.go forgets one whose server has accepted it and does not reply
 	}
