@@ -40,6 +40,7 @@ func (a *acceptor) newConn(gc gnet.Conn) *Conn {
 		return nil
 	}
 	gc.SetContext(c)
+	l.engine.byFD.set(int(c.fd), c.slot)
 	l.engine.metrics.OpenAll.Add(1)
 	if int(c.fd) >= l.engine.fdLimit {
 		l.engine.fds.above.Add(1)

@@ -51,7 +51,8 @@ type Engine struct {
 	network        string // what gnet listens on
 	portFD         int    // a socket bound to the port that never listens: it keeps the port from other programs while gnet restarts
 	fdLimit        int    // descriptors from this number on are reserved
-	reservePerLoop int    // connections per loop that may use a reserved descriptor to get a 503
+	byFD           descriptors
+	reservePerLoop int // connections per loop that may use a reserved descriptor to get a 503
 
 	fds struct {
 		above atomic.Int64 // connections of the loops with descriptors from fdLimit on
@@ -170,6 +171,7 @@ func (e *Engine) setUp() error {
 	reserve := e.opts.Limits.ReserveFDs
 	e.fdLimit = int(min(limit.Cur, 1<<30)) - reserve
 	e.reservePerLoop = max(reserve/2/len(e.loops), 1)
+	e.byFD = newDescriptors(e.fdLimit + reserve)
 	if e.fdLimit < 16 {
 		return fmt.Errorf("netpoll: the limit of %d open files leaves no room for clients beside a reserve of %d: raise it (ulimit -n)", limit.Cur, reserve)
 	}

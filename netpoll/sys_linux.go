@@ -75,3 +75,12 @@ func write(fd int, b []byte) (int, error) {
 	}
 	return int(n), nil
 }
+
+// readSocket reads from a socket that does not block. Like write it bypasses Go's scheduler.
+func readSocket(fd int, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
+}

@@ -43,10 +43,12 @@ const (
 // waiting is how a loop waits and is woken.
 type waiting struct {
 	// Owned by the loop.
-	loop            *Loop // fixed
-	selfWakePending bool  // the byte was sent and has not been received
-	callbacks       int   // in the current iteration
-	busyIterations  int   // iterations with input since the loop last waited
+	loop            *Loop  // fixed
+	selfWakePending bool   // the byte was sent and has not been received
+	callbacks       int    // in the current iteration
+	busyIterations  int    // iterations with input since the loop last waited
+	fd              int    // the socket that gnet watches
+	buffer          []byte // for what the loop itself reads; nil: nothing yet
 
 	// Owned by the loop, and used only while it waits in gnet: see judgeable.
 	judgeUntil time.Duration
@@ -112,6 +114,7 @@ func (w *waiting) judgeable(now time.Duration) (until time.Duration, ok bool) {
 // except those of connections that were accepted earlier.
 func (w *waiting) attach(gc gnet.Conn, k *waker) {
 	w.outer.Store(&k.outer)
+	w.fd = gc.Fd()
 	p, err := newParker(gc.Fd(), w.selfWake)
 	if err != nil {
 		w.loop.engine.log.Warn("an event loop waits in the kernel and keeps a processor from others: mount /proc, or set GOMAXPROCS to one more than cores", "error", err)
@@ -202,9 +205,9 @@ func (w *waiting) closed(c *Conn, err error) {
 	}
 }
 
-// rest waits until gnet has something to do, and runs the iterations that other goroutines ask for.
-// While connections are in the write queue it does not wait, but yields between iterations, so that
-// other goroutines can send the loop messages for the next one.
+// rest waits until gnet has something to do, runs the iterations that other goroutines ask for, and
+// reads the loop's sockets. While connections are in the write queue it does not wait, but yields
+// between iterations, so that other goroutines can send the loop messages for the next one.
 func (w *waiting) rest() {
 	l := w.loop
 	e := l.engine
@@ -213,24 +216,25 @@ func (w *waiting) rest() {
 		w.continueQueue()
 		return
 	}
-	for !e.needsGnet() {
+	// gnet asks for several ready sockets at once, and may have yet to report some of them. It has
+	// none if none is ready.
+	for asked := false; !e.needsGnet(); asked = true {
 		if w.scheduled.Load() {
 			l.begin()
 			l.end()
-			if w.scheduled.Load() && p.Ready() {
-				break
-			}
 		}
+		if !asked && p.Ready() {
+			break
+		}
+		ready := true
 		if l.output.queue.len() > 0 {
-			if p.Yield(); w.selfWakePending {
-				break
-			}
-			continue
+			p.Yield()
+		} else {
+			w.position.Store(parked)
+			ready = !w.scheduled.Load() && !e.needsGnet() && w.park(p)
+			w.position.Store(working)
 		}
-		w.position.Store(parked)
-		ready := !w.scheduled.Load() && !e.needsGnet() && w.park(p)
-		w.position.Store(working)
-		if ready {
+		if ready && !w.read(p) {
 			break
 		}
 	}

@@ -32,6 +32,9 @@ type Parker struct {
 
 	listeners []int // gnet's, watched by inner; until StopListening
 	all       []int // the same numbers, always
+	tasks     int   // the eventfd by which gnet is told of tasks; watched by inner
+
+	events [128]unix.EpollEvent // of Events
 
 	noticed bool // outer watches inner
 	checked bool // inner was checked since Wait began
@@ -47,10 +50,17 @@ func New(fd int, selfWake func()) (*Parker, error) {
 	if p.inner, watched, err = epollOf(fd); err != nil {
 		return nil, err
 	}
+	p.tasks = -1
 	for _, fd := range watched {
+		if kind, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)); kind == "anon_inode:[eventfd]" {
+			p.tasks = fd
+		}
 		if is, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && is != 0 {
 			p.listeners = append(p.listeners, fd)
 		}
+	}
+	if p.tasks < 0 {
+		return nil, errors.New("/proc names no eventfd of it")
 	}
 	p.all = slices.Clone(p.listeners)
 	if p.outer, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -154,6 +164,22 @@ func (p *Parker) Close() { _ = p.file.Close() }
 
 // Ready reports whether a socket of gnet is ready.
 func (p *Parker) Ready() bool { return readable(p.inner) }
+
+// Events returns descriptors of gnet's that are ready, as many as fit, and what they are ready for.
+// gnet finds the same ones ready until they are not. The slice is valid until the next call.
+func (p *Parker) Events() []unix.EpollEvent {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.inner), uintptr(unsafe.Pointer(&p.events)), uintptr(len(p.events)), 0, 0, 0)
+	if errno != 0 {
+		return nil
+	}
+	for _, e := range p.events[:n] {
+		if int(e.Fd) == p.tasks { // which gnet watches edge-triggered: this call has taken its event
+			e := unix.EpollEvent{Fd: e.Fd, Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLET | unix.EPOLLRDHUP}
+			_ = unix.EpollCtl(p.inner, unix.EPOLL_CTL_MOD, p.tasks, &e)
+		}
+	}
+	return p.events[:n]
+}
 
 // Wait returns true when a socket is ready, and false when Wake was called. Both may be spurious.
 // waited is false if a socket was ready already.

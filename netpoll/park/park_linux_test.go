@@ -1,16 +1,19 @@
 package park
 
 import (
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// loop is an epoll with a socket that the far end makes ready, and one that mark makes ready.
+// loop is an epoll with a socket that the far end makes ready, one that mark makes ready, and an
+// eventfd, which it watches as gnet does.
 type loop struct {
 	*Parker
 	epoll, near, far int
 	mark             [2]int
+	tasks            int
 }
 
 func newLoop(t *testing.T) *loop {
@@ -37,6 +40,10 @@ func newLoop(t *testing.T) *loop {
 	for _, fd := range []int{l.near, l.mark[0]} {
 		must(unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}))
 	}
+	l.tasks, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	must(err)
+	t.Cleanup(func() { _ = unix.Close(l.tasks) })
+	must(unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.tasks, &unix.EpollEvent{Fd: int32(l.tasks), Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLET | unix.EPOLLRDHUP}))
 	l.Parker, err = New(l.near, func() { _, _ = unix.Write(l.mark[1], []byte{0}) })
 	must(err)
 	t.Cleanup(l.Close)
@@ -112,6 +119,49 @@ func TestWatch(t *testing.T) {
 	}
 	if !l.Watch(l.near, true) || !l.Ready() {
 		t.Fatal("what arrived meanwhile is lost")
+	}
+}
+
+// ready returns the descriptors that gnet would find ready.
+func (l *loop) ready() (fds []int) {
+	var events [8]unix.EpollEvent
+	n, _ := unix.EpollWait(l.epoll, events[:], 0)
+	for _, e := range events[:max(n, 0)] {
+		fds = append(fds, int(e.Fd))
+	}
+	return fds
+}
+
+// TestEvents: what is ready is returned, and gnet finds it, too; also its eventfd, of which the
+// kernel reports an event once.
+func TestEvents(t *testing.T) {
+	l := newLoop(t)
+	if got := l.Events(); len(got) != 0 {
+		t.Fatalf("%v is ready", got)
+	}
+	l.send()
+	for range 2 {
+		if got := l.Events(); len(got) != 1 || int(got[0].Fd) != l.near || got[0].Events != unix.EPOLLIN {
+			t.Fatalf("ready: %v, want input at %d", got, l.near)
+		}
+	}
+	if got := l.ready(); !slices.Equal(got, []int{l.near}) {
+		t.Fatalf("gnet finds %v, want %d", got, l.near)
+	}
+	l.read(l.near)
+	for range 3 {
+		if _, err := unix.Write(l.tasks, []byte{7: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if got := l.Events(); len(got) != 1 || int(got[0].Fd) != l.tasks {
+			t.Fatalf("ready: %v, want the eventfd", got)
+		}
+		if got := l.ready(); !slices.Equal(got, []int{l.tasks}) {
+			t.Fatalf("gnet finds %v, want the eventfd", got)
+		}
+		if got := l.ready(); len(got) != 0 {
+			t.Fatalf("gnet finds %v again", got)
+		}
 	}
 }
 
