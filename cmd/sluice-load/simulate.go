@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -53,7 +52,6 @@ func simulateCommand(args []string, out io.Writer) error {
 	o.Say = func(line string) { fmt.Fprintln(out, line) }
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	debug.SetGCPercent(800) // worlds are small and short
 	start := time.Now()
 	r := simulation.Run(ctx, o)
 	fmt.Fprintf(out, "%d worlds, %d steps, %d messages to clients in %v\n", r.Worlds, r.Steps, r.Messages, time.Since(start).Round(time.Second))

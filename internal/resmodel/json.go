@@ -12,6 +12,10 @@ import (
 
 // Decode parses exactly one JSON value, numbers as json.Number.
 func Decode(s string) (any, error) {
+	if json.Valid([]byte(s)) {
+		p := parser{text: s}
+		return p.value(), nil
+	}
 	d := json.NewDecoder(strings.NewReader(s))
 	d.UseNumber()
 	var v any

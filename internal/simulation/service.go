@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sluice/internal/resmodel"
@@ -31,9 +32,24 @@ type request struct {
 	extended             bool // a pre-response was sent
 
 	// Of data.
-	CID    string
-	Query  string
-	Params struct{ N int }
+	cid   string
+	query string
+	n     int // of the parameters
+}
+
+// read reads what of the data a service needs.
+func (r *request) read() {
+	if r.data == "" {
+		return
+	}
+	v, _ := resmodel.Decode(r.data)
+	data, _ := v.(map[string]any)
+	r.cid, _ = data["cid"].(string)
+	r.query, _ = data["query"].(string)
+	if params, ok := data["params"].(map[string]any); ok {
+		n, _ := params["n"].(json.Number)
+		r.n, _ = strconv.Atoi(n.String())
+	}
 }
 
 func newService(w *world, name string) *service {
@@ -234,18 +250,18 @@ func (s *service) replyTo(r *request) string {
 	case "access":
 		return s.store.Access(name)
 	case "get":
-		return s.store.Get(name, r.Query)
+		return s.store.Get(name, r.query)
 	case "call":
 		return `{"resource":{"rid":"` + pickOf(&w.chooser, w.pool) + `"}}`
 	case "auth":
-		if strings.HasSuffix(name, ".login") && r.CID != "" {
+		if strings.HasSuffix(name, ".login") && r.cid != "" {
 			s.renewed++
-			s.say("conn."+r.CID+".token", fmt.Sprintf(`{"token":{"n":%d},"tid":"%s"}`, s.renewed, r.CID))
+			s.say("conn."+r.cid+".token", fmt.Sprintf(`{"token":{"n":%d},"tid":"%s"}`, s.renewed, r.cid))
 		}
 		return `{"result":null}`
 	}
 	name = name[:strings.LastIndexByte(name, '.')]
-	return s.store.Query(r.subject, name, r.Query, w.one(2))
+	return s.store.Query(r.subject, name, r.query, w.one(2))
 }
 
 // send has the server take the oldest message of the service.

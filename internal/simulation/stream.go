@@ -76,6 +76,9 @@ func (s *stream) received(m string) {
 		s.begun, fold = true, s.view.Begin
 	}
 	s.follow(m, fold)
+	if s.expects = false; !strings.Contains(m, `.unsubscribe"`) && !strings.Contains(m, `.delete"`) {
+		return
+	}
 	var e struct{ Event string }
 	decode(m, &e)
 	s.expects = e.Event == s.rid+".unsubscribe" || e.Event == s.rid+".delete"

@@ -240,16 +240,16 @@ func (w *world) requested(l *natsLink, m toServer) {
 		return
 	}
 	r := &request{subject: m.subject, reply: m.reply, data: string(m.data)}
-	decode(r.data, r)
-	if verb, _, _ := strings.Cut(m.subject, "."); r.Params.N > 0 && (verb == "call" || verb == "auth") {
-		key := fmt.Sprint(r.CID, " ", r.Params.N)
+	r.read()
+	if verb, _, _ := strings.Cut(m.subject, "."); r.n > 0 && (verb == "call" || verb == "auth") {
+		key := fmt.Sprint(r.cid, " ", r.n)
 		if w.once[key] {
 			w.failf("%s receives a call twice: %s %s", s.name, m.subject, m.data)
 		}
 		w.once[key] = true
 	}
-	if r.CID != "" && !slices.Contains(w.cids, r.CID) {
-		w.cids = append(w.cids, r.CID)
+	if r.cid != "" && !slices.Contains(w.cids, r.cid) {
+		w.cids = append(w.cids, r.cid)
 	}
 	w.note(s.name, " is asked ", m.subject, " ", r.data)
 	s.open = append(s.open, r)
