@@ -14,7 +14,7 @@
 // fastest possible server, to compare with. proc starts processes and reads their
 // CPU and memory. hist is the latency histogram. soak does not measure: it checks that
 // clients are exact after faults of all kinds. faults causes one fault at a time, against any
-// gateway; wire has the connections of both.
+// gateway; wire has the connections of both. hostile is clients that take time from others.
 //
 // The harness observes a gateway only from outside: by its sockets, and by what
 // the kernel accounts to its process. So a figure means the same for each gateway.

@@ -81,6 +81,8 @@ func parseRun(args []string) (*runFlags, error) {
 	f.DurationVar(&s.Duration, "duration", 0, "of each measurement (default 5s)")
 	f.DurationVar(&s.Settle, "settle", 0, "idle: time before memory is read; upgrade: time between two (default 5s)")
 	f.IntVar(&s.Window, "window", 0, "unary: calls in flight per client (default 1)")
+	f.IntVar(&s.Attackers, "attackers", 0, "hostile: connections that send what costs most to read (default 4)")
+	f.StringVar(&s.Attack, "attack", "", "hostile: deflate, compressed frames, or plain (default deflate)")
 	f.Float64Var(&s.Slow, "slow", 0, "slow: share of the clients that read slowly (default 0.1)")
 	f.IntVar(&s.Workers, "workers", 0, "reconnect, failover: how many requests the service works on at a time (default 8)")
 	f.DurationVar(&s.Work, "work", 0, "reconnect, failover: how long the service works on each access and call request (default 2ms)")

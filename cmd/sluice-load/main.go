@@ -20,6 +20,7 @@ import (
 
 	"sluice/loadtest/client"
 	"sluice/loadtest/floor"
+	"sluice/loadtest/hostile"
 	"sluice/loadtest/netns"
 	"sluice/loadtest/plan"
 	"sluice/loadtest/report"
@@ -92,6 +93,8 @@ func command(args []string, out io.Writer) error {
 		return withinCommand(args, out)
 	case "guard": // it starts this, too
 		return netns.Guard(os.Stdin)
+	case "attack": // a run starts its attackers with it
+		return hostile.Worker(os.Stdin, os.Stdout)
 	case "client": // a run starts its client processes with it
 		return client.Worker(os.Stdin, os.Stdout)
 	case "kinds":

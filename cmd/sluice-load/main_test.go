@@ -26,7 +26,7 @@ import (
 // The test binary acts as sluice-load when a run starts it: for client processes, the floor, and
 // the run itself in namespaces of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && slices.Contains([]string{"client", "floor", "within", "guard"}, os.Args[1]) {
+	if len(os.Args) > 1 && slices.Contains([]string{"client", "floor", "within", "guard", "attack"}, os.Args[1]) {
 		main()
 		return
 	}
@@ -246,6 +246,13 @@ func TestSecondPlanEndToEnd(t *testing.T) {
 	if c := rep.Cells[0]; c.Units != 20 || c.Deploy == nil || c.Deploy.States <= 0 || c.Deploy.Gets != 5 || c.Deploy.Access != 20 {
 		t.Errorf("deploy: %+v, %+v", c, c.Deploy)
 	}
+	// What the others lose beside an attacker is up to the gateway and the machine.
+	for _, attack := range []string{"deflate", "plain"} {
+		rep = measureLosses(t, "-start", start+" --wscompression", "-kind", "hostile", "-n", "20", "-attackers", "1", "-attack", attack, "-duration", "200ms", "-deliveries", "2000")
+		if c := rep.Cells[0]; c.Hostile == nil || c.Hostile.Attack != attack || c.Hostile.Attackers != 1 || c.Hostile.Before.Count == 0 || c.Latency.Count == 0 {
+			t.Errorf("%s: %+v of %+v", attack, c.Hostile, c)
+		}
+	}
 }
 
 // A part of a run that is missing or ends early is named, and the cell has no figures.
@@ -405,6 +412,8 @@ func TestRejectedCommands(t *testing.T) {
 		"run -floor single -kind unary -load 180":       "above 0 and up to 100",
 		"run -floor single -load 80":                    "load is for unary and http",
 		"run -floor single -kind http -load 80 -rate 5": "exclude each other",
+		"run -url ws://192.0.2.1:80/ -kind hostile":     "on this machine's loopback only",
+		"run -start x -kind fanout -attack plain":       "attackers and attack are for hostile",
 		"report":         "say which JSON file",
 		"report " + plan: "is no report of a run",
 	} {

@@ -4,6 +4,9 @@ package judge
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"sluice/loadtest/plan"
 	"sluice/loadtest/result"
@@ -64,6 +67,9 @@ func Cell(c *result.Cell, s plan.Scenario) {
 		c.Reject(result.Rate, "no trial filled the server's cores")
 	}
 	losses(c, s)
+	if c.Hostile != nil {
+		c.Notes = append(c.Notes, attacked(c)...)
+	}
 	if c.Load != nil {
 		c.Notes = append(c.Notes, loaded(c))
 	}
@@ -145,6 +151,25 @@ func loaded(c *result.Cell) string {
 	}
 	return fmt.Sprintf("%.0f requests/s were due, %g%% of %.0f/s, the highest rate, and kept its core(s) %.0f%% busy: p50 %.2f ms, p99 %.2f ms, p99.9 %.2f ms%s",
 		l.Offered, l.Percent, l.Highest, c.ServerBusy*100, float64(c.Latency.P50)/1e3, float64(c.Latency.P99)/1e3, float64(c.Latency.P999)/1e3, bound)
+}
+
+// attacked says what attackers did to the others, and what became of them.
+func attacked(c *result.Cell) []string {
+	h := c.Hostile
+	ms := func(us int64) string { return fmt.Sprintf("%.1f ms", float64(us)/1e3) }
+	var closes []string
+	for _, code := range slices.Sorted(maps.Keys(h.Closes)) {
+		closes = append(closes, fmt.Sprintf("%d × %d", h.Closes[code], code))
+	}
+	how := ""
+	if len(closes) > 0 {
+		how = " (" + strings.Join(closes, ", ") + ")"
+	}
+	return []string{
+		fmt.Sprintf("latency without attackers: p50 %s, p99 %s, max %s; beside %d (%s): p50 %s, p99 %s, max %s; the server's core(s) %.0f%% and %.0f%% busy",
+			ms(h.Before.P50), ms(h.Before.P99), ms(h.Before.Max), h.Attackers, h.Attack, ms(c.Latency.P50), ms(c.Latency.P99), ms(c.Latency.Max), h.BusyBefore*100, c.ServerBusy*100),
+		fmt.Sprintf("attackers sent %d frames, %.0f MB/s, for %.1f s, and were closed %d times%s; %d of their connects failed", h.Frames, h.Megabytes, h.Seconds, h.Closed, how, h.Failed),
+	}
 }
 
 // upgraded says what clients noticed of upgrades, and what these cost.

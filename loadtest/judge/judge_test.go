@@ -84,3 +84,26 @@ func TestLoadIsNoted(t *testing.T) {
 		t.Errorf("%q", c.Notes)
 	}
 }
+
+// What attackers did to others is in the notes, and medians are over the rounds, before and
+// meanwhile.
+func TestHostileRounds(t *testing.T) {
+	var r result.Report
+	for round, p99 := range []int64{900, 300, 600} {
+		c := cell(round+1, 10, 800, 10*p99)
+		c.Hostile = &result.Hostile{Attack: "deflate", Attackers: 4, Before: hist.Summary{P50: 200, P99: p99, Max: 2 * p99}, BusyBefore: 0.2,
+			Seconds: 5, Megabytes: 70, Frames: 123, Closed: 9, Closes: map[int]int64{1009: 7, 1007: 2}, Failed: 1}
+		Cell(&c, plan.Scenario{Kind: plan.KindHostile})
+		notes := strings.Join(c.Notes, "\n")
+		for _, want := range []string{"p99 0.9 ms, max 1.8 ms; beside 4 (deflate): p50 0.0 ms, p99 9.0 ms", "sent 123 frames, 70 MB/s, for 5.0 s, and were closed 9 times (2 × 1007, 7 × 1009); 1 of their connects failed"} {
+			if round == 0 && !strings.Contains(notes, want) {
+				t.Errorf("%q is missing in %s", want, notes)
+			}
+		}
+		r.Cells = append(r.Cells, c)
+	}
+	m := Medians(&r)[0]
+	if m.Hostile.Before.P99 != 600 || m.Hostile.Before.Max != 1200 || m.Latency.P99 != 6000 || r.Cells[0].Hostile.Before.P99 != 900 {
+		t.Errorf("%+v, %+v", m.Hostile, m.Latency)
+	}
+}

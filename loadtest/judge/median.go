@@ -154,6 +154,16 @@ func medianFigures(c *result.Cell, good map[string][]result.Cell) {
 	} {
 		*q.to = int64(of(result.Latency, func(c result.Cell) float64 { return float64(q.f(c.Latency)) }))
 	}
+	if c.Hostile != nil {
+		h := *c.Hostile // the round's own stays
+		before := func(f func(hist.Summary) int64) int64 {
+			return int64(of(result.Latency, func(c result.Cell) float64 { return float64(f(c.Hostile.Before)) }))
+		}
+		h.Before.P50 = before(func(s hist.Summary) int64 { return s.P50 })
+		h.Before.P99 = before(func(s hist.Summary) int64 { return s.P99 })
+		h.Before.Max = before(func(s hist.Summary) int64 { return s.Max })
+		c.Hostile = &h
+	}
 }
 
 // middle returns the median of v, 0 if v is empty. It sorts v.

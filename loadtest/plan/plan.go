@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -76,6 +77,15 @@ func (t Target) Label() string {
 		return t.Title
 	}
 	return t.Name
+}
+
+// local reports whether the target is on this machine's loopback.
+func (t Target) local() bool {
+	if t.Addr == "" {
+		return true
+	}
+	addr, err := net.ResolveTCPAddr("tcp", t.Addr)
+	return err == nil && addr.IP.IsLoopback()
 }
 
 // Command returns the command line that starts the target, and what is added to the environment.
@@ -150,6 +160,11 @@ func (p *Plan) Complete() error {
 		}
 		if len(p.supportedTargets(*s)) == 0 {
 			return fmt.Errorf("scenario %s: no target can do %s", s.Name, s.Kind)
+		}
+		for _, t := range p.Targets {
+			if s.Kind == KindHostile && s.RunsOn(t) && !t.local() {
+				return fmt.Errorf("scenario %s: %s runs at %s: attack servers on this machine's loopback only", s.Name, t.Name, t.Addr)
+			}
 		}
 	}
 	p.addPlain()

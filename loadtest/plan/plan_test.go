@@ -46,7 +46,22 @@ func TestPlanDefaultsAndChecks(t *testing.T) {
 	if err := loaded.Complete(); err != nil || loaded.Scenarios[0].Rate != 0 || loaded.Scenarios[1].N != 64 {
 		t.Errorf("%v, %+v", err, loaded.Scenarios)
 	}
+	packs := []Target{{Name: "a", Protocol: "res", Start: "x", Compress: "-z"}}
+	attacked := Plan{Targets: packs, Scenarios: []Scenario{{Kind: KindHostile}, {Name: "plain", Kind: KindHostile, Attack: "plain", Attackers: 2, N: 20}}}
+	if err := attacked.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	if s := attacked.Scenarios; s[0].N != 1000 || s[0].Topics != 50 || s[0].Attackers != 4 || !s[0].Squeezes() || s[0].Compression || s[1].Topics != 20 || s[1].Squeezes() {
+		t.Errorf("%+v", s)
+	}
 	for what, bad := range map[string]Plan{
+		"attack elsewhere":      {Targets: []Target{{Name: "a", Protocol: "res", Addr: "192.0.2.1:80"}}, Scenarios: []Scenario{{Kind: KindHostile}}},
+		"no compression":        {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindHostile}}},
+		"unknown attack":        {Targets: packs, Scenarios: []Scenario{{Kind: KindHostile, Attack: "x"}}},
+		"too many attackers":    {Targets: packs, Scenarios: []Scenario{{Kind: KindHostile, Attackers: 65}}},
+		"minus attackers":       {Targets: packs, Scenarios: []Scenario{{Kind: KindHostile, Attackers: -1}}},
+		"attack over TLS":       {Targets: packs, Scenarios: []Scenario{{Kind: KindHostile, TLS: true}}},
+		"attackers of fanout":   {Targets: packs, Scenarios: []Scenario{{Kind: KindFanout, Attackers: 1}}},
 		"a load of too much":    {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindUnary, Load: 101}}},
 		"a negative load":       {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindUnary, Load: -1}}},
 		"no number":             {Targets: p.Targets, Scenarios: []Scenario{{Kind: KindUnary, Load: math.NaN()}}},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/loadtest/client"
+	"sluice/loadtest/hostile"
 )
 
 // Scenario is one measurement: what clients and service do to a target. A kind ignores
@@ -50,6 +51,8 @@ type Scenario struct {
 	BackOff     time.Duration `yaml:"backOff,omitempty" json:"backOff"`         // upgrade: clients that lose their connection come back after half to all of this, doubled with each attempt; 0: 500ms
 	Streams     int           `yaml:"streams,omitempty" json:"streams"`         // upgrade: event streams beside the N WebSockets
 	Getters     int           `yaml:"getters,omitempty" json:"getters"`         // upgrade: HTTP connections that make Rate GET requests together
+	Attackers   int           `yaml:"attackers,omitempty" json:"attackers"`     // hostile: connections of attackers beside the N clients; 0: 4
+	Attack      string        `yaml:"attack,omitempty" json:"attack,omitempty"` // hostile: deflate or plain, see package hostile; empty: deflate
 	TLS         bool          `yaml:"tls,omitempty" json:"tls"`
 	Compression bool          `yaml:"compression,omitempty" json:"compression"`
 	Fresh       bool          `yaml:"fresh,omitempty" json:"fresh"` // do not share a stage with the scenario before
@@ -78,12 +81,13 @@ const (
 	KindLarge      = "large"      // events of many kilobytes
 	KindSSE        = "sse"        // fanout to event streams
 	KindDeploy     = "deploy"     // a service starts again, with other states, and resets what clients hold
+	KindHostile    = "hostile"    // a few connections send what costs most to read; figures are of the others
 	KindTLS        = "tls"        // fanout over TLS
 	KindCompressed = "compressed" // fanout with permessage-deflate
 )
 
 // Kinds lists all kinds.
-var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindFailover, KindUpgrade, KindResources, KindSPA, KindLarge, KindDeploy, KindSSE, KindTLS, KindCompressed}
+var Kinds = []string{KindFanout, KindMax, KindBurst, KindTopics, KindIdle, KindStorm, KindUnary, KindHTTP, KindMixed, KindSlow, KindCollection, KindGrowth, KindOverload, KindReconnect, KindFailover, KindUpgrade, KindResources, KindSPA, KindLarge, KindDeploy, KindSSE, KindHostile, KindTLS, KindCompressed}
 
 // maxClients bounds a scenario: source addresses and memory are finite.
 const maxClients = 2_000_000
@@ -159,6 +163,13 @@ func (s *Scenario) setDefaults() {
 		if s.BackOff == 0 {
 			s.BackOff = 500 * time.Millisecond
 		}
+	case KindHostile:
+		def(&s.N, 1000)
+		def(&s.Topics, min(s.N, 50)) // an event each millisecond finds each stall of the loop
+		def(&s.Attackers, 4)
+		if s.Attack == "" {
+			s.Attack = hostile.Deflate
+		}
 	case KindResources:
 		def(&s.N, 20)
 		def(&s.PerClient, 5000)
@@ -214,7 +225,7 @@ func (s *Scenario) check() error {
 	}
 	for name, v := range map[string]float64{
 		"topics": float64(s.Topics), "perClient": float64(s.PerClient), "burst": float64(s.Burst), "trials": float64(s.Trials), "window": float64(s.Window),
-		"slowRate": float64(s.SlowRate), "workers": float64(s.Workers), "work": float64(s.Work), "callers": float64(s.Callers), "upgrades": float64(s.Upgrades), "backOff": float64(s.BackOff), "streams": float64(s.Streams), "getters": float64(s.Getters), "collection": float64(s.Collection), "models": float64(s.Models), "properties": float64(s.Properties), "inflight": float64(s.Inflight), "rounds": float64(s.Rounds), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
+		"slowRate": float64(s.SlowRate), "workers": float64(s.Workers), "work": float64(s.Work), "attackers": float64(s.Attackers), "callers": float64(s.Callers), "upgrades": float64(s.Upgrades), "backOff": float64(s.BackOff), "streams": float64(s.Streams), "getters": float64(s.Getters), "collection": float64(s.Collection), "models": float64(s.Models), "properties": float64(s.Properties), "inflight": float64(s.Inflight), "rounds": float64(s.Rounds), "connectRate": s.ConnectRate, "settle": float64(s.Settle),
 	} {
 		if v < 0 {
 			return fmt.Errorf("%s must not be negative", name)
@@ -231,6 +242,14 @@ func (s *Scenario) check() error {
 		return errors.New("an event stream has one subscription, and no slow clients")
 	case s.Kind == KindUpgrade && (s.PerClient > 1 || s.Burst > 1 || s.Slow > 0):
 		return errors.New("in an upgrade each client has one subscription, of single events, and none is slow: their numbers show what it misses")
+	case s.Kind != KindHostile && (s.Attackers > 0 || s.Attack != ""):
+		return fmt.Errorf("attackers and attack are for %s", KindHostile)
+	case s.Kind == KindHostile && s.Attackers > hostile.MaxAttackers:
+		return fmt.Errorf("%d attackers: there must be at most %d", s.Attackers, hostile.MaxAttackers)
+	case s.Kind == KindHostile && s.Attack != hostile.Deflate && s.Attack != hostile.Plain:
+		return fmt.Errorf("unknown attack %q: use %s or %s", s.Attack, hostile.Deflate, hostile.Plain)
+	case s.Kind == KindHostile && (s.TLS || s.Slow > 0):
+		return errors.New("hostile is without TLS, and has no slow clients")
 	case !(s.Load >= 0 && s.Load <= 100):
 		return fmt.Errorf("a load of %v: it is in per cent of the highest rate, above 0 and up to 100", s.Load)
 	case s.Load > 0 && s.Kind != KindUnary && s.Kind != KindHTTP:
@@ -299,7 +318,7 @@ func (s Scenario) Unsupported(t Target) string {
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolFloor
 	case KindFailover:
 		can = t.Protocol == client.ProtocolRES
-	case KindReconnect, KindUpgrade:
+	case KindReconnect, KindUpgrade, KindHostile:
 		can = t.Protocol == client.ProtocolRES || t.Protocol == client.ProtocolCentrifuge
 	case KindMixed, KindCollection, KindOverload, KindSPA, KindDeploy:
 		can = t.Protocol == client.ProtocolRES
@@ -318,8 +337,12 @@ func (s Scenario) Unsupported(t Target) string {
 		return fmt.Sprintf("there is no %s in its protocol, %s", s.Kind, t.Protocol)
 	case s.TLS && t.Start != "" && t.TLS == "":
 		return "the plan does not say how to start it with TLS"
-	case s.Compression && t.Start != "" && t.Compress == "":
+	case (s.Compression || s.Squeezes()) && t.Start != "" && t.Compress == "":
 		return "the plan does not say how to start it with compression"
 	}
 	return ""
 }
+
+// Squeezes reports whether the server needs compression for attackers, also if the clients do
+// without.
+func (s Scenario) Squeezes() bool { return s.Kind == KindHostile && s.Attack == hostile.Deflate }

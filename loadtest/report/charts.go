@@ -59,6 +59,14 @@ func Charts(r *result.Report) []Chart {
 				return float64(c.Latency.P99), latency(c, c.Latency.P99)
 			}))
 		}
+		if kind == plan.KindHostile {
+			add(s, "before", s.title()+": p99 without attackers", s.bars(r, s.title()+": 99th percentile of latency without attackers", "lower", "latency", func(c result.Cell) (float64, string) {
+				if c.Hostile == nil {
+					return 0, "unknown"
+				}
+				return float64(c.Hostile.Before.P99), micros(c.Hostile.Before.P99)
+			}))
+		}
 		if kind == plan.KindUpgrade {
 			add(s, "pause", s.title()+": pause of a client, p99", s.bars(r, s.title()+": pause of a client in an upgrade, p99", "lower", "latency", func(c result.Cell) (float64, string) {
 				if c.Upgrade == nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -337,6 +338,35 @@ func TestFiguresOfPacedRequests(t *testing.T) {
 	var b strings.Builder
 	if err := Markdown(&b, r); err != nil || !strings.Contains(b.String(), "Calls at 80% of each server's highest rate, which is measured before for as long, 1 in flight per client.") {
 		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
+// Latencies without attackers and beside them are in the summary and the charts.
+func TestHostileInReport(t *testing.T) {
+	r := &result.Report{Plan: plan.Plan{
+		Targets:   []plan.Target{{Name: "a", Protocol: "res", Start: "x", Compress: "-z"}, {Name: "b", Protocol: "res", Start: "x", Compress: "-z"}},
+		Scenarios: []plan.Scenario{{Name: "h", Kind: plan.KindHostile}},
+	}}
+	if err := r.Plan.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	r.Cells = []result.Cell{
+		{Target: "a", Scenario: "h", Kind: plan.KindHostile, N: 1000, Unit: result.Delivery, Units: 9, CPU: result.Cost{Total: 20}, Latency: hist.Summary{Count: 9, P99: 3000, Max: 4000},
+			Hostile: &result.Hostile{Before: hist.Summary{P99: 800}}},
+		{Target: "b", Scenario: "h", Kind: plan.KindHostile, N: 1000, Error: "it broke"},
+	}
+	var b strings.Builder
+	if err := Markdown(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| h, 1,000 clients | p99 without attackers | 800 µs | failed |", "| h, 1,000 clients | p99 beside them | 3.0 ms | failed |", "| h, 1,000 clients | longest beside them | 4.0 ms | failed |",
+		"Events of 128 bytes to 50 topics, 1 per client, 20,000 deliveries/s, while 4 connections send frames of 1 MiB"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, b.String())
+		}
+	}
+	if !slices.ContainsFunc(Charts(r), func(c Chart) bool { return c.Name == "h-before" && strings.Contains(c.svg, "800 µs") }) {
+		t.Error("there is no chart of latencies without attackers")
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 
 // summary returns a Markdown table with one figure per scenario and target: the rate of a
 // search, the memory of idle connections, the CPU per unit of all others. Resources have two,
-// requests at a rate also latencies.
+// requests at a rate also latencies, and clients beside attackers only these.
 func summary(r *result.Report) string { return summaryOf(r, sections(r)) }
 
 // summaryOf is the summary of some scenarios.
@@ -61,6 +61,18 @@ func (s section) figures() []figure {
 		return []figure{{"bytes/subscription", result.Mem, func(c result.Cell) (string, bool) { return number(c.Memory.PerSub), c.Memory.PerSub == -1 }}, cpu}
 	case plan.KindLarge:
 		return []figure{{"MB per CPU second", result.CPU, func(c result.Cell) (string, bool) { return number(s.perCPU(c)), c.CPU.Total <= 0 }}}
+	}
+	if s.scenario.Kind == plan.KindHostile {
+		return []figure{
+			{"p99 without attackers", result.Latency, func(c result.Cell) (string, bool) {
+				if c.Hostile == nil {
+					return "", true
+				}
+				return micros(c.Hostile.Before.P99), false
+			}},
+			{"p99 beside them", result.Latency, func(c result.Cell) (string, bool) { return latency(c, c.Latency.P99), c.Latency.Count == 0 }},
+			{"longest beside them", result.Latency, func(c result.Cell) (string, bool) { return latency(c, c.Latency.Max), c.Latency.Count == 0 }},
+		}
 	}
 	if s.paced() {
 		return []figure{

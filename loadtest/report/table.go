@@ -135,6 +135,8 @@ func (s section) describe() string {
 		return fmt.Sprintf("Clients open pages, which lead to 50 models in three levels, and leave them, %s; there are %d pages. Latency is of opening.", what, sc.Models)
 	case plan.KindDeploy:
 		return fmt.Sprintf("The service of %d resources, %d per client, starts again: each has another state then, and it resets them and their access.", sc.Topics, sc.PerClient)
+	case plan.KindHostile:
+		return fmt.Sprintf("%s to %s, %s, while %d connections send frames of 1 MiB that cost most to read (%s), and connect again when they are closed. Latency is of the others.", strings.ToUpper(events[:1])+events[1:], subs, rate, sc.Attackers, sc.Attack)
 	case plan.KindMixed:
 		return "Clients subscribe to models with references, call, and unsubscribe, while the service publishes events."
 	case plan.KindCollection:

@@ -126,6 +126,7 @@ type Cell struct {
 	Reconnect *Reconnect `json:"reconnect,omitempty"` // of a scenario of that kind
 	Deploy    *Deploy    `json:"deploy,omitempty"`    // of a scenario of that kind
 	Upgrade   *Upgrade   `json:"upgrade,omitempty"`   // of a scenario of that kind
+	Hostile   *Hostile   `json:"hostile,omitempty"`   // of a scenario of that kind
 
 	Message string `json:"message,omitempty"` // the last error of a client
 
@@ -253,6 +254,22 @@ func (u *Upgrade) Longest() (s float64) {
 		s = max(s, span[1]-span[0])
 	}
 	return s
+}
+
+// Hostile is what attackers did while others got events, and what these got without attackers.
+type Hostile struct {
+	Attack     string        `json:"attack"`
+	Attackers  int           `json:"attackers"`
+	Before     hist.Summary  `json:"before"`     // latency of deliveries without attackers, µs; the cell's is with them
+	BusyBefore float64       `json:"busyBefore"` // utilisation of the server's cores without attackers
+	CPUBefore  float64       `json:"cpuBefore"`  // µs of the server per delivery without attackers; -1: not known
+	Seconds    float64       `json:"seconds"`    // that the attack lasted
+	Megabytes  float64       `json:"megabytes"`  // per second that attackers sent
+	Frames     int64         `json:"frames"`     // sent as a whole
+	Connects   int64         `json:"connects"`
+	Failed     int64         `json:"failed"` // connects without a WebSocket
+	Closed     int64         `json:"closed"` // connections that the server ended
+	Closes     map[int]int64 `json:"closes"` // of these, by close code; 1006: without one
 }
 
 // Point is a sample during a measurement.

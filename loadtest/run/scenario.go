@@ -40,6 +40,8 @@ func (st *stage) perform(ctx context.Context, s plan.Scenario, c *result.Cell) e
 		err = st.pages(ctx, s, c)
 	case plan.KindDeploy:
 		err = st.deploy(ctx, s, c)
+	case plan.KindHostile:
+		err = st.hostile(ctx, s, c)
 	case plan.KindMixed:
 		err = st.mixed(ctx, s, c)
 	case plan.KindSlow:

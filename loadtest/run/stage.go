@@ -65,7 +65,7 @@ const (
 type layout struct {
 	n, topics, perClient, collection, models, properties, inflight, slowRate int
 	slow, connectRate                                                        float64
-	http, streams, pages, tls, compression, changes, numbered                bool
+	http, streams, pages, tls, compression, squeezed, changes, numbered      bool
 	backOff                                                                  time.Duration
 	work                                                                     service.Work
 }
@@ -75,7 +75,8 @@ func layoutOf(s plan.Scenario, n int) layout {
 		n: n, topics: s.Topics, perClient: s.PerClient, collection: s.Collection, models: s.Models,
 		properties: s.Properties, pages: s.Kind == plan.KindSPA, inflight: s.Inflight, slow: s.Slow, slowRate: s.SlowRate, connectRate: s.ConnectRate,
 		http: s.Kind == plan.KindHTTP, streams: s.Kind == plan.KindSSE, tls: s.TLS, compression: s.Compression,
-		changes: s.Kind == plan.KindOverload,
+		squeezed: s.Squeezes(),
+		changes:  s.Kind == plan.KindOverload,
 	}
 	if s.Kind == plan.KindUpgrade {
 		l.numbered, l.backOff = true, s.BackOff
@@ -181,7 +182,7 @@ func (st *stage) startServer() error {
 
 // launch starts a process of the server, and does not wait until it listens.
 func (st *stage) launch() (*proc.Process, error) {
-	line, all := st.target.Command(st.layout.tls, st.layout.compression)
+	line, all := st.target.Command(st.layout.tls, st.layout.compression || st.layout.squeezed)
 	line, err := proc.Fill(line, st.params)
 	if err != nil {
 		return nil, err

@@ -80,6 +80,9 @@ func Upgrade(conn net.Conn, o Options) (*Conn, error) {
 	return nil, err
 }
 
+// Deflates reports whether the server has accepted permessage-deflate.
+func (w *Conn) Deflates() bool { return w.deflate }
+
 // Shrink gives a connection a small receive buffer, so that a client that does not read is soon
 // noticed.
 func Shrink(c net.Conn) {
