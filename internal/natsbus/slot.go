@@ -187,15 +187,16 @@ const (
 
 // lose ends a request whose service may still work on it: it keeps its place in the service's limit
 // until its reply arrives, or the reply to a later request. It reports false if there is no such
-// place.
+// place, or if the connection that it was sent on is lost.
 func (c *Caller) lose(s *slot) bool {
 	v := s.service
-	if v == nil || s.extended || !s.link.up.Load() {
+	if v == nil || s.extended {
 		return false
 	}
 	for {
 		old := s.word.Load()
-		if uint32(old) == unsent {
+		// A connection carries requests before the dispatcher counts it as up.
+		if stage := uint32(old); stage != s.link.epoch.Load() && (stage != claimed || !s.link.up.Load()) {
 			return false
 		}
 		if s.word.CompareAndSwap(old, word(uint32(old>>32), gone)) {
