@@ -179,7 +179,7 @@ func (c *Caller) Deliver(r Reply) {
 	if s == nil || s.gen() != r.gen || s.done == nil {
 		if !r.expired {
 			m.LateReplies.Inc()
-			if s != nil && s.lost && s.gen() == r.gen {
+			if s != nil && s.lost && s.gen() == r.gen && (r.Err != nil || !isPreResponse(r.Data)) {
 				c.found(s, &r)
 			}
 		}
