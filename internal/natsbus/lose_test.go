@@ -29,9 +29,9 @@ type toCaller struct {
 
 func (t toCaller) Reply(r Reply) { (*t.c).Deliver(r) }
 
-// TestAbandonedKeepsItsPlace: a request that was sent keeps its place at its service when its client
-// goes: also before the dispatcher has taken note that the connection is up, and if the service asks
-// for more time, but not beyond the loss of that connection.
+// TestAbandonedKeepsItsPlace: a request that was sent keeps its place at its service when its
+// client goes: also before the dispatcher has taken note that the connection is up, and if the
+// service asks for more time, but not beyond the loss of that connection.
 func TestAbandonedKeepsItsPlace(t *testing.T) {
 	var sent published
 	var c *Caller

@@ -16,8 +16,8 @@ import (
 )
 
 // TestRepliesFollowEvents: what a service sends after an event reaches a loop after it, a reply as
-// well as a token or a reset of access, although the event has to pass a shard before, and the shard
-// is slow. It waits for all shards that are, and for none else.
+// well as a reset of access, although the event has to pass a shard before, and the shard is slow.
+// It waits for all shards that are, and for none else.
 func TestRepliesFollowEvents(t *testing.T) {
 	c, log, clock := config.Config{Shards: 4}.WithDefaults(), slog.New(slog.DiscardHandler), owner.NewManualClock()
 	s := New(Options{
@@ -35,7 +35,7 @@ func TestRepliesFollowEvents(t *testing.T) {
 	event := func(shard int, ref uint64) {
 		s.shards[shard].Cache.Run(func() { mailboxes{s}.Post(0, state.Update{Ref: ref}) })
 	}
-	// arrived returns the updates that have arrived by their refs, a reply as 100, anything else as 0.
+	// arrived returns what has arrived: updates by their refs, a reply as 100, all else as 0.
 	arrived := func() (all []uint64) {
 		l.mailbox.Drain(0, func(m loopMessage) {
 			switch {
