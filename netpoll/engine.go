@@ -42,7 +42,6 @@ type Engine struct {
 	loops      []*Loop
 	handshakes *handshakes // nil: plaintext
 	uring      uringCalls
-	inflating  chan struct{} // semaphore of the workers that inflate or do offloaded work
 	restarts   restarts
 	runGnet    func() error // returns when gnet has ended
 
@@ -119,7 +118,6 @@ func New(o Options) (*Engine, error) {
 	e.runGnet = e.gnetRun
 	e.limits.Store(&e.opts.Limits)
 	e.SetBacklogLimit(math.MaxInt64)
-	e.inflating = inflateSlots()
 	if o.TLS != nil {
 		e.handshakes = newHandshakes(&e.opts)
 	}

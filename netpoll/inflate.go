@@ -1,9 +1,8 @@
 package netpoll
 
 import (
-	"runtime"
-
 	"sluice/internal/owner"
+	"sluice/internal/timeslice"
 	"sluice/pool"
 	"sluice/wsproto"
 )
@@ -11,9 +10,9 @@ import (
 // Inflating a compressed message may take tens of milliseconds, even if its text is short: building
 // Huffman tables costs more than a short text. A loop inflates short messages itself, within a
 // budget per iteration. Workers inflate the others; few of them compute at a time, in order of
-// arrival. The connection is paused until then: its messages keep their order, and as it has at
-// most one message with the workers, clients share them evenly. Conn.Offload hands other costly
-// work to the same workers.
+// arrival, and in slices between which loops go on. The connection is paused until then: its
+// messages keep their order, and as it has at most one message with the workers, clients share them
+// evenly. Conn.Offload hands other costly work to the same workers.
 
 const (
 	inflateInline = 4 << 10  // bytes of a compressed message up to which the loop inflates it itself
@@ -35,11 +34,6 @@ type offloaded struct {
 	failed bool        // the work panicked
 }
 
-// inflateSlots returns the semaphore of the workers of an engine.
-func inflateSlots() chan struct{} {
-	return make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))
-}
-
 // inflate has a worker inflate a message.
 func (c wsConn) inflate(m wsproto.Message) {
 	c.loop.engine.metrics.Inflated.Add(1)
@@ -48,8 +42,8 @@ func (c wsConn) inflate(m wsproto.Message) {
 	limit := c.loop.opts.Limits.MaxMessage
 	var text *pool.Buffer
 	var err error
-	c.offload(pauseInflate, func() {
-		text, err = wsproto.InflateMessage(m.Op, packed.B, limit)
+	c.offload(pauseInflate, func(yield func()) {
+		text, err = wsproto.InflateMessage(m.Op, packed.B, limit, yield)
 		packed.Put()
 	}, func(c *Conn) {
 		defer text.Put()
@@ -64,37 +58,36 @@ func (c wsConn) inflate(m wsproto.Message) {
 	})
 }
 
-// Offload has a worker call work, which would take too long on the loop. The next messages of c
-// wait until then was called, on the loop: with true, or with false if c has closed or begun to. It
-// may be called during Handler.Message only, at most once.
-func (c *Conn) Offload(work func(), then func(open bool)) {
+// Offload has a worker call work, which would take too long on the loop, and which calls yield
+// every millisecond or more often, so that loops go on. The next messages of c wait until then was
+// called, on the loop: with true, or with false if c has closed or begun to. It may be called
+// during Handler.Message only, at most once.
+func (c *Conn) Offload(work func(yield func()), then func(open bool)) {
 	c.loop.engine.metrics.Offloaded.Add(1)
 	c.ws().offload(pauseWork, work, func(c *Conn) { then(c != nil) })
 }
 
 // offload has a worker call work while c is paused, and then calls then on the loop.
-func (c wsConn) offload(why pause, work func(), then func(*Conn)) {
+func (c wsConn) offload(why pause, work func(yield func()), then func(*Conn)) {
 	l := c.loop
 	e := l.engine
 	c.paused |= why
 	done := offloaded{handle: c.Handle(), why: why, then: then}
 	go func() {
-		e.inflating <- struct{}{}
-		done.failed = !e.contain(work)
-		<-e.inflating
+		timeslice.Do(func(yield func()) { done.failed = !e.contain(work, yield) })
 		l.inflater.mail.Put(done)
 	}()
 }
 
 // contain calls work and reports whether it did not panic.
-func (e *Engine) contain(work func()) (ok bool) {
+func (e *Engine) contain(work func(yield func()), yield func()) (ok bool) {
 	defer func() {
 		if !owner.Containing || ok {
 			return
 		}
 		e.opts.Faults.Note(owner.Loop, recover())
 	}()
-	work()
+	work(yield)
 	return true
 }
 

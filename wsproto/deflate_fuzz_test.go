@@ -41,7 +41,7 @@ func FuzzDeflated(f *testing.F) {
 		m, _, done, err := p.Next(sent, Limits{Message: limit})
 		text := m.Payload
 		if m.Compressed && err == nil {
-			out, failed := InflateMessage(m.Op, m.Payload, limit)
+			out, failed := InflateMessage(m.Op, m.Payload, limit, nil)
 			text, err = bytes.Clone(out.B), failed
 			out.Put()
 		}
@@ -72,7 +72,7 @@ func FuzzInflate(f *testing.F) {
 		most := 1 + int(limit%(128<<10))
 		before := bytes.Clone(packed)
 		want, wantErr := referenceInflate(packed, most)
-		out, err := inflate(packed, most)
+		out, err := inflate(packed, most, nil)
 		if len(out.B) > most || cap(out.B) > max(1024, 4*most) {
 			t.Fatalf("%d bytes in %d with a limit of %d", len(out.B), cap(out.B), most)
 		}

@@ -2,6 +2,8 @@ package wsproto
 
 import (
 	"bytes"
+	"compress/flate"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -333,7 +335,7 @@ func TestKeepCompressed(t *testing.T) {
 	if err != nil || !done || !m.Compressed {
 		t.Fatal(m.Compressed, done, err)
 	}
-	out, err := InflateMessage(m.Op, m.Payload, len(text))
+	out, err := InflateMessage(m.Op, m.Payload, len(text), nil)
 	if err != nil || string(out.B) != string(text) {
 		t.Errorf("%d bytes, %v", len(out.B), err)
 	}
@@ -343,10 +345,47 @@ func TestKeepCompressed(t *testing.T) {
 		ErrCompressed:      "\xff\xff\xff",
 		ErrInvalidUTF8:     pack("\xff"),
 	} {
-		out, err := InflateMessage(OpText, []byte(packed), len(text)-1)
+		out, err := InflateMessage(OpText, []byte(packed), len(text)-1, nil)
 		if err != want {
 			t.Errorf("%v, want %v", err, want)
 		}
 		out.Put()
 	}
+}
+
+// TestInflateYields: while a long message is inflated, yield is called for each few kilobytes of
+// what is compressed, and of its text.
+func TestInflateYields(t *testing.T) {
+	const size = 1 << 20
+	random := make([]byte, size)
+	if _, err := rand.NewChaCha8([32]byte{}).Read(random); err != nil {
+		t.Fatal(err)
+	}
+	text := hex.EncodeToString(random[:size/2])
+	for name, packed := range map[string][]byte{
+		"repeats": []byte(pack(strings.Repeat("a", size))),
+		"Huffman": packedAt(t, flate.HuffmanOnly, text),
+	} {
+		n := 0
+		out, err := InflateMessage(OpText, packed, size, func() { n++ })
+		if err != nil || len(out.B) != size {
+			t.Errorf("%s: %d bytes, %v", name, len(out.B), err)
+		}
+		out.Put()
+		if n < len(packed)/yieldBytes || n < size/window {
+			t.Errorf("%s: called %d times for %d bytes that become %d", name, n, len(packed), size)
+		}
+	}
+}
+
+// packedAt returns a payload as permessage-deflate sends it, compressed at a level.
+func packedAt(t *testing.T, level int, payload string) []byte {
+	var b bytes.Buffer
+	z, err := flate.NewWriter(&b, level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = z.Write([]byte(payload)) // a bytes.Buffer takes all
+	_ = z.Flush()
+	return bytes.TrimSuffix(b.Bytes(), []byte(syncTail))
 }

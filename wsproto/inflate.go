@@ -57,8 +57,13 @@ type inflater struct {
 type packedSource struct {
 	packed []byte
 	tail   string
-	worth  int // bytes that may be read before the decompressor must return more text
+	worth  int    // bytes that may be read before the decompressor must return more text
+	yield  func() // called each yieldBytes, if not nil
+	until  int    // bytes until then
 }
+
+// yieldBytes is how many bytes take 0.2 ms to inflate at most.
+const yieldBytes = 2 << 10
 
 // At no point may the compressed input be much longer than the text so far. Otherwise blocks with
 // Huffman tables and no content would cost time without bound.
@@ -72,6 +77,12 @@ var errWorthless = errors.New("wsproto: no text comes out of what is compressed"
 func (s *packedSource) ReadByte() (byte, error) {
 	if s.worth--; s.worth < 0 {
 		return 0, errWorthless
+	}
+	if s.until--; s.until < 0 {
+		s.until = yieldBytes
+		if s.yield != nil {
+			s.yield()
+		}
 	}
 	if len(s.packed) > 0 {
 		c := s.packed[0]
@@ -111,9 +122,11 @@ func (s *packedSource) left() int { return len(s.packed) + len(s.tail) }
 // A decompression bomb takes no more time than any message of that size, 0.2 ms per megabyte of
 // text. Blocks with tables and no content take the longest, so freeRead and readPerText bound their
 // length.
-func inflate(packed []byte, limit int) (out *pool.Buffer, err error) {
+//
+// yield is called every 0.2 ms or more often, unless it is nil.
+func inflate(packed []byte, limit int, yield func()) (out *pool.Buffer, err error) {
 	z := inflaters.Get().(*inflater)
-	z.src = packedSource{packed, inflateTail, freeRead}
+	z.src = packedSource{packed: packed, tail: inflateTail, worth: freeRead, yield: yield, until: yieldBytes}
 	out = pool.GetBuffer(min(4*len(packed), limit))
 	streams := freeStreams + len(packed)/bytesPerStream
 	for z.src.left() > len(inflateTail) && err == nil {
@@ -148,6 +161,9 @@ func (z *inflater) stream(out *pool.Buffer, limit int) (*pool.Buffer, error) {
 			k, e := z.flate.Read(out.B[n:room])
 			out.B, err = out.B[:n+k], e
 			z.src.worth += readPerText * k
+			if z.src.yield != nil {
+				z.src.yield()
+			}
 		} else if n < limit {
 			larger := pool.GetBuffer(min(2*n, limit))
 			larger.B = append(larger.B, out.B...)

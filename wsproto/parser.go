@@ -206,7 +206,7 @@ const textPerCost = 16
 
 // inflate replaces the payload of a complete message by what it inflates to.
 func (p *Parser) inflate(m Message, limit int) ([]byte, error) {
-	out, err := InflateMessage(m.Op, m.Payload, limit)
+	out, err := InflateMessage(m.Op, m.Payload, limit, nil)
 	p.release()
 	p.frag, p.delivered = out, true
 	return out.B, err
@@ -214,8 +214,9 @@ func (p *Parser) inflate(m Message, limit int) ([]byte, error) {
 
 // InflateMessage returns what a compressed message (Message.Compressed) inflates to, in a buffer
 // that the caller gives back, also if there is an error: a *CloseError. Any goroutine may call it.
-func InflateMessage(op Op, packed []byte, limit int) (*pool.Buffer, error) {
-	out, err := inflate(packed, limit)
+// yield, if not nil, is called every 0.2 ms or more often, so that it may let others go on.
+func InflateMessage(op Op, packed []byte, limit int, yield func()) (*pool.Buffer, error) {
+	out, err := inflate(packed, limit, yield)
 	if err == nil && op == OpText && !utf8.Valid(out.B) {
 		err = ErrInvalidUTF8
 	}

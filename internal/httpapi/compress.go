@@ -2,10 +2,13 @@ package httpapi
 
 import (
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
+
+	"sluice/internal/timeslice"
 )
 
 // Compression levels whose cost in CPU pays off for a body that is encoded again for each request.
@@ -42,12 +45,27 @@ func (z *compressor) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// compress returns body in the compressor's coding, valid until the next call.
-func (z *compressor) compress(body []byte) ([]byte, error) {
+// compress returns body in the compressor's coding, valid until the next call. A long body waits
+// for a turn of package timeslice.
+func (z *compressor) compress(body []byte) (packed []byte, err error) {
+	if len(body) <= workHere {
+		return z.write(body, func() {})
+	}
+	timeslice.Do(func(yield func()) { packed, err = z.write(body, yield) })
+	return packed, err
+}
+
+// yieldBytes is how much of a body is compressed at a time.
+const yieldBytes = 8 << 10
+
+func (z *compressor) write(body []byte, yield func()) ([]byte, error) {
 	z.out = z.out[:0]
 	z.w.Reset(z)
-	if _, err := z.w.Write(body); err != nil {
-		return nil, err
+	for part := range slices.Chunk(body, yieldBytes) {
+		if _, err := z.w.Write(part); err != nil {
+			return nil, err
+		}
+		yield()
 	}
 	if err := z.w.Close(); err != nil {
 		return nil, err

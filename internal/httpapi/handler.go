@@ -16,6 +16,7 @@ import (
 	"sluice/internal/owner"
 	"sluice/internal/res"
 	"sluice/internal/session"
+	"sluice/internal/timeslice"
 )
 
 // Backend does what a request asks for. Its methods are called on the request's own goroutine and
@@ -221,7 +222,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case Call:
 		body, fault := h.readBody(w, r)
-		params, ok := h.Params(&resp, new(res.Parser), body, fault)
+		params, ok := paramsOf(h, &resp, body, fault)
 		if !ok {
 			break
 		}
@@ -471,11 +472,26 @@ func (h *Handler) Params(resp *Response, parser *res.Parser, body []byte, fault 
 		return nil, true
 	}
 	if params, fault = parser.Custom(text); fault != nil {
-		offset, reason := res.Diagnose(text)
+		offset, reason := parser.Diagnose(text)
 		resp.Fail(malformedBody(bytes.Index(body, text)+offset, reason))
 		return nil, false
 	}
 	return params, true
+}
+
+// workHere is the longest body, in bytes, that is parsed or compressed without a turn of package
+// timeslice: a megabyte of JSON takes up to 50 ms.
+const workHere = 32 << 10
+
+// paramsOf is h.Params on a goroutine of net/http.
+func paramsOf(h *Handler, resp *Response, body []byte, fault error) (params []byte, ok bool) {
+	if fault != nil || len(body) <= workHere {
+		return h.Params(resp, new(res.Parser), body, fault)
+	}
+	timeslice.Do(func(yield func()) {
+		params, ok = h.Params(resp, &res.Parser{Yield: yield}, body, nil)
+	})
+	return params, ok
 }
 
 // malformedBody returns the error for a body that is not JSON. Its code and message are the

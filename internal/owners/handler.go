@@ -167,7 +167,10 @@ func (h handler) parseAway(c *netpoll.Conn, cl *client, payload []byte) {
 	var parser res.Parser
 	var r res.Request
 	var err error
-	c.Offload(func() { err = parser.Request(text.B, &r) }, func(open bool) {
+	c.Offload(func(yield func()) {
+		parser.Yield = yield
+		err = parser.Request(text.B, &r)
+	}, func(open bool) {
 		if open {
 			before := cl.session.Requests()
 			cl.session.Request(&r, err)

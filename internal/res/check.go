@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -25,23 +26,47 @@ const (
 // fastjson sees only text that check has accepted. Its parser accepts NaN, control characters and
 // invalid escapes. Its parser and its validator both copy the rest of the text into an error, again
 // at each level of nesting: a hostile megabyte costs gigabytes of copying.
-func check(b []byte) (traits, bool) {
-	if !utf8.Valid(b) {
+//
+// yield, if not nil, is called every 0.2 ms or more often.
+func check(b []byte, yield func()) (traits, bool) {
+	if !valid(b, yield) {
 		return 0, false
 	}
-	c := checker{b: b}
+	c := newChecker(b, yield)
 	if !c.space() || !c.value(0) || c.space() {
 		return 0, false
 	}
 	return c.traits, true
 }
 
-// Diagnose returns where and why a Parser rejects a text with ErrMalformed: the offset, in bytes
+// valid reports whether b is valid UTF-8.
+func valid(b []byte, yield func()) bool {
+	for yield != nil && len(b) > yieldText {
+		n := yieldText
+		for n > yieldText-utf8.UTFMax && !utf8.RuneStart(b[n]) {
+			n--
+		}
+		if !utf8.Valid(b[:n]) {
+			return false
+		}
+		b = b[n:]
+		yield()
+	}
+	return utf8.Valid(b)
+}
+
+// What takes less than 0.2 ms, in bytes.
+const (
+	yieldText  = 64 << 10 // of a check of UTF-8
+	yieldBytes = 4 << 10  // of a check of JSON
+)
+
+// Diagnose returns where and why p rejects a text with ErrMalformed: the offset, in bytes
 // from 0, of the first byte that is invalid or missing, and a reason for users, which does not
 // quote the text. For an escape sequence it is the offset of the backslash. Valid text has the
 // reason "". Diagnose does not allocate. It reads the text again, so call it only after an error.
-func Diagnose(b []byte) (offset int, reason string) {
-	c := checker{b: b}
+func (p *Parser) Diagnose(b []byte) (offset int, reason string) {
+	c := newChecker(b, p.Yield)
 	valid := false
 	if c.space() {
 		if valid = c.value(0); valid && c.space() {
@@ -84,6 +109,24 @@ type checker struct {
 	i      int
 	traits traits
 	reason string
+	yield  func()
+	next   int // from this offset on it is to be called
+}
+
+func newChecker(b []byte, yield func()) checker {
+	c := checker{b: b, yield: yield, next: yieldBytes}
+	if yield == nil {
+		c.next = len(b)
+	}
+	return c
+}
+
+// pause lets others go on.
+func (c *checker) pause() {
+	if c.yield != nil {
+		c.yield()
+	}
+	c.next = c.i + yieldBytes
 }
 
 const expectedValue = "expected a value"
@@ -124,6 +167,9 @@ func (c *checker) take(ch byte) bool {
 func (c *checker) value(depth int) bool {
 	if c.i >= len(c.b) {
 		return false
+	}
+	if c.i >= c.next {
+		c.pause()
 	}
 	switch c.b[c.i] {
 	case '{':
@@ -284,7 +330,10 @@ func (c *checker) str() bool {
 			if isLone {
 				c.traits |= lone
 			}
-			i += n
+			if i += n; i >= c.next {
+				c.i = i
+				c.pause()
+			}
 		}
 	}
 	c.i = len(b)
@@ -354,26 +403,36 @@ func repair(dst, b []byte) []byte {
 	}
 }
 
-// compact appends valid JSON text without the white space between its tokens.
-func compact(dst, b []byte) []byte {
+// compact appends valid JSON text without the white space between its tokens. yield, if not nil, is
+// called every millisecond or more often.
+func compact(dst, b []byte, yield func()) []byte {
+	next := len(b)
+	if yield != nil {
+		dst = slices.Grow(dst, len(b))
+		next = yieldText
+	}
 	for i := 0; i < len(b); {
+		from := i
+		if i >= next {
+			yield()
+			next = i + yieldText
+		}
 		switch b[i] {
 		case ' ', '\t', '\n', '\r':
 			i++
+			continue
 		case '"':
-			end := i + 1
-			for b[end] != '"' {
-				if b[end] == '\\' {
-					end++
+			for i++; b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
 				}
-				end++
 			}
-			dst = append(dst, b[i:end+1]...)
-			i = end + 1
-		default:
-			dst = append(dst, b[i])
 			i++
+		default:
+			for i++; i < len(b) && b[i] > ' ' && b[i] != '"'; i++ {
+			}
 		}
+		dst = append(dst, b[from:i]...)
 	}
 	return dst
 }

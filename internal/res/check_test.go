@@ -19,7 +19,7 @@ func TestCheck(t *testing.T) {
 		strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth),
 		strings.Repeat(`{"a":`, MaxDepth) + "1" + strings.Repeat("}", MaxDepth),
 	} {
-		if _, ok := check([]byte(s)); !ok {
+		if _, ok := check([]byte(s), nil); !ok {
 			t.Errorf("refuses %.60q", s)
 		}
 	}
@@ -31,7 +31,7 @@ func TestCheck(t *testing.T) {
 		strings.Repeat("[", MaxDepth+1) + strings.Repeat("]", MaxDepth+1),
 		strings.Repeat("[", 1<<20),
 	} {
-		if _, ok := check([]byte(s)); ok {
+		if _, ok := check([]byte(s), nil); ok {
 			t.Errorf("takes %.60q", s)
 		}
 	}
@@ -54,7 +54,7 @@ func TestCheckTraits(t *testing.T) {
 		`["\ud83d\n", 1]`:             lone | spaced,
 		`"1234567\ud83d\u0041 12345"`: lone,
 	} {
-		if got, ok := check([]byte(s)); got != want || !ok {
+		if got, ok := check([]byte(s), nil); got != want || !ok {
 			t.Errorf("check(%q) = %v, %v", s, got, ok)
 		}
 	}
@@ -132,7 +132,7 @@ func TestDiagnose(t *testing.T) {
 		{strings.Repeat("[", MaxDepth+1), MaxDepth, "nested deeper than 256 levels"},
 		{strings.Repeat(`{"a":`, MaxDepth+1), 5 * MaxDepth, "nested deeper than 256 levels"},
 	} {
-		if offset, reason := Diagnose([]byte(tt.text)); offset != tt.offset || reason != tt.reason {
+		if offset, reason := new(Parser).Diagnose([]byte(tt.text)); offset != tt.offset || reason != tt.reason {
 			t.Errorf("%.40q: %d, %q, want %d, %q", tt.text, offset, reason, tt.offset, tt.reason)
 		}
 	}
@@ -142,7 +142,7 @@ func TestDiagnose(t *testing.T) {
 // of encoding/json.
 func diagnosed(t *testing.T, b []byte, valid bool) {
 	t.Helper()
-	offset, reason := Diagnose(b)
+	offset, reason := new(Parser).Diagnose(b)
 	if (reason == "") != valid || offset < 0 || offset > len(b) || valid && offset != len(b) {
 		t.Fatalf("Diagnose(%q) = %d, %q, but check is %v", b, offset, reason, valid)
 	}
@@ -176,7 +176,7 @@ func FuzzCheck(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		got, ok := check(b)
+		got, ok := check(b, nil)
 		want := json.Valid(b) && utf8.Valid(b)
 		if want && depth(b) > MaxDepth {
 			want = false
@@ -192,7 +192,7 @@ func FuzzCheck(f *testing.F) {
 		if err := json.Compact(&c, b); err != nil {
 			t.Fatal(err)
 		}
-		if s := compact(nil, b); !bytes.Equal(s, c.Bytes()) {
+		if s := compact(nil, b, nil); !bytes.Equal(s, c.Bytes()) {
 			t.Fatalf("compact(%q) = %q, want %q", b, s, c.Bytes())
 		}
 		if (got&spaced == 0) != bytes.Equal(b, c.Bytes()) {
@@ -202,7 +202,7 @@ func FuzzCheck(f *testing.F) {
 		if (got&lone == 0) != bytes.Equal(r, b) || len(r) != len(b) {
 			t.Fatalf("%q: lone is %v, repaired %q", b, got&lone != 0, r)
 		}
-		if again, ok := check(r); !ok || again&lone != 0 {
+		if again, ok := check(r, nil); !ok || again&lone != 0 {
 			t.Fatalf("%q is repaired to %q", b, r)
 		}
 		if x, y := decode(t, b), decode(t, r); !equalJSON(x, y) {
@@ -214,7 +214,7 @@ func FuzzCheck(f *testing.F) {
 		if err != nil {
 			t.Fatalf("fastjson refuses %q: %v", r, err)
 		}
-		if m := v.MarshalTo(nil); !bytes.Equal(m, compact(nil, r)) {
+		if m := v.MarshalTo(nil); !bytes.Equal(m, compact(nil, r, nil)) {
 			t.Fatalf("fastjson makes %q of %q", m, r)
 		}
 	})
@@ -306,7 +306,7 @@ func BenchmarkCheck(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			b.SetBytes(int64(len(c.text)))
 			for b.Loop() {
-				check(c.text)
+				check(c.text, nil)
 			}
 		})
 	}

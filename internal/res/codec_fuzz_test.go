@@ -16,7 +16,7 @@ import (
 // fuzzPayload decodes a payload with encoding/json, and returns nil unless check accepts it and it
 // is an object.
 func fuzzPayload(t *testing.T, payload []byte) map[string]any {
-	if _, ok := check(payload); !ok {
+	if _, ok := check(payload, nil); !ok {
 		return nil
 	}
 	m, _ := decode(t, payload).(map[string]any)

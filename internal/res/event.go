@@ -89,14 +89,14 @@ func (p *Parser) Custom(payload []byte) (raw []byte, err error) {
 	if len(payload) == 0 {
 		return nil, nil
 	}
-	t, ok := check(payload)
+	t, ok := check(payload, p.Yield)
 	switch {
 	case !ok:
 		return nil, ErrMalformed
 	case t == 0:
 		return payload, nil
 	}
-	raw = compact(make([]byte, 0, len(payload)), payload)
+	raw = compact(make([]byte, 0, len(payload)), payload, p.Yield)
 	if t&lone != 0 {
 		raw = repair(make([]byte, 0, len(raw)), raw)
 	}

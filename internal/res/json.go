@@ -2,6 +2,7 @@ package res
 
 import (
 	"errors"
+	"slices"
 	"unsafe"
 
 	"github.com/valyala/fastjson"
@@ -48,6 +49,10 @@ type Parser struct {
 	// nil: each message has strings of its own.
 	Interned *intern.Cache
 
+	// Yield is called every millisecond or more often while a message is read, so that a worker
+	// that reads a long one may let others go on. nil: it is not.
+	Yield func()
+
 	js     fastjson.Parser
 	fed    int    // bytes that js has read: see keepFed
 	traits traits // of the opened message
@@ -62,7 +67,7 @@ type Parser struct {
 // valid until the next open, and aliases the message if nothing needed a repair. Every method that
 // opens a message defers done.
 func (p *Parser) open(b []byte) (text []byte, err error) {
-	t, ok := check(b)
+	t, ok := check(b, p.Yield)
 	if !ok {
 		return nil, ErrMalformed
 	}
@@ -128,7 +133,10 @@ func digits(b []byte) (n int64, ok bool) {
 // appendRaw appends a raw value of the opened message as compact text.
 func (p *Parser) appendRaw(dst, b []byte) []byte {
 	if p.traits&spaced != 0 {
-		return compact(dst, b)
+		return compact(dst, b, p.Yield)
+	}
+	if p.Yield != nil {
+		dst = slices.Grow(dst, len(b)) // by doubling it would take several milliseconds
 	}
 	return append(dst, b...)
 }

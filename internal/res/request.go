@@ -124,6 +124,9 @@ func (p *Parser) View(msg []byte, r *RequestView) error {
 	if !isNumber(id) || len(id) > maxID {
 		return ErrNoID
 	}
+	if p.Yield != nil {
+		p.Yield()
+	}
 	b := append(reuse(p.req), id...)
 	n := len(b)
 	rerr := ErrInvalidRequest

@@ -27,7 +27,7 @@ func (d *inflateCache) text(op wsproto.Op, packed []byte) ([]byte, error) {
 	e := &d.entries[d.next]
 	d.next = (d.next + 1) % len(d.entries)
 	e.packed = e.packed[:0] // no entry if this fails
-	out, err := wsproto.InflateMessage(op, packed, maxMessage)
+	out, err := wsproto.InflateMessage(op, packed, maxMessage, nil)
 	defer out.Put()
 	if err != nil {
 		return nil, err

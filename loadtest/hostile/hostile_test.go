@@ -92,7 +92,7 @@ func (v *victim) serve(conn net.Conn, deflate bool) {
 		text := m.Payload
 		if err == nil && done && m.Compressed {
 			var b *pool.Buffer
-			b, err = wsproto.InflateMessage(m.Op, m.Payload, v.limit)
+			b, err = wsproto.InflateMessage(m.Op, m.Payload, v.limit, nil)
 			text = b.B
 		}
 		var broken *wsproto.CloseError
