@@ -25,6 +25,7 @@ type Happened struct {
 	Event *state.Event
 	Prev  *state.Snapshot // the resource before the event
 	Why   Reason
+	ended bool // a topic that has ended told it: only sum and at are set
 	sum   uint64
 	at    time.Duration
 }
@@ -60,7 +61,7 @@ func (h *Hub) keepPast(t *Topic) {
 	var kept []Happened
 	for _, e := range t.past.all {
 		if custom(e.sum) && e.at >= oldest {
-			kept = append(kept, e)
+			kept = append(kept, Happened{ended: true, sum: e.sum, at: e.at})
 		}
 	}
 	if len(kept) == 0 {
@@ -178,6 +179,10 @@ type Seam struct {
 // Compare returns what the other process has yet to tell its subscribers, and the events that it
 // has told them and that this one has yet to get. Times are the hub's. A recheck of access is
 // rather told twice than not at all.
+//
+// A custom event that came before the topic has loaded is never missed: clients come only after the
+// other process has handled all that was sent until then. If it has not told them that event, they
+// have got the resource since.
 func (s *Seam) Compare() (missed []Happened, ahead []overlap.Mark) {
 	t := s.Topic
 	var p past
@@ -196,6 +201,9 @@ func (s *Seam) Compare() (missed []Happened, ahead []overlap.Mark) {
 	var last *state.Snapshot
 	for _, i := range m {
 		h := p.all[i]
+		if h.ended {
+			continue
+		}
 		s.missed = append(s.missed, h)
 		if h.Event == nil || h.Event.Kind >= state.Delete {
 			continue

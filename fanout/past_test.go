@@ -108,6 +108,49 @@ func TestPastOfEndedTopic(t *testing.T) {
 	}
 }
 
+// TestEndedTopicMissesNothing: the other process has got the resource after an event that the topic
+// before the present one told here, and has told a later one, which did not come here. Its clients
+// have the state after both, so they miss neither.
+func TestEndedTopicMissesNothing(t *testing.T) {
+	ours, r := newTestHub()
+	theirs, r2 := newTestHub()
+	now := time.Second
+	ours.Now = func() time.Duration { return now }
+	theirs.Now = ours.Now
+	Remember(ours, true)
+	Remember(theirs, true)
+	var a, b sub
+	snap := model(t, 1)
+	join := func(h *Hub, r *recorder, s *sub) {
+		now += time.Millisecond
+		h.Join(s, s, current, "x", "x", "", nil)
+		h.load(r, "x", snap)
+	}
+	tell := func(h *Hub, r *recorder, name string) {
+		now += time.Millisecond
+		h.Apply(state.Update{Ref: r.refs["x?"], Kind: state.Applied, Event: state.NewCustom(name, nil, snap)})
+	}
+	join(ours, r, &a)
+	join(theirs, r2, &b) // had the first before
+	tell(ours, r, "first")
+	tell(theirs, r2, "second")
+	ours.Leave(&a.Member)
+	join(ours, r, &a)
+	s := Seam{Topic: a.Topic(), Theirs: b.Topic().Marks(nil, 0), Began: b.Topic().Since()}
+	if missed, ahead := s.Compare(); len(missed) > 0 || len(ahead) != 1 {
+		t.Errorf("missed: %v; %d ahead, want the second event", missed, len(ahead))
+	}
+	tell(ours, r, "third")
+	if missed, _ := s.Compare(); len(missed) != 1 || missed[0].Event.Name != "third" {
+		t.Errorf("missed: %v, want the third event", missed)
+	}
+	tell(theirs, r2, "first") // once more
+	s = Seam{Topic: a.Topic(), Theirs: b.Topic().Marks(nil, 0), Began: b.Topic().Since()}
+	if _, ahead := s.Compare(); len(ahead) != 1 {
+		t.Errorf("%d ahead, want the second event: the first was told here by the topic before", len(ahead))
+	}
+}
+
 // TestPastOfRechecks: rechecks of access count that come while a topic loads, and after a gap.
 func TestPastOfRechecks(t *testing.T) {
 	h, r := newTestHub()
