@@ -33,6 +33,8 @@ const Apart = 10 * time.Second
 // ordered says of which sums the events come to both in one order; nil: of none. What only this one
 // has of these from before the first that both have, the other has handled, too: an event may come
 // here a little later than there, so its time alone does not tell whether it was in their list.
+// Their list may have events of before began, and a gap then: the same holds for what came here up
+// to Doubt after began, and before the first that is in their list after began.
 func Compare(theirs, ours []Mark, began time.Duration, ordered func(sum uint64) bool) (missed, ahead []int) {
 	type both struct {
 		theirs, ours []int
@@ -54,15 +56,27 @@ func Compare(theirs, ours []Mark, began time.Duration, ordered func(sum uint64) 
 		b := of(m.Sum)
 		b.ours = append(b.ours, i)
 	}
-	first := -1 // of ours that are ordered and have a partner
+	first, since := -1, -1 // of ours that are ordered and have a partner; and one that came after began
 	for sum, b := range sums {
-		if b.shift, b.found = align(theirs, ours, b.theirs, b.ours); b.found && ordered != nil && ordered(sum) {
-			if i := b.ours[max(b.shift, 0)]; first < 0 || i < first {
+		b.shift, b.found = align(theirs, ours, b.theirs, b.ours)
+		if !b.found || ordered == nil || !ordered(sum) {
+			continue
+		}
+		for k := max(0, -b.shift); k < len(b.theirs) && k+b.shift < len(b.ours); k++ {
+			i := b.ours[k+b.shift]
+			if first < 0 || i < first {
 				first = i
+			}
+			if theirs[b.theirs[k]].At >= began && (since < 0 || i < since) {
+				since = i
 			}
 		}
 	}
-	for sum, b := range sums {
+	handled := func(i int) bool {
+		m := ours[i]
+		return ordered != nil && ordered(m.Sum) && (i < first || i < since && m.At < began+Doubt)
+	}
+	for _, b := range sums {
 		shift, found := b.shift, b.found
 		last := -1 // of ours that has a partner
 		if found {
@@ -70,8 +84,8 @@ func Compare(theirs, ours []Mark, began time.Duration, ordered func(sum uint64) 
 		}
 		for k, i := range b.ours {
 			switch {
-			case k <= last:
-			case found, ours[i].At >= began && !(i < first && ordered != nil && ordered(sum)):
+			case k <= last, handled(i):
+			case found, ours[i].At >= began:
 				missed = append(missed, i)
 			}
 		}

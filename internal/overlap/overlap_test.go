@@ -76,6 +76,27 @@ func TestDroppedByThem(t *testing.T) {
 	}
 }
 
+// Their list has an event of before it began, and lacks what came in between. That came here a
+// little later than there, after they began anew. It is not missed, if what follows is in order.
+func TestGapOfTheirs(t *testing.T) {
+	small := func(sum uint64) bool { return sum >= 'a' }
+	for name, c := range map[string]struct {
+		theirs, ours []Mark
+		missed       string
+	}{
+		"in the gap":           {marks("a", 1.0, "c", 3.0), marks("a", 1.1, "b", 2.1, "c", 3.1), "[]"},
+		"the same words":       {marks("a", 1.0, "c", 3.0), marks("a", 1.1, "a", 2.1, "c", 3.1), "[]"},
+		"and one after it":     {marks("a", 1.0, "c", 3.0), marks("a", 1.1, "b", 2.1, "c", 3.1, "d", 3.2), "[3]"},
+		"nothing follows":      {marks("a", 1.0), marks("a", 1.1, "b", 2.1), "[1]"},
+		"not in order":         {marks("a", 1.0, "c", 3.0), marks("a", 1.1, "B", 2.1, "c", 3.1), "[1]"},
+		"too long after began": {marks("a", 1.0, "c", 8.0), marks("a", 1.1, "b", 7.1, "c", 8.1), "[1]"},
+	} {
+		if missed, _ := Compare(c.theirs, c.ours, seconds(2), small); fmt.Sprint(missed) != c.missed {
+			t.Errorf("%s: missed %v, want %s", name, missed, c.missed)
+		}
+	}
+}
+
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // Whatever part of a stream each of two processes has handled, the rest is found, event by event.
