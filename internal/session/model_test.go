@@ -14,6 +14,7 @@ type holdings struct {
 	resources map[string]any // map[string]any: model; *[]any: collection
 	failed    map[string]bool
 	deleted   map[string]bool
+	held      func(rid string) // a resource has been sent
 	dropped   func(rid string) // a resource is not held any more, or its copy has come to an end
 }
 
@@ -24,7 +25,7 @@ func (h *holdings) has(rid string) bool {
 }
 
 func newHoldings() *holdings {
-	return &holdings{direct: map[string]int{}, resources: map[string]any{}, failed: map[string]bool{}, deleted: map[string]bool{}}
+	return &holdings{held: func(string) {}, direct: map[string]int{}, resources: map[string]any{}, failed: map[string]bool{}, deleted: map[string]bool{}}
 }
 
 // set is a resource set, alone or within an event's data.
@@ -43,6 +44,7 @@ func (h *holdings) take(s set) error {
 		h.resources[rid] = r
 		delete(h.failed, rid)
 		delete(h.deleted, rid)
+		h.held(rid)
 		return nil
 	}
 	for rid, m := range s.Models {

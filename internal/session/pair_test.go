@@ -68,7 +68,8 @@ func (p *pair) start() {
 	for _, c := range b.clients {
 		c.s.Close()
 	}
-	b.rng, b.service, b.denied, b.known, b.outdate, b.pings, b.log, b.clients = a.rng, a.service, a.denied, a.known, a.outdate, a.pings, a.log, a.clients
+	b.rng, b.service, b.denied, b.known, b.outdate, b.ended = a.rng, a.service, a.denied, a.known, a.outdate, a.ended
+	b.pings, b.log, b.clients = a.pings, a.log, a.clients
 	b.env.Hub.Portion = a.env.Hub.Portion
 	p.worlds[1], p.at[1], p.slow = b, p.at[0], a.rng.IntN(3)
 	p.follow(b)
@@ -76,7 +77,7 @@ func (p *pair) start() {
 
 // follow has a process get the events of both, and the time.
 func (p *pair) follow(w *world) {
-	w.pair, w.view = p, maps.Clone(w.service)
+	w.pair, w.view, w.pinged = p, maps.Clone(w.service), maps.Clone(w.pings)
 	w.env.Now = func() time.Duration { return p.now }
 	w.env.Hub.Now = w.env.Now
 	w.env.Wheel = owner.NewWheel(time.Millisecond, 0)
@@ -124,6 +125,9 @@ func (p *pair) emit(name string, u state.Update) {
 			w.logf("process %d at %v: %s on %s", slices.Index(p.worlds[:], w), p.now, u.Event.Kind, name)
 		}
 		w.view[name] = now
+		if u.Kind == state.Applied && u.Event.Kind == state.Custom {
+			w.pinged[name]++
+		}
 		w.apply(name, u)
 	})
 }
@@ -329,7 +333,10 @@ func (p *pair) end(t *trip) {
 		c.fail(fmt.Errorf("%w: %s", err, text))
 		return
 	}
-	c.w = to
+	c.w, c.behind = to, make(map[string]int)
+	for rid := range c.holds.resources {
+		c.behind[rid] = to.pinged[rid]
+	}
 	if err := Arrive(new(Session), to.env, c, c, fanout.Message, &m, &a, func(s *Session) { c.s = s }, nil); err != nil {
 		c.fail(fmt.Errorf("%w: %s", err, text))
 		return
@@ -337,6 +344,24 @@ func (p *pair) end(t *trip) {
 	p.moves++
 	p.last[c] = m
 	p.settled(c.s, len(p.events))
+}
+
+// pinged checks the number of a custom event: no event comes twice or late, and none is missing
+// unless a full queue has dropped it.
+func (c *testClient) pinged(rid string, data json.RawMessage) error {
+	var ping struct{ N int }
+	if err := json.Unmarshal(data, &ping); err != nil {
+		return err
+	}
+	last, ok := c.pings[rid]
+	if at, came := c.behind[rid]; ok && came && ping.N <= c.before[rid] && at < last {
+		return nil // docs/upgrade.md: a process that is behind cannot know that this was before
+	}
+	c.pings[rid] = ping.N
+	if ok && (ping.N <= last || ping.N > last+1 && c.w.env.Limits.HeldEvents == 0) {
+		return fmt.Errorf("custom event %d of %s follows %d", ping.N, rid, last)
+	}
+	return nil
 }
 
 // settled ends the wait for what the client has had, some time after its process has handled what

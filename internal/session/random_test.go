@@ -48,6 +48,7 @@ type world struct {
 	log     *strings.Builder
 	next    int
 	pings   map[string]int             // custom events so far, by resource
+	pinged  map[string]int             // of a pair: those that this process has handled
 	pair    *pair                      // nil: it is the only process
 	view    map[string]*state.Snapshot // of a pair: what the events so far have made of service
 }
@@ -60,6 +61,8 @@ type testClient struct {
 	waiting map[int]testRequest
 	inOrder map[string][]int // requests by resource that must be answered in this order
 	pings   map[string]int   // the newest custom event of each resource held
+	before  map[string]int   // the newest that its process had handled when it got the resource
+	behind  map[string]int   // the newest that its process had handled when it came there with it
 	err     error
 }
 
@@ -250,21 +253,6 @@ func (c *testClient) take(frame []byte) {
 		}
 		c.fail(c.holds.tidy())
 	}
-}
-
-// pinged checks the number of a custom event: no event comes twice or late, and none is missing
-// unless a full queue has dropped it.
-func (c *testClient) pinged(rid string, data json.RawMessage) error {
-	var ping struct{ N int }
-	if err := json.Unmarshal(data, &ping); err != nil {
-		return err
-	}
-	last, ok := c.pings[rid]
-	c.pings[rid] = ping.N
-	if ok && (ping.N <= last || ping.N > last+1 && c.w.env.Limits.HeldEvents == 0) {
-		return fmt.Errorf("custom event %d of %s follows %d", ping.N, rid, last)
-	}
-	return nil
 }
 
 // has checks that a response leaves the client with the resource that it asked for.
@@ -517,9 +505,14 @@ func (c *testClient) connect() {
 		c.w.logf("%s reconnects", c.name)
 	}
 	c.holds, c.waiting, c.inOrder = newHoldings(), map[int]testRequest{0: {}}, map[string][]int{}
-	c.pings = map[string]int{}
+	c.pings, c.before = map[string]int{}, map[string]int{}
+	c.holds.held = func(rid string) {
+		c.before[rid] = c.w.pinged[rid]
+		delete(c.behind, rid)
+	}
 	c.holds.dropped = func(rid string) {
 		delete(c.pings, rid)
+		delete(c.before, rid)
 		c.w.again(accessKey{c.name, rid})
 		delete(c.w.ended, accessKey{c.name, rid})
 	}
