@@ -9,11 +9,19 @@ import (
 	"sluice/cache"
 	"sluice/fanout"
 	"sluice/internal/config"
+	"sluice/internal/limit"
 	"sluice/internal/natsbus"
 	"sluice/internal/owner"
 	"sluice/internal/servicelog"
 	"sluice/internal/state"
 )
+
+// silent is a network on which nothing arrives.
+type silent struct{}
+
+func (silent) Publish(int, string, string, []byte) bool { return true }
+func (silent) Subscribe(int, string)                    {}
+func (silent) Unsubscribe(int, string)                  {}
 
 // TestRepliesFollowEvents: what a service sends after an event reaches a loop after it, a reply as
 // well as a reset of access, although the event has to pass a shard before, and the shard is slow.
@@ -25,8 +33,15 @@ func TestRepliesFollowEvents(t *testing.T) {
 		Cache: new(cache.Metrics),
 	})
 	s.loops = make([]atomic.Pointer[Loop], 1)
+	bus := natsbus.NewDriven(natsbus.Options{
+		Clock: clock, Log: log, Receiver: router{s}, Signal: func(int, natsbus.Signal) {}, Metrics: new(natsbus.Metrics),
+		Services: limit.NewTable(limit.Options{Max: 1, Min: 1, Parts: 1}),
+	}, silent{})
+	defer bus.Close()
 	for i := range c.ShardCount() {
-		s.shards = append(s.shards, newShard(s, i))
+		shard := newShard(s, i)
+		shard.Connect(bus.Bus, uint32(i))
+		s.shards = append(s.shards, shard)
 	}
 	l := &Loop{set: s, mailbox: owner.NewMailbox[loopMessage](func() {})}
 	l.Env.Hub = fanout.NewHub(nil, fanout.Framers{}, nil, new(fanout.Metrics))
