@@ -146,7 +146,7 @@ load: build ## measure the gateway with the load harness (ARGS='-kind fanout -n 
 
 # What the results are named: those of a part do not replace those of the whole.
 PLAN   ?= $(if $(QUICK),quick,compare)
-RESULT ?= $(if $(QUICK),quick,$(if $(ARGS),part,$(PLAN)))
+RESULT ?= $(if $(QUICK),quick,$(if $(ARGS),part$(patsubst %,-%,$(filter-out compare,$(PLAN))),$(PLAN)))
 WHOLE  := $(filter compare,$(RESULT))
 
 compare: build ## compare with other gateways, report in bench/results (QUICK=1: less than five minutes; PLAN=second: other loads; PLAN=peers: Mercure and Socket.IO)
