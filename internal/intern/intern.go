@@ -6,13 +6,14 @@ package intern
 import "hash/maphash"
 
 const (
-	places  = 512 // a power of two
+	sets    = 128 // a power of two
+	ways    = 4   // texts of a set: so few that are in use at the same time displace each other
 	longest = 64  // bytes of a text that is kept
 )
 
-// Cache has the texts that came last, at most 32 KiB of them. The zero value is empty. It belongs
-// to one owner.
-type Cache struct{ recent [places]string }
+// Cache has texts that came last, at most 32 KiB of them. The zero value is empty. It belongs to
+// one owner.
+type Cache struct{ recent [sets][ways]string }
 
 var seed = maphash.MakeSeed()
 
@@ -21,9 +22,13 @@ func (c *Cache) Of(b []byte) string {
 	if c == nil || len(b) <= 1 || len(b) > longest { // Go has strings of single bytes
 		return string(b)
 	}
-	p := &c.recent[maphash.Bytes(seed, b)%places]
-	if *p != string(b) {
-		*p = string(b)
+	set := &c.recent[maphash.Bytes(seed, b)%sets]
+	for _, s := range set {
+		if s == string(b) {
+			return s
+		}
 	}
-	return *p
+	copy(set[1:], set[:ways-1]) // the oldest goes
+	set[0] = string(b)
+	return set[0]
 }

@@ -11,7 +11,7 @@ import (
 func TestOf(t *testing.T) {
 	var c Cache
 	for round := range 2 {
-		for i := range 4 * places {
+		for i := range 4 * sets * ways {
 			want := fmt.Sprint("text ", i)
 			buf := []byte(want)
 			got := c.Of(buf)
@@ -50,5 +50,23 @@ func TestAllocOf(t *testing.T) {
 	c.Of(b)
 	if n := testing.AllocsPerRun(100, func() { c.Of(b) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestFewStay: a few texts that come in turn stay, wherever they belong.
+func TestFewStay(t *testing.T) {
+	for i := range 1000 {
+		var c Cache
+		var texts [4][]byte
+		var first [4]string
+		for j := range texts {
+			texts[j] = fmt.Appendf(nil, "text %d of %d", j, i)
+			first[j] = c.Of(texts[j])
+		}
+		for j, b := range texts {
+			if unsafe.StringData(c.Of(b)) != unsafe.StringData(first[j]) {
+				t.Fatalf("%q did not stay", b)
+			}
+		}
 	}
 }
