@@ -103,11 +103,13 @@ func (t *transfer) write(fd uintptr) (done bool) {
 // do makes one system call. It reports false if that would have had to wait.
 func (t *transfer) do(fd uintptr) (done bool) {
 	for {
-		do := unix.RawSyscall
+		var n uintptr
+		var errno syscall.Errno
 		if t.known {
-			do = unix.Syscall
+			n, _, errno = unix.Syscall(t.call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.left))), uintptr(len(t.left)))
+		} else {
+			n, _, errno = unix.RawSyscall(t.call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.left))), uintptr(len(t.left)))
 		}
-		n, _, errno := do(t.call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.left))), uintptr(len(t.left)))
 		switch errno {
 		case 0:
 			t.left, t.moved = t.left[n:], t.moved+int(n)

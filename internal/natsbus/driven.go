@@ -15,7 +15,7 @@ import (
 // bus.
 type Network interface {
 	// Publish takes a message on a connection. It reports false while the connection is lost. data
-	// is valid during the call.
+	// is valid during the call, the strings after it, too.
 	Publish(conn int, subject, reply string, data []byte) bool
 	// Subscribe and Unsubscribe take effect before later messages of the connection, and hold on
 	// its next ones, as nats.go repeats them.

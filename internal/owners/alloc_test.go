@@ -84,7 +84,7 @@ func newStation(tb testing.TB) *station {
 // Publish implements natsbus.Network, as Subscribe and Unsubscribe do.
 func (s *station) Publish(_ int, subject, reply string, _ []byte) bool {
 	if subject != "" {
-		s.asked = append(s.asked, asked{subject, strings.Clone(reply)})
+		s.asked = append(s.asked, asked{subject, reply})
 	}
 	return true
 }

@@ -77,7 +77,7 @@ func (r router) Reply(reply natsbus.Reply) {
 	switch {
 	case s != nil:
 		s.Cache.Run(func() { s.Caller.Deliver(reply) })
-	case l != nil && r.idle():
+	case l != nil && r.idle(): // the usual case, which needs no closure
 		l.mailbox.Put(loopMessage{reply: reply})
 	case l != nil:
 		r.inOrder(func() { l.mailbox.Put(loopMessage{reply: reply}) })

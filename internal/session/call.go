@@ -47,7 +47,7 @@ func (c *call) end() {
 	if c.params = c.params[:0]; cap(c.params) > maxParams {
 		c.params = nil
 	}
-	keep(&env.calls, c)
+	keep(&env.calls, c, keepSpares)
 }
 
 // call asks for access and then sends a call or new request to the service.

@@ -9,7 +9,7 @@ import (
 
 // graph has a client's subscriptions and the references between them: two
 // directed graphs over the same nodes (see Sub). It counts edges and searches;
-// it knows no Session and loads nothing.
+// it loads nothing, and of a Session it uses only the memory of searches.
 type graph struct {
 	subs table
 	mark uint32 // number of the newest search

@@ -1,8 +1,10 @@
 package session
 
-// keepSpares bounds how many objects of a kind a loop keeps for the next use: a page with its
-// references needs as many at a time.
-const keepSpares = 256
+// Bounds of how many objects of a kind a loop keeps for the next use.
+const (
+	keepSpares   = 256  // a page with its references needs as many at a time
+	keepRequests = 1024 // access requests, and fetches
+)
 
 // take returns an object that keep has kept, or a new one.
 func take[T any](spares *[]*T) *T {
@@ -16,9 +18,9 @@ func take[T any](spares *[]*T) *T {
 	return t
 }
 
-// keep keeps an object for take. Nothing may refer to it any more.
-func keep[T any](spares *[]*T, t *T) {
-	if len(*spares) < keepSpares {
+// keep keeps an object for take, unless most are kept. Nothing may refer to it any more.
+func keep[T any](spares *[]*T, t *T, most int) {
+	if len(*spares) < most {
 		*spares = append(*spares, t)
 	}
 }
@@ -26,48 +28,29 @@ func keep[T any](spares *[]*T, t *T) {
 // takeWork returns an empty work.
 func (env *Env) takeWork() *work { return take(&env.works) }
 
-// keepRequests bounds how many access requests, and how many fetches, a loop keeps.
-const keepRequests = 1024
-
 // takeRequest returns an accessRequest that is empty but for done.
 func (env *Env) takeRequest() *accessRequest {
-	n := len(env.asked) - 1
-	if n < 0 {
-		r := new(accessRequest)
+	r := take(&env.asked)
+	if r.done == nil {
 		r.done = r.reply
-		return r
 	}
-	r := env.asked[n]
-	env.asked = env.asked[:n]
 	return r
 }
 
 // endRequest releases an accessRequest that has had its reply.
 func (env *Env) endRequest(r *accessRequest) {
 	*r = accessRequest{done: r.done}
-	if len(env.asked) < keepRequests {
-		env.asked = append(env.asked, r)
-	}
+	keep(&env.asked, r, keepRequests)
 }
 
 // takeFetch returns an empty fetch.
-func (env *Env) takeFetch() *fetch {
-	n := len(env.fetched) - 1
-	if n < 0 {
-		return new(fetch)
-	}
-	f := env.fetched[n]
-	env.fetched = env.fetched[:n]
-	return f
-}
+func (env *Env) takeFetch() *fetch { return take(&env.fetched) }
 
 // endFetch releases a fetch that is over: it is neither queued nor in a subscription's work, and no
 // waiter has it.
 func (env *Env) endFetch(f *fetch) {
 	*f = fetch{}
-	if len(env.fetched) < keepRequests {
-		env.fetched = append(env.fetched, f)
-	}
+	keep(&env.fetched, f, keepRequests)
 }
 
 // endWork releases b's work. Most loads are short, so the next one takes it again. A caller that
@@ -75,6 +58,6 @@ func (env *Env) endFetch(f *fetch) {
 func (env *Env) endWork(b *Sub) {
 	if w := b.work; w != nil {
 		b.work, *w = nil, work{}
-		keep(&env.works, w)
+		keep(&env.works, w, keepSpares)
 	}
 }

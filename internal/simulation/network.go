@@ -52,7 +52,7 @@ func newNetwork(w *world, conns int) *network {
 func (n *network) Publish(conn int, subject, reply string, data []byte) bool {
 	l := n.links[conn]
 	if l.up && subject != "" {
-		l.out = append(l.out, toServer{subject: subject, reply: strings.Clone(reply), data: slices.Clone(data)})
+		l.out = append(l.out, toServer{subject: subject, reply: reply, data: slices.Clone(data)})
 	}
 	return l.up
 }

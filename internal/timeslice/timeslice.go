@@ -28,8 +28,8 @@ var start = time.Now()
 
 func sinceStart() time.Duration { return time.Since(start) }
 
-// Do waits for a turn and calls work, which calls yield at least every 0.1 ms: that rests when a
-// slice is over. Any goroutine may call Do, but no owner, which it would hold up. Do returns
+// Do waits for a turn and calls work, which calls yield every millisecond or more often: that rests
+// when a slice is over. Any goroutine may call Do, but no owner, which it would hold up. Do returns
 // when work has returned or panicked.
 func Do(work func(yield func())) {
 	t := <-turns

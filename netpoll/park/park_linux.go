@@ -32,7 +32,7 @@ type Parker struct {
 
 	listeners []int // gnet's, watched by inner; until StopListening
 	all       []int // the same numbers, always
-	tasks     int   // the eventfd by which gnet is told of tasks; watched by inner
+	tasks     int   // the eventfd that wakes gnet for its tasks; watched by inner
 
 	events [128]unix.EpollEvent // of Events
 
